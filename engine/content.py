@@ -1,0 +1,80 @@
+"""Content blocks between JSON and types: what clients send, what is stored, what comes back.
+
+Blocks of a type that we know are typed; any other is kept as the bytes it came in and given back so (DESIGN section 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from engine.errors import Invalid
+from engine.events import Block, Content, KnownBlock, OtherBlock, TextBlock, ToolResultBlock, ToolUseBlock
+
+MAX_NAME_CHARS = 128
+
+_known = msgspec.json.Decoder(KnownBlock)
+_encoder = msgspec.json.Encoder()
+_KNOWN_TYPES = frozenset({"text", "image", "tool_use", "tool_result", "thinking"})
+
+
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_typed = msgspec.json.Decoder(_Typed)
+
+
+def read_block(raw: msgspec.Raw | bytes, field: str = "content") -> Block:
+    """One block from its JSON.
+
+    Raises Invalid, which names the field, if it is not an object with a type, or not of its type's shape.
+    """
+    try:
+        kind = _typed.decode(raw).type
+        if kind in _KNOWN_TYPES:
+            return _known.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Invalid(field, str(error)) from None
+    if not 0 < len(kind) <= MAX_NAME_CHARS:
+        raise Invalid(f"{field}.type", f"must be 1 to {MAX_NAME_CHARS} characters")
+    return OtherBlock(type=kind, raw=bytes(raw))
+
+
+def read_blocks(raws: Iterable[msgspec.Raw | bytes]) -> Content:
+    """Stored blocks."""
+    return tuple(read_block(raw) for raw in raws)
+
+
+def raw_block(block: Block) -> msgspec.Raw:
+    """A block as JSON; one of an unknown type byte for byte."""
+    return msgspec.Raw(block.raw if isinstance(block, OtherBlock) else _encoder.encode(block))
+
+
+def raw_blocks(content: Content) -> tuple[msgspec.Raw, ...]:
+    return tuple(raw_block(block) for block in content)
+
+
+def text_of(content: Content) -> str:
+    """The text blocks, joined: what a person reads."""
+    return "".join(block.text for block in content if isinstance(block, TextBlock))
+
+
+def calls_of(content: Content) -> tuple[str, ...]:
+    """Ids of the tool calls in a message, in order."""
+    return tuple(block.id for block in content if isinstance(block, ToolUseBlock))
+
+
+def results_of(content: Content) -> tuple[str, ...]:
+    """Ids of the calls that a message answers, in order."""
+    return tuple(block.tool_use_id for block in content if isinstance(block, ToolResultBlock))
+
+
+def text_content(text: str) -> Content:
+    return (TextBlock(text=text),)
+
+
+def without_calls_and_thinking(content: Sequence[Block]) -> Content:
+    """What is sent on of a message that broke off: its text; open calls and unsigned thinking would be refused upstream."""
+    return tuple(block for block in content if isinstance(block, TextBlock) and block.text)

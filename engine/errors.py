@@ -1,0 +1,262 @@
+"""Every error the engine raises, in one tree.
+
+    EngineError
+      NotFound          SessionNotFound · TurnNotFound · EventNotFound
+      Refused           Invalid · UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge
+                        ToolResultsMissing · ToolCallNotFound · NothingToAnswer
+      Conflict          VersionConflict · TurnAlreadyOpen · TurnNotOpen · IdempotencyMismatch
+      Overloaded        ShuttingDown
+      ProviderError     ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTimedOut · ProviderTruncated
+      ToolError
+      StoreError        StoreFull · StoreUnavailable · StoreCorrupt · StoreForeign · StoreNewer · StoreOlder · StoreLocked
+
+``code`` is stable and public: clients branch on it. ``detail`` is a sentence for people and never holds a key, a path
+of the server or an upstream body. ``extra`` are the members that go with the code (``current_version``, ``field`` …).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EngineError(Exception):
+    """The root: a stable code, a sentence, and named members."""
+
+    code: str = "engine_error"
+
+    def __init__(self, detail: str, **extra: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+
+class NotFound(EngineError):
+    """There is no such thing in this tenant's log."""
+
+    code = "not_found"
+
+
+class SessionNotFound(NotFound):
+    code = "session_not_found"
+
+
+class TurnNotFound(NotFound):
+    code = "turn_not_found"
+
+
+class EventNotFound(NotFound):
+    code = "event_not_found"
+
+
+class Refused(EngineError):
+    """The request is understood and will not be done; sending it again changes nothing."""
+
+    code = "refused"
+
+
+class Invalid(Refused):
+    """A value is not of the form it must have; ``field`` names it."""
+
+    code = "invalid_value"
+
+    def __init__(self, field: str, detail: str, *, code: str | None = None, **extra: object) -> None:
+        super().__init__(f"{field}: {detail}", field=field, **extra)
+        self.code = code or self.code
+
+
+class UnknownModel(Refused):
+    """No provider serves this model; ``available`` lists what there is."""
+
+    code = "unknown_model"
+
+
+class SessionArchived(Refused):
+    code = "session_archived"
+
+
+class EmptyMessage(Refused):
+    code = "empty_message"
+
+
+class BudgetTooSmall(Refused):
+    """What must be sent does not fit: ``required_tokens`` against ``available_tokens``."""
+
+    code = "budget_too_small"
+
+
+class TooLarge(Refused):
+    """Over a named limit; ``limit`` gives its setting and ``maximum`` its value."""
+
+    code = "too_large"
+
+
+class ToolResultsMissing(Refused):
+    """The last assistant message asked for tools, and their results must come next; ``tool_use_ids`` names them."""
+
+    code = "tool_results_missing"
+
+
+class ToolCallNotFound(Refused):
+    """A tool result answers no open call; ``tool_use_id`` names it."""
+
+    code = "tool_call_not_found"
+
+
+class NothingToAnswer(Refused):
+    """A turn without content needs a last complete message from user or tool."""
+
+    code = "nothing_to_answer"
+
+
+class Conflict(EngineError):
+    """The record has moved on."""
+
+    code = "conflict"
+
+
+class VersionConflict(Conflict):
+    """The session is not at the version that the caller expected; ``current_version`` is where it is (0: not begun)."""
+
+    code = "version_conflict"
+
+    def __init__(self, detail: str, *, current_version: int) -> None:
+        super().__init__(detail, current_version=current_version)
+        self.current_version = current_version
+
+
+class TurnAlreadyOpen(Conflict):
+    """One turn at a time; ``turn_id`` is the open one."""
+
+    code = "turn_already_open"
+
+
+class TurnNotOpen(Conflict):
+    """The turn has ended, or another process owns it now."""
+
+    code = "turn_not_open"
+
+
+class IdempotencyMismatch(Conflict):
+    """The same key or event id came before with other words."""
+
+    code = "idempotency_mismatch"
+
+
+class Overloaded(EngineError):
+    """A bound is reached; ``retry_after_s`` says when to come again."""
+
+    code = "overloaded"
+
+
+class ShuttingDown(Overloaded):
+    code = "shutting_down"
+
+
+class ProviderError(EngineError):
+    """An upstream model failed.
+
+    ``status``: its HTTP status or None. ``vendor_code`` and ``request_id``: its own words for it, for the record.
+    ``retry_after_s``: when it asked to be called again. ``upstream``: its body, bounded, for the record and never for a
+    client.
+    """
+
+    code = "provider_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        status: int | None = None,
+        vendor_code: str | None = None,
+        request_id: str | None = None,
+        retry_after_s: float | None = None,
+        upstream: str = "",
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.vendor_code = vendor_code
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+        self.upstream = upstream
+
+
+class ProviderUnavailable(ProviderError):
+    """Could not be reached, is overloaded or failed on its side."""
+
+    code = "provider_unavailable"
+    retryable = True
+
+
+class ProviderRejected(ProviderError):
+    """Refused the request: credentials, model, content."""
+
+    code = "provider_rejected"
+
+
+class ProviderMalformed(ProviderError):
+    """Answered something that is not its protocol."""
+
+    code = "provider_malformed"
+
+
+class ProviderTimedOut(ProviderError):
+    code = "provider_timed_out"
+    retryable = True
+
+
+class ProviderTruncated(ProviderError):
+    """The stream broke off without its end marker; what came is kept."""
+
+    code = "provider_truncated"
+    retryable = True
+
+
+class ToolError(EngineError):
+    """A tool failed; the model is told so."""
+
+    code = "tool_error"
+
+
+class StoreError(EngineError):
+    """The database would not do it; nothing was written."""
+
+    code = "store_error"
+
+
+class StoreFull(StoreError):
+    """No room on the disk. Reads go on, and writing resumes when there is room."""
+
+    code = "store_full"
+
+
+class StoreUnavailable(StoreError):
+    code = "store_unavailable"
+
+
+class StoreCorrupt(StoreError):
+    code = "store_corrupt"
+
+
+class StoreForeign(StoreError):
+    """The file is not a Manent database."""
+
+    code = "store_foreign"
+
+
+class StoreNewer(StoreError):
+    """The database was written by a newer version."""
+
+    code = "store_newer"
+
+
+class StoreOlder(StoreError):
+    """The database needs ``manent migrate`` before it can be read."""
+
+    code = "store_older"
+
+
+class StoreLocked(StoreError):
+    """Another server holds the file; ``pid`` names it."""
+
+    code = "store_locked"

@@ -1,0 +1,345 @@
+"""Every event that a session can hold: its facts, its words, and the content blocks that messages are made of.
+
+An event type is a ``Facts`` struct. Its class names the type, its schema version, and the struct of its words (the
+*body*), if it has any. Facts are hashed for ever and never erased, so no text of anybody stands in them; words can be
+erased. Both are public API: a field, once written, stays readable for ever (``upcasts.py`` carries old shapes over).
+
+Facts that have a default are left out of the stored JSON when they have it. Floats do not occur in facts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+from uuid import UUID
+
+import msgspec
+
+Role = Literal["user", "assistant", "tool", "system"]
+RunnerOfTool = Literal["client", "server"]
+
+
+# --- content blocks ---------------------------------------------------------------------------------------------------
+
+
+class _Block(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
+    """A piece of a message. ``vendor``, where a block has it, is the provider's own form of it, byte for byte."""
+
+
+class TextBlock(_Block, frozen=True, tag="text"):
+    text: str
+
+
+class Base64Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="base64", tag_field="type"):
+    media_type: str
+    data: str
+
+
+class UrlSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="url", tag_field="type"):
+    url: str
+
+
+class ImageBlock(_Block, frozen=True, tag="image"):
+    source: Base64Source | UrlSource
+
+
+class ToolUseBlock(_Block, frozen=True, tag="tool_use"):
+    """A call. ``input`` is the parse of ``input_text`` or None; ``input_text`` is what the model wrote, as received."""
+
+    id: str
+    name: str
+    input: dict[str, Any] | None = msgspec.field(default=None)
+    input_text: str | None = None
+    vendor: msgspec.Raw | None = None
+
+
+class ToolResultBlock(_Block, frozen=True, tag="tool_result"):
+    tool_use_id: str
+    content: str | tuple[TextBlock | ImageBlock, ...] = ""
+    is_error: bool = False
+
+
+class ThinkingBlock(_Block, frozen=True, tag="thinking"):
+    text: str
+    vendor: msgspec.Raw | None = None
+
+
+class OtherBlock(msgspec.Struct, frozen=True):
+    """A block of a type we do not know: kept, and given back as it came."""
+
+    type: str
+    raw: bytes
+
+
+KnownBlock = TextBlock | ImageBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock
+Block = KnownBlock | OtherBlock
+Content = tuple[Block, ...]
+
+
+# --- facts and words ----------------------------------------------------------------------------------------------------
+
+
+class Words(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of an event: erasable."""
+
+
+class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an event says without a word of anybody's text."""
+
+    event_type: ClassVar[str]
+    schema: ClassVar[int] = 1
+    words: ClassVar[type[Words] | None] = None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of one or more attempts. ``input_tokens`` is the total and the cache classes are parts of it;
+    ``output_tokens`` includes reasoning; None is *not reported*; ``estimated``: counted here, not by the vendor.
+    """
+
+    input_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    estimated: bool = False
+
+
+class SessionWords(Words, frozen=True):
+    title: str | None = None
+    system: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class SessionStarted(Facts, frozen=True):
+    event_type = "session.started"
+    words = SessionWords
+
+    model: str
+    budget_tokens: int | None = None
+    max_output_tokens: int | None = None
+    system_tokens: int = 0
+
+
+class SessionUpdated(Facts, frozen=True):
+    """``changed`` names the fields that were set, also those set to null; the rest is as it was."""
+
+    event_type = "session.updated"
+    words = SessionWords
+
+    changed: tuple[str, ...]
+    model: str | None = None
+    budget_tokens: int | None = None
+    max_output_tokens: int | None = None
+    system_tokens: int = 0
+
+
+class SessionArchived(Facts, frozen=True):
+    event_type = "session.archived"
+
+
+class SessionRestored(Facts, frozen=True):
+    event_type = "session.restored"
+
+
+class BlockStart(msgspec.Struct, frozen=True, array_like=True):
+    """Where a block of a streamed message began: the number of its frame in the turn, its place in the content, its type."""
+
+    frame: int
+    block: int
+    type: str
+
+
+class MessageWords(Words, frozen=True):
+    """``content``: the blocks as JSON. ``cuts``: how a streamed message came in, packed (see ``engine.cuts``)."""
+
+    content: tuple[msgspec.Raw, ...]
+    cuts: bytes = b""
+
+
+class MessageAppended(Facts, frozen=True):
+    """``tokens``: base count of all blocks by ``counter``. ``calls``: ids of the tools it asks for; ``results``: ids of the
+    calls it answers. ``frame``: its number among the turn's frames; ``blocks``: where its streamed blocks began.
+    """
+
+    event_type = "message.appended"
+    words = MessageWords
+
+    role: Role
+    tokens: int
+    counter: str
+    complete: bool
+    turn: UUID | None
+    calls: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
+    frame: int | None = None
+    blocks: tuple[BlockStart, ...] = ()
+
+
+class TurnStarted(Facts, frozen=True):
+    """The turn's id is the id of this event. ``continues``: a partial message of the turn before is sent along;
+    ``supersedes``: the position of one that is left out from now on, because this turn answers anew.
+    """
+
+    event_type = "turn.started"
+
+    model: str
+    provider: str
+    frame: int = 1
+    continues: bool = False
+    supersedes: int | None = None
+    on_disconnect: Literal["continue", "cancel"] = "continue"
+
+
+class AttemptWords(Words, frozen=True):
+    """``salt`` of the request's commitment, and the words among its parameters."""
+
+    salt: bytes
+    stop: tuple[str, ...] = ()
+
+
+class AttemptStarted(Facts, frozen=True):
+    """All that decides the bytes of a request. ``positions``: the messages sent, in order. ``request``: hex SHA-256 over
+    salt and the request's bytes. ``factor_permille`` times base tokens plus ``overhead`` a message is the model's count;
+    ``base_tokens`` sums system, messages and tool schemas. ``temperature`` is a decimal in text: floats are not hashed.
+    """
+
+    event_type = "attempt.started"
+    words = AttemptWords
+
+    turn: UUID
+    round: int
+    attempt: int
+    provider: str
+    model: str
+    renderer: str
+    positions: tuple[int, ...]
+    request: str
+    counter: str
+    factor_permille: int
+    overhead: int
+    base_tokens: int
+    budget_tokens: int
+    reserve_tokens: int
+    policy: str
+    system: int | None = None
+    tools: str | None = None
+    max_output_tokens: int | None = None
+    temperature: str | None = None
+
+
+class AttemptEndedWords(Words, frozen=True):
+    """What the vendor said, bounded: its usage object as it came, its ids, and the body of a failure."""
+
+    usage: msgspec.Raw | None = None
+    response_id: str | None = None
+    request_id: str | None = None
+    upstream: str | None = None
+
+
+class AttemptEnded(Facts, frozen=True):
+    """``outcome`` is ``completed``, or the code of what ended it (``provider_truncated``, ``cancelled`` …)."""
+
+    event_type = "attempt.ended"
+    words = AttemptEndedWords
+
+    turn: UUID
+    round: int
+    attempt: int
+    outcome: str
+    duration_ms: int
+    first_chunk_ms: int | None = None
+    stop_reason: str | None = None
+    vendor_stop_reason: str | None = None
+    status: int | None = None
+    vendor_code: str | None = None
+    retryable: bool = False
+    usage: Usage | None = None
+    frame: int | None = None
+
+
+class ToolCalled(Facts, frozen=True):
+    """The model asks for a tool; its input stands in the message at ``message`` (a position)."""
+
+    event_type = "tool.called"
+
+    turn: UUID
+    call: str
+    name: str
+    message: int
+    frame: int
+    runner: RunnerOfTool = "client"
+
+
+class TurnCompleted(Facts, frozen=True):
+    event_type = "turn.completed"
+
+    turn: UUID
+    frame: int
+    stop_reason: str
+    vendor_stop_reason: str | None = None
+
+
+class FailureWords(Words, frozen=True):
+    detail: str
+
+
+class TurnFailed(Facts, frozen=True):
+    event_type = "turn.failed"
+    words = FailureWords
+
+    turn: UUID
+    frame: int
+    code: str
+    retryable: bool = False
+
+
+class TurnCancelled(Facts, frozen=True):
+    """Who cancelled it is the envelope's actor."""
+
+    event_type = "turn.cancelled"
+
+    turn: UUID
+    frame: int
+
+
+class TurnInterrupted(Facts, frozen=True):
+    """The server stopped under it; ``reason`` is ``shutdown`` or ``server_lost``."""
+
+    event_type = "turn.interrupted"
+
+    turn: UUID
+    frame: int
+    reason: Literal["shutdown", "server_lost"]
+
+
+EVENT_TYPES: dict[str, type[Facts]] = {
+    facts.event_type: facts
+    for facts in (
+        SessionStarted,
+        SessionUpdated,
+        SessionArchived,
+        SessionRestored,
+        MessageAppended,
+        TurnStarted,
+        AttemptStarted,
+        AttemptEnded,
+        ToolCalled,
+        TurnCompleted,
+        TurnFailed,
+        TurnCancelled,
+        TurnInterrupted,
+    )
+}
+
+TURN_ENDS: frozenset[str] = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"})
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """An event that somebody wants written. ``id`` is given only where the caller must know it before the commit;
+    ``causation`` is the id of the event or turn that led to it.
+    """
+
+    facts: Facts
+    words: Words | None = None
+    id: UUID | None = None
+    causation: UUID | None = None
+    actor: str | None = None

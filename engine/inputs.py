@@ -1,0 +1,154 @@
+"""What callers send, made sure of before anything is decided: sizes, forms, characters. Every refusal names its field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from engine.content import raw_blocks, read_block, text_content
+from engine.errors import Invalid, TooLarge
+from engine.events import Content, ImageBlock, ToolResultBlock, ToolUseBlock
+from engine.settings import Settings
+
+ROLES = ("user", "assistant", "tool", "system")
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+MAX_STOPS = 16
+MAX_STOP_CHARS = 256
+
+_TENANT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_CALL = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+
+
+def check_role(role: str, field: str = "role") -> None:
+    if role not in ROLES:
+        raise Invalid(field, f"must be one of {', '.join(ROLES)}", code="unknown_role")
+
+
+def check_content(content: str | Sequence[msgspec.Raw], settings: Settings, field: str = "content") -> Content:
+    """A message's content, from text or from blocks as JSON."""
+    if isinstance(content, str):
+        check_text(content, field)
+        _check_size(len(content.encode()), settings, field)
+        return text_content(content)
+    _check_size(sum(len(bytes(raw)) for raw in content), settings, field)
+    if len(content) > settings.max_blocks:
+        raise TooLarge(
+            f"{field}: more than {settings.max_blocks} blocks",
+            field=field,
+            limit="max_blocks",
+            maximum=settings.max_blocks,
+        )
+    blocks = tuple(read_block(raw, f"{field}[{number}]") for number, raw in enumerate(content))
+    for number, (block, raw) in enumerate(zip(blocks, raw_blocks(blocks), strict=True)):
+        where = f"{field}[{number}]"
+        if b"\\u0000" in bytes(raw):
+            check_no_nul(msgspec.json.decode(raw), where)
+        if isinstance(block, ToolUseBlock):
+            check_call(block.id, f"{where}.id")
+            check_call(block.name, f"{where}.name")
+        elif isinstance(block, ToolResultBlock):
+            check_call(block.tool_use_id, f"{where}.tool_use_id")
+        elif isinstance(block, ImageBlock):
+            _check_image(block, where)
+    return blocks
+
+
+def check_text(text: str, field: str) -> None:
+    """Text that can be kept and given back anywhere: no NUL."""
+    if "\0" in text:
+        raise Invalid(field, "holds a NUL character", code="nul_character")
+
+
+def check_no_nul(value: Any, field: str) -> None:
+    """No NUL in any text of a JSON value."""
+    if isinstance(value, str):
+        check_text(value, field)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            check_text(key, field)
+            check_no_nul(item, f"{field}.{key}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            check_no_nul(item, f"{field}[{number}]")
+
+
+def check_call(name: str, field: str) -> None:
+    """An id or name of a tool call: it becomes a fact, so it may hold no text."""
+    if not _CALL.fullmatch(name):
+        raise Invalid(field, "must be 1 to 128 characters of A-Z a-z 0-9 _ . : -")
+
+
+def check_title(title: str | None, settings: Settings) -> None:
+    if title is None:
+        return
+    check_text(title, "title")
+    _check_most(len(title), settings.max_title_chars, "title", "max_title_chars", "characters")
+
+
+def check_system(system: str | None, settings: Settings) -> None:
+    if system is not None:
+        check_text(system, "system")
+        _check_size(len(system.encode()), settings, "system")
+
+
+def check_metadata(metadata: dict[str, Any] | None, settings: Settings) -> None:
+    if metadata is None:
+        return
+    check_no_nul(metadata, "metadata")
+    size = len(msgspec.json.encode(metadata))
+    _check_most(size, settings.max_metadata_bytes, "metadata", "max_metadata_bytes", "bytes")
+
+
+def check_budget(budget: int | None, settings: Settings, field: str) -> None:
+    if budget is not None and not 1 <= budget <= settings.max_budget_tokens:
+        raise Invalid(field, f"must be from 1 to {settings.max_budget_tokens}", limit="max_budget_tokens")
+
+
+def check_temperature(temperature: float | None) -> None:
+    if temperature is not None and not 0 <= temperature <= 2:
+        raise Invalid("temperature", "must be from 0 to 2")
+
+
+def check_stop(stop: Sequence[str]) -> None:
+    if len(stop) > MAX_STOPS:
+        raise Invalid("stop", f"at most {MAX_STOPS} sequences")
+    for number, sequence in enumerate(stop):
+        check_text(sequence, f"stop[{number}]")
+        if not 1 <= len(sequence) <= MAX_STOP_CHARS:
+            raise Invalid(f"stop[{number}]", f"must be 1 to {MAX_STOP_CHARS} characters")
+
+
+def check_tenant(tenant: str) -> None:
+    if not _TENANT.fullmatch(tenant):
+        raise Invalid("tenant", "must be 1 to 64 characters of a-z 0-9 . _ - and begin with a letter or digit")
+
+
+def is_correlation(value: str) -> bool:
+    """Whether a request id may stand in the log."""
+    return _CORRELATION.fullmatch(value) is not None
+
+
+def _check_image(block: ImageBlock, where: str) -> None:
+    source = block.source
+    if hasattr(source, "url"):
+        if not source.url.startswith(("https://", "http://")):
+            raise Invalid(f"{where}.source.url", "must be an http or https URL")
+    elif source.media_type not in IMAGE_TYPES:
+        raise Invalid(f"{where}.source.media_type", f"must be one of {', '.join(IMAGE_TYPES)}")
+    elif not source.data or len(source.data) % 4 or not _BASE64.fullmatch(source.data):
+        raise Invalid(f"{where}.source.data", "must be base64")
+
+
+def _check_size(size: int, settings: Settings, field: str) -> None:
+    _check_most(size, settings.max_message_bytes, field, "max_message_bytes", "bytes")
+
+
+def _check_most(size: int, maximum: int, field: str, limit: str, unit: str) -> None:
+    if size > maximum:
+        detail = f"{field}: {size} {unit}, and {limit} allows {maximum}"
+        raise TooLarge(detail, field=field, limit=limit, maximum=maximum)

@@ -1,0 +1,147 @@
+"""Settings: one frozen value, built once from a mapping that is passed in.
+
+Every field is a setting ``MANENT_<FIELD>`` and an option ``--<field>`` of ``manent serve``. Units stand last in the
+names. A few keys also have the names that the vendors' own tools use (``OPENAI_API_KEY``), and every key can be read from a file
+(``…_FILE``). Secrets never show in a repr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from engine.errors import Invalid
+
+PREFIX = "MANENT_"
+VENDOR_NAMES = {"openai_api_key": "OPENAI_API_KEY", "anthropic_api_key": "ANTHROPIC_API_KEY"}
+
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Secret(str):
+    """A text that does not show itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret('…')"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set, with its default."""
+
+    database: Annotated[str, Meta(description="file path or SQLAlchemy URL of the database")] = "manent.db"
+    host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
+    model: Annotated[
+        str | None,
+        Meta(description="model of a session that names none [local/smollm2-135m, or echo/echo without the extra]"),
+    ] = None
+    api_keys_file: Annotated[str | None, Meta(description="JSON file of API keys: id, sha256, tenant, scopes")] = None
+    cors_origins: Annotated[str, Meta(description="origins that browsers may call from, comma-separated")] = ""
+    openai_api_key: Annotated[str | None, Meta(description="key for OpenAI (also OPENAI_API_KEY, …_FILE)")] = None
+    openai_base_url: Annotated[str, Meta(description="base URL of an OpenAI-compatible API")] = (
+        "https://api.openai.com/v1"
+    )
+    script: Annotated[str | None, Meta(description="file of answers for the scripted provider")] = None
+
+    max_message_bytes: Annotated[Count, Meta(description="largest message, bytes of its content as JSON")] = 1 << 20
+    max_messages: Annotated[Count, Meta(description="most messages in one request")] = 100
+    max_blocks: Annotated[Count, Meta(description="most content blocks in one message")] = 1000
+    max_title_chars: Annotated[Count, Meta(description="longest title, characters")] = 500
+    max_metadata_bytes: Annotated[Count, Meta(description="largest metadata of a session, bytes as JSON")] = 16 << 10
+    max_body_bytes: Annotated[Count, Meta(description="largest request body, bytes")] = 8 << 20
+    max_header_bytes: Annotated[Count, Meta(description="largest request line and headers together, bytes")] = 32 << 10
+    max_budget_tokens: Annotated[Count, Meta(description="largest token budget that may be asked for")] = 10_000_000
+    budget_tokens: Annotated[Count, Meta(description="token budget of a session that sets none")] = 8192
+    reserve_tokens: Annotated[
+        Count, Meta(description="tokens kept for the reply when none are asked for, at most a quarter of the budget")
+    ] = 1024
+
+    turn_timeout_s: Annotated[Count, Meta(description="longest turn, seconds")] = 600
+    connect_timeout_s: Annotated[Count, Meta(description="longest wait for a connection to a provider, seconds")] = 10
+    first_chunk_timeout_s: Annotated[
+        Count, Meta(description="longest wait for the first chunk of an answer, seconds")
+    ] = 120
+    idle_timeout_s: Annotated[Count, Meta(description="longest wait between chunks of an answer, seconds")] = 60
+    max_answer_bytes: Annotated[
+        Count, Meta(description="largest answer of a model, bytes of text; a longer one fails the turn")
+    ] = 4 << 20
+    max_open_turns: Annotated[Count, Meta(description="most turns running at once")] = 1000
+    max_readers: Annotated[Count, Meta(description="most open event streams at once")] = 2000
+    tail_frames: Annotated[Count, Meta(description="frames of a running turn kept in memory for its readers")] = 1024
+    drain_s: Annotated[int, Meta(ge=0, description="how long a shutdown waits for running turns, seconds")] = 10
+    lease_s: Annotated[
+        Count, Meta(description="how long a running turn is its process's without a sign of life, seconds")
+    ] = 30
+    keepalive_s: Annotated[Count, Meta(description="comment on a silent event stream every so many seconds")] = 15
+
+    queue_writes: Annotated[
+        Count, Meta(description="most writes waiting for the writer; more are refused with 503")
+    ] = 10_000
+    batch_writes: Annotated[Count, Meta(description="most writes in one transaction")] = 512
+    reader_threads: Annotated[Count, Meta(description="threads that read the database")] = 4
+    cached_sessions: Annotated[Count, Meta(description="session states the writer keeps in memory")] = 10_000
+    checkpoint_pages: Annotated[Count, Meta(description="pages in SQLite's write-ahead log before a checkpoint")] = 1000
+
+
+def from_mapping(values: Mapping[str, str], **overrides: Any) -> Settings:
+    """Settings from an environment-like mapping; ``overrides`` (None: not given) come before it.
+
+    Raises Invalid, which names the setting.
+    """
+    found: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        raw = _lookup(field.name, values)
+        if raw is not None:
+            found[field.name] = raw
+    found |= {name: value for name, value in overrides.items() if value is not None}
+    return _convert(found)
+
+
+def env_name(field: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + field.upper()
+
+
+def unknown_names(values: Mapping[str, str]) -> list[str]:
+    """Names in a mapping that look like settings and are none: somebody's slip."""
+    fields = [field.name for field in msgspec.structs.fields(Settings)]
+    known = {env_name(name) for name in fields} | {f"{env_name(name)}_FILE" for name in fields if name.endswith("_key")}
+    return sorted(name for name in values if name.startswith(PREFIX) and name not in known)
+
+
+def _lookup(field: str, values: Mapping[str, str]) -> str | None:
+    for name in (env_name(field), VENDOR_NAMES.get(field)):
+        if name is None:
+            continue
+        if values.get(name):
+            return values[name]
+        if field.endswith("_key") and values.get(f"{name}_FILE"):
+            return _read_secret(f"{name}_FILE", values[f"{name}_FILE"])
+    return None
+
+
+def _read_secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(name, f"cannot be read: {error.__class__.__name__}") from None
+
+
+def _convert(found: dict[str, Any]) -> Settings:
+    values: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        if field.name not in found:
+            continue
+        try:
+            values[field.name] = msgspec.convert(found[field.name], field.type, strict=False)
+        except msgspec.ValidationError as error:
+            raise Invalid(env_name(field.name), str(error)) from None
+        if field.name.endswith("_key"):
+            values[field.name] = Secret(values[field.name])
+    return Settings(**values)
