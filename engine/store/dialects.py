@@ -1,0 +1,166 @@
+"""What differs between databases: how connections are opened, what durability hangs on, and what an error means.
+
+SQLite only, so far. One process writes a file and holds ``FILE.lock``; others read beside it. Before 3.51.3 SQLite can corrupt a
+file when two connections write or checkpoint at the same moment (see its release notes), so exactly one connection does both.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import NullPool
+
+from engine.errors import EngineError, Invalid, StoreCorrupt, StoreForeign, StoreFull, StoreLocked, StoreUnavailable
+
+APPLICATION_ID = 0x4D414E54
+"""``MANT``: how a file says what it is (SQLite file format, section 1.3.13)."""
+
+PAGE_BYTES = 4096
+BUSY_TIMEOUT_S = 30
+
+WRITER_PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": "full",
+    "secure_delete": "on",
+    "foreign_keys": "on",
+    "wal_autocheckpoint": "0",
+    "cache_size": "-16000",
+    "temp_store": "memory",
+}
+"""Checkpoints are ours to do, between batches. The write-ahead log is never truncated while in use: a file that grows makes
+every sync dearer than one that is written over."""
+
+_MEANING: dict[int, tuple[type[EngineError], str]] = {
+    sqlite3.SQLITE_FULL: (StoreFull, "the disk of the database is full"),
+    sqlite3.SQLITE_CORRUPT: (StoreCorrupt, "the database file is damaged"),
+    sqlite3.SQLITE_NOTADB: (StoreForeign, "the file is not a Manent database"),
+}
+
+
+def database_path(url: str) -> Path:
+    """The file that a ``database`` setting names: a path, or a ``sqlite:`` URL.
+
+    Raises Invalid for any other database.
+    """
+    if "://" not in url:
+        return Path(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise Invalid("database", "is neither a file path nor a SQLAlchemy URL") from None
+    if parsed.get_backend_name() != "sqlite":
+        raise Invalid("database", f"{parsed.get_backend_name()} is not supported; give a file path or a sqlite URL")
+    if not parsed.database or parsed.database == ":memory:":
+        raise Invalid("database", "must be a file: an in-memory database keeps no record")
+    return Path(parsed.database)
+
+
+def open_writer(path: Path) -> Engine:
+    """An engine whose single connection writes and checkpoints. Creates the file, readable by its owner only."""
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    engine = _engine(
+        lambda: sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: object) -> None:
+        _refuse_foreign(connection)
+        for name, value in WRITER_PRAGMAS.items():
+            connection.execute(f"PRAGMA {name} = {value}")
+
+    _begin_with(engine, "BEGIN IMMEDIATE")
+    return engine
+
+
+def open_reader(path: Path) -> Engine:
+    """An engine that can only read, and sees one snapshot for each transaction."""
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    engine = _engine(
+        lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: object) -> None:
+        _refuse_foreign(connection)
+        connection.execute("PRAGMA query_only = on")
+        connection.execute("PRAGMA cache_size = -16000")
+
+    _begin_with(engine, "BEGIN")
+    return engine
+
+
+def _engine(connect: Any) -> Engine:
+    return create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+
+def _begin_with(engine: Engine, statement: str) -> None:
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # The driver's own transactions would open DEFERRED, and a read followed by a write then fails at once with BUSY.
+        connection.exec_driver_sql(statement)
+
+
+def _refuse_foreign(connection: sqlite3.Connection) -> None:
+    """Raise StoreForeign unless the file is empty or ours."""
+    try:
+        empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise meaning_of(error) from error
+    if not empty and application_id != APPLICATION_ID:
+        raise StoreForeign("the file is a SQLite database, but not one of Manent's")
+
+
+def meaning_of(error: Exception) -> EngineError:
+    """The error that a database error stands for."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    kind, sentence = _MEANING.get(code, (StoreUnavailable, "the database could not do it"))
+    return kind(sentence, reason=getattr(cause, "sqlite_errorname", type(cause).__name__))
+
+
+def needs_reopening(error: Exception) -> bool:
+    """Whether the connection may not be trusted after this error: a failed write or sync leaves the cache unknown."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return (getattr(cause, "sqlite_errorcode", 0) & 0xFF) in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT}
+
+
+class FileLock:
+    """One serving process per database file, by ``flock`` on a file beside it.
+
+    Beside it, because closing any descriptor of the database file itself would drop SQLite's own POSIX locks.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = Path(f"{path}.lock")
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Raises StoreLocked with the holder's pid."""
+        try:
+            descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(f"the database's folder cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            raise StoreLocked(f"another server (pid {pid}) is using this database", pid=pid) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -1,0 +1,39 @@
+"""The triggers by which the database itself refuses to change what was written.
+
+Each guarded table refuses UPDATE and DELETE. Each refuses, too, an INSERT that would take the place of a row: ``INSERT OR
+REPLACE`` deletes without firing DELETE triggers, so it must be stopped before it begins. A body may be deleted once
+``erasures`` names it. SQLite drops the triggers of a table that a migration rebuilds, so every migration ends with ``GUARDS``.
+"""
+
+from __future__ import annotations
+
+
+def _refuse(name: str, table: str, action: str, message: str, when: str = "") -> str:
+    condition = f" WHEN {when}" if when else ""
+    return f"CREATE TRIGGER {name} BEFORE {action} ON {table}{condition} BEGIN SELECT RAISE(ABORT, '{message}'); END"
+
+
+def _exists(table: str, columns: tuple[str, ...], row: str) -> str:
+    same = " AND ".join(f"{column} = {row}.{column}" for column in columns)
+    return f"EXISTS (SELECT 1 FROM {table} WHERE {same})"  # noqa: S608 - names of our own tables
+
+
+def _insert_only(table: str, *keys: tuple[str, ...]) -> dict[str, str]:
+    taken = " OR ".join(_exists(table, key, "NEW") for key in keys)
+    return {
+        f"{table}_no_update": _refuse(f"{table}_no_update", table, "UPDATE", f"{table} cannot be changed"),
+        f"{table}_no_delete": _refuse(f"{table}_no_delete", table, "DELETE", f"{table} cannot be deleted"),
+        f"{table}_no_replace": _refuse(f"{table}_no_replace", table, "INSERT", f"{table} cannot be replaced", taken),
+    }
+
+
+_ERASED = _exists("erasures", ("tenant", "position"), "OLD")
+
+GUARDS: dict[str, str] = {
+    **_insert_only("events", ("tenant", "position"), ("tenant", "session", "version"), ("tenant", "id")),
+    **_insert_only("bodies", ("tenant", "position")),
+    "bodies_no_delete": _refuse("bodies_no_delete", "bodies", "DELETE", "bodies cannot be deleted", f"NOT {_ERASED}"),
+    **_insert_only("erasures", ("tenant", "position")),
+    **_insert_only("origins", ("tenant", "from_position")),
+}
+"""Name of each trigger -> its statement."""

@@ -1,0 +1,136 @@
+"""Reading the log: plain functions over a connection, each one query.
+
+They serve readers' snapshots and the writer's own look-ups alike. A RecordedEvent read here has its body, or is ``erased``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, select
+
+from engine.codec import MAX_SAFE_INTEGER
+from engine.store.base import RecordedEvent
+from engine.store.statements import recorded, statements
+from engine.store.tables import events, heads
+
+PAGE_EVENTS = 1000
+_NO_OFFSET = 0
+"""SQLite's compiler writes an OFFSET beside every LIMIT."""
+
+
+def event_by_id(connection: Connection, tenant: str, event_id: UUID) -> RecordedEvent | None:
+    return _one(connection, statements(connection).event_by_id, (tenant, event_id.bytes))
+
+
+def event_at_version(connection: Connection, tenant: str, session: UUID, version: int) -> RecordedEvent | None:
+    return _one(connection, statements(connection).event_at_version, (tenant, session.bytes, version))
+
+
+def event_at_position(connection: Connection, tenant: str, position: int) -> RecordedEvent | None:
+    return _one(connection, statements(connection).event_at_position, (tenant, position))
+
+
+def session_events(
+    connection: Connection,
+    tenant: str,
+    session: UUID,
+    *,
+    after: int = 0,
+    up_to: int = MAX_SAFE_INTEGER,
+    limit: int = MAX_SAFE_INTEGER,
+) -> list[RecordedEvent]:
+    """Events of a session with ``after < version <= up_to``, oldest first."""
+    values = (tenant, session.bytes, after, up_to, limit, _NO_OFFSET)
+    return [as_event(row) for row in connection.exec_driver_sql(statements(connection).session_events, values)]
+
+
+def log_events(
+    connection: Connection, tenant: str, *, after: int = 0, up_to: int = MAX_SAFE_INTEGER, limit: int = PAGE_EVENTS
+) -> list[RecordedEvent]:
+    """Events of a log with ``after < position <= up_to``, in order."""
+    values = (tenant, after, up_to, limit, _NO_OFFSET)
+    return [as_event(row) for row in connection.exec_driver_sql(statements(connection).log_events, values)]
+
+
+def all_events(connection: Connection) -> Iterator[RecordedEvent]:
+    """Every event of every log, each log in order, a page at a time."""
+    for tenant in tenants(connection):
+        after = 0
+        while page := log_events(connection, tenant, after=after):
+            yield from page
+            after = page[-1].position
+
+
+def events_at_positions(connection: Connection, tenant: str, positions: Sequence[int]) -> list[RecordedEvent]:
+    """The events at these positions, in order of position."""
+    rows = []
+    for start in range(0, len(positions), PAGE_EVENTS):
+        some = positions[start : start + PAGE_EVENTS]
+        query = recorded.where(events.c.tenant == tenant, events.c.position.in_(some)).order_by(events.c.position)
+        rows += connection.execute(query).fetchall()
+    return [as_event(row) for row in rows]
+
+
+def session_events_of_types(
+    connection: Connection, tenant: str, session: UUID, types: Sequence[str], *, after: int, limit: int
+) -> list[RecordedEvent]:
+    """As ``session_events``, of some types only."""
+    query = (
+        recorded.where(
+            events.c.tenant == tenant,
+            events.c.session == session.bytes,
+            events.c.version > after,
+            events.c.type.in_(types),
+        )
+        .order_by(events.c.version)
+        .limit(limit)
+    )
+    return [as_event(row) for row in connection.execute(query)]
+
+
+def tenants(connection: Connection) -> list[str]:
+    return list(connection.execute(select(heads.c.tenant).order_by(heads.c.tenant)).scalars())
+
+
+def log_size(connection: Connection, tenant: str) -> int:
+    """The last position of a log; 0 if it has not begun."""
+    size = connection.execute(select(heads.c.size).where(heads.c.tenant == tenant)).scalar()
+    return size or 0
+
+
+def salt_of(connection: Connection, tenant: str, position: int) -> bytes | None:
+    """The salt of an event's commitment, or None if its body is erased."""
+    row = connection.exec_driver_sql(statements(connection).salt, (tenant, position)).fetchone()
+    return None if row is None else row[0]
+
+
+def _one(connection: Connection, statement: str, values: tuple[object, ...]) -> RecordedEvent | None:
+    row = connection.exec_driver_sql(statement, values).fetchone()
+    return None if row is None else as_event(row)
+
+
+def as_event(row: Row[Any]) -> RecordedEvent:
+    tenant, position, session, version, event_id, kind, schema, actor, recorded_at, causation, correlation, *rest = row
+    facts, length, commitment, leaf_hash, body = rest
+    return RecordedEvent(
+        tenant=tenant,
+        position=position,
+        session=UUID(bytes=session),
+        version=version,
+        id=UUID(bytes=event_id),
+        type=kind,
+        schema=schema,
+        actor=actor,
+        recorded_at=recorded_at,
+        causation=UUID(bytes=causation) if causation else None,
+        correlation=correlation,
+        facts=facts,
+        length=length,
+        commitment=commitment,
+        leaf_hash=leaf_hash,
+        body=body,
+        erased=body is None,
+    )

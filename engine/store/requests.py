@@ -1,0 +1,44 @@
+"""Idempotent requests: what a key made, remembered for ever in the transaction that made it.
+
+Only a salted fingerprint of the request's body is kept, and a reference to what it made: never an answer's words.
+"""
+
+from __future__ import annotations
+
+import hmac
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from engine import codec
+from engine.errors import IdempotencyMismatch
+from engine.store.base import Reference, RequestKey
+from engine.store.statements import statements
+
+
+def find_request(connection: Connection, tenant: str, request: RequestKey | None) -> Reference | None:
+    """What this request made when it came before, or None.
+
+    Raises IdempotencyMismatch if the key came with another body.
+    """
+    if request is None:
+        return None
+    key = (tenant, request.principal, request.route, request.key)
+    row = connection.exec_driver_sql(statements(connection).select_request, key).fetchone()
+    if row is None:
+        return None
+    salt, fingerprint, kind, raw_id, version = row
+    # Without its salt the words that it held are erased, and nothing is left to compare with.
+    if salt is not None and not hmac.compare_digest(codec.commitment(salt, request.body), fingerprint):
+        raise IdempotencyMismatch("this idempotency key came before with another body", field="Idempotency-Key")
+    return Reference(kind=kind, id=UUID(bytes=raw_id), version=version)
+
+
+def remember_request(
+    connection: Connection, tenant: str, request: RequestKey, reference: Reference, salt: bytes
+) -> None:
+    """Write down what a request made."""
+    fingerprint = codec.commitment(salt, request.body)
+    made = (reference.kind, reference.id.bytes, reference.version)
+    key = (tenant, request.principal, request.route, request.key)
+    connection.exec_driver_sql(statements(connection).insert_request, (*key, salt, fingerprint, *made))

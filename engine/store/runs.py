@@ -1,0 +1,93 @@
+"""Runs: the turns now open, and the process that runs each. Scratch that belongs to appends, and what recovery reads."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from engine.errors import TurnNotOpen
+from engine.store.base import JournalRow
+from engine.store.statements import statements
+from engine.store.tables import journal, runs
+from engine.store.transaction import Transaction
+
+
+class OpenRun(msgspec.Struct, frozen=True):
+    """A turn begins, in this process. The table itself allows one run for each session."""
+
+    tenant: str
+    turn: UUID
+    session: UUID
+    owner: UUID
+    lease_until: int
+
+    def check(self, connection: Connection) -> None:
+        """Nothing: that no turn is open is decided on the session's state."""
+
+    def apply(self, connection: Connection) -> None:
+        values = (self.tenant, self.turn.bytes, self.session.bytes, self.owner.bytes, self.lease_until, None)
+        connection.exec_driver_sql(statements(connection).insert_run, values)
+
+
+class CloseRun(msgspec.Struct, frozen=True):
+    """A turn ends, or is paused: its journal and its run go in the same transaction. ``owner`` fences: whoever has lost the
+    run may not end it. ``owner`` None is for recovery, which takes what nobody owns any more.
+    """
+
+    tenant: str
+    turn: UUID
+    owner: UUID | None
+
+    def check(self, connection: Connection) -> None:
+        row = connection.exec_driver_sql(statements(connection).select_run, (self.tenant, self.turn.bytes)).fetchone()
+        if row is None or (self.owner is not None and row[0] != self.owner.bytes):
+            raise TurnNotOpen("the turn has ended, or another process runs it now")
+
+    def apply(self, connection: Connection) -> None:
+        key = (self.tenant, self.turn.bytes)
+        connection.exec_driver_sql(statements(connection).delete_frames, key)
+        connection.exec_driver_sql(statements(connection).delete_run, key)
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A row of ``runs``. ``cancelled_by`` is the actor who asked for it to be cancelled."""
+
+    tenant: str
+    turn: UUID
+    session: UUID
+    owner: UUID
+    lease_until: int
+    cancelled_by: str | None
+
+
+def request_cancel(tx: Transaction, tenant: str, turn: UUID, actor: str) -> bool:
+    """Note that a turn shall be cancelled, if it is open; the first to ask is kept. Whether it is open."""
+    result = tx.connection.exec_driver_sql(tx.statements.request_cancel, (actor, tenant, turn.bytes))
+    return result.rowcount > 0
+
+
+def open_runs(connection: Connection) -> list[Run]:
+    """Every run there is."""
+    rows = connection.execute(select(runs).order_by(runs.c.tenant, runs.c.turn))
+    return [
+        Run(tenant, UUID(bytes=turn), UUID(bytes=session), UUID(bytes=owner), lease_until, cancelled_by)
+        for tenant, turn, session, owner, lease_until, cancelled_by in rows
+    ]
+
+
+def journal_rows(
+    connection: Connection, tenant: str, turn: UUID, *, after: int = 0, limit: int | None = None
+) -> list[JournalRow]:
+    """The journalled frames of a turn, in order."""
+    query = (
+        select(journal)
+        .where(journal.c.tenant == tenant, journal.c.turn == turn.bytes, journal.c.frame > after)
+        .order_by(journal.c.frame)
+        .limit(limit)
+    )
+    return [
+        JournalRow(tenant, turn, frame, UUID(bytes=message), block, kind, elapsed_ms, text)
+        for _, _, frame, message, block, kind, elapsed_ms, text in connection.execute(query)
+    ]

@@ -1,0 +1,99 @@
+"""The schema of a database file: what revision it is at, bringing it to the newest, and whether its guards stand.
+
+Alembic keeps the history, in ``migrations/``. A file from a newer version is refused, never guessed at.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from engine.errors import StoreNewer, StoreOlder
+from engine.store.dialects import APPLICATION_ID, open_reader, open_writer
+from engine.store.guards import GUARDS
+
+
+def migrate(path: Path) -> tuple[str | None, str]:
+    """Bring a database file to the newest revision, creating it if need be. The caller holds the file's lock.
+
+    Returns the revision it was at (None: new) and the one it is at. Raises StoreNewer or StoreForeign, and has then changed nothing.
+    """
+    engine = open_writer(path)
+    try:
+        with engine.begin() as connection:
+            before, newest = revision_of(connection), newest_revision()
+            if before != newest:
+                _refuse_newer(before)
+                config = _config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+            return before, newest
+    finally:
+        engine.dispose()
+
+
+def check_revision(path: Path) -> None:
+    """Raises StoreNewer or StoreOlder unless the file is at the revision that this version reads."""
+    engine = open_reader(path)
+    try:
+        with engine.begin() as connection:
+            revision = revision_of(connection)
+    finally:
+        engine.dispose()
+    if revision != newest_revision():
+        _refuse_newer(revision)
+        raise StoreOlder("the database is of an older version: run `manent migrate` first", revision=revision)
+
+
+def revision_of(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def newest_revision() -> str:
+    revision = _scripts().get_current_head()
+    assert revision is not None
+    return revision
+
+
+def make_guards(connection: Connection) -> None:
+    """Create every guard anew. Each migration ends with it: SQLite drops the triggers of a rebuilt table."""
+    for name, statement in GUARDS.items():
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
+        connection.exec_driver_sql(statement)
+
+
+def missing_guards(connection: Connection) -> list[str]:
+    """Names of guards that are gone or are not what they should be."""
+    rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
+    found = {name: statement for name, statement in rows}
+    return [name for name, statement in GUARDS.items() if found.get(name) != statement]
+
+
+def mark(connection: Connection) -> None:
+    """Say in the file's header whose it is."""
+    connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _refuse_newer(revision: str | None) -> None:
+    known = {script.revision for script in _scripts().walk_revisions()}
+    if revision is not None and revision not in known:
+        raise StoreNewer(f"the database is at revision {revision}, of a newer version of Manent", revision=revision)
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _config() -> Config:
+    spec = find_spec("migrations")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    config = Config()
+    config.set_main_option("script_location", next(iter(spec.submodule_search_locations)).replace("%", "%%"))
+    return config

@@ -1,0 +1,110 @@
+"""The statements of the hot path, compiled once per dialect from the tables.
+
+SQLAlchemy's ``exec_driver_sql`` with a list of tuples costs a third of executing constructs, so each statement is kept as text in
+the driver's own parameter style. Parameters come in the order of the table's columns unless a comment says otherwise.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from sqlalchemy import (
+    ClauseElement,
+    Connection,
+    Dialect,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.sql.elements import ColumnElement
+
+from engine.store.tables import bodies, events, heads, journal, origins, requests, runs
+
+recorded = select(events, bodies.c.bytes.label("body")).select_from(
+    events.outerjoin(bodies, (events.c.tenant == bodies.c.tenant) & (events.c.position == bodies.c.position))
+)
+"""An event with its body; a missing body row means that the words were erased."""
+
+
+class Statements:
+    """SQL text for one dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        def text(clause: ClauseElement) -> str:
+            return str(clause.compile(dialect=dialect))
+
+        self.insert_event = text(insert(events))
+        self.insert_body = text(insert(bodies))
+        self.insert_origin = text(insert(origins))
+        self.insert_head = text(insert(heads))
+        self.insert_request = text(insert(requests))
+        self.insert_run = text(insert(runs))
+        self.insert_frame = text(insert(journal))
+
+        self.select_head = text(select(heads.c.size, heads.c.recorded_at).where(heads.c.tenant == bindparam("tenant")))
+        self.select_origin = text(
+            select(origins.c.origin)
+            .where(origins.c.tenant == bindparam("tenant"))
+            .order_by(origins.c.from_position.desc())
+        )
+        self.select_request = text(
+            select(requests.c.salt, requests.c.fingerprint, requests.c.kind, requests.c.id, requests.c.version).where(
+                *_same(requests, "tenant", "principal", "route", "key")
+            )
+        )
+        # size, recorded_at, tenant
+        self.update_head = text(
+            update(heads)
+            .values(size=bindparam("size_"), recorded_at=bindparam("recorded_"))
+            .where(heads.c.tenant == bindparam("tenant_"))
+        )
+        self.select_run = text(select(runs.c.owner).where(*_same(runs, "tenant", "turn")))
+        self.delete_run = text(delete(runs).where(*_same(runs, "tenant", "turn")))
+        self.delete_frames = text(delete(journal).where(*_same(journal, "tenant", "turn")))
+        # actor, tenant, turn
+        self.request_cancel = text(
+            update(runs)
+            .values(cancelled_by=func.coalesce(runs.c.cancelled_by, bindparam("actor_")))
+            .where(*_same(runs, "tenant", "turn"))
+        )
+        # lease_until, owner
+        self.extend_leases = text(
+            update(runs).values(lease_until=bindparam("until_")).where(runs.c.owner == bindparam("owner_"))
+        )
+
+        self.event_by_id = text(recorded.where(*_same(events, "tenant", "id")))
+        self.event_at_version = text(recorded.where(*_same(events, "tenant", "session", "version")))
+        self.event_at_position = text(recorded.where(*_same(events, "tenant", "position")))
+        self.salt = text(select(bodies.c.salt).where(*_same(bodies, "tenant", "position")))
+        # tenant, session, after, up to, limit
+        self.session_events = text(_between(events.c.version, *_same(events, "tenant", "session")))
+        # tenant, after, up to, limit
+        self.log_events = text(_between(events.c.position, *_same(events, "tenant")))
+
+
+def statements(connection: Connection) -> Statements:
+    """The statements for a connection's database."""
+    return _for_dialect(type(connection.dialect))
+
+
+@cache
+def _for_dialect(dialect: type[Dialect]) -> Statements:
+    return Statements(dialect())
+
+
+def _same(table: Table, *columns: str) -> list[ColumnElement[bool]]:
+    return [table.c[name] == bindparam(f"{name}_") for name in columns]
+
+
+def _between(order: ColumnElement[int], *same: ColumnElement[bool]) -> Select[tuple[object, ...]]:
+    """``same``, after one number, up to another, in order, no more than a limit."""
+    return (
+        recorded.where(*same, order > bindparam("after_"), order <= bindparam("up_to_"))
+        .order_by(order)
+        .limit(bindparam("limit_", literal_execute=False))
+    )

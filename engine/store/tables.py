@@ -1,0 +1,128 @@
+"""The tables of the log and its scratch. Their history is in ``migrations/``; a test holds the two against each other.
+
+Every key begins with ``tenant``. Ids are 16 bytes. BLOB columns hold bytes as they are hashed: never TEXT, never a
+database's own JSON.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+
+metadata = MetaData()
+
+Int = BigInteger().with_variant(Integer(), "sqlite")
+STRICT = {"sqlite_strict": True, "sqlite_with_rowid": False}
+"""STRICT: SQLite checks types. Without rowid: rows lie in the order of their key, and the key is stored once."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("position", Int, primary_key=True, autoincrement=False),
+    Column("session", LargeBinary, nullable=False),
+    Column("version", Int, nullable=False),
+    Column("id", LargeBinary, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("schema", Int, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("recorded_at", Int, nullable=False),
+    Column("causation", LargeBinary),
+    Column("correlation", Text),
+    Column("facts", LargeBinary, nullable=False),
+    Column("length", Int, nullable=False),
+    Column("commitment", LargeBinary, nullable=False),
+    Column("leaf_hash", LargeBinary, nullable=False),
+    UniqueConstraint("tenant", "session", "version", name="events_by_version"),
+    UniqueConstraint("tenant", "id", name="events_by_id"),
+    **STRICT,
+)
+
+bodies = Table(
+    "bodies",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("position", Int, primary_key=True, autoincrement=False),
+    Column("salt", LargeBinary, nullable=False),
+    Column("encoding", Int, nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    **STRICT,
+)
+"""The words, and the salts of their commitments. ``encoding`` says how ``bytes`` are stored; 0 is plain."""
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("position", Int, primary_key=True, autoincrement=False),
+    Column("by_position", Int, nullable=False),
+    **STRICT,
+)
+
+heads = Table(
+    "heads",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("size", Int, nullable=False),
+    Column("recorded_at", Int, nullable=False),
+    **STRICT,
+)
+"""One row per log: locked and updated by every append, so that writers stand in line."""
+
+origins = Table(
+    "origins",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("from_position", Int, primary_key=True, autoincrement=False),
+    Column("origin", Text, nullable=False),
+    **STRICT,
+)
+"""The log's name in its leaves, from a position on."""
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("principal", Text, primary_key=True),
+    Column("route", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("salt", LargeBinary),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("id", LargeBinary, nullable=False),
+    Column("version", Int, nullable=False),
+    **STRICT,
+)
+"""Idempotency keys: what a request made, never an answer's words. Primary data, not a projection."""
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("turn", LargeBinary, primary_key=True),
+    Column("session", LargeBinary, nullable=False),
+    Column("owner", LargeBinary, nullable=False),
+    Column("lease_until", Int, nullable=False),
+    Column("cancelled_by", Text),
+    UniqueConstraint("tenant", "session", name="runs_one_per_session"),
+    **STRICT,
+)
+"""Scratch: the turns now open, and the process that runs each."""
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("turn", LargeBinary, primary_key=True),
+    Column("frame", Int, primary_key=True, autoincrement=False),
+    Column("message", LargeBinary, nullable=False),
+    Column("block", Int, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("elapsed_ms", Int, nullable=False),
+    Column("text", LargeBinary, nullable=False),
+    **STRICT,
+)
+"""Scratch: the frames of the rounds now running, on disk before they are shown."""
+
+Index("runs_by_lease", runs.c.lease_until)
+
+GUARDED = (events, bodies, erasures, origins)

@@ -1,0 +1,205 @@
+"""One write transaction: what the works of a batch have decided, held in memory until it is written at once.
+
+A work checks everything before it records anything, so a refusal leaves no trace, and its batch-mates go on. Heads and
+session states outlive a transaction only if it was committed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection
+
+from engine import codec
+from engine.clock import Clock
+from engine.store.base import NewEvent, Place, Projector, RecordedEvent
+from engine.store.statements import Statements
+
+ENCODING_PLAIN = 0
+StateKey = tuple[str, UUID]
+
+
+class Head(msgspec.Struct):
+    """The end of one log, as the writer knows it."""
+
+    size: int
+    recorded_at: int
+    origin: str
+    dirty: bool = False
+
+
+class Heads:
+    """What the writer knows by heart: log heads, and the states of the sessions last written (bounded)."""
+
+    def __init__(self, most_states: int) -> None:
+        self.logs: dict[str, Head] = {}
+        self.states: OrderedDict[StateKey, Any] = OrderedDict()
+        self._most_states = most_states
+
+    def keep(self, key: StateKey, state: Any) -> None:
+        self.states[key] = state
+        self.states.move_to_end(key)
+
+    def trim(self) -> None:
+        """Let go of the states longest unused; only between transactions, for a state may be ahead of its rows."""
+        while len(self.states) > self._most_states:
+            self.states.popitem(last=False)
+
+    def drop(self) -> None:
+        """Forget everything: the database is the truth again."""
+        self.logs.clear()
+        self.states.clear()
+
+
+class Transaction:
+    """What one batch reads and writes. Rows wait in lists and are written by ``flush``."""
+
+    def __init__(
+        self, connection: Connection, statements: Statements, heads: Heads, projector: Projector, clock: Clock
+    ) -> None:
+        self.connection = connection
+        self.statements = statements
+        self.changed: set[StateKey] = set()
+        self.body_bytes = 0
+        self._heads = heads
+        self._projector = projector
+        self._clock = clock
+        self._events: list[tuple[object, ...]] = []
+        self._bodies: list[tuple[object, ...]] = []
+
+    def state(self, tenant: str, session: UUID) -> Any:
+        """The session's state now, batch-mates included; None if it has not begun."""
+        key = (tenant, session)
+        if key not in self._heads.states:
+            self._heads.keep(key, self._projector.load(self.connection, tenant, session))
+        return self._heads.states[key]
+
+    def salt(self) -> bytes:
+        """A fresh salt, for a fingerprint."""
+        return self._clock.salts(1)[0]
+
+    def place(self, tenant: str, version: int) -> Place:
+        """Where the next event of a session at ``version`` would stand."""
+        return Place(position=self._head(tenant).size + 1, version=version + 1)
+
+    def record(self, tenant: str, session: UUID, news: Sequence[NewEvent]) -> tuple[tuple[RecordedEvent, ...], Any]:
+        """Give each event its place, time, salt and hashes; fold it; remember its rows. Returns the events and the new state."""
+        state = self.state(tenant, session)
+        head = self._head(tenant)
+        now = max(self._clock.now_us(), head.recorded_at)
+        version = 0 if state is None else state.version
+        recorded = []
+        for new, salt in zip(news, self._clock.salts(len(news)), strict=True):
+            head.size += 1
+            version += 1
+            event = _recorded(new, salt, tenant, session, head, version, now)
+            self._remember(event, salt)
+            state = self._projector.fold(state, event)
+            recorded.append(event)
+        head.recorded_at = now
+        head.dirty = True
+        self._heads.keep((tenant, session), state)
+        self.changed.add((tenant, session))
+        return tuple(recorded), state
+
+    def flush(self) -> None:
+        """Write what was remembered so far; called before scratch, and at the end."""
+        if not self._events:
+            return
+        run = self.connection.exec_driver_sql
+        run(self.statements.insert_event, self._events)
+        run(self.statements.insert_body, self._bodies)
+        self._projector.flush(self.connection)
+        self._events, self._bodies = [], []
+        for tenant, head in self._heads.logs.items():
+            if head.dirty:
+                run(self.statements.update_head, (head.size, head.recorded_at, tenant))
+                head.dirty = False
+
+    def _head(self, tenant: str) -> Head:
+        head = self._heads.logs.get(tenant)
+        if head is None:
+            head = self._heads.logs[tenant] = self._load_head(tenant) or self._begin_log(tenant)
+        return head
+
+    def _load_head(self, tenant: str) -> Head | None:
+        row = self.connection.exec_driver_sql(self.statements.select_head, (tenant,)).fetchone()
+        if row is None:
+            return None
+        origin = self.connection.exec_driver_sql(self.statements.select_origin, (tenant,)).scalar_one()
+        return Head(size=row[0], recorded_at=row[1], origin=origin)
+
+    def _begin_log(self, tenant: str) -> Head:
+        origin = f"manent/{self._clock.new_id()}/{tenant}"
+        self.connection.exec_driver_sql(self.statements.insert_head, (tenant, 0, 0))
+        self.connection.exec_driver_sql(self.statements.insert_origin, (tenant, 1, origin))
+        return Head(size=0, recorded_at=0, origin=origin)
+
+    def _remember(self, event: RecordedEvent, salt: bytes) -> None:
+        self._events.append(
+            (
+                event.tenant,
+                event.position,
+                event.session.bytes,
+                event.version,
+                event.id.bytes,
+                event.type,
+                event.schema,
+                event.actor,
+                event.recorded_at,
+                event.causation.bytes if event.causation else None,
+                event.correlation,
+                event.facts,
+                event.length,
+                event.commitment,
+                event.leaf_hash,
+            )
+        )
+        self.body_bytes += event.length
+        self._bodies.append((event.tenant, event.position, salt, ENCODING_PLAIN, event.body))
+
+
+def _recorded(
+    new: NewEvent, salt: bytes, tenant: str, session: UUID, head: Head, version: int, now: int
+) -> RecordedEvent:
+    commitment = codec.commitment(salt, new.body)
+    leaf = codec.Leaf(
+        actor=new.actor,
+        causation=new.causation,
+        commitment=commitment.hex(),
+        correlation=new.correlation,
+        facts=msgspec.Raw(new.facts),
+        format=codec.FORMAT,
+        id=new.id,
+        length=len(new.body),
+        origin=head.origin,
+        position=head.size,
+        recorded_at=now,
+        schema=new.schema,
+        session=session,
+        tenant=tenant,
+        type=new.type,
+        version=version,
+    )
+    return RecordedEvent(
+        tenant=tenant,
+        position=head.size,
+        session=session,
+        version=version,
+        id=new.id,
+        type=new.type,
+        schema=new.schema,
+        actor=new.actor,
+        recorded_at=now,
+        causation=new.causation,
+        correlation=new.correlation,
+        facts=new.facts,
+        length=len(new.body),
+        commitment=commitment,
+        leaf_hash=codec.leaf_hash(codec.leaf_bytes(leaf)),
+        body=new.body,
+    )

@@ -1,0 +1,209 @@
+"""The one writer: a thread that owns the only writing connection, and commits for everybody who waits (*group commit*).
+
+Callers hand over a work and await its result. The thread takes all that waits (bounded), runs each work in one transaction,
+commits once, and only then answers. A work that is refused is refused alone. A database error rolls everything back and drops what the writer knew
+by heart; the works are then done again one by one, so that each gets its own answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from engine.clock import Clock
+from engine.errors import EngineError, Overloaded, StoreUnavailable
+from engine.store.base import Projector
+from engine.store.dialects import PAGE_BYTES, meaning_of, needs_reopening, open_writer
+from engine.store.statements import statements
+from engine.store.transaction import Heads, StateKey, Transaction
+
+log = logging.getLogger("manent.store")
+
+Work = Callable[[Transaction], Any]
+Changed = Callable[[set[StateKey]], None]
+
+
+PAGES_PER_COMMIT = 16
+"""About what a commit writes beside the bodies: a leaf of each table and index. SQLite does not tell without a checkpoint."""
+
+
+class _Job:
+    """A work, who waits for it, and how it went."""
+
+    __slots__ = ("error", "future", "result", "work")
+
+    def __init__(self, work: Work, future: asyncio.Future[Any]) -> None:
+        self.work = work
+        self.future = future
+        self.result: Any = None
+        self.error: Exception | None = None
+
+
+class Writer:
+    """See the module. ``changed`` is called on the event loop after each commit, with the sessions that it changed."""
+
+    def __init__(
+        self,
+        path: Path,
+        projector: Projector,
+        clock: Clock,
+        *,
+        changed: Changed,
+        queue_writes: int,
+        batch_writes: int,
+        cached_sessions: int,
+        checkpoint_pages: int,
+    ) -> None:
+        self._projector = projector
+        self._clock = clock
+        self._changed = changed
+        self._queue_writes = queue_writes
+        self._batch_writes = batch_writes
+        self._checkpoint_pages = checkpoint_pages
+        self._heads = Heads(cached_sessions)
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._pages_waiting = 0
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._engine = open_writer(path)
+        self._connection = self._engine.connect()
+        self._thread = threading.Thread(target=self._run, name="manent-writer", daemon=True)
+        self._thread.start()
+
+    async def do(self, work: Work) -> Any:
+        """The result of ``work``, once it is durable.
+
+        Raises what the work was refused with, Overloaded where too much waits, or a StoreError.
+        """
+        return await self.submit(work)
+
+    def submit(self, work: Work) -> asyncio.Future[Any]:
+        """As ``do``, without waiting: works are done in the order they are submitted."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        if self._waiting >= self._queue_writes:
+            raise Overloaded("too many writes are waiting", limit="queue_writes", retry_after_s=1)
+        self._waiting += 1
+        job = _Job(work, self._loop.create_future())
+        self._queue.put(job)
+        return job.future
+
+    async def close(self) -> None:
+        """Do what waits, then close the connection: it is the last one, and SQLite clears the write-ahead log away."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    # --- on the writer's thread -------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch, last = self._take(first)
+            changed = self._commit(batch)
+            self._answer(batch, changed)
+            self._checkpoint()
+            if last:
+                break
+        self._connection.close()
+        self._engine.dispose()
+
+    def _take(self, first: _Job) -> tuple[list[_Job], bool]:
+        """Everything that waits, up to the limit; and whether the end was among it."""
+        batch = [first]
+        with suppress(queue.Empty):
+            while len(batch) < self._batch_writes:
+                job = self._queue.get_nowait()
+                if job is None:
+                    return batch, True
+                batch.append(job)
+        return batch, False
+
+    def _commit(self, batch: Sequence[_Job]) -> set[StateKey]:
+        """Run a batch in one transaction; on a database error one by one. Returns the sessions changed."""
+        try:
+            return self._transact(batch)
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody may be left waiting
+            self._recover(error)
+            if len(batch) == 1:
+                batch[0].result, batch[0].error = None, self._verdict(error)
+                return set()
+        changed: set[StateKey] = set()
+        for job in batch:
+            changed |= self._commit([job])
+        return changed
+
+    def _transact(self, batch: Sequence[_Job]) -> set[StateKey]:
+        with self._connection.begin():
+            tx = Transaction(self._connection, statements(self._connection), self._heads, self._projector, self._clock)
+            for job in batch:
+                job.error = None
+                try:
+                    job.result = job.work(tx)
+                except EngineError as refusal:
+                    job.error = refusal
+            tx.flush()
+        self._heads.trim()
+        self._pages_waiting += PAGES_PER_COMMIT + tx.body_bytes // PAGE_BYTES
+        return tx.changed
+
+    def _recover(self, error: Exception) -> None:
+        self._heads.drop()
+        self._projector.forget()
+        if needs_reopening(error):
+            with suppress(SQLAlchemyError):
+                self._connection.invalidate()
+                self._connection.close()
+            self._connection = self._reopened()
+
+    def _reopened(self) -> Connection:
+        try:
+            return self._engine.connect()
+        except (SQLAlchemyError, EngineError) as error:
+            log.error("the database could not be opened again: %s", type(error).__name__)
+            return self._connection
+
+    def _verdict(self, error: Exception) -> Exception:
+        if isinstance(error, SQLAlchemyError):
+            meaning = meaning_of(error)
+            log.error("a write failed: %s (%s)", meaning.detail, meaning.extra.get("reason"))
+            return meaning
+        log.exception("a write failed", exc_info=error)
+        return error
+
+    def _checkpoint(self) -> None:
+        """Move committed pages into the database file when enough of them wait: small, often, and never waiting for readers."""
+        if self._pages_waiting < self._checkpoint_pages:
+            return
+        self._pages_waiting = 0
+        with suppress(SQLAlchemyError):
+            self._connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _answer(self, batch: Sequence[_Job], changed: set[StateKey]) -> None:
+        with suppress(RuntimeError):  # the loop is gone, and with it everybody who waited
+            self._loop.call_soon_threadsafe(self._settle, batch, changed)
+
+    # --- back on the event loop ---------------------------------------------------------------------------------------
+
+    def _settle(self, batch: Sequence[_Job], changed: set[StateKey]) -> None:
+        self._waiting -= len(batch)
+        for job in batch:
+            if job.future.done():
+                continue
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
+        if changed:
+            self._changed(changed)

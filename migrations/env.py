@@ -1,0 +1,35 @@
+"""Runs the migrations on the connection that ``engine.store.schema`` hands over.
+
+From the command line of alembic itself the database comes from ``MANENT_DATABASE``, as everywhere else.
+"""
+
+from __future__ import annotations
+
+import os
+
+from alembic import context
+from sqlalchemy import Connection
+
+from engine.projections import tables as projections
+from engine.store.dialects import database_path, open_writer
+
+target_metadata = projections.metadata
+
+
+def run(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=target_metadata, transaction_per_migration=False)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def main() -> None:
+    given: Connection | None = context.config.attributes.get("connection")
+    if given is not None:
+        run(given)
+        return
+    engine = open_writer(database_path(os.environ.get("MANENT_DATABASE", "manent.db")))
+    with engine.begin() as connection:
+        run(connection)
+
+
+main()
