@@ -1,0 +1,162 @@
+"""The rows of the projections: the store's ``Projector``, and how its tables are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Dialect, bindparam, delete, select
+from sqlalchemy.dialects.sqlite import insert as upsert_into
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+from engine.events import AttemptEnded, MessageAppended, SessionStarted, SessionUpdated, SessionWords, TurnStarted
+from engine.projections.session import SessionState, evolve
+from engine.projections.tables import PROJECTIONS, calibrations, messages, session_words, sessions, turns
+from engine.store.base import RecordedEvent
+from engine.upcasts import facts_of, words_of
+
+_encode = msgspec.json.Encoder().encode
+_state = msgspec.json.Decoder(SessionState)
+
+Row = tuple[object, ...]
+SessionKey = tuple[str, UUID]
+
+
+class Catalog:
+    """Folds events and writes the rows of a whole batch at once. See ``store.base.Projector``."""
+
+    def __init__(self) -> None:
+        self._sql = _Statements(SQLiteDialect_pysqlite())
+        self.forget()
+
+    def load(self, connection: Connection, tenant: str, session: UUID) -> SessionState | None:
+        row = connection.exec_driver_sql(self._sql.select_state, (tenant, session.bytes)).fetchone()
+        return None if row is None else _state.decode(row[0])
+
+    def fold(self, state: SessionState | None, event: RecordedEvent) -> SessionState:
+        facts = facts_of(event)
+        after = evolve(state, event, facts)
+        key = (event.tenant, event.session)
+        self._sessions[key] = after
+        if isinstance(facts, MessageAppended):
+            self._messages.append(_message_row(event, facts, after))
+        elif isinstance(facts, SessionStarted | SessionUpdated):
+            self._remember_words(event, facts)
+        elif isinstance(facts, TurnStarted) and facts.supersedes is not None:
+            self._superseded.append((*key[:1], event.session.bytes, facts.supersedes))
+        elif isinstance(facts, AttemptEnded):
+            self._calibrate(event.tenant, after)
+        if after.turn is not None:
+            self._turns[event.tenant, after.turn.id] = after
+        return after
+
+    def flush(self, connection: Connection) -> None:
+        run = connection.exec_driver_sql
+        for statement, rows in (
+            (self._sql.upsert_session, [_session_row(key, state) for key, state in self._sessions.items()]),
+            (self._sql.insert_message, self._messages),
+            (self._sql.leave_out, self._superseded),
+            (self._sql.upsert_turn, [_turn_row(key[0], state) for key, state in self._turns.items()]),
+            (self._sql.add_calibration, self._calibrations),
+        ):
+            if rows:
+                run(statement, rows)
+        for write in self._words:
+            write(connection)
+        self.forget()
+
+    def forget(self) -> None:
+        self._sessions: dict[SessionKey, SessionState] = {}
+        self._messages: list[Row] = []
+        self._superseded: list[Row] = []
+        self._turns: dict[SessionKey, SessionState] = {}
+        self._calibrations: list[Row] = []
+        self._words: list[Callable[[Connection], Any]] = []
+
+    def _remember_words(self, event: RecordedEvent, facts: SessionStarted | SessionUpdated) -> None:
+        """Title, system and metadata; those erased become null."""
+        names = facts.changed if isinstance(facts, SessionUpdated) else ("title", "system", "metadata")
+        words = words_of(event) or SessionWords()
+        values: dict[str, object] = {
+            name: getattr(words, name) for name in ("title", "system", "metadata") if name in names
+        }
+        if not values:
+            return
+        if values.get("metadata") is not None:
+            values["metadata"] = _encode(values["metadata"])
+        row = {"tenant": event.tenant, "session": event.session.bytes, **values}
+        statement = upsert_into(session_words).values(row)
+        statement = statement.on_conflict_do_update(index_elements=["tenant", "session"], set_=values)
+        self._words.append(lambda connection: connection.execute(statement))
+
+    def _calibrate(self, tenant: str, state: SessionState) -> None:
+        attempt = state.turn.attempts[-1] if state.turn is not None else None
+        if attempt is None or attempt.usage is None or attempt.usage.estimated or not attempt.usage.input_tokens:
+            return
+        model = f"{attempt.provider}/{attempt.model}"
+        self._calibrations.append((tenant, model, 1, attempt.base_tokens, attempt.messages, attempt.usage.input_tokens))
+
+
+class _Statements:
+    """Hot statements as text, as in ``store.statements``."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        def text(clause: Any) -> str:
+            return str(clause.compile(dialect=dialect))
+
+        def upsert(table: Any, keys: list[str], changed: list[str]) -> Any:
+            statement = upsert_into(table)
+            return statement.on_conflict_do_update(
+                index_elements=keys, set_={name: statement.excluded[name] for name in changed}
+            )
+
+        self.select_state = text(
+            select(sessions.c.state).where(
+                sessions.c.tenant == bindparam("tenant"), sessions.c.session == bindparam("session")
+            )
+        )
+        self.upsert_session = text(upsert(sessions, ["tenant", "session"], ["status", "updated_at", "state"]))
+        self.upsert_turn = text(upsert(turns, ["tenant", "turn"], ["status", "state"]))
+        self.insert_message = text(messages.insert())
+        self.leave_out = "UPDATE messages SET left_out = 1 WHERE tenant = ? AND session = ? AND position = ?"
+        add = upsert_into(calibrations)
+        sums = {
+            name: calibrations.c[name] + add.excluded[name]
+            for name in ("samples", "base_tokens", "messages", "input_tokens")
+        }
+        self.add_calibration = text(add.on_conflict_do_update(index_elements=["tenant", "model"], set_=sums))
+
+
+def clear(connection: Connection) -> None:
+    """Drop every row of every projection."""
+    for table in PROJECTIONS:
+        connection.execute(delete(table))
+
+
+def _session_row(key: SessionKey, state: SessionState) -> Row:
+    tenant, session = key
+    return tenant, session.bytes, state.status, state.updated_at, _encode(state)
+
+
+def _message_row(event: RecordedEvent, facts: MessageAppended, state: SessionState) -> Row:
+    assert state.last is not None
+    return (
+        event.tenant,
+        event.session.bytes,
+        event.version,
+        event.position,
+        facts.role,
+        facts.tokens,
+        state.base_tokens,
+        state.last.unit,
+        int(facts.complete),
+        int(facts.tokens == 0),
+    )
+
+
+def _turn_row(tenant: str, state: SessionState) -> Row:
+    turn = state.turn
+    assert turn is not None
+    return tenant, turn.id.bytes, turn.session.bytes, turn.version, turn.status, _encode(turn)

@@ -1,0 +1,155 @@
+"""A session's state, folded from its events: all that commands decide on. Pure, and without a word of anybody's text."""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from engine.events import (
+    TURN_ENDS,
+    AttemptEnded,
+    Facts,
+    MessageAppended,
+    SessionArchived,
+    SessionRestored,
+    SessionStarted,
+    SessionUpdated,
+    TurnStarted,
+    Usage,
+)
+from engine.projections import turn as turns
+from engine.projections.turn import TurnState, add_usage
+from engine.store.base import RecordedEvent
+
+SessionStatus = Literal["active", "archived"]
+
+
+class LastMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The session's newest message. ``unit`` is the version of the first message of its unit (DESIGN section 6)."""
+
+    version: int
+    position: int
+    role: str
+    unit: int
+    tokens: int
+    complete: bool = True
+
+
+class SystemPrompt(msgspec.Struct, frozen=True):
+    """Where the words of the system prompt stand, and its base count."""
+
+    position: int
+    tokens: int
+
+
+class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``open_calls``: tools that the last unit asked for and that have no result yet. ``base_tokens``: running total of
+    all messages. Times in microseconds.
+    """
+
+    id: UUID
+    version: int
+    position: int
+    model: str
+    created_at: int
+    updated_at: int
+    status: SessionStatus = "active"
+    budget_tokens: int | None = None
+    max_output_tokens: int | None = None
+    system: SystemPrompt | None = None
+    message_count: int = 0
+    base_tokens: int = 0
+    usage: Usage | None = None
+    last: LastMessage | None = None
+    last_user: LastMessage | None = None
+    open_calls: tuple[str, ...] = ()
+    turn: TurnState | None = None
+    parent_session: UUID | None = None
+    parent_version: int | None = None
+
+    @property
+    def open_turn(self) -> TurnState | None:
+        """The turn that has not ended, if there is one."""
+        return self.turn if self.turn is not None and self.turn.end_version is None else None
+
+
+def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> SessionState:
+    """The state after one more event, whose facts are given too."""
+    if state is None:
+        return _begin(event, facts)
+    state = msgspec.structs.replace(
+        state,
+        version=event.version,
+        position=event.position,
+        updated_at=event.recorded_at,
+        turn=_turn(state, event, facts),
+    )
+    match facts:
+        case MessageAppended():
+            return _message(state, event, facts)
+        case AttemptEnded():
+            return msgspec.structs.replace(state, usage=add_usage(state.usage, facts.usage))
+        case SessionUpdated():
+            return _updated(state, event, facts)
+        case SessionArchived():
+            return msgspec.structs.replace(state, status="archived")
+        case SessionRestored():
+            return msgspec.structs.replace(state, status="active")
+    return state
+
+
+def _begin(event: RecordedEvent, facts: Facts) -> SessionState:
+    if not isinstance(facts, SessionStarted):
+        raise TypeError(f"a session cannot begin with {event.type}")
+    return SessionState(
+        id=event.session,
+        version=event.version,
+        position=event.position,
+        model=facts.model,
+        created_at=event.recorded_at,
+        updated_at=event.recorded_at,
+        budget_tokens=facts.budget_tokens,
+        max_output_tokens=facts.max_output_tokens,
+        system=_system(event, facts.system_tokens),
+    )
+
+
+def _turn(state: SessionState, event: RecordedEvent, facts: Facts) -> TurnState | None:
+    """The newest turn; an ended one stays until the next begins, so that its last state can be written."""
+    if isinstance(facts, TurnStarted):
+        return turns.begin(event, facts)
+    if state.turn is None:
+        return None
+    if state.open_turn is None:
+        return None if event.type not in TURN_ENDS else state.turn
+    return turns.evolve(state.turn, event, facts)
+
+
+def _message(state: SessionState, event: RecordedEvent, facts: MessageAppended) -> SessionState:
+    unit = state.last.unit if facts.role == "tool" and state.last is not None else event.version
+    last = LastMessage(event.version, event.position, facts.role, unit, facts.tokens, facts.complete)
+    answered = frozenset(facts.results)
+    asked = facts.calls if facts.complete else ()
+    return msgspec.structs.replace(
+        state,
+        message_count=state.message_count + 1,
+        base_tokens=state.base_tokens + facts.tokens,
+        last=last,
+        last_user=last if facts.role == "user" else state.last_user,
+        open_calls=tuple(call for call in state.open_calls if call not in answered) if facts.role == "tool" else asked,
+    )
+
+
+def _updated(state: SessionState, event: RecordedEvent, facts: SessionUpdated) -> SessionState:
+    changes: dict[str, object] = {
+        name: getattr(facts, name) for name in ("model", "budget_tokens", "max_output_tokens") if name in facts.changed
+    }
+    if "system" in facts.changed:
+        changes["system"] = _system(event, facts.system_tokens)
+    return msgspec.structs.replace(state, **changes)
+
+
+def _system(event: RecordedEvent, tokens: int) -> SystemPrompt | None:
+    return SystemPrompt(event.position, tokens) if tokens else None

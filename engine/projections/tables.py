@@ -1,0 +1,80 @@
+"""The tables of the projections: sessions, their words, messages (no content), turns, and what vendors' usage taught us."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Index, LargeBinary, Table, Text
+
+from engine.store.tables import STRICT, Int, metadata
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("updated_at", Int, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    **STRICT,
+)
+"""``state`` is the JSON of ``projections.session.SessionState``; the other columns are for listing."""
+
+Index("sessions_by_activity", sessions.c.tenant, sessions.c.updated_at, sessions.c.session)
+
+session_words = Table(
+    "session_words",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("title", Text),
+    Column("system", Text),
+    Column("metadata", LargeBinary),
+    **STRICT,
+)
+"""Apart from ``sessions``, whose row every append rewrites."""
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("version", Int, primary_key=True, autoincrement=False),
+    Column("position", Int, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("tokens", Int, nullable=False),
+    Column("total_tokens", Int, nullable=False),
+    Column("unit", Int, nullable=False),
+    Column("complete", Int, nullable=False),
+    Column("left_out", Int, nullable=False),
+    **STRICT,
+)
+"""``total_tokens`` runs along the session, this message included. ``left_out`` of windows: empty, or superseded."""
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("turn", LargeBinary, primary_key=True),
+    Column("session", LargeBinary, nullable=False),
+    Column("version", Int, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    **STRICT,
+)
+"""``state`` is the JSON of ``projections.turn.TurnState``."""
+
+Index("turns_by_session", turns.c.tenant, turns.c.session, turns.c.version)
+
+calibrations = Table(
+    "calibrations",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("samples", Int, nullable=False),
+    Column("base_tokens", Int, nullable=False),
+    Column("messages", Int, nullable=False),
+    Column("input_tokens", Int, nullable=False),
+    **STRICT,
+)
+"""Sums over the attempts whose usage the vendor reported: what we counted, and what it counted."""
+
+PROJECTIONS = (sessions, session_words, messages, turns, calibrations)

@@ -1,0 +1,274 @@
+"""What the outside sees: sessions, messages, turns, windows, events and frames, in the shapes that API.md fixes.
+
+Plain values, ready for JSON: times are RFC 3339 text in UTC with microseconds, ids are UUIDs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from engine.clock import rfc3339
+from engine.content import read_blocks
+from engine.errors import StoreCorrupt
+from engine.events import Content, MessageAppended, MessageWords, SessionWords, Usage
+from engine.projections.session import SessionState
+from engine.projections.turn import AttemptState, TurnState
+from engine.store.base import RecordedEvent
+from engine.upcasts import facts_of, words_of
+
+
+class View(msgspec.Struct, frozen=True):
+    """The base of all."""
+
+
+class Parent(View, frozen=True):
+    session_id: UUID
+    version: int
+
+
+class Session(View, frozen=True):
+    id: UUID
+    title: str | None
+    model: str
+    system: str | None
+    metadata: dict[str, Any] | None
+    budget_tokens: int | None
+    max_output_tokens: int | None
+    status: Literal["active", "archived"]
+    version: int
+    message_count: int
+    token_count: int
+    usage: Usage
+    parent: Parent | None
+    open_turn_id: UUID | None
+    created_at: str
+    updated_at: str
+
+
+class Message(View, frozen=True):
+    """``content`` is JSON already: blocks as they were recorded."""
+
+    id: UUID
+    session_id: UUID
+    version: int
+    position: int
+    role: str
+    content: tuple[msgspec.Raw, ...]
+    token_count: int
+    complete: bool
+    erased: bool
+    turn_id: UUID | None
+    actor: str
+    created_at: str
+
+    def blocks(self) -> Content:
+        """``content`` as typed blocks."""
+        return read_blocks(self.content)
+
+
+class Attempt(View, frozen=True):
+    """One request to a provider. ``outcome`` is None while it runs, ``completed``, or the code of what ended it."""
+
+    round: int
+    attempt: int
+    provider: str
+    model: str
+    started_at: str
+    outcome: str | None
+    first_chunk_ms: int | None
+    duration_ms: int | None
+    usage: Usage | None
+
+
+class Failure(View, frozen=True):
+    code: str
+    detail: str | None
+    retryable: bool
+
+
+class Turn(View, frozen=True):
+    """``messages`` are those the turn made; ``message`` is the last of them from the assistant."""
+
+    id: UUID
+    session_id: UUID
+    status: str
+    model: str
+    provider: str
+    started_at: str
+    ended_at: str | None
+    first_chunk_ms: int | None
+    duration_ms: int | None
+    stop_reason: str | None
+    vendor_stop_reason: str | None
+    usage: Usage
+    attempts: tuple[Attempt, ...]
+    error: Failure | None
+    messages: tuple[Message, ...]
+    message: Message | None
+
+
+class Omitted(View, frozen=True):
+    """What a window leaves out: messages, and their tokens in the model's count."""
+
+    count: int
+    tokens: int
+
+
+class Window(View, frozen=True):
+    session_id: UUID
+    version: int
+    model: str
+    budget_tokens: int
+    used_tokens: int
+    counter: str
+    policy: str
+    system: str | None
+    messages: tuple[Message, ...]
+    omitted: Omitted
+
+
+class Event(View, frozen=True):
+    """An event as the log has it. ``facts`` and ``body`` are JSON as stored; ``body`` is null where there are no words."""
+
+    id: UUID
+    position: int
+    session_id: UUID
+    version: int
+    type: str
+    schema: int
+    actor: str
+    recorded_at: str
+    causation_id: UUID | None
+    correlation_id: str | None
+    facts: msgspec.Raw
+    body: msgspec.Raw | None
+    commitment: str
+    leaf_hash: str
+    erased: bool
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """One server-sent event of a turn: its number (dense from 1; 0: not part of the record), its type, its JSON."""
+
+    number: int
+    type: str
+    data: bytes
+
+
+class Page(View, frozen=True):
+    """A list, and the cursor of its next page (None: this is the last)."""
+
+    items: tuple[Any, ...]
+    next_cursor: str | None
+
+
+NO_USAGE = Usage()
+
+
+def session_view(state: SessionState, words: SessionWords) -> Session:
+    turn = state.open_turn
+    parent = None
+    if state.parent_session is not None and state.parent_version is not None:
+        parent = Parent(state.parent_session, state.parent_version)
+    return Session(
+        id=state.id,
+        title=words.title,
+        model=state.model,
+        system=words.system,
+        metadata=words.metadata,
+        budget_tokens=state.budget_tokens,
+        max_output_tokens=state.max_output_tokens,
+        status=state.status,
+        version=state.version,
+        message_count=state.message_count,
+        token_count=state.base_tokens,
+        usage=state.usage or NO_USAGE,
+        parent=parent,
+        open_turn_id=turn.id if turn else None,
+        created_at=rfc3339(state.created_at),
+        updated_at=rfc3339(state.updated_at),
+    )
+
+
+def message_view(event: RecordedEvent) -> Message:
+    """The message that a ``message.appended`` event recorded."""
+    facts = facts_of(event)
+    if not isinstance(facts, MessageAppended):
+        raise StoreCorrupt(f"event {event.position} is a {event.type}, not a message")
+    words = words_of(event)
+    return Message(
+        id=event.id,
+        session_id=event.session,
+        version=event.version,
+        position=event.position,
+        role=facts.role,
+        content=words.content if isinstance(words, MessageWords) else (),
+        token_count=facts.tokens,
+        complete=facts.complete,
+        erased=event.erased,
+        turn_id=facts.turn,
+        actor=event.actor,
+        created_at=rfc3339(event.recorded_at),
+    )
+
+
+def turn_view(turn: TurnState, messages: tuple[Message, ...]) -> Turn:
+    answers = [message for message in messages if message.role == "assistant"]
+    error = None
+    if turn.error_code is not None:
+        error = Failure(turn.error_code, turn.error_detail, turn.error_retryable)
+    return Turn(
+        id=turn.id,
+        session_id=turn.session,
+        status=turn.status,
+        model=turn.model,
+        provider=turn.provider,
+        started_at=rfc3339(turn.started_at),
+        ended_at=rfc3339(turn.ended_at) if turn.ended_at is not None else None,
+        first_chunk_ms=turn.first_chunk_ms,
+        duration_ms=(turn.ended_at - turn.started_at) // 1000 if turn.ended_at is not None else None,
+        stop_reason=turn.stop_reason,
+        vendor_stop_reason=turn.vendor_stop_reason,
+        usage=turn.usage or NO_USAGE,
+        attempts=tuple(_attempt_view(attempt) for attempt in turn.attempts),
+        error=error,
+        messages=messages,
+        message=answers[-1] if answers else None,
+    )
+
+
+def event_view(event: RecordedEvent) -> Event:
+    return Event(
+        id=event.id,
+        position=event.position,
+        session_id=event.session,
+        version=event.version,
+        type=event.type,
+        schema=event.schema,
+        actor=event.actor,
+        recorded_at=rfc3339(event.recorded_at),
+        causation_id=event.causation,
+        correlation_id=event.correlation,
+        facts=msgspec.Raw(event.facts),
+        body=msgspec.Raw(event.body) if event.body else None,
+        commitment=event.commitment.hex(),
+        leaf_hash=event.leaf_hash.hex(),
+        erased=event.erased,
+    )
+
+
+def _attempt_view(attempt: AttemptState) -> Attempt:
+    return Attempt(
+        round=attempt.round,
+        attempt=attempt.attempt,
+        provider=attempt.provider,
+        model=attempt.model,
+        started_at=rfc3339(attempt.started_at),
+        outcome=attempt.outcome,
+        first_chunk_ms=attempt.first_chunk_ms,
+        duration_ms=attempt.duration_ms,
+        usage=attempt.usage,
+    )
