@@ -1,0 +1,152 @@
+"""What a provider is: it renders a prompt to bytes, sends those bytes, and yields chunks.
+
+Rules every member keeps, and ``tests/contracts/test_provider.py`` checks:
+
+* ``render`` is pure: the same prompt gives the same bytes, for ever, under the same renderer name. A change of shape is
+  a new renderer name, and the old one stays in ``renderers``, so that a request recorded once can be derived again.
+* ``stream`` sends exactly the bytes it is given and yields chunks as they come. It ends after one ``Ended``, which it
+  yields only when the wire has said that the stream is over; anything else raises a ``ProviderError``
+  (``ProviderTruncated`` when the stream broke off). It never raises anything else but ``CancelledError``.
+* Text in chunks is valid Unicode, without half surrogates (held over to the next chunk, then U+FFFD). A block's text
+  *is* the join of its deltas. An empty delta is not yielded.
+* Blocks are numbered from 0 in the order they start within the answer; every started block is stopped before ``Ended``.
+* Closing the iterator closes the upstream connection.
+
+Time limits (first chunk, between chunks, whole turn) and retries are the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from engine.events import Content, Role, Usage
+
+BlockType = Literal["text", "thinking", "tool_use"]
+
+
+class ToolSchema(msgspec.Struct, frozen=True):
+    """A function the model may call: ``parameters`` is a JSON Schema object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class Parameters(msgspec.Struct, frozen=True):
+    """``tool_choice``: ``auto``, ``any``, ``none``, or the name of a tool."""
+
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    stop: tuple[str, ...] = ()
+    tool_choice: str | None = None
+
+
+class PromptMessage(msgspec.Struct, frozen=True):
+    role: Role
+    content: Content
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """What a model is asked, in the common form. ``model`` is the provider's own name for it (no prefix)."""
+
+    model: str
+    messages: tuple[PromptMessage, ...]
+    system: str | None = None
+    tools: tuple[ToolSchema, ...] = ()
+    parameters: Parameters = Parameters()
+
+
+class BlockStarted(msgspec.Struct, frozen=True):
+    """``id`` and ``name`` are a tool call's."""
+
+    block: int
+    type: BlockType
+    id: str | None = None
+    name: str | None = None
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """More of a block: text, thinking, or raw JSON of a tool's input."""
+
+    block: int
+    text: str
+
+
+class VendorBlock(msgspec.Struct, frozen=True):
+    """A block in the vendor's own JSON, byte for byte: beside the common form if ``block`` was started (the signature
+    of a thinking block), instead of it if it was not (a block of a type that we do not know).
+    """
+
+    block: int
+    type: str
+    raw: bytes
+
+
+class BlockStopped(msgspec.Struct, frozen=True):
+    block: int
+
+
+class UsageReported(msgspec.Struct, frozen=True):
+    """The attempt's usage so far; the last one wins. ``raw`` is the vendor's object as it came."""
+
+    usage: Usage
+    raw: bytes = b"{}"
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The wire said so. ``stop_reason``: ``end_turn max_tokens stop_sequence tool_use refusal``, open-ended;
+    ``vendor_stop_reason``: the vendor's word for it.
+    """
+
+    stop_reason: str
+    vendor_stop_reason: str | None = None
+    response_id: str | None = None
+    request_id: str | None = None
+
+
+Chunk = BlockStarted | Delta | VendorBlock | BlockStopped | UsageReported | Ended
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """``family`` names how its tokens are counted (``engine.tokens``); ``context_tokens`` is input and output together;
+    None is *not known*.
+    """
+
+    name: str
+    family: str
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+
+
+Renderer = Callable[[Prompt], bytes]
+
+
+class Provider(Protocol):
+    """One vendor, protocol or fake. ``name`` is the prefix of its models (``openai`` in ``openai/gpt-5``)."""
+
+    name: str
+    renderer: str
+    """Name and version of the renderer now in use, a key of ``renderers``."""
+    renderers: Mapping[str, Renderer]
+
+    def models(self) -> Sequence[ModelInfo]:
+        """The models it is known to serve; it may serve others."""
+        ...
+
+    def model(self, name: str) -> ModelInfo | None:
+        """What is known of one of its models; None if it certainly does not serve it."""
+        ...
+
+    def stream(self, request: bytes) -> AsyncGenerator[Chunk, None]:
+        """Send ``request`` (bytes that a renderer of this provider made) and yield the answer.
+
+        Raises ProviderError and its kin; see the module's rules.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections and child processes."""
+        ...

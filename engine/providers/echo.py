@@ -1,0 +1,132 @@
+"""The echo: answers with what it was told. For first steps without a key, for demonstrations and for tests.
+
+``echo/echo`` answers with the last user message's text at once, in deltas of at most ``PIECE_CHARS``; ``echo/paced``
+the same, ``PACED_CHARS`` characters every ``PACED_MS`` milliseconds. Without a user's text the answer is an empty
+block. Only texts are sent (tool results count as text), and no parameter changes the answer: not even
+``max_output_tokens``, so that an echo is always whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+
+import msgspec
+
+from engine.errors import ProviderRejected
+from engine.events import Content, TextBlock, ToolResultBlock, Usage
+from engine.providers.base import (
+    BlockStarted,
+    BlockStopped,
+    Chunk,
+    Delta,
+    Ended,
+    ModelInfo,
+    Prompt,
+    Renderer,
+    UsageReported,
+)
+
+RENDERER = "echo/1"
+PIECE_CHARS = 4096
+PACED_CHARS = 4
+PACED_MS = 20
+
+_MODELS = {name: ModelInfo(name, family="echo") for name in ("echo", "paced")}
+
+
+class PlainMessage(msgspec.Struct, frozen=True):
+    """``text`` joins the texts of all blocks."""
+
+    role: str
+    text: str
+
+
+class PlainRequest(msgspec.Struct, frozen=True):
+    """What the fakes are sent: the texts of a prompt, and nothing else of it."""
+
+    model: str
+    messages: tuple[PlainMessage, ...]
+
+    @property
+    def last_user_text(self) -> str:
+        return next((message.text for message in reversed(self.messages) if message.role == "user"), "")
+
+
+_decode = msgspec.json.Decoder(PlainRequest).decode
+
+
+def render_plain(prompt: Prompt) -> bytes:
+    """``echo/1``."""
+    messages = [PlainMessage(message.role, _text(message.content)) for message in prompt.messages]
+    if prompt.system is not None:
+        messages.insert(0, PlainMessage("system", prompt.system))
+    return msgspec.json.encode(PlainRequest(prompt.model, tuple(messages)))
+
+
+def read_plain(request: bytes, provider: str) -> PlainRequest:
+    """A rendered request. Raises ProviderRejected if it is none, as a real vendor would."""
+    try:
+        return _decode(request)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise ProviderRejected(f"{provider} refused the request: it is not of its form", status=400) from None
+
+
+RENDERERS: Mapping[str, Renderer] = {RENDERER: render_plain}
+
+
+class EchoProvider:
+    """``count`` counts the tokens of a text, so that usage is reported as a vendor would."""
+
+    renderer = RENDERER
+    renderers = RENDERERS
+
+    def __init__(self, count: Callable[[str], int]) -> None:
+        self.name = "echo"
+        self._count = count
+
+    def models(self) -> Sequence[ModelInfo]:
+        return tuple(_MODELS.values())
+
+    def model(self, name: str) -> ModelInfo | None:
+        return _MODELS.get(name)
+
+    async def stream(self, request: bytes) -> AsyncGenerator[Chunk, None]:
+        asked = read_plain(request, self.name)
+        answer = asked.last_user_text
+        yield BlockStarted(0, "text")
+        paced = asked.model == "paced"
+        async for piece in in_pieces(answer, PACED_CHARS if paced else PIECE_CHARS, PACED_MS if paced else 0):
+            yield Delta(0, piece)
+        yield BlockStopped(0)
+        yield UsageReported(self._usage(asked, answer))
+        yield Ended("end_turn")
+
+    def _usage(self, asked: PlainRequest, answer: str) -> Usage:
+        input_tokens = sum(self._count(message.text) for message in asked.messages)
+        return Usage(input_tokens=input_tokens, output_tokens=self._count(answer))
+
+    async def aclose(self) -> None:
+        """There is nothing to release."""
+
+
+async def in_pieces(text: str, piece_chars: int, every_ms: int) -> AsyncGenerator[str, None]:
+    """A text cut between code points, the first piece at once and one every so often; 0 means without waiting."""
+    loop = asyncio.get_running_loop()
+    started_s = loop.time()
+    for number, start in enumerate(range(0, len(text), piece_chars)):
+        if every_ms and number:  # by the clock and not by pauses, which would add up
+            await asyncio.sleep(started_s + number * every_ms / 1000 - loop.time())
+        yield text[start : start + piece_chars]
+
+
+def _text(content: Content) -> str:
+    return "".join(map(_block_text, content))
+
+
+def _block_text(block: object) -> str:
+    if isinstance(block, TextBlock):
+        return block.text
+    if isinstance(block, ToolResultBlock):
+        return block.content if isinstance(block.content, str) else _text(block.content)
+    return ""
