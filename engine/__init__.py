@@ -1,0 +1,95 @@
+"""Manent's engine: an event-sourced chat that keeps its record.
+
+    import asyncio, engine
+
+    async def main():
+        async with engine.open("chat.db") as chat:
+            session = await chat.create_session(model="echo/echo")
+            turn = await chat.say(session.id, "Is this on record?")
+            print(engine.text_of(turn.message.blocks()))
+
+    asyncio.run(main())
+
+Everything that routes and scripts use is named here, and nothing is defined here.
+"""
+
+from engine.asking import Ask, Started
+from engine.bootstrap import open_beside
+from engine.bootstrap import open_engine as open  # noqa: A004 - engine.open(...) is what it is for
+from engine.clock import new_id, rfc3339
+from engine.content import text_content, text_of
+from engine.conversation import Conversation, MessageIn
+from engine.envelope import LOCAL, Caller
+from engine.errors import (
+    BudgetTooSmall,
+    Conflict,
+    EmptyMessage,
+    EngineError,
+    Invalid,
+    NotFound,
+    Overloaded,
+    ProviderError,
+    Refused,
+    SessionArchived,
+    SessionNotFound,
+    StoreError,
+    StoreFull,
+    TooLarge,
+    TurnAlreadyOpen,
+    TurnNotFound,
+    UnknownModel,
+    VersionConflict,
+)
+from engine.inputs import is_correlation
+from engine.planning import Limits
+from engine.settings import Settings, from_mapping
+from engine.store.base import RequestKey
+from engine.version import version
+from engine.views import Event, Frame, Message, Page, Session, Turn, Usage, Window
+
+__all__ = [
+    "LOCAL",
+    "Ask",
+    "BudgetTooSmall",
+    "Caller",
+    "Conflict",
+    "Conversation",
+    "EmptyMessage",
+    "EngineError",
+    "Event",
+    "Frame",
+    "Invalid",
+    "Limits",
+    "Message",
+    "MessageIn",
+    "NotFound",
+    "Overloaded",
+    "Page",
+    "ProviderError",
+    "Refused",
+    "RequestKey",
+    "Session",
+    "SessionArchived",
+    "SessionNotFound",
+    "Settings",
+    "Started",
+    "StoreError",
+    "StoreFull",
+    "TooLarge",
+    "Turn",
+    "TurnAlreadyOpen",
+    "TurnNotFound",
+    "UnknownModel",
+    "Usage",
+    "VersionConflict",
+    "Window",
+    "from_mapping",
+    "is_correlation",
+    "new_id",
+    "open",
+    "open_beside",
+    "rfc3339",
+    "text_content",
+    "text_of",
+    "version",
+]

@@ -1,0 +1,134 @@
+"""Settings to a running engine: the only place that chooses members.
+
+``open_engine`` takes the database file for itself: it locks and migrates it, ends the turns of a server that died, and gives a ``Conversation``.
+``open_beside`` only reads, also while a server has the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from engine import tokens
+from engine.clock import Clock, SystemClock
+from engine.conversation import Conversation
+from engine.projections.catalog import Catalog
+from engine.providers.base import Provider
+from engine.providers.echo import EchoProvider
+from engine.providers.local import LocalProvider, local_model_available
+from engine.providers.models import Providers
+from engine.providers.openai import VENDOR_URL, OpenAIProvider
+from engine.providers.scripted import ScriptedProvider, read_script
+from engine.settings import Settings
+from engine.store.dialects import database_path
+from engine.store.log import Store, locked, open_reading, open_store
+from engine.store.schema import check_revision, migrate
+from engine.supervisor import Supervisor
+
+Notice = Callable[[str], None]
+
+ECHO_MODEL = "echo/echo"
+LOCAL_MODEL = "local/smollm2-135m"
+
+
+@asynccontextmanager
+async def open_engine(
+    database: str | Path | Settings = Settings(),
+    *,
+    providers: Providers | None = None,
+    clock: Clock | None = None,
+    notice: Notice | None = None,
+) -> AsyncIterator[Conversation]:
+    """An engine on a database file, which is created or migrated if need be. ``notice`` is told what was done.
+
+    Raises StoreLocked if a server has the file, StoreNewer, StoreForeign, or Invalid for a setting.
+    """
+    settings = _settings(database)
+    clock = clock or SystemClock()
+    path = database_path(settings.database)
+    with locked(path):
+        before, now = await asyncio.to_thread(migrate, path)
+        if before != now:
+            (notice or _quiet)(f"database {path}: " + (f"migrated from {before} to {now}" if before else "created"))
+        await asyncio.to_thread(tokens.load)
+        async with (
+            open_store(path, Catalog(), clock, settings) as store,
+            _running(store, providers or make_providers(settings, clock), clock, settings) as (
+                conversation,
+                supervisor,
+            ),
+        ):
+            ended = await supervisor.recover()
+            if ended:
+                (notice or _quiet)(f"ended {ended} turn(s) that a stopped server had left open")
+            yield conversation
+
+
+@asynccontextmanager
+async def open_beside(database: str | Path | Settings = Settings()) -> AsyncIterator[Conversation]:
+    """An engine that only reads. Raises StoreOlder where the file must be migrated first."""
+    settings, clock = _settings(database), SystemClock()
+    path = database_path(settings.database)
+    await asyncio.to_thread(check_revision, path)
+    async with (
+        open_reading(path, settings) as store,
+        _running(store, make_providers(settings, clock), clock, settings) as (conversation, _),
+    ):
+        yield conversation
+
+
+@asynccontextmanager
+async def _running(
+    store: Store, providers: Providers, clock: Clock, settings: Settings
+) -> AsyncIterator[tuple[Conversation, Supervisor]]:
+    supervisor = Supervisor(store, clock, settings)
+    try:
+        yield (
+            Conversation(store, supervisor, providers, clock, settings, default_model(settings, providers)),
+            supervisor,
+        )
+    finally:
+        await supervisor.close()
+        await providers.aclose()
+
+
+def make_providers(settings: Settings, clock: Clock) -> Providers:
+    """The providers that the settings allow."""
+    members: list[Provider] = [EchoProvider(tokens.count_text)]
+    if local_model_available():
+        members.append(LocalProvider(clock=clock, connect_timeout_s=settings.connect_timeout_s))
+    vendor = settings.openai_base_url == VENDOR_URL
+    if settings.openai_api_key or not vendor:
+        members.append(
+            OpenAIProvider(
+                clock=clock,
+                connect_timeout_s=settings.connect_timeout_s,
+                base_url=settings.openai_base_url,
+                api_key=settings.openai_api_key,
+                legacy_max_tokens=not vendor,
+            )
+        )
+    if settings.script:
+        members.append(ScriptedProvider(read_script(Path(settings.script))))
+    return Providers(members)
+
+
+def default_model(settings: Settings, providers: Providers) -> str:
+    """The model of a session that names none. Raises UnknownModel for a setting that nobody serves."""
+    if settings.model is not None:
+        return providers.canonical(settings.model)
+    return LOCAL_MODEL if LOCAL_MODEL in providers.available() else ECHO_MODEL
+
+
+def _settings(database: str | Path | Settings) -> Settings:
+    if isinstance(database, Settings):
+        return database
+    return msgspec.structs.replace(Settings(), database=str(database))
+
+
+def _quiet(_: str) -> None:
+    return None

@@ -1,0 +1,221 @@
+"""From a session's record to what a model would be sent now: state, window, prompt, request. Reads; decides nothing, writes nothing.
+
+Everything is read in one snapshot, on a reading thread. The plan names the version it was made at, and the turn is appended only if the session is
+still there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from uuid import UUID
+
+import msgspec
+
+from engine import tokens
+from engine.content import read_blocks, without_calls_and_thinking
+from engine.decisions import NewMessage
+from engine.errors import Refused, SessionNotFound
+from engine.events import Content, MessageAppended, MessageWords, SessionStarted, SessionUpdated, SessionWords
+from engine.projections import queries
+from engine.projections.session import LastMessage, SessionState, evolve
+from engine.projections.window import POLICY, Chosen, Measure, Row, choose
+from engine.providers.base import ModelInfo, Parameters, Prompt, PromptMessage, Provider
+from engine.providers.models import Providers
+from engine.settings import Settings
+from engine.store import reading
+from engine.store.base import Connection, RecordedEvent
+from engine.upcasts import facts_of, words_of
+from engine.views import Omitted, Window, message_view
+
+UNPLACED = 0
+"""Position of a message that is still to be appended."""
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A resolved model: its full name, who serves it, what is known of it."""
+
+    name: str
+    provider: Provider
+    info: ModelInfo
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a caller sets for one window or turn; None leaves it to the session, then to the settings."""
+
+    budget_tokens: int | None = None
+    max_output_tokens: int | None = None
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """A window with its content: ``rows`` and ``events`` go together; ``events`` lacks a message that is still to come."""
+
+    state: SessionState
+    system: str | None
+    chosen: Chosen
+    events: dict[int, RecordedEvent]
+    measure: Measure
+
+
+def state_at(
+    connection: Connection, tenant: str, session: UUID, version: int | None = None
+) -> tuple[SessionState, SessionWords]:
+    """A session's state and words, now or as they were at a version (from 1 to its last).
+
+    Raises SessionNotFound.
+    """
+    now = queries.session_state(connection, tenant, session)
+    if now is None:
+        raise SessionNotFound("there is no such session", session_id=str(session))
+    if version is None or version == now.version:
+        return now, queries.words_of_session(connection, tenant, session)
+    state: SessionState | None = None
+    words = SessionWords()
+    for event in _session_events(connection, tenant, session, version):
+        facts = facts_of(event)
+        state = evolve(state, event, facts)
+        words = _words_after(words, event, facts)
+    if state is None or state.version != version:
+        raise SessionNotFound(f"the session has no version {version}", session_id=str(session), field="version")
+    return state, words
+
+
+def measure_of(
+    connection: Connection, tenant: str, state: SessionState, model: Model, limits: Limits, settings: Settings
+) -> Measure:
+    """What messages cost this model, and what there is to spend."""
+    family = tokens.family(model.info.family)
+    samples, base, messages, reported = queries.calibration(connection, tenant, model.name)
+    budget = limits.budget_tokens or state.budget_tokens or settings.budget_tokens
+    if model.info.context_tokens is not None:
+        budget = min(budget, model.info.context_tokens)
+    wanted = limits.max_output_tokens or state.max_output_tokens
+    return Measure(
+        factor_permille=tokens.calibrate(family, base, messages, reported, samples),
+        overhead=family.overhead,
+        fixed_base_tokens=state.system.tokens if state.system else 0,
+        fixed_messages=1 if state.system else 0,
+        budget_tokens=budget,
+        reserve_tokens=wanted if wanted is not None else min(settings.reserve_tokens, budget // 4),
+    )
+
+
+def look(
+    connection: Connection,
+    tenant: str,
+    state: SessionState,
+    words: SessionWords,
+    measure: Measure,
+    *,
+    new: NewMessage | None = None,
+    without: int | None = None,
+) -> Sight:
+    """Choose a window. ``new`` is a message about to be appended; ``without`` the position of one to leave out."""
+    rows = queries.newest_rows(connection, tenant, state.id, up_to=state.version)
+    rows = (row for row in rows if row.position != without)
+    last_user = _row(state.last_user) if state.last_user else None
+    if new is not None:
+        row = _new_row(state, new)
+        rows = _first(row, rows)
+        last_user = row if new.role == "user" else last_user
+    chosen = choose(rows, last_user, (), measure)
+    positions = [row.position for row in chosen.rows if row.position != UNPLACED]
+    events = reading.events_at_positions(connection, tenant, positions)
+    return Sight(state, words.system, chosen, {event.position: event for event in events}, measure)
+
+
+def window(
+    connection: Connection,
+    *,
+    tenant: str,
+    session: UUID,
+    limits: Limits,
+    model: str | None,
+    version: int | None,
+    providers: Providers,
+    settings: Settings,
+) -> Window:
+    """What a model would be sent now, or at a version, as callers see it."""
+    state, words = state_at(connection, tenant, session, version)
+    resolved = resolve(providers, model or state.model)
+    measure = measure_of(connection, tenant, state, resolved, limits, settings)
+    view = look(connection, tenant, state, words, measure)
+    left_tokens = state.base_tokens + measure.fixed_base_tokens - view.chosen.base_tokens
+    left_count = state.message_count - len(view.chosen.rows)
+    return Window(
+        session_id=state.id,
+        version=state.version,
+        model=resolved.name,
+        budget_tokens=measure.budget_tokens,
+        used_tokens=view.chosen.used_tokens,
+        counter=tokens.COUNTER,
+        policy=POLICY,
+        system=view.system,
+        messages=tuple(message_view(view.events[row.position]) for row in view.chosen.rows),
+        omitted=Omitted(left_count, tokens.figure(left_tokens, left_count, measure.factor_permille, measure.overhead)),
+    )
+
+
+def resolve(providers: Providers, name: str) -> Model:
+    """The model of this name. Raises UnknownModel, which lists what there is."""
+    provider, info = providers.resolve(name)
+    return Model(f"{provider.name}/{info.name}", provider, info)
+
+
+def prompt_of(view: Sight, model: Model, parameters: Parameters, new: NewMessage | None) -> Prompt:
+    """What the model is asked, in the common form."""
+    messages = []
+    for row in view.chosen.rows:
+        if row.position == UNPLACED:
+            assert new is not None
+            messages.append(PromptMessage(new.role, new.content))
+        else:
+            content = content_to_send(view.events[row.position])
+            if content:
+                messages.append(PromptMessage(row.role, content))
+    if not messages:
+        raise Refused("the session holds nothing that can be sent")
+    return Prompt(model.info.name, tuple(messages), view.system, parameters=parameters)
+
+
+def content_to_send(event: RecordedEvent) -> Content:
+    """A recorded message as it is sent on."""
+    facts, words = facts_of(event), words_of(event)
+    assert isinstance(facts, MessageAppended)
+    assert isinstance(words, MessageWords)
+    blocks = read_blocks(words.content)
+    return blocks if facts.complete else without_calls_and_thinking(blocks)
+
+
+def _session_events(connection: Connection, tenant: str, session: UUID, up_to: int) -> Iterator[RecordedEvent]:
+    after = 0
+    while page := reading.session_events(
+        connection, tenant, session, after=after, up_to=up_to, limit=reading.PAGE_EVENTS
+    ):
+        yield from page
+        after = page[-1].version
+
+
+def _words_after(words: SessionWords, event: RecordedEvent, facts: object) -> SessionWords:
+    if isinstance(facts, SessionStarted):
+        changed: Sequence[str] = ("title", "system", "metadata")
+    elif isinstance(facts, SessionUpdated):
+        changed = [name for name in ("title", "system", "metadata") if name in facts.changed]
+    else:
+        return words
+    new = words_of(event) or SessionWords()
+    return msgspec.structs.replace(words, **{name: getattr(new, name) for name in changed})
+
+
+def _row(message: LastMessage) -> Row:
+    return Row(message.version, message.position, "user", message.tokens, message.unit)
+
+
+def _new_row(state: SessionState, new: NewMessage) -> Row:
+    version = state.version + 1
+    unit = state.last.unit if new.role == "tool" and state.last is not None else version
+    return Row(version, UNPLACED, new.role, new.tokens, unit)
+
+
+def _first(row: Row, rows: Iterable[Row]) -> Iterator[Row]:
+    yield row
+    yield from rows

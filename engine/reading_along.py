@@ -1,0 +1,198 @@
+"""Reading along: a turn's frames and a log's events, from any cursor, live or long after.
+
+A reader takes what follows its cursor from the turn's tail, or, where the cursor lies before it, from the database; it never slows the writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from uuid import UUID
+
+import msgspec
+
+from engine.errors import Overloaded, SessionNotFound, TurnNotFound
+from engine.projections import queries
+from engine.projections.turn import TurnState
+from engine.recorder import frame_of
+from engine.settings import Settings
+from engine.store import reading
+from engine.store.base import Connection, RecordedEvent
+from engine.store.log import Store
+from engine.store.runs import journal_rows
+from engine.story import Story
+from engine.supervisor import Supervisor
+from engine.tail import Tail
+from engine.views import Frame
+
+FRAMES_AT_ONCE = 512
+"""Most frames, or events, that a reader is given at once."""
+
+POLL_S = 0.25
+"""How often a turn that runs in another process is looked at."""
+
+TURN_FRAMES_END = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted", "turn.paused"})
+
+
+class Follower:
+    """Gives readers what they follow. Bounded: ``max_readers`` at once."""
+
+    def __init__(self, store: Store, supervisor: Supervisor, settings: Settings) -> None:
+        self._store = store
+        self._supervisor = supervisor
+        self._settings = settings
+        self._readers = 0
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """Let go of those who follow a log, which has no end: a shutdown must not wait for them."""
+        self._closing.set()
+
+    async def turn_state(self, tenant: str, turn: UUID) -> TurnState:
+        """Raises TurnNotFound."""
+        state = await self._store.read(partial(queries.turn_state, tenant=tenant, turn=turn))
+        if state is None:
+            raise TurnNotFound("there is no such turn", turn_id=str(turn))
+        return state
+
+    async def frames(self, tenant: str, turn: UUID, after: int = 0) -> AsyncIterator[list[Frame]]:
+        """A turn's frames after a number, in batches, up to its end."""
+        with self._counted():
+            running = self._supervisor.find(turn)
+            if running is None or running.caller.tenant != tenant:
+                async for batch in self._recorded(tenant, turn, after):
+                    yield batch
+                return
+            tail = running.tail
+            tail.readers += 1
+            try:
+                async for batch in self._live(tenant, turn, tail, after):
+                    yield batch
+            finally:
+                tail.readers -= 1
+                if tail.readers == 0 and not tail.closed and running.story.state.on_disconnect == "cancel":
+                    running.stop_for_absence()
+
+    async def events(
+        self, tenant: str, session: UUID | None, after: int | None = None
+    ) -> AsyncIterator[list[RecordedEvent]]:
+        """Events of a session (or, for None, of the whole log) as they are committed: after a version (a position), or from the
+        newest. An empty batch says that all there is was given.
+        """
+        with self._counted(), self._store.bells.listen(tenant, session) as bell:
+            cursor = (
+                await self._store.read(partial(_newest, tenant=tenant, session=session)) if after is None else after
+            )
+            while not self._closing.is_set():
+                bell.clear()
+                batch = await self._store.read(partial(_events, tenant=tenant, session=session, after=cursor))
+                yield batch
+                if batch:
+                    cursor = batch[-1].position if session is None else batch[-1].version
+                else:
+                    await self._wait(bell)
+
+    async def _wait(self, bell: asyncio.Event) -> None:
+        waits = [asyncio.ensure_future(bell.wait()), asyncio.ensure_future(self._closing.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _live(self, tenant: str, turn: UUID, tail: Tail, after: int) -> AsyncIterator[list[Frame]]:
+        cursor = after
+        while True:
+            batch = tail.after(cursor)
+            if batch is None:
+                batch = await self._read_frames(tenant, turn, cursor)
+            if batch:
+                cursor = batch[-1].number
+                yield batch
+            elif tail.closed:
+                if tail.error is not None:
+                    yield [tail.error]
+                return
+            else:
+                await tail.wait(cursor)
+
+    async def _recorded(self, tenant: str, turn: UUID, after: int) -> AsyncIterator[list[Frame]]:
+        cursor = after
+        while True:
+            state = await self.turn_state(tenant, turn)
+            batch = await self._read_frames(tenant, turn, cursor)
+            if batch:
+                cursor = batch[-1].number
+                yield batch
+                if batch[-1].type in TURN_FRAMES_END and cursor >= state.frame:
+                    return
+            elif state.status != "running":
+                return
+            else:
+                await asyncio.sleep(POLL_S)
+
+    async def _read_frames(self, tenant: str, turn: UUID, after: int) -> list[Frame]:
+        return await self._store.read(partial(read_frames, tenant=tenant, turn=turn, after=after))
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self._readers >= self._settings.max_readers:
+            raise Overloaded("too many streams are open", limit="max_readers", retry_after_s=5)
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+
+
+def read_frames(
+    connection: Connection, tenant: str, turn: UUID, after: int, limit: int = FRAMES_AT_ONCE
+) -> list[Frame]:
+    """The next frames of a turn after a number, from the record and, while it runs, from the journal: one snapshot."""
+    state = queries.turn_state(connection, tenant, turn)
+    assert state is not None
+    story, frames = Story(turn), []
+    for event in turn_events(connection, tenant, state):
+        told = story.tell(event, deltas_after=after, limit=limit - len(frames))
+        frames += [frame for frame in told if frame.number > after]
+        if len(frames) >= limit:
+            return frames[:limit]
+    if state.end_version is None:
+        frames += _journalled(connection, tenant, turn, max(after, story.state.frame), limit - len(frames))
+    return frames
+
+
+def turn_events(connection: Connection, tenant: str, state: TurnState) -> list[RecordedEvent]:
+    """The session's events from a turn's start to its end, or to now."""
+    up_to = {} if state.end_version is None else {"up_to": state.end_version}
+    return reading.session_events(connection, tenant, state.session, after=state.version - 1, **up_to)
+
+
+def _journalled(connection: Connection, tenant: str, turn: UUID, after: int, limit: int) -> list[Frame]:
+    types: dict[int, str] = {}
+    frames = []
+    for row in journal_rows(connection, tenant, turn):
+        if row.kind == "start":
+            types[row.block] = str(msgspec.json.decode(row.text)["type"])
+        if row.frame > after:
+            frames.append(frame_of(row, types[row.block]))
+        if len(frames) == limit:
+            break
+    return frames
+
+
+def _events(connection: Connection, *, tenant: str, session: UUID | None, after: int) -> list[RecordedEvent]:
+    if session is None:
+        return reading.log_events(connection, tenant, after=after, limit=FRAMES_AT_ONCE)
+    return reading.session_events(connection, tenant, session, after=after, limit=FRAMES_AT_ONCE)
+
+
+def _newest(connection: Connection, *, tenant: str, session: UUID | None) -> int:
+    if session is None:
+        return reading.log_size(connection, tenant)
+    state = queries.session_state(connection, tenant, session)
+    if state is None:
+        raise SessionNotFound("there is no such session", session_id=str(session))
+    return state.version

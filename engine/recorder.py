@@ -1,0 +1,181 @@
+"""Record first, show second: chunks become journal rows, and a frame is released only after its row's commit has returned.
+
+``Journal`` collects the rows of all running turns and hands them to the writer whenever it is idle: at once while there is little to do, and in larger
+batches the busier it is. ``Recorder`` is one turn's end of it: it numbers the frames, and builds the answer from what is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from uuid import UUID
+
+import msgspec
+
+from engine.answer import DELTA, START, Answer, Opening, Vendor, delta_frame, start_frame
+from engine.clock import Clock
+from engine.errors import EngineError, ProviderMalformed, StoreUnavailable, TurnNotOpen
+from engine.providers.base import BlockStarted, Chunk, Delta, Ended, UsageReported, VendorBlock
+from engine.store.base import JournalRow
+from engine.store.log import Store
+from engine.store.works import WriteJournal, write_journal
+from engine.tail import Tail
+from engine.views import Frame
+
+_encode = msgspec.json.Encoder().encode
+
+MAX_WAITING_ROWS = 256
+"""Rows of one turn that may wait for the disk before its provider is read no further."""
+
+Released = Callable[[list[JournalRow], Exception | None], None]
+
+
+class Journal:
+    """The rows of all turns on their way to disk; at most one write is under way, and the next takes all that has come since."""
+
+    def __init__(self, store: Store, owner: UUID) -> None:
+        self._store = store
+        self._owner = owner
+        self._waiting: list[tuple[Released, JournalRow]] = []
+        self._busy = False
+
+    def add(self, row: JournalRow, released: Released) -> None:
+        """Put a row on its way; ``released`` is called with it once it is on disk, or with the error that kept it from there."""
+        self._waiting.append((released, row))
+        if not self._busy:
+            self._busy = True
+            # Not now but at the end of this turn of the loop: what other streams have received by then goes along.
+            asyncio.get_running_loop().call_soon(self._write)
+
+    def _write(self) -> None:
+        batch, self._waiting = self._waiting, []
+        work = WriteJournal(self._owner, [row for _, row in batch])
+        try:
+            future = self._store.submit(partial(write_journal, work=work))
+        except EngineError as error:
+            self._release(batch, error, frozenset())
+            return
+        future.add_done_callback(partial(self._written, batch))
+
+    def _written(self, batch: list[tuple[Released, JournalRow]], future: asyncio.Future[frozenset[UUID]]) -> None:
+        error = StoreUnavailable("the write was given up") if future.cancelled() else future.exception()
+        lost = frozenset() if error is not None else future.result()
+        self._release(batch, error if isinstance(error, Exception) else None, lost)
+
+    def _release(
+        self, batch: list[tuple[Released, JournalRow]], error: Exception | None, lost: frozenset[UUID]
+    ) -> None:
+        self._busy = False
+        if self._waiting:
+            self._busy = True
+            self._write()
+        by_turn: dict[UUID, tuple[Released, list[JournalRow]]] = {}
+        for released, row in batch:
+            by_turn.setdefault(row.turn, (released, []))[1].append(row)
+        for turn, (released, rows) in by_turn.items():
+            taken = TurnNotOpen("another process has taken this turn over") if turn in lost else error
+            released(rows, taken)
+
+
+class Recorder:
+    """One turn's recording: numbers frames, journals them, publishes what is on disk."""
+
+    def __init__(self, journal: Journal, tail: Tail, clock: Clock, tenant: str, turn: UUID, frame: int) -> None:
+        self._journal = journal
+        self._tail = tail
+        self._clock = clock
+        self._tenant = tenant
+        self._turn = turn
+        self._begun_s = clock.monotonic_s()
+        self._last_ms = 0
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._waiting = 0
+        self._types: dict[int, str] = {}
+        self.frame = self._first_frame = frame
+        self.bytes = 0
+        self.error: Exception | None = None
+        self.usage: UsageReported | None = None
+        self.ended: Ended | None = None
+        self.answer = Answer(clock.new_id())
+
+    async def take(self, chunk: Chunk) -> None:
+        """Record a chunk; waits only while too many rows are on their way. Raises what keeps the turn from being recorded."""
+        if self.error is not None:
+            raise self.error
+        match chunk:
+            case Delta(block, text):
+                self._delta(block, text)
+            case BlockStarted(block, kind, call, name):
+                self._types[block] = kind
+                self._add(block, START, 0, _encode(Opening(kind, call, name)))
+            case VendorBlock(block, kind, raw):
+                self.answer.vendor[block] = Vendor(kind, raw)
+            case UsageReported():
+                self.usage = chunk
+            case Ended():
+                self.ended = chunk
+        await self._room.wait()
+
+    async def settle(self) -> None:
+        """Wait until every row is on disk or given up; numbering goes on after the last frame that was shown."""
+        await self._settled.wait()
+        self.frame = max(self._tail.last, self._first_frame)
+
+    def next_frame(self) -> int:
+        """The number of the next frame that is recorded as an event."""
+        self.frame += 1
+        return self.frame
+
+    def _delta(self, block: int, text: str) -> None:
+        if block not in self._types:
+            raise ProviderMalformed("the provider sent text for a block that it has not begun")
+        # Rounding the time since the beginning, not the pause, keeps the pace from drifting.
+        at_ms = round((self._clock.monotonic_s() - self._begun_s) * 1000)
+        elapsed_ms, self._last_ms = at_ms - self._last_ms, at_ms
+        data = text.encode()
+        self.bytes += len(data)
+        self._add(block, DELTA, elapsed_ms, data)
+
+    def _add(self, block: int, kind: str, elapsed_ms: int, text: bytes) -> None:
+        row = JournalRow(
+            tenant=self._tenant,
+            turn=self._turn,
+            frame=self.next_frame(),
+            message=self.answer.message,
+            block=block,
+            kind=kind,
+            elapsed_ms=elapsed_ms,
+            text=text,
+        )
+        self._waiting += 1
+        self._settled.clear()
+        if self._waiting >= MAX_WAITING_ROWS:
+            self._room.clear()
+        self._journal.add(row, self._released)
+
+    def _released(self, rows: list[JournalRow], error: Exception | None) -> None:
+        """Rows are on disk: show them. After a failed commit the rest of the turn is discarded, whatever happens to it."""
+        self.error = self.error or error
+        if self.error is None:
+            for row in rows:
+                self.answer.apply(row)
+            self._tail.publish([self._frame(row) for row in rows])
+        self._waiting -= len(rows)
+        if self._waiting < MAX_WAITING_ROWS:
+            self._room.set()
+        if self._waiting == 0:
+            self._settled.set()
+
+    def _frame(self, row: JournalRow) -> Frame:
+        return frame_of(row, self._types[row.block])
+
+
+def frame_of(row: JournalRow, block_type: str) -> Frame:
+    """The frame that a journal row is shown as."""
+    if row.kind == START:
+        return start_frame(row.message, row.frame, row.block, msgspec.json.decode(row.text, type=Opening))
+    return delta_frame(row.message, row.frame, row.block, block_type, row.text.decode())

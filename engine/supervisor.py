@@ -1,0 +1,146 @@
+"""Owns the running turns: starts them, cancels them, drains them at shutdown, and ends those whose server has died.
+
+A turn's run is a row with an owner and a lease. While the owner lives it renews its leases; recovery ends only turns whose lease is over. The
+lock on an embedded database proves that whoever ran a turn before is gone, so there every run found at start is an orphan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from engine.answer import Answer
+from engine.clock import Clock
+from engine.endings import Ending, Stop, end_of_turn
+from engine.envelope import Caller, seal
+from engine.errors import EngineError, Overloaded, ShuttingDown
+from engine.projections.turn import TurnState
+from engine.providers.base import Provider
+from engine.recorder import Journal
+from engine.settings import Settings
+from engine.store.base import Append, Exists, NewEvent, Place, RecordedEvent
+from engine.store.log import Store
+from engine.store.runs import CloseRun, OpenRun, Run, journal_rows, open_runs, request_cancel
+from engine.store.works import ExtendLeases, extend_leases
+from engine.turns import Tools, Turn
+
+log = logging.getLogger("manent.turns")
+
+SYSTEM = "system"
+
+
+class Supervisor:
+    """The turns of one process."""
+
+    def __init__(self, store: Store, clock: Clock, settings: Settings) -> None:
+        owner = clock.new_id()
+        self._tools = Tools(store, Journal(store, owner), clock, settings, owner)
+        self._turns: dict[UUID, Turn] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._leases = asyncio.create_task(self._renew_leases())
+        self.draining = False
+
+    def admit(self) -> None:
+        """Raises ShuttingDown or Overloaded where no turn may start now."""
+        if self.draining:
+            raise ShuttingDown("the server is shutting down", retry_after_s=5)
+        if len(self._turns) >= self._tools.settings.max_open_turns:
+            raise Overloaded("too many turns are running", limit="max_open_turns", retry_after_s=5)
+
+    def run_of(self, tenant: str, session: UUID, turn: UUID) -> OpenRun:
+        """The scratch row that must be written with a turn's start."""
+        return OpenRun(tenant, turn, session, self._tools.owner, self._lease_end())
+
+    def start(
+        self, caller: Caller, provider: Provider, request: bytes, started: tuple[RecordedEvent, ...], turn_id: UUID
+    ) -> None:
+        """Run a turn whose start is recorded."""
+        turn = Turn(self._tools, caller, provider, request, started, turn_id)
+        self._turns[turn_id] = turn
+        task = asyncio.create_task(turn.run(), name=f"turn {turn_id}")
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._ended, turn_id))
+
+    def find(self, turn: UUID) -> Turn | None:
+        """A turn that runs in this process."""
+        return self._turns.get(turn)
+
+    async def cancel(self, tenant: str, turn: UUID, actor: str) -> None:
+        """Have a turn cancelled. The wish is on record before the turn hears of it; an ended turn stays as it is."""
+        work = partial(request_cancel, tenant=tenant, turn=turn, actor=actor)
+        if not await self._tools.store.do(work):
+            return
+        running = self._turns.get(turn)
+        if running is not None:
+            running.stop(Stop("cancelled", actor))
+            while not running.tail.closed:
+                await running.tail.wait(running.tail.last)
+
+    async def drain(self) -> None:
+        """Take no more turns, let those that run end within ``drain_s``, then interrupt the rest."""
+        self.draining = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._tools.settings.drain_s)
+        for turn in list(self._turns.values()):
+            turn.stop(Stop("shutdown", SYSTEM))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=max(1, self._tools.settings.drain_s))
+
+    async def close(self) -> None:
+        """Drain, then let go of what cannot be ended: the next start ends it."""
+        await self.drain()
+        for task in (*self._tasks, self._leases):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def recover(self) -> int:
+        """End the turns that a dead process left open; returns how many."""
+        orphans = await self._tools.store.read(open_runs)
+        for run in orphans:
+            try:
+                await self._end_orphan(run)
+            except EngineError as error:
+                log.error("turn %s could not be ended: %s", run.turn, error.detail)
+        return len(orphans)
+
+    async def _end_orphan(self, run: Run) -> None:
+        rows = await self._tools.store.read(partial(journal_rows, tenant=run.tenant, turn=run.turn))
+        answer: Answer | None = None
+        frame = 0
+        for row in rows:
+            answer = answer or Answer(row.message)
+            answer.apply(row)
+            frame = row.frame
+        stop = Stop("cancelled", run.cancelled_by) if run.cancelled_by else Stop("server_lost", SYSTEM)
+
+        def decide(place: Place, session: Any) -> list[NewEvent]:
+            turn: TurnState = session.open_turn
+            ending = Ending(outcome=stop.kind, duration_ms=0, answer=answer, stop=stop)
+            drafts = end_of_turn(turn, ending, max(frame, turn.frame), place.position)
+            return seal(drafts, Caller(run.tenant, SYSTEM), self._tools.clock)
+
+        close = CloseRun(run.tenant, run.turn, owner=None)
+        await self._tools.store.append(Append(run.tenant, run.session, Exists(), decide, scratch=(close,)))
+
+    def _ended(self, turn: UUID, task: asyncio.Task[None]) -> None:
+        self._turns.pop(turn, None)
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("turn %s could not be ended", turn, exc_info=task.exception())
+
+    async def _renew_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._tools.settings.lease_s / 3)
+            if not self._turns:
+                continue
+            work = ExtendLeases(self._tools.owner, self._lease_end())
+            with suppress(EngineError):
+                await self._tools.store.do(partial(extend_leases, work=work))
+
+    def _lease_end(self) -> int:
+        return self._tools.clock.now_us() + self._tools.settings.lease_s * 1_000_000

@@ -1,0 +1,57 @@
+"""The newest committed frames of a running turn, in memory, for those who read along.
+
+A cache of what is on disk that never runs ahead of it: only the recorder publishes, and only after a commit. It is bounded; who
+lies further behind reads from the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from engine.views import Frame
+
+
+class Tail:
+    """Frames from ``first`` to ``last``. Closed when no more will come to it."""
+
+    def __init__(self, most_frames: int) -> None:
+        self._frames: deque[Frame] = deque(maxlen=most_frames)
+        self._bell = asyncio.Event()
+        self.last = 0
+        self.closed = False
+        self.readers = 0
+        self.error: Frame | None = None
+
+    def publish(self, frames: Sequence[Frame]) -> None:
+        """Add committed frames, in order, and wake the readers."""
+        if not frames:
+            return
+        self._frames.extend(frames)
+        self.last = frames[-1].number
+        self._ring()
+
+    def close(self, error: Frame | None = None) -> None:
+        """No more frames will come; ``error`` is told to the readers though it is not part of the record."""
+        self.closed = True
+        self.error = error
+        self._ring()
+
+    def after(self, cursor: int) -> list[Frame] | None:
+        """The frames that follow a cursor; None if some of them are no longer here."""
+        if cursor >= self.last:
+            return []
+        first = self._frames[0].number
+        if cursor < first - 1:
+            return None
+        return [frame for frame in self._frames if frame.number > cursor] if cursor >= first else list(self._frames)
+
+    async def wait(self, cursor: int) -> None:
+        """Until there is something after the cursor, or nothing more will come."""
+        while self.last <= cursor and not self.closed:
+            await self._bell.wait()
+
+    def _ring(self) -> None:
+        bell, self._bell = self._bell, asyncio.Event()
+        bell.set()
