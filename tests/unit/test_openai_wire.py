@@ -1,0 +1,301 @@
+"""OpenAI's Chat Completions on the wire: requests to the byte, streams in any cut, failures by their kind.
+
+The streams in ``tests/golden/wire`` have the exact forms that OpenAI, vLLM, Ollama and llama.cpp send.
+"""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.errors import ProviderMalformed, ProviderRejected, ProviderTruncated, ProviderUnavailable
+from engine.events import (
+    Base64Source,
+    ImageBlock,
+    OtherBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UrlSource,
+    Usage,
+)
+from engine.providers.base import (
+    BlockStarted,
+    BlockStopped,
+    Delta,
+    Ended,
+    Parameters,
+    Prompt,
+    PromptMessage,
+    ToolSchema,
+    UsageReported,
+)
+from engine.providers.openai_render import RENDERERS, render_chat, render_chat_compat
+from engine.providers.openai_stream import ChatStream
+from engine.providers.sse import SseDecoder
+
+WIRE = Path(__file__).parent.parent / "golden" / "wire"
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+FORECAST = ToolSchema(
+    "forecast",
+    "Weather of a city",
+    {
+        "type": "object",
+        "properties": {"town": {"type": "string"}, "days": {"type": "integer"}, "above": {"minimum": -0.5}},
+        "required": ["town"],
+    },
+)
+
+CONVERSATION = (
+    PromptMessage(
+        "user",
+        (
+            TextBlock("What is this, and will it rain there? \U0001f327 \u2028 “quoted”\n"),
+            ImageBlock(Base64Source("image/png", "iVBORw0KGgo=")),
+            ImageBlock(UrlSource("https://example.org/map.png")),
+        ),
+    ),
+    PromptMessage(
+        "assistant",
+        (
+            ThinkingBlock("They want weather.", vendor=msgspec.Raw(b'{"signature":"x"}')),
+            TextBlock("Let me look."),
+            ToolUseBlock("call_1", "forecast", {"town": "Rome"}, '{ "town":"Rome" }'),
+            ToolUseBlock("call_2", "forecast", {"town": "Oslo", "days": 2}),
+        ),
+    ),
+    PromptMessage(
+        "tool",
+        (
+            ToolResultBlock("call_1", (TextBlock("Dry: "), ImageBlock(UrlSource("https://example.org/rome.png")))),
+            ToolResultBlock("call_2", "no such town", is_error=True),
+        ),
+    ),
+    PromptMessage("assistant", (ToolUseBlock("call_3", "forecast", None, ""),)),
+    PromptMessage("tool", (ToolResultBlock("call_3", ""),)),
+    PromptMessage("assistant", (ThinkingBlock("Only a thought, which is not sent."),)),
+    PromptMessage("assistant", (TextBlock("Dry in "), TextBlock("Rome."), OtherBlock("refusal", b'{"type":"refusal"}'))),
+    PromptMessage("user", (TextBlock("Thanks."), OtherBlock("telepathy", b'{"type":"telepathy"}'))),
+    PromptMessage("user", (OtherBlock("file", b'{ "type":"file","file":{"file_id":"f1"} }'), TextBlock("And this?"))),
+)
+
+FULL = Prompt(
+    model="gpt-5",
+    system="Be brief.",
+    messages=CONVERSATION,
+    tools=(FORECAST,),
+    parameters=Parameters(max_output_tokens=300, temperature=0.7, stop=("END", "\n\n"), tool_choice="forecast"),
+)
+
+
+@pytest.mark.parametrize(
+    ("render", "name"), [(render_chat, "openai-chat-1"), (render_chat_compat, "openai-chat-compat-1")]
+)
+def test_a_request_has_the_bytes_it_always_had(render, name):
+    """A whole conversation renders to the golden bytes: requests on record are derived again from the log."""
+    assert render(FULL) == (WIRE / f"{name}.request.json").read_bytes().removesuffix(b"\n")
+
+
+def messages_of(*messages, system=None):
+    """The messages of a request."""
+    return json.loads(render_chat(Prompt("m", messages, system=system)))["messages"]
+
+
+def test_the_least_request_has_nothing_that_was_not_asked_for():
+    """Text alone is a string, and no parameter is made up."""
+    assert render_chat(Prompt("m", (PromptMessage("user", (TextBlock("hi"),)),))) == (
+        b'{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true}}'
+    )
+
+
+def test_the_two_renderers_differ_in_the_name_of_the_limit_alone():
+    """A server that knows only the older name gets that, and nothing else changes."""
+    assert render_chat(FULL).replace(b"max_completion_tokens", b"max_tokens") == render_chat_compat(FULL)
+    assert set(RENDERERS) == {"openai-chat/1", "openai-chat-compat/1"}
+
+
+def test_neighbours_of_one_role_become_one_message():
+    """Texts of two messages stand apart by a blank line; the system prompt and a first system message are neighbours."""
+    rendered = messages_of(
+        PromptMessage("system", (TextBlock("And polite."),)),
+        PromptMessage("user", (TextBlock("a"),)),
+        PromptMessage("user", (TextBlock("b"), TextBlock("c"))),
+        PromptMessage("assistant", (TextBlock("d"),)),
+        PromptMessage("assistant", (TextBlock("e"), ToolUseBlock("1", "f", {}))),
+        system="Be brief.",
+    )
+    assert [(message["role"], message["content"]) for message in rendered] == [
+        ("system", "Be brief.\n\nAnd polite."),
+        ("user", "a\n\nbc"),
+        ("assistant", "d\n\ne"),
+    ]
+    assert rendered[2]["tool_calls"] == [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+
+def test_results_stay_apart_and_their_images_follow_the_last():
+    """Each result directly answers its call: what cannot stand in a result comes after all of them."""
+    shown = ToolResultBlock("1", (ImageBlock(UrlSource("u")),))
+    rendered = messages_of(
+        PromptMessage("assistant", (ToolUseBlock("1", "f", {}), ToolUseBlock("2", "f", {}))),
+        PromptMessage("tool", (shown,)),
+        PromptMessage("tool", (ToolResultBlock("2", "x"),)),
+    )
+    assert [message["role"] for message in rendered] == ["assistant", "tool", "tool", "user"]
+    assert rendered[1] == {"role": "tool", "tool_call_id": "1", "content": "[image]"}
+    assert rendered[3]["content"] == [{"type": "image_url", "image_url": {"url": "u"}}]
+
+
+@pytest.mark.parametrize(
+    ("choice", "rendered"),
+    [
+        ("auto", "auto"),
+        ("any", "required"),
+        ("none", "none"),
+        ("forecast", {"type": "function", "function": {"name": "forecast"}}),
+    ],
+)
+def test_a_tool_choice_has_the_vendors_word(choice, rendered):
+    """The common words are translated, any other is a tool's name."""
+    prompt = Prompt("m", CONVERSATION, tools=(FORECAST,), parameters=Parameters(tool_choice=choice))
+    assert json.loads(render_chat(prompt))["tool_choice"] == rendered
+
+
+def test_a_tool_choice_without_tools_is_left_out():
+    """The vendor refuses it."""
+    assert b"tool_choice" not in render_chat(Prompt("m", CONVERSATION, parameters=Parameters(tool_choice="auto")))
+
+
+@pytest.mark.parametrize(("temperature", "rendered"), [(0.0, b"0.0"), (1, b"1"), (1e-07, b"1e-07"), (0.1 + 0.2, b"0.30000000000000004")])
+def test_a_temperature_is_written_in_pythons_shortest_form(temperature, rendered):
+    """Its bytes do not hang on an encoder's version."""
+    request = render_chat(Prompt("m", CONVERSATION, parameters=Parameters(temperature=temperature)))
+    assert b'"temperature":' + rendered + b"," in request
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def chunks_of(*pieces, events=ChatStream):
+    """What a stream gives that comes in these pieces."""
+    decoder, answer = SseDecoder(), events("openai")
+    chunks = [chunk for piece in pieces for event in decoder.feed(piece) for chunk in answer.feed(event)]
+    if not answer.ended:
+        raise answer.broken_off()
+    return chunks
+
+
+def events(*datas):
+    """A stream of these data."""
+    return b"".join(b"data: " + (data if isinstance(data, bytes) else json.dumps(data).encode()) + b"\n\n" for data in datas)
+
+
+def delta(finish=None, **fields):
+    """An event with one delta."""
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
+
+
+def said(chunks):
+    """(type, text) of the blocks, in order; the text is the join of the deltas."""
+    texts = {chunk.block: (chunk.type, []) for chunk in chunks if isinstance(chunk, BlockStarted)}
+    for chunk in chunks:
+        if isinstance(chunk, Delta):
+            texts[chunk.block][1].append(chunk.text)
+    return [(block_type, "".join(texts)) for block_type, texts in texts.values()]
+
+
+STREAMS = {
+    "openai_text": [
+        BlockStarted(0, "text"),
+        Delta(0, "Ciao"),
+        Delta(0, ", Roma\u2028"),
+        Delta(0, "\U0001f327\n\n"),
+        UsageReported(
+            Usage(input_tokens=19, cache_read_tokens=4, output_tokens=10, reasoning_tokens=3),
+            b'{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},'
+            b'"completion_tokens_details":{"reasoning_tokens":3,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}',
+        ),
+        BlockStopped(0),
+        Ended("end_turn", "stop", "chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG"),
+    ],
+    "openai_tools": [
+        BlockStarted(0, "text"),
+        Delta(0, "Let me look."),
+        BlockStopped(0),
+        BlockStarted(1, "tool_use", "call_DdmO9pD3xa9XTPNJ32zg2hcA", "forecast"),
+        Delta(1, '{"to'),
+        BlockStarted(2, "tool_use", "call_ABCDEfghIJKLmnop12345678", "forecast"),
+        Delta(2, '{"town":'),
+        Delta(1, 'wn":"Rome"}'),
+        Delta(2, '"Oslo"}'),
+        UsageReported(
+            Usage(input_tokens=82, output_tokens=34), b'{"prompt_tokens":82,"completion_tokens":34,"total_tokens":116}'
+        ),
+        BlockStopped(1),
+        BlockStopped(2),
+        Ended("tool_use", "tool_calls", "chatcmpl-tools"),
+    ],
+    "openai_refusal": [
+        BlockStarted(0, "text"),
+        Delta(0, "I'm sorry, "),
+        Delta(0, "no."),
+        BlockStopped(0),
+        Ended("refusal", "stop", "chatcmpl-refusal"),
+    ],
+    "vllm_reasoning": [
+        BlockStarted(0, "thinking"),
+        Delta(0, "Hm."),
+        Delta(0, " Rain."),
+        BlockStopped(0),
+        BlockStarted(1, "text"),
+        Delta(1, "Yes."),
+        UsageReported(
+            Usage(input_tokens=9, output_tokens=7), b'{"prompt_tokens":9,"total_tokens":16,"completion_tokens":7}'
+        ),
+        BlockStopped(1),
+        Ended("end_turn", "stop", "chatcmpl-6f4e"),
+    ],
+    "ollama_tools": [
+        BlockStarted(0, "thinking"),
+        Delta(0, "A tool."),
+        BlockStopped(0),
+        BlockStarted(1, "tool_use", "call_8xk2", "forecast"),
+        Delta(1, '{"town":"Rome"}'),
+        UsageReported(
+            Usage(input_tokens=169, output_tokens=23), b'{"prompt_tokens":169,"completion_tokens":23,"total_tokens":192}'
+        ),
+        BlockStopped(1),
+        Ended("tool_use", "tool_calls", "chatcmpl-431"),
+    ],
+    "llamacpp_text": [
+        BlockStarted(0, "text"),
+        Delta(0, "It"),
+        Delta(0, " was"),
+        UsageReported(
+            Usage(input_tokens=36, cache_read_tokens=0, output_tokens=2),
+            b'{"completion_tokens":2,"prompt_tokens":36,"total_tokens":38,"prompt_tokens_details":{"cached_tokens":0}}',
+        ),
+        BlockStopped(0),
+        Ended("max_tokens", "length", "chatcmpl-1gWfQ0wDoXNMzIa8T6XcC2SiLJ6g02gd"),
+    ],
+    "halves": [
+        BlockStarted(0, "text"),
+        Delta(0, "a"),
+        Delta(0, "\U0001f600b"),
+        Delta(0, "\ufffdc"),
+        BlockStopped(0),
+        BlockStarted(1, "tool_use", "call_1", "f"),
+        Delta(1, '{"x":"'),
+        Delta(1, '\U0001f600"}'),
+        BlockStopped(1),
+        BlockStarted(2, "text"),
+        Delta(2, "d"),
+        Delta(2, "\ufffd"),
+        BlockStopped(2),
+        Ended("tool_use", "tool_calls", "chatcmpl-halves"),
+    ],
+}
