@@ -18,7 +18,7 @@ from engine.bootstrap import open_beside
 from engine.bootstrap import open_engine as open  # noqa: A004 - engine.open(...) is what it is for
 from engine.clock import new_id, rfc3339
 from engine.content import text_content, text_of
-from engine.conversation import Conversation, MessageIn
+from engine.conversation import Conversation
 from engine.envelope import LOCAL, Caller
 from engine.errors import (
     BudgetTooSmall,
@@ -40,12 +40,14 @@ from engine.errors import (
     UnknownModel,
     VersionConflict,
 )
+from engine.events import Usage
 from engine.inputs import is_correlation
+from engine.intake import MessageIn
 from engine.planning import Limits
 from engine.settings import Settings, from_mapping
 from engine.store.base import RequestKey
 from engine.version import version
-from engine.views import Event, Frame, Message, Page, Session, Turn, Usage, Window
+from engine.views import Event, Frame, Message, Page, Session, Turn, Window
 
 __all__ = [
     "LOCAL",

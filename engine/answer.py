@@ -1,7 +1,7 @@
 """An answer as it grows: the blocks, cuts and frames of one assistant message, built from what is on disk.
 
-The recorder applies a row once its commit has returned; recovery applies the rows that a dead server left in the journal; both get the
-same message. A block's text is the join of its deltas, by definition.
+The recorder applies a row once its commit has returned; recovery applies the rows that a dead server left in the
+journal; both get the same message. A block's text is the join of its deltas, by definition.
 """
 
 from __future__ import annotations

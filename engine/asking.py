@@ -1,7 +1,8 @@
-"""Starting a turn: plan on a snapshot, then append message, start and first attempt at once, if the session is still where it was.
+"""Starting a turn: plan on a snapshot, then append message, start and first attempt at once, if the session is still
+where it was.
 
-The attempt's request is rendered before the append, so that ``attempt.started`` - committed before anything is sent - holds all that decides
-its bytes.
+The attempt's request is rendered before the append, so that ``attempt.started`` - committed before anything is
+sent - holds all that decides its bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ MAX_PLANS = 5
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """What a caller wants of a turn. ``message`` None: answer what is there. ``continues``: go on with a partial answer."""
+    """What a caller wants of a turn. ``message`` None: answer what is there. ``continues``: go on with a partial
+    answer.
+    """
 
     message: NewMessage | None = None
     model: str | None = None

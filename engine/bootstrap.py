@@ -1,7 +1,7 @@
 """Settings to a running engine: the only place that chooses members.
 
-``open_engine`` takes the database file for itself: it locks and migrates it, ends the turns of a server that died, and gives a ``Conversation``.
-``open_beside`` only reads, also while a server has the file.
+``open_engine`` takes the database file for itself: it locks and migrates it, ends the turns of a server that died,
+and gives a ``Conversation``. ``open_beside`` only reads, also while a server has the file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LOCAL_MODEL = "local/smollm2-135m"
 
 @asynccontextmanager
 async def open_engine(
-    database: str | Path | Settings = Settings(),
+    database: str | Path | Settings | None = None,
     *,
     providers: Providers | None = None,
     clock: Clock | None = None,
@@ -69,7 +69,7 @@ async def open_engine(
 
 
 @asynccontextmanager
-async def open_beside(database: str | Path | Settings = Settings()) -> AsyncIterator[Conversation]:
+async def open_beside(database: str | Path | Settings | None = None) -> AsyncIterator[Conversation]:
     """An engine that only reads. Raises StoreOlder where the file must be migrated first."""
     settings, clock = _settings(database), SystemClock()
     path = database_path(settings.database)
@@ -124,9 +124,11 @@ def default_model(settings: Settings, providers: Providers) -> str:
     return LOCAL_MODEL if LOCAL_MODEL in providers.available() else ECHO_MODEL
 
 
-def _settings(database: str | Path | Settings) -> Settings:
+def _settings(database: str | Path | Settings | None) -> Settings:
     if isinstance(database, Settings):
         return database
+    if database is None:
+        return Settings()
     return msgspec.structs.replace(Settings(), database=str(database))
 
 

@@ -1,8 +1,9 @@
 """Event <-> stored bytes: canonical facts, the commitment over a body, the leaf and its hash.
 
-What is hashed is hashed for ever, so this file changes only by adding a new ``format``. A leaf is the RFC 8785 (JCS) form of
-one event's envelope and facts. JCS differs from sorted JSON for floats, integers above 2^53 and keys above U+FFFF; none of
-the three may occur here, and ``canonical`` refuses them. ``tests/golden/leaves.json`` holds vectors.
+What is hashed is hashed for ever, so this file changes only by adding a new ``format``. A leaf is the RFC 8785
+(JCS) form of one event's envelope and facts. JCS differs from sorted JSON for floats, integers above 2^53 and keys
+above U+FFFF; none of the three may occur here, and ``canonical`` refuses them. ``tests/golden/leaves.json`` holds
+vectors.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Content blocks between JSON and types: what clients send, what is stored, what comes back.
 
-Blocks of a type that we know are typed; any other is kept as the bytes it came in and given back so (DESIGN section 1).
+Blocks of a type that we know are typed; any other is kept as the bytes it came in and given back so (DESIGN
+section 1).
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def read_block(raw: msgspec.Raw | bytes, field: str = "content") -> Block:
     try:
         kind = _typed.decode(raw).type
         if kind in _KNOWN_TYPES:
-            return _known.decode(raw)
+            known: KnownBlock = _known.decode(raw)
+            return known
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Invalid(field, str(error)) from None
     if not 0 < len(kind) <= MAX_NAME_CHARS:
@@ -76,5 +78,7 @@ def text_content(text: str) -> Content:
 
 
 def without_calls_and_thinking(content: Sequence[Block]) -> Content:
-    """What is sent on of a message that broke off: its text; open calls and unsigned thinking would be refused upstream."""
+    """What is sent on of a message that broke off: its text; open calls and unsigned thinking would be refused
+    upstream.
+    """
     return tuple(block for block in content if isinstance(block, TextBlock) and block.text)

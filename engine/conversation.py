@@ -1,38 +1,35 @@
 """The service that routes and scripts call: sessions, messages, windows and turns.
 
-``Conversation`` is what ``engine.open`` gives. Every call is made on behalf of a ``Caller`` (by default the local user of the default tenant), and
-does all it says or raises an ``EngineError`` and has done nothing. What it returns are the values of ``engine.views``.
+``Conversation`` is what ``engine.open`` gives. Every call is made on behalf of a ``Caller`` (by default the local
+user of the default tenant), and does all it says or raises an ``EngineError`` and has done nothing. What it
+returns are the values of ``engine.views``.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
-from engine import inputs, planning, tokens
+from engine import inputs, intake, planning, reading_along
 from engine.asking import Ask, Started, TurnStarter
 from engine.clock import Clock
 from engine.decisions import Changes, NewMessage, append_messages, start_session, update_session
 from engine.envelope import LOCAL, Caller, seal
-from engine.errors import EngineError, Invalid, SessionNotFound, TooLarge, TurnNotFound, VersionConflict
+from engine.errors import EngineError, Invalid, SessionNotFound, TooLarge, VersionConflict
 from engine.events import SessionStarted, SessionWords
+from engine.intake import MessageIn
 from engine.planning import Limits
 from engine.projections import queries
-from engine.projections.turn import TurnState
 from engine.providers.models import Providers
-from engine.reading_along import Follower, turn_events
+from engine.reading_along import Follower
 from engine.settings import Settings
 from engine.store import reading
 from engine.store.base import (
     AnyVersion,
     Append,
     Appended,
-    Connection,
     Decide,
     Exactly,
     Expected,
@@ -45,7 +42,6 @@ from engine.store.base import (
 )
 from engine.store.log import Store
 from engine.store.works import probe
-from engine.story import Story
 from engine.supervisor import Supervisor
 from engine.views import (
     Event,
@@ -64,14 +60,6 @@ MAX_LIMIT = 1000
 
 SessionCursor = tuple[int, UUID]
 """(updated_at in microseconds, id): where a page of sessions ended."""
-
-
-class MessageIn(msgspec.Struct, frozen=True):
-    """A message as callers give it: text, or blocks as JSON. ``id``: its event id, for imports that may be repeated."""
-
-    content: str | tuple[msgspec.Raw, ...]
-    role: str = "user"
-    id: UUID | None = None
 
 
 class Conversation:
@@ -100,8 +88,8 @@ class Conversation:
     async def create_session(
         self, caller: Caller = LOCAL, *, request: RequestKey | None = None, **fields: Any
     ) -> Session:
-        """Begin a session. Fields: ``model`` (None: the default one), ``system``, ``title``, ``metadata``, ``budget_tokens``,
-        ``max_output_tokens``.
+        """Begin a session. Fields: ``model`` (None: the default one), ``system``, ``title``, ``metadata``,
+        ``budget_tokens``, ``max_output_tokens``.
         """
         self._check_fields(fields)
         inputs.check_tenant(caller.tenant)
@@ -109,7 +97,7 @@ class Conversation:
             model=self.providers.canonical(fields.get("model") or self.default_model),
             budget_tokens=fields.get("budget_tokens"),
             max_output_tokens=fields.get("max_output_tokens"),
-            system_tokens=await count_text(fields.get("system") or ""),
+            system_tokens=await intake.count_text(fields.get("system") or ""),
         )
         words = SessionWords(fields.get("title"), fields.get("system") or None, fields.get("metadata"))
         drafts = start_session(facts, words)
@@ -149,7 +137,7 @@ class Conversation:
             raise Invalid("status", "must be active or archived")
         if "model" in values:
             values["model"] = self.providers.canonical(values["model"] or self.default_model)
-        change = Changes(values, await count_text(values.get("system") or ""))
+        change = Changes(values, await intake.count_text(values.get("system") or ""))
 
         def decide(_: Place, state: Any) -> list[NewEvent]:
             return seal(update_session(state, change), caller, self._clock)
@@ -210,11 +198,7 @@ class Conversation:
 
     async def new_message(self, message: MessageIn) -> NewMessage:
         """A message checked and counted, ready to be decided on."""
-        inputs.check_role(message.role)
-        content = inputs.check_content(message.content, self.settings)
-        small = isinstance(message.content, str) and len(message.content) <= tokens.SLICE_CHARS
-        count = tokens.count_content(content) if small else await asyncio.to_thread(tokens.count_content, content)
-        return NewMessage(message.role, content, count, tokens.COUNTER, message.id)
+        return await intake.new_message(message, self.settings)
 
     async def window(
         self,
@@ -228,7 +212,10 @@ class Conversation:
         """What a model would be sent now, or at a version."""
         inputs.check_budget(budget_tokens, self.settings, "budget_tokens")
         arguments = {"session": session, "limits": Limits(budget_tokens), "model": model, "version": version}
-        return await self._read(planning.window, caller, providers=self.providers, settings=self.settings, **arguments)
+        found: Window = await self._read(
+            planning.window, caller, providers=self.providers, settings=self.settings, **arguments
+        )
+        return found
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
@@ -256,7 +243,8 @@ class Conversation:
 
     async def turn(self, turn: UUID, caller: Caller = LOCAL) -> Turn:
         """A turn as it is now."""
-        return await self._read(_read_turn, caller, turn=turn)
+        found: Turn = await self._read(reading_along.read_turn, caller, turn=turn)
+        return found
 
     async def ended(self, turn: UUID, caller: Caller = LOCAL) -> Turn:
         """A turn once it has ended, or waits for a decision."""
@@ -273,9 +261,11 @@ class Conversation:
         limit: int = DEFAULT_LIMIT,
         descending: bool = False,
     ) -> tuple[list[Turn], int | None]:
-        """A session's turns in the order they started, and the version after which the next page begins (None: the last)."""
+        """A session's turns in the order they started, and the version after which the next page begins (None: the
+        last).
+        """
         arguments = {"session": session, "after": after, "descending": descending}
-        page, more = await self._page(_read_turns, caller, limit, **arguments)
+        page, more = await self._page(reading_along.read_turns, caller, limit, **arguments)
         return [turn for _, turn in page], page[-1][0] if more else None
 
     async def cancel(self, turn: UUID, caller: Caller = LOCAL) -> Turn:
@@ -289,7 +279,7 @@ class Conversation:
         state = await self._follower.turn_state(caller.tenant, turn)
         return state.status != "running" and cursor >= state.frame
 
-    async def frames(self, turn: UUID, caller: Caller = LOCAL, *, after: int = 0) -> AsyncIterator[list[Frame]]:
+    async def frames(self, turn: UUID, caller: Caller = LOCAL, *, after: int = 0) -> AsyncGenerator[list[Frame], None]:
         """A turn's frames after a number, in batches, live or from the record, up to its end."""
         async for batch in self._follower.frames(caller.tenant, turn, after):
             yield batch
@@ -306,10 +296,7 @@ class Conversation:
         types: Sequence[str] = (),
     ) -> tuple[list[Event], bool]:
         """A session's events after a version, and whether there are more."""
-        if types:
-            function = partial(reading.session_events_of_types, types=types)
-        else:
-            function = partial(reading.session_events)
+        function = partial(reading.session_events_of_types, types=types) if types else reading.session_events
         found, more = await self._page(function, caller, limit, session=session, after=after)
         return [event_view(event) for event in found], more
 
@@ -322,9 +309,9 @@ class Conversation:
 
     async def follow(
         self, session: UUID | None, caller: Caller = LOCAL, *, after: int | None = None
-    ) -> AsyncIterator[list[Event]]:
-        """Events as they are committed, of a session or (None) of the whole log: after a version (a position), or from the newest.
-        An empty batch says that all there is was given.
+    ) -> AsyncGenerator[list[Event], None]:
+        """Events as they are committed, of a session or (None) of the whole log: after a version (a position), or
+        from the newest. An empty batch says that all there is was given.
         """
         async for batch in self._follower.events(caller.tenant, session, after):
             yield [event_view(event) for event in batch]
@@ -390,33 +377,5 @@ class Conversation:
             inputs.check_budget(fields.get(name), self.settings, name)
 
 
-async def count_text(text: str) -> int:
-    """Base tokens of a text; a long one is counted in a thread, so that nobody waits for it."""
-    if len(text) <= tokens.SLICE_CHARS:
-        return tokens.count_text(text)
-    return await asyncio.to_thread(tokens.count_text, text)
-
-
 def _expected(version: int | None) -> Expected:
     return AnyVersion() if version is None else Exactly(version)
-
-
-def _read_turn(connection: Connection, *, tenant: str, turn: UUID) -> Turn:
-    state = queries.turn_state(connection, tenant, turn)
-    if state is None:
-        raise TurnNotFound("there is no such turn", turn_id=str(turn))
-    return _turn_of(connection, tenant, state)
-
-
-def _read_turns(
-    connection: Connection, *, tenant: str, session: UUID, after: int | None, limit: int, descending: bool
-) -> list[tuple[int, Turn]]:
-    states = queries.list_turns(connection, tenant, session, after=after, limit=limit, descending=descending)
-    return [(state.version, _turn_of(connection, tenant, state)) for state in states]
-
-
-def _turn_of(connection: Connection, tenant: str, state: TurnState) -> Turn:
-    story = Story(state.id)
-    for event in turn_events(connection, tenant, state):
-        story.tell(event)
-    return story.view()

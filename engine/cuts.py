@@ -1,7 +1,8 @@
 """How a streamed message came in: its cuts, packed to a few bytes a delta.
 
-A cut is (block, length, milliseconds since the last). With the blocks' texts it gives back the same frames, with the same numbers, order
-and pace, when the journal is gone. Packed form: three LEB128 varints a cut. Lengths count Unicode code points.
+A cut is (block, length, milliseconds since the last). With the blocks' texts it gives back the same frames, with
+the same numbers, order and pace, when the journal is gone. Packed form: three LEB128 varints a cut. Lengths count
+Unicode code points.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Commands on a session: the state and what is asked for give events, or a refusal. Pure.
 
-They run inside the write transaction, on the state as it is then, so what they check still holds when their events are committed.
+They run inside the write transaction, on the state as it is then, so what they check still holds when their events
+are committed.
 """
 
 from __future__ import annotations
@@ -155,7 +156,9 @@ def check_shape(message: NewMessage) -> None:
 
 
 def _answer_calls(open_calls: tuple[str, ...], message: NewMessage) -> tuple[str, ...]:
-    """The calls still open after a message; refuses results without a call, and input that is not the results waited for."""
+    """The calls still open after a message; refuses results without a call, and input that is not the results
+    waited for.
+    """
     if message.role != "tool":
         if open_calls:
             raise _results_missing(open_calls)

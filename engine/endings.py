@@ -1,5 +1,5 @@
-"""How a turn ends: the drafts of its last append, from what became of its attempt. Pure, and the same for a turn that ran to its end
-and for one whose server died.
+"""How a turn ends: the drafts of its last append, from what became of its attempt. Pure, and the same for a turn
+that ran to its end and for one whose server died.
 """
 
 from __future__ import annotations

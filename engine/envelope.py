@@ -13,8 +13,9 @@ from engine.store.base import NewEvent
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """On whose behalf something is written. ``actor`` is ``key:ID``, ``turn:ID``, ``system`` or ``local``; ``correlation`` is
-    the id of the request (``[A-Za-z0-9._-]{1,128}``). Neither can be erased, so neither may hold a name or an address.
+    """On whose behalf something is written. ``actor`` is ``key:ID``, ``turn:ID``, ``system`` or ``local``;
+    ``correlation`` is the id of the request (``[A-Za-z0-9._-]{1,128}``). Neither can be erased, so neither may
+    hold a name or an address.
     """
 
     tenant: str = "default"
@@ -27,18 +28,16 @@ LOCAL = Caller()
 
 def seal(drafts: Sequence[Draft], caller: Caller, clock: Clock) -> list[NewEvent]:
     """Drafts with their envelope."""
-    sealed: list[NewEvent] = []
-    for draft in drafts:
-        sealed.append(
-            NewEvent(
-                id=draft.id or clock.new_id(),
-                type=draft.facts.event_type,
-                schema=draft.facts.schema,
-                facts=codec.canonical(draft.facts),
-                actor=draft.actor or caller.actor,
-                body=codec.encode_body(draft.words),
-                causation=draft.causation,
-                correlation=caller.correlation,
-            )
+    return [
+        NewEvent(
+            id=draft.id or clock.new_id(),
+            type=draft.facts.event_type,
+            schema=draft.facts.schema,
+            facts=codec.canonical(draft.facts),
+            actor=draft.actor or caller.actor,
+            body=codec.encode_body(draft.words),
+            causation=draft.causation,
+            correlation=caller.correlation,
         )
-    return sealed
+        for draft in drafts
+    ]

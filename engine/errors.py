@@ -1,17 +1,15 @@
 """Every error the engine raises, in one tree.
 
-    EngineError
-      NotFound          SessionNotFound · TurnNotFound · EventNotFound
-      Refused           Invalid · UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge
-                        ToolResultsMissing · ToolCallNotFound · NothingToAnswer
-      Conflict          VersionConflict · TurnAlreadyOpen · TurnNotOpen · IdempotencyMismatch
-      Overloaded        ShuttingDown
-      ProviderError     ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTimedOut · ProviderTruncated
-      ToolError
-      StoreError        StoreFull · StoreUnavailable · StoreCorrupt · StoreForeign · StoreNewer · StoreOlder · StoreLocked
+    EngineError NotFound          SessionNotFound · TurnNotFound · EventNotFound Refused           Invalid ·
+  UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge ToolResultsMissing · ToolCallNotFound ·
+  NothingToAnswer Conflict          VersionConflict · TurnAlreadyOpen · TurnNotOpen · IdempotencyMismatch Overloaded
+  ShuttingDown ProviderError     ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTimedOut ·
+  ProviderTruncated ToolError StoreError        StoreFull · StoreUnavailable · StoreCorrupt · StoreForeign ·
+  StoreNewer · StoreOlder · StoreLocked
 
-``code`` is stable and public: clients branch on it. ``detail`` is a sentence for people and never holds a key, a path
-of the server or an upstream body. ``extra`` are the members that go with the code (``current_version``, ``field`` …).
+``code`` is stable and public: clients branch on it. ``detail`` is a sentence for people and never holds a key, a
+path of the server or an upstream body. ``extra`` are the members that go with the code (``current_version``,
+``field`` …).
 """
 
 from __future__ import annotations
@@ -115,7 +113,9 @@ class Conflict(EngineError):
 
 
 class VersionConflict(Conflict):
-    """The session is not at the version that the caller expected; ``current_version`` is where it is (0: not begun)."""
+    """The session is not at the version that the caller expected; ``current_version`` is where it is (0: not
+    begun).
+    """
 
     code = "version_conflict"
 
@@ -156,8 +156,8 @@ class ProviderError(EngineError):
     """An upstream model failed.
 
     ``status``: its HTTP status or None. ``vendor_code`` and ``request_id``: its own words for it, for the record.
-    ``retry_after_s``: when it asked to be called again. ``upstream``: its body, bounded, for the record and never for a
-    client.
+    ``retry_after_s``: when it asked to be called again. ``upstream``: its body, bounded, for the record and never
+    for a client.
     """
 
     code = "provider_error"

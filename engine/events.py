@@ -43,7 +43,9 @@ class ImageBlock(_Block, frozen=True, tag="image"):
 
 
 class ToolUseBlock(_Block, frozen=True, tag="tool_use"):
-    """A call. ``input`` is the parse of ``input_text`` or None; ``input_text`` is what the model wrote, as received."""
+    """A call. ``input`` is the parse of ``input_text`` or None; ``input_text`` is what the model wrote, as
+    received.
+    """
 
     id: str
     name: str
@@ -75,7 +77,7 @@ Block = KnownBlock | OtherBlock
 Content = tuple[Block, ...]
 
 
-# --- facts and words ----------------------------------------------------------------------------------------------------
+# --- facts and words --------------------------------------------------------------------------------------------------
 
 
 class Words(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -110,8 +112,8 @@ class SessionWords(Words, frozen=True):
 
 
 class SessionStarted(Facts, frozen=True):
-    event_type = "session.started"
-    words = SessionWords
+    event_type: ClassVar[str] = "session.started"
+    words: ClassVar[type[Words] | None] = SessionWords
 
     model: str
     budget_tokens: int | None = None
@@ -122,8 +124,8 @@ class SessionStarted(Facts, frozen=True):
 class SessionUpdated(Facts, frozen=True):
     """``changed`` names the fields that were set, also those set to null; the rest is as it was."""
 
-    event_type = "session.updated"
-    words = SessionWords
+    event_type: ClassVar[str] = "session.updated"
+    words: ClassVar[type[Words] | None] = SessionWords
 
     changed: tuple[str, ...]
     model: str | None = None
@@ -133,15 +135,17 @@ class SessionUpdated(Facts, frozen=True):
 
 
 class SessionArchived(Facts, frozen=True):
-    event_type = "session.archived"
+    event_type: ClassVar[str] = "session.archived"
 
 
 class SessionRestored(Facts, frozen=True):
-    event_type = "session.restored"
+    event_type: ClassVar[str] = "session.restored"
 
 
 class BlockStart(msgspec.Struct, frozen=True, array_like=True):
-    """Where a block of a streamed message began: the number of its frame in the turn, its place in the content, its type."""
+    """Where a block of a streamed message began: the number of its frame in the turn, its place in the content,
+    its type.
+    """
 
     frame: int
     block: int
@@ -156,12 +160,13 @@ class MessageWords(Words, frozen=True):
 
 
 class MessageAppended(Facts, frozen=True):
-    """``tokens``: base count of all blocks by ``counter``. ``calls``: ids of the tools it asks for; ``results``: ids of the
-    calls it answers. ``frame``: its number among the turn's frames; ``blocks``: where its streamed blocks began.
+    """``tokens``: base count of all blocks by ``counter``. ``calls``: ids of the tools it asks for; ``results``:
+    ids of the calls it answers. ``frame``: its number among the turn's frames; ``blocks``: where its streamed
+    blocks began.
     """
 
-    event_type = "message.appended"
-    words = MessageWords
+    event_type: ClassVar[str] = "message.appended"
+    words: ClassVar[type[Words] | None] = MessageWords
 
     role: Role
     tokens: int
@@ -179,7 +184,7 @@ class TurnStarted(Facts, frozen=True):
     ``supersedes``: the position of one that is left out from now on, because this turn answers anew.
     """
 
-    event_type = "turn.started"
+    event_type: ClassVar[str] = "turn.started"
 
     model: str
     provider: str
@@ -197,13 +202,14 @@ class AttemptWords(Words, frozen=True):
 
 
 class AttemptStarted(Facts, frozen=True):
-    """All that decides the bytes of a request. ``positions``: the messages sent, in order. ``request``: hex SHA-256 over
-    salt and the request's bytes. ``factor_permille`` times base tokens plus ``overhead`` a message is the model's count;
-    ``base_tokens`` sums system, messages and tool schemas. ``temperature`` is a decimal in text: floats are not hashed.
+    """All that decides the bytes of a request. ``positions``: the messages sent, in order. ``request``: hex
+    SHA-256 over salt and the request's bytes. ``factor_permille`` times base tokens plus ``overhead`` a message is
+    the model's count; ``base_tokens`` sums system, messages and tool schemas. ``temperature`` is a decimal in
+    text: floats are not hashed.
     """
 
-    event_type = "attempt.started"
-    words = AttemptWords
+    event_type: ClassVar[str] = "attempt.started"
+    words: ClassVar[type[Words] | None] = AttemptWords
 
     turn: UUID
     round: int
@@ -238,8 +244,8 @@ class AttemptEndedWords(Words, frozen=True):
 class AttemptEnded(Facts, frozen=True):
     """``outcome`` is ``completed``, or the code of what ended it (``provider_truncated``, ``cancelled`` …)."""
 
-    event_type = "attempt.ended"
-    words = AttemptEndedWords
+    event_type: ClassVar[str] = "attempt.ended"
+    words: ClassVar[type[Words] | None] = AttemptEndedWords
 
     turn: UUID
     round: int
@@ -259,7 +265,7 @@ class AttemptEnded(Facts, frozen=True):
 class ToolCalled(Facts, frozen=True):
     """The model asks for a tool; its input stands in the message at ``message`` (a position)."""
 
-    event_type = "tool.called"
+    event_type: ClassVar[str] = "tool.called"
 
     turn: UUID
     call: str
@@ -270,7 +276,7 @@ class ToolCalled(Facts, frozen=True):
 
 
 class TurnCompleted(Facts, frozen=True):
-    event_type = "turn.completed"
+    event_type: ClassVar[str] = "turn.completed"
 
     turn: UUID
     frame: int
@@ -283,8 +289,8 @@ class FailureWords(Words, frozen=True):
 
 
 class TurnFailed(Facts, frozen=True):
-    event_type = "turn.failed"
-    words = FailureWords
+    event_type: ClassVar[str] = "turn.failed"
+    words: ClassVar[type[Words] | None] = FailureWords
 
     turn: UUID
     frame: int
@@ -295,7 +301,7 @@ class TurnFailed(Facts, frozen=True):
 class TurnCancelled(Facts, frozen=True):
     """Who cancelled it is the envelope's actor."""
 
-    event_type = "turn.cancelled"
+    event_type: ClassVar[str] = "turn.cancelled"
 
     turn: UUID
     frame: int
@@ -304,7 +310,7 @@ class TurnCancelled(Facts, frozen=True):
 class TurnInterrupted(Facts, frozen=True):
     """The server stopped under it; ``reason`` is ``shutdown`` or ``server_lost``."""
 
-    event_type = "turn.interrupted"
+    event_type: ClassVar[str] = "turn.interrupted"
 
     turn: UUID
     frame: int

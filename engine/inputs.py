@@ -1,19 +1,20 @@
-"""What callers send, made sure of before anything is decided: sizes, forms, characters. Every refusal names its field."""
+"""What callers send, made sure of before anything is decided: sizes, forms, characters. Every refusal names its
+field.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast, get_args
 
 import msgspec
 
 from engine.content import raw_blocks, read_block, text_content
 from engine.errors import Invalid, TooLarge
-from engine.events import Content, ImageBlock, ToolResultBlock, ToolUseBlock
+from engine.events import Content, ImageBlock, Role, ToolResultBlock, ToolUseBlock
 from engine.settings import Settings
 
-ROLES = ("user", "assistant", "tool", "system")
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
@@ -24,9 +25,12 @@ _CALL = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 
 
-def check_role(role: str, field: str = "role") -> None:
-    if role not in ROLES:
-        raise Invalid(field, f"must be one of {', '.join(ROLES)}", code="unknown_role")
+def check_role(role: str, field: str = "role") -> Role:
+    """The role of this name."""
+    for known in get_args(Role):
+        if role == known:
+            return cast("Role", known)
+    raise Invalid(field, f"must be one of {', '.join(get_args(Role))}", code="unknown_role")
 
 
 def check_content(content: str | Sequence[msgspec.Raw], settings: Settings, field: str = "content") -> Content:

@@ -1,7 +1,8 @@
-"""From a session's record to what a model would be sent now: state, window, prompt, request. Reads; decides nothing, writes nothing.
+"""From a session's record to what a model would be sent now: state, window, prompt, request. Reads; decides nothing,
+writes nothing.
 
-Everything is read in one snapshot, on a reading thread. The plan names the version it was made at, and the turn is appended only if the session is
-still there.
+Everything is read in one snapshot, on a reading thread. The plan names the version it was made at, and the turn is
+appended only if the session is still there.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """A window with its content: ``rows`` and ``events`` go together; ``events`` lacks a message that is still to come."""
+    """A window with its content: ``rows`` and ``events`` go together; ``events`` lacks a message that is still to
+    come.
+    """
 
     state: SessionState
     system: str | None

@@ -1,12 +1,13 @@
 """Reading along: a turn's frames and a log's events, from any cursor, live or long after.
 
-A reader takes what follows its cursor from the turn's tail, or, where the cursor lies before it, from the database; it never slows the writer.
+A reader takes what follows its cursor from the turn's tail, or, where the cursor lies before it, from the
+database; it never slows the writer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from uuid import UUID
@@ -25,7 +26,7 @@ from engine.store.runs import journal_rows
 from engine.story import Story
 from engine.supervisor import Supervisor
 from engine.tail import Tail
-from engine.views import Frame
+from engine.views import Frame, Turn
 
 FRAMES_AT_ONCE = 512
 """Most frames, or events, that a reader is given at once."""
@@ -57,7 +58,7 @@ class Follower:
             raise TurnNotFound("there is no such turn", turn_id=str(turn))
         return state
 
-    async def frames(self, tenant: str, turn: UUID, after: int = 0) -> AsyncIterator[list[Frame]]:
+    async def frames(self, tenant: str, turn: UUID, after: int = 0) -> AsyncGenerator[list[Frame], None]:
         """A turn's frames after a number, in batches, up to its end."""
         with self._counted():
             running = self._supervisor.find(turn)
@@ -77,9 +78,9 @@ class Follower:
 
     async def events(
         self, tenant: str, session: UUID | None, after: int | None = None
-    ) -> AsyncIterator[list[RecordedEvent]]:
-        """Events of a session (or, for None, of the whole log) as they are committed: after a version (a position), or from the
-        newest. An empty batch says that all there is was given.
+    ) -> AsyncGenerator[list[RecordedEvent], None]:
+        """Events of a session (or, for None, of the whole log) as they are committed: after a version (a
+        position), or from the newest. An empty batch says that all there is was given.
         """
         with self._counted(), self._store.bells.listen(tenant, session) as bell:
             cursor = (
@@ -102,7 +103,7 @@ class Follower:
             for wait in waits:
                 wait.cancel()
 
-    async def _live(self, tenant: str, turn: UUID, tail: Tail, after: int) -> AsyncIterator[list[Frame]]:
+    async def _live(self, tenant: str, turn: UUID, tail: Tail, after: int) -> AsyncGenerator[list[Frame], None]:
         cursor = after
         while True:
             batch = tail.after(cursor)
@@ -118,7 +119,7 @@ class Follower:
             else:
                 await tail.wait(cursor)
 
-    async def _recorded(self, tenant: str, turn: UUID, after: int) -> AsyncIterator[list[Frame]]:
+    async def _recorded(self, tenant: str, turn: UUID, after: int) -> AsyncGenerator[list[Frame], None]:
         cursor = after
         while True:
             state = await self.turn_state(tenant, turn)
@@ -150,10 +151,13 @@ class Follower:
 def read_frames(
     connection: Connection, tenant: str, turn: UUID, after: int, limit: int = FRAMES_AT_ONCE
 ) -> list[Frame]:
-    """The next frames of a turn after a number, from the record and, while it runs, from the journal: one snapshot."""
+    """The next frames of a turn after a number, from the record and, while it runs, from the journal: one
+    snapshot.
+    """
     state = queries.turn_state(connection, tenant, turn)
     assert state is not None
-    story, frames = Story(turn), []
+    story = Story(turn)
+    frames: list[Frame] = []
     for event in turn_events(connection, tenant, state):
         told = story.tell(event, deltas_after=after, limit=limit - len(frames))
         frames += [frame for frame in told if frame.number > after]
@@ -196,3 +200,24 @@ def _newest(connection: Connection, *, tenant: str, session: UUID | None) -> int
     if state is None:
         raise SessionNotFound("there is no such session", session_id=str(session))
     return state.version
+
+
+def read_turn(connection: Connection, *, tenant: str, turn: UUID) -> Turn:
+    state = queries.turn_state(connection, tenant, turn)
+    if state is None:
+        raise TurnNotFound("there is no such turn", turn_id=str(turn))
+    return turn_of(connection, tenant, state)
+
+
+def read_turns(
+    connection: Connection, *, tenant: str, session: UUID, after: int | None, limit: int, descending: bool
+) -> list[tuple[int, Turn]]:
+    states = queries.list_turns(connection, tenant, session, after=after, limit=limit, descending=descending)
+    return [(state.version, turn_of(connection, tenant, state)) for state in states]
+
+
+def turn_of(connection: Connection, tenant: str, state: TurnState) -> Turn:
+    story = Story(state.id)
+    for event in turn_events(connection, tenant, state):
+        story.tell(event)
+    return story.view()

@@ -1,7 +1,9 @@
-"""Record first, show second: chunks become journal rows, and a frame is released only after its row's commit has returned.
+"""Record first, show second: chunks become journal rows, and a frame is released only after its row's commit has
+returned.
 
-``Journal`` collects the rows of all running turns and hands them to the writer whenever it is idle: at once while there is little to do, and in larger
-batches the busier it is. ``Recorder`` is one turn's end of it: it numbers the frames, and builds the answer from what is on disk.
+``Journal`` collects the rows of all running turns and hands them to the writer whenever it is idle: at once while
+there is little to do, and in larger batches the busier it is. ``Recorder`` is one turn's end of it: it numbers the
+frames, and builds the answer from what is on disk.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ Released = Callable[[list[JournalRow], Exception | None], None]
 
 
 class Journal:
-    """The rows of all turns on their way to disk; at most one write is under way, and the next takes all that has come since."""
+    """The rows of all turns on their way to disk; at most one write is under way, and the next takes all that has
+    come since.
+    """
 
     def __init__(self, store: Store, owner: UUID) -> None:
         self._store = store
@@ -41,7 +45,9 @@ class Journal:
         self._busy = False
 
     def add(self, row: JournalRow, released: Released) -> None:
-        """Put a row on its way; ``released`` is called with it once it is on disk, or with the error that kept it from there."""
+        """Put a row on its way; ``released`` is called with it once it is on disk, or with the error that kept it
+        from there.
+        """
         self._waiting.append((released, row))
         if not self._busy:
             self._busy = True
@@ -103,7 +109,9 @@ class Recorder:
         self.answer = Answer(clock.new_id())
 
     async def take(self, chunk: Chunk) -> None:
-        """Record a chunk; waits only while too many rows are on their way. Raises what keeps the turn from being recorded."""
+        """Record a chunk; waits only while too many rows are on their way. Raises what keeps the turn from being
+        recorded.
+        """
         if self.error is not None:
             raise self.error
         match chunk:
@@ -158,7 +166,9 @@ class Recorder:
         self._journal.add(row, self._released)
 
     def _released(self, rows: list[JournalRow], error: Exception | None) -> None:
-        """Rows are on disk: show them. After a failed commit the rest of the turn is discarded, whatever happens to it."""
+        """Rows are on disk: show them. After a failed commit the rest of the turn is discarded, whatever happens
+        to it.
+        """
         self.error = self.error or error
         if self.error is None:
             for row in rows:

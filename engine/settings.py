@@ -1,8 +1,8 @@
 """Settings: one frozen value, built once from a mapping that is passed in.
 
-Every field is a setting ``MANENT_<FIELD>`` and an option ``--<field>`` of ``manent serve``. Units stand last in the
-names. A few keys also have the names that the vendors' own tools use (``OPENAI_API_KEY``), and every key can be read from a file
-(``…_FILE``). Secrets never show in a repr.
+Every field is a setting ``MANENT_<FIELD>`` and an option ``--<field>`` of ``manent serve``. Units stand last in
+the names. A few keys also have the names that the vendors' own tools use (``OPENAI_API_KEY``), and every key can
+be read from a file (``…_FILE``). Secrets never show in a repr.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A turn told as frames, from its recorded events: the same frames live, later, and after a restart. Pure.
 
-A recorded frame carries its number in the event's facts. The deltas between are in the journal while their round runs, and afterwards in the
-message's cuts; ``deltas_of`` gives them back with the same numbers. After an erasure the deltas are gone and the other frames keep
-their numbers.
+A recorded frame carries its number in the event's facts. The deltas between are in the journal while their round
+runs, and afterwards in the message's cuts; ``deltas_of`` gives them back with the same numbers. After an erasure
+the deltas are gone and the other frames keep their numbers.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class AttemptFailedData(msgspec.Struct, frozen=True):
 
 
 class Story:
-    """Tells one turn. Feed it the session's events in order, from ``turn.started`` on; it passes over those that are not the turn's."""
+    """Tells one turn. Feed it the session's events in order, from ``turn.started`` on; it passes over those that
+    are not the turn's.
+    """
 
     def __init__(self, turn: UUID) -> None:
         self._turn = turn
@@ -74,8 +76,8 @@ class Story:
         return turn_view(self.state, tuple(self._messages))
 
     def tell(self, event: RecordedEvent, *, deltas_after: int | None = None, limit: int | None = None) -> list[Frame]:
-        """The frames of one event; with ``deltas_after`` also those deltas of a message (no more than ``limit``) whose
-        numbers are above it: they precede the message's own frame.
+        """The frames of one event; with ``deltas_after`` also those deltas of a message (no more than ``limit``)
+        whose numbers are above it: they precede the message's own frame.
         """
         facts = facts_of(event)
         if isinstance(facts, TurnStarted):

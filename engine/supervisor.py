@@ -1,7 +1,8 @@
 """Owns the running turns: starts them, cancels them, drains them at shutdown, and ends those whose server has died.
 
-A turn's run is a row with an owner and a lease. While the owner lives it renews its leases; recovery ends only turns whose lease is over. The
-lock on an embedded database proves that whoever ran a turn before is gone, so there every run found at start is an orphan.
+A turn's run is a row with an owner and a lease. While the owner lives it renews its leases; recovery ends only
+turns whose lease is over. The lock on an embedded database proves that whoever ran a turn before is gone, so there
+every run found at start is an orphan.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from engine.turns import Tools, Turn
 log = logging.getLogger("manent.turns")
 
 SYSTEM = "system"
+LET_GO_S = 2.0
+"""How long a turn that cannot be ended may take to let go at shutdown."""
 
 
 class Supervisor:
@@ -93,10 +96,10 @@ class Supervisor:
     async def close(self) -> None:
         """Drain, then let go of what cannot be ended: the next start ends it."""
         await self.drain()
-        for task in (*self._tasks, self._leases):
+        tasks = {*self._tasks, self._leases}
+        for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.wait(tasks, timeout=LET_GO_S)
 
     async def recover(self) -> int:
         """End the turns that a dead process left open; returns how many."""
@@ -105,7 +108,7 @@ class Supervisor:
             try:
                 await self._end_orphan(run)
             except EngineError as error:
-                log.error("turn %s could not be ended: %s", run.turn, error.detail)
+                log.warning("turn %s could not be ended: %s", run.turn, error.detail)
         return len(orphans)
 
     async def _end_orphan(self, run: Run) -> None:

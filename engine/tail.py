@@ -1,7 +1,7 @@
 """The newest committed frames of a running turn, in memory, for those who read along.
 
-A cache of what is on disk that never runs ahead of it: only the recorder publishes, and only after a commit. It is bounded; who
-lies further behind reads from the database.
+A cache of what is on disk that never runs ahead of it: only the recorder publishes, and only after a commit. It is
+bounded; who lies further behind reads from the database.
 """
 
 from __future__ import annotations

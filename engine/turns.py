@@ -1,7 +1,8 @@
 """One turn: a prepared request goes to a provider, what comes back is recorded and shown, and the end is one append.
 
-A turn runs in the supervisor's own task; the client who asked for it may come and go. Whatever happens - an end, a failure, a cancel, a shutdown, a full disk -
-leads to exactly one of ``turn.completed``, ``turn.failed``, ``turn.cancelled``, ``turn.interrupted``, with what came kept.
+A turn runs in the supervisor's own task; the client who asked for it may come and go. Whatever happens - an end, a
+failure, a cancel, a shutdown, a full disk - leads to exactly one of ``turn.completed``, ``turn.failed``,
+``turn.cancelled``, ``turn.interrupted``, with what came kept.
 """
 
 from __future__ import annotations
@@ -125,14 +126,14 @@ class Turn:
             async with (
                 asyncio.timeout(settings.turn_timeout_s),
                 asyncio.timeout(settings.first_chunk_timeout_s) as patience,
+                aclosing(self._provider.stream(self._request)) as chunks,
             ):
-                async with aclosing(self._provider.stream(self._request)) as chunks:
-                    async for chunk in chunks:
-                        self._first_chunk_s = self._first_chunk_s or self._tools.clock.monotonic_s()
-                        patience.reschedule(loop.time() + settings.idle_timeout_s)
-                        await recorder.take(chunk)
-                        if recorder.bytes > settings.max_answer_bytes:
-                            raise ProviderMalformed("the answer is larger than max_answer_bytes allows")
+                async for chunk in chunks:
+                    self._first_chunk_s = self._first_chunk_s or self._tools.clock.monotonic_s()
+                    patience.reschedule(loop.time() + settings.idle_timeout_s)
+                    await recorder.take(chunk)
+                    if recorder.bytes > settings.max_answer_bytes:
+                        raise ProviderMalformed("the answer is larger than max_answer_bytes allows")
         except TimeoutError:
             raise ProviderTimedOut("the provider did not answer in time") from None
         if recorder.ended is None:
@@ -176,7 +177,9 @@ class Turn:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     async def _record_end(self, ending: Ending) -> None:
-        """One append: the attempt's end, the message, its calls, the turn's end; the journal and the run go with it."""
+        """One append: the attempt's end, the message, its calls, the turn's end; the journal and the run go with
+        it.
+        """
         frame = self._recorder.frame
         while True:
             try:
@@ -185,7 +188,7 @@ class Turn:
             except StoreError as error:
                 # Readers are told and let go; the record gets its end when there is room, or at the next start.
                 self.tail.close(_error_frame(error))
-                log.error("the end of turn %s could not be recorded yet: %s", self.id, error.detail)
+                log.warning("the end of turn %s could not be recorded yet: %s", self.id, error.detail)
                 await asyncio.sleep(END_RETRY_S)
             else:
                 return

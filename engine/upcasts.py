@@ -1,14 +1,14 @@
 """Old shapes of events to the newest, one pure step per version, and from there to typed facts and words.
 
-A step takes the JSON object of one schema version and returns that of the next; stored bytes are never rewritten. ``facts_of`` and
-``words_of`` are the only way from stored bytes to types.
+A step takes the JSON object of one schema version and returns that of the next; stored bytes are never rewritten.
+``facts_of`` and ``words_of`` are the only way from stored bytes to types.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -27,7 +27,8 @@ WORDS_STEPS: Mapping[tuple[str, int], Step] = {}
 def facts_of(event: RecordedEvent) -> Facts:
     """The typed facts of a recorded event.
 
-    Raises StoreNewer for a type or schema that this version does not know, StoreCorrupt for facts that are not of their shape.
+    Raises StoreNewer for a type or schema that this version does not know, StoreCorrupt for facts that are not of
+    their shape.
     """
     kind = _known(event)
     if event.schema == kind.schema:
@@ -63,7 +64,7 @@ def _known(event: RecordedEvent) -> type[Facts]:
 
 def _decode(event: RecordedEvent, kind: type[T], data: bytes) -> T:
     try:
-        return _decoder(kind).decode(data)
+        return cast("T", _decoder(cast("Any", kind)).decode(data))
     except msgspec.MsgspecError as error:
         raise StoreCorrupt(f"event {event.position} ({event.type}) cannot be read: {error}") from error
 
@@ -76,5 +77,5 @@ def _convert(event: RecordedEvent, kind: type[T], value: dict[str, Any]) -> T:
 
 
 @cache
-def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)

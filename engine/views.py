@@ -131,7 +131,9 @@ class Window(View, frozen=True):
 
 
 class Event(View, frozen=True):
-    """An event as the log has it. ``facts`` and ``body`` are JSON as stored; ``body`` is null where there are no words."""
+    """An event as the log has it. ``facts`` and ``body`` are JSON as stored; ``body`` is null where there are no
+    words.
+    """
 
     id: UUID
     position: int

@@ -35,7 +35,7 @@ LAYERS = (
     "engine.envelope engine.upcasts",
     "engine.audit engine.decisions engine.projections engine.providers engine.store engine.tokens engine.tools",
     "engine.views",
-    "engine.answer engine.endings engine.planning engine.story engine.tail",
+    "engine.answer engine.endings engine.intake engine.planning engine.story engine.tail",
     "engine.recorder",
     "engine.turns",
     "engine.supervisor",

@@ -1,4 +1,6 @@
-"""Reading the projections: sessions and their words, messages, turns, and what usage taught us. Each function is one query."""
+"""Reading the projections: sessions and their words, messages, turns, and what usage taught us. Each function is
+one query.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def list_sessions(
     before: tuple[int, UUID] | None,
     limit: int,
 ) -> list[tuple[SessionState, SessionWords]]:
-    """Sessions, newest first: by last activity, or by creation (ids are in order of time). ``before``: (updated_at, id)."""
+    """Sessions, newest first: by last activity, or by creation (ids are in order of time). ``before``:
+    (updated_at, id).
+    """
     query = select(
         sessions.c.state, session_words.c.title, session_words.c.system, session_words.c.metadata
     ).select_from(
@@ -110,7 +114,9 @@ def newest_rows(connection: Connection, tenant: str, session: UUID, *, up_to: in
 
 
 def message_totals(connection: Connection, tenant: str, session: UUID, *, up_to: int) -> tuple[int, int]:
-    """How many messages a session holds up to a version, and their base tokens. Counts; for the newest version, ask the state."""
+    """How many messages a session holds up to a version, and their base tokens. Counts; for the newest version,
+    ask the state.
+    """
     query = _messages_of(select(messages.c.total_tokens), tenant, session).where(messages.c.version <= up_to)
     totals = list(connection.execute(query.order_by(messages.c.version)).scalars())
     return len(totals), totals[-1] if totals else 0
@@ -151,7 +157,7 @@ def _same_position() -> Any:
 
 
 def _row(row: SqlRow[Any]) -> Row:
-    version, position, role, tokens, unit, left_out = row
+    version, position, role, tokens, unit, left_out = tuple(row)
     return Row(version, position, role, tokens, unit, left_out=bool(left_out))
 
 

@@ -1,4 +1,6 @@
-"""A session's state, folded from its events: all that commands decide on. Pure, and without a word of anybody's text."""
+"""A session's state, folded from its events: all that commands decide on. Pure, and without a word of anybody's
+text.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,8 @@ class SystemPrompt(msgspec.Struct, frozen=True):
 
 
 class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """``open_calls``: tools that the last unit asked for and that have no result yet. ``base_tokens``: running total of
-    all messages. Times in microseconds.
+    """``open_calls``: tools that the last unit asked for and that have no result yet. ``base_tokens``: running
+    total of all messages. Times in microseconds.
     """
 
     id: UUID

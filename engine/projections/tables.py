@@ -1,10 +1,13 @@
-"""The tables of the projections: sessions, their words, messages (no content), turns, and what vendors' usage taught us."""
+"""The tables of the projections: sessions, their words, messages (no content), turns, and what vendors' usage
+taught us.
+"""
 
 from __future__ import annotations
 
 from sqlalchemy import Column, Index, LargeBinary, Table, Text
 
-from engine.store.tables import STRICT, Int, metadata
+from engine.store.tables import Int
+from engine.store.tables import metadata as metadata  # noqa: PLC0414 - with these tables in it, for the migrations
 
 sessions = Table(
     "sessions",
@@ -14,7 +17,8 @@ sessions = Table(
     Column("status", Text, nullable=False),
     Column("updated_at", Int, nullable=False),
     Column("state", LargeBinary, nullable=False),
-    **STRICT,
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 """``state`` is the JSON of ``projections.session.SessionState``; the other columns are for listing."""
 
@@ -28,7 +32,8 @@ session_words = Table(
     Column("title", Text),
     Column("system", Text),
     Column("metadata", LargeBinary),
-    **STRICT,
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 """Apart from ``sessions``, whose row every append rewrites."""
 
@@ -45,7 +50,8 @@ messages = Table(
     Column("unit", Int, nullable=False),
     Column("complete", Int, nullable=False),
     Column("left_out", Int, nullable=False),
-    **STRICT,
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 """``total_tokens`` runs along the session, this message included. ``left_out`` of windows: empty, or superseded."""
 
@@ -58,7 +64,8 @@ turns = Table(
     Column("version", Int, nullable=False),
     Column("status", Text, nullable=False),
     Column("state", LargeBinary, nullable=False),
-    **STRICT,
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 """``state`` is the JSON of ``projections.turn.TurnState``."""
 
@@ -73,7 +80,8 @@ calibrations = Table(
     Column("base_tokens", Int, nullable=False),
     Column("messages", Int, nullable=False),
     Column("input_tokens", Int, nullable=False),
-    **STRICT,
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 """Sums over the attempts whose usage the vendor reported: what we counted, and what it counted."""
 

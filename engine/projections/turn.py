@@ -47,7 +47,9 @@ class AttemptState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TurnState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """``version`` and ``end_version`` bound its events in the session; ``frame`` is the number of its last recorded frame."""
+    """``version`` and ``end_version`` bound its events in the session; ``frame`` is the number of its last
+    recorded frame.
+    """
 
     id: UUID
     session: UUID

@@ -16,6 +16,7 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from engine.errors import ProviderError, ProviderRejected, ProviderUnavailable
+from engine.providers.surrogates import read_with_halves
 
 UPSTREAM_BYTES = 16 << 10
 
@@ -51,9 +52,6 @@ class _Said(msgspec.Struct):
 
 class _ErrorBody(_Said):
     error: _Said | str | None = None
-
-
-_read_error = msgspec.json.Decoder(_ErrorBody).decode
 
 
 def failure_from_response(
@@ -95,8 +93,8 @@ def request_id_in(headers: Mapping[str, str]) -> str | None:
 
 def _said(body: bytes) -> _Said:
     try:
-        read = _read_error(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        read = msgspec.convert(read_with_halves(body.decode()), _ErrorBody)
+    except (msgspec.MsgspecError, ValueError):
         return _Said()
     return read.error if isinstance(read.error, _Said) else read
 

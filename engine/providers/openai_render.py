@@ -83,7 +83,7 @@ def _parameters(parameters: Parameters, limit_name: str, *, has_tools: bool) -> 
         rendered[limit_name] = parameters.max_output_tokens
     if parameters.temperature is not None:
         # Python's shortest form is fixed; an encoder's need not be.
-        rendered["temperature"] = msgspec.Raw(repr(parameters.temperature).encode())
+        rendered["temperature"] = msgspec.Raw(repr(float(parameters.temperature)).encode())
     if parameters.stop:
         rendered["stop"] = parameters.stop
     return rendered

@@ -1,7 +1,8 @@
 """What a store is: one totally ordered log per tenant, written by appending, never changed.
 
 The store knows nothing of chat. It is given a ``Projector``, which folds events into rows in the append's own
-transaction, and callers may pass a function that decides, on the session's state at that moment, which events to append.
+transaction, and callers may pass a function that decides, on the session's state at that moment, which events to
+append.
 
 * ``append`` writes all of its events or none. It is acknowledged only after the commit is durable.
 * Positions (per log) and versions (per session) are dense from 1, in commit order.
@@ -36,7 +37,9 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event after the disk. ``body`` is None where it was not read or is erased; ``recorded_at`` in microseconds."""
+    """An event after the disk. ``body`` is None where it was not read or is erased; ``recorded_at`` in
+    microseconds.
+    """
 
     tenant: str
     position: int
@@ -57,7 +60,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     erased: bool = False
 
 
-# --- the version that a caller expects: a closed type --------------------------------------------------------------------
+# --- the version that a caller expects: a closed type -----------------------------------------------------------------
 
 
 class Exactly(msgspec.Struct, frozen=True):
@@ -110,7 +113,9 @@ class RequestKey(msgspec.Struct, frozen=True):
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """What a remembered request made: never an answer's words. ``kind`` is the caller's; ``id`` and ``version`` find it."""
+    """What a remembered request made: never an answer's words. ``kind`` is the caller's; ``id`` and ``version``
+    find it.
+    """
 
     kind: str
     id: UUID
@@ -130,7 +135,9 @@ class Scratch(Protocol):
 
 
 class JournalRow(msgspec.Struct, frozen=True, gc=False):
-    """One frame of a running round. ``kind`` is ``start`` or ``delta``; ``text`` is a delta's text, or the JSON of a start."""
+    """One frame of a running round. ``kind`` is ``start`` or ``delta``; ``text`` is a delta's text, or the JSON of
+    a start.
+    """
 
     tenant: str
     turn: UUID
@@ -143,8 +150,8 @@ class JournalRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Append(msgspec.Struct, frozen=True):
-    """One append. ``events`` are given, or decided on the state inside the transaction. ``request`` makes it idempotent
-    by key, ``reference`` says what to remember (default: the session and its new version).
+    """One append. ``events`` are given, or decided on the state inside the transaction. ``request`` makes it
+    idempotent by key, ``reference`` says what to remember (default: the session and its new version).
     """
 
     tenant: str
@@ -157,8 +164,9 @@ class Append(msgspec.Struct, frozen=True):
 
 
 class Appended(msgspec.Struct, frozen=True):
-    """The answer to an append: what was recorded, and the state after it. ``replayed`` is set where the request or the
-    event ids came before: then ``events`` are the first answer's (empty for a request), and nothing was written.
+    """The answer to an append: what was recorded, and the state after it. ``replayed`` is set where the request or
+    the event ids came before: then ``events`` are the first answer's (empty for a request), and nothing was
+    written.
     """
 
     events: tuple[RecordedEvent, ...]

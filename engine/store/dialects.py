@@ -1,7 +1,8 @@
 """What differs between databases: how connections are opened, what durability hangs on, and what an error means.
 
-SQLite only, so far. One process writes a file and holds ``FILE.lock``; others read beside it. Before 3.51.3 SQLite can corrupt a
-file when two connections write or checkpoint at the same moment (see its release notes), so exactly one connection does both.
+SQLite only, so far. One process writes a file and holds ``FILE.lock``; others read beside it. Before 3.51.3 SQLite
+can corrupt a file when two connections write or checkpoint at the same moment (see its release notes), so exactly
+one connection does both.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ WRITER_PRAGMAS = {
     "cache_size": "-16000",
     "temp_store": "memory",
 }
-"""Checkpoints are ours to do, between batches. The write-ahead log is never truncated while in use: a file that grows makes
-every sync dearer than one that is written over."""
+"""Checkpoints are ours to do, between batches. The write-ahead log is never truncated while in use: a file that
+grows makes every sync dearer than one that is written over."""
 
 _MEANING: dict[int, tuple[type[EngineError], str]] = {
     sqlite3.SQLITE_FULL: (StoreFull, "the disk of the database is full"),
@@ -105,7 +106,7 @@ def _engine(connect: Any) -> Engine:
 def _begin_with(engine: Engine, statement: str) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # The driver's own transactions would open DEFERRED, and a read followed by a write then fails at once with BUSY.
+        # The driver's own transactions open DEFERRED, and a read followed by a write then fails at once with BUSY.
         connection.exec_driver_sql(statement)
 
 

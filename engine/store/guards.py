@@ -1,8 +1,9 @@
 """The triggers by which the database itself refuses to change what was written.
 
-Each guarded table refuses UPDATE and DELETE. Each refuses, too, an INSERT that would take the place of a row: ``INSERT OR
-REPLACE`` deletes without firing DELETE triggers, so it must be stopped before it begins. A body may be deleted once
-``erasures`` names it. SQLite drops the triggers of a table that a migration rebuilds, so every migration ends with ``GUARDS``.
+Each guarded table refuses UPDATE and DELETE. Each refuses, too, an INSERT that would take the place of a row:
+``INSERT OR REPLACE`` deletes without firing DELETE triggers, so it must be stopped before it begins. A body may be
+deleted once ``erasures`` names it. SQLite drops the triggers of a table that a migration rebuilds, so every
+migration ends with ``GUARDS``.
 """
 
 from __future__ import annotations

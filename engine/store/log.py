@@ -1,6 +1,7 @@
 """The store on SQLite: the writer, a few reading threads, and bells that ring when a session has changed.
 
-``open_store`` is the only way in. It takes the file's lock; reading beside a running server goes through ``open_reading``.
+``open_store`` is the only way in. It takes the file's lock; reading beside a running server goes through
+``open_reading``.
 """
 
 from __future__ import annotations

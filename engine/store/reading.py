@@ -1,6 +1,7 @@
 """Reading the log: plain functions over a connection, each one query.
 
-They serve readers' snapshots and the writer's own look-ups alike. A RecordedEvent read here has its body, or is ``erased``.
+They serve readers' snapshots and the writer's own look-ups alike. A RecordedEvent read here has its body, or is
+``erased``.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def all_events(connection: Connection) -> Iterator[RecordedEvent]:
 
 def events_at_positions(connection: Connection, tenant: str, positions: Sequence[int]) -> list[RecordedEvent]:
     """The events at these positions, in order of position."""
-    rows = []
+    rows: list[Row[Any]] = []
     for start in range(0, len(positions), PAGE_EVENTS):
         some = positions[start : start + PAGE_EVENTS]
         query = recorded.where(events.c.tenant == tenant, events.c.position.in_(some)).order_by(events.c.position)
@@ -113,8 +114,9 @@ def _one(connection: Connection, statement: str, values: tuple[object, ...]) -> 
 
 
 def as_event(row: Row[Any]) -> RecordedEvent:
-    tenant, position, session, version, event_id, kind, schema, actor, recorded_at, causation, correlation, *rest = row
-    facts, length, commitment, leaf_hash, body = rest
+    values: tuple[Any, ...] = tuple(row)
+    tenant, position, session, version, event_id, kind, schema, actor, recorded_at, causation = values[:10]
+    correlation, facts, length, commitment, leaf_hash, body = values[10:]
     return RecordedEvent(
         tenant=tenant,
         position=position,

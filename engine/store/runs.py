@@ -1,4 +1,6 @@
-"""Runs: the turns now open, and the process that runs each. Scratch that belongs to appends, and what recovery reads."""
+"""Runs: the turns now open, and the process that runs each. Scratch that belongs to appends, and what recovery
+reads.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ class OpenRun(msgspec.Struct, frozen=True):
 
 
 class CloseRun(msgspec.Struct, frozen=True):
-    """A turn ends, or is paused: its journal and its run go in the same transaction. ``owner`` fences: whoever has lost the
-    run may not end it. ``owner`` None is for recovery, which takes what nobody owns any more.
+    """A turn ends, or is paused: its journal and its run go in the same transaction. ``owner`` fences: whoever has
+    lost the run may not end it. ``owner`` None is for recovery, which takes what nobody owns any more.
     """
 
     tenant: str

@@ -22,7 +22,8 @@ from engine.store.guards import GUARDS
 def migrate(path: Path) -> tuple[str | None, str]:
     """Bring a database file to the newest revision, creating it if need be. The caller holds the file's lock.
 
-    Returns the revision it was at (None: new) and the one it is at. Raises StoreNewer or StoreForeign, and has then changed nothing.
+    Returns the revision it was at (None: new) and the one it is at. Raises StoreNewer or StoreForeign, and has
+    then changed nothing.
     """
     engine = open_writer(path)
     try:
@@ -71,7 +72,7 @@ def make_guards(connection: Connection) -> None:
 def missing_guards(connection: Connection) -> list[str]:
     """Names of guards that are gone or are not what they should be."""
     rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
-    found = {name: statement for name, statement in rows}
+    found: dict[str, str] = {row[0]: row[1] for row in rows}
     return [name for name, statement in GUARDS.items() if found.get(name) != statement]
 
 

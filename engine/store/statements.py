@@ -1,12 +1,11 @@
 """The statements of the hot path, compiled once per dialect from the tables.
 
-SQLAlchemy's ``exec_driver_sql`` with a list of tuples costs a third of executing constructs, so each statement is kept as text in
-the driver's own parameter style. Parameters come in the order of the table's columns unless a comment says otherwise.
+SQLAlchemy's ``exec_driver_sql`` with a list of tuples costs a third of executing constructs, so each statement is
+kept as text in the driver's own parameter style. Parameters come in the order of the table's columns unless a
+comment says otherwise.
 """
 
 from __future__ import annotations
-
-from functools import cache
 
 from sqlalchemy import (
     ClauseElement,
@@ -89,12 +88,16 @@ class Statements:
 
 def statements(connection: Connection) -> Statements:
     """The statements for a connection's database."""
-    return _for_dialect(type(connection.dialect))
+    return _for_dialect(connection.dialect.name, connection.dialect)
 
 
-@cache
-def _for_dialect(dialect: type[Dialect]) -> Statements:
-    return Statements(dialect())
+_compiled: dict[str, Statements] = {}
+
+
+def _for_dialect(name: str, dialect: Dialect) -> Statements:
+    if name not in _compiled:
+        _compiled[name] = Statements(dialect)
+    return _compiled[name]
 
 
 def _same(table: Table, *columns: str) -> list[ColumnElement[bool]]:

@@ -1,7 +1,8 @@
 """The tables of the log and its scratch. Their history is in ``migrations/``; a test holds the two against each other.
 
 Every key begins with ``tenant``. Ids are 16 bytes. BLOB columns hold bytes as they are hashed: never TEXT, never a
-database's own JSON.
+database's own JSON. On SQLite the tables are STRICT (types are checked) and without rowid (rows lie in the order of
+their key, and the key is stored once).
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData
 metadata = MetaData()
 
 Int = BigInteger().with_variant(Integer(), "sqlite")
-STRICT = {"sqlite_strict": True, "sqlite_with_rowid": False}
-"""STRICT: SQLite checks types. Without rowid: rows lie in the order of their key, and the key is stored once."""
 
 events = Table(
     "events",
@@ -34,7 +33,8 @@ events = Table(
     Column("leaf_hash", LargeBinary, nullable=False),
     UniqueConstraint("tenant", "session", "version", name="events_by_version"),
     UniqueConstraint("tenant", "id", name="events_by_id"),
-    **STRICT,
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 
 bodies = Table(
@@ -45,7 +45,8 @@ bodies = Table(
     Column("salt", LargeBinary, nullable=False),
     Column("encoding", Int, nullable=False),
     Column("bytes", LargeBinary, nullable=False),
-    **STRICT,
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 """The words, and the salts of their commitments. ``encoding`` says how ``bytes`` are stored; 0 is plain."""
 
@@ -55,7 +56,8 @@ erasures = Table(
     Column("tenant", Text, primary_key=True),
     Column("position", Int, primary_key=True, autoincrement=False),
     Column("by_position", Int, nullable=False),
-    **STRICT,
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 
 heads = Table(
@@ -64,7 +66,8 @@ heads = Table(
     Column("tenant", Text, primary_key=True),
     Column("size", Int, nullable=False),
     Column("recorded_at", Int, nullable=False),
-    **STRICT,
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 """One row per log: locked and updated by every append, so that writers stand in line."""
 
@@ -74,7 +77,8 @@ origins = Table(
     Column("tenant", Text, primary_key=True),
     Column("from_position", Int, primary_key=True, autoincrement=False),
     Column("origin", Text, nullable=False),
-    **STRICT,
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 """The log's name in its leaves, from a position on."""
 
@@ -90,7 +94,8 @@ requests = Table(
     Column("kind", Text, nullable=False),
     Column("id", LargeBinary, nullable=False),
     Column("version", Int, nullable=False),
-    **STRICT,
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 """Idempotency keys: what a request made, never an answer's words. Primary data, not a projection."""
 
@@ -104,7 +109,8 @@ runs = Table(
     Column("lease_until", Int, nullable=False),
     Column("cancelled_by", Text),
     UniqueConstraint("tenant", "session", name="runs_one_per_session"),
-    **STRICT,
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 """Scratch: the turns now open, and the process that runs each."""
 
@@ -119,7 +125,8 @@ journal = Table(
     Column("kind", Text, nullable=False),
     Column("elapsed_ms", Int, nullable=False),
     Column("text", LargeBinary, nullable=False),
-    **STRICT,
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
 )
 """Scratch: the frames of the rounds now running, on disk before they are shown."""
 

@@ -1,7 +1,7 @@
 """One write transaction: what the works of a batch have decided, held in memory until it is written at once.
 
-A work checks everything before it records anything, so a refusal leaves no trace, and its batch-mates go on. Heads and
-session states outlive a transaction only if it was committed.
+A work checks everything before it records anything, so a refusal leaves no trace, and its batch-mates go on. Heads
+and session states outlive a transaction only if it was committed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class Transaction:
         return Place(position=self._head(tenant).size + 1, version=version + 1)
 
     def record(self, tenant: str, session: UUID, news: Sequence[NewEvent]) -> tuple[tuple[RecordedEvent, ...], Any]:
-        """Give each event its place, time, salt and hashes; fold it; remember its rows. Returns the events and the new state."""
+        """Give each event its place, time, salt and hashes; fold it; remember its rows. Returns the events and the
+        new state.
+        """
         state = self.state(tenant, session)
         head = self._head(tenant)
         now = max(self._clock.now_us(), head.recorded_at)

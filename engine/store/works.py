@@ -14,7 +14,6 @@ import msgspec
 from engine import codec
 from engine.errors import IdempotencyMismatch, VersionConflict
 from engine.store.base import (
-    AnyVersion,
     Append,
     Appended,
     Exactly,
@@ -58,16 +57,15 @@ def append(tx: Transaction, work: Append) -> Appended:
 def check_expected(expected: Expected, version: int) -> None:
     """Raises VersionConflict with the current version."""
     match expected:
-        case Exactly(wanted):
-            holds, wish = version == wanted, f"at version {wanted}"
-        case NoStream():
-            holds, wish = version == 0, "not begun"
-        case Exists():
-            holds, wish = version > 0, "begun"
-        case AnyVersion():
+        case Exactly(wanted) if version != wanted:
+            wish = f"at version {wanted}"
+        case NoStream() if version != 0:
+            wish = "not begun"
+        case Exists() if version == 0:
+            wish = "begun"
+        case _:
             return
-    if not holds:
-        raise VersionConflict(f"the session was expected to be {wish}, and is at {version}", current_version=version)
+    raise VersionConflict(f"the session was expected to be {wish}, and is at {version}", current_version=version)
 
 
 def _first_answer(tx: Transaction, work: Append, state: Any) -> Appended | None:

@@ -1,8 +1,10 @@
-"""The one writer: a thread that owns the only writing connection, and commits for everybody who waits (*group commit*).
+"""The one writer: a thread that owns the only writing connection, and commits for everybody who waits (*group
+commit*).
 
-Callers hand over a work and await its result. The thread takes all that waits (bounded), runs each work in one transaction,
-commits once, and only then answers. A work that is refused is refused alone. A database error rolls everything back and drops what the writer knew
-by heart; the works are then done again one by one, so that each gets its own answer.
+Callers hand over a work and await its result. The thread takes all that waits (bounded), runs each work in one
+transaction, commits once, and only then answers. A work that is refused is refused alone. A database error rolls
+everything back and drops what the writer knew by heart; the works are then done again one by one, so that each
+gets its own answer.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ Changed = Callable[[set[StateKey]], None]
 
 
 PAGES_PER_COMMIT = 16
-"""About what a commit writes beside the bodies: a leaf of each table and index. SQLite does not tell without a checkpoint."""
+"""About what a commit writes beside the bodies: a leaf of each table and index. SQLite does not tell without a
+checkpoint."""
 
 
 class _Job:
@@ -49,7 +52,9 @@ class _Job:
 
 
 class Writer:
-    """See the module. ``changed`` is called on the event loop after each commit, with the sessions that it changed."""
+    """See the module. ``changed`` is called on the event loop after each commit, with the sessions that it
+    changed.
+    """
 
     def __init__(
         self,
@@ -99,7 +104,9 @@ class Writer:
         return job.future
 
     async def close(self) -> None:
-        """Do what waits, then close the connection: it is the last one, and SQLite clears the write-ahead log away."""
+        """Do what waits, then close the connection: it is the last one, and SQLite clears the write-ahead log
+        away.
+        """
         if self._closed:
             return
         self._closed = True
@@ -171,19 +178,21 @@ class Writer:
         try:
             return self._engine.connect()
         except (SQLAlchemyError, EngineError) as error:
-            log.error("the database could not be opened again: %s", type(error).__name__)
+            log.warning("the database could not be opened again: %s", type(error).__name__)
             return self._connection
 
     def _verdict(self, error: Exception) -> Exception:
         if isinstance(error, SQLAlchemyError):
             meaning = meaning_of(error)
-            log.error("a write failed: %s (%s)", meaning.detail, meaning.extra.get("reason"))
+            log.warning("a write failed: %s (%s)", meaning.detail, meaning.extra.get("reason"))
             return meaning
-        log.exception("a write failed", exc_info=error)
+        log.error("a write failed", exc_info=error)
         return error
 
     def _checkpoint(self) -> None:
-        """Move committed pages into the database file when enough of them wait: small, often, and never waiting for readers."""
+        """Move committed pages into the database file when enough of them wait: small, often, and never waiting
+        for readers.
+        """
         if self._pages_waiting < self._checkpoint_pages:
             return
         self._pages_waiting = 0
