@@ -7,6 +7,7 @@ sent - holds all that decides its bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 from uuid import UUID
@@ -88,13 +89,11 @@ class TurnStarter:
         plans = MAX_PLANS if expected is None else 1
         while True:
             plans -= 1
-            before = await self._store.read(partial(find_request, tenant=caller.tenant, request=request))
-            if before is not None:
-                return await self._replayed(caller, before)
+            plan = partial(self._plan, caller=caller, session=session, ask=ask, expected=expected)
+            planned = await self._store.read(partial(_recall_or, plan, tenant=caller.tenant, request=request))
+            if isinstance(planned, Reference):
+                return await self._replayed(caller, planned)
             self._supervisor.admit()
-            planned = await self._store.read(
-                partial(self._plan, caller=caller, session=session, ask=ask, expected=expected)
-            )
             try:
                 return await self._append(caller, session, ask, planned, request)
             except VersionConflict:
@@ -190,6 +189,15 @@ def _attempt(turn: UUID, planned: Planned, new_position: int, salt: bytes) -> At
         max_output_tokens=parameters.max_output_tokens,
         temperature=None if parameters.temperature is None else repr(parameters.temperature),
     )
+
+
+def _recall_or(
+    plan: Callable[[Connection], Planned], connection: Connection, *, tenant: str, request: RequestKey | None
+) -> Planned | Reference:
+    """What the request made when it came before, else a plan: a repetition is answered whatever has become of the
+    session.
+    """
+    return find_request(connection, tenant, request) or plan(connection)
 
 
 def _event_session(connection: Connection, *, tenant: str, turn: UUID) -> UUID:

@@ -15,7 +15,7 @@ from uuid import UUID
 from engine import inputs, intake, planning, reading_along
 from engine.asking import Ask, Started, TurnStarter
 from engine.clock import Clock
-from engine.decisions import Changes, NewMessage, append_messages, start_session, update_session
+from engine.decisions import Changes, NewMessage, check_messages, message_draft, start_session, update_session
 from engine.envelope import LOCAL, Caller, seal
 from engine.errors import EngineError, Invalid, SessionNotFound, TooLarge, VersionConflict
 from engine.events import SessionStarted, SessionWords
@@ -162,14 +162,25 @@ class Conversation:
             raise TooLarge(f"messages: from 1 to {most} at once", field="messages", limit="max_messages", maximum=most)
         news = [await self.new_message(message) for message in messages]
 
-        def decide(_: Place, state: Any) -> list[NewEvent]:
-            return seal(append_messages(state, news), caller, self._clock)
+        sealed = seal([message_draft(message) for message in news], caller, self._clock)
 
-        answer = await self._append(
-            caller, session, _expected(expected), decide, request, Reference("messages", session, 0)
+        def decide(_: Place, state: Any) -> list[NewEvent]:
+            check_messages(state, news)
+            return sealed
+
+        answer = await self._store_append(
+            Append(
+                caller.tenant,
+                session,
+                _expected(expected),
+                decide,
+                known=sealed if all(message.id for message in messages) else (),
+                request=request,
+                reference=Reference("messages", session, 0),
+            )
         )
         events: Sequence[RecordedEvent] = answer.events
-        if answer.replayed is not None:
+        if answer.replayed is not None and not events:
             last = answer.replayed.version
             events = await self._read(
                 reading.session_events, caller, session=answer.replayed.id, after=last - len(news), up_to=last
@@ -248,7 +259,7 @@ class Conversation:
 
     async def ended(self, turn: UUID, caller: Caller = LOCAL) -> Turn:
         """A turn once it has ended, or waits for a decision."""
-        async for _ in self.frames(turn, caller):
+        async for _ in self._follower.frames(caller.tenant, turn, present=False):
             pass
         return await self.turn(turn, caller)
 
@@ -342,16 +353,16 @@ class Conversation:
         expected: Expected,
         events: Decide,
         request: RequestKey | None = None,
-        reference: Reference | None = None,
     ) -> Appended:
+        return await self._store_append(Append(caller.tenant, session, expected, events, request=request))
+
+    async def _store_append(self, work: Append) -> Appended:
         try:
-            return await self._store.append(
-                Append(caller.tenant, session, expected, events, request=request, reference=reference)
-            )
+            return await self._store.append(work)
         except VersionConflict as conflict:
             if conflict.current_version:
                 raise
-            raise SessionNotFound("there is no such session", session_id=str(session)) from None
+            raise SessionNotFound("there is no such session", session_id=str(work.session)) from None
 
     async def _read(self, function: Any, caller: Caller, **arguments: Any) -> Any:
         return await self._store.read(partial(function, tenant=caller.tenant, **arguments))

@@ -84,16 +84,12 @@ def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
     return drafts
 
 
-def append_messages(state: SessionState | None, messages: Sequence[NewMessage]) -> list[Draft]:
-    """Append messages without running a model."""
-    state = _open_for_input(state)
-    open_calls = state.open_calls
-    drafts = []
+def check_messages(state: SessionState | None, messages: Sequence[NewMessage]) -> None:
+    """Raises unless these messages may be appended, without running a model."""
+    open_calls = _open_for_input(state).open_calls
     for message in messages:
         check_shape(message)
         open_calls = _answer_calls(open_calls, message)
-        drafts.append(message_draft(message))
-    return drafts
 
 
 def check_turn(state: SessionState | None, message: NewMessage | None, *, continues: bool) -> SessionState:

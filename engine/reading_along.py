@@ -58,8 +58,12 @@ class Follower:
             raise TurnNotFound("there is no such turn", turn_id=str(turn))
         return state
 
-    async def frames(self, tenant: str, turn: UUID, after: int = 0) -> AsyncGenerator[list[Frame], None]:
-        """A turn's frames after a number, in batches, up to its end."""
+    async def frames(
+        self, tenant: str, turn: UUID, after: int = 0, *, present: bool = True
+    ) -> AsyncGenerator[list[Frame], None]:
+        """A turn's frames after a number, in batches, up to its end; an empty batch every ``keepalive_s`` of silence.
+        ``present``: this reader's leaving may cancel a turn that wished so.
+        """
         with self._counted():
             running = self._supervisor.find(turn)
             if running is None or running.caller.tenant != tenant:
@@ -67,13 +71,13 @@ class Follower:
                     yield batch
                 return
             tail = running.tail
-            tail.readers += 1
+            tail.readers += present
             try:
                 async for batch in self._live(tenant, turn, tail, after):
                     yield batch
             finally:
-                tail.readers -= 1
-                if tail.readers == 0 and not tail.closed and running.story.state.on_disconnect == "cancel":
+                tail.readers -= present
+                if present and tail.readers == 0 and not tail.closed and running.story.state.on_disconnect == "cancel":
                     running.stop_for_absence()
 
     async def events(
@@ -98,7 +102,7 @@ class Follower:
     async def _wait(self, bell: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(bell.wait()), asyncio.ensure_future(self._closing.wait())]
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=self._settings.keepalive_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
@@ -117,7 +121,11 @@ class Follower:
                     yield [tail.error]
                 return
             else:
-                await tail.wait(cursor)
+                try:
+                    async with asyncio.timeout(self._settings.keepalive_s):
+                        await tail.wait(cursor)
+                except TimeoutError:
+                    yield []
 
     async def _recorded(self, tenant: str, turn: UUID, after: int) -> AsyncGenerator[list[Frame], None]:
         cursor = after

@@ -306,7 +306,7 @@ def _proxy(variable: str, address: str) -> httpx.Proxy:
         proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
     except (ValueError, httpx.InvalidURL):
         raise Invalid(variable, "is not the address of a proxy") from None
-    if proxy.url.scheme not in {"http", "https"}:
+    if proxy.url.scheme not in {"http", "https"} or not proxy.url.host:
         raise Invalid(variable, "only http and https proxies can be used")
     return proxy
 

@@ -150,14 +150,16 @@ class JournalRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Append(msgspec.Struct, frozen=True):
-    """One append. ``events`` are given, or decided on the state inside the transaction. ``request`` makes it
-    idempotent by key, ``reference`` says what to remember (default: the session and its new version).
+    """One append. ``events`` are given, or decided on the state inside the transaction. ``known`` are those of the
+    decided events whose ids the caller chose: if they came before, theirs is the first answer. ``request`` makes
+    it idempotent by key, ``reference`` says what to remember (default: the session and its new version).
     """
 
     tenant: str
     session: UUID
     expected: Expected
     events: Sequence[NewEvent] | Decide
+    known: Sequence[NewEvent] = ()
     request: RequestKey | None = None
     reference: Reference | None = None
     scratch: tuple[Scratch, ...] = ()

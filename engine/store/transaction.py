@@ -29,6 +29,7 @@ class Head(msgspec.Struct):
     size: int
     recorded_at: int
     origin: str
+    stored: bool
     dirty: bool = False
 
 
@@ -119,13 +120,12 @@ class Transaction:
         self._events, self._bodies = [], []
         for tenant, head in self._heads.logs.items():
             if head.dirty:
-                run(self.statements.update_head, (head.size, head.recorded_at, tenant))
-                head.dirty = False
+                self._write_head(tenant, head)
 
     def _head(self, tenant: str) -> Head:
         head = self._heads.logs.get(tenant)
         if head is None:
-            head = self._heads.logs[tenant] = self._load_head(tenant) or self._begin_log(tenant)
+            head = self._heads.logs[tenant] = self._load_head(tenant) or self._new_head(tenant)
         return head
 
     def _load_head(self, tenant: str) -> Head | None:
@@ -133,13 +133,20 @@ class Transaction:
         if row is None:
             return None
         origin = self.connection.exec_driver_sql(self.statements.select_origin, (tenant,)).scalar_one()
-        return Head(size=row[0], recorded_at=row[1], origin=origin)
+        return Head(size=row[0], recorded_at=row[1], origin=origin, stored=True)
 
-    def _begin_log(self, tenant: str) -> Head:
-        origin = f"manent/{self._clock.new_id()}/{tenant}"
-        self.connection.exec_driver_sql(self.statements.insert_head, (tenant, 0, 0))
-        self.connection.exec_driver_sql(self.statements.insert_origin, (tenant, 1, origin))
-        return Head(size=0, recorded_at=0, origin=origin)
+    def _new_head(self, tenant: str) -> Head:
+        """The head of a log that has not begun; it is written with the log's first event."""
+        return Head(size=0, recorded_at=0, origin=f"manent/{self._clock.new_id()}/{tenant}", stored=False)
+
+    def _write_head(self, tenant: str, head: Head) -> None:
+        run = self.connection.exec_driver_sql
+        if head.stored:
+            run(self.statements.update_head, (head.size, head.recorded_at, tenant))
+        else:
+            run(self.statements.insert_head, (tenant, head.size, head.recorded_at))
+            run(self.statements.insert_origin, (tenant, 1, head.origin))
+        head.stored, head.dirty = True, False
 
     def _remember(self, event: RecordedEvent, salt: bytes) -> None:
         self._events.append(

@@ -74,9 +74,8 @@ def _first_answer(tx: Transaction, work: Append, state: Any) -> Appended | None:
         reference = find_request(tx.connection, work.tenant, work.request)
         if reference is not None:
             return Appended(events=(), state=state, replayed=reference)
-    if callable(work.events):
-        return None
-    return _events_before(tx, work.tenant, work.session, work.events, state)
+    known = work.known if callable(work.events) else work.events
+    return _events_before(tx, work.tenant, work.session, known, state) if known else None
 
 
 def _events_before(
