@@ -81,25 +81,25 @@ def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> Se
     """The state after one more event, whose facts are given too."""
     if state is None:
         return _begin(event, facts)
-    state = msgspec.structs.replace(
-        state,
-        version=event.version,
-        position=event.position,
-        updated_at=event.recorded_at,
-        turn=_turn(state, event, facts),
-    )
+    changes: dict[str, object] = {
+        "version": event.version,
+        "position": event.position,
+        "updated_at": event.recorded_at,
+    }
+    if state.turn is not None or isinstance(facts, TurnStarted):
+        changes["turn"] = _turn(state, event, facts)
     match facts:
         case MessageAppended():
-            return _message(state, event, facts)
+            changes |= _message(state, event, facts)
         case AttemptEnded():
-            return msgspec.structs.replace(state, usage=add_usage(state.usage, facts.usage))
+            changes["usage"] = add_usage(state.usage, facts.usage)
         case SessionUpdated():
-            return _updated(state, event, facts)
+            changes |= _updated(event, facts)
         case SessionArchived():
-            return msgspec.structs.replace(state, status="archived")
+            changes["status"] = "archived"
         case SessionRestored():
-            return msgspec.structs.replace(state, status="active")
-    return state
+            changes["status"] = "active"
+    return msgspec.structs.replace(state, **changes)
 
 
 def _begin(event: RecordedEvent, facts: Facts) -> SessionState:
@@ -129,28 +129,28 @@ def _turn(state: SessionState, event: RecordedEvent, facts: Facts) -> TurnState 
     return turns.evolve(state.turn, event, facts)
 
 
-def _message(state: SessionState, event: RecordedEvent, facts: MessageAppended) -> SessionState:
+def _message(state: SessionState, event: RecordedEvent, facts: MessageAppended) -> dict[str, object]:
     unit = state.last.unit if facts.role == "tool" and state.last is not None else event.version
     last = LastMessage(event.version, event.position, facts.role, unit, facts.tokens, facts.complete)
-    answered = frozenset(facts.results)
-    asked = facts.calls if facts.complete else ()
-    return msgspec.structs.replace(
-        state,
-        message_count=state.message_count + 1,
-        base_tokens=state.base_tokens + facts.tokens,
-        last=last,
-        last_user=last if facts.role == "user" else state.last_user,
-        open_calls=tuple(call for call in state.open_calls if call not in answered) if facts.role == "tool" else asked,
-    )
-
-
-def _updated(state: SessionState, event: RecordedEvent, facts: SessionUpdated) -> SessionState:
-    changes: dict[str, object] = {
-        name: getattr(facts, name) for name in ("model", "budget_tokens", "max_output_tokens") if name in facts.changed
+    if facts.role == "tool":
+        open_calls = tuple(call for call in state.open_calls if call not in facts.results)
+    else:
+        open_calls = facts.calls if facts.complete else ()
+    return {
+        "message_count": state.message_count + 1,
+        "base_tokens": state.base_tokens + facts.tokens,
+        "last": last,
+        "last_user": last if facts.role == "user" else state.last_user,
+        "open_calls": open_calls,
     }
+
+
+def _updated(event: RecordedEvent, facts: SessionUpdated) -> dict[str, object]:
+    names = [name for name in ("model", "budget_tokens", "max_output_tokens") if name in facts.changed]
+    changes: dict[str, object] = {name: getattr(facts, name) for name in names}
     if "system" in facts.changed:
         changes["system"] = _system(event, facts.system_tokens)
-    return msgspec.structs.replace(state, **changes)
+    return changes
 
 
 def _system(event: RecordedEvent, tokens: int) -> SystemPrompt | None:

@@ -79,7 +79,9 @@ CONVERSATION = (
     PromptMessage("assistant", (ToolUseBlock("call_3", "forecast", None, ""),)),
     PromptMessage("tool", (ToolResultBlock("call_3", ""),)),
     PromptMessage("assistant", (ThinkingBlock("Only a thought, which is not sent."),)),
-    PromptMessage("assistant", (TextBlock("Dry in "), TextBlock("Rome."), OtherBlock("refusal", b'{"type":"refusal"}'))),
+    PromptMessage(
+        "assistant", (TextBlock("Dry in "), TextBlock("Rome."), OtherBlock("refusal", b'{"type":"refusal"}'))
+    ),
     PromptMessage("user", (TextBlock("Thanks."), OtherBlock("telepathy", b'{"type":"telepathy"}'))),
     PromptMessage("user", (OtherBlock("file", b'{ "type":"file","file":{"file_id":"f1"} }'), TextBlock("And this?"))),
 )
@@ -120,7 +122,7 @@ def test_the_two_renderers_differ_in_the_name_of_the_limit_alone():
 
 
 def test_neighbours_of_one_role_become_one_message():
-    """Texts of two messages stand apart by a blank line; the system prompt and a first system message are neighbours."""
+    """Texts of two messages stand apart by a blank line; a system prompt and a first system message are neighbours."""
     rendered = messages_of(
         PromptMessage("system", (TextBlock("And polite."),)),
         PromptMessage("user", (TextBlock("a"),)),
@@ -170,7 +172,9 @@ def test_a_tool_choice_without_tools_is_left_out():
     assert b"tool_choice" not in render_chat(Prompt("m", CONVERSATION, parameters=Parameters(tool_choice="auto")))
 
 
-@pytest.mark.parametrize(("temperature", "rendered"), [(0.0, b"0.0"), (1, b"1"), (1e-07, b"1e-07"), (0.1 + 0.2, b"0.30000000000000004")])
+@pytest.mark.parametrize(
+    ("temperature", "rendered"), [(0.0, b"0.0"), (1, b"1.0"), (1e-07, b"1e-07"), (0.1 + 0.2, b"0.30000000000000004")]
+)
 def test_a_temperature_is_written_in_pythons_shortest_form(temperature, rendered):
     """Its bytes do not hang on an encoder's version."""
     request = render_chat(Prompt("m", CONVERSATION, parameters=Parameters(temperature=temperature)))
@@ -191,7 +195,8 @@ def chunks_of(*pieces, events=ChatStream):
 
 def events(*datas):
     """A stream of these data."""
-    return b"".join(b"data: " + (data if isinstance(data, bytes) else json.dumps(data).encode()) + b"\n\n" for data in datas)
+    raws = (data if isinstance(data, bytes) else json.dumps(data).encode() for data in datas)
+    return b"".join(b"data: " + raw + b"\n\n" for raw in raws)
 
 
 def delta(finish=None, **fields):
@@ -216,7 +221,8 @@ STREAMS = {
         Delta(0, "\U0001f327\n\n"),
         UsageReported(
             Usage(input_tokens=19, cache_read_tokens=4, output_tokens=10, reasoning_tokens=3),
-            b'{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},'
+            b'{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,'
+            b'"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},'
             b'"completion_tokens_details":{"reasoning_tokens":3,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}',
         ),
         BlockStopped(0),
@@ -266,7 +272,8 @@ STREAMS = {
         BlockStarted(1, "tool_use", "call_8xk2", "forecast"),
         Delta(1, '{"town":"Rome"}'),
         UsageReported(
-            Usage(input_tokens=169, output_tokens=23), b'{"prompt_tokens":169,"completion_tokens":23,"total_tokens":192}'
+            Usage(input_tokens=169, output_tokens=23),
+            b'{"prompt_tokens":169,"completion_tokens":23,"total_tokens":192}',
         ),
         BlockStopped(1),
         Ended("tool_use", "tool_calls", "chatcmpl-431"),
@@ -291,11 +298,242 @@ STREAMS = {
         BlockStarted(1, "tool_use", "call_1", "f"),
         Delta(1, '{"x":"'),
         Delta(1, '\U0001f600"}'),
-        BlockStopped(1),
         BlockStarted(2, "text"),
         Delta(2, "d"),
+        BlockStopped(1),
         Delta(2, "\ufffd"),
         BlockStopped(2),
         Ended("tool_use", "tool_calls", "chatcmpl-halves"),
     ],
 }
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_becomes_its_chunks(name):
+    """What each vendor sends is told in the common chunks."""
+    assert chunks_of((WIRE / f"{name}.sse").read_bytes()) == STREAMS[name]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+def test_a_stream_cut_anywhere_gives_the_same_chunks(name, line_end):
+    """Packets end where they like: after every byte, and one byte at a time."""
+    wire = (WIRE / f"{name}.sse").read_bytes().replace(b"\n", line_end)
+    step = 1 if line_end == b"\n" else 7
+    for cut in range(0, len(wire), step):
+        assert chunks_of(wire[:cut], wire[cut:]) == STREAMS[name]
+    assert chunks_of(*(wire[at : at + 1] for at in range(len(wire)))) == STREAMS[name]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_cut_short_is_truncated(name):
+    """However far it came: nothing but the end marker ends an answer."""
+    wire = (WIRE / f"{name}.sse").read_bytes()
+    for end in range(0, len(wire) - 1, 3):
+        with pytest.raises(ProviderTruncated):
+            chunks_of(wire[:end])
+
+
+def test_an_end_marker_without_a_finish_reason_is_truncated():
+    """Both are demanded: a gateway may add the marker to a stream that broke off behind it."""
+    with pytest.raises(ProviderTruncated):
+        chunks_of(events(delta(content="half an ans"), b"[DONE]"))
+
+
+def test_a_finish_reason_without_an_end_marker_is_truncated():
+    """Usage might have followed, or an error."""
+    with pytest.raises(ProviderTruncated):
+        chunks_of(events(delta(content="all of it"), delta("stop")))
+
+
+@pytest.mark.parametrize(
+    ("finish", "stop_reason"),
+    [
+        ("stop", "end_turn"),
+        ("length", "max_tokens"),
+        ("content_filter", "refusal"),
+        ("tool_calls", "end_turn"),
+        ("function_call", "end_turn"),
+        ("eos_token", "eos_token"),
+    ],
+)
+def test_a_finish_reason_is_mapped(finish, stop_reason):
+    """An unknown one passes; a call that never came is not waited for."""
+    *_, ended = chunks_of(events(delta(content="x"), delta(finish), b"[DONE]"))
+    assert ended == Ended(stop_reason, finish)
+
+
+def test_calls_end_in_tool_use_whatever_the_vendor_says():
+    """Some servers say `stop` after a call; its result is waited for all the same."""
+    call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
+    *_, ended = chunks_of(events(delta(tool_calls=[call]), delta("stop"), b"[DONE]"))
+    assert ended == Ended("tool_use", "stop")
+
+
+def test_a_call_without_an_id_gets_one():
+    """It stands for the place of the call, so that it is the same each time."""
+    calls = [{"index": index, "function": {"name": "f", "arguments": "{}"}} for index in (0, 1)]
+    chunks = chunks_of(events(delta(tool_calls=calls), delta("tool_calls"), b"[DONE]"))
+    assert [chunk.id for chunk in chunks if isinstance(chunk, BlockStarted)] == ["call_0", "call_1"]
+
+
+def test_calls_that_all_have_one_index_are_told_apart_by_their_ids():
+    """Some servers never count."""
+    calls = [{"id": call_id, "function": {"name": "f", "arguments": '{"x":1}'}} for call_id in ("a", "b")]
+    chunks = chunks_of(events(*(delta(tool_calls=[call]) for call in calls), delta("tool_calls"), b"[DONE]"))
+    assert said(chunks) == [("tool_use", '{"x":1}'), ("tool_use", '{"x":1}')]
+
+
+def test_an_id_that_comes_with_each_fragment_is_one_call():
+    """Some servers repeat what they said once."""
+    fragments = [{"index": 0, "id": "a", "function": {"name": "f", "arguments": text}} for text in ('{"x"', ":1}")]
+    chunks = chunks_of(events(*(delta(tool_calls=[call]) for call in fragments), delta("tool_calls"), b"[DONE]"))
+    assert said(chunks) == [("tool_use", '{"x":1}')]
+
+
+def test_the_form_before_tools_is_a_call_too():
+    """Old servers answer with `function_call`."""
+    chunks = chunks_of(
+        events(
+            delta(function_call={"name": "f", "arguments": '{"x"'}),
+            delta(function_call={"arguments": ":1}"}),
+            delta("function_call"),
+            b"[DONE]",
+        )
+    )
+    assert said(chunks) == [("tool_use", '{"x":1}')]
+    assert chunks[-1].stop_reason == "tool_use"
+
+
+def test_blocks_follow_each_other_as_they_are_said():
+    """Thinking and text end each other, and each new one has a number of its own."""
+    chunks = chunks_of(
+        events(
+            delta(reasoning="a"), delta(content="b"), delta(reasoning="c"), delta(content="d"), delta("stop"), b"[DONE]"
+        )
+    )
+    assert said(chunks) == [("thinking", "a"), ("text", "b"), ("thinking", "c"), ("text", "d")]
+
+
+def test_only_the_first_choice_is_an_answer():
+    """Others are never asked for."""
+    other = {"choices": [{"index": 1, "delta": {"content": "no"}, "finish_reason": "length"}]}
+    chunks = chunks_of(events(other, delta(content="yes"), delta("stop"), other, b"[DONE]"))
+    assert said(chunks) == [("text", "yes")]
+    assert chunks[-1].stop_reason == "end_turn"
+
+
+def test_an_answer_of_nothing_has_no_blocks():
+    """A model may say nothing and end."""
+    assert chunks_of(events(delta(content=""), delta("stop"), b"[DONE]")) == [Ended("end_turn", "stop")]
+
+
+@pytest.mark.parametrize(
+    "usage",
+    ['{"prompt_tokens": -1}', '{"prompt_tokens": "many"}', "[]", '{"prompt_tokens": 1e99}', '{"prompt_tokens": 1.5}'],
+)
+def test_a_usage_that_is_none_is_not_reported(usage):
+    """The answer stands; what the vendor said is kept raw."""
+    wire = events(delta(content="x"), delta("stop"), b'{"choices":[],"usage":' + usage.encode() + b"}", b"[DONE]")
+    assert UsageReported(Usage(), usage.encode()) in chunks_of(wire)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"hello",
+        b'{"choices":[{"index":0,"delta":{"content":"cut off"',
+        b'{"choices":"none"}',
+        b'{"choices":[{"delta":{"content":7}}]}',
+        b"[]",
+        b'"\\ud83d"',
+        b'{"choices":[{"delta":{"content":"\\ud83d"},"index":"\\ud83d"}]}',
+        b"[" * 100_000,
+        b'{"choices":[{"index":0,"delta":{},"finish_reason":"a reason with words"}]}',
+        b'{"choices":[{"index":0,"delta":{},"finish_reason":"' + b"x" * 65 + b'"}]}',
+    ],
+)
+def test_an_event_of_another_form_is_malformed(data):
+    """Broken JSON and wrong types are the vendor's failure, and what came before them is told."""
+    answer = ChatStream("openai")
+    good, bad = SseDecoder().feed(events(delta(content="so far"), data))
+    assert answer.feed(good) == [BlockStarted(0, "text"), Delta(0, "so far")]
+    with pytest.raises(ProviderMalformed, match="openai"):
+        answer.feed(bad)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"id": "x" * 129, "function": {"name": "f"}},
+        {"id": "a b", "function": {"name": "f"}},
+        {"id": "a\n", "function": {"name": "f"}},
+        {"id": "ä", "function": {"name": "f"}},
+        {"id": "a", "function": {"name": "f" * 129}},
+        {"id": "a", "function": {"name": "rm -rf"}},
+        {"id": "a", "function": {"name": ""}},
+        {"id": "a", "function": {"arguments": "{}"}},
+        {"id": "a"},
+    ],
+)
+def test_a_call_whose_id_or_name_is_none_is_malformed(call):
+    """They stand among facts, which are hashed for ever: no text gets in there."""
+    with pytest.raises(ProviderMalformed):
+        chunks_of(events(delta(tool_calls=[{"index": 0, **call}])))
+
+
+def test_two_calls_of_one_id_are_malformed():
+    """A result could not be told to answer the one or the other."""
+    calls = [{"index": index, "id": "a", "function": {"name": "f"}} for index in (0, 1)]
+    with pytest.raises(ProviderMalformed):
+        chunks_of(events(delta(tool_calls=calls)))
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "status", "vendor_code"),
+    [
+        ({"error": {"message": "m", "type": "server_error", "code": None}}, ProviderUnavailable, None, "server_error"),
+        (
+            {"error": {"message": "m", "type": "t", "code": "rate_limit_exceeded"}},
+            ProviderUnavailable,
+            None,
+            "rate_limit_exceeded",
+        ),
+        ({"error": {"message": "m", "type": "invalid_request_error"}}, ProviderRejected, None, "invalid_request_error"),
+        (
+            {"error": {"message": "m", "code": "context_length_exceeded"}},
+            ProviderRejected,
+            None,
+            "context_length_exceeded",
+        ),
+        ({"error": {"message": "m", "code": 429}, "choices": []}, ProviderUnavailable, 429, "429"),
+        ({"error": {"message": "m", "code": "400"}}, ProviderRejected, 400, "400"),
+        ({"error": {"code": 500, "message": "m", "type": "server_error"}}, ProviderUnavailable, 500, "500"),
+        ({"error": "m"}, ProviderUnavailable, None, None),
+        ({"error": {"code": "words of somebody"}}, ProviderUnavailable, None, None),
+        ({"error": {"code": 10**30}}, ProviderUnavailable, None, None),
+        ({"object": "error", "message": "m", "type": "BadRequestError", "code": 400}, ProviderRejected, 400, "400"),
+    ],
+)
+def test_an_error_in_the_stream_is_typed(data, kind, status, vendor_code):
+    """By the vendor's code; its words go on record and into no detail."""
+    with pytest.raises(kind) as caught:
+        chunks_of(events(delta(content="x"), data))
+    error = caught.value
+    assert (type(error), error.status, error.vendor_code) == (kind, status, vendor_code)
+    assert json.loads(error.upstream) == data
+    assert error.detail.startswith("openai ")
+    assert "words" not in error.detail
+
+
+def test_an_error_event_by_name_is_an_error():
+    """Some servers name the event and send the bare object."""
+    with pytest.raises(ProviderUnavailable):
+        chunks_of(b'event: error\ndata: {"message":"boom"}\n\n')
+
+
+def test_an_error_with_half_a_character_is_an_error():
+    """The slow way of reading knows errors too."""
+    with pytest.raises(ProviderRejected):
+        chunks_of(events(b'{"error":{"message":"\\ud83d","code":400}}'))
