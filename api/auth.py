@@ -1,7 +1,7 @@
 """Who is calling: API keys from a file, or, without any, everybody on this machine and nobody else.
 
-The file is JSON: a list of ``{"id", "sha256", "tenant", "scopes"}``, where ``sha256`` is the hex SHA-256 of the key. Keys themselves are
-nowhere. An id becomes the actor ``key:ID`` in events, so it may hold no name or address.
+The file is JSON: a list of ``{"id", "sha256", "tenant", "scopes"}``, where ``sha256`` is the hex SHA-256 of the key.
+Keys themselves are nowhere. An id becomes the actor ``key:ID`` in events, so it may hold no name or address.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from api.cors import Cors
 from api.errors import Problem
 from engine import Caller, Invalid
 
@@ -103,7 +104,7 @@ def host_is_loopback(header: str) -> bool:
     return match is not None and is_loopback(match["six"] or match["name"])
 
 
-def check_local(headers: Mapping[str, str], cors_origins: Sequence[str]) -> None:
+def check_local(headers: Mapping[str, str], cors: Cors) -> None:
     """Without keys, refuse what a page from elsewhere could make a browser send (DNS rebinding, cross-site requests).
 
     Raises Problem 403.
@@ -111,7 +112,9 @@ def check_local(headers: Mapping[str, str], cors_origins: Sequence[str]) -> None
     if not host_is_loopback(headers.get("host", "")):
         raise Problem(403, "foreign_host", "without API keys only requests to this machine's own name are served")
     origin = headers.get("origin")
-    if origin is not None and origin not in cors_origins and not host_is_loopback(origin.partition("://")[2]):
+    if cors.allows(origin):
+        return
+    if origin is not None and not host_is_loopback(origin.partition("://")[2]):
         raise Problem(403, "foreign_origin", "without API keys, pages from elsewhere are not served")
-    if headers.get("sec-fetch-site") == "cross-site" and origin not in cors_origins:
+    if headers.get("sec-fetch-site") == "cross-site":
         raise Problem(403, "cross_site", "without API keys, pages from elsewhere are not served")

@@ -1,7 +1,8 @@
-"""Errors at the edge: the one table from the engine's errors to status codes, and RFC 9457 problem documents.
+"""Errors at the edge: the one table from the engine's errors to status codes, and the bodies in which they are told.
 
-``code`` is stable. Nothing of an upstream body, a key or a stack trace gets into a document; what nobody foresaw is logged, and answered with
-500 ``internal_error`` and no more.
+Native routes answer RFC 9457 problem documents, the guide's routes Plumego's error envelope. ``code`` is stable.
+Nothing of an upstream body, a key or a stack trace gets into either; what nobody foresaw is logged, and answered
+with 500 ``internal_error`` and no more.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ import http
 import logging
 import re
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, InternalServerException, NotFoundException, ValidationException
 
 from engine import errors
 
 log = logging.getLogger("manent.api")
 
 PROBLEM_JSON = "application/problem+json"
+JSON = "application/json"
+GUIDE = "/api/ai/"
+"""What stands below it is answered in the guide's envelopes."""
 
 STATUS: dict[type[Exception], int] = {
     errors.NotFound: 404,
@@ -55,12 +60,27 @@ HTTP_CODES = {
     431: "headers_too_large",
 }
 
-_MALFORMED = re.compile(
-    r"JSON is malformed|Input data was truncated|trailing|utf-8|UTF-8|surrogate|recursion", re.IGNORECASE
-)
+GUIDE_KINDS = {
+    400: ("validation_error", "validation_failure"),
+    401: ("auth_error", "unauthorized_request"),
+    403: ("auth_error", "forbidden_request"),
+    404: ("client_error", "resource_not_found"),
+    405: ("client_error", "method_not_allowed"),
+    409: ("client_error", "resource_conflict"),
+    413: ("validation_error", "value_out_of_range"),
+    415: ("client_error", "invalid_format"),
+    422: ("business_error", "invalid_state"),
+    502: ("server_error", "bad_gateway"),
+    503: ("server_error", "service_unavailable"),
+    504: ("timeout_error", "timeout_failure"),
+    507: ("server_error", "service_unavailable"),
+}
+"""Status -> Plumego's words for it: category and type."""
+
 _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _MISSING_FIELD = re.compile(r"missing required field `(?P<name>[^`]*)`")
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
+_ID_IN_PATH = re.compile(r"/api/(?P<kind>session|turn)s/(?P<id>[^/]+)(?:/.*)?")
 
 
 class Problem(Exception):
@@ -77,29 +97,55 @@ class Problem(Exception):
         self.extra = extra
 
 
+def invalid(field: str, detail: str, code: str = "invalid_value") -> Problem:
+    """A value that is not of the form it must have."""
+    return Problem(400, code, f"{field}: {detail}", field=field)
+
+
+def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's exception handler for everything."""
+    path = request.scope["path"]
+    problem = _nowhere(path) if isinstance(error, NotFoundException) else problem_of(error)
+    body, media_type = body_of(problem, path, request.scope["state"]["request_id"])
+    return Response(body, status_code=problem.status, media_type=media_type, headers=problem.headers)
+
+
 def problem_of(error: Exception) -> Problem:
     """Any exception as the problem that a client is told."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, errors.EngineError):
         return _engine_problem(error)
-    if isinstance(error, ValidationException | msgspec.MsgspecError | UnicodeDecodeError | RecursionError):
-        return input_problem(error)
+    if isinstance(error, msgspec.ValidationError):
+        return _field_problem(str(error), "")
+    if isinstance(error, msgspec.MsgspecError):
+        return Problem(400, "malformed_json", f"the body is not JSON: {_AT.sub('', str(error))}")
+    if isinstance(error, ValidationException):
+        return _parameter_problem(error)
+    if isinstance(error, InternalServerException) and error.detail == "client disconnected prematurely":
+        return Problem(400, "body_incomplete", "the connection closed before the body was complete")
     if isinstance(error, HTTPException) and error.status_code < http.HTTPStatus.INTERNAL_SERVER_ERROR:
-        if isinstance(error.__cause__, msgspec.MsgspecError | UnicodeDecodeError):
-            return input_problem(error.__cause__)
         code = HTTP_CODES.get(error.status_code, "bad_request")
         return Problem(error.status_code, code, error.detail, dict(error.headers or {}))
     log.error("a request failed in a way that nobody foresaw", exc_info=error)
     return Problem(500, "internal_error", "the server made a mistake")
 
 
-def status_of(error: errors.EngineError) -> int:
-    return next(status for kind, status in STATUS.items() if isinstance(error, kind))
+def problem_of_code(code: str, detail: str) -> Problem:
+    """The problem of an engine error that is known by its code."""
+    statuses = (status for kind, status in STATUS.items() if getattr(kind, "code", None) == code)
+    return Problem(next(statuses, 500), code, detail)
+
+
+def body_of(problem: Problem, path: str, request_id: str) -> tuple[bytes, str]:
+    """What a request to this path is answered with, and its media type."""
+    if path.startswith(GUIDE):
+        return _envelope(problem, request_id), JSON
+    return document(problem, request_id), PROBLEM_JSON
 
 
 def document(problem: Problem, request_id: str) -> bytes:
-    """The problem as JSON."""
+    """A problem document (RFC 9457)."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": http.HTTPStatus(problem.status).phrase,
@@ -108,29 +154,47 @@ def document(problem: Problem, request_id: str) -> bytes:
         "code": problem.code,
         "request_id": request_id,
     }
-    return msgspec.json.encode(problem.extra | body)
+    return msgspec.json.encode(body | {name: value for name, value in problem.extra.items() if name not in body})
 
 
-def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's exception handler for everything."""
-    problem = problem_of(error)
-    request_id = request.scope["state"].get("request_id", "")
-    return Response(
-        document(problem, request_id), status_code=problem.status, media_type=PROBLEM_JSON, headers=problem.headers
-    )
+def _envelope(problem: Problem, request_id: str) -> bytes:
+    server = problem.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
+    default = ("server_error", "internal_error") if server else ("client_error", "validation_failure")
+    category, kind = GUIDE_KINDS.get(problem.status, default)
+    error = {
+        "code": problem.code,
+        "message": problem.detail,
+        "category": category,
+        "type": kind,
+        "details": problem.extra,
+    }
+    return msgspec.json.encode({"error": error, "request_id": request_id})
 
 
-def input_problem(error: Exception) -> Problem:
-    """What is wrong with a body or a parameter, and with which field."""
-    extra = getattr(error, "extra", None)
-    if isinstance(error, ValidationException) and isinstance(extra, list) and extra:
-        first = extra[0]
-        message, key = str(first.get("message", "")), str(first.get("key", ""))
-    else:
-        message, key = str(error), ""
-    if isinstance(error, UnicodeDecodeError | RecursionError) or (not key and _MALFORMED.search(message)):
-        return Problem(400, "malformed_json", "the body is not JSON in UTF-8, or is nested too deeply")
-    return _field_problem(message, key)
+def _nowhere(path: str) -> Problem:
+    """No route has this path: either there is none, or what stands where its id should is no id."""
+    match = _ID_IN_PATH.fullmatch(path)
+    if match is None or _is_uuid(match["id"]):
+        return Problem(404, "not_found", "there is nothing here")
+    field = f"{match['kind']}_id"
+    return Problem(404, f"{match['kind']}_not_found", f"{field}: is not the form of an id (a UUID)", field=field)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _parameter_problem(error: ValidationException) -> Problem:
+    """What Litestar says of a parameter. Of a body it says only that it is missing: those that come are read by us."""
+    first = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
+    key = str(first.get("key", ""))
+    if key == "data":
+        return Problem(400, "missing_body", "a body of JSON is needed", field="body")
+    return _field_problem(str(first.get("message", error.detail)), key)
 
 
 def _field_problem(message: str, key: str) -> Problem:
@@ -138,17 +202,14 @@ def _field_problem(message: str, key: str) -> Problem:
     path = at["path"] if at else key
     text = _AT.sub("", message)
     if unknown := _UNKNOWN_FIELD.search(text):
-        field = f"{path}.{unknown['name']}".strip(".")
-        return Problem(400, "unknown_field", f"{field}: there is no such field", field=field)
+        return invalid(f"{path}.{unknown['name']}".strip("."), "there is no such field", "unknown_field")
     if missing := _MISSING_FIELD.search(text):
-        field = f"{path}.{missing['name']}".strip(".")
-        return Problem(400, "missing_field", f"{field}: is required", field=field)
-    field = path or key or "body"
-    return Problem(400, "invalid_value", f"{field}: {text}", field=field)
+        return invalid(f"{path}.{missing['name']}".strip("."), "is required", "missing_field")
+    return invalid(path or "body", text)
 
 
 def _engine_problem(error: errors.EngineError) -> Problem:
-    status = status_of(error)
+    status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
     extra = dict(error.extra)
     if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("refused with %s: %s", error.code, error.detail)

@@ -1,29 +1,37 @@
-"""The gate in front of the application: request ids, identity, media types, and the size of heads.
+"""The gate in front of the application: request ids, CORS, identity, media types, and the size of heads.
 
-It is plain ASGI around Litestar, so that it also covers what never reaches a route. What it refuses, it refuses with a problem document.
+It is plain ASGI around Litestar, so that it also covers what never reaches a route. What it refuses, and what went
+wrong behind it, is answered in the form that belongs to the path.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from api.auth import Keys, check_local
-from api.errors import PROBLEM_JSON, Problem, document
+from api.cors import Cors
+from api.errors import Problem, body_of
 from engine import is_correlation, new_id
 
-PUBLIC_PATHS = ("/healthz", "/readyz")
-BODY_METHODS = frozenset({"POST", "PATCH", "PUT"})
+log = logging.getLogger("manent.api")
+
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/schema", "/schema/", "/schema/openapi.json"})
+"""Served without a key: for those who watch the server, and those who read about it."""
+
+BODY_METHODS = frozenset({"POST", "PATCH"})
 
 Scope = dict[str, Any]
+Headers = list[tuple[bytes, bytes]]
 
 
 class Gate:
     """ASGI middleware; puts ``request_id`` and ``identity`` into the scope's state."""
 
-    def __init__(self, app: Any, keys: Keys, cors_origins: tuple[str, ...], max_header_bytes: int) -> None:
+    def __init__(self, app: Any, keys: Keys, cors: Cors, max_header_bytes: int) -> None:
         self.app = app
         self._keys = keys
-        self._cors_origins = cors_origins
+        self._cors = cors
         self._max_header_bytes = max_header_bytes
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
@@ -35,34 +43,68 @@ class Gate:
         request_id = given if is_correlation(given) else str(new_id())
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-
-        async def send_with_id(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-            await send(message)
-
+        answer = _Answer(send, [(b"x-request-id", request_id.encode()), *self._cors.headers(headers.get("origin"))])
         try:
-            self._admit(scope, headers, state)
+            if self._admit(scope, headers, state):
+                await self.app(scope, receive, answer.send)
+            else:
+                await answer.whole(204, self._cors.preflight(headers))
         except Problem as problem:
-            await _refuse(problem, request_id, send_with_id)
-            return
-        await self.app(scope, receive, send_with_id)
+            await answer.problem(problem, scope["path"], request_id)
+        except Exception:
+            if answer.begun:
+                raise
+            log.exception("a request failed outside of its route")
+            problem = Problem(500, "internal_error", "the server made a mistake")
+            await answer.problem(problem, scope["path"], request_id)
 
-    def _admit(self, scope: Scope, headers: dict[str, str], state: dict[str, Any]) -> None:
-        size = len(scope.get("query_string", b"")) + sum(len(name) + len(value) for name, value in scope["headers"])
-        if size > self._max_header_bytes:
-            detail = f"the request's head is larger than {self._max_header_bytes} bytes"
-            raise Problem(431, "headers_too_large", detail, limit="max_header_bytes", maximum=self._max_header_bytes)
+    def _admit(self, scope: Scope, headers: dict[str, str], state: dict[str, Any]) -> bool:
+        """False for a preflight, which is answered here. Raises Problem for what is not let in."""
+        self._check_size(scope)
         if self._keys.open:
-            check_local(headers, self._cors_origins)
-        if self._is_preflight(scope, headers):
-            return
+            check_local(headers, self._cors)
+        if scope["method"] == "OPTIONS" and self._cors.is_preflight(headers):
+            return False
         if scope["path"] not in PUBLIC_PATHS:
             state["identity"] = self._keys.identify(headers.get("authorization"))
         _check_media_type(scope, headers)
+        return True
 
-    def _is_preflight(self, scope: Scope, headers: dict[str, str]) -> bool:
-        return scope["method"] == "OPTIONS" and headers.get("origin") in self._cors_origins
+    def _check_size(self, scope: Scope) -> None:
+        size = len(scope.get("raw_path") or scope["path"]) + len(scope.get("query_string", b""))
+        size += sum(len(name) + len(value) for name, value in scope["headers"])
+        if size > self._max_header_bytes:
+            raise head_too_large(self._max_header_bytes)
+
+
+class _Answer:
+    """What is sent back; every answer has the headers given here."""
+
+    def __init__(self, send: Any, headers: Headers) -> None:
+        self._send = send
+        self._headers = headers
+        self.begun = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.begun = True
+            message["headers"] = [*message.get("headers", ()), *self._headers]
+        await self._send(message)
+
+    async def whole(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def problem(self, problem: Problem, path: str, request_id: str) -> None:
+        body, media_type = body_of(problem, path, request_id)
+        headers = [(name.encode(), value.encode()) for name, value in problem.headers.items()]
+        headers += [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
+        await self.whole(problem.status, headers, body)
+
+
+def head_too_large(max_bytes: int) -> Problem:
+    detail = f"the request's head is larger than {max_bytes} bytes"
+    return Problem(431, "headers_too_large", detail, limit="max_header_bytes", maximum=max_bytes)
 
 
 def _check_media_type(scope: Scope, headers: dict[str, str]) -> None:
@@ -73,11 +115,3 @@ def _check_media_type(scope: Scope, headers: dict[str, str]) -> None:
         return
     if (media_type or "").partition(";")[0].strip().lower() != "application/json":
         raise Problem(415, "unsupported_media_type", "the body must be application/json", field="Content-Type")
-
-
-async def _refuse(problem: Problem, request_id: str, send: Any) -> None:
-    body = document(problem, request_id)
-    headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", str(len(body)).encode())]
-    headers += [(name.encode(), value.encode()) for name, value in problem.headers.items()]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -45,7 +45,7 @@ class Catalog:
         elif isinstance(facts, SessionStarted | SessionUpdated):
             self._remember_words(event, facts)
         elif isinstance(facts, TurnStarted) and facts.supersedes is not None:
-            self._superseded.append((*key[:1], event.session.bytes, facts.supersedes))
+            self._superseded.append((event.tenant, facts.supersedes))
         elif isinstance(facts, AttemptEnded):
             self._calibrate(event.tenant, after)
         if after.turn is not None:
@@ -120,7 +120,7 @@ class _Statements:
         self.upsert_session = text(upsert(sessions, ["tenant", "session"], ["status", "updated_at", "state"]))
         self.upsert_turn = text(upsert(turns, ["tenant", "turn"], ["status", "state"]))
         self.insert_message = text(messages.insert())
-        self.leave_out = "UPDATE messages SET left_out = 1 WHERE tenant = ? AND session = ? AND position = ?"
+        self.leave_out = "UPDATE messages SET left_out = 1 WHERE tenant = ? AND position = ?"
         add = upsert_into(calibrations)
         sums = {
             name: calibrations.c[name] + add.excluded[name]
@@ -144,9 +144,9 @@ def _message_row(event: RecordedEvent, facts: MessageAppended, state: SessionSta
     assert state.last is not None
     return (
         event.tenant,
+        event.position,
         event.session.bytes,
         event.version,
-        event.position,
         facts.role,
         facts.tokens,
         state.base_tokens,

@@ -29,13 +29,8 @@ Order = Literal["activity", "created"]
 
 _state = msgspec.json.Decoder(SessionState)
 _turn = msgspec.json.Decoder(TurnState)
-_message_columns = (
-    messages.c.version,
-    messages.c.position,
-    messages.c.role,
-    messages.c.tokens,
-    messages.c.unit,
-    messages.c.left_out,
+_message_rows = select(
+    messages.c.version, messages.c.position, messages.c.role, messages.c.tokens, messages.c.unit, messages.c.left_out
 )
 
 
@@ -93,33 +88,26 @@ def list_messages(
 ) -> list[RecordedEvent]:
     """The events of a session's messages, in order of version; ``after``: those that follow it in that order."""
     query = _messages_of(recorded.join(messages, _same_position()), tenant, session).limit(limit)
-    query = query.order_by(messages.c.version.desc() if descending else messages.c.version)
+    query = query.order_by(events.c.version.desc() if descending else events.c.version)
     if after is not None:
-        query = query.where(messages.c.version < after if descending else messages.c.version > after)
+        query = query.where(events.c.version < after if descending else events.c.version > after)
     return [as_event(row) for row in connection.execute(query)]
 
 
 def newest_rows(connection: Connection, tenant: str, session: UUID, *, up_to: int) -> Iterator[Row]:
     """Rows of messages from version ``up_to`` backwards; pages are read only as they are needed."""
     query = (
-        _messages_of(select(*_message_columns), tenant, session).order_by(messages.c.version.desc()).limit(PAGE_ROWS)
+        _messages_of(_message_rows.join(events, _same_position()), tenant, session)
+        .order_by(events.c.version.desc())
+        .limit(PAGE_ROWS)
     )
     before = up_to + 1
     while True:
-        page = [_row(row) for row in connection.execute(query.where(messages.c.version < before))]
+        page = [_row(row) for row in connection.execute(query.where(events.c.version < before))]
         yield from page
         if len(page) < PAGE_ROWS:
             return
         before = page[-1].version
-
-
-def message_totals(connection: Connection, tenant: str, session: UUID, *, up_to: int) -> tuple[int, int]:
-    """How many messages a session holds up to a version, and their base tokens. Counts; for the newest version,
-    ask the state.
-    """
-    query = _messages_of(select(messages.c.total_tokens), tenant, session).where(messages.c.version <= up_to)
-    totals = list(connection.execute(query.order_by(messages.c.version)).scalars())
-    return len(totals), totals[-1] if totals else 0
 
 
 def turn_state(connection: Connection, tenant: str, turn: UUID) -> TurnState | None:
@@ -149,7 +137,8 @@ def calibration(connection: Connection, tenant: str, model: str) -> tuple[int, i
 
 
 def _messages_of(query: Select[Any], tenant: str, session: UUID) -> Select[Any]:
-    return query.where(messages.c.tenant == tenant, messages.c.session == session.bytes)
+    """``query`` for the messages of a session: the log knows what belongs to it, in order of version."""
+    return query.where(events.c.tenant == tenant, events.c.session == session.bytes)
 
 
 def _same_position() -> Any:

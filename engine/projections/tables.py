@@ -41,9 +41,9 @@ messages = Table(
     "messages",
     metadata,
     Column("tenant", Text, primary_key=True),
-    Column("session", LargeBinary, primary_key=True),
-    Column("version", Int, primary_key=True, autoincrement=False),
-    Column("position", Int, nullable=False),
+    Column("position", Int, primary_key=True, autoincrement=False),
+    Column("session", LargeBinary, nullable=False),
+    Column("version", Int, nullable=False),
     Column("role", Text, nullable=False),
     Column("tokens", Int, nullable=False),
     Column("total_tokens", Int, nullable=False),
@@ -53,7 +53,8 @@ messages = Table(
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
-"""``total_tokens`` runs along the session, this message included. ``left_out`` of windows: empty, or superseded."""
+"""In order of position, so that a commit writes one page for the messages of many sessions; a session's are found through
+``events``. ``total_tokens`` runs along the session, this message included. ``left_out`` of windows: empty, or superseded."""
 
 turns = Table(
     "turns",

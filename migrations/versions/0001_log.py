@@ -133,9 +133,9 @@ def create_projections() -> None:
     table(
         "messages",
         text("tenant", key=True),
-        blob("session", key=True),
-        integer("version", key=True),
-        integer("position"),
+        integer("position", key=True),
+        blob("session"),
+        integer("version"),
         text("role"),
         integer("tokens"),
         integer("total_tokens"),
