@@ -14,7 +14,7 @@ Everything that routes and scripts use is named here, and nothing is defined her
 """
 
 from engine.asking import Ask, Started
-from engine.bootstrap import open_beside
+from engine.bootstrap import examine_database, migrate_database, open_beside, rebuild_projections
 from engine.bootstrap import open_engine as open  # noqa: A004 - engine.open(...) is what it is for
 from engine.clock import new_id, rfc3339
 from engine.content import text_content, text_of
@@ -44,8 +44,11 @@ from engine.events import Usage
 from engine.inputs import is_correlation
 from engine.intake import MessageIn
 from engine.planning import Limits
+from engine.replay import Rerun, differences, play_back, read_pace, run_again
 from engine.settings import Settings, from_mapping
 from engine.store.base import RequestKey
+from engine.store.doctor import Finding
+from engine.store.rebuild import Rebuilt
 from engine.version import version
 from engine.views import Event, Frame, Message, Page, Session, Turn, Window
 
@@ -59,6 +62,7 @@ __all__ = [
     "EmptyMessage",
     "EngineError",
     "Event",
+    "Finding",
     "Frame",
     "Invalid",
     "Limits",
@@ -68,8 +72,10 @@ __all__ = [
     "Overloaded",
     "Page",
     "ProviderError",
+    "Rebuilt",
     "Refused",
     "RequestKey",
+    "Rerun",
     "Session",
     "SessionArchived",
     "SessionNotFound",
@@ -85,12 +91,19 @@ __all__ = [
     "Usage",
     "VersionConflict",
     "Window",
+    "differences",
+    "examine_database",
     "from_mapping",
     "is_correlation",
+    "migrate_database",
     "new_id",
     "open",
     "open_beside",
+    "play_back",
+    "read_pace",
+    "rebuild_projections",
     "rfc3339",
+    "run_again",
     "text_content",
     "text_of",
     "version",

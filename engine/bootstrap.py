@@ -17,6 +17,7 @@ from engine import tokens
 from engine.clock import Clock, SystemClock
 from engine.conversation import Conversation
 from engine.projections.catalog import Catalog
+from engine.projections.tables import PROJECTIONS, metadata
 from engine.providers.base import Provider
 from engine.providers.echo import EchoProvider
 from engine.providers.local import LocalProvider, local_model_available
@@ -25,7 +26,9 @@ from engine.providers.openai import VENDOR_URL, OpenAIProvider
 from engine.providers.scripted import ScriptedProvider, read_script
 from engine.settings import Settings
 from engine.store.dialects import database_path
+from engine.store.doctor import Finding, examine, existing
 from engine.store.log import Store, locked, open_reading, open_store
+from engine.store.rebuild import Progress, Rebuilt, rebuild_file
 from engine.store.schema import check_revision, migrate
 from engine.supervisor import Supervisor
 
@@ -81,6 +84,28 @@ async def open_beside(database: str | Path | Settings | None = None) -> AsyncIte
         yield conversation
 
 
+def migrate_database(database: str | Path | Settings | None = None) -> tuple[str | None, str]:
+    """Bring a file to the newest revision: the one it was at (None: it is new), and the one it is at. Raises as
+    ``open_engine``.
+    """
+    path = database_path(_settings(database).database)
+    with locked(path):
+        return migrate(path)
+
+
+def rebuild_projections(database: str | Path | Settings | None = None, progress: Progress | None = None) -> Rebuilt:
+    """Drop all that is derived from a file's events, and derive it again. Raises StoreLocked, StoreOlder and such."""
+    path = existing(database_path(_settings(database).database))
+    with locked(path):
+        check_revision(path)
+        return rebuild_file(path, Catalog(), PROJECTIONS, progress or _no_progress)
+
+
+def examine_database(database: str | Path | Settings | None = None) -> list[Finding]:
+    """What durability hangs on. Changes nothing, and works beside a server."""
+    return examine(database_path(_settings(database).database), metadata.tables)
+
+
 @asynccontextmanager
 async def _running(
     store: Store, providers: Providers, clock: Clock, settings: Settings
@@ -133,4 +158,8 @@ def _settings(database: str | Path | Settings | None) -> Settings:
 
 
 def _quiet(_: str) -> None:
+    return None
+
+
+def _no_progress(_: int, __: int) -> None:
     return None

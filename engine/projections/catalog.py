@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from engine.events import AttemptEnded, MessageAppended, SessionStarted, SessionUpdated, SessionWords, TurnStarted
 from engine.projections.session import SessionState, evolve
 from engine.projections.tables import PROJECTIONS, calibrations, messages, session_words, sessions, turns
+from engine.store import driver
 from engine.store.base import RecordedEvent
 from engine.upcasts import facts_of, words_of
 
@@ -32,7 +34,7 @@ class Catalog:
         self.forget()
 
     def load(self, connection: Connection, tenant: str, session: UUID) -> SessionState | None:
-        row = connection.exec_driver_sql(self._sql.select_state, (tenant, session.bytes)).fetchone()
+        row = driver.run(connection, self._sql.select_state, (tenant, session.bytes)).fetchone()
         return None if row is None else _state.decode(row[0])
 
     def fold(self, state: SessionState | None, event: RecordedEvent) -> SessionState:
@@ -53,7 +55,7 @@ class Catalog:
         return after
 
     def flush(self, connection: Connection) -> None:
-        run = connection.exec_driver_sql
+        run = partial(driver.run, connection)
         for statement, rows in (
             (self._sql.upsert_session, [_session_row(key, state) for key, state in self._sessions.items()]),
             (self._sql.insert_message, self._messages),

@@ -5,21 +5,22 @@ one query.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Select, select, tuple_
-from sqlalchemy import Row as SqlRow
+from sqlalchemy import BindParameter, Connection, bindparam, literal_column, select, tuple_
 
+from engine.codec import MAX_SAFE_INTEGER
 from engine.events import SessionWords
 from engine.projections.session import SessionState
 from engine.projections.tables import calibrations, messages, session_words, sessions, turns
 from engine.projections.turn import TurnState
 from engine.projections.window import Row
 from engine.store.base import RecordedEvent
-from engine.store.reading import as_event
-from engine.store.statements import recorded
+from engine.store.driver import Prepared
+from engine.store.reading import NO_OFFSET, as_event
+from engine.store.statements import recorded, same
 from engine.store.tables import events
 
 PAGE_ROWS = 128
@@ -29,23 +30,53 @@ Order = Literal["activity", "created"]
 
 _state = msgspec.json.Decoder(SessionState)
 _turn = msgspec.json.Decoder(TurnState)
-_message_rows = select(
-    messages.c.version, messages.c.position, messages.c.role, messages.c.tokens, messages.c.unit, messages.c.left_out
+_IS_MESSAGE = (
+    events.c.tenant == bindparam("tenant_"),
+    events.c.session == bindparam("session_"),
+    events.c.type == literal_column("'message.appended'"),
+)
+_AFTER, _BEFORE = events.c.version > bindparam("after_"), events.c.version < bindparam("before_")
+_LIMIT: BindParameter[int] = bindparam("limit_")
+
+_messages_after = Prepared(recorded.where(*_IS_MESSAGE, _AFTER).order_by(events.c.version).limit(_LIMIT))
+_messages_before = Prepared(recorded.where(*_IS_MESSAGE, _BEFORE).order_by(events.c.version.desc()).limit(_LIMIT))
+# A session's messages are found through the log, which knows what belongs to it, in order of version.
+_rows_before = Prepared(
+    select(
+        messages.c.version,
+        messages.c.position,
+        messages.c.role,
+        messages.c.tokens,
+        messages.c.unit,
+        messages.c.left_out,
+    )
+    .join(events, (messages.c.tenant == events.c.tenant) & (messages.c.position == events.c.position))
+    .where(events.c.tenant == bindparam("tenant_"), events.c.session == bindparam("session_"), _BEFORE)
+    .order_by(events.c.version.desc())
+    .limit(_LIMIT)
+)
+_session_state = Prepared(select(sessions.c.state).where(*same(sessions, "tenant", "session")))
+_session_words = Prepared(
+    select(session_words.c.title, session_words.c.system, session_words.c.metadata).where(
+        *same(session_words, "tenant", "session")
+    )
+)
+_turn_state = Prepared(select(turns.c.state).where(*same(turns, "tenant", "turn")))
+_calibration = Prepared(
+    select(
+        calibrations.c.samples, calibrations.c.base_tokens, calibrations.c.messages, calibrations.c.input_tokens
+    ).where(*same(calibrations, "tenant", "model"))
 )
 
 
 def session_state(connection: Connection, tenant: str, session: UUID) -> SessionState | None:
-    query = select(sessions.c.state).where(sessions.c.tenant == tenant, sessions.c.session == session.bytes)
-    found = connection.execute(query).scalar()
-    return None if found is None else _state.decode(found)
+    row = _session_state(connection, tenant, session.bytes).fetchone()
+    return None if row is None else _state.decode(row[0])
 
 
 def words_of_session(connection: Connection, tenant: str, session: UUID) -> SessionWords:
     """Title, system prompt and metadata."""
-    query = select(session_words.c.title, session_words.c.system, session_words.c.metadata).where(
-        session_words.c.tenant == tenant, session_words.c.session == session.bytes
-    )
-    row = connection.execute(query).fetchone()
+    row = _session_words(connection, tenant, session.bytes).fetchone()
     return _words(*row) if row is not None else SessionWords()
 
 
@@ -87,33 +118,29 @@ def list_messages(
     connection: Connection, tenant: str, session: UUID, *, after: int | None, limit: int, descending: bool = False
 ) -> list[RecordedEvent]:
     """The events of a session's messages, in order of version; ``after``: those that follow it in that order."""
-    query = _messages_of(recorded.join(messages, _same_position()), tenant, session).limit(limit)
-    query = query.order_by(events.c.version.desc() if descending else events.c.version)
-    if after is not None:
-        query = query.where(events.c.version < after if descending else events.c.version > after)
-    return [as_event(row) for row in connection.execute(query)]
+    if descending:
+        before = MAX_SAFE_INTEGER if after is None else after
+        rows = _messages_before(connection, tenant, session.bytes, before, limit, NO_OFFSET)
+    else:
+        rows = _messages_after(connection, tenant, session.bytes, after or 0, limit, NO_OFFSET)
+    return [as_event(row) for row in rows]
 
 
 def newest_rows(connection: Connection, tenant: str, session: UUID, *, up_to: int) -> Iterator[Row]:
     """Rows of messages from version ``up_to`` backwards; pages are read only as they are needed."""
-    query = (
-        _messages_of(_message_rows.join(events, _same_position()), tenant, session)
-        .order_by(events.c.version.desc())
-        .limit(PAGE_ROWS)
-    )
     before = up_to + 1
     while True:
-        page = [_row(row) for row in connection.execute(query.where(events.c.version < before))]
-        yield from page
+        page = _rows_before(connection, tenant, session.bytes, before, PAGE_ROWS, NO_OFFSET).fetchall()
+        for version, position, role, tokens, unit, left_out in page:
+            yield Row(version, position, role, tokens, unit, left_out=bool(left_out))
         if len(page) < PAGE_ROWS:
             return
-        before = page[-1].version
+        before = page[-1][0]
 
 
 def turn_state(connection: Connection, tenant: str, turn: UUID) -> TurnState | None:
-    query = select(turns.c.state).where(turns.c.tenant == tenant, turns.c.turn == turn.bytes)
-    found = connection.execute(query).scalar()
-    return None if found is None else _turn.decode(found)
+    row = _turn_state(connection, tenant, turn.bytes).fetchone()
+    return None if row is None else _turn.decode(row[0])
 
 
 def list_turns(
@@ -129,25 +156,7 @@ def list_turns(
 
 def calibration(connection: Connection, tenant: str, model: str) -> tuple[int, int, int, int]:
     """Sums over a model's attempts that the vendor counted: samples, base tokens, messages, input tokens."""
-    query = select(
-        calibrations.c.samples, calibrations.c.base_tokens, calibrations.c.messages, calibrations.c.input_tokens
-    ).where(calibrations.c.tenant == tenant, calibrations.c.model == model)
-    row = connection.execute(query).fetchone()
-    return (row[0], row[1], row[2], row[3]) if row is not None else (0, 0, 0, 0)
-
-
-def _messages_of(query: Select[Any], tenant: str, session: UUID) -> Select[Any]:
-    """``query`` for the messages of a session: the log knows what belongs to it, in order of version."""
-    return query.where(events.c.tenant == tenant, events.c.session == session.bytes)
-
-
-def _same_position() -> Any:
-    return (messages.c.tenant == events.c.tenant) & (messages.c.position == events.c.position)
-
-
-def _row(row: SqlRow[Any]) -> Row:
-    version, position, role, tokens, unit, left_out = tuple(row)
-    return Row(version, position, role, tokens, unit, left_out=bool(left_out))
+    return _calibration(connection, tenant, model).fetchone() or (0, 0, 0, 0)
 
 
 def _words(title: str | None, system: str | None, metadata: bytes | None) -> SessionWords:

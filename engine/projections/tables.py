@@ -53,8 +53,9 @@ messages = Table(
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
-"""In order of position, so that a commit writes one page for the messages of many sessions; a session's are found through
-``events``. ``total_tokens`` runs along the session, this message included. ``left_out`` of windows: empty, or superseded."""
+"""In order of position, so that a commit writes one page for the messages of many sessions; a session's are found
+through ``events``. ``total_tokens`` runs along the session, this message included. ``left_out`` of windows: empty, or
+superseded."""
 
 turns = Table(
     "turns",

@@ -17,7 +17,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
-from functools import reduce
+from functools import partial, reduce
 from typing import cast
 from urllib.request import getproxies
 
@@ -244,7 +244,33 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     """Without cookies: one conversation's answer must not colour another's request."""
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[trace])
+    return aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[trace], response_class=_Response
+    )
+
+
+class _Response(aiohttp.ClientResponse):
+    """After an error in the framing of chunks, aiohttp (3.14) closes the connection and leaves its reader waiting."""
+
+    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        await super().start(connection)
+        closed = connection.protocol.closed if connection.protocol else None
+        if closed is not None:
+            closed.remove_done_callback(_look_at)  # one for each connection, however often it is used again
+            closed.add_done_callback(_look_at)
+            closed.add_done_callback(self._connection_closed)
+            self.content.on_eof(partial(closed.remove_done_callback, self._connection_closed))
+        return self
+
+    def _connection_closed(self, _: asyncio.Future[None]) -> None:
+        if not self.content.is_eof() and self.content.exception() is None:
+            self.content.set_exception(aiohttp.ClientPayloadError())
+
+
+def _look_at(closed: asyncio.Future[None]) -> None:
+    """An exception that nobody looks at is logged as a mistake."""
+    if not closed.cancelled():
+        closed.exception()
 
 
 async def _note_reuse(*_: object) -> None:

@@ -121,6 +121,10 @@ def _refuse_foreign(connection: sqlite3.Connection) -> None:
         raise StoreForeign("the file is a SQLite database, but not one of Manent's")
 
 
+DRIVER_ERRORS = (DBAPIError, sqlite3.Error)
+"""What a statement can raise: through SQLAlchemy, or from the driver itself."""
+
+
 def meaning_of(error: Exception) -> EngineError:
     """The error that a database error stands for."""
     cause = error.orig if isinstance(error, DBAPIError) else error

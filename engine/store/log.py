@@ -17,14 +17,13 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from engine.clock import Clock
 from engine.errors import StoreUnavailable
 from engine.settings import Settings
 from engine.store import works
 from engine.store.base import Append, Appended, Projector
-from engine.store.dialects import FileLock, meaning_of, open_reader
+from engine.store.dialects import DRIVER_ERRORS, FileLock, meaning_of, open_reader
 from engine.store.transaction import StateKey
 from engine.store.writer import Work, Writer
 
@@ -84,7 +83,7 @@ class Readers:
             connection = self._connection()
             with connection.begin():
                 return function(connection)
-        except DBAPIError as error:
+        except DRIVER_ERRORS as error:
             raise meaning_of(error) from error
 
     def _connection(self) -> Connection:

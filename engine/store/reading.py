@@ -7,18 +7,30 @@ They serve readers' snapshots and the writer's own look-ups alike. A RecordedEve
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, bindparam, select
 
 from engine.codec import MAX_SAFE_INTEGER
+from engine.store import driver
 from engine.store.base import RecordedEvent
+from engine.store.driver import Prepared
 from engine.store.statements import recorded, statements
 from engine.store.tables import events, heads
 
 PAGE_EVENTS = 1000
-_NO_OFFSET = 0
+POSITIONS_AT_ONCE = 64
+
+_at_positions = Prepared(
+    recorded.where(
+        events.c.tenant == bindparam("tenant_"),
+        events.c.position.in_([bindparam(f"position_{number}") for number in range(POSITIONS_AT_ONCE)]),
+    ).order_by(events.c.position)
+)
+
+NO_OFFSET = 0
 """SQLite's compiler writes an OFFSET beside every LIMIT."""
 
 
@@ -44,16 +56,16 @@ def session_events(
     limit: int = MAX_SAFE_INTEGER,
 ) -> list[RecordedEvent]:
     """Events of a session with ``after < version <= up_to``, oldest first."""
-    values = (tenant, session.bytes, after, up_to, limit, _NO_OFFSET)
-    return [as_event(row) for row in connection.exec_driver_sql(statements(connection).session_events, values)]
+    values = (tenant, session.bytes, after, up_to, limit, NO_OFFSET)
+    return [as_event(row) for row in driver.run(connection, statements(connection).session_events, values)]
 
 
 def log_events(
     connection: Connection, tenant: str, *, after: int = 0, up_to: int = MAX_SAFE_INTEGER, limit: int = PAGE_EVENTS
 ) -> list[RecordedEvent]:
     """Events of a log with ``after < position <= up_to``, in order."""
-    values = (tenant, after, up_to, limit, _NO_OFFSET)
-    return [as_event(row) for row in connection.exec_driver_sql(statements(connection).log_events, values)]
+    values = (tenant, after, up_to, limit, NO_OFFSET)
+    return [as_event(row) for row in driver.run(connection, statements(connection).log_events, values)]
 
 
 def all_events(connection: Connection) -> Iterator[RecordedEvent]:
@@ -67,11 +79,11 @@ def all_events(connection: Connection) -> Iterator[RecordedEvent]:
 
 def events_at_positions(connection: Connection, tenant: str, positions: Sequence[int]) -> list[RecordedEvent]:
     """The events at these positions, in order of position."""
-    rows: list[Row[Any]] = []
-    for start in range(0, len(positions), PAGE_EVENTS):
-        some = positions[start : start + PAGE_EVENTS]
-        query = recorded.where(events.c.tenant == tenant, events.c.position.in_(some)).order_by(events.c.position)
-        rows += connection.execute(query).fetchall()
+    rows: list[Sequence[Any]] = []
+    for start in range(0, len(positions), POSITIONS_AT_ONCE):
+        some = positions[start : start + POSITIONS_AT_ONCE]
+        padding = [some[-1]] * (POSITIONS_AT_ONCE - len(some))
+        rows += _at_positions(connection, tenant, *some, *padding)
     return [as_event(row) for row in rows]
 
 
@@ -104,23 +116,22 @@ def log_size(connection: Connection, tenant: str) -> int:
 
 def salt_of(connection: Connection, tenant: str, position: int) -> bytes | None:
     """The salt of an event's commitment, or None if its body is erased."""
-    row = connection.exec_driver_sql(statements(connection).salt, (tenant, position)).fetchone()
+    row = driver.run(connection, statements(connection).salt, (tenant, position)).fetchone()
     return None if row is None else row[0]
 
 
 def _one(connection: Connection, statement: str, values: tuple[object, ...]) -> RecordedEvent | None:
-    row = connection.exec_driver_sql(statement, values).fetchone()
+    row = driver.run(connection, statement, values).fetchone()
     return None if row is None else as_event(row)
 
 
-def as_event(row: Row[Any]) -> RecordedEvent:
-    values: tuple[Any, ...] = tuple(row)
-    tenant, position, session, version, event_id, kind, schema, actor, recorded_at, causation = values[:10]
-    correlation, facts, length, commitment, leaf_hash, body = values[10:]
+def as_event(row: Sequence[Any]) -> RecordedEvent:
+    tenant, position, session, version, event_id, kind, schema, actor, recorded_at, causation, *rest = row
+    correlation, facts, length, commitment, leaf_hash, body = rest
     return RecordedEvent(
         tenant=tenant,
         position=position,
-        session=UUID(bytes=session),
+        session=_session_id(session),
         version=version,
         id=UUID(bytes=event_id),
         type=kind,
@@ -136,3 +147,9 @@ def as_event(row: Row[Any]) -> RecordedEvent:
         body=body,
         erased=body is None,
     )
+
+
+@lru_cache(maxsize=1024)
+def _session_id(raw: bytes) -> UUID:
+    """Ids cost a microsecond each to make, and what is read together has the same session."""
+    return UUID(bytes=raw)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from engine import codec
 from engine.errors import IdempotencyMismatch
+from engine.store import driver
 from engine.store.base import Reference, RequestKey
 from engine.store.statements import statements
 
@@ -24,7 +25,7 @@ def find_request(connection: Connection, tenant: str, request: RequestKey | None
     if request is None:
         return None
     key = (tenant, request.principal, request.route, request.key)
-    row = connection.exec_driver_sql(statements(connection).select_request, key).fetchone()
+    row = driver.run(connection, statements(connection).select_request, key).fetchone()
     if row is None:
         return None
     salt, fingerprint, kind, raw_id, version = row
@@ -41,4 +42,4 @@ def remember_request(
     fingerprint = codec.commitment(salt, request.body)
     made = (reference.kind, reference.id.bytes, reference.version)
     key = (tenant, request.principal, request.route, request.key)
-    connection.exec_driver_sql(statements(connection).insert_request, (*key, salt, fingerprint, *made))
+    driver.run(connection, statements(connection).insert_request, (*key, salt, fingerprint, *made))

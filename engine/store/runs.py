@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from engine.errors import TurnNotOpen
+from engine.store import driver
 from engine.store.base import JournalRow
 from engine.store.statements import statements
 from engine.store.tables import journal, runs
@@ -30,7 +31,7 @@ class OpenRun(msgspec.Struct, frozen=True):
 
     def apply(self, connection: Connection) -> None:
         values = (self.tenant, self.turn.bytes, self.session.bytes, self.owner.bytes, self.lease_until, None)
-        connection.exec_driver_sql(statements(connection).insert_run, values)
+        driver.run(connection, statements(connection).insert_run, values)
 
 
 class CloseRun(msgspec.Struct, frozen=True):
@@ -43,14 +44,14 @@ class CloseRun(msgspec.Struct, frozen=True):
     owner: UUID | None
 
     def check(self, connection: Connection) -> None:
-        row = connection.exec_driver_sql(statements(connection).select_run, (self.tenant, self.turn.bytes)).fetchone()
+        row = driver.run(connection, statements(connection).select_run, (self.tenant, self.turn.bytes)).fetchone()
         if row is None or (self.owner is not None and row[0] != self.owner.bytes):
             raise TurnNotOpen("the turn has ended, or another process runs it now")
 
     def apply(self, connection: Connection) -> None:
         key = (self.tenant, self.turn.bytes)
-        connection.exec_driver_sql(statements(connection).delete_frames, key)
-        connection.exec_driver_sql(statements(connection).delete_run, key)
+        driver.run(connection, statements(connection).delete_frames, key)
+        driver.run(connection, statements(connection).delete_run, key)
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -66,8 +67,8 @@ class Run(msgspec.Struct, frozen=True):
 
 def request_cancel(tx: Transaction, tenant: str, turn: UUID, actor: str) -> bool:
     """Note that a turn shall be cancelled, if it is open; the first to ask is kept. Whether it is open."""
-    result = tx.connection.exec_driver_sql(tx.statements.request_cancel, (actor, tenant, turn.bytes))
-    return result.rowcount > 0
+    result = driver.run(tx.connection, tx.statements.request_cancel, (actor, tenant, turn.bytes))
+    return bool(result.rowcount > 0)
 
 
 def open_runs(connection: Connection) -> list[Run]:

@@ -1,6 +1,6 @@
 """The statements of the hot path, compiled once per dialect from the tables.
 
-SQLAlchemy's ``exec_driver_sql`` with a list of tuples costs a third of executing constructs, so each statement is
+``driver.run`` with a list of tuples costs a fraction of executing constructs, so each statement is
 kept as text in the driver's own parameter style. Parameters come in the order of the table's columns unless a
 comment says otherwise.
 """
@@ -53,7 +53,7 @@ class Statements:
         )
         self.select_request = text(
             select(requests.c.salt, requests.c.fingerprint, requests.c.kind, requests.c.id, requests.c.version).where(
-                *_same(requests, "tenant", "principal", "route", "key")
+                *same(requests, "tenant", "principal", "route", "key")
             )
         )
         # size, recorded_at, tenant
@@ -62,28 +62,28 @@ class Statements:
             .values(size=bindparam("size_"), recorded_at=bindparam("recorded_"))
             .where(heads.c.tenant == bindparam("tenant_"))
         )
-        self.select_run = text(select(runs.c.owner).where(*_same(runs, "tenant", "turn")))
-        self.delete_run = text(delete(runs).where(*_same(runs, "tenant", "turn")))
-        self.delete_frames = text(delete(journal).where(*_same(journal, "tenant", "turn")))
+        self.select_run = text(select(runs.c.owner).where(*same(runs, "tenant", "turn")))
+        self.delete_run = text(delete(runs).where(*same(runs, "tenant", "turn")))
+        self.delete_frames = text(delete(journal).where(*same(journal, "tenant", "turn")))
         # actor, tenant, turn
         self.request_cancel = text(
             update(runs)
             .values(cancelled_by=func.coalesce(runs.c.cancelled_by, bindparam("actor_")))
-            .where(*_same(runs, "tenant", "turn"))
+            .where(*same(runs, "tenant", "turn"))
         )
         # lease_until, owner
         self.extend_leases = text(
             update(runs).values(lease_until=bindparam("until_")).where(runs.c.owner == bindparam("owner_"))
         )
 
-        self.event_by_id = text(recorded.where(*_same(events, "tenant", "id")))
-        self.event_at_version = text(recorded.where(*_same(events, "tenant", "session", "version")))
-        self.event_at_position = text(recorded.where(*_same(events, "tenant", "position")))
-        self.salt = text(select(bodies.c.salt).where(*_same(bodies, "tenant", "position")))
+        self.event_by_id = text(recorded.where(*same(events, "tenant", "id")))
+        self.event_at_version = text(recorded.where(*same(events, "tenant", "session", "version")))
+        self.event_at_position = text(recorded.where(*same(events, "tenant", "position")))
+        self.salt = text(select(bodies.c.salt).where(*same(bodies, "tenant", "position")))
         # tenant, session, after, up to, limit
-        self.session_events = text(_between(events.c.version, *_same(events, "tenant", "session")))
+        self.session_events = text(_between(events.c.version, *same(events, "tenant", "session")))
         # tenant, after, up to, limit
-        self.log_events = text(_between(events.c.position, *_same(events, "tenant")))
+        self.log_events = text(_between(events.c.position, *same(events, "tenant")))
 
 
 def statements(connection: Connection) -> Statements:
@@ -100,7 +100,8 @@ def _for_dialect(name: str, dialect: Dialect) -> Statements:
     return _compiled[name]
 
 
-def _same(table: Table, *columns: str) -> list[ColumnElement[bool]]:
+def same(table: Table, *columns: str) -> list[ColumnElement[bool]]:
+    """Equality of columns with parameters, in this order."""
     return [table.c[name] == bindparam(f"{name}_") for name in columns]
 
 

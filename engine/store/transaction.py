@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from sqlalchemy import Connection
 
 from engine import codec
 from engine.clock import Clock
+from engine.store import driver
 from engine.store.base import NewEvent, Place, Projector, RecordedEvent
 from engine.store.statements import Statements
 
@@ -113,7 +115,7 @@ class Transaction:
         """Write what was remembered so far; called before scratch, and at the end."""
         if not self._events:
             return
-        run = self.connection.exec_driver_sql
+        run = partial(driver.run, self.connection)
         run(self.statements.insert_event, self._events)
         run(self.statements.insert_body, self._bodies)
         self._projector.flush(self.connection)
@@ -129,10 +131,10 @@ class Transaction:
         return head
 
     def _load_head(self, tenant: str) -> Head | None:
-        row = self.connection.exec_driver_sql(self.statements.select_head, (tenant,)).fetchone()
+        row = driver.run(self.connection, self.statements.select_head, (tenant,)).fetchone()
         if row is None:
             return None
-        origin = self.connection.exec_driver_sql(self.statements.select_origin, (tenant,)).scalar_one()
+        origin = driver.run(self.connection, self.statements.select_origin, (tenant,)).fetchone()[0]
         return Head(size=row[0], recorded_at=row[1], origin=origin, stored=True)
 
     def _new_head(self, tenant: str) -> Head:
@@ -140,7 +142,7 @@ class Transaction:
         return Head(size=0, recorded_at=0, origin=f"manent/{self._clock.new_id()}/{tenant}", stored=False)
 
     def _write_head(self, tenant: str, head: Head) -> None:
-        run = self.connection.exec_driver_sql
+        run = partial(driver.run, self.connection)
         if head.stored:
             run(self.statements.update_head, (head.size, head.recorded_at, tenant))
         else:

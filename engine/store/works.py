@@ -13,6 +13,7 @@ import msgspec
 
 from engine import codec
 from engine.errors import IdempotencyMismatch, VersionConflict
+from engine.store import driver
 from engine.store.base import (
     Append,
     Appended,
@@ -118,13 +119,13 @@ def write_journal(tx: Transaction, work: WriteJournal) -> frozenset[UUID]:
         if row.turn not in lost
     ]
     if rows:
-        tx.connection.exec_driver_sql(tx.statements.insert_frame, rows)
+        driver.run(tx.connection, tx.statements.insert_frame, rows)
     return lost
 
 
 def owner_of(tx: Transaction, tenant: str, turn: UUID) -> UUID | None:
     """The process that runs a turn, or None if nobody does."""
-    row = tx.connection.exec_driver_sql(tx.statements.select_run, (tenant, turn.bytes)).fetchone()
+    row = driver.run(tx.connection, tx.statements.select_run, (tenant, turn.bytes)).fetchone()
     return None if row is None else UUID(bytes=row[0])
 
 
@@ -136,9 +137,9 @@ class ExtendLeases(msgspec.Struct, frozen=True):
 
 
 def extend_leases(tx: Transaction, work: ExtendLeases) -> None:
-    tx.connection.exec_driver_sql(tx.statements.extend_leases, (work.until_us, work.owner.bytes))
+    driver.run(tx.connection, tx.statements.extend_leases, (work.until_us, work.owner.bytes))
 
 
 def probe(tx: Transaction) -> None:
     """A write that changes nothing, and fails where a write would."""
-    tx.connection.exec_driver_sql("PRAGMA user_version = 0")
+    driver.run(tx.connection, "PRAGMA user_version = 0")

@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from engine.clock import Clock
 from engine.errors import EngineError, Overloaded, StoreUnavailable
 from engine.store.base import Projector
-from engine.store.dialects import PAGE_BYTES, meaning_of, needs_reopening, open_writer
+from engine.store.dialects import DRIVER_ERRORS, PAGE_BYTES, meaning_of, needs_reopening, open_writer
 from engine.store.statements import statements
 from engine.store.transaction import Heads, StateKey, Transaction
 
@@ -182,7 +182,7 @@ class Writer:
             return self._connection
 
     def _verdict(self, error: Exception) -> Exception:
-        if isinstance(error, SQLAlchemyError):
+        if isinstance(error, DRIVER_ERRORS):
             meaning = meaning_of(error)
             log.warning("a write failed: %s (%s)", meaning.detail, meaning.extra.get("reason"))
             return meaning

@@ -1,0 +1,325 @@
+"""Doing a recorded conversation again: played back as it came, or run again on another model.
+
+Both read the events of a session and nothing else. ``play_back`` writes nothing. ``run_again`` asks a model anew, in
+a new session, and gives what it answered beside what is on record.
+
+What is *taken as recorded* and what is *asked anew*: whatever callers appended (users' messages, tools' results,
+messages of any other role) is taken as recorded; whatever a turn made is asked anew. An *exchange* is a run of
+appended messages and the turns that answered them: a turn that was tried again belongs to the same exchange, so each
+exchange has one recorded answer and gets one new one.
+
+Results of tools belong to calls that the recorded model made, and another model may call otherwise. Each recorded
+result goes to the first open call of the new run that asks for the same tool; a call for which nothing is on record
+gets an error as its result, so that the conversation can go on; and if the new run asked for none of these tools, the
+exchange is left out and says so. What a turn was asked beside the messages (temperature, stop sequences, a model or
+budget of its own) is not repeated: the new session's settings hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import re
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from engine.asking import Ask
+from engine.content import raw_blocks
+from engine.conversation import Conversation
+from engine.cuts import unpack_cuts
+from engine.envelope import LOCAL, Caller
+from engine.errors import Invalid, Refused
+from engine.events import (
+    Block,
+    Facts,
+    MessageAppended,
+    MessageWords,
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    TurnStarted,
+)
+from engine.intake import MessageIn
+from engine.store.base import RecordedEvent
+from engine.story import Story
+from engine.upcasts import facts_of, words_of
+from engine.views import Event, Frame, Message, Turn, message_view
+
+PAGE_EVENTS = 200
+
+AS_FAST_AS_POSSIBLE: Final = 0.0
+NOT_ON_RECORD = "no result is on record for this call"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PACE = re.compile(r"(\d{1,4}(?:\.\d{1,3})?)x?")
+_sorted = msgspec.json.Encoder(order="sorted")
+
+
+class Rerun(msgspec.Struct, frozen=True):
+    """One exchange done again in ``session``, the new one. ``old`` and ``new`` are the answers as text; ``new`` is
+    None where the exchange was left out, and ``reason`` says why. ``turn`` is the new turn, however it ended.
+    """
+
+    session: UUID
+    inputs: tuple[Message, ...]
+    old: str
+    new: str | None = None
+    turn: Turn | None = None
+    reason: str = ""
+
+
+def read_pace(text: str) -> float:
+    """``1x`` is the pace of the record, ``4x`` four times as fast, ``0`` without any pause. Raises Invalid."""
+    match = _PACE.fullmatch(text)
+    if match is None:
+        raise Invalid("pace", "must be like 1x, 4x or 0.5x, or 0 for no pause at all")
+    return float(match[1])
+
+
+async def play_back(
+    conversation: Conversation, session: UUID, pace: float = AS_FAST_AS_POSSIBLE, caller: Caller = LOCAL
+) -> AsyncGenerator[Message | Frame, None]:
+    """A session once more: appended messages, and each turn's frames with the numbers and texts they had.
+
+    Deltas come at the recorded pace times ``pace``; between messages nobody waits. Of erased words the deltas are
+    gone, and of a turn that still runs what is on record is given.
+    """
+    story: Story | None = None
+    async for event in _recorded_events(conversation, session, caller):
+        facts = facts_of(event)
+        if isinstance(facts, TurnStarted):
+            story = Story(event.id)
+        if story is not None:
+            metronome, pauses = _Metronome(pace), _pauses(event, facts)
+            for frame in story.tell(event, deltas_after=0):
+                if frame.type == "delta":
+                    await metronome.wait(next(pauses))
+                yield frame
+        if isinstance(facts, MessageAppended) and facts.turn is None:
+            yield message_view(event)
+
+
+async def run_again(
+    conversation: Conversation, session: UUID, model: str, caller: Caller = LOCAL
+) -> AsyncGenerator[Rerun, None]:
+    """Each exchange of a session, asked anew of ``model`` in a new session, which has the old one's system prompt
+    and budgets as they are now, and ``replay_of`` in its metadata. Raises UnknownModel before anything is written.
+    """
+    old = await conversation.session(session, caller)
+    new = await conversation.create_session(
+        caller,
+        model=model,
+        system=old.system,
+        title=old.title,
+        budget_tokens=old.budget_tokens,
+        max_output_tokens=old.max_output_tokens,
+        metadata={"replay_of": str(session)},
+    )
+    runner = _Runner(conversation, new.id, caller)
+    async for exchange in _exchanges(conversation, session, caller):
+        yield await runner.run(exchange)
+
+
+def differences(old: str, new: str) -> str:
+    """A unified diff of two answers; empty if they are the same."""
+    lines = difflib.unified_diff(old.split("\n"), new.split("\n"), "recorded", "again", lineterm="")
+    return "\n".join(lines)
+
+
+def answer_of(messages: Sequence[Message]) -> str:
+    """What assistants said in these messages, as text that can be compared: their words and the tools they asked
+    for, without ids, which always differ. What goes on with a partial answer continues its text.
+    """
+    answer, broken_off = "", True
+    for message in messages:
+        if message.role != "assistant":
+            continue
+        said = "\n".join(filter(None, (_said(block) for block in message.blocks())))
+        answer += said if broken_off else f"\n{said}"
+        broken_off = not message.complete
+    return answer
+
+
+# --- reading the record -----------------------------------------------------------------------------------------------
+
+
+class _Exchange(msgspec.Struct):
+    """What was appended, and what the turns that followed made of it (without partial answers given anew)."""
+
+    inputs: list[Message] = []
+    answers: list[Message] = []
+    answered: bool = False
+
+
+async def _exchanges(conversation: Conversation, session: UUID, caller: Caller) -> AsyncGenerator[_Exchange, None]:
+    """Answered exchanges, oldest first; messages after the last turn have no answer to be compared with."""
+    exchange = _Exchange()
+    async for event in _recorded_events(conversation, session, caller):
+        facts = facts_of(event)
+        if isinstance(facts, TurnStarted):
+            exchange.answered = True
+            exchange.answers = [message for message in exchange.answers if message.position != facts.supersedes]
+        elif isinstance(facts, MessageAppended) and facts.turn is not None:
+            exchange.answers.append(message_view(event))
+        elif isinstance(facts, MessageAppended):
+            if exchange.answered:
+                yield exchange
+                exchange = _Exchange()
+            exchange.inputs.append(message_view(event))
+    if exchange.answered:
+        yield exchange
+
+
+async def _recorded_events(
+    conversation: Conversation, session: UUID, caller: Caller
+) -> AsyncGenerator[RecordedEvent, None]:
+    after, more = 0, True
+    while more:
+        page, more = await conversation.events(session, caller, after=after, limit=PAGE_EVENTS)
+        for event in page:
+            yield _recorded(event, caller.tenant)
+            after = event.version
+
+
+def _recorded(event: Event, tenant: str) -> RecordedEvent:
+    """An event as the log has it, from the view of it: ``views.event_view`` backwards."""
+    body = bytes(event.body) if event.body is not None else b""
+    return RecordedEvent(
+        tenant=tenant,
+        position=event.position,
+        session=event.session_id,
+        version=event.version,
+        id=event.id,
+        type=event.type,
+        schema=event.schema,
+        actor=event.actor,
+        recorded_at=(datetime.fromisoformat(event.recorded_at) - _EPOCH) // timedelta(microseconds=1),
+        causation=event.causation_id,
+        correlation=event.correlation_id,
+        facts=bytes(event.facts),
+        length=len(body),
+        commitment=bytes.fromhex(event.commitment),
+        leaf_hash=bytes.fromhex(event.leaf_hash),
+        body=None if event.erased else body,
+        erased=event.erased,
+    )
+
+
+# --- keeping time -----------------------------------------------------------------------------------------------------
+
+
+class _Metronome:
+    """Waits by the clock and not pause by pause: small delays would add up."""
+
+    def __init__(self, pace: float) -> None:
+        self._pace = pace
+        self._now_s = asyncio.get_running_loop().time
+        self._due_s = self._now_s()
+
+    async def wait(self, pause_ms: int) -> None:
+        if self._pace:
+            self._due_s += pause_ms / 1000 / self._pace
+            await asyncio.sleep(self._due_s - self._now_s())
+
+
+def _pauses(event: RecordedEvent, facts: Facts) -> Iterator[int]:
+    """Milliseconds before each delta of a message."""
+    words = words_of(event) if isinstance(facts, MessageAppended) else None
+    return (cut.pause_ms for cut in unpack_cuts(words.cuts)) if isinstance(words, MessageWords) else iter(())
+
+
+# --- asking anew ------------------------------------------------------------------------------------------------------
+
+
+class _Runner:
+    """Runs exchanges in the new session. Remembers the calls of both runs: results are recorded for those of one,
+    and wanted by those of the other.
+    """
+
+    def __init__(self, conversation: Conversation, session: UUID, caller: Caller) -> None:
+        self._conversation = conversation
+        self._session = session
+        self._caller = caller
+        self._old_calls: dict[str, str] = {}
+        self._open_calls: list[ToolUseBlock] = []
+
+    async def run(self, exchange: _Exchange) -> Rerun:
+        """One exchange; what keeps it from being run is its reason and not an error."""
+        inputs, old = tuple(exchange.inputs), answer_of(exchange.answers)
+        left_out = Rerun(self._session, inputs, old)
+        try:
+            if any(message.erased for message in inputs):
+                return msgspec.structs.replace(left_out, reason="its words are erased")
+            contents = self._contents(inputs)
+            if contents is None:
+                return msgspec.structs.replace(left_out, reason="the new run did not ask for these tools")
+            turn = await self._ask(contents)
+        except Refused as refusal:
+            return msgspec.structs.replace(left_out, reason=refusal.detail)
+        finally:
+            self._old_calls = {call.id: call.name for call in _calls(exchange.answers)}
+        self._open_calls = _calls(turn.messages)
+        return msgspec.structs.replace(left_out, new=answer_of(turn.messages), turn=turn)
+
+    async def _ask(self, contents: list[MessageIn]) -> Turn:
+        """Append all but the last, and answer that; ``append_messages`` takes so many at once."""
+        conversation, most = self._conversation, self._conversation.settings.max_messages
+        for start in range(0, len(contents) - 1, most):
+            given = contents[start : min(start + most, len(contents) - 1)]
+            await conversation.append_messages(self._session, given, self._caller)
+            self._open_calls = []
+        last = await conversation.new_message(contents[-1])
+        started = await conversation.start_turn(self._session, Ask(message=last), self._caller)
+        self._open_calls = []
+        return await conversation.ended(started.turn, self._caller)
+
+    def _contents(self, inputs: Sequence[Message]) -> list[MessageIn] | None:
+        """What is put into the new session. None: only results, and none of them is for a call that was made."""
+        answering = [message for message in inputs if self._answers_old_calls(message)]
+        rest = [MessageIn(message.content, message.role) for message in inputs if message not in answering]
+        blocks = [block for message in answering for block in message.blocks()]
+        results = self._results(blocks)
+        if not rest and all(result.content == NOT_ON_RECORD for result in results):
+            return None
+        return [MessageIn(raw_blocks(tuple(results)), "tool"), *rest] if results else rest
+
+    def _answers_old_calls(self, message: Message) -> bool:
+        return message.role == "tool" and any(
+            isinstance(block, ToolResultBlock) and block.tool_use_id in self._old_calls for block in message.blocks()
+        )
+
+    def _results(self, recorded: Sequence[Block]) -> list[ToolResultBlock]:
+        """A result for every open call of the new run: the next one recorded for a call of the same tool."""
+        left = [block for block in recorded if isinstance(block, ToolResultBlock)]
+        results = []
+        for call in self._open_calls:
+            found = next((result for result in left if self._old_calls.get(result.tool_use_id) == call.name), None)
+            if found is None:
+                results.append(ToolResultBlock(tool_use_id=call.id, content=NOT_ON_RECORD, is_error=True))
+            else:
+                left.remove(found)
+                results.append(msgspec.structs.replace(found, tool_use_id=call.id))
+        return results
+
+
+def _calls(messages: Sequence[Message]) -> list[ToolUseBlock]:
+    """The calls in the last of these messages that callers are to answer; a partial message asks for nothing."""
+    last = messages[-1] if messages else None
+    if last is None or not last.complete:
+        return []
+    return [block for block in last.blocks() if isinstance(block, ToolUseBlock)]
+
+
+def _said(block: Block) -> str:
+    if isinstance(block, TextBlock):
+        return block.text
+    if isinstance(block, ToolUseBlock):
+        given = (
+            msgspec.json.encode(block.input, order="sorted").decode() if block.input is not None else block.input_text
+        )
+        return f"[asks for {block.name} {given}]"
+    return ""
