@@ -93,9 +93,9 @@ class TurnStarter:
             planned = await self._store.read(partial(_recall_or, plan, tenant=caller.tenant, request=request))
             if isinstance(planned, Reference):
                 return await self._replayed(caller, planned)
-            self._supervisor.admit()
             try:
-                return await self._append(caller, session, ask, planned, request)
+                with self._supervisor.admitted():
+                    return await self._append(caller, session, ask, planned, request)
             except VersionConflict:
                 if plans <= 0:
                     raise

@@ -339,6 +339,10 @@ class Conversation:
             return False
         return True
 
+    def admit_reader(self) -> None:
+        """Raises Overloaded where there is no room for one more reader: to be asked before a stream is promised."""
+        self._follower.admit()
+
     async def drain(self) -> None:
         """Take no more turns, let those that run end, interrupt the rest, and let go of all readers."""
         self._follower.close()

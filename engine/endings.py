@@ -43,7 +43,7 @@ class Ending(msgspec.Struct, frozen=True):
     """How an attempt went. ``outcome`` is ``completed`` or a code; ``answer`` is what is on disk of it."""
 
     outcome: str
-    duration_ms: int
+    duration_ms: int | None = None
     answer: Answer | None = None
     first_chunk_ms: int | None = None
     stop: Stop | None = None

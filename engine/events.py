@@ -242,7 +242,9 @@ class AttemptEndedWords(Words, frozen=True):
 
 
 class AttemptEnded(Facts, frozen=True):
-    """``outcome`` is ``completed``, or the code of what ended it (``provider_truncated``, ``cancelled`` …)."""
+    """``outcome`` is ``completed``, or the code of what ended it (``provider_truncated``, ``cancelled`` …). Its
+    times are not known where the server died under it.
+    """
 
     event_type: ClassVar[str] = "attempt.ended"
     words: ClassVar[type[Words] | None] = AttemptEndedWords
@@ -251,7 +253,7 @@ class AttemptEnded(Facts, frozen=True):
     round: int
     attempt: int
     outcome: str
-    duration_ms: int
+    duration_ms: int | None = None
     first_chunk_ms: int | None = None
     stop_reason: str | None = None
     vendor_stop_reason: str | None = None

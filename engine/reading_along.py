@@ -145,10 +145,14 @@ class Follower:
     async def _read_frames(self, tenant: str, turn: UUID, after: int) -> list[Frame]:
         return await self._store.read(partial(read_frames, tenant=tenant, turn=turn, after=after))
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def admit(self) -> None:
+        """Raises Overloaded where there is no room for one more reader."""
         if self._readers >= self._settings.max_readers:
             raise Overloaded("too many streams are open", limit="max_readers", retry_after_s=5)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.admit()
         self._readers += 1
         try:
             yield

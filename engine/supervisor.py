@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -32,6 +33,7 @@ from engine.turns import Tools, Turn
 log = logging.getLogger("manent.turns")
 
 SYSTEM = "system"
+RETRY_AFTER_S = 5
 LET_GO_S = 2.0
 """How long a turn that cannot be ended may take to let go at shutdown."""
 
@@ -45,14 +47,21 @@ class Supervisor:
         self._turns: dict[UUID, Turn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leases = asyncio.create_task(self._renew_leases())
+        self._starting = 0
         self.draining = False
 
-    def admit(self) -> None:
-        """Raises ShuttingDown or Overloaded where no turn may start now."""
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Room for one more turn, while it is being started. Raises ShuttingDown or Overloaded where there is none."""
         if self.draining:
-            raise ShuttingDown("the server is shutting down", retry_after_s=5)
-        if len(self._turns) >= self._tools.settings.max_open_turns:
-            raise Overloaded("too many turns are running", limit="max_open_turns", retry_after_s=5)
+            raise ShuttingDown("the server is shutting down", retry_after_s=RETRY_AFTER_S)
+        if len(self._turns) + self._starting >= self._tools.settings.max_open_turns:
+            raise Overloaded("too many turns are running", limit="max_open_turns", retry_after_s=RETRY_AFTER_S)
+        self._starting += 1
+        try:
+            yield
+        finally:
+            self._starting -= 1
 
     def run_of(self, tenant: str, session: UUID, turn: UUID) -> OpenRun:
         """The scratch row that must be written with a turn's start."""
@@ -123,7 +132,7 @@ class Supervisor:
 
         def decide(place: Place, session: Any) -> list[NewEvent]:
             turn: TurnState = session.open_turn
-            ending = Ending(outcome=stop.kind, duration_ms=0, answer=answer, stop=stop)
+            ending = Ending(outcome=stop.kind, answer=answer, stop=stop)
             drafts = end_of_turn(turn, ending, max(frame, turn.frame), place.position)
             return seal(drafts, Caller(run.tenant, SYSTEM), self._tools.clock)
 

@@ -17,8 +17,9 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
-from functools import partial, reduce
+from functools import reduce
 from typing import cast
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import aiohttp
@@ -254,13 +255,16 @@ class _Response(aiohttp.ClientResponse):
 
     async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         await super().start(connection)
-        closed = connection.protocol.closed if connection.protocol else None
+        closed = None if connection.protocol is None else connection.protocol.closed
         if closed is not None:
             closed.remove_done_callback(_look_at)  # one for each connection, however often it is used again
             closed.add_done_callback(_look_at)
             closed.add_done_callback(self._connection_closed)
-            self.content.on_eof(partial(closed.remove_done_callback, self._connection_closed))
+            self.content.on_eof(partial(self._content_complete, closed))
         return self
+
+    def _content_complete(self, closed: asyncio.Future[None]) -> None:
+        closed.remove_done_callback(self._connection_closed)
 
     def _connection_closed(self, _: asyncio.Future[None]) -> None:
         if not self.content.is_eof() and self.content.exception() is None:
@@ -328,11 +332,13 @@ def _proxies(tls: ssl.SSLContext) -> dict[str, Transport | None]:
 
 
 def _proxy(variable: str, address: str) -> httpx.Proxy:
+    address = address if "://" in address else f"http://{address}"
     try:
-        proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
+        urlsplit(address)  # stricter than the next
+        proxy = httpx.Proxy(address)
     except (ValueError, httpx.InvalidURL):
         raise Invalid(variable, "is not the address of a proxy") from None
-    if proxy.url.scheme not in {"http", "https"} or not proxy.url.host:
+    if proxy.url.scheme not in {"http", "https"}:
         raise Invalid(variable, "only http and https proxies can be used")
     return proxy
 

@@ -24,7 +24,8 @@ def run(connection: Connection, statement: str, values: Sequence[Any] = ()) -> A
 
 class Prepared:
     """A statement of SQLAlchemy's, compiled once for a database; its values are given in the order they stand in
-    it."""
+    it.
+    """
 
     def __init__(self, clause: ClauseElement) -> None:
         self._clause = clause
