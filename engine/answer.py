@@ -100,7 +100,7 @@ class Answer:
             assert vendor is not None
             return OtherBlock(vendor.type, vendor.raw)
         text = "".join(self._texts[number])
-        raw = msgspec.Raw(vendor.raw) if vendor else None
+        raw = msgspec.Raw(vendor.raw) if vendor else msgspec.UNSET
         if opening.type == "thinking":
             return ThinkingBlock(text=text, vendor=raw)
         if opening.type == "tool_use":

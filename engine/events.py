@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 Role = Literal["user", "assistant", "tool", "system"]
 RunnerOfTool = Literal["client", "server"]
@@ -51,7 +52,7 @@ class ToolUseBlock(_Block, frozen=True, tag="tool_use"):
     name: str
     input: dict[str, Any] | None = msgspec.field(default=None)
     input_text: str | None = None
-    vendor: msgspec.Raw | None = None
+    vendor: msgspec.Raw | UnsetType = UNSET
 
 
 class ToolResultBlock(_Block, frozen=True, tag="tool_result"):
@@ -62,7 +63,7 @@ class ToolResultBlock(_Block, frozen=True, tag="tool_result"):
 
 class ThinkingBlock(_Block, frozen=True, tag="thinking"):
     text: str
-    vendor: msgspec.Raw | None = None
+    vendor: msgspec.Raw | UnsetType = UNSET
 
 
 class OtherBlock(msgspec.Struct, frozen=True):
@@ -235,7 +236,7 @@ class AttemptStarted(Facts, frozen=True):
 class AttemptEndedWords(Words, frozen=True):
     """What the vendor said, bounded: its usage object as it came, its ids, and the body of a failure."""
 
-    usage: msgspec.Raw | None = None
+    usage: msgspec.Raw | UnsetType = UNSET
     response_id: str | None = None
     request_id: str | None = None
     upstream: str | None = None

@@ -167,7 +167,7 @@ class Turn:
     def _vendor_words(self, error: EngineError | None) -> AttemptEndedWords | None:
         usage, ended = self._recorder.usage, self._recorder.ended
         words = AttemptEndedWords(
-            usage=msgspec.Raw(usage.raw) if usage else None,
+            usage=msgspec.Raw(usage.raw) if usage else msgspec.UNSET,
             response_id=ended.response_id if ended else None,
             request_id=ended.request_id if ended else error.request_id if isinstance(error, ProviderError) else None,
             upstream=(error.upstream or None) if isinstance(error, ProviderError) else None,

@@ -17,7 +17,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
-from functools import reduce
+from functools import partial, reduce
 from typing import cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies

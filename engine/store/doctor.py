@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from engine.errors import StoreForeign, StoreUnavailable
-from engine.store.dialects import APPLICATION_ID, PAGE_BYTES, WRITER_PRAGMAS, meaning_of, open_reader
+from engine.store.dialects import APPLICATION_ID, BUSY_TIMEOUT_S, PAGE_BYTES, WRITER_PRAGMAS, meaning_of
 from engine.store.guards import GUARDS
 from engine.store.schema import missing_guards, newest_revision, revision_of
 
@@ -215,7 +215,7 @@ def _in_file(path: Path, tables: Collection[str], pid: str | None) -> Iterator[F
     beside = pid is not None or _has_log(path)
     # Never while a server may have the file in this process: closing a descriptor of it drops SQLite's own locks.
     mode = None if beside else _mode_in_header(path)
-    engine = open_reader(path) if beside else _open_immutable(path)
+    engine = _open(path, immutable=not beside)
     try:
         with engine.connect() as connection:
             yield _application(connection)
@@ -240,11 +240,14 @@ def _mode_in_header(path: Path) -> str:
         return "wal" if file.read(100)[_WAL_HEADER] == b"\x02\x02" else "delete"
 
 
-def _open_immutable(path: Path) -> Engine:
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
-    return create_engine(
-        "sqlite://", creator=lambda: sqlite3.connect(uri, uri=True, isolation_level=None), poolclass=NullPool
-    )
+def _open(path: Path, *, immutable: bool) -> Engine:
+    """Without transactions, within which nothing can be set."""
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' * immutable}"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+
+    return create_engine("sqlite://", creator=connect, poolclass=NullPool)
 
 
 def _application(connection: Connection) -> Finding:

@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from engine.errors import StoreNewer, StoreOlder
-from engine.store.dialects import APPLICATION_ID, open_reader, open_writer
+from engine.store.dialects import APPLICATION_ID, DRIVER_ERRORS, meaning_of, open_reader, open_writer
 from engine.store.guards import GUARDS
 
 
@@ -45,6 +45,8 @@ def check_revision(path: Path) -> None:
     try:
         with engine.begin() as connection:
             revision = revision_of(connection)
+    except DRIVER_ERRORS as error:
+        raise meaning_of(error) from error
     finally:
         engine.dispose()
     if revision != newest_revision():

@@ -17,12 +17,17 @@ from sqlalchemy import Connection
 
 from engine import codec
 from engine.clock import Clock
+from engine.errors import EngineError
 from engine.store import driver
 from engine.store.base import NewEvent, Place, Projector, RecordedEvent
 from engine.store.statements import Statements
 
 ENCODING_PLAIN = 0
 StateKey = tuple[str, UUID]
+
+
+class UnrecordableError(Exception):
+    """An event that the projector cannot fold; its cause says why. The transaction must be rolled back."""
 
 
 class Head(msgspec.Struct):
@@ -103,7 +108,7 @@ class Transaction:
             version += 1
             event = _recorded(new, salt, tenant, session, head, version, now)
             self._remember(event, salt)
-            state = self._projector.fold(state, event)
+            state = self._fold(state, event)
             recorded.append(event)
         head.recorded_at = now
         head.dirty = True
@@ -123,6 +128,13 @@ class Transaction:
         for tenant, head in self._heads.logs.items():
             if head.dirty:
                 self._write_head(tenant, head)
+
+    def _fold(self, state: Any, event: RecordedEvent) -> Any:
+        try:
+            return self._projector.fold(state, event)
+        except EngineError as error:
+            # By now rows are remembered, so this cannot be a refusal that leaves the batch alone.
+            raise UnrecordableError from error
 
     def _head(self, tenant: str) -> Head:
         head = self._heads.logs.get(tenant)

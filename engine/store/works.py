@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from engine import codec
-from engine.errors import IdempotencyMismatch, VersionConflict
+from engine.errors import IdempotencyMismatch, Invalid, VersionConflict
 from engine.store import driver
 from engine.store.base import (
     Append,
@@ -82,6 +82,8 @@ def _first_answer(tx: Transaction, work: Append, state: Any) -> Appended | None:
 def _events_before(
     tx: Transaction, tenant: str, session: UUID, news: Sequence[NewEvent], state: Any
 ) -> Appended | None:
+    if len({new.id for new in news}) < len(news):
+        raise Invalid("id", "two events of one append have the same id")
     tx.flush()
     found = [event_by_id(tx.connection, tenant, new.id) for new in news]
     if not any(found):

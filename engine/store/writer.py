@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from engine.clock import Clock
 from engine.errors import EngineError, Overloaded, StoreUnavailable
+from engine.store import driver
 from engine.store.base import Projector
 from engine.store.dialects import DRIVER_ERRORS, PAGE_BYTES, meaning_of, needs_reopening, open_writer
 from engine.store.statements import statements
-from engine.store.transaction import Heads, StateKey, Transaction
+from engine.store.transaction import Heads, StateKey, Transaction, UnrecordableError
 
 log = logging.getLogger("manent.store")
 
@@ -152,8 +152,9 @@ class Writer:
         return changed
 
     def _transact(self, batch: Sequence[_Job]) -> set[StateKey]:
-        with self._connection.begin():
-            tx = Transaction(self._connection, statements(self._connection), self._heads, self._projector, self._clock)
+        connection = self._live_connection()
+        with connection.begin():
+            tx = Transaction(connection, statements(connection), self._heads, self._projector, self._clock)
             for job in batch:
                 job.error = None
                 try:
@@ -169,23 +170,25 @@ class Writer:
         self._heads.drop()
         self._projector.forget()
         if needs_reopening(error):
-            with suppress(SQLAlchemyError):
+            with suppress(*DRIVER_ERRORS):
                 self._connection.invalidate()
                 self._connection.close()
-            self._connection = self._reopened()
 
-    def _reopened(self) -> Connection:
-        try:
-            return self._engine.connect()
-        except (SQLAlchemyError, EngineError) as error:
-            log.warning("the database could not be opened again: %s", type(error).__name__)
-            return self._connection
+    def _live_connection(self) -> Connection:
+        """The connection, opened again if it had to be given up; raises while the file cannot be opened."""
+        if self._connection.closed:
+            self._connection = self._engine.connect()
+        return self._connection
 
     def _verdict(self, error: Exception) -> Exception:
         if isinstance(error, DRIVER_ERRORS):
             meaning = meaning_of(error)
             log.warning("a write failed: %s (%s)", meaning.detail, meaning.extra.get("reason"))
             return meaning
+        if isinstance(error, EngineError):
+            return error
+        if isinstance(error, UnrecordableError) and isinstance(error.__cause__, EngineError):
+            return error.__cause__
         log.error("a write failed", exc_info=error)
         return error
 
@@ -196,8 +199,8 @@ class Writer:
         if self._pages_waiting < self._checkpoint_pages:
             return
         self._pages_waiting = 0
-        with suppress(SQLAlchemyError):
-            self._connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+        with suppress(*DRIVER_ERRORS):
+            driver.run(self._live_connection(), "PRAGMA wal_checkpoint(PASSIVE)")
 
     def _answer(self, batch: Sequence[_Job], changed: set[StateKey]) -> None:
         with suppress(RuntimeError):  # the loop is gone, and with it everybody who waited
