@@ -15,7 +15,8 @@ from engine.events import Block, BlockStart, Content, OtherBlock, TextBlock, Thi
 from engine.store.base import JournalRow
 from engine.views import Frame
 
-START, DELTA = "start", "delta"
+START, DELTA, VENDOR = "start", "delta", "vendor"
+"""Kinds of journal rows. A vendor's block has no frame: its number is below zero, one for each block."""
 DELTA_TYPES = {"text": "text", "thinking": "thinking", "tool_use": "tool_input"}
 
 _encode = msgspec.json.Encoder().encode
@@ -68,8 +69,8 @@ class Answer:
 
     @property
     def begun(self) -> bool:
-        """Whether anything was shown of it."""
-        return bool(self.starts)
+        """Whether there is anything of it."""
+        return bool(self.starts or self.vendor)
 
     def apply(self, row: JournalRow) -> None:
         """Take in a row that is on disk."""
@@ -78,6 +79,9 @@ class Answer:
             self.starts.append(BlockStart(row.frame, row.block, opening.type))
             self._openings[row.block] = opening
             self._texts[row.block] = []
+            return
+        if row.kind == VENDOR:
+            self.vendor[row.block] = msgspec.json.decode(row.text, type=Vendor)
             return
         text = row.text.decode()
         self._texts[row.block].append(text)

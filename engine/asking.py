@@ -7,6 +7,7 @@ sent - holds all that decides its bytes.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -78,6 +79,7 @@ class TurnStarter:
         self._providers = providers
         self._clock = clock
         self._settings = settings
+        self._starting: set[asyncio.Task[Started]] = set()
 
     async def start(
         self, caller: Caller, session: UUID, ask: Ask, *, expected: int | None = None, request: RequestKey | None = None
@@ -93,9 +95,12 @@ class TurnStarter:
             planned = await self._store.read(partial(_recall_or, plan, tenant=caller.tenant, request=request))
             if isinstance(planned, Reference):
                 return await self._replayed(caller, planned)
+            # A caller who leaves while the start is written must not leave a turn that is open and not run.
+            starting = asyncio.create_task(self._append(caller, session, ask, planned, request))
+            self._starting.add(starting)
+            starting.add_done_callback(self._starting.discard)
             try:
-                with self._supervisor.admitted():
-                    return await self._append(caller, session, ask, planned, request)
+                return await asyncio.shield(starting)
             except VersionConflict:
                 if plans <= 0:
                     raise
@@ -129,21 +134,22 @@ class TurnStarter:
         self, caller: Caller, session: UUID, ask: Ask, planned: Planned, request: RequestKey | None
     ) -> Started:
         turn = self._clock.new_id()
-        answer = await self._store.append(
-            Append(
-                tenant=caller.tenant,
-                session=session,
-                expected=Exactly(planned.view.state.version),
-                events=partial(self._events, caller=caller, turn=turn, ask=ask, planned=planned),
-                request=request,
-                reference=Reference("turn", turn, 0),
-                scratch=(self._supervisor.run_of(caller.tenant, session, turn),),
+        with self._supervisor.admitted():
+            answer = await self._store.append(
+                Append(
+                    tenant=caller.tenant,
+                    session=session,
+                    expected=Exactly(planned.view.state.version),
+                    events=partial(self._events, caller=caller, turn=turn, ask=ask, planned=planned),
+                    request=request,
+                    reference=Reference("turn", turn, 0),
+                    scratch=(self._supervisor.run_of(caller.tenant, session, turn),),
+                )
             )
-        )
-        if answer.replayed is not None:
-            return await self._replayed(caller, answer.replayed)
-        self._supervisor.start(caller, planned.model.provider, planned.request, answer.events, turn)
-        return Started(session, turn)
+            if answer.replayed is None:
+                self._supervisor.start(caller, planned.model.provider, planned.request, answer.events, turn)
+                return Started(session, turn)
+        return await self._replayed(caller, answer.replayed)
 
     def _events(
         self, place: Place, _: Any, *, caller: Caller, turn: UUID, ask: Ask, planned: Planned

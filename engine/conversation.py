@@ -135,6 +135,8 @@ class Conversation:
         values = dict(changes)
         if values.get("status", "active") not in {"active", "archived"}:
             raise Invalid("status", "must be active or archived")
+        if "system" in values:
+            values["system"] = values["system"] or None
         if "model" in values:
             values["model"] = self.providers.canonical(values["model"] or self.default_model)
         change = Changes(values, await intake.count_text(values.get("system") or ""))
@@ -160,8 +162,9 @@ class Conversation:
         most = self.settings.max_messages
         if not 1 <= len(messages) <= most:
             raise TooLarge(f"messages: from 1 to {most} at once", field="messages", limit="max_messages", maximum=most)
+        if len({message.id is None for message in messages}) > 1:
+            raise Invalid("id", "either every message has one, or none has")
         news = [await self.new_message(message) for message in messages]
-
         sealed = seal([message_draft(message) for message in news], caller, self._clock)
 
         def decide(_: Place, state: Any) -> list[NewEvent]:
@@ -174,7 +177,7 @@ class Conversation:
                 session,
                 _expected(expected),
                 decide,
-                known=sealed if all(message.id for message in messages) else (),
+                known=sealed if messages[0].id else (),
                 request=request,
                 reference=Reference("messages", session, 0),
             )

@@ -97,7 +97,9 @@ def check_turn(state: SessionState | None, message: NewMessage | None, *, contin
     state = _open_for_input(state)
     if message is not None:
         check_shape(message)
-        _answer_calls(state.open_calls, message)
+        left = _answer_calls(state.open_calls, message)
+        if message.role == "tool" and left:
+            raise _results_missing(left)
         if message.role not in {"user", "tool"}:
             raise Invalid("message.role", "a turn starts with a message of role user or tool")
         if continues:
@@ -109,7 +111,7 @@ def check_turn(state: SessionState | None, message: NewMessage | None, *, contin
     partial = last is not None and last.role == "assistant" and not last.complete
     if last is None or not (partial or last.role in {"user", "tool"}):
         raise NothingToAnswer("there is no message from user or tool to answer; give content", field="content")
-    if continues and not (partial and last.tokens):
+    if continues and not (partial and last.tokens and not last.superseded):
         raise Invalid("continue", "there is no partial message to continue")
     return state
 

@@ -11,6 +11,7 @@ import msgspec
 
 from engine import tokens
 from engine.answer import Answer
+from engine.codec import MAX_SAFE_INTEGER
 from engine.content import calls_of, raw_blocks
 from engine.errors import EngineError
 from engine.events import (
@@ -79,6 +80,16 @@ def estimated_usage(attempt: AttemptState, content: Content) -> Usage:
     sent = tokens.figure(attempt.base_tokens, attempt.messages, attempt.factor_permille, attempt.overhead)
     received = tokens.figure(tokens.count_content(content), 0, attempt.factor_permille, attempt.overhead)
     return Usage(input_tokens=sent, output_tokens=received, estimated=True)
+
+
+def recordable(usage: Usage) -> Usage:
+    """A vendor's figures as facts: one that no leaf can hold, or that is no count, was not reported."""
+    counts = {
+        name: value if value is None or 0 <= value <= MAX_SAFE_INTEGER else None
+        for name, value in msgspec.structs.asdict(usage).items()
+        if name != "estimated"
+    }
+    return msgspec.structs.replace(usage, **counts)
 
 
 def _attempt_ended(turn: UUID, attempt: AttemptState, ending: Ending, content: Content) -> Draft:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from engine.answer import DELTA, START, Answer, Opening, Vendor, delta_frame, start_frame
+from engine.answer import DELTA, START, VENDOR, Answer, Opening, Vendor, delta_frame, start_frame
 from engine.clock import Clock
 from engine.errors import EngineError, ProviderMalformed, StoreUnavailable, TurnNotOpen
 from engine.providers.base import BlockStarted, Chunk, Delta, Ended, UsageReported, VendorBlock
@@ -58,7 +58,7 @@ class Journal:
         batch, self._waiting = self._waiting, []
         work = WriteJournal(self._owner, [row for _, row in batch])
         try:
-            future = self._store.submit(partial(write_journal, work=work))
+            future = self._store.submit(partial(write_journal, work=work), urgent=True)
         except EngineError as error:
             self._release(batch, error, frozenset())
             return
@@ -101,6 +101,7 @@ class Recorder:
         self._room.set()
         self._waiting = 0
         self._types: dict[int, str] = {}
+        self._vendors: set[int] = set()
         self.frame = self._first_frame = frame
         self.bytes = 0
         self.error: Exception | None = None
@@ -121,7 +122,7 @@ class Recorder:
                 self._types[block] = kind
                 self._add(block, START, 0, _encode(Opening(kind, call, name)))
             case VendorBlock(block, kind, raw):
-                self.answer.vendor[block] = Vendor(kind, raw)
+                self._vendor(block, Vendor(kind, raw))
             case UsageReported():
                 self.usage = chunk
             case Ended():
@@ -148,11 +149,19 @@ class Recorder:
         self.bytes += len(data)
         self._add(block, DELTA, elapsed_ms, data)
 
-    def _add(self, block: int, kind: str, elapsed_ms: int, text: bytes) -> None:
+    def _vendor(self, block: int, vendor: Vendor) -> None:
+        """Keep a vendor's own form; it is journalled once, so that it outlives the server, and never shown."""
+        if block not in self._vendors:
+            self._vendors.add(block)
+            self._add(block, VENDOR, 0, _encode(vendor), frame=-1 - block)
+        else:
+            self.answer.vendor[block] = vendor
+
+    def _add(self, block: int, kind: str, elapsed_ms: int, text: bytes, *, frame: int | None = None) -> None:
         row = JournalRow(
             tenant=self._tenant,
             turn=self._turn,
-            frame=self.next_frame(),
+            frame=self.next_frame() if frame is None else frame,
             message=self.answer.message,
             block=block,
             kind=kind,
@@ -173,7 +182,7 @@ class Recorder:
         if self.error is None:
             for row in rows:
                 self.answer.apply(row)
-            self._tail.publish([self._frame(row) for row in rows])
+            self._tail.publish([self._frame(row) for row in rows if row.kind != VENDOR])
         self._waiting -= len(rows)
         if self._waiting < MAX_WAITING_ROWS:
             self._room.set()

@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from engine.clock import Clock
-from engine.endings import Ending, Stop, end_of_turn
+from engine.endings import Ending, Stop, end_of_turn, recordable
 from engine.envelope import Caller, seal
 from engine.errors import (
     EngineError,
@@ -40,6 +40,7 @@ from engine.views import Frame
 
 log = logging.getLogger("manent.turns")
 
+MISTAKE = EngineError("the server made a mistake")
 END_RETRY_S = 1.0
 """How long a turn waits to record its end again when the disk is full."""
 
@@ -110,12 +111,13 @@ class Turn:
         try:
             await self._stream
         except asyncio.CancelledError:
-            pass
+            # Ours if somebody stopped the turn; else the provider's own, and then the answer has no end.
+            error = ProviderTruncated("the provider's answer broke off")
         except EngineError as failure:
             error = failure
         except Exception:
             log.exception("turn %s failed in a way that nobody foresaw", self.id)
-            error = EngineError("the server made a mistake")
+            error = MISTAKE
         await self._recorder.settle()
         return self._ending(self._recorder.error or error)
 
@@ -144,7 +146,7 @@ class Turn:
         stop = self._stop if ended is None or error is not None else None
         if error is not None and not isinstance(error, EngineError):
             log.error("turn %s could not be recorded", self.id, exc_info=error)
-            error = EngineError("the server made a mistake")
+            error = MISTAKE
         failure = None if stop is not None else error
         completed = stop is None and failure is None
         answer = recorder.answer if recorder.answer.begun or completed else None
@@ -157,7 +159,7 @@ class Turn:
             error=failure,
             stop_reason=ended.stop_reason if ended and completed else None,
             vendor_stop_reason=ended.vendor_stop_reason if ended and completed else None,
-            usage=recorder.usage.usage if recorder.usage else None,
+            usage=recordable(recorder.usage.usage) if recorder.usage else None,
             words=self._vendor_words(failure),
         )
 
@@ -177,14 +179,22 @@ class Turn:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     async def _record_end(self, ending: Ending) -> None:
-        """One append: the attempt's end, the message, its calls, the turn's end; the journal and the run go with
-        it.
-        """
+        """Record the turn's end, and if what it says cannot be recorded, that it failed."""
+        try:
+            await self._record(ending)
+        except TurnNotOpen:
+            raise
+        except Exception:
+            log.exception("the end of turn %s could not be written as it was", self.id)
+            await self._record(Ending(outcome=MISTAKE.code, answer=ending.answer, error=MISTAKE))
+
+    async def _record(self, ending: Ending) -> None:
+        """One append: the attempt's end, the message, its calls, the turn's end; journal and run go with it."""
         frame = self._recorder.frame
         while True:
             try:
                 work = self._append(ending, frame)
-                self._show((await self._tools.store.append(work)).events)
+                self._show((await self._tools.store.append(work, urgent=True)).events)
             except StoreError as error:
                 # Readers are told and let go; the record gets its end when there is room, or at the next start.
                 self.tail.close(_error_frame(error))

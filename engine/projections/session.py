@@ -29,7 +29,9 @@ SessionStatus = Literal["active", "archived"]
 
 
 class LastMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The session's newest message. ``unit`` is the version of the first message of its unit (DESIGN section 6)."""
+    """The session's newest message. ``superseded``: a partial one that a later turn answers anew. ``unit`` is the
+    version of the first message of its unit (DESIGN section 6).
+    """
 
     version: int
     position: int
@@ -37,6 +39,7 @@ class LastMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     unit: int
     tokens: int
     complete: bool = True
+    superseded: bool = False
 
 
 class SystemPrompt(msgspec.Struct, frozen=True):
@@ -89,6 +92,8 @@ def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> Se
     if state.turn is not None or isinstance(facts, TurnStarted):
         changes["turn"] = _turn(state, event, facts)
     match facts:
+        case TurnStarted() if state.last is not None and state.last.position == facts.supersedes:
+            changes["last"] = msgspec.structs.replace(state.last, superseded=True)
         case MessageAppended():
             changes |= _message(state, event, facts)
         case AttemptEnded():

@@ -86,9 +86,8 @@ def failure_in_stream(provider: str, body: bytes, *, request_id: str | None = No
 
 
 def request_id_in(headers: Mapping[str, str]) -> str | None:
-    """The vendor's id of the request, if it can be one."""
-    found = headers.get("x-request-id") or headers.get("request-id") or ""
-    return found if 0 < len(found) <= _MAX_ID_CHARS and found.isprintable() else None
+    """The vendor's id of the request."""
+    return vendor_id(headers.get("x-request-id") or headers.get("request-id"))
 
 
 def _said(body: bytes) -> _Said:
@@ -108,6 +107,11 @@ def vendor_word(word: str | int | None) -> str | None:
 def _as_status(code: str | int | None) -> int | None:
     text = vendor_word(code) or ""
     return int(text) if re.fullmatch("[45][0-9][0-9]", text) else None
+
+
+def vendor_id(given: object) -> str | None:
+    """A vendor's id of a request or an answer, as it came, if it can be one."""
+    return given if isinstance(given, str) and 0 < len(given) <= _MAX_ID_CHARS and given.isprintable() else None
 
 
 def bounded(body: bytes) -> str:

@@ -17,7 +17,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
-from functools import partial, reduce
+from functools import partial
 from typing import cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -192,8 +192,12 @@ async def _read_bounded(response: httpx.Response, headers: Mapping[str, str]) ->
                 read += piece
                 if len(read) >= UPSTREAM_BYTES:
                     break
-    secrets = (headers[name].rpartition(" ")[2].encode() for name in headers if name.lower() in _SECRET_HEADERS)
-    return reduce(lambda body, secret: body.replace(secret, b"***"), secrets, bytes(read))[:UPSTREAM_BYTES]
+    body = bytes(read)
+    for name, value in headers.items():
+        secret = value.rpartition(" ")[2].encode()
+        if secret and name.lower() in _SECRET_HEADERS:
+            body = body.replace(secret, b"***")
+    return body[:UPSTREAM_BYTES]
 
 
 def _broken_off(provider: str, error: Exception, response: httpx.Response) -> ProviderError:
@@ -207,7 +211,7 @@ def _broken_off(provider: str, error: Exception, response: httpx.Response) -> Pr
 
 
 class _Transport(httpx.AsyncBaseTransport):
-    """aiohttp's transport with its failures told apart, and a second try where the first never left the house.
+    """aiohttp's transport with its failures told apart, and a second try where a kept-alive connection was dead.
 
     A server may drop a kept-alive connection at the moment it is used again. If nothing of an answer was received, the
     request goes out once more, on a connection that is certainly new.

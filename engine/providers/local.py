@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from engine.clock import Clock
-from engine.errors import ProviderUnavailable
+from engine.errors import ProviderTruncated, ProviderUnavailable
 from engine.providers.base import Chunk, ModelInfo
 from engine.providers.http import make_client
 from engine.providers.openai import stream_chat
@@ -37,6 +37,7 @@ THREADS = 1
 
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 2
+DEATH_TIMEOUT_S = 1
 
 _INFO = ModelInfo(MODEL, family="smollm2", context_tokens=CONTEXT_TOKENS)
 
@@ -56,6 +57,13 @@ class _Child(msgspec.Struct):
     @property
     def is_alive(self) -> bool:
         return self.process.returncode is None
+
+    async def is_dying(self) -> bool:
+        """Its connections end a little earlier than it does."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DEATH_TIMEOUT_S):
+                await self.process.wait()
+        return not self.is_alive
 
 
 def local_model_available() -> bool:
@@ -88,13 +96,23 @@ class LocalProvider:
         await self._running()
 
     async def stream(self, request: bytes) -> AsyncGenerator[Chunk, None]:
-        child = await self._running()
-        chunks = stream_chat(
-            self._client, child.base_url, child.api_key, request, provider=self.name, clock=self._clock
-        )
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield chunk
+        """A child that dies while it is asked is replaced, once, if it has not said anything yet."""
+        begun = False
+        for may_repeat in (True, False):
+            child = await self._running()
+            chunks = stream_chat(
+                self._client, child.base_url, child.api_key, request, provider=self.name, clock=self._clock
+            )
+            try:
+                async with aclosing(chunks):
+                    async for chunk in chunks:
+                        begun = True
+                        yield chunk
+            except (ProviderUnavailable, ProviderTruncated):
+                if begun or not may_repeat or not await child.is_dying():
+                    raise
+            else:
+                return
 
     async def aclose(self) -> None:
         self._closed = True

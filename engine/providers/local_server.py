@@ -25,14 +25,14 @@ def main() -> None:
     _be_killed_with_parent()
     order = json.loads(sys.stdin.buffer.readline() or b"{}")
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    with os.fdopen(os.dup(1), "wb") as report:
-        _be_quiet()
-        try:
-            server = _serve(**order)
-            answer = {"port": urlsplit(server.listening_address).port}
-        except Exception as error:  # noqa: BLE001 - whatever it is, the parent has to be told
-            answer = {"error": f"{error.__class__.__name__}: {error}"}
-        report.write(json.dumps(answer).encode() + b"\n")
+    report = os.dup(1)
+    _be_quiet()
+    try:
+        server = _serve(**order)
+        answer = {"port": urlsplit(server.listening_address).port}
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent has to be told
+        answer = {"error": f"{error.__class__.__name__}: {error}"}
+    os.write(report, json.dumps(answer).encode() + b"\n")
     if "port" in answer:
         threading.Event().wait()
     os._exit(1)

@@ -16,7 +16,7 @@ import msgspec
 from engine.errors import ProviderMalformed, ProviderTruncated
 from engine.events import Usage
 from engine.providers.base import BlockStarted, BlockStopped, BlockType, Chunk, Delta, Ended, UsageReported
-from engine.providers.failures import UPSTREAM_BYTES, failure_in_stream, vendor_word
+from engine.providers.failures import UPSTREAM_BYTES, failure_in_stream, vendor_id, vendor_word
 from engine.providers.sse import SseEvent
 from engine.providers.surrogates import Halves, read_with_halves
 
@@ -61,7 +61,7 @@ class _Choice(msgspec.Struct):
 
 
 class _Event(msgspec.Struct):
-    id: str | None = None
+    id: str | int | None = None
     object: str | None = None
     choices: list[_Choice] | None = None
     usage: msgspec.Raw = _NOTHING
@@ -122,7 +122,7 @@ class ChatStream:
         if event.event == "error" or read.object == "error" or _is_given(read.error):
             raise failure_in_stream(self._provider, event.data.encode(errors="replace"), request_id=self.request_id)
         if self._response_id is None:
-            self._response_id = read.id
+            self._response_id = vendor_id(read.id)
         chunks: list[Chunk] = []
         for choice in read.choices or ():
             if choice.index == 0:

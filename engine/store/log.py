@@ -106,20 +106,20 @@ class Store:
     def writable(self) -> bool:
         return self._writer is not None
 
-    async def append(self, work: Append) -> Appended:
+    async def append(self, work: Append, *, urgent: bool = False) -> Appended:
         """Record events. See ``store.base`` for what is promised and refused."""
-        answer: Appended = await self.do(partial(_append, work=work))
+        answer: Appended = await self.submit(partial(_append, work=work), urgent=urgent)
         return answer
 
     async def do(self, work: Work) -> Any:
         """Have the writer do a work, and wait until it is durable."""
         return await self.submit(work)
 
-    def submit(self, work: Work) -> asyncio.Future[Any]:
-        """Have the writer do a work; the future is done when it is durable."""
+    def submit(self, work: Work, *, urgent: bool = False) -> asyncio.Future[Any]:
+        """Have the writer do a work; the future is done when it is durable. ``urgent``: see ``Writer.submit``."""
         if self._writer is None:
             raise StoreUnavailable("the database is open for reading only")
-        return self._writer.submit(work)
+        return self._writer.submit(work, urgent=urgent)
 
     async def read(self, function: Callable[[Connection], T]) -> T:
         """What ``function`` reads in one snapshot, on a reading thread."""

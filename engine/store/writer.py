@@ -92,11 +92,13 @@ class Writer:
         """
         return await self.submit(work)
 
-    def submit(self, work: Work) -> asyncio.Future[Any]:
-        """As ``do``, without waiting: works are done in the order they are submitted."""
+    def submit(self, work: Work, *, urgent: bool = False) -> asyncio.Future[Any]:
+        """As ``do``, without waiting: works are done in the order they are submitted. ``urgent`` ones are taken however
+        many wait: they belong to turns that run, which are bounded themselves.
+        """
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        if self._waiting >= self._queue_writes:
+        if self._waiting >= self._queue_writes and not urgent:
             raise Overloaded("too many writes are waiting", limit="queue_writes", retry_after_s=1)
         self._waiting += 1
         job = _Job(work, self._loop.create_future())
