@@ -80,16 +80,9 @@ def open_runs(connection: Connection) -> list[Run]:
     ]
 
 
-def journal_rows(
-    connection: Connection, tenant: str, turn: UUID, *, after: int = 0, limit: int | None = None
-) -> list[JournalRow]:
-    """The journalled frames of a turn, in order."""
-    query = (
-        select(journal)
-        .where(journal.c.tenant == tenant, journal.c.turn == turn.bytes, journal.c.frame > after)
-        .order_by(journal.c.frame)
-        .limit(limit)
-    )
+def journal_rows(connection: Connection, tenant: str, turn: UUID) -> list[JournalRow]:
+    """The journal of a turn, in order of frames; a vendor's blocks, which have none, come first."""
+    query = select(journal).where(journal.c.tenant == tenant, journal.c.turn == turn.bytes).order_by(journal.c.frame)
     return [
         JournalRow(tenant, turn, frame, UUID(bytes=message), block, kind, elapsed_ms, text)
         for _, _, frame, message, block, kind, elapsed_ms, text in connection.execute(query)
