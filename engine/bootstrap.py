@@ -126,7 +126,7 @@ def make_providers(settings: Settings, clock: Clock) -> Providers:
     members: list[Provider] = [EchoProvider(tokens.count_text)]
     if local_model_available():
         members.append(LocalProvider(clock=clock, connect_timeout_s=settings.connect_timeout_s))
-    vendor = settings.openai_base_url == VENDOR_URL
+    vendor = settings.openai_base_url.rstrip("/") == VENDOR_URL
     if settings.openai_api_key or not vendor:
         members.append(
             OpenAIProvider(

@@ -423,6 +423,16 @@ def test_only_the_first_choice_is_an_answer():
     assert chunks[-1].stop_reason == "end_turn"
 
 
+@pytest.mark.parametrize(
+    ("given", "response_id"),
+    [('"chatcmpl-1"', "chatcmpl-1"), ("7", None), ('"\\ud83d"', None), (f'"{"x" * 129}"', None)],
+)
+def test_an_answers_id_is_one_or_nothing(given, response_id):
+    """It goes on record as the vendor wrote it, if it can be stored."""
+    end = b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"id":' + given.encode() + b"}"
+    assert chunks_of(events(end, b"[DONE]")) == [Ended("end_turn", "stop", response_id)]
+
+
 def test_an_answer_of_nothing_has_no_blocks():
     """A model may say nothing and end."""
     assert chunks_of(events(delta(content=""), delta("stop"), b"[DONE]")) == [Ended("end_turn", "stop")]
