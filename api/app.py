@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
+from functools import cache
 from typing import Any
 
 from litestar import Litestar, Request, Router
-from litestar.config.cors import CORSConfig
 from litestar.di import Provide
+from litestar.params import QueryParameter
 
 from api import docs, errors
 from api.auth import Keys
+from api.body import Http
+from api.cors import Cors
+from api.errors import Problem, invalid
 from api.gate import Gate
 from api.routes import events, guide, health, sessions, turns
 from engine import Conversation
@@ -18,28 +21,41 @@ from engine import Conversation
 NATIVE_ROUTES = [*health.ROUTES, *sessions.ROUTES, *turns.ROUTES, *events.ROUTES]
 
 
-def create_app(conversation: Conversation, keys: Keys) -> Gate:
+def create_app(conversation: Conversation, keys: Keys, cors: Cors) -> Gate:
     """The ASGI application. Draining and closing the engine is its owner's to do."""
     settings = conversation.settings
-    origins = tuple(origin.strip() for origin in settings.cors_origins.split(",") if origin.strip())
     app = Litestar(
-        [
-            Router("/", route_handlers=NATIVE_ROUTES, before_request=refuse_unknown_parameters),
-            Router("/", route_handlers=guide.ROUTES, exception_handlers={Exception: guide.handle}),
-        ],
+        [Router("/", route_handlers=NATIVE_ROUTES, before_request=check_parameters), *guide.ROUTES],
         dependencies={"conversation": Provide(lambda: conversation, sync_to_thread=False)},
         exception_handlers={Exception: errors.handle},
-        openapi_config=docs.config(),
-        cors_config=CORSConfig(allow_origins=list(origins)) if origins else None,
-        request_max_body_size=settings.max_body_bytes,
         logging_config=None,
+        openapi_config=docs.config(),
+        plugins=[docs.RawSchema()],
+        request_class=Http,
+        request_max_body_size=settings.max_body_bytes,
     )
-    return Gate(app, keys, origins, settings.max_header_bytes)
+    return Gate(app, keys, cors, settings.max_header_bytes)
 
 
-async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
-    """A misspelt parameter is not a default: native routes refuse those they do not know, with their name."""
-    known = inspect.signature(request.route_handler.fn).parameters  # type: ignore[attr-defined]
+NO_VALUES = frozenset({"", "null"})
+"""Litestar would read these as if the parameter were not there, and begin a list anew."""
+
+
+async def check_parameters(request: Request[Any, Any, Any]) -> None:
+    """A misspelt parameter is not a default: native routes refuse those they do not know, and any that comes twice."""
+    known = _parameters(request.route_handler)
     for name in request.query_params:
         if name not in known:
-            raise errors.Problem(400, "unknown_parameter", f"{name}: there is no such parameter", field=name)
+            raise Problem(400, "unknown_parameter", f"{name}: there is no such parameter", field=name)
+        values = request.query_params.getall(name)
+        if len(values) > 1:
+            raise invalid(name, "is given twice")
+        if values[0].lower() in NO_VALUES:
+            raise invalid(name, "has no value")
+
+
+@cache
+def _parameters(handler: Any) -> frozenset[str]:
+    """The names of a handler's query parameters."""
+    fields = handler.parsed_fn_signature.parameters.items()
+    return frozenset(name for name, field in fields if isinstance(field.kwarg_definition, QueryParameter))

@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
+from api.commands.chat import chat
+from api.commands.doctor import doctor
+from api.commands.key import key
+from api.commands.migrate import migrate
+from api.commands.rebuild import rebuild
 from api.commands.serve import serve
-from engine import EngineError, Invalid, version
+from api.commands.sessions import sessions
+from api.commands.show import show
+from api.commands.terminal import notice
+from engine import EngineError, Invalid, UnknownModel, version
+
+WRONG_USE = (Invalid, UnknownModel)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version(), prog_name="manent")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """An auditable chat backend."""
+    if os.environ.get("NO_COLOR"):
+        context.color = False
 
 
-commands.add_command(serve)
+for command in (chat, doctor, key, migrate, rebuild, serve, sessions, show):
+    commands.add_command(command)
 
 
 def main() -> None:
+    run(commands, "manent")
+
+
+def run(command: click.Command, name: str) -> None:
     """Run a command; an error that the engine foresees is one line on standard error."""
     try:
-        commands.main(prog_name="manent")
+        command.main(prog_name=name)
     except EngineError as error:
-        click.echo(f"manent: {error.detail}", err=True)
-        sys.exit(2 if isinstance(error, Invalid) else 1)
+        notice(describe(error))
+        sys.exit(2 if isinstance(error, WRONG_USE) else 1)
+
+
+def describe(error: EngineError) -> str:
+    """The sentence of an error; where a name was unknown, with the names there are."""
+    available = error.extra.get("available")
+    names = ", ".join(map(str, available)) if isinstance(available, list) else ""
+    return f"{error.detail}; there is {names}" if names else error.detail

@@ -102,6 +102,11 @@ def invalid(field: str, detail: str, code: str = "invalid_value") -> Problem:
     return Problem(400, code, f"{field}: {detail}", field=field)
 
 
+def mistake() -> Problem:
+    """What nobody foresaw. The client is told no more: the log is."""
+    return Problem(500, "internal_error", "the server made a mistake")
+
+
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for everything."""
     path = request.scope["path"]
@@ -128,7 +133,7 @@ def problem_of(error: Exception) -> Problem:
         code = HTTP_CODES.get(error.status_code, "bad_request")
         return Problem(error.status_code, code, error.detail, dict(error.headers or {}))
     log.error("a request failed in a way that nobody foresaw", exc_info=error)
-    return Problem(500, "internal_error", "the server made a mistake")
+    return mistake()
 
 
 def problem_of_code(code: str, detail: str) -> Problem:

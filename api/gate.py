@@ -11,7 +11,7 @@ from typing import Any
 
 from api.auth import Keys, check_local
 from api.cors import Cors
-from api.errors import Problem, body_of
+from api.errors import Problem, body_of, mistake
 from engine import is_correlation, new_id
 
 log = logging.getLogger("manent.api")
@@ -55,8 +55,7 @@ class Gate:
             if answer.begun:
                 raise
             log.exception("a request failed outside of its route")
-            problem = Problem(500, "internal_error", "the server made a mistake")
-            await answer.problem(problem, scope["path"], request_id)
+            await answer.problem(mistake(), scope["path"], request_id)
 
     def _admit(self, scope: Scope, headers: dict[str, str], state: dict[str, Any]) -> bool:
         """False for a preflight, which is answered here. Raises Problem for what is not let in."""

@@ -1,39 +1,80 @@
-"""Request bodies, and reading what stands beside them: idempotency keys, versions, cursors, preferences."""
+"""Bodies and answers, and reading what stands beside them: idempotency keys, versions, cursors, preferences."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Request
+from litestar.di import NamedDependency
+from litestar.params import HeaderParameter, QueryParameter
 from msgspec import Meta, UnsetType
 
 from api.auth import Identity, Scope
-from api.errors import Problem
-from engine import Caller, RequestKey
+from api.body import Http
+from api.errors import Problem, invalid
+from engine import Caller, Conversation, Event, Message, RequestKey, Session, Turn, Usage
 
 DEFAULT_WAIT_S = 60
 MAX_WAIT_S = 600
 MAX_KEY_CHARS = 256
 MAX_NUMBER = 1 << 53
 
-Count = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
-Content = str | tuple[msgspec.Raw, ...]
+_FRAME_ID = re.compile("[0-9]{1,16}")
+_IF_MATCH = re.compile(r'(?:W/)?"([0-9]{1,16})"')
+_PREFERENCE = re.compile(r"\s*([a-z-]+)\s*(?:=\s*\"?([0-9]{1,18})\"?)?\s*")
+_PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
-_IF_MATCH = re.compile(r'(?:W/)?"(\d{1,16})"')
-_PREFERENCE = re.compile(r"\s*([a-z-]+)\s*(?:=\s*\"?(\d{1,6})\"?)?\s*")
+Chat = NamedDependency[Conversation]
+"""The open engine, as handlers are given it."""
+
+Count = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
+Place = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+Model = Annotated[str, Meta(min_length=1, max_length=200)]
+Blocks = tuple[msgspec.Raw, ...]
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="Most items of a page.")]
+Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")]
+Version = Annotated[int | None, QueryParameter(ge=0, le=MAX_NUMBER, description="As it was then.")]
+After = Annotated[
+    int | None, QueryParameter(ge=0, le=MAX_NUMBER, description="What follows this version, position or frame.")
+]
+
+IfMatch = Annotated[
+    str | None, HeaderParameter(name="If-Match", description='The version the session must be at, in quotes: `"7"`.')
+]
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(name="Idempotency-Key", description="The same key with the same body gets the first answer again."),
+]
+Prefer = Annotated[
+    str | None,
+    HeaderParameter(name="Prefer", description="`wait=N`: wait at most N seconds. `respond-async`: do not wait."),
+]
+LastEventId = Annotated[
+    str | None,
+    HeaderParameter(name="Last-Event-ID", description="The id of the last frame read; comes before `after`."),
+]
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request body: unknown fields are refused with their name."""
+    """A body of a native route: unknown fields are refused with their name."""
+
+
+class NothingIn(Body, frozen=True):
+    """No field at all."""
 
 
 class SessionIn(Body, frozen=True):
-    model: str | None = None
+    model: Model | None = None
     system: str | None = None
     title: str | None = None
     metadata: dict[str, Any] | None = None
@@ -44,7 +85,7 @@ class SessionIn(Body, frozen=True):
 class SessionPatch(Body, frozen=True):
     """Only the fields given are changed; null sets null."""
 
-    model: str | UnsetType | None = msgspec.UNSET
+    model: Model | UnsetType | None = msgspec.UNSET
     system: str | UnsetType | None = msgspec.UNSET
     title: str | UnsetType | None = msgspec.UNSET
     metadata: dict[str, Any] | UnsetType | None = msgspec.UNSET
@@ -54,24 +95,24 @@ class SessionPatch(Body, frozen=True):
 
 
 class OneMessage(Body, frozen=True):
-    content: Content
+    content: str | Blocks
     role: str = "user"
 
 
 class MessagesIn(Body, frozen=True):
     """One message (``role``, ``content``), or several at once (``messages``): all are appended, or none."""
 
-    role: str = "user"
-    content: Content | None = None
-    messages: tuple[OneMessage, ...] | None = None
+    role: str | UnsetType = msgspec.UNSET
+    content: str | Blocks | UnsetType = msgspec.UNSET
+    messages: Annotated[tuple[OneMessage, ...], Meta(min_length=1)] | UnsetType = msgspec.UNSET
 
 
 class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
     """``content`` is short for ``message: {role: "user", content}``; ``continue`` goes on with a partial answer."""
 
-    content: Content | None = None
+    content: str | Blocks | None = None
     message: OneMessage | None = None
-    model: str | None = None
+    model: Model | None = None
     max_output_tokens: Count | None = None
     budget_tokens: Count | None = None
     temperature: float | None = None
@@ -81,15 +122,65 @@ class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
     stream: bool | None = None
 
 
-class CompleteIn(Body, frozen=True):
+class CompleteIn(msgspec.Struct, frozen=True):
     message: str
-    model: str | None = None
+    model: Model | None = None
 
 
-class ChatIn(Body, frozen=True):
+class ChatIn(msgspec.Struct, frozen=True):
     message: str
     session_id: UUID | None = None
-    model: str | None = None
+    model: Model | None = None
+
+
+# --- answers, where they are not the engine's views -------------------------------------------------------------------
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """``next_cursor`` gives the next page; null: this is the last."""
+
+
+class SessionList(Listing, frozen=True):
+    items: Sequence[Session]
+    next_cursor: str | None
+
+
+class MessageList(Listing, frozen=True):
+    items: Sequence[Message]
+    next_cursor: str | None
+
+
+class TurnList(Listing, frozen=True):
+    items: Sequence[Turn]
+    next_cursor: str | None
+
+
+class EventList(Listing, frozen=True):
+    items: Sequence[Event]
+    next_cursor: str | None
+
+
+class Reply(msgspec.Struct, frozen=True):
+    reply: str
+
+
+class ChatReply(msgspec.Struct, frozen=True):
+    session_id: UUID
+    reply: str
+    usage: Usage
+
+
+class CompleteOut(msgspec.Struct, frozen=True):
+    data: Reply
+    request_id: str
+
+
+class ChatOut(msgspec.Struct, frozen=True):
+    data: ChatReply
+    request_id: str
+
+
+# --- what stands beside a body ----------------------------------------------------------------------------------------
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -99,46 +190,47 @@ class Wait(msgspec.Struct, frozen=True):
     asked: bool
 
 
-def caller_of(request: Request[Any, Any, Any], scope: Scope = "chat") -> Caller:
+def caller_of(request: Http, scope: Scope = "chat") -> Caller:
     """On whose behalf a request is made. Raises Problem 403 where their key does not reach that far."""
     identity: Identity = request.scope["state"]["identity"]
     if scope not in identity.scopes:
         raise Problem(403, "scope_missing", f"this needs a key with the scope {scope!r}", scope=scope)
-    return identity.caller(request.scope["state"]["request_id"])
+    return identity.caller(request_id_of(request))
 
 
-def request_id_of(request: Request[Any, Any, Any]) -> str:
+def request_id_of(request: Http) -> str:
     return str(request.scope["state"]["request_id"])
 
 
-async def request_key(request: Request[Any, Any, Any]) -> RequestKey | None:
-    """The idempotency key of a request, quoted or bare; None if it has none."""
-    raw = request.headers.get("idempotency-key")
+async def request_key(request: Http, raw: str | None) -> RequestKey | None:
+    """The idempotency key of a request, quoted or bare; None if it has none.
+
+    It is remembered for ever under the route's path, with ids in their canonical form.
+    """
     if raw is None:
         return None
     key = raw[1:-1] if len(raw) > 1 and raw[0] == raw[-1] == '"' else raw
     if not (0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
-        detail = f"Idempotency-Key: must be 1 to {MAX_KEY_CHARS} printable ASCII characters"
-        raise Problem(400, "invalid_value", detail, field="Idempotency-Key")
-    route = f"{request.method} {request.url.path}"
-    return RequestKey(caller_of(request).actor, route, key, await request.body())
+        raise invalid("Idempotency-Key", f"must be 1 to {MAX_KEY_CHARS} printable ASCII characters")
+    path = _PATH_PARAMETER.sub(lambda match: str(request.path_params[match[1]]), request.scope["path_template"])
+    said = await request.body() or request.scope["query_string"]
+    return RequestKey(caller_of(request).actor, f"{request.method} {path}", key, said)
 
 
-def if_match(request: Request[Any, Any, Any]) -> int | None:
+def expected_version(raw: str | None) -> int | None:
     """The version that a caller expects, from ``If-Match: "<version>"``; None if they do not say, or say ``*``."""
-    raw = request.headers.get("if-match")
     if raw is None or raw.strip() == "*":
         return None
     match = _IF_MATCH.fullmatch(raw.strip())
     if match is None:
-        raise Problem(400, "invalid_value", 'If-Match: must be a version in quotes, like "7"', field="If-Match")
+        raise invalid("If-Match", 'must be a version in quotes, like "7"')
     return int(match[1])
 
 
-def wait_of(request: Request[Any, Any, Any]) -> Wait:
-    """What ``Prefer`` asks for (RFC 7240): ``respond-async``, or ``wait=N``."""
+def wait_of(raw: str | None) -> Wait:
+    """What ``Prefer`` asks for (RFC 7240): ``respond-async``, or ``wait=N``. What is not understood is passed over."""
     wait = Wait(DEFAULT_WAIT_S, asked=False)
-    for part in request.headers.get("prefer", "").lower().split(","):
+    for part in (raw or "").lower().split(","):
         match = _PREFERENCE.fullmatch(part)
         if match is None:
             continue
@@ -149,14 +241,13 @@ def wait_of(request: Request[Any, Any, Any]) -> Wait:
     return wait
 
 
-def last_event_id(request: Request[Any, Any, Any], after: int | None) -> int | None:
+def read_after(last_event_id: str | None, after: int | None) -> int | None:
     """Where a stream is taken up again: ``Last-Event-ID``, which a browser sends by itself, or ``?after=``."""
-    raw = request.headers.get("last-event-id")
-    if not raw:
+    if not last_event_id:
         return after
-    if not (raw.isascii() and raw.isdigit() and int(raw) <= MAX_NUMBER):
-        raise Problem(400, "invalid_value", "Last-Event-ID: must be the id of a frame", field="Last-Event-ID")
-    return int(raw)
+    if not _FRAME_ID.fullmatch(last_event_id) or int(last_event_id) > MAX_NUMBER:
+        raise invalid("Last-Event-ID", "must be the id of a frame")
+    return int(last_event_id)
 
 
 def write_cursor(value: tuple[object, ...]) -> str:
@@ -169,10 +260,11 @@ def read_cursor(raw: str, kind: Any) -> Any:
         padded = raw + "=" * (-len(raw) % 4)
         return msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=kind)
     except (binascii.Error, ValueError, msgspec.MsgspecError):
-        raise Problem(400, "invalid_cursor", "cursor: is not one that this server gave", field="cursor") from None
+        raise invalid("cursor", "is not one that this server gave", "invalid_cursor") from None
 
 
-def check_after(after: int | None, field: str = "after") -> int | None:
-    if after is not None and not 0 <= after <= MAX_NUMBER:
-        raise Problem(400, "invalid_value", f"{field}: must be from 0 to 2^53", field=field)
+def page_start(after: int | None, cursor: str | None) -> int | None:
+    """Where a page of a list that is ordered by one number begins: after that number."""
+    if cursor is not None:
+        return int(read_cursor(cursor, tuple[Place])[0])
     return after

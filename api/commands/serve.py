@@ -19,4 +19,4 @@ def serve(**options: Any) -> None:
     """Serve the HTTP API. The database is created or migrated first."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server.serve(read_settings(options), lambda line: click.echo(line)))
+        runner.run(server.serve(read_settings(options), click.echo))

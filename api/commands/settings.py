@@ -1,4 +1,7 @@
-"""Settings as options: every setting of ``engine.settings`` is an option of the same name, and both read the same environment."""
+"""Settings as options: every setting of ``engine.settings`` is an option of the same name.
+
+Both read the same environment, and options come before it.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 SECRETS = frozenset({"openai_api_key"})
 """Set by environment or file only: options stand in process lists."""
 
+CLIENT_NAMES = frozenset({"MANENT_URL", "MANENT_API_KEY", "MANENT_API_KEY_FILE"})
+"""Where and as whom the commands that are clients call a server; no settings of the engine."""
+
 
 def settings_options(*names: str) -> Callable[[F], F]:
     """Options for these settings, or for all that may be options."""
@@ -32,7 +38,7 @@ def settings_options(*names: str) -> Callable[[F], F]:
 
 def read_settings(options: dict[str, Any]) -> Settings:
     """Settings from options, then the environment; a setting of the environment that does not exist is named."""
-    for name in unknown_names(os.environ):
+    for name in sorted(set(unknown_names(os.environ)) - CLIENT_NAMES):
         click.echo(f"manent: there is no setting {name}; it is ignored", err=True)
     return from_mapping(os.environ, **options)
 

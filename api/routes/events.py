@@ -2,74 +2,88 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
-from litestar import Request, get
-from litestar.datastructures import State
-from litestar.params import FromQuery
-from litestar.response import Stream
+from litestar import get
+from litestar.params import FromPath, FromQuery
 
 from api import sse
-from api.schemas import caller_of, check_after, last_event_id, read_cursor, request_id_of, write_cursor
-from engine import Conversation, Page
-
-Http = Request[Any, Any, State]
+from api.body import Http
+from api.schemas import (
+    After,
+    Chat,
+    Cursor,
+    EventList,
+    LastEventId,
+    Limit,
+    caller_of,
+    page_start,
+    read_after,
+    request_id_of,
+    write_cursor,
+)
+from engine import Event
 
 
 @get("/api/sessions/{session_id:uuid}/events")
 async def list_events(
     request: Http,
-    conversation: Conversation,
-    session_id: UUID,
-    after: FromQuery[int | None] = None,
+    conversation: Chat,
+    session_id: FromPath[UUID],
+    after: After = None,
     types: FromQuery[str | None] = None,
-    limit: FromQuery[int] = 100,
-    cursor: FromQuery[str | None] = None,
-) -> Page:
-    """A session's events after a version; ``types``: only these, comma-separated."""
-    if cursor:
-        after = read_cursor(cursor, tuple[int])[0]
-    wanted = [name.strip() for name in types.split(",") if name.strip()] if types else []
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> EventList:
+    """List a session's events after a version; `types`: only these, comma-separated."""
+    wanted = sorted({name.strip() for name in types.split(",") if name.strip()}) if types else []
     events, more = await conversation.events(
-        session_id, caller_of(request), after=check_after(after) or 0, limit=limit, types=wanted
+        session_id, caller_of(request), after=page_start(after, cursor) or 0, limit=limit, types=wanted
     )
-    return Page(tuple(events), write_cursor((events[-1].version,)) if more else None)
+    return EventList(events, write_cursor((events[-1].version,)) if more else None)
 
 
 @get("/api/sessions/{session_id:uuid}/events/stream")
 async def stream_events(
-    request: Http, conversation: Conversation, session_id: UUID, after: FromQuery[int | None] = None
-) -> Stream:
-    """A session's events as they are committed: from the newest, or after a version."""
-    caller = caller_of(request)
+    request: Http,
+    conversation: Chat,
+    session_id: FromPath[UUID],
+    after: After = None,
+    last_event_id: LastEventId = None,
+) -> sse.EventStream[Event]:
+    """Follow a session's events as they are committed: from the newest, or after a version."""
+    caller, start = caller_of(request), read_after(last_event_id, after)
     await conversation.session(session_id, caller)
-    batches = conversation.follow(session_id, caller, after=last_event_id(request, check_after(after)))
-    return sse.stream(sse.events(batches, request_id_of(request), by_position=False))
+    conversation.admit_reader()
+    batches = conversation.follow(session_id, caller, after=start)
+    return sse.events(batches, request_id_of(request), by_position=False)
 
 
 @get("/api/events")
 async def list_log(
     request: Http,
-    conversation: Conversation,
-    after: FromQuery[int | None] = None,
-    limit: FromQuery[int] = 100,
-    cursor: FromQuery[str | None] = None,
-) -> Page:
-    """The whole log of the tenant, after a position."""
-    if cursor:
-        after = read_cursor(cursor, tuple[int])[0]
-    events, more = await conversation.log_events(
-        caller_of(request, "audit"), after=check_after(after) or 0, limit=limit
-    )
-    return Page(tuple(events), write_cursor((events[-1].position,)) if more else None)
+    conversation: Chat,
+    after: After = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> EventList:
+    """List the whole log of the tenant, after a position."""
+    caller = caller_of(request, "audit")
+    events, more = await conversation.log_events(caller, after=page_start(after, cursor) or 0, limit=limit)
+    return EventList(events, write_cursor((events[-1].position,)) if more else None)
 
 
 @get("/api/events/stream")
-async def stream_log(request: Http, conversation: Conversation, after: FromQuery[int | None] = None) -> Stream:
-    """The whole log of the tenant as it is committed: from the newest, or after a position."""
-    batches = conversation.follow(None, caller_of(request, "audit"), after=last_event_id(request, check_after(after)))
-    return sse.stream(sse.events(batches, request_id_of(request), by_position=True))
+async def stream_log(
+    request: Http,
+    conversation: Chat,
+    after: After = None,
+    last_event_id: LastEventId = None,
+) -> sse.EventStream[Event]:
+    """Follow the whole log of the tenant as it is committed: from the newest, or after a position."""
+    caller, start = caller_of(request, "audit"), read_after(last_event_id, after)
+    conversation.admit_reader()
+    return sse.events(conversation.follow(None, caller, after=start), request_id_of(request), by_position=True)
 
 
 ROUTES = [list_events, stream_events, list_log, stream_log]

@@ -1,99 +1,130 @@
 """The guide's routes: Plumego's three endpoints and envelopes, on the same engine and the same record.
 
-``GET /api/ai/stream`` frames carry ids (``TURN:FRAME``), so a browser's EventSource that comes back resumes its turn and never starts - and pays
-for - a second one.
+``GET /api/ai/stream`` frames carry ids (``TURN:FRAME``), the first of them before any text, so that a browser's
+EventSource that comes back resumes its turn and never starts - and pays for - a second one.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import Any
+import re
+from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
-from litestar import Request, Response, get, post
-from litestar.datastructures import State
+from litestar import Response, get, post
 from litestar.params import FromQuery, JSONBody
-from litestar.response import Stream
 
 from api import sse
-from api.errors import Problem, problem_of
-from api.schemas import ChatIn, CompleteIn, caller_of, request_id_of, request_key
-from engine import Ask, Conversation, Frame, MessageIn, Turn, text_of
+from api.body import Http
+from api.errors import Problem, invalid
+from api.schemas import (
+    MAX_NUMBER,
+    Chat,
+    ChatIn,
+    ChatOut,
+    ChatReply,
+    CompleteIn,
+    CompleteOut,
+    IdempotencyKey,
+    LastEventId,
+    Model,
+    Reply,
+    caller_of,
+    request_id_of,
+    request_key,
+)
+from engine import Ask, Caller, Conversation, Frame, MessageIn, RequestKey, Started, Turn, text_of
 
-Http = Request[Any, Any, State]
+END_FRAMES = frozenset({"turn.failed", "turn.cancelled", "turn.interrupted"})
+DONE = "[DONE]"
 
-CATEGORIES = {400: "validation", 401: "auth", 403: "auth", 404: "not_found", 429: "rate_limit", 503: "unavailable"}
-END_FRAMES = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"})
+_LINE_ENDS = r"\n\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029"
+"""Those at which some client or other ends a line."""
+_MARKER = re.compile(rf'[^\S{_LINE_ENDS}]*(?:\[(?=DONE\])|\{{(?=\s*"))')
+"""As far as the first character of an end marker or of an object: there it is cut."""
+_MARKER_ON_LINE = re.compile(f"[{_LINE_ENDS}]{_MARKER.pattern}")
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """What a client has read: of a turn, all frames up to ``frame``, and of the next one so many ``pieces``."""
+
+    turn: UUID
+    frame: int
+    pieces: int = 0
 
 
 @post("/api/ai/complete", status_code=200)
-async def complete(request: Http, conversation: Conversation, data: JSONBody[CompleteIn]) -> Response[Any]:
+async def complete(
+    request: Http, conversation: Chat, data: JSONBody[CompleteIn], idempotency_key: IdempotencyKey = None
+) -> Response[CompleteOut]:
     """One question, one answer; recorded in a session of its own."""
-    turn = await _run(request, conversation, data.message, data.model, None)
-    return _envelope(request, {"reply": _reply(turn)}, turn)
+    key = await request_key(request, idempotency_key)
+    turn = await _run(conversation, caller_of(request), ChatIn(data.message, None, data.model), key)
+    return Response(CompleteOut(Reply(_reply(turn)), request_id_of(request)), headers=_session_header(turn.session_id))
 
 
 @post("/api/ai/chat", status_code=200)
-async def chat(request: Http, conversation: Conversation, data: JSONBody[ChatIn]) -> Response[Any]:
-    """A conversation: send ``session_id`` back to resume it."""
-    turn = await _run(request, conversation, data.message, data.model, data.session_id)
-    reply = {"session_id": turn.session_id, "reply": _reply(turn), "usage": turn.usage}
-    return _envelope(request, reply, turn)
+async def chat(
+    request: Http, conversation: Chat, data: JSONBody[ChatIn], idempotency_key: IdempotencyKey = None
+) -> Response[ChatOut]:
+    """A conversation: send `session_id` back to resume it."""
+    turn = await _run(conversation, caller_of(request), data, await request_key(request, idempotency_key))
+    reply = ChatReply(turn.session_id, _reply(turn), turn.usage)
+    return Response(ChatOut(reply, request_id_of(request)), headers=_session_header(turn.session_id))
 
 
 @get("/api/ai/stream")
 async def stream(
     request: Http,
-    conversation: Conversation,
+    conversation: Chat,
     q: FromQuery[str | None] = None,
     session_id: FromQuery[UUID | None] = None,
-    model: FromQuery[str | None] = None,
-) -> Response[None] | Stream:
-    """Text deltas as ``data:``, and ``data: [DONE]`` at the end."""
+    model: FromQuery[Model | None] = None,
+    idempotency_key: IdempotencyKey = None,
+    last_event_id: LastEventId = None,
+) -> Response[None] | sse.EventStream[Frame]:
+    """Text deltas as `data:`, and `data: [DONE]` at the end."""
     caller = caller_of(request)
-    cursor = _cursor(request.headers.get("last-event-id"))
-    if cursor is not None:
-        turn, after, half = cursor
-        if await conversation.read_to_end(turn, after, caller):
+    conversation.admit_reader()
+    if last_event_id:
+        cursor = read_cursor(last_event_id)
+        if await conversation.read_to_end(cursor.turn, cursor.frame, caller):
             return Response(None, status_code=204)
-        session = (await conversation.turn(turn, caller)).session_id
+        session = (await conversation.turn(cursor.turn, caller)).session_id
     else:
-        turn, session = await _start(request, conversation, q or "", model, session_id)
-        after, half = 0, False
-    batches = conversation.frames(turn, caller, after=after)
-    return sse.stream(_text(batches, turn, skip_half=half), {"x-session-id": str(session)})
+        key = await request_key(request, idempotency_key)
+        started = await _start(conversation, caller, ChatIn(q or "", session_id, model), key, "q")
+        cursor, session = Cursor(started.turn, 0), started.session
+    batches = conversation.frames(cursor.turn, caller, after=cursor.frame)
+    return sse.EventStream(batches, _encoder(cursor), lambda problem: _error(problem.detail), _session_header(session))
 
 
-async def _run(
-    request: Http, conversation: Conversation, message: str, model: str | None, session_id: UUID | None
-) -> Turn:
-    turn, _ = await _start(request, conversation, message, model, session_id)
-    ended = await conversation.ended(turn, caller_of(request))
-    if ended.status != "completed":
-        failure = ended.error
-        code, detail = (failure.code, failure.detail) if failure else (f"turn_{ended.status}", "the turn did not end")
-        raise Problem(502, code, detail or code, {"x-session-id": str(ended.session_id)})
-    return ended
+async def _run(conversation: Conversation, caller: Caller, asked: ChatIn, key: RequestKey | None) -> Turn:
+    conversation.admit_reader()
+    started = await _start(conversation, caller, asked, key, "message")
+    turn = await conversation.ended(started.turn, caller)
+    if turn.status != "completed":
+        code, detail = f"turn_{turn.status}", f"the turn was {turn.status}"
+        if turn.error is not None:
+            code, detail = turn.error.code, turn.error.detail or turn.error.code
+        raise Problem(502, code, detail, _session_header(turn.session_id), turn_id=str(turn.id))
+    return turn
 
 
 async def _start(
-    request: Http, conversation: Conversation, text: str, model: str | None, session_id: UUID | None
-) -> tuple[UUID, UUID]:
-    """A turn on a session, which is begun if need be; the turn's id and the session's. Refused input begins nothing."""
-    caller, key = caller_of(request), await request_key(request)
-    message = await conversation.new_message(MessageIn(text))
+    conversation: Conversation, caller: Caller, asked: ChatIn, key: RequestKey | None, field: str
+) -> Started:
+    """A turn on a session, which is begun if need be. Refused input begins nothing."""
+    message = await conversation.new_message(MessageIn(asked.message))
     if not message.tokens:
-        raise Problem(400, "empty_message", "a message must hold something", field="message")
-    if session_id is None:
-        session = await conversation.create_session(caller, request=_for_session(key), model=model)
-        session_id = session.id
-    started = await conversation.start_turn(session_id, Ask(message=message, model=model), caller, request=key)
-    return started.turn, started.session
+        raise invalid(field, "must hold something", "empty_message")
+    session = asked.session_id
+    if session is None:
+        session = (await conversation.create_session(caller, request=_for_session(key), model=asked.model)).id
+    return await conversation.start_turn(session, Ask(message=message, model=asked.model), caller, request=key)
 
 
-def _for_session(key: Any) -> Any:
+def _for_session(key: RequestKey | None) -> RequestKey | None:
     """The session that a keyed request begins is remembered beside its turn."""
     return msgspec.structs.replace(key, route=f"{key.route} session") if key is not None else None
 
@@ -102,96 +133,84 @@ def _reply(turn: Turn) -> str:
     return text_of(turn.message.blocks()) if turn.message is not None else ""
 
 
-def _envelope(request: Http, data: dict[str, Any], turn: Turn) -> Response[Any]:
-    body = {"data": data, "request_id": request_id_of(request)}
-    return Response(body, headers={"x-session-id": str(turn.session_id)})
+def _session_header(session: UUID) -> dict[str, str]:
+    return {"x-session-id": str(session)}
 
 
-def _cursor(raw: str | None) -> tuple[UUID, int, bool] | None:
-    """``TURN:FRAME`` or, after the first half of a delta that was split, ``TURN:FRAME.1``: turn, frame read, half read."""
-    if not raw:
-        return None
+# --- the stream -------------------------------------------------------------------------------------------------------
+
+
+def read_cursor(raw: str) -> Cursor:
+    """``TURN:FRAME`` or, in the midst of a delta that was split, ``TURN:FRAME.PIECES``. Raises Problem."""
+    turn, _, place = raw.partition(":")
+    frame, _, pieces = place.partition(".")
     try:
-        turn, _, place = raw.partition(":")
-        frame, _, half = place.partition(".")
-        return UUID(turn), int(frame) - (1 if half else 0), bool(half)
+        cursor = Cursor(UUID(turn), int(frame) - bool(pieces), int(pieces or 0))
     except ValueError:
-        raise Problem(
-            400, "invalid_value", "Last-Event-ID: is not one of this stream's", field="Last-Event-ID"
-        ) from None
+        cursor = None
+    if cursor is None or not (0 <= cursor.frame <= MAX_NUMBER and 0 <= cursor.pieces <= MAX_NUMBER):
+        raise invalid("Last-Event-ID", "is not an id of this stream's")
+    return cursor
 
 
-async def _text(
-    batches: AsyncGenerator[list[Frame], None], turn: UUID, *, skip_half: bool
-) -> AsyncGenerator[bytes, None]:
-    try:
-        async with aclosing(batches) as ready:
-            async for batch in ready:
-                if not batch:
-                    yield sse.KEEP_ALIVE
-                    continue
-                pieces = []
-                for frame in batch:
-                    pieces += _pieces(frame, turn, skip_half=skip_half)
-                    skip_half = skip_half and frame.type != "delta"
-                if pieces:
-                    yield b"".join(pieces)
-    except Exception as error:  # noqa: BLE001 - the headers are gone: what went wrong can only be said in the stream
-        yield _error_line(problem_of(error).detail)
+def _encoder(start: Cursor) -> sse.Encode[Frame]:
+    """Frames as the guide's lines, after what the client has read."""
+
+    def encode(batch: Sequence[Frame]) -> bytes:
+        lines: list[bytes] = []
+        for frame in batch:
+            pieces = _pieces(frame, start.turn)
+            lines += pieces[start.pieces :] if frame.number == start.frame + 1 else pieces
+        return b"".join(lines) if batch else sse.KEEP_ALIVE
+
+    return encode
 
 
-def _pieces(frame: Frame, turn: UUID, *, skip_half: bool) -> list[bytes]:
-    """The lines of one frame, each with the id under which the stream is taken up again after it."""
+def _pieces(frame: Frame, turn: UUID) -> list[bytes]:
+    """The events of one frame, each with the id under which the stream is taken up again after it."""
+    if frame.number == 0:
+        return [_error(sse.unrecorded_problem(frame).detail)]
     if frame.type == "delta":
-        return _delta(frame, turn, skip_half=skip_half)
+        return _delta(frame, turn)
+    if frame.type == "turn.started":
+        return [_event(turn, str(frame.number), b"")]  # an id alone: nothing to show yet, but what to come back to
     if frame.type == "turn.completed":
-        return [_piece(turn, str(frame.number), b"data: [DONE]\n")]
-    if frame.type in END_FRAMES or frame.number == 0:
+        return [_event(turn, str(frame.number), sse.data_lines(DONE))]
+    if frame.type in END_FRAMES:
         error = msgspec.json.decode(frame.data).get("error") or {}
-        place = b"id: %b:%d\n" % (str(turn).encode(), frame.number) if frame.number else b""
-        return [place + _error_line(error.get("detail") or frame.type)]
+        return [_event(turn, str(frame.number), _error_line(error.get("detail") or frame.type))]
     return []
 
 
-def _delta(frame: Frame, turn: UUID, *, skip_half: bool) -> list[bytes]:
+def _delta(frame: Frame, turn: UUID) -> list[bytes]:
     delta = msgspec.json.decode(frame.data)
     if delta["type"] != "text":
         return []
-    text = delta["text"]
-    cut = len(text) - len(text.lstrip()) + 1
-    halves = [text[:cut], text[cut:]] if _reads_as_marker(text) else [text]
-    places = [f"{frame.number}.1", str(frame.number)][-len(halves) :]
-    pieces = [_piece(turn, place, sse.data_lines(half)) for place, half in zip(places, halves, strict=True)]
-    return pieces[1:] if skip_half else pieces
+    parts = split_markers(delta["text"])
+    places = [f"{frame.number}.{number}" for number in range(1, len(parts))] + [str(frame.number)]
+    return [_event(turn, place, sse.data_lines(part)) for place, part in zip(places, parts, strict=True)]
 
 
-def _reads_as_marker(text: str) -> bool:
-    stripped = text.strip()
-    return stripped == "[DONE]" or stripped.replace(" ", "").startswith('{"error"')
+def split_markers(text: str) -> list[str]:
+    """A text in as few parts as it takes for no line of any to read as the stream's own end, or as an error."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    parts, start = [], 0
+    while match := _MARKER.match(text, start) or _MARKER_ON_LINE.search(text, start):
+        parts.append(text[start : match.end()])
+        start = match.end()
+    return [*parts, text[start:]]
 
 
-def _piece(turn: UUID, place: str, lines: bytes) -> bytes:
+def _event(turn: UUID, place: str, lines: bytes) -> bytes:
     return b"id: %b:%b\n%b\n" % (str(turn).encode(), place.encode(), lines)
 
 
+def _error(detail: str) -> bytes:
+    return _error_line(detail) + b"\n"
+
+
 def _error_line(detail: str) -> bytes:
-    return b"data: %b\n\n" % msgspec.json.encode({"error": detail})
-
-
-def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """The guide's error envelope."""
-    problem = problem_of(error)
-    body = {
-        "error": {
-            "code": problem.code,
-            "message": problem.detail,
-            "category": CATEGORIES.get(problem.status, "client" if problem.status < 500 else "server"),
-            "type": "about:blank",
-            "details": problem.extra,
-        },
-        "request_id": request_id_of(request),
-    }
-    return Response(body, status_code=problem.status, headers=problem.headers)
+    return b"data: %b\n" % msgspec.json.encode({"error": detail})
 
 
 ROUTES = [complete, chat, stream]

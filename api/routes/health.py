@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from litestar import Response, get
+from litestar.openapi.datastructures import ResponseSpec
 
-from engine import Conversation
+from api.schemas import Chat
 
 
 @get("/healthz", media_type="application/json")
@@ -13,8 +14,11 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@get("/readyz", media_type="application/json")
-async def readyz(conversation: Conversation) -> Response[dict[str, str]]:
+NOT_READY = ResponseSpec(dict[str, str], description="Not now", generate_examples=False)
+
+
+@get("/readyz", media_type="application/json", responses={503: NOT_READY})
+async def readyz(conversation: Chat) -> Response[dict[str, str]]:
     """The engine can write, and takes turns; 503 otherwise, also while it shuts down."""
     ready = await conversation.ready()
     return Response({"status": "ready" if ready else "not ready"}, status_code=200 if ready else 503)

@@ -2,122 +2,145 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Request, Response, get, patch, post
-from litestar.datastructures import State
-from litestar.params import FromQuery, JSONBody
+from litestar import Response, get, patch, post
+from litestar.params import FromPath, FromQuery, JSONBody
 
-from api.errors import Problem
+from api.body import Http
+from api.errors import invalid
 from api.schemas import (
+    After,
+    Chat,
+    Cursor,
+    IdempotencyKey,
+    IfMatch,
+    Limit,
+    MessageList,
     MessagesIn,
+    Model,
+    Place,
     SessionIn,
+    SessionList,
     SessionPatch,
+    Version,
     caller_of,
-    check_after,
-    if_match,
+    expected_version,
+    page_start,
     read_cursor,
     request_key,
     write_cursor,
 )
-from engine import Conversation, Message, MessageIn, Page, Session, Window
+from engine import Message, MessageIn, Session, Window
 
-Http = Request[Any, Any, State]
+ALL_DEFAULTS = SessionIn()
 
 
 @post("/api/sessions", status_code=201)
 async def create_session(
-    request: Http, conversation: Conversation, data: JSONBody[SessionIn] | None
+    request: Http,
+    conversation: Chat,
+    data: JSONBody[SessionIn] = ALL_DEFAULTS,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response[Session]:
     """Begin a session."""
-    fields = msgspec.structs.asdict(data) if data is not None else {}
-    session = await conversation.create_session(caller_of(request), request=await request_key(request), **fields)
-    return _session(session, status_code=201)
+    session = await conversation.create_session(
+        caller_of(request), request=await request_key(request, idempotency_key), **msgspec.structs.asdict(data)
+    )
+    headers = _etag(session.version) | {"location": f"/api/sessions/{session.id}"}
+    return Response(session, status_code=201, headers=headers)
 
 
 @get("/api/sessions")
 async def list_sessions(
     request: Http,
-    conversation: Conversation,
+    conversation: Chat,
     order: FromQuery[Literal["activity", "created"]] = "activity",
     status: FromQuery[Literal["active", "archived"] | None] = None,
-    limit: FromQuery[int] = 100,
-    cursor: FromQuery[str | None] = None,
-) -> Page:
-    """List sessions, newest activity first; ``order=created`` is stable while sessions are in use."""
-    before = read_cursor(cursor, tuple[int, UUID]) if cursor else None
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> SessionList:
+    """List sessions, newest activity first; `order=created` is stable while sessions are in use."""
+    before = read_cursor(cursor, tuple[Place, UUID]) if cursor is not None else None
     sessions, more = await conversation.sessions(
         caller_of(request), order=order, status=status, limit=limit, before=before
     )
-    return Page(tuple(sessions), write_cursor(more) if more else None)
+    return SessionList(sessions, write_cursor(more) if more else None)
 
 
 @get("/api/sessions/{session_id:uuid}")
 async def get_session(
-    request: Http, conversation: Conversation, session_id: UUID, version: FromQuery[int | None] = None
+    request: Http, conversation: Chat, session_id: FromPath[UUID], version: Version = None
 ) -> Response[Session]:
     """A session now, or as it was at a version."""
-    session = await conversation.session(session_id, caller_of(request), version=check_after(version, "version"))
-    return _session(session)
+    session = await conversation.session(session_id, caller_of(request), version=version)
+    return Response(session, headers=_etag(session.version))
 
 
 @patch("/api/sessions/{session_id:uuid}")
 async def update_session(
-    request: Http, conversation: Conversation, session_id: UUID, data: JSONBody[SessionPatch]
+    request: Http,
+    conversation: Chat,
+    session_id: FromPath[UUID],
+    data: JSONBody[SessionPatch],
+    if_match: IfMatch = None,
 ) -> Response[Session]:
     """Change title, system, model, metadata, budgets or status."""
     changes = {name: value for name, value in msgspec.structs.asdict(data).items() if value is not msgspec.UNSET}
-    session = await conversation.update_session(session_id, changes, caller_of(request), expected=if_match(request))
-    return _session(session)
+    expected = expected_version(if_match)
+    session = await conversation.update_session(session_id, changes, caller_of(request), expected=expected)
+    return Response(session, headers=_etag(session.version))
 
 
 @post("/api/sessions/{session_id:uuid}/messages", status_code=201)
 async def append_message(
-    request: Http, conversation: Conversation, session_id: UUID, data: JSONBody[MessagesIn]
-) -> Response[Message | Page]:
+    request: Http,
+    conversation: Chat,
+    session_id: FromPath[UUID],
+    data: JSONBody[MessagesIn],
+    if_match: IfMatch = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response[Message | MessageList]:
     """Append a message, or several at once, without running a model."""
     messages = await conversation.append_messages(
         session_id,
         _messages_in(data),
         caller_of(request),
-        expected=if_match(request),
-        request=await request_key(request),
+        expected=expected_version(if_match),
+        request=await request_key(request, idempotency_key),
     )
-    headers = {"etag": f'"{messages[-1].version}"'}
-    if data.messages is None:
-        return Response(messages[0], status_code=201, headers=headers)
-    return Response(Page(tuple(messages), None), status_code=201, headers=headers)
+    answer = messages[0] if data.messages is msgspec.UNSET else MessageList(messages, None)
+    return Response(answer, status_code=201, headers=_etag(messages[-1].version))
 
 
 @get("/api/sessions/{session_id:uuid}/messages")
 async def list_messages(
     request: Http,
-    conversation: Conversation,
-    session_id: UUID,
-    after: FromQuery[int | None] = None,
-    limit: FromQuery[int] = 100,
+    conversation: Chat,
+    session_id: FromPath[UUID],
+    after: After = None,
+    limit: Limit = 100,
     order: FromQuery[Literal["asc", "desc"]] = "asc",
-    cursor: FromQuery[str | None] = None,
-) -> Page:
-    """A session's messages, after a version in the order asked for."""
-    if cursor:
-        after = read_cursor(cursor, tuple[int])[0]
+    cursor: Cursor = None,
+) -> MessageList:
+    """List a session's messages, after a version in the order asked for."""
+    start = page_start(after, cursor)
     messages, more = await conversation.messages(
-        session_id, caller_of(request), after=check_after(after), limit=limit, descending=order == "desc"
+        session_id, caller_of(request), after=start, limit=limit, descending=order == "desc"
     )
-    return Page(tuple(messages), write_cursor((messages[-1].version,)) if more else None)
+    return MessageList(messages, write_cursor((messages[-1].version,)) if more else None)
 
 
 @get("/api/sessions/{session_id:uuid}/window")
 async def get_window(
     request: Http,
-    conversation: Conversation,
-    session_id: UUID,
+    conversation: Chat,
+    session_id: FromPath[UUID],
     budget_tokens: FromQuery[int | None] = None,
-    model: FromQuery[str | None] = None,
-    version: FromQuery[int | None] = None,
+    model: FromQuery[Model | None] = None,
+    version: Version = None,
 ) -> Window:
     """What a model would be sent now, or at a version."""
     return await conversation.window(
@@ -125,22 +148,22 @@ async def get_window(
         caller_of(request),
         budget_tokens=budget_tokens,
         model=model,
-        version=check_after(version, "version"),
+        version=version,
     )
 
 
-def _session(session: Session, status_code: int = 200) -> Response[Session]:
-    return Response(session, status_code=status_code, headers={"etag": f'"{session.version}"'})
+def _etag(version: int) -> dict[str, str]:
+    return {"etag": f'"{version}"'}
 
 
 def _messages_in(data: MessagesIn) -> list[MessageIn]:
-    if data.messages is not None:
-        if data.content is not None:
-            raise Problem(400, "invalid_value", "messages: goes without content", field="messages")
+    if data.messages is not msgspec.UNSET:
+        if data.content is not msgspec.UNSET or data.role is not msgspec.UNSET:
+            raise invalid("messages", "goes without content and role")
         return [MessageIn(message.content, message.role) for message in data.messages]
-    if data.content is None:
-        raise Problem(400, "missing_field", "content: is required", field="content")
-    return [MessageIn(data.content, data.role)]
+    if data.content is msgspec.UNSET:
+        raise invalid("content", "is required", "missing_field")
+    return [MessageIn(data.content, "user" if data.role is msgspec.UNSET else data.role)]
 
 
 ROUTES = [

@@ -3,91 +3,132 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal
+from contextlib import aclosing
+from typing import Literal
 from uuid import UUID
 
-from litestar import Request, Response, get, post
-from litestar.datastructures import State
-from litestar.params import FromQuery, JSONBody
-from litestar.response import Stream
+from litestar import Response, get, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from api import sse
-from api.errors import Problem
+from api.body import Http
+from api.errors import invalid
 from api.schemas import (
+    After,
+    Chat,
+    Cursor,
+    IdempotencyKey,
+    IfMatch,
+    LastEventId,
+    Limit,
+    NothingIn,
     OneMessage,
+    Prefer,
     TurnIn,
+    TurnList,
     Wait,
     caller_of,
-    check_after,
-    if_match,
-    last_event_id,
-    read_cursor,
+    expected_version,
+    page_start,
+    read_after,
     request_id_of,
     request_key,
     wait_of,
     write_cursor,
 )
-from engine import Ask, Caller, Conversation, Limits, MessageIn, Page, Turn
+from engine import Ask, Caller, Conversation, Frame, Limits, MessageIn, Turn
 
-Http = Request[Any, Any, State]
+RUNNING = "running"
+ALL_DEFAULTS = TurnIn()
+NOTHING = NothingIn()
 
 
-@post("/api/sessions/{session_id:uuid}/turns", status_code=200)
+@post(
+    "/api/sessions/{session_id:uuid}/turns",
+    status_code=200,
+    responses={202: ResponseSpec(Turn, description="The turn as it is; it goes on", generate_examples=False)},
+)
 async def start_turn(
-    request: Http, conversation: Conversation, session_id: UUID, data: JSONBody[TurnIn] | None
-) -> Response[Turn] | Stream:
-    """Run the model: as a stream of frames, or waiting for the ended turn, or answering at once with ``Prefer: respond-async``."""
-    body, caller = data or TurnIn(), caller_of(request)
-    ask = await _ask(conversation, body)
+    request: Http,
+    conversation: Chat,
+    session_id: FromPath[UUID],
+    data: JSONBody[TurnIn] = ALL_DEFAULTS,
+    if_match: IfMatch = None,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+    last_event_id: LastEventId = None,
+) -> Response[Turn] | sse.EventStream[Frame]:
+    """Run the model.
+
+    With `Accept: text/event-stream` or `"stream": true` (the body wins) the answer is its frames; else it waits for
+    the ended turn, as long as `Prefer` says.
+    """
+    caller, wait = caller_of(request), wait_of(prefer)
+    after = read_after(last_event_id, None) or 0
+    streaming = _wants_stream(request, data)
+    if streaming or wait.seconds:
+        conversation.admit_reader()
     started = await conversation.start_turn(
-        session_id, ask, caller, expected=if_match(request), request=await request_key(request)
+        session_id,
+        await _ask(conversation, data),
+        caller,
+        expected=expected_version(if_match),
+        request=await request_key(request, idempotency_key),
     )
-    if _wants_stream(request, body):
-        after = last_event_id(request, None) or 0
+    if streaming:
         batches = conversation.frames(started.turn, caller, after=after)
-        return sse.stream(sse.frames(batches, request_id_of(request)), {"location": _location(started.turn)})
-    return await _answer(conversation, caller, started.turn, wait_of(request))
+        return sse.frames(batches, request_id_of(request), {"location": _location(started.turn)})
+    return await _answer(request, conversation, caller, started.turn, wait)
 
 
 @get("/api/sessions/{session_id:uuid}/turns")
 async def list_turns(
     request: Http,
-    conversation: Conversation,
-    session_id: UUID,
-    after: FromQuery[int | None] = None,
-    limit: FromQuery[int] = 100,
+    conversation: Chat,
+    session_id: FromPath[UUID],
+    after: After = None,
+    limit: Limit = 100,
     order: FromQuery[Literal["asc", "desc"]] = "asc",
-    cursor: FromQuery[str | None] = None,
-) -> Page:
-    """A session's turns in the order they started."""
-    if cursor:
-        after = read_cursor(cursor, tuple[int])[0]
+    cursor: Cursor = None,
+) -> TurnList:
+    """List a session's turns in the order they started."""
+    start = page_start(after, cursor)
     turns, more = await conversation.turns(
-        session_id, caller_of(request), after=check_after(after), limit=limit, descending=order == "desc"
+        session_id, caller_of(request), after=start, limit=limit, descending=order == "desc"
     )
-    return Page(tuple(turns), write_cursor((more,)) if more is not None else None)
+    return TurnList(turns, write_cursor((more,)) if more is not None else None)
 
 
 @get("/api/turns/{turn_id:uuid}")
-async def get_turn(request: Http, conversation: Conversation, turn_id: UUID) -> Turn:
+async def get_turn(request: Http, conversation: Chat, turn_id: FromPath[UUID]) -> Turn:
     """A turn as it is now."""
     return await conversation.turn(turn_id, caller_of(request))
 
 
 @get("/api/turns/{turn_id:uuid}/stream")
 async def stream_turn(
-    request: Http, conversation: Conversation, turn_id: UUID, after: FromQuery[int | None] = None
-) -> Response[None] | Stream:
-    """A turn's frames: live while it runs, from the log when it has ended, at any age; 204 where nothing is left to read."""
-    caller = caller_of(request)
-    cursor = last_event_id(request, check_after(after)) or 0
+    request: Http,
+    conversation: Chat,
+    turn_id: FromPath[UUID],
+    after: After = None,
+    last_event_id: LastEventId = None,
+) -> Response[None] | sse.EventStream[Frame]:
+    """A turn's frames: live while it runs, from the log when it has ended, at any age; 204 where nothing is left."""
+    caller, cursor = caller_of(request), read_after(last_event_id, after) or 0
     if await conversation.read_to_end(turn_id, cursor, caller):
         return Response(None, status_code=204)
-    return sse.stream(sse.frames(conversation.frames(turn_id, caller, after=cursor), request_id_of(request)))
+    conversation.admit_reader()
+    return sse.frames(conversation.frames(turn_id, caller, after=cursor), request_id_of(request))
 
 
 @post("/api/turns/{turn_id:uuid}/cancel", status_code=200)
-async def cancel_turn(request: Http, conversation: Conversation, turn_id: UUID) -> Turn:
+async def cancel_turn(
+    request: Http,
+    conversation: Chat,
+    turn_id: FromPath[UUID],
+    data: JSONBody[NothingIn] = NOTHING,  # noqa: ARG001 - a field in it is refused
+) -> Turn:
     """Cancel a turn; one that has ended stays as it is."""
     return await conversation.cancel(turn_id, caller_of(request))
 
@@ -96,7 +137,7 @@ async def _ask(conversation: Conversation, body: TurnIn) -> Ask:
     message = body.message
     if body.content is not None:
         if message is not None:
-            raise Problem(400, "invalid_value", "message: goes without content", field="message")
+            raise invalid("message", "goes without content")
         message = OneMessage(body.content)
     return Ask(
         message=await conversation.new_message(MessageIn(message.content, message.role)) if message else None,
@@ -114,16 +155,35 @@ def _wants_stream(request: Http, body: TurnIn) -> bool:
     return body.stream if body.stream is not None else "text/event-stream" in request.headers.get("accept", "")
 
 
-async def _answer(conversation: Conversation, caller: Caller, turn_id: UUID, wait: Wait) -> Response[Turn]:
-    """The ended turn, or after the time that the caller waits, the turn as it is."""
+async def _answer(
+    request: Http, conversation: Conversation, caller: Caller, turn_id: UUID, wait: Wait
+) -> Response[Turn]:
+    """The ended turn; or, after the time that the caller waits, the turn as it is. Who leaves waits no longer."""
     headers = {"location": _location(turn_id)}
     if wait.asked:
         headers["preference-applied"] = f"wait={wait.seconds}" if wait.seconds else "respond-async"
-    try:
-        async with asyncio.timeout(wait.seconds):
-            return Response(await conversation.ended(turn_id, caller), status_code=200, headers=headers)
-    except TimeoutError:
-        return Response(await conversation.turn(turn_id, caller), status_code=202, headers=headers)
+    if wait.seconds:
+        ended = asyncio.create_task(conversation.ended(turn_id, caller))
+        gone = asyncio.create_task(sse.left(request.receive))
+        try:
+            done, _ = await asyncio.wait((ended, gone), timeout=wait.seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            ended.cancel()
+        if ended in done:
+            return Response(ended.result(), headers=headers)
+        if gone in done:
+            await _come_and_go(conversation, caller, turn_id)
+    turn = await conversation.turn(turn_id, caller)
+    return Response(turn, status_code=202 if turn.status == RUNNING or not wait.seconds else 200, headers=headers)
+
+
+async def _come_and_go(conversation: Conversation, caller: Caller, turn_id: UUID) -> None:
+    """Who waited was no reader of the turn; as one they leave it, and it may wish to be cancelled if they were the
+    last.
+    """
+    async with aclosing(conversation.frames(turn_id, caller)) as batches:
+        await anext(batches, None)
 
 
 def _location(turn_id: UUID) -> str:

@@ -1,0 +1,163 @@
+"""``manent chat``: a conversation in a terminal, or through a pipe, with a server or on a database file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+from click.core import ParameterSource
+
+from api.commands.reading import caller_for, tenant_option
+from api.commands.settings import read_settings, settings_options
+from api.commands.talk.base import Talk, Wishes
+from api.commands.talk.direct import Direct
+from api.commands.talk.remote import Remote
+from api.commands.terminal import FramePrinter, notice
+from engine import EngineError, Invalid, Settings, StoreLocked
+
+with suppress(ImportError):  # not everywhere; where it is, input() edits lines with it
+    import readline  # noqa: F401
+
+PROMPT = "> "
+HELP = "/new begins a new session, /quit or Ctrl-D leaves, Ctrl-C cancels an answer"
+
+
+@click.command()
+@click.option("--session", help="go on with this session")
+@click.option("--model", help="model to talk to  [default: the session's]")
+@click.option("--system", help="system prompt of new sessions")
+@click.option("--url", envvar="MANENT_URL", help="talk to the server at this address  [MANENT_URL]")
+@click.option(
+    "--api-key-file",
+    envvar="MANENT_API_KEY_FILE",
+    type=click.Path(path_type=Path),
+    help="file that holds the key for the server  [MANENT_API_KEY_FILE, or the key itself in MANENT_API_KEY]",
+)
+@tenant_option
+@settings_options("database")
+@click.pass_context
+def chat(
+    context: click.Context,
+    /,
+    *,
+    session: str | None,
+    model: str | None,
+    system: str | None,
+    url: str | None,
+    api_key_file: Path | None,
+    tenant: str,
+    **options: Any,
+) -> None:
+    """Chat in the terminal. Lines come from standard input, answers go to standard output as they are recorded.
+
+    With --url over the API of a server; else on the database file itself, which no server may have open.
+    Remarks go to standard error, so that answers can be piped. /new begins a new session, /quit leaves.
+    """
+    wishes = Wishes(session, model, system)
+    if session is not None and system is not None:
+        raise click.UsageError("--system goes with a new session only")
+    if options["database"] is not None and url is not None:
+        if context.get_parameter_source("url") is ParameterSource.COMMANDLINE:
+            raise click.UsageError("--url and --database are two places to talk to: give one of them")
+        url = None
+    settings = read_settings(options)
+    talk: Talk = Remote(url, _api_key(api_key_file)) if url else _direct(settings, tenant)
+    with closing(talk):
+        Chat(talk, wishes).run(_lines())
+
+
+def _direct(settings: Settings, tenant: str) -> Direct:
+    try:
+        return Direct(settings, caller_for(tenant))
+    except StoreLocked as error:
+        address = f"http://{settings.host}:{settings.port}"
+        raise StoreLocked(f"{error.detail}; talk to it with --url {address}", **error.extra) from None
+
+
+def _api_key(path: Path | None) -> str | None:
+    if path is None:
+        return os.environ.get("MANENT_API_KEY")
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid("api_key_file", f"cannot be read: {type(error).__name__}") from None
+
+
+class Chat:
+    """The loop: a line, its answer. An answer that fails is told, and the chat goes on."""
+
+    def __init__(self, talk: Talk, wishes: Wishes) -> None:
+        self._talk = talk
+        self._wishes = wishes
+        self._printer = FramePrinter()
+        self._session = talk.resume(wishes.session) if wishes.session is not None else self._begin()
+
+    def run(self, lines: Iterator[str]) -> None:
+        self._introduce()
+        for line in lines:
+            if line == "/quit":
+                return
+            if line == "/new":
+                self._session = self._begin()
+                self._introduce()
+            elif line.strip():
+                self._answer(line)
+
+    def _begin(self) -> UUID:
+        return self._talk.begin(self._wishes.model, self._wishes.system)
+
+    def _introduce(self) -> None:
+        notice(f"session {self._session}; go on later with: manent chat {self._talk.address} --session {self._session}")
+        if sys.stdin.isatty():
+            notice(HELP)
+
+    def _answer(self, text: str) -> None:
+        try:
+            text.encode()
+            self._tell(text)
+        except UnicodeEncodeError:
+            notice("that line is not UTF-8, and was not sent")
+        except KeyboardInterrupt:  # before the turn was known: if it has begun, it is the session's open one
+            self._cancel()
+        except EngineError as error:
+            self._printer.end_line()
+            notice(error.detail)
+
+    def _tell(self, text: str) -> None:
+        turn, after, ended = self._talk.start(self._session, text, self._wishes.model), 0, False
+        while not ended:
+            try:
+                for frame in self._talk.frames(turn, after):
+                    after = frame.number or after
+                    self._printer.show(frame)
+                ended = True
+            except KeyboardInterrupt:
+                self._cancel()
+        self._printer.end_line()
+
+    def _cancel(self) -> None:
+        """Stop the answer; what was said until then, and that it was stopped, is still to be read."""
+        with suppress(EngineError):
+            self._talk.cancel(self._session)
+
+
+def _lines() -> Iterator[str]:
+    """Lines from a terminal, edited there, or from a pipe or a file. Bytes that are no UTF-8 become surrogates."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        for line in sys.stdin.buffer:
+            yield line.decode("utf-8", "surrogateescape").rstrip("\r\n")
+        return
+    while True:
+        try:
+            yield input(PROMPT)
+        except EOFError:
+            click.echo()
+            return
+        except KeyboardInterrupt:
+            click.echo()

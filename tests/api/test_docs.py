@@ -1,0 +1,199 @@
+"""The API's description: complete, true, the same as the golden one, and readable without loading anything.
+
+The golden document is written anew with: ``GOLDEN=write pytest tests/api/test_docs.py -k golden``.
+"""
+
+import json
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from api.app import NATIVE_ROUTES
+from api.routes import guide
+from api.schemas import Body
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "openapi.json"
+
+
+@pytest.fixture(scope="module")
+def document(client):
+    response = client.get("/schema/openapi.json")
+    assert response.status_code == 200
+    return response.json()
+
+
+def operations(document):
+    return {
+        (method.upper(), path): operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def test_it_is_the_golden_one(document):
+    """A change of the contract is seen as such."""
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    if os.environ.get("GOLDEN") == "write":
+        GOLDEN.write_text(text, encoding="utf-8")
+    assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_it_stays_the_same(client, document):
+    """However often it is asked for."""
+    assert client.get("/schema/openapi.json").json() == document
+
+
+def test_every_route_is_there(document):
+    """All that is served, under the paths of the contract, with a name and a sentence."""
+    routes = {
+        (method, re.sub(r":\w+\}", "}", path))
+        for handler in [*NATIVE_ROUTES, *guide.ROUTES]
+        for path in handler.paths
+        for method in handler.http_methods
+    }
+    assert operations(document).keys() == routes
+    names = [operation["operationId"] for operation in operations(document).values()]
+    assert len(set(names)) == len(names)
+    assert all(len(operation["summary"]) > 10 for operation in operations(document).values())
+
+
+CONTRACT = """
+POST /api/sessions
+GET /api/sessions
+GET /api/sessions/{session_id}
+PATCH /api/sessions/{session_id}
+POST /api/sessions/{session_id}/messages
+GET /api/sessions/{session_id}/messages
+GET /api/sessions/{session_id}/window
+POST /api/sessions/{session_id}/turns
+GET /api/sessions/{session_id}/turns
+GET /api/turns/{turn_id}
+GET /api/turns/{turn_id}/stream
+POST /api/turns/{turn_id}/cancel
+GET /api/sessions/{session_id}/events
+GET /api/sessions/{session_id}/events/stream
+GET /api/events
+GET /api/events/stream
+POST /api/ai/complete
+POST /api/ai/chat
+GET /api/ai/stream
+GET /healthz
+GET /readyz
+"""
+
+
+def test_the_contract_is_kept(document):
+    """No route that others count on gets lost."""
+    assert {tuple(line.split()) for line in CONTRACT.split("\n") if line} <= operations(document).keys()
+
+
+def test_bodies_refuse_unknown_fields(document):
+    """And say so; those of the guide take what its clients send."""
+    schemas = document["components"]["schemas"]
+    for kind in Body.__subclasses__():
+        assert schemas[kind.__name__]["additionalProperties"] is False
+    for (method, path), operation in operations(document).items():
+        assert ("requestBody" in operation) == (method in {"POST", "PATCH"}), path
+
+
+def references(value):
+    if isinstance(value, dict):
+        yield from ([value["$ref"]] if "$ref" in value else [])
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_every_reference_leads_somewhere(document):
+    """And no schema is there for nobody."""
+    named = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(references(document)) == named
+
+
+def test_answers_are_described(document):
+    """By schema and media type; refusals as the documents they are; recorded JSON as objects."""
+    for (_, path), operation in operations(document).items():
+        for status, response in operation["responses"].items():
+            assert response["description"]
+            contents = response.get("content", {})
+            assert contents or status == "204", (path, status)
+            assert all(content["schema"] for content in contents.values()), (path, status)
+        error = "application/json" if path.startswith("/api/ai/") else "application/problem+json"
+        assert list(operation["responses"]["default"]["content"]) == [error]
+        assert "400" not in operation["responses"]
+    schemas = document["components"]["schemas"]
+    blocks = {"type": "array", "items": {"type": "object"}}
+    assert schemas["Message"]["properties"]["content"] == blocks
+    assert blocks in schemas["OneMessage"]["properties"]["content"]["oneOf"]
+    assert schemas["Event"]["properties"]["facts"] == {"type": "object"}
+    assert {"type": "object"} in schemas["Event"]["properties"]["body"]["oneOf"]
+    assert schemas["SessionList"]["properties"]["items"]["items"] == {"$ref": "#/components/schemas/Session"}
+
+
+def test_headers_are_described(document):
+    """Those that change what is done."""
+    headers = {
+        route: {each["name"] for each in operation.get("parameters", []) if each["in"] == "header"}
+        for route, operation in operations(document).items()
+    }
+    turns = "/api/sessions/{session_id}/turns"
+    assert headers["POST", turns] == {"If-Match", "Idempotency-Key", "Prefer", "Last-Event-ID"}
+    assert headers["POST", "/api/sessions"] == {"Idempotency-Key"}
+    assert headers["GET", "/api/turns/{turn_id}/stream"] == {"Last-Event-ID"}
+
+
+def test_limits_are_described(document):
+    """As they are enforced."""
+    parameters = operations(document)["GET", "/api/sessions"]["parameters"]
+    limit = next(each["schema"] for each in parameters if each["name"] == "limit")
+    assert limit == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
+
+
+class _Loads(HTMLParser):
+    """Collects what a page would load or lead to."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+        self.tags = set()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        names = ("src", "href", "srcset", "action", "data", "poster", "style", "content")
+        self.found += [(tag, name, value) for name, value in attributes if name in names or name.startswith("on")]
+
+
+def test_the_page_loads_nothing(client, document):
+    """One answer of plain HTML: no script, no frame, no style from anywhere, no link out of the house."""
+    response = client.get("/schema")
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    page = _Loads()
+    page.feed(response.text)
+    assert page.tags.isdisjoint({"script", "iframe", "link", "img", "object", "embed", "base", "form"})
+    assert [value for _, name, value in page.found if name not in {"content", "style"}] == ["/schema/openapi.json"]
+    assert "//" not in response.text.replace("://127.0.0.1", "")
+    assert "url(" not in response.text
+    assert "@import" not in response.text
+
+
+def test_the_page_shows_every_route(client, document):
+    """With its parameters and its bodies."""
+    text = client.get("/schema").text
+    for method, path in operations(document):
+        assert f"<b>{method}</b><code>{path}</code>" in text
+    for name in document["components"]["schemas"]:
+        assert f"<code>{name}</code>" in text
+    assert client.get("/schema/").text == text
+
+
+def test_the_golden_document_is_json():
+    """And names no machine."""
+    golden = msgspec.json.decode(GOLDEN.read_bytes())
+    assert golden["openapi"].startswith("3.1")
+    assert golden["info"]["title"] == "Manent"
