@@ -63,7 +63,7 @@ class Keys:
             return LOCAL_IDENTITY
         scheme, _, secret = (authorization or "").partition(" ")
         # The hash is looked up, not compared: timing tells about hashes, which tell nothing about keys.
-        key = self._by_hash.get(hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).hexdigest())
+        key = self._by_hash.get(hashlib.sha256(secret.strip().encode("latin-1", "replace")).hexdigest())
         if scheme.lower() != "bearer" or key is None:
             headers = {"www-authenticate": 'Bearer realm="manent"'}
             raise Problem(401, "unauthorized", "a valid API key is needed: Authorization: Bearer KEY", headers)

@@ -6,6 +6,7 @@ a script: it works behind a firewall, and tells nobody that it was read.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from html import escape
 from typing import Any
 
@@ -126,6 +127,7 @@ def config() -> OpenAPIConfig:
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """The document with what Litestar leaves out: strict bodies, errors, streams, keys."""
+    document = deepcopy(document)
     components = document["components"]
     components["schemas"] |= {"Problem": _PROBLEM, "GuideError": _GUIDE_ERROR}
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
@@ -162,7 +164,8 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
         content = {EVENT_STREAM: {"schema": _TEXT}}
         responses["200"] = {"description": "Server-sent events", "content": content}
     if operation["operationId"] == "start_turn":
-        responses["200"]["content"][EVENT_STREAM] = {"schema": _TEXT}
+        turn = {"$ref": "#/components/schemas/Turn"}
+        responses["200"]["content"] = {JSON: {"schema": turn}, EVENT_STREAM: {"schema": _TEXT}}
     if operation["operationId"] in {"stream_turn", "stream"}:
         responses["204"] = {"description": "Read to the end already"}
 

@@ -220,4 +220,6 @@ def _engine_problem(error: errors.EngineError) -> Problem:
         log.warning("refused with %s: %s", error.code, error.detail)
     retry_after = extra.get("retry_after_s")
     headers = {"retry-after": str(retry_after)} if retry_after is not None else {}
+    if status == http.HTTPStatus.CONFLICT:  # vendors' clients repeat a 409 at once, which changes nothing
+        headers["x-should-retry"] = "false"
     return Problem(status, error.code, error.detail, headers, **extra)

@@ -152,7 +152,8 @@ async def _ask(conversation: Conversation, body: TurnIn) -> Ask:
 
 def _wants_stream(request: Http, body: TurnIn) -> bool:
     """The body wins over ``Accept``."""
-    return body.stream if body.stream is not None else "text/event-stream" in request.headers.get("accept", "")
+    accept: str = request.headers.get("accept", "")
+    return body.stream if body.stream is not None else "text/event-stream" in accept.lower()
 
 
 async def _answer(

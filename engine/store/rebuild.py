@@ -11,12 +11,13 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Table, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
-from engine.errors import StoreCorrupt
+from engine.errors import EngineError, StoreCorrupt
 from engine.store.base import Projector, RecordedEvent
 from engine.store.dialects import meaning_of, open_writer
 from engine.store.reading import all_events
@@ -84,7 +85,7 @@ def _refold(connection: Connection, projector: Projector, progress: Progress) ->
         for event in batch:
             key = (event.tenant, event.session)
             state = known.states[key] if key in known.states else projector.load(connection, *key)
-            known.keep(key, projector.fold(state, event))
+            known.keep(key, _fold(projector, state, event))
         projector.flush(connection)
         known.trim()
         done += len(batch)
@@ -92,6 +93,16 @@ def _refold(connection: Connection, projector: Projector, progress: Progress) ->
     if done != total:
         raise StoreCorrupt(f"the log should hold {total} events, and holds {done}; nothing was changed")
     return done
+
+
+def _fold(projector: Projector, state: Any, event: RecordedEvent) -> Any:
+    try:
+        return projector.fold(state, event)
+    except EngineError:
+        raise
+    except Exception as error:  # whatever it is: an event was recorded only after it had been folded
+        place = f"event {event.position} of {event.tenant} ({event.type})"
+        raise StoreCorrupt(f"{place} does not follow from those before it; nothing was changed") from error
 
 
 def _batches(events: Iterator[RecordedEvent]) -> Iterator[list[RecordedEvent]]:

@@ -35,6 +35,8 @@ def migrate(path: Path) -> tuple[str | None, str]:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
             return before, newest
+    except DRIVER_ERRORS as error:
+        raise meaning_of(error) from error
     finally:
         engine.dispose()
 

@@ -18,7 +18,7 @@ STRANGE = (
 SCRIPT = {
     "hang": [{"steps": [{"text": "Wait"}, {"hang": True}]}],
     "slow": [{"steps": [{"text": "abcdefghijklmnopqrstuvwxyz" * 2, "chunk_chars": 2, "every_ms": 20}]}],
-    "silent": [{"steps": [{"text": "before"}, {"pause_ms": 2500}, {"text": " after"}]}],
+    "silent": [{"steps": [{"text": "before"}, {"pause_ms": 1300}, {"text": " after"}]}],
     "late": [{"steps": [{"pause_ms": 300}, {"text": "late"}]}],
     "tools": [
         {"steps": [{"text": "Let me look."}, {"tool": {"id": "call_1", "name": "look", "input": {"city": "Rome"}}}]},

@@ -4,10 +4,9 @@ import json
 
 import pytest
 
+from api.routes.guide import split_markers
 from tests.api.conftest import STRANGE
 from tests.api.harness import opened, read
-
-from api.routes.guide import split_markers
 
 
 def ask(client, **parameters):
@@ -93,7 +92,7 @@ def test_a_key_of_idempotency(server, client):
         assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_mismatch")
 
 
-# --- the stream ---------------------------------------------------------------------------------------------------------
+# --- the stream -------------------------------------------------------------------------------------------------------
 
 
 def test_a_stream(client):
@@ -111,7 +110,7 @@ def test_a_stream(client):
 def test_text_of_many_lines(client):
     """Each line has its ``data:``; line ends of other kinds become the one there is."""
     text = "one\ntwo\n\n three\n"
-    session, blocks = ask(client, q=text)
+    _, blocks = ask(client, q=text)
     assert text_of(blocks) == text
     assert b"data: one\ndata: two\ndata: \ndata:  three\ndata: " in blocks[1].raw
     _, blocks = ask(client, q="a\r\nb\rc\u2028d\x85e")

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from tests.api.conftest import SCRIPT
-from tests.api.harness import MANENT, PATIENCE_S, Process, opened, problem, read
+from engine import Invalid
+from tests.api.conftest import SCRIPT, settings_on
+from tests.api.harness import MANENT, PATIENCE_S, Process, in_thread, opened, problem, read
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_ctrl_c_is_such_a_signal(life):
     assert life["exit by SIGINT"] == 0
 
 
-# --- it does not start --------------------------------------------------------------------------------------------------
+# --- it does not start ------------------------------------------------------------------------------------------------
 
 
 def refused(folder, *options, **environment):
@@ -209,18 +210,37 @@ def test_it_does_not_serve_a_network_without_keys(folder):
     assert not (folder / "refused.db").exists()
 
 
-def test_it_does_not_start_without_the_keys_it_is_told_of(folder):
+def test_it_does_not_start_without_the_keys_it_is_told_of(tmp_path):
     """A file of keys that is not there does not mean an open server."""
-    code, said = refused(folder, MANENT_API_KEYS_FILE=str(folder / "none.json"))
-    assert code == 2
-    assert "api_keys_file" in said
+    settings = settings_on(tmp_path, api_keys_file=str(tmp_path / "none.json"))
+    with pytest.raises(Invalid, match="api_keys_file"), in_thread(settings):
+        pass
+    assert not (tmp_path / "manent.db").exists()
 
 
-def test_a_port_that_is_taken(folder):
-    """Exit 2, and it says which."""
+def test_a_port_that_is_taken(tmp_path):
+    """Named, with the address."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        code, said = refused(folder, "--port", str(taken.getsockname()[1]))
-    assert code == 2
-    assert "port" in said
+        port = taken.getsockname()[1]
+        refusal = pytest.raises(Invalid, match=f"port: cannot listen on 127.0.0.1:{port}")
+        with refusal, in_thread(settings_on(tmp_path, port=port)):
+            pass
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.1", "chat.example"])
+def test_hosts_that_are_not_this_machine_alone(tmp_path, host):
+    """Are not served without keys, whatever they are."""
+    with pytest.raises(Invalid, match="MANENT_API_KEYS_FILE"), in_thread(settings_on(tmp_path, host=host)):
+        pass
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.9", "::1"])
+def test_hosts_that_are_this_machine_alone(tmp_path, host):
+    """Are, and the address that is told leads there."""
+    try:
+        with in_thread(settings_on(tmp_path, host=host)) as server, server.client() as client:
+            assert client.get("/healthz").status_code == 200
+    except Invalid:
+        assert host == "::1", "this machine has no IPv6"

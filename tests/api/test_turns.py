@@ -3,8 +3,10 @@
 import threading
 import time
 
+import httpx
 import pytest
 
+from api.schemas import wait_of
 from tests.api.harness import opened, pages, problem, read
 
 FIELDS = [
@@ -92,18 +94,8 @@ def test_what_a_turn_may_be_asked_with(client):
     assert client.post(path).json()["message"]["content"][0]["text"] == "e"
 
 
-@pytest.mark.parametrize(
-    ("prefer", "applied"),
-    [
-        ("respond-async", "respond-async"),
-        ("wait=1", "wait=1"),
-        ('wait="1"', "wait=1"),
-        ("Respond-Async, wait=9", "respond-async"),
-        ("return=minimal, wait=1", "wait=1"),
-        ("wait=0", "respond-async"),
-    ],
-)
-def test_a_turn_is_not_waited_for(client, prefer, applied):
+@pytest.mark.parametrize("prefer", ["respond-async", "wait=1"])
+def test_a_turn_is_not_waited_for(client, prefer):
     """202 with the turn as it is and where it is; it goes on."""
     path = begin(client, "scripted/hang")
     response = client.post(path, json={"content": "x"}, headers={"Prefer": prefer})
@@ -111,17 +103,36 @@ def test_a_turn_is_not_waited_for(client, prefer, applied):
     turn = response.json()
     assert turn["status"] == "running"
     assert response.headers["location"] == f"/api/turns/{turn['id']}"
-    assert response.headers["preference-applied"] == applied
+    assert response.headers["preference-applied"] == prefer
     assert client.get(path.replace("/turns", "")).json()["open_turn_id"] == turn["id"]
     client.post(f"/api/turns/{turn['id']}/cancel")
 
 
-@pytest.mark.parametrize("prefer", ["wait=20", "wait=999999999", "wait=x", "wait=-1", "nonsense;;", "", "wait"])
-def test_a_turn_that_ends_in_time(client, prefer):
-    """200; a preference that cannot be read is passed over (RFC 7240)."""
-    response = client.post(begin(client, "scripted/late"), json={"content": "x"}, headers={"Prefer": prefer})
-    assert response.status_code == 200
-    assert response.json()["status"] == "completed"
+def test_a_turn_that_ends_in_time(client):
+    """200, and the preference was heeded."""
+    response = client.post(begin(client, "scripted/late"), json={"content": "x"}, headers={"Prefer": "wait=20"})
+    assert (response.status_code, response.json()["status"]) == (200, "completed")
+    assert response.headers["preference-applied"] == "wait=20"
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        ("wait=7", 7),
+        ('Wait="7"', 7),
+        ("return=minimal, wait=7", 7),
+        ("wait=7, respond-async", 0),
+        ("Respond-Async, wait=7", 0),
+        ("wait=0", 0),
+        ("wait=601", 600),
+        ("wait=999999999999", 600),
+        *((nonsense, None) for nonsense in ("", None, "wait", "wait=", "wait=x", "wait=-1", ";;", "wait=" + "9" * 99)),
+    ],
+)
+def test_how_long_a_caller_waits(prefer, seconds):
+    """At most ten minutes, a minute if they do not say; a preference that cannot be read is passed over (RFC 7240)."""
+    wait = wait_of(prefer)
+    assert (wait.seconds, wait.asked) == ((60, False) if seconds is None else (seconds, True))
 
 
 @pytest.mark.parametrize(
@@ -151,6 +162,7 @@ def test_one_turn_at_a_time(client):
     turn = started(client, path)
     for response in (client.post(path, json={"content": "y"}), client.post(path, json={})):
         assert problem(response, 409, "turn_already_open")["turn_id"] == turn
+        assert response.headers["x-should-retry"] == "false"
     assert client.post(f"/api/turns/{turn}/cancel").json()["status"] == "cancelled"
     assert client.post(path, json={"content": "z", "model": "echo/echo"}).json()["status"] == "completed"
 
@@ -240,7 +252,7 @@ def test_turns_are_listed(client):
         assert pages(client, path, limit=limit, order="desc")[0] == turns[::-1]
 
 
-# --- clients that come and go ---------------------------------------------------------------------------------------------
+# --- clients that come and go -----------------------------------------------------------------------------------------
 
 
 def test_a_client_that_leaves_does_not_end_its_turn(client):
@@ -258,7 +270,7 @@ def test_a_turn_may_end_with_its_client(server, client, streaming):
     """``on_disconnect: cancel``: once nobody reads or waits any more."""
     path = begin(client, "scripted/hang")
     body = {"content": "x", "stream": streaming, "on_disconnect": "cancel"}
-    with server.client() as own, own.stream("POST", path, json=body) if streaming else _waiting(server, path, body):
+    with server.client() as own, own.stream("POST", path, json=body) if streaming else Waiting(server, path, body):
         turn = eventually(lambda: client.get(path.replace("/turns", "")).json()["open_turn_id"])
         if streaming:
             with opened(client, "GET", f"/api/turns/{turn}/stream") as second:
@@ -268,7 +280,7 @@ def test_a_turn_may_end_with_its_client(server, client, streaming):
     eventually(lambda: client.get(f"/api/turns/{turn}").json()["status"] == "cancelled")
 
 
-class _waiting:
+class Waiting:
     """A client that waits for an answer, and gives up."""
 
     def __init__(self, server, path, body):
@@ -278,7 +290,7 @@ class _waiting:
     def _post(self, path, body):
         try:
             self.client.post(path, json=body)
-        except Exception as error:
+        except httpx.HTTPError as error:
             self.error = error
 
     def __enter__(self):
@@ -313,7 +325,7 @@ def test_many_watch_one_turn(server, client):
     assert types(client, path).count("attempt.started") == 1
 
 
-# --- idempotency ------------------------------------------------------------------------------------------------------------
+# --- idempotency ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -373,6 +385,17 @@ def test_an_answer_of_then(client):
     assert client.get(path).json()["title"] == "now"
 
 
+def test_an_answer_of_before_the_session_moved_on(client):
+    """A repeated request is not held to the version that its first was made at."""
+    path = begin(client)
+    for route in (path.replace("/turns", "/messages"), path):
+        etag = client.get(path.replace("/turns", "")).headers["etag"]
+        headers = {"Idempotency-Key": "moved-on", "If-Match": etag}
+        first = client.post(route, json={"content": "x"}, headers=headers)
+        assert first.is_success
+        assert client.post(route, json={"content": "x"}, headers=headers).json() == first.json()
+
+
 def test_refusals_are_not_remembered(client):
     """A key whose request was refused is free."""
     path = begin(client, "scripted/hang")
@@ -417,9 +440,9 @@ def test_waiting_attaches_too(client):
 @pytest.mark.parametrize("model", ["echo/echo", "scripted/late"])
 def test_many_at_once_with_one_key(server, client, model):
     """However they race, there is one turn, and everybody gets it."""
-    for attempt in range(8):
+    for attempt in range(4):
         path = begin(client, model)
-        gate, answers = threading.Barrier(8), []
+        gate, answers = threading.Barrier(6), []
 
         def ask(path=path, gate=gate, answers=answers, attempt=attempt):
             with server.client() as own:
@@ -427,11 +450,11 @@ def test_many_at_once_with_one_key(server, client, model):
                 gate.wait()
                 answers.append(own.post(path, json={"content": "x"}, headers={"Idempotency-Key": f"race{attempt}"}))
 
-        threads = [threading.Thread(target=ask) for _ in range(8)]
+        threads = [threading.Thread(target=ask) for _ in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert [answer.status_code for answer in answers] == [200] * 8, [answer.text for answer in answers]
+        assert [answer.status_code for answer in answers] == [200] * 6, [answer.text for answer in answers]
         assert len({answer.json()["id"] for answer in answers}) == 1
         assert types(client, path).count("turn.started") == 1

@@ -1,0 +1,193 @@
+"""``manent sessions`` and ``manent show``: reading the record."""
+
+import json
+
+import pytest
+
+
+def test_sessions_are_listed_the_last_active_first(run, recorded, database):
+    """A table names every session of the tenant with its title, and none of another tenant's."""
+    done = run("sessions")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [
+        str(recorded.archived),
+        str(recorded.tools),
+        str(recorded.broken),
+        str(recorded.talked),
+    ]
+    assert lines[4].split() == [str(recorded.talked), *lines[4].split()[1:3], "4", "echo/echo", "active", "A", "talk"]
+
+
+def test_a_title_cannot_command_the_terminal(call, database):
+    """An escape sequence in a title is shown, and not sent."""
+    done = call("sessions")
+    assert "\x1b" not in done.stdout
+    assert "Broken ␛[31moff" in done.stdout
+
+
+def test_sessions_as_json_are_those_of_the_api(call, recorded, database):
+    """--json gives an array of Sessions, with the fields that API.md fixes."""
+    found = json.loads(call("sessions", "--json").stdout)
+    assert [session["id"] for session in found][-1] == str(recorded.talked)
+    assert found[-1]["title"] == "A talk"
+    assert found[-1]["system"] == "Be brief."
+    assert {"status", "version", "message_count", "usage", "open_turn_id", "updated_at"} <= found[0].keys()
+
+
+def test_sessions_can_be_limited_and_chosen(call, recorded, database):
+    """--limit lists no more and says that there are more; --status and --tenant choose."""
+    limited = call("sessions", "--limit", "2")
+    assert len(limited.stdout.splitlines()) == 3
+    assert "more than these 2" in limited.stderr
+    archived = json.loads(call("sessions", "--status", "archived", "--json").stdout)
+    assert [session["id"] for session in archived] == [str(recorded.archived)]
+    other = json.loads(call("sessions", "--tenant", "acme", "--json").stdout)
+    assert [session["id"] for session in other] == [str(recorded.other)]
+    assert json.loads(call("sessions", "--tenant", "nobody", "--json").stdout) == []
+
+
+def test_a_conversation_is_shown_readable(run, recorded, database):
+    """Roles, times and words of every message, and the session's system prompt."""
+    done = run("show", recorded.talked)
+    assert done.returncode == 0, done.stderr
+    for expected in (
+        "A talk",
+        "echo/echo, active, version 13, 4 messages",
+        "Be brief.",
+        "#2 user  20",
+        "#12 assistant",
+    ):
+        assert expected in done.stdout
+    assert done.stdout.count("Grüße, 世界 🌍\nsecond line") == 2
+
+
+def test_what_broke_off_says_why(call, recorded, database):
+    """A partial answer is shown with a mark, and with how its turn ended."""
+    done = call("show", recorded.broken)
+    assert "[incomplete: cancelled]" in done.stdout
+    assert "Half of it." in done.stdout
+
+
+def test_tools_are_summarised(call, recorded, database):
+    """A call is shown with its input, and a result with the call it answers."""
+    done = call("show", recorded.tools)
+    assert '[asks for weather {"city":"Rome"}]' in done.stdout
+    assert "[result of call_1: Rain all week.]" in done.stdout
+
+
+def test_every_event_is_shown(call, recorded, database):
+    """--events lists position, version, type, actor and facts of each, in order."""
+    done = call("show", recorded.talked, "--events")
+    heads = [line.split() for line in done.stdout.splitlines()[::3]]
+    assert [(head[0], head[1]) for head in heads] == [(str(number), f"#{number}") for number in range(1, 14)]
+    assert [head[-1] for head in heads][:4] == [
+        "session.started",
+        "message.appended",
+        "turn.started",
+        "attempt.started",
+    ]
+    assert '"role":"user"' in done.stdout
+    assert "by local, " in done.stdout
+
+
+def test_show_as_json_loses_nothing(call, recorded, database):
+    """--json gives the session and its messages; with --events the Events as the API has them."""
+    shown = json.loads(call("show", recorded.talked, "--json").stdout)
+    assert shown["session"]["id"] == str(recorded.talked)
+    assert shown["messages"][2]["content"] == [{"type": "text", "text": "Grüße, 世界 🌍\nsecond line"}]
+    events = json.loads(call("show", recorded.talked, "--events", "--json").stdout)
+    assert [event["version"] for event in events] == list(range(1, 14))
+    assert events[1]["facts"]["role"] == "user"
+    assert events[1]["body"]["content"][0]["text"] == "Is this on record?"
+    assert len(events[0]["leaf_hash"]) == 64
+
+
+def test_the_beginning_of_an_id_is_enough(call, recorded, database):
+    """A prefix finds the only session that begins with it, with or without dashes, in either case."""
+    whole = str(recorded.talked)
+    for text in (whole, whole.upper(), recorded.talked.hex, recorded.talked.hex[:-1], whole[:-1]):
+        assert f"session {whole}" in call("show", text).stdout
+
+
+def test_an_ambiguous_beginning_is_refused(call, recorded, database):
+    """Where several sessions begin so, two are named, and none is guessed."""
+    done = call("show", "0")
+    assert done.returncode == 1
+    assert "more than one session begins with 0" in done.stderr
+    assert str(recorded.archived) in done.stderr
+
+
+@pytest.mark.parametrize("text", ["f", "ffffffff-ffff-ffff-ffff-ffffffffffff", "00000000-0000-7000-8000-000000000000"])
+def test_a_session_that_is_not_there_is_not_found(call, database, text):
+    """An id that nobody has ends in exit code 1 and a sentence."""
+    done = call("show", text)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no s" in done.stderr
+
+
+def test_another_tenants_session_is_not_there(call, recorded, database):
+    """Every look-up is by tenant and id."""
+    assert call("show", recorded.other).returncode == 1
+    assert call("show", recorded.other, "--tenant", "acme").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("show", "xyz"),
+        ("show", "0-1"),
+        ("show", "0" * 33),
+        ("show", ""),
+        ("show",),
+        ("sessions", "--limit", "0"),
+        ("sessions", "--limit", "many"),
+        ("sessions", "--status", "open"),
+        ("sessions", "--tenant", "No Such"),
+        ("sessions", "--database", "postgresql://host/name"),
+        ("sessions", "--unknown"),
+        ("nothing",),
+    ],
+)
+def test_wrong_use_exits_with_2(call, database, command):
+    """What is not of its form is refused with one sentence, and no stack trace."""
+    done = call(*command)
+    assert done.returncode == 2
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("sessions",), ("show", "0"), ("doctor",), ("rebuild",)])
+def test_a_missing_database_is_named_and_not_made(call, tmp_path, command):
+    """Who reads what is not there is told so, and finds no new file."""
+    done = call(*command, "--database", "missing.db")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "manent: there is no database at missing.db\n"
+    assert not list(tmp_path.glob("missing*"))
+
+
+@pytest.mark.parametrize("command", [("sessions",), ("show", "0"), ("doctor",), ("rebuild",), ("migrate",)])
+def test_a_foreign_file_is_left_alone(call, tmp_path, command):
+    """A file of somebody else's is refused, and not a byte of it is changed."""
+    foreign = tmp_path / "foreign.db"
+    foreign.write_bytes(b"Not a database at all. " * 500)
+    before = foreign.read_bytes()
+    done = call(*command, "--database", foreign)
+    assert done.returncode == 1
+    assert "not a Manent database" in done.stderr
+    assert foreign.read_bytes() == before
+
+
+def test_reading_goes_on_beside_a_server(run, call, serve, recorded, database):
+    """While a server has the file, it can be listed and shown, and what the server writes is seen."""
+    with serve(database) as server:
+        run("chat", "--url", server.url, "--session", recorded.talked, given="More.\n")
+        assert "More." in call("show", recorded.talked).stdout
+        first = json.loads(run("sessions", "--json").stdout)[0]
+    assert (first["id"], first["message_count"]) == (str(recorded.talked), 6)
+
+
+def test_an_unknown_setting_is_named_and_a_clients_is_not(run, database):
+    """A slip in the environment is told; what only clients read is no slip."""
+    done = run("sessions", MANENT_DATABSE="x.db", MANENT_URL="http://127.0.0.1:1")
+    assert done.stderr == "manent: there is no setting MANENT_DATABSE; it is ignored\n"

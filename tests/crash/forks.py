@@ -1,0 +1,26 @@
+"""Starts the server again and again without importing it again: each ``start`` on standard input forks one.
+
+``python forks.py ARGUMENTS``: those of ``manent serve``. Says ``pid N`` for each server, and ``dead`` when it is.
+"""
+
+import os
+import sys
+
+from api.cli import main
+from engine import tokens
+
+tokens.load()
+print("ready", flush=True)
+for line in sys.stdin:
+    if line.strip() != "start":
+        break
+    pid = os.fork()
+    if pid == 0:
+        sys.stdin.close()
+        sys.argv = ["manent", "serve", *sys.argv[1:]]
+        print(f"pid {os.getpid()}", flush=True)
+        main()
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    print("dead", flush=True)

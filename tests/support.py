@@ -1,0 +1,307 @@
+"""What many tests share: a clock that is set by hand, an engine on a script, and an auditor that trusts no code of ours.
+
+The auditor recomputes every commitment and leaf from the rows of a file, by the text of DESIGN section 4 and the
+``rfc8785`` package.
+"""
+
+import asyncio
+import hashlib
+import json
+import shutil
+import sqlite3
+from contextlib import asynccontextmanager, closing
+from itertools import pairwise
+from uuid import UUID
+
+import rfc8785
+
+import engine
+from engine import codec, tokens
+from engine.clock import uuid7
+from engine.projections.catalog import Catalog, clear
+from engine.projections.session import evolve
+from engine.projections.tables import PROJECTIONS
+from engine.providers.base import ModelInfo
+from engine.providers.echo import RENDERER, RENDERERS, EchoProvider
+from engine.providers.models import Providers
+from engine.providers.scripted import ScriptedProvider, parse_script
+from engine.store import reading
+from engine.store.base import RecordedEvent
+from engine.store.dialects import open_writer
+
+SESSION = engine.new_id()
+
+
+class ManualClock:
+    """Time stands still until a test moves it; ids and salts are counted, so that every run gives the same."""
+
+    def __init__(self, now_us=1_800_000_000_000_000):
+        self.time_us = now_us
+        self.monotonic = 1000.0
+        self.made = 0
+
+    def now_us(self):
+        return self.time_us
+
+    def monotonic_s(self):
+        return self.monotonic
+
+    def new_id(self):
+        self.made += 1
+        return uuid7(self.time_us // 1000, self.made.to_bytes(10, "big"))
+
+    def salts(self, count):
+        self.made += count
+        return [hashlib.sha256(b"%d/%d" % (self.made, number)).digest()[:16] for number in range(count)]
+
+
+# --- an engine on a script --------------------------------------------------------------------------------------------
+
+
+class Counted(ScriptedProvider):
+    """Counts what it is asked, and keeps the requests."""
+
+    def __init__(self, models):
+        super().__init__(parse_script(json.dumps({"models": models}).encode()))
+        self.requests = []
+
+    def stream(self, request):
+        self.requests.append(request)
+        return super().stream(request)
+
+
+class Dictated:
+    """Says what a test puts into its mouth: chunks; a function among them is awaited, an error raised."""
+
+    name = "dictated"
+    renderer = RENDERER
+    renderers = RENDERERS
+
+    def __init__(self, *steps):
+        self.steps = steps
+        self.requests = []
+        self.left = 0
+
+    def models(self):
+        return [ModelInfo("model", family="echo")]
+
+    def model(self, name):
+        return ModelInfo(name, family="echo")
+
+    async def stream(self, request):
+        self.requests.append(request)
+        try:
+            for step in self.steps:
+                if isinstance(step, BaseException):
+                    raise step
+                if callable(step):
+                    await step()
+                else:
+                    yield step
+        finally:
+            self.left += 1
+
+    async def aclose(self):
+        """There is nothing to release."""
+
+
+def says(*steps):
+    """A model that always does this; a text stands for its step."""
+    return [{"steps": [{"text": step} if isinstance(step, str) else step for step in steps]}]
+
+
+@asynccontextmanager
+async def chatting(path, clock=None, providers=(), **models_and_settings):
+    """An engine on a file, with echo and a script. Settings are those of ``Settings``; the rest are scripted models."""
+    names = {name for name in models_and_settings if name in engine.Settings.__struct_fields__}
+    given = {"drain_s": 1} | {name: models_and_settings[name] for name in names}
+    settings = engine.Settings(database=str(path), **given)
+    models = {name: answers for name, answers in models_and_settings.items() if name not in names}
+    script = Counted(models or {"none": says()})
+    members = Providers([EchoProvider(tokens.count_text), script, *providers])
+    async with engine.open(settings, providers=members, clock=clock) as chat:
+        chat.script = script
+        yield chat
+
+
+async def begin(chat, session, content=None, **options):
+    """Start a turn on a text (or on what is there); the id of the turn."""
+    message = None if content is None else await chat.new_message(engine.MessageIn(content))
+    return (await chat.start_turn(session, engine.Ask(message=message, **options))).turn
+
+
+async def frames_of(chat, turn, after=0, caller=engine.LOCAL):
+    """All frames of a turn, up to its end."""
+    return [frame async for batch in chat.frames(turn, caller, after=after) for frame in batch]
+
+
+async def shown(chat, turn, count):
+    """The first frames of a turn, at least so many; then the reader leaves."""
+    frames = []
+    batches = chat.frames(turn)
+    async for batch in batches:
+        frames += batch
+        if len(frames) >= count:
+            break
+    await batches.aclose()
+    return frames
+
+
+async def until(condition, timeout_s=5):
+    """Wait until a condition holds."""
+    async with asyncio.timeout(timeout_s):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+def told(frames):
+    """Frames as (number, type), for reading."""
+    return [(frame.number, frame.type) for frame in frames]
+
+
+def texts_of(frames):
+    """Block -> the join of its deltas."""
+    texts = {}
+    for frame in frames:
+        if frame.type == "delta":
+            data = json.loads(frame.data)
+            texts[data["block"]] = texts.get(data["block"], "") + data["text"]
+    return texts
+
+
+def text_of(message):
+    return engine.text_of(message.blocks())
+
+
+# --- looking into a file ----------------------------------------------------------------------------------------------
+
+
+def query(path, sql, values=()):
+    """Rows of a file, read by a plain connection."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return connection.execute(sql, values).fetchall()
+
+
+def execute(path, sql, values=()):
+    """Change a file from outside, as somebody with a shell would."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(sql, values).rowcount
+
+
+def dump(path, tables=None):
+    """Every row of these tables (all of them, if none are named), each table in order."""
+    if tables is None:
+        tables = [name for (name,) in query(path, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")]
+    return {name: sorted(query(path, f"SELECT * FROM {name}"), key=repr) for name in tables}  # noqa: S608
+
+
+def snapshot(path, copy):
+    """The file as it is on disk at this moment, as a machine that loses power now would find it."""
+    with closing(sqlite3.connect(path)) as live, closing(sqlite3.connect(copy)) as other:
+        live.backup(other)
+    return copy
+
+
+def audit(path):
+    """Recompute everything that the log promises of a file; the number of its events."""
+    checked = 0
+    for (tenant,) in query(path, "SELECT tenant FROM heads ORDER BY tenant"):
+        checked += _audit_log(path, tenant)
+    assert query(path, "SELECT count(*) FROM events") == [(checked,)], "an event belongs to no log"
+    return checked
+
+
+def _audit_log(path, tenant):
+    names = (
+        "position session version id type schema actor recorded_at causation correlation facts length commitment "
+        "leaf_hash salt bytes"
+    ).split()
+    columns = ", ".join(f"b.{name}" if name in {"salt", "bytes"} else f"e.{name}" for name in names)
+    sql = f"SELECT {columns} FROM events e LEFT JOIN bodies b USING (tenant, position) WHERE tenant = ? ORDER BY position"  # noqa: S608
+    rows = [dict(zip(names, row, strict=True)) for row in query(path, sql, (tenant,))]
+    (origin,) = query(path, "SELECT origin FROM origins WHERE tenant = ? AND from_position = 1", (tenant,))[0]
+    erased = {position for (position,) in query(path, "SELECT position FROM erasures WHERE tenant = ?", (tenant,))}
+    versions = {}
+    for number, row in enumerate(rows, 1):
+        assert row["position"] == number, f"{tenant}: position {number} is missing"
+        versions[row["session"]] = versions.get(row["session"], 0) + 1
+        assert row["version"] == versions[row["session"]], f"{tenant}/{number}: versions are not dense"
+        if row["salt"] is None:
+            assert number in erased, f"{tenant}/{number}: the body is gone without an erasure"
+        else:
+            assert hashlib.sha256(row["salt"] + row["bytes"]).digest() == row["commitment"], f"{tenant}/{number}"
+            assert len(row["bytes"]) == row["length"]
+        assert leaf_hash(row, tenant, origin) == row["leaf_hash"], f"{tenant}/{number}: the leaf is another"
+    assert all(one["recorded_at"] <= other["recorded_at"] for one, other in pairwise(rows))
+    head = (len(rows), rows[-1]["recorded_at"])
+    assert query(path, "SELECT size, recorded_at FROM heads WHERE tenant = ?", (tenant,)) == [head]
+    return len(rows)
+
+
+def leaf_hash(row, tenant, origin):
+    """RFC 6962's hash of RFC 8785's bytes, from a row."""
+    leaf = {name: row[name] for name in ("position", "version", "type", "schema", "actor", "recorded_at", "length")}
+    leaf |= {name: str(UUID(bytes=row[name])) if row[name] else None for name in ("session", "id", "causation")}
+    leaf |= {"format": "manent/1", "origin": origin, "tenant": tenant, "correlation": row["correlation"]}
+    leaf |= {"facts": json.loads(row["facts"]), "commitment": row["commitment"].hex()}
+    return hashlib.sha256(b"\x00" + rfc8785.dumps(leaf)).digest()
+
+
+def assert_rebuilds(path, scratch):
+    """Folding the whole log again gives the same projections, byte for byte. ``scratch``: a path for a copy."""
+    names = [table.name for table in PROJECTIONS]
+    with closing(sqlite3.connect(path)) as live, closing(sqlite3.connect(scratch)) as copy:
+        live.backup(copy)
+    before = dump(scratch, names)
+    database = open_writer(scratch)
+    with database.begin() as connection:
+        clear(connection)
+        catalog, states = Catalog(), {}
+        for event in reading.all_events(connection):
+            key = event.tenant, event.session
+            states[key] = catalog.fold(states.get(key), event)
+        catalog.flush(connection)
+    database.dispose()
+    assert dump(scratch, names) == before
+    for name in (scratch, *(scratch.with_name(scratch.name + end) for end in ("-wal", "-shm"))):
+        name.unlink(missing_ok=True)
+
+
+def copied(path, folder, name="copy.db"):
+    """A copy of a closed file."""
+    return shutil.copy(path, folder / name)
+
+
+# --- folding by hand --------------------------------------------------------------------------------------------------
+
+
+def recorded(facts, number=1, event_id=None, words=None, recorded_at=None):
+    """An event as if it had been recorded, as a session's and a log's ``number``-th."""
+    body = codec.encode_body(words)
+    return RecordedEvent(
+        tenant="default",
+        position=number,
+        session=SESSION,
+        version=number,
+        id=event_id or engine.new_id(),
+        type=facts.event_type,
+        schema=facts.schema,
+        actor="local",
+        recorded_at=number * 1000 if recorded_at is None else recorded_at,
+        causation=None,
+        correlation=None,
+        facts=codec.canonical(facts),
+        length=len(body),
+        commitment=b"",
+        leaf_hash=b"",
+        body=body,
+    )
+
+
+def folded(*history):
+    """A session's state after these facts; a pair is (facts, event id) or (facts, event id, words)."""
+    state = None
+    for number, item in enumerate(history, 1):
+        facts, *more = item if isinstance(item, tuple) else (item,)
+        state = evolve(state, recorded(facts, number, *more), facts)
+    return state

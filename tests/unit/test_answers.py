@@ -1,0 +1,262 @@
+"""An answer as it grows, how a turn ends with it, and how it is told again: cuts, answers, endings, stories."""
+
+import json
+
+import msgspec
+import pytest
+
+from engine import tokens
+from engine.answer import Answer, Opening, parse_input
+from engine.clock import new_id
+from engine.cuts import Cut, pack_cuts, unpack_cuts
+from engine.endings import Ending, Stop, end_of_turn, estimated_usage
+from engine.errors import EngineError, ProviderRejected, ProviderUnavailable
+from engine.events import (
+    AttemptEndedWords,
+    AttemptStarted,
+    OtherBlock,
+    SessionStarted,
+    TextBlock,
+    ThinkingBlock,
+    ToolUseBlock,
+    TurnStarted,
+    Usage,
+)
+from engine.store.base import JournalRow
+from engine.story import Story
+from tests.support import folded, recorded, told
+
+TURN, MESSAGE = new_id(), new_id()
+ATTEMPT = AttemptStarted(TURN, 1, 1, "a", "b", "r/1", (1,), "00", "c", 1500, 4, 77, 500, 50, "p")
+
+
+def rows(*items):
+    """Journal rows numbered from 2: (block, kind, id, name) opens a block, (block, text[, ms]) is a delta."""
+    made = []
+    for frame, (block, text, *rest) in enumerate(items, 2):
+        opening = text in {"text", "thinking", "tool_use"}
+        data = msgspec.json.encode(Opening(text, *rest)) if opening else text.encode()
+        elapsed_ms = 0 if opening else (rest or [0])[0]
+        made.append(JournalRow("default", TURN, frame, MESSAGE, block, "start" if opening else "delta", elapsed_ms, data))
+    return made
+
+
+def answer(*items):
+    grown = Answer(MESSAGE)
+    for row in rows(*items):
+        grown.apply(row)
+    return grown
+
+
+MIXED = [(0, "thinking"), (0, "Hm"), (1, "text"), (1, "He"), (1, "llo é", 7), (2, "tool_use", "a", "f"), (2, '{"x":'), (2, "1}")]
+
+
+# --- cuts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cuts", "packed"),
+    [
+        ([], ""),
+        ([Cut(0, 0, 0)], "000000"),
+        ([Cut(1, 127, 128)], "017f8001"),
+        ([Cut(0, 300, 16384)], "00ac02808001"),
+        ([Cut(2, 1, 1), Cut(0, 2, 3)], "020101000203"),
+    ],
+)
+def test_cuts_are_packed_as_varints(cuts, packed):
+    """Three LEB128 varints a cut: what is stored is read for ever."""
+    assert pack_cuts(cuts).hex() == packed
+    assert [*unpack_cuts(bytes.fromhex(packed))] == cuts
+
+
+@pytest.mark.parametrize("packed", ["00", "0001", "000180", "80", "000102ff"])
+def test_cuts_that_break_off_are_an_error(packed):
+    """Bytes that end within a cut are not guessed at."""
+    with pytest.raises(ValueError, match="break off"):
+        [*unpack_cuts(bytes.fromhex(packed))]
+
+
+def test_no_cut_is_negative():
+    """A negative number cannot be packed."""
+    with pytest.raises(ValueError, match="negative"):
+        pack_cuts([Cut(0, 1, -1)])
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_the_join_of_its_deltas():
+    """Blocks in the order they began, each with its deltas joined; a call's input is parsed beside its text."""
+    grown = answer(*MIXED)
+    assert grown.content() == (
+        ThinkingBlock("Hm"),
+        TextBlock("Hello é"),
+        ToolUseBlock("a", "f", {"x": 1}, '{"x":1}'),
+    )
+    assert [(start.frame, start.block, start.type) for start in grown.starts] == [(2, 0, "thinking"), (4, 1, "text"), (7, 2, "tool_use")]
+    assert [*unpack_cuts(grown.cuts())] == [Cut(0, 2, 0), Cut(1, 2, 0), Cut(1, 5, 7), Cut(2, 5, 0), Cut(2, 2, 0)]
+
+
+def test_an_answer_in_which_nothing_began_is_empty():
+    """Nothing shown, nothing kept."""
+    assert not Answer(MESSAGE).begun
+    assert Answer(MESSAGE).content() == ()
+    assert answer((0, "text")).begun
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [("", {}), ("{}", {}), ('{"a":[1,2.5,null]}', {"a": [1, 2.5, None]}), ("{", None), ("[]", None), ("1", None), ('"x"', None), ("null", None), ('{"a":1} x', None)],
+)
+def test_the_input_of_a_call_is_an_object_or_nothing(text, parsed):
+    """What does not parse to an object is kept as text, with no parse; no text is no arguments."""
+    assert parse_input(text) == parsed
+
+
+# --- endings ----------------------------------------------------------------------------------------------------------
+
+
+def ended(ending, frame=9, position=21):
+    turn = folded(SessionStarted("a/b"), (TurnStarted("a/b", "a"), TURN), ATTEMPT).turn
+    return end_of_turn(turn, ending, frame, position)
+
+
+def kinds(drafts):
+    return [draft.facts.event_type for draft in drafts]
+
+
+def test_a_whole_answer_ends_its_turn():
+    """Attempt, message, each call, the turn's end: frames are numbered on, and calls point to their message."""
+    drafts = ended(Ending("completed", 5, answer(*MIXED), 3, stop_reason="tool_use", vendor_stop_reason="calls"))
+    assert kinds(drafts) == ["attempt.ended", "message.appended", "tool.called", "turn.completed"]
+    attempt, message, called, end = drafts
+    assert (message.facts.frame, called.facts.frame, end.facts.frame) == (10, 11, 12)
+    assert (message.id, message.facts.complete, message.facts.calls) == (MESSAGE, True, ("a",))
+    assert message.facts.tokens == tokens.count_content(answer(*MIXED).content())
+    assert called.facts.message == 22
+    assert (end.facts.stop_reason, end.facts.vendor_stop_reason) == ("tool_use", "calls")
+    assert (attempt.facts.outcome, attempt.facts.duration_ms, attempt.facts.first_chunk_ms) == ("completed", 5, 3)
+    assert {draft.causation for draft in drafts} == {TURN}
+
+
+def test_an_answer_that_broke_off_opens_no_call():
+    """What came is kept as an incomplete message without calls; its words are the blocks as they stood."""
+    error = ProviderUnavailable("gone", status=529, vendor_code="overloaded")
+    drafts = ended(Ending(error.code, 5, answer(*MIXED), error=error))
+    assert kinds(drafts) == ["attempt.ended", "message.appended", "turn.failed"]
+    attempt, message, end = drafts
+    assert (message.facts.complete, message.facts.calls, message.facts.frame) == (False, (), 10)
+    assert (attempt.facts.status, attempt.facts.vendor_code, attempt.facts.retryable) == (529, "overloaded", True)
+    assert (end.facts.code, end.facts.retryable, end.words.detail) == ("provider_unavailable", True, "gone")
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind", "actor"),
+    [
+        (Ending("cancelled", stop=Stop("cancelled", "key:1")), "turn.cancelled", "key:1"),
+        (Ending("shutdown", stop=Stop("shutdown", "system")), "turn.interrupted", "system"),
+        (Ending("server_lost", stop=Stop("server_lost", "system")), "turn.interrupted", "system"),
+        (Ending("x", error=EngineError("a mistake")), "turn.failed", None),
+        (Ending("x", error=ProviderRejected("no")), "turn.failed", None),
+    ],
+)
+def test_an_end_without_a_word_has_no_message(ending, kind, actor):
+    """A turn that ends before anything came: two events, and who ended it."""
+    drafts = ended(ending)
+    assert kinds(drafts) == ["attempt.ended", kind]
+    assert drafts[-1].facts.frame == 10
+    assert drafts[-1].actor == actor
+
+
+def test_usage_that_nobody_reported_is_estimated():
+    """By the attempt's own factor: what was sent, and what came."""
+    turn = folded(SessionStarted("a/b"), (TurnStarted("a/b", "a"), TURN), ATTEMPT).turn
+    content = (TextBlock("one two three"),)
+    usage = estimated_usage(turn.attempts[0], content)
+    assert usage == Usage(input_tokens=116 + 4, output_tokens=-(-tokens.count_content(content) * 3 // 2), estimated=True)
+    drafts = ended(Ending("completed", 5, answer((0, "text"), (0, "one two three"))))
+    assert drafts[0].facts.usage == usage
+    given = Ending("completed", 5, answer((0, "text")), usage=Usage(1), words=AttemptEndedWords(response_id="r"))
+    assert (ended(given)[0].facts.usage, ended(given)[0].words.response_id) == (Usage(1), "r")
+
+
+# --- stories ----------------------------------------------------------------------------------------------------------
+
+
+def story_of(ending, frame=9):
+    """The events of a turn, recorded."""
+    history = [(TurnStarted("a/b", "a"), TURN), (ATTEMPT, new_id())]
+    drafts = ended(ending, frame=frame, position=4)
+    history += [(draft.facts, draft.id or new_id(), draft.words) for draft in drafts]
+    return [recorded(facts, number, *more) for number, (facts, *more) in enumerate(history, 2)]
+
+
+def test_a_turn_is_told_with_its_deltas():
+    """The frames of the record are those of the journal: same numbers, same blocks, same text."""
+    story, frames = Story(TURN), []
+    for event in story_of(Ending("completed", 5, answer(*MIXED))):
+        frames += story.tell(event, deltas_after=0)
+    kinds_of = ["block.started", "delta", "block.started", "delta", "delta", "block.started", "delta", "delta"]
+    assert told(frames) == [*enumerate(["turn.started", *kinds_of, "message.appended", "tool.called", "turn.completed"], 1)]
+    deltas = [json.loads(frame.data) for frame in frames if frame.type == "delta"]
+    assert [(delta["block"], delta["text"]) for delta in deltas] == [(0, "Hm"), (1, "He"), (1, "llo é"), (2, '{"x":'), (2, "1}")]
+
+
+@pytest.mark.parametrize("after", range(10))
+def test_deltas_are_told_from_a_number_on(after):
+    """Only those above it, and no more than asked for."""
+    events = story_of(Ending("completed", 5, answer(*MIXED)))
+    for limit in (1, 3, None):
+        story = Story(TURN)
+        found = [frame for event in events for frame in story.tell(event, deltas_after=after, limit=limit)]
+        numbers = [frame.number for frame in found if frame.type in {"delta", "block.started"}]
+        assert numbers == [*range(max(2, after + 1), 10)][:limit]
+
+
+def test_a_story_without_deltas_is_its_events():
+    """Told live, the deltas have been shown already."""
+    story = Story(TURN)
+    frames = [frame for event in story_of(Ending("completed", 5, answer(*MIXED))) for frame in story.tell(event)]
+    assert told(frames) == [(1, "turn.started"), (10, "message.appended"), (11, "tool.called"), (12, "turn.completed")]
+    assert [message.id for message in story.view().messages] == [MESSAGE]
+
+
+def test_after_an_erasure_the_other_frames_keep_their_numbers():
+    """A message whose words are erased has no deltas; where its blocks began is still told, and all that follows."""
+    story, frames = Story(TURN), []
+    for event in story_of(Ending("completed", 5, answer(*MIXED))):
+        erased = event.type == "message.appended"
+        frames += story.tell(msgspec.structs.replace(event, body=None, erased=True) if erased else event, deltas_after=0)
+    assert told(frames) == [
+        (1, "turn.started"),
+        (2, "block.started"),
+        (4, "block.started"),
+        (7, "block.started"),
+        (10, "message.appended"),
+        (11, "tool.called"),
+        (12, "turn.completed"),
+    ]
+    assert json.loads(frames[4].data)["erased"]
+
+
+def test_a_story_passes_over_what_is_not_its_turns():
+    """Other turns, and what happens to the session meanwhile, are not told."""
+    story, other = Story(TURN), new_id()
+    events = story_of(Ending("completed", 5, answer((0, "text"), (0, "x"))), frame=3)
+    strangers = [recorded(TurnStarted("a/b", "a"), 30, other), recorded(SessionStarted("a/b"), 31)]
+    frames = [frame for event in [*strangers, events[0], *strangers, *events[1:]] for frame in story.tell(event, deltas_after=0)]
+    assert [frame.number for frame in frames] == [1, 2, 3, 4, 5]
+
+
+def test_a_vendors_block_stands_between_the_others():
+    """Blocks are numbered by their place in the content, also where one was never shown."""
+    grown = answer((0, "text"), (0, "a"), (2, "text"), (2, "b"))
+    own = OtherBlock("x", b'{"type": "x"}')
+    grown.vendor[1] = own
+    frames = []
+    story = Story(TURN)
+    for event in story_of(Ending("completed", 5, grown), frame=5):
+        frames += story.tell(event, deltas_after=0)
+    assert grown.content() == (TextBlock("a"), own, TextBlock("b"))
+    assert [(json.loads(f.data)["block"], json.loads(f.data)["text"]) for f in frames if f.type == "delta"] == [(0, "a"), (2, "b")]

@@ -1,0 +1,318 @@
+"""Commands as given, when, then: what has happened, what is asked for, and the events or the refusal that follow."""
+
+import msgspec
+import pytest
+
+from engine.clock import new_id
+from engine.decisions import (
+    Changes,
+    NewMessage,
+    check_messages,
+    check_shape,
+    check_turn,
+    message_draft,
+    start_session,
+    superseded,
+    update_session,
+)
+from engine.errors import (
+    EmptyMessage,
+    Invalid,
+    NothingToAnswer,
+    Refused,
+    SessionArchived,
+    SessionNotFound,
+    ToolCallNotFound,
+    ToolResultsMissing,
+    TurnAlreadyOpen,
+)
+from engine.events import (
+    Base64Source,
+    ImageBlock,
+    MessageAppended,
+    OtherBlock,
+    SessionRestored,
+    SessionStarted,
+    SessionUpdated,
+    SessionWords,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    TurnFailed,
+    TurnStarted,
+)
+from engine.events import SessionArchived as Archived
+from tests.support import folded
+
+STARTED = SessionStarted(model="echo/echo")
+TURN = new_id()
+
+
+def appended(role, tokens=1, **fields):
+    return MessageAppended(**{"role": role, "tokens": tokens, "counter": "c", "complete": True, "turn": None} | fields)
+
+
+def said(role="user", *blocks, tokens=1):
+    return NewMessage(role, blocks or (TextBlock("x"),), tokens, "c")
+
+
+def result(call="a"):
+    return ToolResultBlock(call, "done")
+
+
+USER, ASSISTANT, SYSTEM = appended("user"), appended("assistant"), appended("system")
+PARTIAL = appended("assistant", complete=False)
+EMPTY_PARTIAL = appended("assistant", tokens=0, complete=False)
+CALLS = appended("assistant", calls=("a", "b"))
+OPEN = (TurnStarted("echo/echo", "echo"), TURN)
+GIVEN_UP = TurnStarted("echo/echo", "echo", supersedes=3)
+ENDED = TurnFailed(TURN, 2, "provider_truncated")
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+MESSAGES = {
+    "to a new session": ([STARTED], [said()], None),
+    "of every role": ([STARTED], [said("system"), said("user"), said("assistant"), said("user")], None),
+    "after a turn": ([STARTED, OPEN, ENDED], [said()], None),
+    "after a restart from the archive": ([STARTED, Archived(), SessionRestored()], [said()], None),
+    "calls and their results at once": (
+        [STARTED],
+        [said("assistant", ToolUseBlock("a", "f")), said("tool", result()), said("user")],
+        None,
+    ),
+    "a result": ([STARTED, CALLS], [said("tool", result("b"))], None),
+    "all results in one": ([STARTED, CALLS], [said("tool", result("b"), result("a"))], None),
+    "all results in two": ([STARTED, CALLS], [said("tool", result("b")), said("tool", result("a")), said()], None),
+    "no session": ([], [said()], SessionNotFound),
+    "archived": ([STARTED, Archived()], [said()], SessionArchived),
+    "while a turn runs": ([STARTED, OPEN], [said()], TurnAlreadyOpen),
+    "empty": ([STARTED], [said(tokens=0)], EmptyMessage),
+    "the second is empty": ([STARTED], [said(), said(tokens=0)], EmptyMessage),
+    "results missing": ([STARTED, CALLS], [said()], ToolResultsMissing),
+    "results missing half way": ([STARTED, CALLS], [said("tool", result("a")), said()], ToolResultsMissing),
+    "calls while calls are open": ([STARTED, CALLS], [said("assistant", ToolUseBlock("c", "f"))], ToolResultsMissing),
+    "a result of nothing": ([STARTED], [said("tool", result())], ToolCallNotFound),
+    "a result of another call": ([STARTED, CALLS], [said("tool", result("c"))], ToolCallNotFound),
+    "a result twice": ([STARTED, CALLS], [said("tool", result(), result())], ToolCallNotFound),
+    "a result again": ([STARTED, CALLS, appended("tool", results=("a",))], [said("tool", result())], ToolCallNotFound),
+    "calls that broke off are not open": (
+        [STARTED, appended("assistant", calls=("a",), complete=False)],
+        [said("tool", result())],
+        ToolCallNotFound,
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "messages", "refusal"), MESSAGES.values(), ids=MESSAGES)
+def test_messages_are_appended_or_refused(given, messages, refusal):
+    """Given what happened, messages may be appended, or are refused for one reason."""
+    state = folded(*given)
+    if refusal is None:
+        check_messages(state, messages)
+        return
+    with pytest.raises(Refused if refusal is not SessionNotFound and refusal is not TurnAlreadyOpen else refusal) as error:
+        check_messages(state, messages)
+    assert type(error.value) is refusal
+
+
+def test_refusals_name_what_is_missing():
+    """Open calls are listed in order; the result without a call and the open turn are named."""
+    with pytest.raises(ToolResultsMissing) as missing:
+        check_messages(folded(STARTED, CALLS), [said()])
+    assert missing.value.extra == {"tool_use_ids": ["a", "b"]}
+    with pytest.raises(ToolCallNotFound) as unknown:
+        check_messages(folded(STARTED, CALLS), [said("tool", result("c"))])
+    assert unknown.value.extra["tool_use_id"] == "c"
+    with pytest.raises(TurnAlreadyOpen) as running:
+        check_messages(folded(STARTED, OPEN), [said()])
+    assert running.value.extra == {"turn_id": str(TURN)}
+
+
+BLOCKS = {
+    "text": TextBlock("x"),
+    "thinking": ThinkingBlock("x"),
+    "image": ImageBlock(Base64Source("image/png", "AAAA")),
+    "other": OtherBlock("x", b'{"type":"x"}'),
+    "tool_use": ToolUseBlock("a", "f"),
+    "tool_result": result(),
+}
+NO_PLACE = {("user", "tool_use"), ("user", "tool_result"), ("assistant", "tool_result"), ("system", "tool_use"), ("system", "tool_result")}
+
+
+@pytest.mark.parametrize("role", ["user", "assistant", "system", "tool"])
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_each_block_has_its_place(role, kind):
+    """Calls are the assistant's, results the tools', and tools give nothing but results; the refusal names the block."""
+    first = result() if role == "tool" else TextBlock("x")
+    message = said(role, first, BLOCKS[kind])
+    if (role, kind) in NO_PLACE or (role == "tool" and kind != "tool_result"):
+        with pytest.raises(Invalid) as refused:
+            check_shape(message)
+        assert refused.value.extra["field"] == "content[1]"
+    else:
+        check_shape(message)
+
+
+def test_two_calls_of_one_id_are_refused():
+    """A result could not say which of them it answers."""
+    with pytest.raises(Invalid):
+        check_shape(said("assistant", ToolUseBlock("a", "f"), ToolUseBlock("a", "g")))
+
+
+def test_a_messages_event_says_what_it_asks_and_answers():
+    """Facts name the calls and the results, in order; the words are the blocks; the id is the caller's."""
+    blocks = (TextBlock("x"), ToolUseBlock("b", "f"), ToolUseBlock("a", "f"))
+    name = new_id()
+    draft = message_draft(msgspec.structs.replace(said("assistant", *blocks, tokens=9), id=name))
+    assert (draft.facts.calls, draft.facts.results, draft.facts.tokens, draft.id) == (("b", "a"), (), 9, name)
+    assert (draft.facts.complete, draft.facts.turn) == (True, None)
+    assert len(draft.words.content) == 3
+    draft = message_draft(said("tool", result("b"), result("a")))
+    assert (draft.facts.calls, draft.facts.results) == ((), ("b", "a"))
+
+
+# --- turns ------------------------------------------------------------------------------------------------------------
+
+TURNS = {
+    "on a new message": ([STARTED], said(), False, None),
+    "on results": ([STARTED, CALLS], said("tool", result("a"), result("b")), False, None),
+    "on the last results": ([STARTED, CALLS, appended("tool", results=("b",))], said("tool", result("a")), False, None),
+    "on what a user said": ([STARTED, USER], None, False, None),
+    "on results that are there": ([STARTED, CALLS, appended("tool", results=("a", "b"))], None, False, None),
+    "on a partial answer, anew": ([STARTED, USER, PARTIAL], None, False, None),
+    "on an empty partial answer, anew": ([STARTED, USER, EMPTY_PARTIAL], None, False, None),
+    "on a partial answer, going on": ([STARTED, USER, PARTIAL], None, True, None),
+    "on a new message after a partial answer": ([STARTED, USER, PARTIAL], said(), False, None),
+    "no session": ([], said(), False, SessionNotFound),
+    "archived": ([STARTED, USER, Archived()], None, False, SessionArchived),
+    "while a turn runs": ([STARTED, USER, OPEN], said(), False, TurnAlreadyOpen),
+    "nothing there": ([STARTED], None, False, NothingToAnswer),
+    "after an answer": ([STARTED, USER, ASSISTANT], None, False, NothingToAnswer),
+    "after a system message": ([STARTED, USER, SYSTEM], None, False, NothingToAnswer),
+    "calls without results": ([STARTED, USER, CALLS], None, False, ToolResultsMissing),
+    "calls with half of the results": (
+        [STARTED, CALLS, appended("tool", results=("a",))],
+        None,
+        False,
+        ToolResultsMissing,
+    ),
+    "a message while calls are open": ([STARTED, CALLS], said(), False, ToolResultsMissing),
+    "half of the results": ([STARTED, CALLS], said("tool", result("a")), False, ToolResultsMissing),
+    "a result of nothing": ([STARTED, USER], said("tool", result("a")), False, ToolCallNotFound),
+    "an empty message": ([STARTED], said(tokens=0), False, EmptyMessage),
+    "an assistant's message": ([STARTED], said("assistant"), False, Invalid),
+    "a system message": ([STARTED], said("system"), False, Invalid),
+    "going on with content": ([STARTED, USER, PARTIAL], said(), True, Invalid),
+    "going on with a user's message": ([STARTED, USER], None, True, Invalid),
+    "going on with a whole answer": ([STARTED, USER, ASSISTANT], None, True, NothingToAnswer),
+    "going on with nothing": ([STARTED, USER, EMPTY_PARTIAL], None, True, Invalid),
+    "going on with what was given up": ([STARTED, USER, PARTIAL, GIVEN_UP, ENDED], None, True, Invalid),
+    "anew what was given up": ([STARTED, USER, PARTIAL, (GIVEN_UP, TURN), ENDED], None, False, None),
+}
+
+
+@pytest.mark.parametrize(("given", "message", "continues", "refusal"), TURNS.values(), ids=TURNS)
+def test_a_turn_starts_or_is_refused(given, message, continues, refusal):
+    """Given what happened, a turn may start with this input, or is refused for one reason."""
+    given = [(each, TURN) if each is GIVEN_UP else each for each in given]
+    state = folded(*given)
+    if refusal is None:
+        assert check_turn(state, message, continues=continues) is state
+        return
+    with pytest.raises(refusal) as error:
+        check_turn(state, message, continues=continues)
+    assert type(error.value) is refusal
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "continues", "position"),
+    [
+        ([STARTED, USER, PARTIAL], None, False, 3),
+        ([STARTED, USER, EMPTY_PARTIAL], None, False, 3),
+        ([STARTED, USER, PARTIAL], None, True, None),
+        ([STARTED, USER, PARTIAL], said(), False, None),
+        ([STARTED, USER], None, False, None),
+        ([STARTED, USER, CALLS, appended("tool", results=("a", "b"))], None, False, None),
+    ],
+)
+def test_what_a_new_turn_leaves_out(given, message, continues, position):
+    """Only a partial answer, and only where a turn without new content answers anew."""
+    assert superseded(folded(*given), message, continues=continues) == position
+
+
+# --- sessions ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_session_starts_with_one_event():
+    """Its facts and words are what the caller gave."""
+    words = SessionWords("title", "system", {"k": 1})
+    (draft,) = start_session(STARTED, words)
+    assert (draft.facts, draft.words, draft.id) == (STARTED, words, None)
+
+
+UPDATES = {
+    "a title": (
+        [STARTED],
+        {"title": "t"},
+        [(SessionUpdated(("title",)), SessionWords(title="t"))],
+    ),
+    "null": (
+        [STARTED],
+        {"title": None, "budget_tokens": None},
+        [(SessionUpdated(("budget_tokens", "title")), SessionWords())],
+    ),
+    "numbers only have no words": (
+        [STARTED],
+        {"budget_tokens": 5, "max_output_tokens": 6, "model": "a/b"},
+        [(SessionUpdated(("budget_tokens", "max_output_tokens", "model"), "a/b", 5, 6), None)],
+    ),
+    "a title while a turn runs": ([STARTED, OPEN], {"title": "t"}, [(SessionUpdated(("title",)), SessionWords(title="t"))]),
+    "archive": ([STARTED], {"status": "archived"}, [(Archived(), None)]),
+    "restore": ([STARTED, Archived()], {"status": "active"}, [(SessionRestored(), None)]),
+    "archive with a last word": (
+        [STARTED],
+        {"status": "archived", "title": "t"},
+        [(SessionUpdated(("title",)), SessionWords(title="t")), (Archived(), None)],
+    ),
+    "restore with a new title": (
+        [STARTED, Archived()],
+        {"status": "active", "title": "t"},
+        [(SessionRestored(), None), (SessionUpdated(("title",)), SessionWords(title="t"))],
+    ),
+    "nothing": ([STARTED], {}, []),
+    "the status it has": ([STARTED], {"status": "active"}, []),
+    "archived already": ([STARTED, Archived()], {"status": "archived"}, []),
+}
+
+
+@pytest.mark.parametrize(("given", "values", "drafts"), UPDATES.values(), ids=UPDATES)
+def test_a_session_is_updated(given, values, drafts):
+    """Fields that were given are set, also to null; a status is an event of its own, at the right end."""
+    made = update_session(folded(*given), Changes(values))
+    assert [(draft.facts, draft.words) for draft in made] == drafts
+
+
+@pytest.mark.parametrize(
+    ("given", "values", "refusal"),
+    [
+        ([], {"title": "t"}, SessionNotFound),
+        ([STARTED, Archived()], {"title": "t"}, SessionArchived),
+        ([STARTED, Archived()], {"status": "archived", "title": "t"}, SessionArchived),
+        *(
+            ([STARTED, OPEN], {field: value, "title": "t"}, TurnAlreadyOpen)
+            for field, value in {"model": "a/b", "system": "x", "budget_tokens": 1, "max_output_tokens": 1, "status": "archived"}.items()
+        ),
+    ],
+)
+def test_an_update_is_refused_as_a_whole(given, values, refusal):
+    """Of an archived session nothing is set, and while a turn runs nothing that it was started with."""
+    with pytest.raises(refusal):
+        update_session(folded(*given), Changes(values))
+
+
+def test_a_system_prompt_is_counted_as_it_is_set():
+    """The count of the prompt stands in the facts; the words hold the prompt."""
+    (draft,) = update_session(folded(STARTED), Changes({"system": "Be brief."}, 3))
+    assert (draft.facts.changed, draft.facts.system_tokens, draft.words.system) == (("system",), 3, "Be brief.")
