@@ -38,8 +38,9 @@ WRITER_PRAGMAS = {
     "cache_size": "-16000",
     "temp_store": "memory",
 }
-"""``fullfsync`` matters on macOS, where a plain sync stops at the drive's cache. Checkpoints are ours to do, between batches. The write-ahead log is never truncated while in use: a file that
-grows makes every sync dearer than one that is written over."""
+"""``fullfsync`` matters on macOS, where a plain sync stops at the drive's cache. Checkpoints are ours to do, between
+batches. The write-ahead log is never truncated while in use: a file that grows makes every sync dearer than one that is
+written over."""
 
 _MEANING: dict[int, tuple[type[EngineError], str]] = {
     sqlite3.SQLITE_FULL: (StoreFull, "the disk of the database is full"),
