@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 from uuid import UUID
 
@@ -91,5 +92,11 @@ def uuid7(unix_ms: int, random: bytes) -> UUID:
 
 def rfc3339(time_us: int) -> str:
     """``2026-01-02T03:04:05.000006Z``: always UTC, always six digits, so that text sorts as time does."""
-    moment = _EPOCH + timedelta(microseconds=time_us)
-    return f"{moment.isoformat(timespec='microseconds')}Z"
+    seconds, micros = divmod(time_us, 1_000_000)
+    return f"{_second(seconds)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    """What is shown together was often recorded within the same seconds."""
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()

@@ -8,6 +8,8 @@ appended only if the session is still there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import chain
 from uuid import UUID
 
 import msgspec
@@ -24,9 +26,9 @@ from engine.providers.base import ModelInfo, Parameters, Prompt, PromptMessage, 
 from engine.providers.models import Providers
 from engine.settings import Settings
 from engine.store import reading
-from engine.store.base import Connection, RecordedEvent
+from engine.store.base import Connection, RecordedEvent, Stored
 from engine.upcasts import facts_of, words_of
-from engine.views import Omitted, Window, message_view
+from engine.views import Omitted, Said, Window, message_view
 
 UNPLACED = 0
 """Position of a message that is still to be appended."""
@@ -55,7 +57,7 @@ class Sight(msgspec.Struct, frozen=True):
     state: SessionState
     system: str | None
     chosen: Chosen
-    events: dict[int, RecordedEvent]
+    events: dict[int, Said]
     measure: Measure
 
 
@@ -113,17 +115,30 @@ def look(
     without: int | None = None,
 ) -> Sight:
     """Choose a window. ``new`` is a message about to be appended; ``without`` the position of one to leave out."""
-    rows = queries.newest_rows(connection, tenant, state.id, up_to=state.version)
-    rows = (row for row in rows if row.position != without)
     last_user = _row(state.last_user) if state.last_user else None
+    first: tuple[Row, ...] = ()
     if new is not None:
-        row = _new_row(state, new)
-        rows = _first(row, rows)
-        last_user = row if new.role == "user" else last_user
-    chosen = choose(rows, last_user, (), measure)
+        first = (_new_row(state, new),)
+        last_user = first[0] if new.role == "user" else last_user
+    read: dict[int, Said] = {}
+    with closing(queries.newest_messages(connection, tenant, state.id, up_to=state.version)) as messages:
+        chosen = choose(chain(first, _noted(messages, read, without)), last_user, (), measure)
+    return Sight(state, words.system, chosen, _events(connection, tenant, chosen, read), measure)
+
+
+def _noted(messages: Iterable[tuple[Row, Said]], read: dict[int, Said], without: int | None) -> Iterator[Row]:
+    """The rows, while what was read of their events is kept in ``read``."""
+    for row, event in messages:
+        if row.position != without:
+            read[row.position] = event
+            yield row
+
+
+def _events(connection: Connection, tenant: str, chosen: Chosen, read: dict[int, Said]) -> dict[int, Said]:
+    """The events of a window: those read while it was chosen, and what is required from further back."""
     positions = [row.position for row in chosen.rows if row.position != UNPLACED]
-    events = reading.events_at_positions(connection, tenant, positions)
-    return Sight(state, words.system, chosen, {event.position: event for event in events}, measure)
+    further = reading.events_at_positions(connection, tenant, [each for each in positions if each not in read])
+    return {each: read[each] for each in positions if each in read} | {event.position: event for event in further}
 
 
 def window(
@@ -180,7 +195,7 @@ def prompt_of(view: Sight, model: Model, parameters: Parameters, new: NewMessage
     return Prompt(model.info.name, tuple(messages), view.system, parameters=parameters)
 
 
-def content_to_send(event: RecordedEvent) -> Content:
+def content_to_send(event: Stored) -> Content:
     """A recorded message as it is sent on."""
     facts, words = facts_of(event), words_of(event)
     assert isinstance(facts, MessageAppended)
@@ -217,8 +232,3 @@ def _new_row(state: SessionState, new: NewMessage) -> Row:
     version = state.version + 1
     unit = state.last.unit if new.role == "tool" and state.last is not None else version
     return Row(version, UNPLACED, new.role, new.tokens, unit)
-
-
-def _first(row: Row, rows: Iterable[Row]) -> Iterator[Row]:
-    yield row
-    yield from rows

@@ -14,7 +14,7 @@ import msgspec
 
 from engine.errors import StoreCorrupt, StoreNewer
 from engine.events import EVENT_TYPES, Facts, Words
-from engine.store.base import RecordedEvent
+from engine.store.base import Stored
 
 T = TypeVar("T")
 Step = Callable[[dict[str, Any]], dict[str, Any]]
@@ -24,7 +24,7 @@ FACTS_STEPS: Mapping[tuple[str, int], Step] = {}
 WORDS_STEPS: Mapping[tuple[str, int], Step] = {}
 
 
-def facts_of(event: RecordedEvent) -> Facts:
+def facts_of(event: Stored) -> Facts:
     """The typed facts of a recorded event.
 
     Raises StoreNewer for a type or schema that this version does not know, StoreCorrupt for facts that are not of
@@ -36,7 +36,7 @@ def facts_of(event: RecordedEvent) -> Facts:
     return _convert(event, kind, upcast(FACTS_STEPS, event.type, event.schema, kind.schema, event.facts))
 
 
-def words_of(event: RecordedEvent) -> Words | None:
+def words_of(event: Stored) -> Words | None:
     """The typed words of a recorded event; None if it has none, they are erased, or they were not read."""
     kind = _known(event)
     if kind.words is None or not event.body:
@@ -55,21 +55,21 @@ def upcast(steps: Mapping[tuple[str, int], Step], kind: str, schema: int, to: in
     return value
 
 
-def _known(event: RecordedEvent) -> type[Facts]:
+def _known(event: Stored) -> type[Facts]:
     kind = EVENT_TYPES.get(event.type)
     if kind is None or event.schema > kind.schema:
         raise StoreNewer(f"event {event.position} is a {event.type}/{event.schema}, which this version does not know")
     return kind
 
 
-def _decode(event: RecordedEvent, kind: type[T], data: bytes) -> T:
+def _decode(event: Stored, kind: type[T], data: bytes) -> T:
     try:
         return cast("T", _decoder(cast("Any", kind)).decode(data))
     except msgspec.MsgspecError as error:
         raise StoreCorrupt(f"event {event.position} ({event.type}) cannot be read: {error}") from error
 
 
-def _convert(event: RecordedEvent, kind: type[T], value: dict[str, Any]) -> T:
+def _convert(event: Stored, kind: type[T], value: dict[str, Any]) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -5,7 +5,7 @@ Plain values, ready for JSON: times are RFC 3339 text in UTC with microseconds, 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 import msgspec
@@ -16,7 +16,7 @@ from engine.errors import StoreCorrupt
 from engine.events import Content, MessageAppended, MessageWords, SessionWords, Usage
 from engine.projections.session import SessionState
 from engine.projections.turn import AttemptState, TurnState
-from engine.store.base import RecordedEvent
+from engine.store.base import RecordedEvent, Stored
 from engine.upcasts import facts_of, words_of
 
 
@@ -195,7 +195,24 @@ def session_view(state: SessionState, words: SessionWords) -> Session:
     )
 
 
-def message_view(event: RecordedEvent) -> Message:
+class Said(Stored, Protocol):
+    """A ``message.appended`` event, as much as its view needs."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def session(self) -> UUID: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def actor(self) -> str: ...
+    @property
+    def recorded_at(self) -> int: ...
+    @property
+    def erased(self) -> bool: ...
+
+
+def message_view(event: Said) -> Message:
     """The message that a ``message.appended`` event recorded."""
     facts = facts_of(event)
     if not isinstance(facts, MessageAppended):

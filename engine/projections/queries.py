@@ -4,7 +4,7 @@ one query.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Literal
 from uuid import UUID
 
@@ -17,14 +17,39 @@ from engine.projections.session import SessionState
 from engine.projections.tables import calibrations, messages, session_words, sessions, turns
 from engine.projections.turn import TurnState
 from engine.projections.window import Row
-from engine.store.base import RecordedEvent
 from engine.store.driver import Prepared
-from engine.store.reading import NO_OFFSET, as_event
-from engine.store.statements import recorded, same
-from engine.store.tables import events
+from engine.store.reading import NO_OFFSET
+from engine.store.statements import same
+from engine.store.tables import bodies, events
 
-PAGE_ROWS = 128
-"""Rows read at once while a window is chosen: about what a window of 8,000 tokens holds."""
+MESSAGE = "message.appended"
+
+
+class SaidMessage(msgspec.Struct, frozen=True, gc=False):
+    """A message as its readers need it: without its place in the tree, its cause and its hashes."""
+
+    session: UUID
+    position: int
+    version: int
+    raw_id: bytes
+    schema: int
+    actor: str
+    recorded_at: int
+    facts: bytes
+    body: bytes | None
+
+    @property
+    def id(self) -> UUID:
+        return UUID(bytes=self.raw_id)
+
+    @property
+    def type(self) -> str:
+        return MESSAGE
+
+    @property
+    def erased(self) -> bool:
+        return self.body is None
+
 
 Order = Literal["activity", "created"]
 
@@ -33,27 +58,29 @@ _turn = msgspec.json.Decoder(TurnState)
 _IS_MESSAGE = (
     events.c.tenant == bindparam("tenant_"),
     events.c.session == bindparam("session_"),
-    events.c.type == literal_column("'message.appended'"),
+    events.c.type == literal_column(f"'{MESSAGE}'"),
 )
 _AFTER, _BEFORE = events.c.version > bindparam("after_"), events.c.version < bindparam("before_")
 _LIMIT: BindParameter[int] = bindparam("limit_")
 
-_messages_after = Prepared(recorded.where(*_IS_MESSAGE, _AFTER).order_by(events.c.version).limit(_LIMIT))
-_messages_before = Prepared(recorded.where(*_IS_MESSAGE, _BEFORE).order_by(events.c.version.desc()).limit(_LIMIT))
+_said = select(
+    events.c.position,
+    events.c.version,
+    events.c.id,
+    events.c.schema,
+    events.c.actor,
+    events.c.recorded_at,
+    events.c.facts,
+    bodies.c.bytes,
+).select_from(events.outerjoin(bodies, (events.c.tenant == bodies.c.tenant) & (events.c.position == bodies.c.position)))
+_messages_after = Prepared(_said.where(*_IS_MESSAGE, _AFTER).order_by(events.c.version).limit(_LIMIT))
+_messages_before = Prepared(_said.where(*_IS_MESSAGE, _BEFORE).order_by(events.c.version.desc()).limit(_LIMIT))
 # A session's messages are found through the log, which knows what belongs to it, in order of version.
-_rows_before = Prepared(
-    select(
-        messages.c.version,
-        messages.c.position,
-        messages.c.role,
-        messages.c.tokens,
-        messages.c.unit,
-        messages.c.left_out,
-    )
-    .join(events, (messages.c.tenant == events.c.tenant) & (messages.c.position == events.c.position))
+_newest = Prepared(
+    _said.join(messages, (messages.c.tenant == events.c.tenant) & (messages.c.position == events.c.position))
+    .add_columns(messages.c.role, messages.c.tokens, messages.c.unit, messages.c.left_out)
     .where(events.c.tenant == bindparam("tenant_"), events.c.session == bindparam("session_"), _BEFORE)
     .order_by(events.c.version.desc())
-    .limit(_LIMIT)
 )
 _session_state = Prepared(select(sessions.c.state).where(*same(sessions, "tenant", "session")))
 _session_words = Prepared(
@@ -116,26 +143,30 @@ def list_sessions(
 
 def list_messages(
     connection: Connection, tenant: str, session: UUID, *, after: int | None, limit: int, descending: bool = False
-) -> list[RecordedEvent]:
-    """The events of a session's messages, in order of version; ``after``: those that follow it in that order."""
+) -> list[SaidMessage]:
+    """A session's messages, in order of version; ``after``: those that follow it in that order."""
     if descending:
         before = MAX_SAFE_INTEGER if after is None else after
         rows = _messages_before(connection, tenant, session.bytes, before, limit, NO_OFFSET)
     else:
         rows = _messages_after(connection, tenant, session.bytes, after or 0, limit, NO_OFFSET)
-    return [as_event(row) for row in rows]
+    return [SaidMessage(session, *row) for row in rows]
 
 
-def newest_rows(connection: Connection, tenant: str, session: UUID, *, up_to: int) -> Iterator[Row]:
-    """Rows of messages from version ``up_to`` backwards; pages are read only as they are needed."""
-    before = up_to + 1
-    while True:
-        page = _rows_before(connection, tenant, session.bytes, before, PAGE_ROWS, NO_OFFSET).fetchall()
-        for version, position, role, tokens, unit, left_out in page:
-            yield Row(version, position, role, tokens, unit, left_out=bool(left_out))
-        if len(page) < PAGE_ROWS:
-            return
-        before = page[-1][0]
+def newest_messages(
+    connection: Connection, tenant: str, session: UUID, *, up_to: int
+) -> Generator[tuple[Row, SaidMessage], None, None]:
+    """Messages from version ``up_to`` backwards, and the rows that a window is chosen by. They are read only as they
+    are asked for; close the iterator when there are enough.
+    """
+    cursor = _newest(connection, tenant, session.bytes, up_to + 1)
+    try:
+        for row in cursor:
+            role, tokens, unit, left_out = row[8:]
+            said = SaidMessage(session, *row[:8])
+            yield Row(said.version, said.position, role, tokens, unit, left_out=bool(left_out)), said
+    finally:
+        cursor.close()
 
 
 def turn_state(connection: Connection, tenant: str, turn: UUID) -> TurnState | None:

@@ -60,6 +60,21 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     erased: bool = False
 
 
+class Stored(Protocol):
+    """As much of an event as its meaning is read from; ``body`` None: not read, or erased."""
+
+    @property
+    def position(self) -> int: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def schema(self) -> int: ...
+    @property
+    def facts(self) -> bytes: ...
+    @property
+    def body(self) -> bytes | None: ...
+
+
 # --- the version that a caller expects: a closed type -----------------------------------------------------------------
 
 
