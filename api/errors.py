@@ -42,6 +42,7 @@ STATUS: dict[type[Exception], int] = {
     errors.ProviderTimedOut: 504,
     errors.ProviderUnavailable: 503,
     errors.ProviderError: 502,
+    errors.ToolError: 502,
     errors.StoreFull: 507,
     errors.StoreError: 503,
     errors.EngineError: 500,

@@ -6,6 +6,7 @@ wrong behind it, is answered in the form that belongs to the path.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -51,6 +52,10 @@ class Gate:
                 await answer.whole(204, self._cors.preflight(headers))
         except Problem as problem:
             await answer.problem(problem, scope["path"], request_id)
+        except asyncio.CancelledError:  # a shutdown that has waited long enough for a slow client
+            if not answer.begun:
+                refusal = Problem(503, "shutting_down", "the server is shutting down", {"retry-after": "5"})
+                await answer.problem(refusal, scope["path"], request_id)
         except Exception:
             if answer.begun:
                 raise

@@ -30,6 +30,8 @@ log = logging.getLogger("manent.api")
 
 BACKLOG = 1024
 CLOSE_STREAMS_S = 5
+KEEP_CONNECTION_S = 75
+"""Longer than clients keep an idle connection: it is theirs to close, or a request may meet the closing."""
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -67,6 +69,7 @@ async def running(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
             await conversation.drain()
             server.should_exit = True
             await serving
+            await _abort(server)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -112,7 +115,9 @@ def _config(app: Any, settings: Settings) -> uvicorn.Config:
         loop="none",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
+        timeout_keep_alive=KEEP_CONNECTION_S,
         timeout_graceful_shutdown=CLOSE_STREAMS_S,
     )
 
@@ -121,6 +126,13 @@ async def _started(server: _Server, serving: asyncio.Task[None]) -> None:
     starting = asyncio.create_task(server.listens.wait())
     await asyncio.wait((starting, serving), return_when=asyncio.FIRST_COMPLETED)
     starting.cancel()
+
+
+async def _abort(server: _Server) -> None:
+    """Let go of connections that would still be written to, if only they were read from."""
+    for connection in list(server.server_state.connections):
+        connection.transport.abort()
+    await asyncio.sleep(0)
 
 
 def _address(listening: socket.socket) -> str:

@@ -37,8 +37,11 @@ def read_block(raw: msgspec.Raw | bytes, field: str = "content") -> Block:
         if kind in _KNOWN_TYPES:
             known: KnownBlock = _known.decode(raw)
             return known
+        bytes(raw).decode()
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Invalid(field, str(error)) from None
+    except RecursionError:
+        raise Invalid(field, "is nested too deeply") from None
     if not 0 < len(kind) <= MAX_NAME_CHARS:
         raise Invalid(f"{field}.type", f"must be 1 to {MAX_NAME_CHARS} characters")
     return OtherBlock(type=kind, raw=bytes(raw))

@@ -51,7 +51,7 @@ def check_content(content: str | Sequence[msgspec.Raw], settings: Settings, fiel
     for number, (block, raw) in enumerate(zip(blocks, raw_blocks(blocks), strict=True)):
         where = f"{field}[{number}]"
         if b"\\u0000" in bytes(raw):
-            check_no_nul(msgspec.json.decode(raw), where)
+            _check_no_nul_in_json(raw, where)
         if isinstance(block, ToolUseBlock):
             check_call(block.id, f"{where}.id")
             check_call(block.name, f"{where}.name")
@@ -66,6 +66,10 @@ def check_text(text: str, field: str) -> None:
     """Text that can be kept and given back anywhere: no NUL."""
     if "\0" in text:
         raise Invalid(field, "holds a NUL character", code="nul_character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Invalid(field, "holds half of a surrogate pair, which is no character") from None
 
 
 def check_no_nul(value: Any, field: str) -> None:
@@ -79,6 +83,13 @@ def check_no_nul(value: Any, field: str) -> None:
     elif isinstance(value, list):
         for number, item in enumerate(value):
             check_no_nul(item, f"{field}[{number}]")
+
+
+def _check_no_nul_in_json(raw: msgspec.Raw, field: str) -> None:
+    try:
+        check_no_nul(msgspec.json.decode(raw), field)
+    except RecursionError:
+        raise Invalid(field, "is nested too deeply") from None
 
 
 def check_call(name: str, field: str) -> None:

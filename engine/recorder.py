@@ -31,6 +31,7 @@ MAX_WAITING_ROWS = 256
 """Rows of one turn that may wait for the disk before its provider is read no further."""
 
 Released = Callable[[list[JournalRow], Exception | None], None]
+Waiting = tuple[Released, JournalRow]
 
 
 class Journal:
@@ -41,7 +42,8 @@ class Journal:
     def __init__(self, store: Store, owner: UUID) -> None:
         self._store = store
         self._owner = owner
-        self._waiting: list[tuple[Released, JournalRow]] = []
+        self._waiting: list[Waiting] = []
+        self._refused: dict[UUID, Exception] = {}
         self._busy = False
 
     def add(self, row: JournalRow, released: Released) -> None:
@@ -54,6 +56,10 @@ class Journal:
             # Not now but at the end of this turn of the loop: what other streams have received by then goes along.
             asyncio.get_running_loop().call_soon(self._write)
 
+    def forget(self, turn: UUID) -> None:
+        """A turn whose rows have all been released needs no memory of why they were not written."""
+        self._refused.pop(turn, None)
+
     def _write(self) -> None:
         batch, self._waiting = self._waiting, []
         work = WriteJournal(self._owner, [row for _, row in batch])
@@ -64,24 +70,33 @@ class Journal:
             return
         future.add_done_callback(partial(self._written, batch))
 
-    def _written(self, batch: list[tuple[Released, JournalRow]], future: asyncio.Future[frozenset[UUID]]) -> None:
+    def _written(self, batch: list[Waiting], future: asyncio.Future[frozenset[UUID]]) -> None:
         error = StoreUnavailable("the write was given up") if future.cancelled() else future.exception()
         lost = frozenset() if error is not None else future.result()
         self._release(batch, error if isinstance(error, Exception) else None, lost)
 
-    def _release(
-        self, batch: list[tuple[Released, JournalRow]], error: Exception | None, lost: frozenset[UUID]
-    ) -> None:
-        self._busy = False
-        if self._waiting:
-            self._busy = True
+    def _release(self, batch: list[Waiting], error: Exception | None, lost: frozenset[UUID]) -> None:
+        for _, row in batch:
+            if error is not None:
+                self._refused[row.turn] = error
+            elif row.turn in lost:
+                self._refused[row.turn] = TurnNotOpen("another process has taken this turn over")
+        refused = self._take_refused()
+        self._busy = bool(self._waiting)
+        if self._busy:
             self._write()
         by_turn: dict[UUID, tuple[Released, list[JournalRow]]] = {}
-        for released, row in batch:
+        for released, row in batch + refused:
             by_turn.setdefault(row.turn, (released, []))[1].append(row)
         for turn, (released, rows) in by_turn.items():
-            taken = TurnNotOpen("another process has taken this turn over") if turn in lost else error
-            released(rows, taken)
+            released(rows, self._refused.get(turn))
+
+    def _take_refused(self) -> list[Waiting]:
+        """Rows that waited behind one that was not written: a gap in a journal would shift all that follows it."""
+        refused = [each for each in self._waiting if each[1].turn in self._refused]
+        if refused:
+            self._waiting = [each for each in self._waiting if each[1].turn not in self._refused]
+        return refused
 
 
 class Recorder:
@@ -132,6 +147,7 @@ class Recorder:
     async def settle(self) -> None:
         """Wait until every row is on disk or given up; numbering goes on after the last frame that was shown."""
         await self._settled.wait()
+        self._journal.forget(self._turn)
         self.frame = max(self._tail.last, self._first_frame)
 
     def next_frame(self) -> int:

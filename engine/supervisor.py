@@ -35,7 +35,7 @@ log = logging.getLogger("manent.turns")
 SYSTEM = "system"
 RETRY_AFTER_S = 5
 LET_GO_S = 2.0
-"""How long a turn that cannot be ended may take to let go at shutdown."""
+"""How long a turn that cannot be begun or ended may take to let go at shutdown."""
 
 
 class Supervisor:
@@ -48,6 +48,8 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._leases = asyncio.create_task(self._renew_leases())
         self._starting = 0
+        self._all_started = asyncio.Event()
+        self._all_started.set()
         self.draining = False
 
     @contextmanager
@@ -58,10 +60,13 @@ class Supervisor:
         if len(self._turns) + self._starting >= self._tools.settings.max_open_turns:
             raise Overloaded("too many turns are running", limit="max_open_turns", retry_after_s=RETRY_AFTER_S)
         self._starting += 1
+        self._all_started.clear()
         try:
             yield
         finally:
             self._starting -= 1
+            if not self._starting:
+                self._all_started.set()
 
     def run_of(self, tenant: str, session: UUID, turn: UUID) -> OpenRun:
         """The scratch row that must be written with a turn's start."""
@@ -95,6 +100,9 @@ class Supervisor:
     async def drain(self) -> None:
         """Take no more turns, let those that run end within ``drain_s``, then interrupt the rest."""
         self.draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LET_GO_S):
+                await self._all_started.wait()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._tools.settings.drain_s)
         for turn in list(self._turns.values()):

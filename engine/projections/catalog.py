@@ -47,7 +47,7 @@ class Catalog:
         elif isinstance(facts, SessionStarted | SessionUpdated):
             self._remember_words(event, facts)
         elif isinstance(facts, TurnStarted) and facts.supersedes is not None:
-            self._superseded.append((event.tenant, facts.supersedes))
+            self._superseded.append((event.version, event.tenant, facts.supersedes))
         elif isinstance(facts, AttemptEnded):
             self._calibrate(event.tenant, after)
         if after.turn is not None:
@@ -122,7 +122,7 @@ class _Statements:
         self.upsert_session = text(upsert(sessions, ["tenant", "session"], ["status", "updated_at", "state"]))
         self.upsert_turn = text(upsert(turns, ["tenant", "turn"], ["status", "state"]))
         self.insert_message = text(messages.insert())
-        self.leave_out = "UPDATE messages SET left_out = 1 WHERE tenant = ? AND position = ?"
+        self.leave_out = "UPDATE messages SET left_out = coalesce(left_out, ?) WHERE tenant = ? AND position = ?"
         add = upsert_into(calibrations)
         sums = {
             name: calibrations.c[name] + add.excluded[name]
@@ -154,7 +154,7 @@ def _message_row(event: RecordedEvent, facts: MessageAppended, state: SessionSta
         state.base_tokens,
         state.last.unit,
         int(facts.complete),
-        int(facts.tokens == 0),
+        event.version if facts.tokens == 0 else None,
     )
 
 

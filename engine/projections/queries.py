@@ -164,7 +164,12 @@ def newest_messages(
         for row in cursor:
             role, tokens, unit, left_out = row[8:]
             said = SaidMessage(session, *row[:8])
-            yield Row(said.version, said.position, role, tokens, unit, left_out=bool(left_out)), said
+            yield (
+                Row(
+                    said.version, said.position, role, tokens, unit, left_out=left_out is not None and left_out <= up_to
+                ),
+                said,
+            )
     finally:
         cursor.close()
 

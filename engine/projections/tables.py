@@ -49,13 +49,13 @@ messages = Table(
     Column("total_tokens", Int, nullable=False),
     Column("unit", Int, nullable=False),
     Column("complete", Int, nullable=False),
-    Column("left_out", Int, nullable=False),
+    Column("left_out", Int),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
 """In order of position, so that a commit writes one page for the messages of many sessions; a session's are found
-through ``events``. ``total_tokens`` runs along the session, this message included. ``left_out`` of windows: empty, or
-superseded."""
+through ``events``. ``total_tokens`` runs along the session, this message included. ``left_out``: the version from
+which on windows leave it out, because it is empty or superseded."""
 
 turns = Table(
     "turns",

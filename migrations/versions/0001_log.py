@@ -16,9 +16,9 @@ branch_labels = None
 depends_on = None
 
 
-def integer(name: str, *, key: bool = False) -> sa.Column[int]:
+def integer(name: str, *, key: bool = False, null: bool = False) -> sa.Column[int]:
     kind = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-    return sa.Column(name, kind, nullable=False, primary_key=key, autoincrement=False)
+    return sa.Column(name, kind, nullable=null, primary_key=key, autoincrement=False)
 
 
 def text(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
@@ -141,7 +141,7 @@ def create_projections() -> None:
         integer("total_tokens"),
         integer("unit"),
         integer("complete"),
-        integer("left_out"),
+        integer("left_out", null=True),
     )
     table(
         "turns",

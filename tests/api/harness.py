@@ -57,13 +57,14 @@ class Server:
 @contextmanager
 def in_thread(settings):
     """The server of ``manent serve``, all but its signals, on a loop and a thread of its own."""
-    ready, state = threading.Event(), {}
+    ready, state, lines = threading.Event(), {}, []
 
     async def serve():
         stop = state["stop"] = asyncio.Event()
         try:
-            async with api_server.running(settings, lambda _: None) as running:
+            async with api_server.running(settings, lines.append) as running:
                 state["server"] = Server(running.address, settings.database)
+                state["server"].lines = lines
                 state["server"].conversation = running.conversation
                 state["server"].loop = asyncio.get_running_loop()
                 ready.set()

@@ -64,7 +64,7 @@ def test_no_error_of_the_engine_is_the_servers_mistake():
     for kind in set(kinds) - {EngineError}:
         error = kind.__new__(kind)
         error.detail, error.extra = "x", {}
-        assert problem_of(error).status != 500 or kind.__name__ == "ToolError", kind
+        assert problem_of(error).status != 500, kind
 
 
 @pytest.fixture

@@ -92,6 +92,17 @@ def test_a_key_of_idempotency(server, client):
         assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_mismatch")
 
 
+def test_a_key_of_idempotency_for_a_stream(server, client):
+    """Such a client is given its first turn again, from the beginning; another question is a mismatch."""
+    headers = {"Idempotency-Key": "guide-stream"}
+    first = read(client, "/api/ai/stream?q=x", headers=headers)
+    before = server.size()
+    assert read(client, "/api/ai/stream?q=x", headers=headers) == first
+    other = client.get("/api/ai/stream?q=y", headers=headers)
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_mismatch")
+    assert server.size() == before
+
+
 # --- the stream -------------------------------------------------------------------------------------------------------
 
 

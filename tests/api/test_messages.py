@@ -140,7 +140,7 @@ def test_a_list_after_a_version(client, long):
     assert client.get(f"{path}?after=9007199254740992").json() == {"items": [], "next_cursor": None}
 
 
-# --- windows -----------------------------------------------------------------------------------------------------------
+# --- windows ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_window_of_everything(client, long):

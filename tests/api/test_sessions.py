@@ -165,7 +165,7 @@ def test_a_stable_list_while_sessions_begin(client, many):
     assert len(set(ids)) == 6
 
 
-# --- request ids -------------------------------------------------------------------------------------------------------
+# --- request ids ------------------------------------------------------------------------------------------------------
 
 
 def test_a_request_id_is_taken_and_recorded(client):
