@@ -51,7 +51,7 @@ from engine.store.base import RequestKey
 from engine.store.doctor import Finding
 from engine.store.rebuild import Rebuilt
 from engine.version import version
-from engine.views import Event, Frame, Message, Page, Session, Turn, Window
+from engine.views import Event, Frame, Message, Session, Turn, Window
 
 __all__ = [
     "LOCAL",
@@ -71,7 +71,6 @@ __all__ = [
     "MessageIn",
     "NotFound",
     "Overloaded",
-    "Page",
     "ProviderError",
     "Rebuilt",
     "Refused",

@@ -8,6 +8,7 @@ returns are the values of ``engine.views``.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from engine.asking import Ask, Started, TurnStarter
 from engine.clock import Clock
 from engine.decisions import Changes, NewMessage, check_messages, message_draft, start_session, update_session
 from engine.envelope import LOCAL, Caller, seal
-from engine.errors import EngineError, Invalid, SessionNotFound, TooLarge, VersionConflict
+from engine.errors import EngineError, Invalid, SessionNotFound, VersionConflict
 from engine.events import SessionStarted, SessionWords
 from engine.intake import MessageIn
 from engine.planning import Limits
@@ -159,12 +160,7 @@ class Conversation:
         request: RequestKey | None = None,
     ) -> list[Message]:
         """Append messages without running a model: all of them or none."""
-        most = self.settings.max_messages
-        if not 1 <= len(messages) <= most:
-            raise TooLarge(f"messages: from 1 to {most} at once", field="messages", limit="max_messages", maximum=most)
-        if len({message.id is None for message in messages}) > 1:
-            raise Invalid("id", "either every message has one, or none has")
-        news = [await self.new_message(message) for message in messages]
+        news = await intake.new_messages(messages, self.settings)
         sealed = seal([message_draft(message) for message in news], caller, self._clock)
 
         def decide(_: Place, state: Any) -> list[NewEvent]:
@@ -295,8 +291,9 @@ class Conversation:
 
     async def frames(self, turn: UUID, caller: Caller = LOCAL, *, after: int = 0) -> AsyncGenerator[list[Frame], None]:
         """A turn's frames after a number, in batches, live or from the record, up to its end."""
-        async for batch in self._follower.frames(caller.tenant, turn, after):
-            yield batch
+        async with aclosing(self._follower.frames(caller.tenant, turn, after)) as batches:
+            async for batch in batches:
+                yield batch
 
     # --- events -------------------------------------------------------------------------------------------------------
 
@@ -327,8 +324,9 @@ class Conversation:
         """Events as they are committed, of a session or (None) of the whole log: after a version (a position), or
         from the newest. An empty batch says that all there is was given.
         """
-        async for batch in self._follower.events(caller.tenant, session, after):
-            yield [event_view(event) for event in batch]
+        async with aclosing(self._follower.events(caller.tenant, session, after)) as batches:
+            async for batch in batches:
+                yield [event_view(event) for event in batch]
 
     # --- life ---------------------------------------------------------------------------------------------------------
 

@@ -90,6 +90,8 @@ def _check_no_nul_in_json(raw: msgspec.Raw, field: str) -> None:
         check_no_nul(msgspec.json.decode(raw), field)
     except RecursionError:
         raise Invalid(field, "is nested too deeply") from None
+    except msgspec.MsgspecError as error:
+        raise Invalid(field, str(error)) from None
 
 
 def check_call(name: str, field: str) -> None:

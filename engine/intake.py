@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
 
 from engine import inputs, tokens
 from engine.decisions import NewMessage
+from engine.errors import Invalid, TooLarge
 from engine.settings import Settings
 
 
@@ -22,13 +24,29 @@ class MessageIn(msgspec.Struct, frozen=True):
     id: UUID | None = None
 
 
-async def new_message(message: MessageIn, settings: Settings) -> NewMessage:
-    """A message as decisions take it. Raises Invalid or TooLarge, which name the field."""
-    role = inputs.check_role(message.role)
-    content = inputs.check_content(message.content, settings)
+async def new_message(message: MessageIn, settings: Settings, prefix: str = "") -> NewMessage:
+    """A message as decisions take it. Raises Invalid or TooLarge, which name the field, with ``prefix`` before it."""
+    role = inputs.check_role(message.role, f"{prefix}role")
+    content = inputs.check_content(message.content, settings, f"{prefix}content")
     small = isinstance(message.content, str) and len(message.content) <= tokens.SLICE_CHARS
     count = tokens.count_content(content) if small else await asyncio.to_thread(tokens.count_content, content)
     return NewMessage(role, content, count, tokens.COUNTER, message.id)
+
+
+async def new_messages(messages: Sequence[MessageIn], settings: Settings) -> list[NewMessage]:
+    """Messages that are appended together. Either each has an id of its own, or none has."""
+    most = settings.max_messages
+    if not messages:
+        raise Invalid("messages", "must hold at least one")
+    if len(messages) > most:
+        raise TooLarge(f"messages: at most {most} at once", field="messages", limit="max_messages", maximum=most)
+    if len({message.id is None for message in messages}) > 1:
+        raise Invalid("id", "either every message has one, or none has")
+    one = len(messages) == 1
+    return [
+        await new_message(message, settings, "" if one else f"messages[{number}].")
+        for number, message in enumerate(messages)
+    ]
 
 
 async def count_text(text: str) -> int:

@@ -160,13 +160,6 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
-class Page(View, frozen=True):
-    """A list, and the cursor of its next page (None: this is the last)."""
-
-    items: tuple[Any, ...]
-    next_cursor: str | None
-
-
 NO_USAGE = Usage()
 
 
