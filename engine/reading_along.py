@@ -87,9 +87,8 @@ class Follower:
         position), or from the newest. An empty batch says that all there is was given.
         """
         with self._counted(), self._store.bells.listen(tenant, session) as bell:
-            cursor = (
-                await self._store.read(partial(_newest, tenant=tenant, session=session)) if after is None else after
-            )
+            newest = await self._store.read(partial(_newest, tenant=tenant, session=session))
+            cursor = newest if after is None else after
             while not self._closing.is_set():
                 bell.clear()
                 batch = await self._store.read(partial(_events, tenant=tenant, session=session, after=cursor))
