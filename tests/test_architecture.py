@@ -62,7 +62,9 @@ CONFINED = {  # a library -> the only files that may import it
 
 # The log could leave the house as a library of its own: these files know nothing of chat.
 CHATLESS = ("engine/audit/*", "engine/codec.py", "engine/store/*")
-CHATLESS_MAY_IMPORT = "engine.settings engine.audit engine.clock engine.codec engine.errors engine.projections.base engine.store"
+CHATLESS_MAY_IMPORT = (
+    "engine.audit engine.clock engine.codec engine.errors engine.projections.base engine.settings engine.store"
+)
 
 PURE = (  # no clock, no chance, no I/O, no waiting
     "engine/audit/merkle.py engine/codec.py engine/decisions.py engine/events.py engine/projections/session.py "
