@@ -1,4 +1,4 @@
-"""What many tests share: a clock that is set by hand, an engine on a script, and an auditor that trusts no code of ours.
+"""What many tests share: a clock set by hand, an engine on a script, and an auditor that trusts no code of ours.
 
 The auditor recomputes every commitment and leaf from the rows of a file, by the text of DESIGN section 4 and the
 ``rfc8785`` package.
@@ -150,7 +150,7 @@ async def shown(chat, turn, count):
 async def until(condition, timeout_s=5):
     """Wait until a condition holds."""
     async with asyncio.timeout(timeout_s):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.01)
 
 
@@ -192,7 +192,7 @@ def dump(path, tables=None):
     """Every row of these tables (all of them, if none are named), each table in order."""
     if tables is None:
         tables = [name for (name,) in query(path, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")]
-    return {name: sorted(query(path, f"SELECT * FROM {name}"), key=repr) for name in tables}  # noqa: S608
+    return {name: sorted(query(path, f"SELECT * FROM {name}"), key=repr) for name in tables}
 
 
 def snapshot(path, copy):
@@ -211,14 +211,18 @@ def audit(path):
     return checked
 
 
+_AUDITED = (
+    *("position", "session", "version", "id", "type", "schema", "actor", "recorded_at", "causation", "correlation"),
+    *("facts", "length", "commitment", "leaf_hash", "salt", "bytes"),
+)
+
+
 def _audit_log(path, tenant):
-    names = (
-        "position session version id type schema actor recorded_at causation correlation facts length commitment "
-        "leaf_hash salt bytes"
-    ).split()
-    columns = ", ".join(f"b.{name}" if name in {"salt", "bytes"} else f"e.{name}" for name in names)
-    sql = f"SELECT {columns} FROM events e LEFT JOIN bodies b USING (tenant, position) WHERE tenant = ? ORDER BY position"  # noqa: S608
-    rows = [dict(zip(names, row, strict=True)) for row in query(path, sql, (tenant,))]
+    columns = ", ".join(f"b.{name}" if name in {"salt", "bytes"} else f"e.{name}" for name in _AUDITED)
+    sql = (
+        f"SELECT {columns} FROM events e LEFT JOIN bodies b USING (tenant, position) WHERE tenant = ? ORDER BY position"
+    )
+    rows = [dict(zip(_AUDITED, row, strict=True)) for row in query(path, sql, (tenant,))]
     (origin,) = query(path, "SELECT origin FROM origins WHERE tenant = ? AND from_position = 1", (tenant,))[0]
     erased = {position for (position,) in query(path, "SELECT position FROM erasures WHERE tenant = ?", (tenant,))}
     versions = {}

@@ -6,6 +6,7 @@ real processes.
 
 import asyncio
 import json
+import threading
 
 import pytest
 
@@ -54,7 +55,13 @@ DEATHS = {
         [("text", "Half an é😀"), ("tool_use", '{"x')],
     ),
     "with two blocks at once": (
-        (BlockStarted(0, "tool_use", "a", "f"), BlockStarted(1, "tool_use", "b", "g"), Delta(1, "1"), Delta(0, "0"), Delta(1, "2")),
+        (
+            BlockStarted(0, "tool_use", "a", "f"),
+            BlockStarted(1, "tool_use", "b", "g"),
+            Delta(1, "1"),
+            Delta(0, "0"),
+            Delta(1, "2"),
+        ),
         [("tool_use", "0"), ("tool_use", "12")],
     ),
     "after all was said": ((*TEXT, BlockStopped(0)), [("text", "Half an é😀")]),
@@ -107,7 +114,7 @@ def streamed(block):
 
 
 async def test_a_vendors_block_among_the_others_does_not_spoil_the_message(path, dead):
-    """A block of a vendor's own before the one that broke off: what was shown can be read again, from its frames too."""
+    """A vendor's own block before the one that broke off: what was shown can be read again, from its frames too."""
     own = VendorBlock(1, "citation", b'{"type":"citation"}')
     two = (BlockStarted(2, "text"), Delta(2, "Two"))
     session, turn, frames = await die(path, dead, *TEXT, BlockStopped(0), own, *two)
@@ -229,9 +236,52 @@ async def test_another_owners_turn_is_not_ended_twice(path):
         turn = await begin(chat, session.id, "Go.")
         await shown(chat, turn, 3)
         reading = asyncio.ensure_future(frames_of(chat, turn))
-        await chat._store.do(lambda tx: tx.connection.exec_driver_sql("UPDATE runs SET owner = x'00000000000000000000000000000001'"))
+        await chat._store.do(
+            lambda tx: tx.connection.exec_driver_sql("UPDATE runs SET owner = x'00000000000000000000000000000001'")
+        )
         size = len((await chat.events(session.id))[0])
         chat._supervisor.find(turn).stop(Stop("cancelled", "local"))
         async with asyncio.timeout(3):
             await reading
         assert len((await chat.events(session.id))[0]) == size
+
+
+async def test_after_a_frame_that_was_not_written_none_is(path, dead):
+    """When a frame's commit fails, no later frame of its turn gets to disk: a gap would shift all that follows it."""
+    entered, release = threading.Event(), threading.Event()
+    held = []
+
+    def hold(_):
+        entered.set()
+        assert release.wait(10)
+
+    async def hold_the_writer():
+        held.append(chat._store.submit(hold))
+        await asyncio.to_thread(entered.wait)
+
+    async def go_on():
+        await asyncio.sleep(0.01)  # the row before is on its way
+        release.set()
+        await asyncio.Event().wait()
+
+    steps = (
+        *TEXT,
+        lambda: asyncio.sleep(0.05),
+        hold_the_writer,
+        Delta(0, "refused"),
+        lambda: asyncio.sleep(0.01),
+        Delta(0, "too late"),
+        go_on,
+    )
+    async with chatting(path, providers=(Dictated(*steps),), batch_writes=1) as chat:
+        session = await chat.create_session(model="dictated/model")
+        guard = "CREATE TRIGGER t BEFORE INSERT ON journal WHEN NEW.frame = 5 BEGIN SELECT RAISE(ABORT, 'no'); END"
+        await chat._store.do(lambda tx: tx.connection.exec_driver_sql(guard))
+        turn = await begin(chat, session.id, "Go.")
+        running = chat._supervisor.find(turn)
+        async with asyncio.timeout(5):
+            while running._recorder.error is None:  # noqa: ASYNC110 - nothing else tells
+                await asyncio.sleep(0)
+            await chat._store.submit(lambda _: snapshot(path, dead))
+    journalled = [frame for (frame,) in query(dead, "SELECT frame FROM journal ORDER BY frame")]
+    assert journalled == [*range(2, 2 + len(journalled))]

@@ -159,13 +159,18 @@ def streamed(block):
 
 
 async def test_frames_say_what_they_mean(path):
-    """The data of each frame: the turn, the block with a call's id and name, the delta's kind, the message, the call."""
+    """The data of each frame: turn, block with its call's id and name, delta with its kind, message, call."""
     async with chatting(path, main=says({"thinking": "Hm."}, "Hi.", call("a", input={}))) as chat:
         session = await chat.create_session(model="scripted/main")
         frames = await frames_of(chat, turn := await begin(chat, session.id, "Go."))
     by_type = {frame.type: data(frame) for frame in frames}
     started = data(frames[0])
-    assert (started["id"], started["status"], started["messages"], started["ended_at"]) == (str(turn), "running", [], None)
+    assert (started["id"], started["status"], started["messages"], started["ended_at"]) == (
+        str(turn),
+        "running",
+        [],
+        None,
+    )
     opened = [data(frame) for frame in frames if frame.type == "block.started"]
     message = by_type["message.appended"]["id"]
     assert opened == [
@@ -514,7 +519,13 @@ async def test_a_session_has_one_turn_at_a_time(path):
         session = await chat.create_session(model="scripted/main")
         turn = await begin(chat, session.id, "Go.")
         before = (await chat.session(session.id)).version
-        changes = [{"model": "echo/echo"}, {"system": "x"}, {"budget_tokens": 9}, {"max_output_tokens": 9}, {"status": "archived"}]
+        changes = [
+            {"model": "echo/echo"},
+            {"system": "x"},
+            {"budget_tokens": 9},
+            {"max_output_tokens": 9},
+            {"status": "archived"},
+        ]
         attempts = [
             begin(chat, session.id, "Me too."),
             begin(chat, session.id),
@@ -619,15 +630,21 @@ async def test_only_so_many_turns_run_at_once(path):
 
 REFUSALS = {
     "no such session": (lambda chat, session: begin(chat, new_id(), "x"), SessionNotFound),
-    "another tenant's": (lambda chat, session: chat.start_turn(session, engine.Ask(), engine.Caller("other")), SessionNotFound),
-    "nothing to answer": (lambda chat, session: begin(chat, session), NothingToAnswer),
+    "another tenant's": (
+        lambda chat, session: chat.start_turn(session, engine.Ask(), engine.Caller("other")),
+        SessionNotFound,
+    ),
+    "nothing to answer": (begin, NothingToAnswer),
     "nothing to continue": (lambda chat, session: begin(chat, session, continues=True), NothingToAnswer),
     "continue with content": (lambda chat, session: begin(chat, session, "x", continues=True), Invalid),
     "unknown model": (lambda chat, session: begin(chat, session, "x", model="nobody/nothing"), UnknownModel),
     "temperature": (lambda chat, session: begin(chat, session, "x", temperature=2.5), Invalid),
     "stop": (lambda chat, session: begin(chat, session, "x", stop=("",)), Invalid),
     "a negative budget": (lambda chat, session: begin(chat, session, "x", limits=engine.Limits(-1)), Invalid),
-    "a small budget": (lambda chat, session: begin(chat, session, "many words " * 50, limits=engine.Limits(20)), BudgetTooSmall),
+    "a small budget": (
+        lambda chat, session: begin(chat, session, "many words " * 50, limits=engine.Limits(20)),
+        BudgetTooSmall,
+    ),
 }
 
 
@@ -672,11 +689,33 @@ async def test_a_caller_who_is_gone_before_the_start_is_answered_leaves_no_open_
         for _ in range(10):
             session = await chat.create_session(model="scripted/main")
             starting = asyncio.ensure_future(begin(chat, session.id, "Go."))
-            while chat._store._writer._waiting == 0:
+            while chat._store._writer._waiting == 0:  # noqa: ASYNC110 - nothing else tells
                 await asyncio.sleep(0)
             starting.cancel()
             await asyncio.wait([starting])
             await until(lambda session=session: can_be_used(chat, session.id), timeout_s=2)
+
+
+async def test_nothing_of_an_engine_runs_when_it_is_closed(path):
+    """A start that is under way when the engine is closed is ended with it, or at the next start."""
+    others = asyncio.all_tasks()
+    for pauses in range(8):
+        async with chatting(path, main=says("Hi.")) as chat:
+            session = await chat.create_session(model="scripted/main")
+            starting = asyncio.ensure_future(begin(chat, session.id, "Go."))
+            while chat._store._writer._waiting == 0:  # noqa: ASYNC110 - nothing else tells
+                await asyncio.sleep(0)
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+            starting.cancel()
+        await asyncio.wait([starting])
+        await asyncio.sleep(0.02)
+        left = asyncio.all_tasks() - others
+        for task in left:
+            task.cancel()
+        assert left == set()
+    async with chatting(path) as chat:
+        assert [session.open_turn_id for session in (await chat.sessions())[0]] == [None] * 8
 
 
 async def can_be_used(chat, session):
@@ -991,7 +1030,7 @@ async def test_an_attempt_says_how_it_was_counted(path):
 
 
 async def test_an_import_may_be_repeated(path):
-    """Messages with ids of their own are appended once, however often they are sent; with other words they are refused."""
+    """Messages with ids of their own are appended once, however often they are sent; other words are refused."""
     messages = [engine.MessageIn("One.", id=new_id()), engine.MessageIn("Two.", "assistant", id=new_id())]
     async with chatting(path) as chat:
         session = await chat.create_session()
@@ -1015,7 +1054,7 @@ IMPORTS = {
 
 @pytest.mark.parametrize("make", IMPORTS.values(), ids=IMPORTS)
 async def test_an_import_that_cannot_be_is_refused_as_such(path, make):
-    """Ids that come twice in a request, or that exist beside messages without one, are a conflict, not a failing disk."""
+    """Ids that come twice in a request, or exist beside messages without one, are refused, and no failing disk."""
     known = new_id()
     async with chatting(path) as chat:
         session = await chat.create_session()

@@ -20,19 +20,17 @@ from engine.clock import new_id
 from engine.errors import (
     EngineError,
     Overloaded,
-    Refused,
     StoreCorrupt,
     StoreFull,
     StoreUnavailable,
     TurnNotOpen,
     VersionConflict,
 )
-from engine.store.base import AnyVersion, Append, Exactly, Exists, JournalRow, NewEvent, NoStream
-from engine.store.log import open_reading, open_store
+from engine.store.base import AnyVersion, Exactly, Exists, JournalRow, NoStream
+from engine.store.log import open_reading
 from engine.store.runs import CloseRun, OpenRun, Run, journal_rows, open_runs, request_cancel
-from engine.store.schema import migrate
 from engine.store.works import ExtendLeases, WriteJournal, extend_leases, owner_of, probe, write_journal
-from tests.contracts.test_store import Counting, event, one, one_batch, opened, outcome, submit
+from tests.contracts.test_store import event, one, one_batch, opened, outcome, submit
 from tests.support import audit, begin, chatting, frames_of, query, says, until
 
 
@@ -166,7 +164,7 @@ def broken(tx):
 
 
 async def test_a_database_error_is_its_works_alone(path):
-    """A batch that the database refuses is done again one by one: the bad get their error, the good are recorded once."""
+    """A batch that the database refuses is done again one by one: the bad get an error, the good are recorded once."""
     session, stranger = new_id(), new_id()
     async with opened(path) as store:
         await store.append(one(session, NoStream()))
@@ -220,7 +218,9 @@ async def test_a_locked_database_fails_the_write_and_is_tried_again(path):
     session = new_id()
     async with opened(path) as store:
         await store.do(lambda tx: tx.connection.exec_driver_sql("SELECT 1"))
-        await asyncio.to_thread(store._writer._connection.connection.driver_connection.execute, "PRAGMA busy_timeout = 50")
+        await asyncio.to_thread(
+            store._writer._connection.connection.driver_connection.execute, "PRAGMA busy_timeout = 50"
+        )
         for number in range(3):
             with write_lock(path), pytest.raises(StoreUnavailable) as refused:
                 await store.append(one(session))
@@ -474,7 +474,9 @@ async def test_a_session_has_one_run(path):
     assert audit(path) == 1
 
 
-@pytest.mark.parametrize(("owner", "allowed"), [(OWNER, True), (None, True), (RIVAL, False)], ids=["owner", "recovery", "rival"])
+@pytest.mark.parametrize(
+    ("owner", "allowed"), [(OWNER, True), (None, True), (RIVAL, False)], ids=["owner", "recovery", "rival"]
+)
 async def test_only_its_owner_or_recovery_ends_a_run(path, owner, allowed):
     """Whoever has lost a run cannot write its end; nor can anybody end it twice."""
     session, turn = new_id(), new_id()

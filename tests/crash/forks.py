@@ -10,7 +10,7 @@ from api.cli import main
 from engine import tokens
 
 tokens.load()
-print("ready", flush=True)
+print("ready", flush=True)  # noqa: T201 - its output is what it is for
 for line in sys.stdin:
     if line.strip() != "start":
         break
@@ -18,9 +18,9 @@ for line in sys.stdin:
     if pid == 0:
         sys.stdin.close()
         sys.argv = ["manent", "serve", *sys.argv[1:]]
-        print(f"pid {os.getpid()}", flush=True)
+        print(f"pid {os.getpid()}", flush=True)  # noqa: T201
         main()
         sys.stdout.flush()
         os._exit(0)
     os.waitpid(pid, 0)
-    print("dead", flush=True)
+    print("dead", flush=True)  # noqa: T201

@@ -42,21 +42,42 @@ async def hang():
 COMMANDS = st.one_of(
     st.tuples(
         st.just("session"),
-        st.fixed_dictionaries({}, optional={"title": WORDS, "system": WORDS, "budget_tokens": SMALL, "metadata": st.dictionaries(WORDS, st.integers() | WORDS, max_size=2)}),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "title": WORDS,
+                "system": WORDS,
+                "budget_tokens": SMALL,
+                "metadata": st.dictionaries(WORDS, st.integers() | WORDS, max_size=2),
+            },
+        ),
     ),
     st.tuples(
         st.just("update"),
-        st.dictionaries(st.sampled_from(["title", "system", "budget_tokens", "max_output_tokens", "status", "metadata"]), st.none(), max_size=3),
+        st.dictionaries(
+            st.sampled_from(["title", "system", "budget_tokens", "max_output_tokens", "status", "metadata"]),
+            st.none(),
+            max_size=3,
+        ),
         st.sampled_from(["active", "archived"]),
         WORDS,
     ),
-    st.tuples(st.just("append"), st.lists(st.tuples(st.sampled_from(["user", "assistant", "system"]), WORDS), min_size=1, max_size=3)),
+    st.tuples(
+        st.just("append"),
+        st.lists(st.tuples(st.sampled_from(["user", "assistant", "system"]), WORDS), min_size=1, max_size=3),
+    ),
     st.tuples(st.just("calls"), st.integers(1, 2)),
     st.tuples(st.just("results"), st.integers(0, 2)),
     st.tuples(
         st.just("turn"),
         st.none() | WORDS,
-        st.builds(turn_of, st.just("") | WORDS, st.sampled_from([0, 0, 0, 1, 2]), st.sampled_from(["ended", "ended", "broken", "hang"]), SMALL),
+        st.builds(
+            turn_of,
+            st.just("") | WORDS,
+            st.sampled_from([0, 0, 0, 1, 2]),
+            st.sampled_from(["ended", "ended", "broken", "hang"]),
+            SMALL,
+        ),
         st.booleans(),
     ),
 )
@@ -91,7 +112,13 @@ class History:
             self.seen[owner, session, view.version] = view
 
     async def update(self, session, caller, names, status, words):
-        values = {"title": words, "system": words, "budget_tokens": len(words), "status": status, "metadata": {"k": words}}
+        values = {
+            "title": words,
+            "system": words,
+            "budget_tokens": len(words),
+            "status": status,
+            "metadata": {"k": words},
+        }
         await self.chat.update_session(session, {name: values.get(name) for name in names}, caller)
 
     async def append(self, session, caller, messages):

@@ -1,13 +1,14 @@
 """Whatever a model says, in whatever pieces: what is recorded is what was shown, to the byte, for ever."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.events import OtherBlock
 from engine.cuts import Cut, pack_cuts, unpack_cuts
+from engine.events import OtherBlock
 from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, VendorBlock
 from engine.providers.surrogates import Halves
 from engine.reading_along import read_frames
@@ -15,7 +16,9 @@ from engine.store.runs import open_runs
 from tests.support import Dictated, audit, begin, chatting, frames_of, texts_of
 
 NUMBERS = st.integers(0, 2**40)
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text("aé漢😀\u200d\u0301\u2028\r\n\0", max_size=30)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text(
+    "aé漢😀\u200d\u0301\u2028\r\n\0", max_size=30
+)
 
 
 @given(st.lists(st.builds(Cut, NUMBERS, NUMBERS, NUMBERS)))
@@ -45,7 +48,7 @@ def pieces(draw):
     text = draw(TEXT)
     places = draw(st.lists(st.integers(0, len(text)), max_size=6))
     edges = [0, *sorted(places), len(text)]
-    return [text[start:end] for start, end in zip(edges, edges[1:], strict=False) if end > start]
+    return [text[start:end] for start, end in pairwise(edges) if end > start]
 
 
 @st.composite
@@ -174,7 +177,7 @@ def test_halves_of_characters_are_put_together(text, places):
     units = text.encode("utf-16-le", "surrogatepass")
     edges = sorted({0, len(units), *(2 * place for place in places if 2 * place < len(units))})
     halves, out = Halves(), []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         out.append(halves.feed(units[start:end].decode("utf-16-le", "surrogatepass")))
         assert out[-1] == out[-1].encode().decode()
     assert "".join(out) + halves.close() == text

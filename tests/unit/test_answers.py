@@ -37,7 +37,9 @@ def rows(*items):
         opening = text in {"text", "thinking", "tool_use"}
         data = msgspec.json.encode(Opening(text, *rest)) if opening else text.encode()
         elapsed_ms = 0 if opening else (rest or [0])[0]
-        made.append(JournalRow("default", TURN, frame, MESSAGE, block, "start" if opening else "delta", elapsed_ms, data))
+        made.append(
+            JournalRow("default", TURN, frame, MESSAGE, block, "start" if opening else "delta", elapsed_ms, data)
+        )
     return made
 
 
@@ -48,7 +50,16 @@ def answer(*items):
     return grown
 
 
-MIXED = [(0, "thinking"), (0, "Hm"), (1, "text"), (1, "He"), (1, "llo é", 7), (2, "tool_use", "a", "f"), (2, '{"x":'), (2, "1}")]
+MIXED = [
+    (0, "thinking"),
+    (0, "Hm"),
+    (1, "text"),
+    (1, "He"),
+    (1, "llo é", 7),
+    (2, "tool_use", "a", "f"),
+    (2, '{"x":'),
+    (2, "1}"),
+]
 
 
 # --- cuts -------------------------------------------------------------------------------------------------------------
@@ -94,7 +105,11 @@ def test_an_answer_is_the_join_of_its_deltas():
         TextBlock("Hello é"),
         ToolUseBlock("a", "f", {"x": 1}, '{"x":1}'),
     )
-    assert [(start.frame, start.block, start.type) for start in grown.starts] == [(2, 0, "thinking"), (4, 1, "text"), (7, 2, "tool_use")]
+    assert [(start.frame, start.block, start.type) for start in grown.starts] == [
+        (2, 0, "thinking"),
+        (4, 1, "text"),
+        (7, 2, "tool_use"),
+    ]
     assert [*unpack_cuts(grown.cuts())] == [Cut(0, 2, 0), Cut(1, 2, 0), Cut(1, 5, 7), Cut(2, 5, 0), Cut(2, 2, 0)]
 
 
@@ -107,7 +122,17 @@ def test_an_answer_in_which_nothing_began_is_empty():
 
 @pytest.mark.parametrize(
     ("text", "parsed"),
-    [("", {}), ("{}", {}), ('{"a":[1,2.5,null]}', {"a": [1, 2.5, None]}), ("{", None), ("[]", None), ("1", None), ('"x"', None), ("null", None), ('{"a":1} x', None)],
+    [
+        ("", {}),
+        ("{}", {}),
+        ('{"a":[1,2.5,null]}', {"a": [1, 2.5, None]}),
+        ("{", None),
+        ("[]", None),
+        ("1", None),
+        ('"x"', None),
+        ("null", None),
+        ('{"a":1} x', None),
+    ],
 )
 def test_the_input_of_a_call_is_an_object_or_nothing(text, parsed):
     """What does not parse to an object is kept as text, with no parse; no text is no arguments."""
@@ -174,7 +199,9 @@ def test_usage_that_nobody_reported_is_estimated():
     turn = folded(SessionStarted("a/b"), (TurnStarted("a/b", "a"), TURN), ATTEMPT).turn
     content = (TextBlock("one two three"),)
     usage = estimated_usage(turn.attempts[0], content)
-    assert usage == Usage(input_tokens=116 + 4, output_tokens=-(-tokens.count_content(content) * 3 // 2), estimated=True)
+    assert usage == Usage(
+        input_tokens=116 + 4, output_tokens=-(-tokens.count_content(content) * 3 // 2), estimated=True
+    )
     drafts = ended(Ending("completed", 5, answer((0, "text"), (0, "one two three"))))
     assert drafts[0].facts.usage == usage
     given = Ending("completed", 5, answer((0, "text")), usage=Usage(1), words=AttemptEndedWords(response_id="r"))
@@ -198,9 +225,17 @@ def test_a_turn_is_told_with_its_deltas():
     for event in story_of(Ending("completed", 5, answer(*MIXED))):
         frames += story.tell(event, deltas_after=0)
     kinds_of = ["block.started", "delta", "block.started", "delta", "delta", "block.started", "delta", "delta"]
-    assert told(frames) == [*enumerate(["turn.started", *kinds_of, "message.appended", "tool.called", "turn.completed"], 1)]
+    assert told(frames) == [
+        *enumerate(["turn.started", *kinds_of, "message.appended", "tool.called", "turn.completed"], 1)
+    ]
     deltas = [json.loads(frame.data) for frame in frames if frame.type == "delta"]
-    assert [(delta["block"], delta["text"]) for delta in deltas] == [(0, "Hm"), (1, "He"), (1, "llo é"), (2, '{"x":'), (2, "1}")]
+    assert [(delta["block"], delta["text"]) for delta in deltas] == [
+        (0, "Hm"),
+        (1, "He"),
+        (1, "llo é"),
+        (2, '{"x":'),
+        (2, "1}"),
+    ]
 
 
 @pytest.mark.parametrize("after", range(10))
@@ -227,7 +262,9 @@ def test_after_an_erasure_the_other_frames_keep_their_numbers():
     story, frames = Story(TURN), []
     for event in story_of(Ending("completed", 5, answer(*MIXED))):
         erased = event.type == "message.appended"
-        frames += story.tell(msgspec.structs.replace(event, body=None, erased=True) if erased else event, deltas_after=0)
+        frames += story.tell(
+            msgspec.structs.replace(event, body=None, erased=True) if erased else event, deltas_after=0
+        )
     assert told(frames) == [
         (1, "turn.started"),
         (2, "block.started"),
@@ -245,7 +282,11 @@ def test_a_story_passes_over_what_is_not_its_turns():
     story, other = Story(TURN), new_id()
     events = story_of(Ending("completed", 5, answer((0, "text"), (0, "x"))), frame=3)
     strangers = [recorded(TurnStarted("a/b", "a"), 30, other), recorded(SessionStarted("a/b"), 31)]
-    frames = [frame for event in [*strangers, events[0], *strangers, *events[1:]] for frame in story.tell(event, deltas_after=0)]
+    frames = [
+        frame
+        for event in [*strangers, events[0], *strangers, *events[1:]]
+        for frame in story.tell(event, deltas_after=0)
+    ]
     assert [frame.number for frame in frames] == [1, 2, 3, 4, 5]
 
 
@@ -259,4 +300,7 @@ def test_a_vendors_block_stands_between_the_others():
     for event in story_of(Ending("completed", 5, grown), frame=5):
         frames += story.tell(event, deltas_after=0)
     assert grown.content() == (TextBlock("a"), own, TextBlock("b"))
-    assert [(json.loads(f.data)["block"], json.loads(f.data)["text"]) for f in frames if f.type == "delta"] == [(0, "a"), (2, "b")]
+    assert [(json.loads(f.data)["block"], json.loads(f.data)["text"]) for f in frames if f.type == "delta"] == [
+        (0, "a"),
+        (2, "b"),
+    ]

@@ -112,7 +112,9 @@ def test_messages_are_appended_or_refused(given, messages, refusal):
     if refusal is None:
         check_messages(state, messages)
         return
-    with pytest.raises(Refused if refusal is not SessionNotFound and refusal is not TurnAlreadyOpen else refusal) as error:
+    with pytest.raises(
+        Refused if refusal is not SessionNotFound and refusal is not TurnAlreadyOpen else refusal
+    ) as error:
         check_messages(state, messages)
     assert type(error.value) is refusal
 
@@ -138,13 +140,19 @@ BLOCKS = {
     "tool_use": ToolUseBlock("a", "f"),
     "tool_result": result(),
 }
-NO_PLACE = {("user", "tool_use"), ("user", "tool_result"), ("assistant", "tool_result"), ("system", "tool_use"), ("system", "tool_result")}
+NO_PLACE = {
+    ("user", "tool_use"),
+    ("user", "tool_result"),
+    ("assistant", "tool_result"),
+    ("system", "tool_use"),
+    ("system", "tool_result"),
+}
 
 
 @pytest.mark.parametrize("role", ["user", "assistant", "system", "tool"])
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_each_block_has_its_place(role, kind):
-    """Calls are the assistant's, results the tools', and tools give nothing but results; the refusal names the block."""
+    """Calls are the assistant's, results the tools', and tools give only results; the refusal names the block."""
     first = result() if role == "tool" else TextBlock("x")
     message = said(role, first, BLOCKS[kind])
     if (role, kind) in NO_PLACE or (role == "tool" and kind != "tool_result"):
@@ -268,7 +276,11 @@ UPDATES = {
         {"budget_tokens": 5, "max_output_tokens": 6, "model": "a/b"},
         [(SessionUpdated(("budget_tokens", "max_output_tokens", "model"), "a/b", 5, 6), None)],
     ),
-    "a title while a turn runs": ([STARTED, OPEN], {"title": "t"}, [(SessionUpdated(("title",)), SessionWords(title="t"))]),
+    "a title while a turn runs": (
+        [STARTED, OPEN],
+        {"title": "t"},
+        [(SessionUpdated(("title",)), SessionWords(title="t"))],
+    ),
     "archive": ([STARTED], {"status": "archived"}, [(Archived(), None)]),
     "restore": ([STARTED, Archived()], {"status": "active"}, [(SessionRestored(), None)]),
     "archive with a last word": (
@@ -302,7 +314,13 @@ def test_a_session_is_updated(given, values, drafts):
         ([STARTED, Archived()], {"status": "archived", "title": "t"}, SessionArchived),
         *(
             ([STARTED, OPEN], {field: value, "title": "t"}, TurnAlreadyOpen)
-            for field, value in {"model": "a/b", "system": "x", "budget_tokens": 1, "max_output_tokens": 1, "status": "archived"}.items()
+            for field, value in {
+                "model": "a/b",
+                "system": "x",
+                "budget_tokens": 1,
+                "max_output_tokens": 1,
+                "status": "archived",
+            }.items()
         ),
     ],
 )

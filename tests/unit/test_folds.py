@@ -103,7 +103,9 @@ def test_calls_are_open_until_their_results_are_there():
     calls = appended("assistant", calls=("a", "b", "c"))
     assert folded(STARTED, calls).open_calls == ("a", "b", "c")
     assert folded(STARTED, calls, appended("tool", results=("b",))).open_calls == ("a", "c")
-    assert folded(STARTED, calls, appended("tool", results=("b",)), appended("tool", results=("c", "a"))).open_calls == ()
+    assert (
+        folded(STARTED, calls, appended("tool", results=("b",)), appended("tool", results=("c", "a"))).open_calls == ()
+    )
     assert folded(STARTED, appended("assistant", calls=("a",), complete=False)).open_calls == ()
 
 
@@ -167,15 +169,25 @@ def test_a_turn_is_open_from_its_start_to_its_end():
 
 
 ENDS = [
-    (TurnCompleted(TURN, 9, "max_tokens", "length"), None, {"status": "completed", "stop_reason": "max_tokens", "vendor_stop_reason": "length"}),
-    (TurnFailed(TURN, 9, "x", retryable=True), FailureWords("so"), {"status": "failed", "error_code": "x", "error_detail": "so", "error_retryable": True}),
+    (
+        TurnCompleted(TURN, 9, "max_tokens", "length"),
+        None,
+        {"status": "completed", "stop_reason": "max_tokens", "vendor_stop_reason": "length"},
+    ),
+    (
+        TurnFailed(TURN, 9, "x", retryable=True),
+        FailureWords("so"),
+        {"status": "failed", "error_code": "x", "error_detail": "so", "error_retryable": True},
+    ),
     (TurnFailed(TURN, 9, "x"), None, {"status": "failed", "error_code": "x", "error_detail": ERASED_DETAIL}),
     (TurnCancelled(TURN, 9), None, {"status": "cancelled"}),
     (TurnInterrupted(TURN, 9, "shutdown"), None, {"status": "interrupted"}),
 ]
 
 
-@pytest.mark.parametrize(("facts", "words", "changes"), ENDS, ids=["completed", "failed", "failed and erased", "cancelled", "interrupted"])
+@pytest.mark.parametrize(
+    ("facts", "words", "changes"), ENDS, ids=["completed", "failed", "failed and erased", "cancelled", "interrupted"]
+)
 def test_a_turn_ends_in_one_of_four_ways(facts, words, changes):
     """Its status and what belongs to it; the last frame, the version and the time of the end. An erased detail is said
     to be erased.
@@ -192,7 +204,11 @@ def test_an_attempt_is_part_of_its_turn():
     assert (attempt.messages, attempt.base_tokens, attempt.started_at, attempt.outcome) == (3, 77, 3000, None)
     ended = AttemptEnded(TURN, 1, 1, "completed", 8, first_chunk_ms=6, usage=Usage(10, output_tokens=2))
     turn = folded(STARTED, TURN_STARTED, ATTEMPT, ended).turn
-    assert (turn.attempts[0].outcome, turn.attempts[0].duration_ms, turn.attempts[0].first_chunk_ms) == ("completed", 8, 6)
+    assert (turn.attempts[0].outcome, turn.attempts[0].duration_ms, turn.attempts[0].first_chunk_ms) == (
+        "completed",
+        8,
+        6,
+    )
     assert turn.first_chunk_ms == 1 + 6
     assert turn.usage == turn.attempts[0].usage == Usage(10, output_tokens=2)
     assert turn.status == "running"
