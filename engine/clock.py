@@ -64,11 +64,13 @@ class Entropy(threading.local):
     def __init__(self) -> None:
         self._pool = b""
         self._at = 0
+        self._pid = 0
 
     def take(self, count: int) -> bytes:
         """``count`` random bytes, at most ``ENTROPY_BYTES``."""
-        if self._at + count > len(self._pool):
-            self._pool, self._at = os.urandom(ENTROPY_BYTES), 0
+        if self._at + count > len(self._pool) or self._pid != os.getpid():
+            # A child that was forked has its parent's pool, and must not draw the same from it.
+            self._pool, self._at, self._pid = os.urandom(ENTROPY_BYTES), 0, os.getpid()
         taken = self._pool[self._at : self._at + count]
         self._at += count
         return taken

@@ -66,7 +66,7 @@ def start_session(facts: SessionStarted, words: SessionWords) -> list[Draft]:
 
 
 def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
-    """Set fields; ``status`` becomes an event of its own. Values that are as they were are no reason for an event."""
+    """Set fields; ``status`` becomes an event of its own, and the status that it has already none."""
     state = _existing(state)
     if state.open_turn is not None and CLOSED_DURING_TURN & changes.values.keys():
         raise _turn_open(state)

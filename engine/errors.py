@@ -1,11 +1,14 @@
 """Every error the engine raises, in one tree.
 
-    EngineError NotFound          SessionNotFound · TurnNotFound · EventNotFound Refused           Invalid ·
-  UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge ToolResultsMissing · ToolCallNotFound ·
-  NothingToAnswer Conflict          VersionConflict · TurnAlreadyOpen · TurnNotOpen · IdempotencyMismatch Overloaded
-  ShuttingDown ProviderError     ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTimedOut ·
-  ProviderTruncated ToolError StoreError        StoreFull · StoreUnavailable · StoreCorrupt · StoreForeign ·
-  StoreNewer · StoreOlder · StoreLocked
+    EngineError
+      NotFound        SessionNotFound · TurnNotFound · EventNotFound
+      Refused         Invalid · UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge
+                      ToolResultsMissing · ToolCallNotFound · NothingToAnswer
+      Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · IdempotencyMismatch
+      Overloaded      ShuttingDown
+      ProviderError   ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTimedOut · ProviderTruncated
+      ToolError
+      StoreError      StoreFull · StoreUnavailable · StoreCorrupt · StoreForeign · StoreNewer · StoreOlder · StoreLocked
 
 ``code`` is stable and public: clients branch on it. ``detail`` is a sentence for people and never holds a key, a
 path of the server or an upstream body. ``extra`` are the members that go with the code (``current_version``,

@@ -7,13 +7,15 @@ database; it never slows the writer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from uuid import UUID
 
 import msgspec
 
+from engine.answer import START
 from engine.errors import Overloaded, SessionNotFound, TurnNotFound
 from engine.projections import queries
 from engine.projections.turn import TurnState
@@ -33,8 +35,6 @@ FRAMES_AT_ONCE = 512
 
 POLL_S = 0.25
 """How often a turn that runs in another process is looked at."""
-
-TURN_FRAMES_END = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted", "turn.paused"})
 
 
 class Follower:
@@ -128,18 +128,20 @@ class Follower:
 
     async def _recorded(self, tenant: str, turn: UUID, after: int) -> AsyncGenerator[list[Frame], None]:
         cursor = after
-        while True:
-            state = await self.turn_state(tenant, turn)
+        while (state := await self.turn_state(tenant, turn)).end_version is None:
             batch = await self._read_frames(tenant, turn, cursor)
             if batch:
                 cursor = batch[-1].number
                 yield batch
-                if batch[-1].type in TURN_FRAMES_END and cursor >= state.frame:
-                    return
             elif state.status != "running":
                 return
             else:
                 await asyncio.sleep(POLL_S)
+        # It has ended and changes no more: its events are read once, and told as they are asked for.
+        events = await self._store.read(partial(turn_events, tenant=tenant, state=state))
+        frames = told(turn, events, cursor)
+        while batch := list(islice(frames, FRAMES_AT_ONCE)):
+            yield batch
 
     async def _read_frames(self, tenant: str, turn: UUID, after: int) -> list[Frame]:
         return await self._store.read(partial(read_frames, tenant=tenant, turn=turn, after=after))
@@ -157,6 +159,16 @@ class Follower:
             yield
         finally:
             self._readers -= 1
+
+
+def told(turn: UUID, events: Sequence[RecordedEvent], after: int) -> Iterator[Frame]:
+    """The frames of a turn's events that follow a number, one by one."""
+    story = Story(turn)
+    for event in events:
+        yield from story.deltas(event, after)
+        for frame in story.tell(event):
+            if frame.number > after:
+                yield frame
 
 
 def read_frames(
@@ -186,16 +198,10 @@ def turn_events(connection: Connection, tenant: str, state: TurnState) -> list[R
 
 
 def _journalled(connection: Connection, tenant: str, turn: UUID, after: int, limit: int) -> list[Frame]:
-    types: dict[int, str] = {}
-    frames = []
-    for row in journal_rows(connection, tenant, turn):
-        if row.kind == "start":
-            types[row.block] = str(msgspec.json.decode(row.text)["type"])
-        if row.frame > after:
-            frames.append(frame_of(row, types[row.block]))
-        if len(frames) == limit:
-            break
-    return frames
+    starts = journal_rows(connection, tenant, turn, kind=START)
+    types = {row.block: str(msgspec.json.decode(row.text)["type"]) for row in starts}
+    rows = journal_rows(connection, tenant, turn, after=after, limit=limit)
+    return [frame_of(row, types[row.block]) for row in rows]
 
 
 def _events(connection: Connection, *, tenant: str, session: UUID | None, after: int) -> list[RecordedEvent]:

@@ -80,6 +80,7 @@ class Story:
         whose numbers are above it: they precede the message's own frame.
         """
         facts = facts_of(event)
+        deltas = [] if deltas_after is None else list(islice(self.deltas(event, deltas_after), limit))
         if isinstance(facts, TurnStarted):
             if event.id != self._turn:
                 return []
@@ -87,24 +88,24 @@ class Story:
             return [self._frame(facts.frame, event.type, self.view())]
         if self._state is None or getattr(facts, "turn", None) != self._turn:
             return []
-        before = self._state.frame
         self._state = turns.evolve(self._state, event, facts)
-        return self._tell(event, facts, before, deltas_after, limit)
+        return deltas + self._tell(event, facts)
 
-    def _tell(
-        self, event: RecordedEvent, facts: Facts, before: int, deltas_after: int | None, limit: int | None
-    ) -> list[Frame]:
+    def deltas(self, event: RecordedEvent, after: int) -> Iterator[Frame]:
+        """The deltas of the event that is told next, one by one: those whose numbers are above ``after``."""
+        facts = facts_of(event)
+        if self._state is None or not isinstance(facts, MessageAppended) or facts.turn != self._turn:
+            return
+        for frame in deltas_of(event, facts, self._state.frame + 1):
+            if frame.number > after:
+                yield frame
+
+    def _tell(self, event: RecordedEvent, facts: Facts) -> list[Frame]:
         number = getattr(facts, "frame", None)
         if isinstance(facts, MessageAppended):
             message = message_view(event)
             self._messages.append(message)
-            if number is None:
-                return []
-            deltas: list[Frame] = []
-            if deltas_after is not None:
-                wanted = (frame for frame in deltas_of(event, facts, before + 1) if frame.number > deltas_after)
-                deltas = list(islice(wanted, limit))
-            return [*deltas, self._frame(number, event.type, message)]
+            return [] if number is None else [self._frame(number, event.type, message)]
         if number is None:
             return []
         if isinstance(facts, ToolCalled):

@@ -111,8 +111,9 @@ class Turn:
         try:
             await self._stream
         except asyncio.CancelledError:
-            # Ours if somebody stopped the turn; else the provider's own, and then the answer has no end.
-            error = ProviderTruncated("the provider's answer broke off")
+            # Ours if somebody stopped the turn, else the provider's own; but an answer that had its end is whole.
+            if self._recorder.ended is None:
+                error = ProviderTruncated("the provider's answer broke off")
         except EngineError as failure:
             error = failure
         except Exception:

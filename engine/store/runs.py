@@ -80,10 +80,22 @@ def open_runs(connection: Connection) -> list[Run]:
     ]
 
 
-def journal_rows(connection: Connection, tenant: str, turn: UUID) -> list[JournalRow]:
+def journal_rows(
+    connection: Connection,
+    tenant: str,
+    turn: UUID,
+    *,
+    after: int | None = None,
+    limit: int | None = None,
+    kind: str | None = None,
+) -> list[JournalRow]:
     """The journal of a turn, in order of frames; a vendor's blocks, which have none, come first."""
     query = select(journal).where(journal.c.tenant == tenant, journal.c.turn == turn.bytes).order_by(journal.c.frame)
+    if after is not None:
+        query = query.where(journal.c.frame > after)
+    if kind is not None:
+        query = query.where(journal.c.kind == kind)
     return [
         JournalRow(tenant, turn, frame, UUID(bytes=message), block, kind, elapsed_ms, text)
-        for _, _, frame, message, block, kind, elapsed_ms, text in connection.execute(query)
+        for _, _, frame, message, block, kind, elapsed_ms, text in connection.execute(query.limit(limit))
     ]

@@ -140,13 +140,19 @@ class Writer:
         return batch, False
 
     def _commit(self, batch: Sequence[_Job]) -> set[StateKey]:
-        """Run a batch in one transaction; on a database error one by one. Returns the sessions changed."""
+        """Run a batch in one transaction; on a database error one by one. Returns the sessions changed.
+
+        After a failed write or sync nobody knows whether the commit is on the disk, so nothing is done again: all are
+        told that it failed, and the file is opened and read anew.
+        """
         try:
             return self._transact(batch)
         except Exception as error:  # noqa: BLE001 - whatever it was, nobody may be left waiting
             self._recover(error)
-            if len(batch) == 1:
-                batch[0].result, batch[0].error = None, self._verdict(error)
+            if len(batch) == 1 or needs_reopening(error):
+                verdict = self._verdict(error)
+                for job in batch:
+                    job.result, job.error = None, verdict
                 return set()
         changed: set[StateKey] = set()
         for job in batch:
