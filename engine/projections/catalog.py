@@ -55,16 +55,13 @@ class Catalog:
         return after
 
     def flush(self, connection: Connection) -> None:
-        run = partial(driver.run, connection)
-        for statement, rows in (
-            (self._sql.upsert_session, [_session_row(key, state) for key, state in self._sessions.items()]),
-            (self._sql.insert_message, self._messages),
-            (self._sql.leave_out, self._superseded),
-            (self._sql.upsert_turn, [_turn_row(key[0], state) for key, state in self._turns.items()]),
-            (self._sql.add_calibration, self._calibrations),
-        ):
-            if rows:
-                run(statement, rows)
+        insert = partial(driver.insert_rows, connection)
+        insert(self._sql.upsert_session, [_session_row(key, state) for key, state in self._sessions.items()])
+        insert(self._sql.insert_message, self._messages)
+        insert(self._sql.upsert_turn, [_turn_row(key[0], state) for key, state in self._turns.items()])
+        insert(self._sql.add_calibration, self._calibrations)
+        if self._superseded:
+            driver.run(connection, self._sql.leave_out, self._superseded)
         for write in self._words:
             write(connection)
         self.forget()

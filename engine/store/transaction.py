@@ -120,9 +120,8 @@ class Transaction:
         """Write what was remembered so far; called before scratch, and at the end."""
         if not self._events:
             return
-        run = partial(driver.run, self.connection)
-        run(self.statements.insert_event, self._events)
-        run(self.statements.insert_body, self._bodies)
+        driver.insert_rows(self.connection, self.statements.insert_event, self._events)
+        driver.insert_rows(self.connection, self.statements.insert_body, self._bodies)
         self._projector.flush(self.connection)
         self._events, self._bodies = [], []
         for tenant, head in self._heads.logs.items():

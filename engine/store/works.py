@@ -121,7 +121,7 @@ def write_journal(tx: Transaction, work: WriteJournal) -> frozenset[UUID]:
         if row.turn not in lost
     ]
     if rows:
-        driver.run(tx.connection, tx.statements.insert_frame, rows)
+        driver.insert_rows(tx.connection, tx.statements.insert_frame, rows)
     return lost
 
 
