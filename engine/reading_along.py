@@ -107,24 +107,26 @@ class Follower:
                 wait.cancel()
 
     async def _live(self, tenant: str, turn: UUID, tail: Tail, after: int) -> AsyncGenerator[list[Frame], None]:
-        cursor = after
-        while True:
-            batch = tail.after(cursor)
-            if batch is None:
-                batch = await self._read_frames(tenant, turn, cursor)
-            if batch:
-                cursor = batch[-1].number
-                yield batch
-            elif tail.closed:
-                if tail.error is not None:
-                    yield [tail.error]
-                return
-            else:
-                try:
-                    async with asyncio.timeout(self._settings.keepalive_s):
-                        await tail.wait(cursor)
-                except TimeoutError:
+        cursor, loop, beat_s = after, asyncio.get_running_loop(), self._settings.keepalive_s / 2
+        told_at = loop.time()
+        with _beating(tail, beat_s):
+            while True:
+                batch = tail.after(cursor)
+                if batch is None:
+                    batch = await self._read_frames(tenant, turn, cursor)
+                if batch:
+                    cursor = batch[-1].number
+                    yield batch
+                elif tail.closed:
+                    if tail.error is not None:
+                        yield [tail.error]
+                    return
+                elif loop.time() - told_at >= beat_s:
                     yield []
+                else:
+                    await tail.rung()
+                    continue
+                told_at = loop.time()
 
     async def _recorded(self, tenant: str, turn: UUID, after: int) -> AsyncGenerator[list[Frame], None]:
         cursor = after
@@ -159,6 +161,25 @@ class Follower:
             yield
         finally:
             self._readers -= 1
+
+
+@contextmanager
+def _beating(tail: Tail, every_s: float) -> Iterator[None]:
+    """Ring a tail from time to time, so that who waits for it can say that it is alive: one timer a reader, where a
+    time limit on each wait would cost as much as what is waited for.
+    """
+    loop = asyncio.get_running_loop()
+    timers: list[asyncio.TimerHandle] = []
+
+    def beat() -> None:
+        tail.ring()
+        timers[:] = [loop.call_later(every_s, beat)]
+
+    timers.append(loop.call_later(every_s, beat))
+    try:
+        yield
+    finally:
+        timers[0].cancel()
 
 
 def told(turn: UUID, events: Sequence[RecordedEvent], after: int) -> Iterator[Frame]:

@@ -30,13 +30,13 @@ class Tail:
             return
         self._frames.extend(frames)
         self.last = frames[-1].number
-        self._ring()
+        self.ring()
 
     def close(self, error: Frame | None = None) -> None:
         """No more frames will come; ``error`` is told to the readers though it is not part of the record."""
         self.closed = True
         self.error = error
-        self._ring()
+        self.ring()
 
     def after(self, cursor: int) -> list[Frame] | None:
         """The frames that follow a cursor; None if some of them are no longer here."""
@@ -45,13 +45,19 @@ class Tail:
         first = self._frames[0].number
         if cursor < first - 1:
             return None
-        return [frame for frame in self._frames if frame.number > cursor] if cursor >= first else list(self._frames)
+        # Numbers are dense, so what follows the cursor is counted from the end, where readers mostly are.
+        return [self._frames[place] for place in range(max(cursor - self.last, -len(self._frames)), 0)]
 
     async def wait(self, cursor: int) -> None:
         """Until there is something after the cursor, or nothing more will come."""
         while self.last <= cursor and not self.closed:
             await self._bell.wait()
 
-    def _ring(self) -> None:
+    async def rung(self) -> None:
+        """Until the bell rings: for news, for the end, or for nothing."""
+        await self._bell.wait()
+
+    def ring(self) -> None:
+        """Wake whoever waits."""
         bell, self._bell = self._bell, asyncio.Event()
         bell.set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from contextlib import aclosing
 from typing import Any
 from uuid import UUID
@@ -41,6 +42,9 @@ from engine.views import Frame
 log = logging.getLogger("manent.turns")
 
 MISTAKE = EngineError("the server made a mistake")
+TIMER_SLACK = 0.1
+"""By how much of itself the time between chunks may be cut short."""
+
 END_RETRY_S = 1.0
 """How long a turn waits to record its end again when the disk is full."""
 
@@ -125,6 +129,7 @@ class Turn:
     async def _receive(self) -> None:
         settings, recorder = self._tools.settings, self._recorder
         loop = asyncio.get_running_loop()
+        heard = -math.inf
         try:
             async with (
                 asyncio.timeout(settings.turn_timeout_s),
@@ -133,7 +138,11 @@ class Turn:
             ):
                 async for chunk in chunks:
                     self._first_chunk_s = self._first_chunk_s or self._tools.clock.monotonic_s()
-                    patience.reschedule(loop.time() + settings.idle_timeout_s)
+                    now = loop.time()
+                    if now - heard > settings.idle_timeout_s * TIMER_SLACK:
+                        # Moving a timer costs more than reading a chunk, so it is moved now and then.
+                        patience.reschedule(now + settings.idle_timeout_s)
+                        heard = now
                     await recorder.take(chunk)
                     if recorder.bytes > settings.max_answer_bytes:
                         raise ProviderMalformed("the answer is larger than max_answer_bytes allows")
