@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +13,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from engine.events import AttemptEnded, MessageAppended, SessionStarted, SessionUpdated, SessionWords, TurnStarted
 from engine.projections.session import SessionState, evolve
-from engine.projections.tables import PROJECTIONS, calibrations, messages, session_words, sessions, turns
+from engine.projections.tables import HOUR_US, PROJECTIONS, calibrations, messages, session_words, sessions, turns
 from engine.store import driver
 from engine.store.base import RecordedEvent
 from engine.upcasts import facts_of, words_of
@@ -42,6 +41,8 @@ class Catalog:
         after = evolve(state, event, facts)
         key = (event.tenant, event.session)
         self._sessions[key] = after
+        if state is None or _hour(state) != _hour(after):
+            self._moved.add(key)
         if isinstance(facts, MessageAppended):
             self._messages.append(_message_row(event, facts, after))
         elif isinstance(facts, SessionStarted | SessionUpdated):
@@ -56,23 +57,26 @@ class Catalog:
 
     def flush(self, connection: Connection) -> None:
         insert = partial(driver.insert_rows, connection)
-        insert(self._sql.upsert_session, [_session_row(key, state) for key, state in self._sessions.items()])
+        moved, rows = self._moved, [(key, _session_row(key, state)) for key, state in self._sessions.items()]
+        insert(self._sql.upsert_session, [row for key, row in rows if key not in moved])
+        insert(self._sql.move_session, [row for key, row in rows if key in moved])
         insert(self._sql.insert_message, self._messages)
         insert(self._sql.upsert_turn, [_turn_row(key[0], state) for key, state in self._turns.items()])
         insert(self._sql.add_calibration, self._calibrations)
         if self._superseded:
             driver.run(connection, self._sql.leave_out, self._superseded)
-        for write in self._words:
-            write(connection)
+        for statement, values in self._words:
+            driver.run(connection, statement, values)
         self.forget()
 
     def forget(self) -> None:
         self._sessions: dict[SessionKey, SessionState] = {}
+        self._moved: set[SessionKey] = set()
         self._messages: list[Row] = []
         self._superseded: list[Row] = []
         self._turns: dict[SessionKey, SessionState] = {}
         self._calibrations: list[Row] = []
-        self._words: list[Callable[[Connection], Any]] = []
+        self._words: list[tuple[str, Row]] = []
 
     def _remember_words(self, event: RecordedEvent, facts: SessionStarted | SessionUpdated) -> None:
         """Title, system and metadata; those erased become null."""
@@ -85,10 +89,8 @@ class Catalog:
             return
         if values.get("metadata") is not None:
             values["metadata"] = _encode(values["metadata"])
-        row = {"tenant": event.tenant, "session": event.session.bytes, **values}
-        statement = upsert_into(session_words).values(row)
-        statement = statement.on_conflict_do_update(index_elements=["tenant", "session"], set_=values)
-        self._words.append(lambda connection: connection.execute(statement))
+        row = (event.tenant, event.session.bytes, *values.values())
+        self._words.append((self._sql.upsert_words(tuple(values)), row))
 
     def _calibrate(self, tenant: str, state: SessionState) -> None:
         attempt = state.turn.attempts[-1] if state.turn is not None else None
@@ -105,19 +107,18 @@ class _Statements:
         def text(clause: Any) -> str:
             return str(clause.compile(dialect=dialect))
 
-        def upsert(table: Any, keys: list[str], changed: list[str]) -> Any:
-            statement = upsert_into(table)
-            return statement.on_conflict_do_update(
-                index_elements=keys, set_={name: statement.excluded[name] for name in changed}
-            )
-
+        self._text = text
         self.select_state = text(
             select(sessions.c.state).where(
                 sessions.c.tenant == bindparam("tenant"), sessions.c.session == bindparam("session")
             )
         )
-        self.upsert_session = text(upsert(sessions, ["tenant", "session"], ["status", "updated_at", "state"]))
-        self.upsert_turn = text(upsert(turns, ["tenant", "turn"], ["status", "state"]))
+        self.upsert_session = text(_upsert(sessions, ["tenant", "session"], ["status", "updated_at", "state"]))
+        # An index is written anew whenever its columns are set, changed or not.
+        self.move_session = text(
+            _upsert(sessions, ["tenant", "session"], ["status", "updated_at", "active_hour", "state"])
+        )
+        self.upsert_turn = text(_upsert(turns, ["tenant", "turn"], ["status", "state"]))
         self.insert_message = text(messages.insert())
         self.leave_out = "UPDATE messages SET left_out = coalesce(left_out, ?) WHERE tenant = ? AND position = ?"
         add = upsert_into(calibrations)
@@ -126,6 +127,21 @@ class _Statements:
             for name in ("samples", "base_tokens", "messages", "input_tokens")
         }
         self.add_calibration = text(add.on_conflict_do_update(index_elements=["tenant", "model"], set_=sums))
+
+    @cache  # noqa: B019 - there is one of it
+    def upsert_words(self, names: tuple[str, ...]) -> str:
+        """Sets these columns of a session's words, in this order after its key."""
+        key = ["tenant", "session"]
+        return self._text(_upsert(session_words, key, list(names), [*key, *names]))
+
+
+def _upsert(table: Any, keys: list[str], changed: list[str], columns: list[str] | None = None) -> Any:
+    statement = upsert_into(table)
+    if columns is not None:
+        statement = statement.values({name: bindparam(name) for name in columns})
+    return statement.on_conflict_do_update(
+        index_elements=keys, set_={name: statement.excluded[name] for name in changed}
+    )
 
 
 def clear(connection: Connection) -> None:
@@ -136,7 +152,11 @@ def clear(connection: Connection) -> None:
 
 def _session_row(key: SessionKey, state: SessionState) -> Row:
     tenant, session = key
-    return tenant, session.bytes, state.status, state.updated_at, _encode(state)
+    return tenant, session.bytes, state.status, state.updated_at, _hour(state), _encode(state)
+
+
+def _hour(state: SessionState) -> int:
+    return state.updated_at // HOUR_US
 
 
 def _message_row(event: RecordedEvent, facts: MessageAppended, state: SessionState) -> Row:

@@ -14,7 +14,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, literal_column, sel
 from engine.codec import MAX_SAFE_INTEGER
 from engine.events import SessionWords
 from engine.projections.session import SessionState
-from engine.projections.tables import calibrations, messages, session_words, sessions, turns
+from engine.projections.tables import HOUR_US, calibrations, messages, session_words, sessions, turns
 from engine.projections.turn import TurnState
 from engine.projections.window import Row
 from engine.store.driver import Prepared
@@ -135,9 +135,13 @@ def list_sessions(
         if before is not None:
             query = query.where(sessions.c.session < before[1].bytes)
     else:
-        query = query.order_by(sessions.c.updated_at.desc(), sessions.c.session.desc())
+        # The hours come from the index, and no more than those that the page needs are sorted.
+        query = query.order_by(sessions.c.active_hour.desc(), sessions.c.updated_at.desc(), sessions.c.session.desc())
         if before is not None:
-            query = query.where(tuple_(sessions.c.updated_at, sessions.c.session) < tuple_(before[0], before[1].bytes))
+            query = query.where(
+                sessions.c.active_hour <= before[0] // HOUR_US,
+                tuple_(sessions.c.updated_at, sessions.c.session) < tuple_(before[0], before[1].bytes),
+            )
     return [(_state.decode(row[0]), _words(*row[1:])) for row in connection.execute(query)]
 
 

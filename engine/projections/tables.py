@@ -9,6 +9,8 @@ from sqlalchemy import Column, Index, LargeBinary, Table, Text
 from engine.store.tables import Int
 from engine.store.tables import metadata as metadata  # noqa: PLC0414 - with these tables in it, for the migrations
 
+HOUR_US = 3_600_000_000
+
 sessions = Table(
     "sessions",
     metadata,
@@ -16,13 +18,17 @@ sessions = Table(
     Column("session", LargeBinary, primary_key=True),
     Column("status", Text, nullable=False),
     Column("updated_at", Int, nullable=False),
+    Column("active_hour", Int, nullable=False),
     Column("state", LargeBinary, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
-"""``state`` is the JSON of ``projections.session.SessionState``; the other columns are for listing."""
+"""``state`` is the JSON of ``projections.session.SessionState``; the other columns are for listing. ``active_hour`` is
+``updated_at`` in whole hours."""
 
-Index("sessions_by_activity", sessions.c.tenant, sessions.c.updated_at, sessions.c.session)
+Index("sessions_by_hour", sessions.c.tenant, sessions.c.active_hour)
+"""By the hour, so that it changes once an hour for a session and not with each append; a page of the list sorts the
+sessions of its hours."""
 
 session_words = Table(
     "session_words",

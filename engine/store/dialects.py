@@ -25,6 +25,7 @@ APPLICATION_ID = 0x4D414E54
 """``MANT``: how a file says what it is (SQLite file format, section 1.3.13)."""
 
 PAGE_BYTES = 4096
+BEGIN_READING, BEGIN_WRITING = "BEGIN", "BEGIN IMMEDIATE"
 BUSY_TIMEOUT_S = 30
 
 WRITER_PRAGMAS = {
@@ -81,7 +82,7 @@ def open_writer(path: Path) -> Engine:
         for name, value in WRITER_PRAGMAS.items():
             connection.execute(f"PRAGMA {name} = {value}")
 
-    _begin_with(engine, "BEGIN IMMEDIATE")
+    _begin_with(engine, BEGIN_WRITING)
     return engine
 
 
@@ -98,7 +99,7 @@ def open_reader(path: Path) -> Engine:
         connection.execute("PRAGMA query_only = on")
         connection.execute("PRAGMA cache_size = -16000")
 
-    _begin_with(engine, "BEGIN")
+    _begin_with(engine, BEGIN_READING)
     return engine
 
 
@@ -110,7 +111,10 @@ def _begin_with(engine: Engine, statement: str) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # The driver's own transactions open DEFERRED, and a read followed by a write then fails at once with BUSY.
-        connection.exec_driver_sql(statement)
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, sqlite3.Connection)
+        if not raw.in_transaction:  # else it was begun by ``driver.transaction``
+            raw.execute(statement)
 
 
 def _refuse_foreign(connection: sqlite3.Connection) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 from sqlalchemy import ClauseElement, Connection
 
-ROWS_AT_ONCE = (64, 16, 4, 1)
+ROWS_AT_ONCE = (64, 32, 16, 8, 4, 2, 1)
 """Rows that one INSERT takes: a few sizes, so that a few statements stay prepared."""
 
 _ONE_ROW = re.compile(r"VALUES (\([^()]*\))")
@@ -28,6 +29,25 @@ def run(connection: Connection, statement: str, values: Sequence[Any] = ()) -> A
     else:
         cursor.execute(statement, values)
     return cursor
+
+
+@contextmanager
+def transaction(connection: Connection, begin: str) -> Iterator[None]:
+    """A transaction on the driver, committed at the end or rolled back.
+
+    SQLAlchemy's own costs more than an append has. Constructs may be executed within it all the same: SQLAlchemy then
+    believes that it began the transaction (see ``dialects``), and has to be told of its end.
+    """
+    raw = connection.connection.dbapi_connection
+    assert raw is not None
+    raw.cursor().execute(begin)
+    try:
+        yield
+        (connection if connection.in_transaction() else raw).commit()
+    except BaseException:
+        connection.rollback()
+        raw.rollback()
+        raise
 
 
 def insert_rows(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:

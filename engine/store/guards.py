@@ -36,5 +36,11 @@ GUARDS: dict[str, str] = {
     "bodies_no_delete": _refuse("bodies_no_delete", "bodies", "DELETE", "bodies cannot be deleted", f"NOT {_ERASED}"),
     **_insert_only("erasures", ("tenant", "position")),
     **_insert_only("origins", ("tenant", "from_position")),
+    **_insert_only("documents", ("tenant", "digest")),
 }
 """Name of each trigger -> its statement."""
+
+
+def guarded_table(statement: str) -> str:
+    """The table that a guard's statement stands before."""
+    return statement.partition(" ON ")[2].split(maxsplit=1)[0]

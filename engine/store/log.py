@@ -21,9 +21,9 @@ from sqlalchemy import Connection
 from engine.clock import Clock
 from engine.errors import StoreUnavailable
 from engine.settings import Settings
-from engine.store import works
+from engine.store import driver, works
 from engine.store.base import Append, Appended, Projector
-from engine.store.dialects import DRIVER_ERRORS, FileLock, meaning_of, open_reader
+from engine.store.dialects import BEGIN_READING, DRIVER_ERRORS, FileLock, meaning_of, open_reader
 from engine.store.transaction import StateKey
 from engine.store.writer import Work, Writer
 
@@ -81,7 +81,7 @@ class Readers:
     def _read(self, function: Callable[[Connection], T]) -> T:
         try:
             connection = self._connection()
-            with connection.begin():
+            with driver.transaction(connection, BEGIN_READING):
                 return function(connection)
         except DRIVER_ERRORS as error:
             raise meaning_of(error) from error

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from engine.errors import StoreNewer, StoreOlder
 from engine.store.dialects import APPLICATION_ID, DRIVER_ERRORS, meaning_of, open_reader, open_writer
-from engine.store.guards import GUARDS
+from engine.store.guards import GUARDS, guarded_table
 
 
 def migrate(path: Path) -> tuple[str | None, str]:
@@ -67,10 +67,14 @@ def newest_revision() -> str:
 
 
 def make_guards(connection: Connection) -> None:
-    """Create every guard anew. Each migration ends with it: SQLite drops the triggers of a rebuilt table."""
+    """Create anew every guard whose table there is yet. Each migration ends with it: SQLite drops the triggers of a
+    rebuilt table.
+    """
+    tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_schema WHERE type = 'table'").scalars())
     for name, statement in GUARDS.items():
-        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
-        connection.exec_driver_sql(statement)
+        if guarded_table(statement) in tables:
+            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
+            connection.exec_driver_sql(statement)
 
 
 def missing_guards(connection: Connection) -> list[str]:

@@ -99,6 +99,17 @@ requests = Table(
 )
 """Idempotency keys: what a request made, never an answer's words. Primary data, not a projection."""
 
+documents = Table(
+    "documents",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("bytes", LargeBinary, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""What facts name by its SHA-256 and many events share, kept once: sets of tool schemas."""
+
 runs = Table(
     "runs",
     metadata,
@@ -132,4 +143,4 @@ journal = Table(
 
 Index("runs_by_lease", runs.c.lease_until)
 
-GUARDED = (events, bodies, erasures, origins)
+GUARDED = (events, bodies, erasures, origins, documents)

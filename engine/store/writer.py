@@ -24,7 +24,7 @@ from engine.clock import Clock
 from engine.errors import EngineError, Overloaded, StoreUnavailable
 from engine.store import driver
 from engine.store.base import Projector
-from engine.store.dialects import DRIVER_ERRORS, PAGE_BYTES, meaning_of, needs_reopening, open_writer
+from engine.store.dialects import BEGIN_WRITING, DRIVER_ERRORS, PAGE_BYTES, meaning_of, needs_reopening, open_writer
 from engine.store.statements import statements
 from engine.store.transaction import Heads, StateKey, Transaction, UnrecordableError
 
@@ -33,6 +33,10 @@ log = logging.getLogger("manent.store")
 Work = Callable[[Transaction], Any]
 Changed = Callable[[set[StateKey]], None]
 
+
+RESUME_S = 0.002
+"""How long the writer waits for those it has just answered: they come again together with those who waited meanwhile,
+one commit is made where there would be two, and both threads do not struggle for the interpreter's lock."""
 
 PAGES_PER_COMMIT = 16
 """About what a commit writes beside the bodies: a leaf of each table and index. SQLite does not tell without a
@@ -79,6 +83,7 @@ class Writer:
         self._waiting = 0
         self._pages_waiting = 0
         self._closed = False
+        self._resumed = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._engine = open_writer(path)
         self._connection = self._engine.connect()
@@ -123,6 +128,8 @@ class Writer:
             changed = self._commit(batch)
             self._answer(batch, changed)
             self._checkpoint()
+            if len(batch) > 1:
+                self._resumed.wait(RESUME_S)
             if last:
                 break
         self._connection.close()
@@ -161,7 +168,7 @@ class Writer:
 
     def _transact(self, batch: Sequence[_Job]) -> set[StateKey]:
         connection = self._live_connection()
-        with connection.begin():
+        with driver.transaction(connection, BEGIN_WRITING):
             tx = Transaction(connection, statements(connection), self._heads, self._projector, self._clock)
             for job in batch:
                 job.error = None
@@ -211,6 +218,7 @@ class Writer:
             driver.run(self._live_connection(), "PRAGMA wal_checkpoint(PASSIVE)")
 
     def _answer(self, batch: Sequence[_Job], changed: set[StateKey]) -> None:
+        self._resumed.clear()
         with suppress(RuntimeError):  # the loop is gone, and with it everybody who waited
             self._loop.call_soon_threadsafe(self._settle, batch, changed)
 
@@ -227,3 +235,5 @@ class Writer:
                 job.future.set_result(job.result)
         if changed:
             self._changed(changed)
+        # After those who were answered: their wake-ups stand in the loop's queue already.
+        self._loop.call_soon(self._resumed.set)

@@ -98,8 +98,8 @@ def test_what_a_dead_server_left_open_is_rebuilt_as_it_is(start, call, database)
 
 def test_migrating_says_from_and_to(run, call, tmp_path):
     """A file that is not there is created, and one that is the newest is left as it is."""
-    assert run("migrate").stdout == "manent.db: created, at revision 0001\n"
-    assert call("migrate").stdout == "manent.db: is at revision 0001, the newest\n"
+    assert run("migrate").stdout == "manent.db: created, at revision 0002\n"
+    assert call("migrate").stdout == "manent.db: is at revision 0002, the newest\n"
     assert call("sessions", "--json").stdout == "[]\n"
 
 

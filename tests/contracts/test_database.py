@@ -5,6 +5,7 @@ Most of this is done from outside, by a plain connection: the file must defend i
 
 import ast
 import asyncio
+import gzip
 import hashlib
 import os
 import re
@@ -35,6 +36,7 @@ from tests.contracts.test_store import event, one, opened
 from tests.support import audit, copied, dump, execute, query
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations" / "versions"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,7 @@ def written(tmp_path_factory):
     asyncio.run(write())
     execute(path, "INSERT INTO erasures VALUES ('default', 2, 5)")
     execute(path, "DELETE FROM bodies WHERE position = 2")
+    execute(path, "INSERT INTO documents VALUES ('default', x'00', x'5b5d')")
     return path
 
 
@@ -74,7 +77,7 @@ def copy_of(table, verb, row, /, **changes):
     return f"{verb} INTO {table.name} ({', '.join(names)}) SELECT {values} FROM {table.name} WHERE {where} = {row}"
 
 
-EVENTS, BODIES, ERASURES, ORIGINS = GUARDED
+EVENTS, BODIES, ERASURES, ORIGINS, _ = GUARDED
 
 ATTACKS = {
     **{f"update {table.name}": f"UPDATE {table.name} SET tenant = tenant" for table in GUARDED},
@@ -96,6 +99,7 @@ ATTACKS = {
     "upsert erasures": copy_of(ERASURES, "INSERT", 2) + " ON CONFLICT DO UPDATE SET by_position = 1",
     "upsert origins": copy_of(ORIGINS, "INSERT", 1) + " ON CONFLICT DO UPDATE SET origin = 'x'",
     "delete the body of an event that is not erased": "DELETE FROM bodies WHERE position = 3",
+    "replace documents by its key": "REPLACE INTO documents VALUES ('default', x'00', x'7b7d')",
     "change one column of an event": "UPDATE events SET actor = 'x' WHERE position = 3",
     "change how a body is stored": "UPDATE bodies SET encoding = 1 WHERE position = 3",
 }
@@ -120,6 +124,7 @@ def test_what_was_written_can_be_added_to(path):
     execute(path, copy_of(BODIES, "INSERT", 5, position="6"))
     execute(path, "INSERT INTO erasures VALUES ('default', 3, 6)")
     execute(path, copy_of(ORIGINS, "INSERT", 1, from_position="7"))
+    execute(path, "INSERT INTO documents VALUES ('default', x'01', x'5b5d')")
     assert query(path, "SELECT count(*) FROM events") == [(6,)]
 
 
@@ -466,3 +471,19 @@ def test_a_reader_cannot_write(path):
             with pytest.raises(Exception, match="readonly"):
                 connection.exec_driver_sql(sql)
     database.dispose()
+
+
+@pytest.mark.parametrize("old", sorted(GOLDEN.glob("manent-*.db.gz")), ids=lambda file: file.name)
+async def test_a_file_of_every_earlier_revision_opens_in_this_version(tmp_path, old):
+    """What an earlier version wrote is migrated, whole, listed as before, and written on."""
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress(old.read_bytes()))
+    events = query(path, "SELECT * FROM events ORDER BY position")
+    async with engine.open(path) as chat:
+        newest, first = (await chat.sessions())[0]
+        assert (newest.title, first.title, newest.system, newest.version) == ("first", "second", "Be brief.", 13)
+        assert [message.role for message in (await chat.messages(newest.id))[0]] == ["user", "assistant"] * 2
+        await chat.say(first.id, "and more")
+        assert [session.title for session in (await chat.sessions())[0]] == ["second", "first"]
+    assert query(path, "SELECT * FROM events ORDER BY position")[: len(events)] == events
+    assert audit(path) > len(events)
