@@ -39,6 +39,7 @@ STATUS: dict[type[Exception], int] = {
     errors.Conflict: 409,
     errors.ShuttingDown: 503,
     errors.Overloaded: 503,
+    errors.TurnLimitReached: 422,
     errors.ProviderTimedOut: 504,
     errors.ProviderUnavailable: 503,
     errors.ProviderError: 502,

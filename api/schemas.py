@@ -17,7 +17,19 @@ from msgspec import Meta, UnsetType
 from api.auth import Identity, Scope
 from api.body import Http
 from api.errors import Problem, invalid
-from engine import Caller, Conversation, Event, Message, RequestKey, Session, Turn, Usage
+from engine import (
+    Caller,
+    Conversation,
+    Event,
+    Message,
+    ModelInfo,
+    RequestKey,
+    Session,
+    ToolInfo,
+    ToolSchema,
+    Turn,
+    Usage,
+)
 
 DEFAULT_WAIT_S = 60
 MAX_WAIT_S = 600
@@ -80,6 +92,8 @@ class SessionIn(Body, frozen=True):
     metadata: dict[str, Any] | None = None
     budget_tokens: Count | None = None
     max_output_tokens: Count | None = None
+    fallback_model: Model | None = None
+    allowed_tools: tuple[str, ...] | None = None
 
 
 class SessionPatch(Body, frozen=True):
@@ -91,6 +105,8 @@ class SessionPatch(Body, frozen=True):
     metadata: dict[str, Any] | UnsetType | None = msgspec.UNSET
     budget_tokens: Count | UnsetType | None = msgspec.UNSET
     max_output_tokens: Count | UnsetType | None = msgspec.UNSET
+    fallback_model: Model | UnsetType | None = msgspec.UNSET
+    allowed_tools: tuple[str, ...] | UnsetType | None = msgspec.UNSET
     status: Literal["active", "archived"] | UnsetType = msgspec.UNSET
 
 
@@ -107,8 +123,58 @@ class MessagesIn(Body, frozen=True):
     messages: Annotated[tuple[OneMessage, ...], Meta(min_length=1)] | UnsetType = msgspec.UNSET
 
 
+class Function(Body, frozen=True):
+    """A function that a model may call: ``parameters`` is a JSON Schema of type object."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] | UnsetType = msgspec.UNSET
+    strict: bool | None = None
+
+
+class ClientTool(Body, frozen=True):
+    """A tool that the caller runs: ``parameters`` is a JSON Schema of type object, none at all means no parameters. The
+    vendors' forms are taken too: ``input_schema``, and ``{"type": "function", "function": {…}}``.
+    """
+
+    name: str | UnsetType = msgspec.UNSET
+    description: str = ""
+    parameters: dict[str, Any] | UnsetType = msgspec.UNSET
+    input_schema: dict[str, Any] | UnsetType = msgspec.UNSET
+    type: Literal["function", "custom"] | UnsetType = msgspec.UNSET
+    function: Function | UnsetType = msgspec.UNSET
+
+    def schema(self, where: str) -> ToolSchema:
+        """Raises Problem for what is in neither form, or in both."""
+        if self.function is not msgspec.UNSET:
+            if self.name is not msgspec.UNSET:
+                raise invalid(f"{where}.function", "goes without name")
+            function = self.function
+            return ToolSchema(function.name, function.description, _parameters_or_none(function.parameters))
+        if self.name is msgspec.UNSET:
+            raise invalid(f"{where}.name", "is missing")
+        if self.parameters is not msgspec.UNSET and self.input_schema is not msgspec.UNSET:
+            raise invalid(f"{where}.input_schema", "goes without parameters")
+        given = self.input_schema if self.parameters is msgspec.UNSET else self.parameters
+        return ToolSchema(self.name, self.description, _parameters_or_none(given))
+
+
+def _parameters_or_none(given: dict[str, Any] | UnsetType) -> dict[str, Any]:
+    return {"type": "object", "properties": {}} if given is msgspec.UNSET else given
+
+
+class DecisionIn(Body, frozen=True):
+    """A person's word on a tool call that waits for it."""
+
+    tool_use_id: str
+    approve: bool
+    reason: str | None = None
+
+
 class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
-    """``content`` is short for ``message: {role: "user", content}``; ``continue`` goes on with a partial answer."""
+    """``content`` is short for ``message: {role: "user", content}``; ``continue`` goes on with a partial answer.
+    ``tools`` names registered tools; ``tool_choice`` is ``auto``, ``any``, ``none`` or the name of a tool.
+    """
 
     content: str | Blocks | None = None
     message: OneMessage | None = None
@@ -117,6 +183,9 @@ class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
     budget_tokens: Count | None = None
     temperature: float | None = None
     stop: str | tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    client_tools: tuple[ClientTool, ...] = ()
+    tool_choice: str | None = None
     on_disconnect: Literal["continue", "cancel"] = "continue"
     continues: bool = False
     stream: bool | None = None
@@ -157,6 +226,16 @@ class TurnList(Listing, frozen=True):
 
 class EventList(Listing, frozen=True):
     items: Sequence[Event]
+    next_cursor: str | None
+
+
+class ModelList(Listing, frozen=True):
+    items: Sequence[ModelInfo]
+    next_cursor: str | None
+
+
+class ToolList(Listing, frozen=True):
+    items: Sequence[ToolInfo]
     next_cursor: str | None
 
 

@@ -19,6 +19,7 @@ from engine.bootstrap import open_engine as open  # noqa: A004 - engine.open(...
 from engine.clock import new_id, rfc3339
 from engine.content import text_content, text_of
 from engine.conversation import Conversation
+from engine.deciding import Decision
 from engine.envelope import LOCAL, Caller
 from engine.errors import (
     BudgetTooSmall,
@@ -36,6 +37,7 @@ from engine.errors import (
     StoreFull,
     StoreLocked,
     TooLarge,
+    ToolError,
     TurnAlreadyOpen,
     TurnNotFound,
     UnknownModel,
@@ -45,13 +47,17 @@ from engine.events import Usage
 from engine.inputs import is_correlation
 from engine.intake import MessageIn
 from engine.planning import Limits
+from engine.providers.base import ToolSchema
 from engine.replay import Rerun, differences, play_back, read_pace, run_again
 from engine.settings import Settings, from_mapping
 from engine.store.base import RequestKey
 from engine.store.doctor import Finding
 from engine.store.rebuild import Rebuilt
+from engine.tools.base import Tool, ToolContext, ToolOutput
+from engine.tools.functions import tool
 from engine.version import version
-from engine.views import Event, Frame, Message, Session, Turn, Window
+from engine.views import Event, Frame, Message, Session, ToolInfo, Turn, Window
+from engine.views import Model as ModelInfo
 
 __all__ = [
     "LOCAL",
@@ -60,6 +66,7 @@ __all__ = [
     "Caller",
     "Conflict",
     "Conversation",
+    "Decision",
     "EmptyMessage",
     "EngineError",
     "Event",
@@ -69,6 +76,7 @@ __all__ = [
     "Limits",
     "Message",
     "MessageIn",
+    "ModelInfo",
     "NotFound",
     "Overloaded",
     "ProviderError",
@@ -85,6 +93,12 @@ __all__ = [
     "StoreFull",
     "StoreLocked",
     "TooLarge",
+    "Tool",
+    "ToolContext",
+    "ToolError",
+    "ToolInfo",
+    "ToolOutput",
+    "ToolSchema",
     "Turn",
     "TurnAlreadyOpen",
     "TurnNotFound",
@@ -107,5 +121,6 @@ __all__ = [
     "run_again",
     "text_content",
     "text_of",
+    "tool",
     "version",
 ]

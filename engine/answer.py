@@ -118,7 +118,7 @@ def parse_input(text: str) -> dict[str, object] | None:
     """A tool call's input, or None if it is not a JSON object; no text at all means no arguments."""
     try:
         return msgspec.json.decode(text or "{}", type=dict[str, object])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None
 
 

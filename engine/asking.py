@@ -8,37 +8,40 @@ sent - holds all that decides its bytes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
-from engine import codec, planning, tokens
-from engine.clock import Clock
+from engine import planning
 from engine.decisions import NewMessage, check_turn, message_draft, superseded
 from engine.envelope import Caller, seal
-from engine.errors import VersionConflict
-from engine.events import AttemptStarted, AttemptWords, Draft, TurnStarted
-from engine.planning import Limits, Model, Sight
+from engine.errors import Invalid, TooLarge, VersionConflict
+from engine.events import Draft, TurnStarted
+from engine.planning import Limits
 from engine.projections import queries
-from engine.projections.window import POLICY
-from engine.providers.base import Parameters
-from engine.providers.models import Providers
+from engine.projections.session import SessionState
+from engine.providers.base import Parameters, ToolSchema
+from engine.rounds import Brief, Offer, Planned, attempt_draft, plan
 from engine.settings import Settings
-from engine.store.base import Append, Connection, Exactly, NewEvent, Place, Reference, RequestKey
-from engine.store.log import Store
+from engine.store.base import Append, Connection, Exactly, NewEvent, Place, Reference, RequestKey, Scratch
+from engine.store.documents import KeepDocument
 from engine.store.requests import find_request
 from engine.supervisor import Supervisor
+from engine.tools.registry import Tools, write_schemas
+from engine.turns import Turn
 
+CHOICES = ("auto", "any", "none")
 MAX_PLANS = 5
 """How often a turn is planned anew when the session moves on between plan and append."""
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """What a caller wants of a turn. ``message`` None: answer what is there. ``continues``: go on with a partial
-    answer.
+    """What a caller wants of a turn. ``message`` None: answer what is there. ``tools``: names of registered tools;
+    ``client_tools``: those that the caller runs; ``tool_choice``: ``auto``, ``any``, ``none`` or a name.
+    ``continues``: go on with a partial answer.
     """
 
     message: NewMessage | None = None
@@ -46,6 +49,9 @@ class Ask(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     temperature: float | None = None
     stop: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    client_tools: tuple[ToolSchema, ...] = ()
+    tool_choice: str | None = None
     continues: bool = False
     on_disconnect: Literal["continue", "cancel"] = "continue"
 
@@ -58,27 +64,23 @@ class Started(msgspec.Struct, frozen=True):
     replayed: bool = False
 
 
-class Planned(msgspec.Struct, frozen=True):
-    """A turn ready to be appended at ``view.state.version``."""
+class Start(msgspec.Struct, frozen=True):
+    """A turn ready to be appended at ``first.view.state.version``."""
 
-    view: Sight
-    model: Model
-    request: bytes
-    parameters: Parameters
+    first: Planned
     supersedes: int | None
 
 
 class TurnStarter:
     """Starts turns."""
 
-    def __init__(
-        self, store: Store, supervisor: Supervisor, providers: Providers, clock: Clock, settings: Settings
-    ) -> None:
-        self._store = store
+    def __init__(self, supervisor: Supervisor, tools: Tools) -> None:
         self._supervisor = supervisor
-        self._providers = providers
-        self._clock = clock
-        self._settings = settings
+        self._tools = tools
+        self._store = supervisor.kit.store
+        self._providers = supervisor.kit.providers
+        self._clock = supervisor.kit.clock
+        self._settings = supervisor.kit.settings
         self._starting: set[asyncio.Task[Started]] = set()
 
     async def start(
@@ -91,8 +93,8 @@ class TurnStarter:
         plans = MAX_PLANS if expected is None else 1
         while True:
             plans -= 1
-            plan = partial(self._plan, caller=caller, session=session, ask=ask, expected=expected)
-            planned = await self._store.read(partial(_recall_or, plan, tenant=caller.tenant, request=request))
+            planning_it = partial(self._plan, caller=caller, session=session, ask=ask, expected=expected)
+            planned = await self._store.read(partial(_recall_or, planning_it, tenant=caller.tenant, request=request))
             if isinstance(planned, Reference):
                 return await self._replayed(caller, planned)
             # A caller who leaves while the start is written must not leave a turn that is open and not run.
@@ -109,97 +111,108 @@ class TurnStarter:
         event = await self._store.read(partial(_event_session, tenant=caller.tenant, turn=reference.id))
         return Started(event, reference.id, replayed=True)
 
-    def _plan(
-        self, connection: Connection, *, caller: Caller, session: UUID, ask: Ask, expected: int | None
-    ) -> Planned:
+    def _plan(self, connection: Connection, *, caller: Caller, session: UUID, ask: Ask, expected: int | None) -> Start:
         state, words = planning.state_at(connection, caller.tenant, session)
         if expected is not None and state.version != expected:
             detail = f"the session was expected to be at version {expected}, and is at {state.version}"
             raise VersionConflict(detail, current_version=state.version)
         check_turn(state, ask.message, continues=ask.continues)
-        model = planning.resolve(self._providers, ask.model or state.model)
-        measure = planning.measure_of(connection, caller.tenant, state, model, ask.limits, self._settings)
         supersedes = superseded(state, ask.message, continues=ask.continues)
-        view = planning.look(connection, caller.tenant, state, words, measure, new=ask.message, without=supersedes)
-        parameters = Parameters(
-            max_output_tokens=ask.limits.max_output_tokens or state.max_output_tokens,
-            temperature=ask.temperature,
-            stop=ask.stop,
+        first = plan(
+            connection,
+            tenant=caller.tenant,
+            state=state,
+            words=words,
+            brief=self._brief(ask, state),
+            settings=self._settings,
+            new=ask.message,
+            without=supersedes,
         )
-        prompt = planning.prompt_of(view, model, parameters, ask.message)
-        request = model.provider.renderers[model.provider.renderer](prompt)
-        return Planned(view, model, request, parameters, supersedes)
+        return Start(first, supersedes)
+
+    def _brief(self, ask: Ask, state: SessionState) -> Brief:
+        """What the turn's rounds have in common. Raises UnknownModel, and Invalid for tools that are not to be had."""
+        names = self._tools.allowed(ask.tools, state.allowed_tools)
+        schemas = (*self._tools.schemas(names), *ask.client_tools)
+        check_offer(schemas, ask.tool_choice, self._settings)
+        return Brief(
+            model=planning.resolve(self._providers, ask.model or state.model),
+            limits=ask.limits,
+            parameters=Parameters(
+                max_output_tokens=ask.limits.max_output_tokens or state.max_output_tokens,
+                temperature=ask.temperature,
+                stop=ask.stop,
+                tool_choice=ask.tool_choice if schemas else None,
+            ),
+            offer=Offer(schemas, tuple(schema.name for schema in ask.client_tools)),
+            fallback=planning.resolve(self._providers, state.fallback_model) if state.fallback_model else None,
+        )
 
     async def _append(
-        self, caller: Caller, session: UUID, ask: Ask, planned: Planned, request: RequestKey | None
+        self, caller: Caller, session: UUID, ask: Ask, planned: Start, request: RequestKey | None
     ) -> Started:
-        turn = self._clock.new_id()
+        turn, first = self._clock.new_id(), planned.first
+        document = first.brief.offer.document
+        scratch: list[Scratch] = [self._supervisor.run_of(caller.tenant, session, turn)]
+        if document:
+            scratch.append(KeepDocument(caller.tenant, document))
         with self._supervisor.admitted():
             answer = await self._store.append(
                 Append(
                     tenant=caller.tenant,
                     session=session,
-                    expected=Exactly(planned.view.state.version),
+                    expected=Exactly(first.view.state.version),
                     events=partial(self._events, caller=caller, turn=turn, ask=ask, planned=planned),
                     request=request,
                     reference=Reference("turn", turn, 0),
-                    scratch=(self._supervisor.run_of(caller.tenant, session, turn),),
+                    scratch=tuple(scratch),
                 )
             )
             if answer.replayed is None:
-                self._supervisor.start(caller, planned.model.provider, planned.request, answer.events, turn)
+                kit = self._supervisor.kit
+                self._supervisor.start(Turn(kit, caller, turn, first.brief, answer.events, first=first))
                 return Started(session, turn)
         return await self._replayed(caller, answer.replayed)
 
-    def _events(
-        self, place: Place, _: Any, *, caller: Caller, turn: UUID, ask: Ask, planned: Planned
-    ) -> list[NewEvent]:
-        drafts = []
+    def _events(self, place: Place, _: Any, *, caller: Caller, turn: UUID, ask: Ask, planned: Start) -> list[NewEvent]:
+        first, drafts = planned.first, []
         if ask.message is not None:
             drafts.append(message_draft(msgspec.structs.replace(ask.message, id=self._clock.new_id())))
         cause = drafts[0].id if drafts else None
         started = TurnStarted(
-            model=planned.model.name,
-            provider=planned.model.provider.name,
+            model=first.model.name,
+            provider=first.model.provider.name,
             continues=ask.continues,
             supersedes=planned.supersedes,
             on_disconnect=ask.on_disconnect,
+            client_tools=first.brief.offer.client,
         )
         drafts.append(Draft(started, id=turn, causation=cause))
-        salt = self._clock.salts(1)[0]
-        attempt = _attempt(turn, planned, place.position, salt)
-        words = AttemptWords(salt=salt, stop=ask.stop)
-        drafts.append(Draft(attempt, words, causation=turn, actor=f"turn:{turn}"))
+        salt, now_us = self._clock.salts(1)[0], self._clock.now_us()
+        drafts.append(attempt_draft(turn, first, (1, 1), now_us=now_us, salt=salt, new_position=place.position))
         return seal(drafts, caller, self._clock)
 
 
-def _attempt(turn: UUID, planned: Planned, new_position: int, salt: bytes) -> AttemptStarted:
-    view, measure, parameters = planned.view, planned.view.measure, planned.parameters
-    return AttemptStarted(
-        turn=turn,
-        round=1,
-        attempt=1,
-        provider=planned.model.provider.name,
-        model=planned.model.info.name,
-        renderer=planned.model.provider.renderer,
-        positions=tuple(row.position or new_position for row in view.chosen.rows),
-        request=codec.commitment(salt, planned.request).hex(),
-        counter=tokens.COUNTER,
-        factor_permille=measure.factor_permille,
-        overhead=measure.overhead,
-        base_tokens=view.chosen.base_tokens,
-        budget_tokens=measure.budget_tokens,
-        reserve_tokens=measure.reserve_tokens,
-        policy=POLICY,
-        system=view.state.system.position if view.state.system else None,
-        max_output_tokens=parameters.max_output_tokens,
-        temperature=None if parameters.temperature is None else repr(parameters.temperature),
-    )
+def check_offer(schemas: Sequence[ToolSchema], choice: str | None, settings: Settings) -> None:
+    """Raises Invalid or TooLarge for tools that cannot be offered together, or a choice that is none of them."""
+    names = [schema.name for schema in schemas]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise Invalid("client_tools", f"two tools of this turn are named {twice}")
+    for what, size, setting, maximum in (
+        ("tools", len(names), "max_tools", settings.max_tools),
+        ("bytes of schemas", len(write_schemas(schemas)), "max_tools_bytes", settings.max_tools_bytes),
+    ):
+        if size > maximum:
+            detail = f"tools: {size} {what}, and {setting} allows {maximum}"
+            raise TooLarge(detail, field="tools", limit=setting, maximum=maximum)
+    if choice is not None and choice not in {*CHOICES, *names}:
+        raise Invalid("tool_choice", f"must be one of {', '.join(CHOICES)}, or the name of a tool of this turn")
 
 
 def _recall_or(
-    plan: Callable[[Connection], Planned], connection: Connection, *, tenant: str, request: RequestKey | None
-) -> Planned | Reference:
+    plan: Callable[[Connection], Start], connection: Connection, *, tenant: str, request: RequestKey | None
+) -> Start | Reference:
     """What the request made when it came before, else a plan: a repetition is answered whatever has become of the
     session.
     """

@@ -7,22 +7,31 @@ and gives a ``Conversation``. ``open_beside`` only reads, also while a server ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from engine import tokens
 from engine.clock import Clock, SystemClock
 from engine.conversation import Conversation
+from engine.errors import Invalid
 from engine.projections.catalog import Catalog
 from engine.projections.tables import PROJECTIONS, metadata
 from engine.providers.base import Provider
+from engine.providers.catalogue import Catalogue
+from engine.providers.catalogued import Catalogued
+from engine.providers.claude import VENDOR_URL as CLAUDE_URL
+from engine.providers.claude import ClaudeProvider
 from engine.providers.echo import EchoProvider
 from engine.providers.local import LocalProvider, local_model_available
 from engine.providers.models import Providers
-from engine.providers.openai import VENDOR_URL, OpenAIProvider
+from engine.providers.openai import VENDOR_URL as OPENAI_URL
+from engine.providers.openai import OpenAIProvider
+from engine.providers.responses import ResponsesProvider
 from engine.providers.scripted import ScriptedProvider, read_script
 from engine.settings import Settings
 from engine.store.dialects import database_path
@@ -31,6 +40,12 @@ from engine.store.log import Store, locked, open_reading, open_store
 from engine.store.rebuild import Progress, Rebuilt, rebuild_file
 from engine.store.schema import check_revision, migrate
 from engine.supervisor import Supervisor
+from engine.tools.base import Tool
+from engine.tools.builtin import builtin_tools
+from engine.tools.registry import Tools
+from engine.tools.running import Limits as ToolLimits
+from engine.tools.running import ToolRunner
+from engine.tools.servers import McpServer, mcp_available, read_servers
 
 Notice = Callable[[str], None]
 
@@ -43,10 +58,12 @@ async def open_engine(
     database: str | Path | Settings | None = None,
     *,
     providers: Providers | None = None,
+    tools: Iterable[Tool] = (),
     clock: Clock | None = None,
     notice: Notice | None = None,
 ) -> AsyncIterator[Conversation]:
-    """An engine on a database file, which is created or migrated if need be. ``notice`` is told what was done.
+    """An engine on a database file, which is created or migrated if need be. ``tools`` are offered beside the built-in
+    ones. ``notice`` is told what was done.
 
     Raises StoreLocked if a server has the file, StoreNewer, StoreForeign, or Invalid for a setting.
     """
@@ -60,10 +77,14 @@ async def open_engine(
         await asyncio.to_thread(tokens.load)
         async with (
             open_store(path, Catalog(), clock, settings) as store,
-            _running(store, providers or make_providers(settings, clock), clock, settings) as (
-                conversation,
-                supervisor,
-            ),
+            _mcp_tools(settings) as more,
+            _running(
+                store,
+                providers or make_providers(settings, clock),
+                Tools([*builtin_tools(clock), *tools, *more]),
+                clock,
+                settings,
+            ) as (conversation, supervisor),
         ):
             ended = await supervisor.recover()
             if ended:
@@ -79,7 +100,10 @@ async def open_beside(database: str | Path | Settings | None = None) -> AsyncIte
     await asyncio.to_thread(check_revision, path)
     async with (
         open_reading(path, settings) as store,
-        _running(store, make_providers(settings, clock), clock, settings) as (conversation, _),
+        _running(store, make_providers(settings, clock), Tools(builtin_tools(clock)), clock, settings) as (
+            conversation,
+            _,
+        ),
     ):
         yield conversation
 
@@ -108,14 +132,17 @@ def examine_database(database: str | Path | Settings | None = None) -> list[Find
 
 @asynccontextmanager
 async def _running(
-    store: Store, providers: Providers, clock: Clock, settings: Settings
+    store: Store, providers: Providers, tools: Tools, clock: Clock, settings: Settings
 ) -> AsyncIterator[tuple[Conversation, Supervisor]]:
-    supervisor = Supervisor(store, clock, settings)
+    limits = ToolLimits(
+        timeout_s=settings.tool_timeout_s,
+        max_output_bytes=settings.max_tool_output_bytes,
+        max_parallel=settings.max_parallel_tools,
+        max_threads=settings.max_tool_threads,
+    )
+    supervisor = Supervisor(store, providers, ToolRunner(tools, limits, clock), clock, settings)
     try:
-        yield (
-            Conversation(store, supervisor, providers, clock, settings, default_model(settings, providers)),
-            supervisor,
-        )
+        yield Conversation(supervisor, tools, default_model(settings, providers)), supervisor
     finally:
         await supervisor.close()
         await providers.aclose()
@@ -126,20 +153,67 @@ def make_providers(settings: Settings, clock: Clock) -> Providers:
     members: list[Provider] = [EchoProvider(tokens.count_text)]
     if local_model_available():
         members.append(LocalProvider(clock=clock, connect_timeout_s=settings.connect_timeout_s))
-    vendor = settings.openai_base_url.rstrip("/") == VENDOR_URL
-    if settings.openai_api_key or not vendor:
-        members.append(
-            OpenAIProvider(
-                clock=clock,
-                connect_timeout_s=settings.connect_timeout_s,
-                base_url=settings.openai_base_url,
-                api_key=settings.openai_api_key,
-                legacy_max_tokens=not vendor,
-            )
-        )
+    members += _vendors(settings, clock)
     if settings.script:
         members.append(ScriptedProvider(read_script(Path(settings.script))))
     return Providers(members)
+
+
+def _vendors(settings: Settings, clock: Clock) -> Iterator[Provider]:
+    """Those with a key, or with an address of one's own."""
+    own_openai = settings.openai_base_url.rstrip("/") != OPENAI_URL
+    if settings.openai_api_key or own_openai:
+        openai: dict[str, Any] = {
+            "clock": clock,
+            "connect_timeout_s": settings.connect_timeout_s,
+            "base_url": settings.openai_base_url,
+            "api_key": settings.openai_api_key,
+        }
+        responses = settings.openai_api == "responses"
+        made = ResponsesProvider(**openai) if responses else OpenAIProvider(**openai, legacy_max_tokens=own_openai)
+        yield Catalogued(made, _catalogue(settings, own=own_openai))
+    own_claude = settings.anthropic_base_url.rstrip("/") != CLAUDE_URL
+    if settings.anthropic_api_key or own_claude:
+        claude = ClaudeProvider(
+            clock=clock,
+            connect_timeout_s=settings.connect_timeout_s,
+            base_url=settings.anthropic_base_url,
+            api_key=settings.anthropic_api_key,
+            version=settings.anthropic_version,
+            cache_breakpoints=settings.anthropic_cache,
+        )
+        yield Catalogued(claude, _catalogue(settings, own=own_claude))
+
+
+def _catalogue(settings: Settings, *, own: bool) -> Catalogue:
+    """What is known of a provider's models: ``own`` if it is at an address of one's own."""
+    file = Path(settings.models_file) if settings.models_file else None
+    return Catalogue.of_own_address(file) if own else Catalogue.load(file)
+
+
+@asynccontextmanager
+async def _mcp_tools(settings: Settings) -> AsyncIterator[list[Tool]]:
+    """The tools of the MCP servers that the settings name, as long as they are needed."""
+    if settings.mcp_servers_file is None:
+        yield []
+        return
+    if not mcp_available():
+        raise Invalid("mcp_servers_file", "needs the extra `mcp`: pip install 'manent[mcp]'")
+    # Imported only where it is asked for: the package is optional, and half a second to import.
+    mcp = import_module("engine.tools.mcp")
+    servers = await asyncio.to_thread(_mcp_servers, Path(settings.mcp_servers_file))
+    connections, tools = await mcp.connect_all(servers)
+    try:
+        yield tools
+    finally:
+        await mcp.close_all(connections)
+
+
+def _mcp_servers(file: Path) -> tuple[McpServer, ...]:
+    try:
+        return read_servers(file.read_bytes())
+    except OSError as error:
+        raise Invalid("mcp_servers_file", f"cannot be read: {error.__class__.__name__}") from None
 
 
 def default_model(settings: Settings, providers: Providers) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Protocol
 from uuid import UUID
@@ -96,6 +96,11 @@ def rfc3339(time_us: int) -> str:
     """``2026-01-02T03:04:05.000006Z``: always UTC, always six digits, so that text sorts as time does."""
     seconds, micros = divmod(time_us, 1_000_000)
     return f"{_second(seconds)}.{micros:06d}Z"
+
+
+def utc_day(time_us: int) -> date:
+    """The day of a time, UTC."""
+    return (_EPOCH + timedelta(microseconds=time_us)).date()
 
 
 @lru_cache(maxsize=4096)

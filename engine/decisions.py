@@ -39,9 +39,9 @@ from engine.events import (
 from engine.events import (
     SessionArchived as ArchivedEvent,
 )
-from engine.projections.session import SessionState
+from engine.projections.session import SETTABLE, SessionState
 
-CLOSED_DURING_TURN = frozenset({"model", "system", "budget_tokens", "max_output_tokens", "status"})
+CLOSED_DURING_TURN = frozenset({*SETTABLE, "system", "status"})
 
 
 class NewMessage(msgspec.Struct, frozen=True):
@@ -176,9 +176,7 @@ def _results_missing(open_calls: tuple[str, ...]) -> ToolResultsMissing:
 
 def _updated(values: dict[str, Any], system_tokens: int) -> Draft:
     words = {name: values[name] for name in ("title", "system", "metadata") if name in values}
-    facts = {
-        name: values[name] for name in ("model", "budget_tokens", "max_output_tokens") if values.get(name) is not None
-    }
+    facts = {name: values[name] for name in SETTABLE if values.get(name) is not None}
     updated = SessionUpdated(changed=tuple(sorted(values)), system_tokens=system_tokens, **facts)
     return Draft(updated, SessionWords(**words) if words else None)
 

@@ -1,5 +1,5 @@
-"""How a turn ends: the drafts of its last append, from what became of its attempt. Pure, and the same for a turn
-that ran to its end and for one whose server died.
+"""How rounds and turns end: the drafts of their last append, from what became of an attempt. Pure, and the same for a
+turn that ran to its end and for one whose server died.
 """
 
 from __future__ import annotations
@@ -11,26 +11,28 @@ import msgspec
 
 from engine import tokens
 from engine.answer import Answer
+from engine.blocks import Content, ToolResultBlock, ToolUseBlock
 from engine.codec import MAX_SAFE_INTEGER
 from engine.content import calls_of, raw_blocks
 from engine.errors import EngineError
 from engine.events import (
     AttemptEnded,
     AttemptEndedWords,
-    Content,
     Draft,
     FailureWords,
     MessageAppended,
     MessageWords,
+    RunnerOfTool,
     ToolCalled,
-    ToolUseBlock,
+    ToolReturned,
     TurnCancelled,
     TurnCompleted,
     TurnFailed,
     TurnInterrupted,
     Usage,
 )
-from engine.projections.turn import AttemptState, TurnState
+from engine.projections.turn import AttemptState, OpenCall, TurnState
+from engine.tools.base import ToolContent
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -55,24 +57,99 @@ class Ending(msgspec.Struct, frozen=True):
     words: AttemptEndedWords | None = None
 
 
-def end_of_turn(turn: TurnState, ending: Ending, frame: int, position: int) -> list[Draft]:
-    """The turn's last events, in order: its attempt's end, the message, its calls, its own end.
+class ToolAnswer(msgspec.Struct, frozen=True):
+    """What a call came to, as it is recorded. ``outcome`` is ``completed`` or the code of what went wrong."""
 
-    ``frame`` is the last number taken, ``position`` that of the first of these events.
+    outcome: str
+    content: ToolContent
+    is_error: bool = False
+    duration_ms: int | None = None
+    output_bytes: int | None = None
+
+
+def runner_of(turn: TurnState, name: str) -> RunnerOfTool:
+    """Who runs a tool that the model asked for: the server, unless it is one of the caller's or none was offered."""
+    return "client" if name in turn.client_tools or not turn.attempts[-1].tools else "server"
+
+
+def end_of_round(turn: TurnState, ending: Ending, frame: int, position: int) -> list[Draft]:
+    """The attempt's end, the message, its calls. ``frame`` is the last number taken, ``position`` that of the first of
+    these events.
     """
     content = ending.answer.content() if ending.answer is not None else ()
-    attempt = turn.attempts[-1]
-    drafts = [_attempt_ended(turn.id, attempt, ending, content)]
-    if ending.answer is not None:
-        frame += 1
-        drafts.append(_message(turn.id, ending, ending.answer, content, frame))
-        if ending.outcome == "completed":
-            calls = [block for block in content if isinstance(block, ToolUseBlock)]
-            for call in calls:
-                frame += 1
-                drafts.append(Draft(ToolCalled(turn.id, call.id, call.name, position + 1, frame), causation=turn.id))
+    drafts = [_attempt_ended(turn.id, turn.attempts[-1], ending, content)]
+    if ending.answer is None:
+        return drafts
+    drafts.append(_message(turn.id, ending, ending.answer, content, frame + 1))
+    for number, call in enumerate(calls_in(content) if ending.outcome == "completed" else (), start=frame + 2):
+        called = ToolCalled(turn.id, call.id, call.name, position + 1, number, runner_of(turn, call.name))
+        drafts.append(Draft(called, causation=turn.id))
+    return drafts
+
+
+def failed_attempt(turn: TurnState, ending: Ending, frame: int, position: int) -> list[Draft]:  # noqa: ARG001
+    """The end of an attempt after which another is made; readers are told in frame ``frame + 1``."""
+    draft = _attempt_ended(turn.id, turn.attempts[-1], ending, ())
+    return [msgspec.structs.replace(draft, facts=msgspec.structs.replace(draft.facts, frame=frame + 1))]
+
+
+def tool_returned(turn: UUID, call: OpenCall, answer: ToolAnswer, frame: int, position: int) -> list[Draft]:
+    """A tool's return and the message that holds what it gave; frames and positions as in ``end_of_round``."""
+    returned = ToolReturned(
+        turn=turn,
+        call=call.id,
+        name=call.name,
+        message=position + 1,
+        frame=frame + 1,
+        outcome=answer.outcome,
+        is_error=answer.is_error,
+        duration_ms=answer.duration_ms,
+        output_bytes=answer.output_bytes,
+    )
+    content = (ToolResultBlock(call.id, answer.content, answer.is_error),)
+    message = MessageAppended(
+        role="tool",
+        tokens=tokens.count_content(content),
+        counter=tokens.COUNTER,
+        complete=True,
+        turn=turn,
+        results=(call.id,),
+        frame=frame + 2,
+    )
+    return [Draft(returned, causation=turn), Draft(message, MessageWords(raw_blocks(content)), causation=turn)]
+
+
+def end_of_turn(turn: TurnState, ending: Ending, frame: int, position: int) -> list[Draft]:
+    """The turn's last events, in order: what its attempt came to, if that is not recorded yet, a result for each call
+    that runs here and has none, and its own end.
+    """
+    drafts: list[Draft] = []
+    left = list(turn.open_calls)
+    if turn.attempts[-1].outcome is None:
+        drafts = end_of_round(turn, ending, frame, position)
+        called = [draft.facts for draft in drafts if isinstance(draft.facts, ToolCalled)]
+        left += [OpenCall(each.call, each.name, each.message) for each in called if each.runner == "server"]
+        frame += len(drafts) - 1
+    for call in left:
+        drafts += tool_returned(turn.id, call, _not_run(ending), frame, position + len(drafts))
+        frame += 2
     drafts.append(_turn_ended(turn.id, ending, frame + 1))
     return drafts
+
+
+def calls_in(content: Content) -> list[ToolUseBlock]:
+    return [block for block in content if isinstance(block, ToolUseBlock)]
+
+
+def _not_run(ending: Ending) -> ToolAnswer:
+    """For a call that was never made or never came to its end: its model must not wait for it."""
+    if ending.stop is not None and ending.stop.kind == "cancelled":
+        return ToolAnswer("cancelled", "The turn was cancelled before this tool returned.", is_error=True)
+    if ending.outcome == "completed" and ending.error is None:
+        return ToolAnswer("not_run", "Not called: the answer that asked for it was cut short.", is_error=True)
+    return ToolAnswer(
+        "interrupted", "The turn ended before this tool returned; it may have had effects.", is_error=True
+    )
 
 
 def estimated_usage(attempt: AttemptState, content: Content) -> Usage:

@@ -4,8 +4,10 @@
       NotFound        SessionNotFound · TurnNotFound · EventNotFound
       Refused         Invalid · UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge
                       ToolResultsMissing · ToolCallNotFound · NothingToAnswer
-      Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · IdempotencyMismatch
-      Overloaded      ShuttingDown
+      Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · NoDecisionAwaited
+                      IdempotencyMismatch
+      Overloaded      ShuttingDown · CircuitOpen
+      TurnLimitReached
       ProviderError   ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTimedOut · ProviderTruncated
       ToolError
       StoreError      StoreFull · StoreUnavailable · StoreCorrupt · StoreForeign · StoreNewer · StoreOlder · StoreLocked
@@ -139,6 +141,12 @@ class TurnNotOpen(Conflict):
     code = "turn_not_open"
 
 
+class NoDecisionAwaited(Conflict):
+    """The turn does not wait for a decision on this call."""
+
+    code = "no_decision_awaited"
+
+
 class IdempotencyMismatch(Conflict):
     """The same key or event id came before with other words."""
 
@@ -153,6 +161,18 @@ class Overloaded(EngineError):
 
 class ShuttingDown(Overloaded):
     code = "shutting_down"
+
+
+class CircuitOpen(Overloaded):
+    """The provider has failed too often lately, and is left alone for a while."""
+
+    code = "provider_circuit_open"
+
+
+class TurnLimitReached(EngineError):
+    """A turn took more rounds, seconds or tokens than it may; ``limit`` names the setting."""
+
+    code = "turn_limit_reached"
 
 
 class ProviderError(EngineError):

@@ -15,67 +15,22 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from engine.blocks import Base64Source as Base64Source  # noqa: PLC0414 - blocks are named with the events they are in
+from engine.blocks import Block as Block  # noqa: PLC0414
+from engine.blocks import Content as Content  # noqa: PLC0414
+from engine.blocks import ImageBlock as ImageBlock  # noqa: PLC0414
+from engine.blocks import KnownBlock as KnownBlock  # noqa: PLC0414
+from engine.blocks import OtherBlock as OtherBlock  # noqa: PLC0414
+from engine.blocks import TextBlock as TextBlock  # noqa: PLC0414
+from engine.blocks import ThinkingBlock as ThinkingBlock  # noqa: PLC0414
+from engine.blocks import ToolResultBlock as ToolResultBlock  # noqa: PLC0414
+from engine.blocks import ToolUseBlock as ToolUseBlock  # noqa: PLC0414
+from engine.blocks import UrlSource as UrlSource  # noqa: PLC0414
+from engine.usage import Price
+from engine.usage import Usage as Usage  # noqa: PLC0414
+
 Role = Literal["user", "assistant", "tool", "system"]
 RunnerOfTool = Literal["client", "server"]
-
-
-# --- content blocks ---------------------------------------------------------------------------------------------------
-
-
-class _Block(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
-    """A piece of a message. ``vendor``, where a block has it, is the provider's own form of it, byte for byte."""
-
-
-class TextBlock(_Block, frozen=True, tag="text"):
-    text: str
-
-
-class Base64Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="base64", tag_field="type"):
-    media_type: str
-    data: str
-
-
-class UrlSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="url", tag_field="type"):
-    url: str
-
-
-class ImageBlock(_Block, frozen=True, tag="image"):
-    source: Base64Source | UrlSource
-
-
-class ToolUseBlock(_Block, frozen=True, tag="tool_use"):
-    """A call. ``input`` is the parse of ``input_text`` or None; ``input_text`` is what the model wrote, as
-    received.
-    """
-
-    id: str
-    name: str
-    input: dict[str, Any] | None = msgspec.field(default=None)
-    input_text: str | None = None
-    vendor: msgspec.Raw | UnsetType = UNSET
-
-
-class ToolResultBlock(_Block, frozen=True, tag="tool_result"):
-    tool_use_id: str
-    content: str | tuple[TextBlock | ImageBlock, ...] = ""
-    is_error: bool = False
-
-
-class ThinkingBlock(_Block, frozen=True, tag="thinking"):
-    text: str
-    vendor: msgspec.Raw | UnsetType = UNSET
-
-
-class OtherBlock(msgspec.Struct, frozen=True):
-    """A block of a type we do not know: kept, and given back as it came."""
-
-    type: str
-    raw: bytes
-
-
-KnownBlock = TextBlock | ImageBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock
-Block = KnownBlock | OtherBlock
-Content = tuple[Block, ...]
 
 
 # --- facts and words --------------------------------------------------------------------------------------------------
@@ -93,19 +48,6 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     words: ClassVar[type[Words] | None] = None
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one or more attempts. ``input_tokens`` is the total and the cache classes are parts of it;
-    ``output_tokens`` includes reasoning; None is *not reported*; ``estimated``: counted here, not by the vendor.
-    """
-
-    input_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    output_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    estimated: bool = False
-
-
 class SessionWords(Words, frozen=True):
     title: str | None = None
     system: str | None = None
@@ -113,6 +55,8 @@ class SessionWords(Words, frozen=True):
 
 
 class SessionStarted(Facts, frozen=True):
+    """``fallback_model`` answers where ``model`` cannot; ``allowed_tools`` None: every registered tool is."""
+
     event_type: ClassVar[str] = "session.started"
     words: ClassVar[type[Words] | None] = SessionWords
 
@@ -120,6 +64,8 @@ class SessionStarted(Facts, frozen=True):
     budget_tokens: int | None = None
     max_output_tokens: int | None = None
     system_tokens: int = 0
+    fallback_model: str | None = None
+    allowed_tools: tuple[str, ...] | None = None
 
 
 class SessionUpdated(Facts, frozen=True):
@@ -133,6 +79,8 @@ class SessionUpdated(Facts, frozen=True):
     budget_tokens: int | None = None
     max_output_tokens: int | None = None
     system_tokens: int = 0
+    fallback_model: str | None = None
+    allowed_tools: tuple[str, ...] | None = None
 
 
 class SessionArchived(Facts, frozen=True):
@@ -183,6 +131,7 @@ class MessageAppended(Facts, frozen=True):
 class TurnStarted(Facts, frozen=True):
     """The turn's id is the id of this event. ``continues``: a partial message of the turn before is sent along;
     ``supersedes``: the position of one that is left out from now on, because this turn answers anew.
+    ``client_tools``: those of its tools that the caller runs.
     """
 
     event_type: ClassVar[str] = "turn.started"
@@ -193,6 +142,7 @@ class TurnStarted(Facts, frozen=True):
     continues: bool = False
     supersedes: int | None = None
     on_disconnect: Literal["continue", "cancel"] = "continue"
+    client_tools: tuple[str, ...] = ()
 
 
 class AttemptWords(Words, frozen=True):
@@ -205,8 +155,9 @@ class AttemptWords(Words, frozen=True):
 class AttemptStarted(Facts, frozen=True):
     """All that decides the bytes of a request. ``positions``: the messages sent, in order. ``request``: hex
     SHA-256 over salt and the request's bytes. ``factor_permille`` times base tokens plus ``overhead`` a message is
-    the model's count; ``base_tokens`` sums system, messages and tool schemas. ``temperature`` is a decimal in
-    text: floats are not hashed.
+    the model's count; ``base_tokens`` sums system, messages and tool schemas. ``tools`` is the SHA-256 of the tools'
+    schemas, which are kept once as a document. ``temperature`` is a decimal in text: floats are not hashed. ``price``
+    is what the model cost that day.
     """
 
     event_type: ClassVar[str] = "attempt.started"
@@ -231,6 +182,8 @@ class AttemptStarted(Facts, frozen=True):
     tools: str | None = None
     max_output_tokens: int | None = None
     temperature: str | None = None
+    tool_choice: str | None = None
+    price: Price | None = None
 
 
 class AttemptEndedWords(Words, frozen=True):
@@ -276,6 +229,72 @@ class ToolCalled(Facts, frozen=True):
     message: int
     frame: int
     runner: RunnerOfTool = "client"
+
+
+class ToolReturned(Facts, frozen=True):
+    """A tool that ran here has answered; what it said stands in the message at ``message`` (a position). ``outcome``
+    is ``completed`` or the code of what went wrong (``engine.tools.running``; ``interrupted``, ``cancelled``,
+    ``refused`` where it did not run to its end). ``output_bytes``: the size of what it gave, before any cut.
+    """
+
+    event_type: ClassVar[str] = "tool.returned"
+
+    turn: UUID
+    call: str
+    name: str
+    message: int
+    frame: int
+    outcome: str
+    is_error: bool = False
+    duration_ms: int | None = None
+    output_bytes: int | None = None
+
+
+class DecisionWords(Words, frozen=True):
+    """Why somebody decided as they did."""
+
+    reason: str
+
+
+class ToolApproved(Facts, frozen=True):
+    """A person said yes to a call; who it was is the envelope's actor."""
+
+    event_type: ClassVar[str] = "tool.approved"
+    words: ClassVar[type[Words] | None] = DecisionWords
+
+    turn: UUID
+    call: str
+    frame: int
+
+
+class ToolRefused(Facts, frozen=True):
+    """A person said no to a call."""
+
+    event_type: ClassVar[str] = "tool.refused"
+    words: ClassVar[type[Words] | None] = DecisionWords
+
+    turn: UUID
+    call: str
+    frame: int
+
+
+class TurnPaused(Facts, frozen=True):
+    """The turn waits until a person has decided on each of these calls."""
+
+    event_type: ClassVar[str] = "turn.paused"
+
+    turn: UUID
+    frame: int
+    calls: tuple[str, ...]
+
+
+class TurnResumed(Facts, frozen=True):
+    """Everything is decided, and the turn goes on."""
+
+    event_type: ClassVar[str] = "turn.resumed"
+
+    turn: UUID
+    frame: int
 
 
 class TurnCompleted(Facts, frozen=True):
@@ -332,6 +351,11 @@ EVENT_TYPES: dict[str, type[Facts]] = {
         AttemptStarted,
         AttemptEnded,
         ToolCalled,
+        ToolReturned,
+        ToolApproved,
+        ToolRefused,
+        TurnPaused,
+        TurnResumed,
         TurnCompleted,
         TurnFailed,
         TurnCancelled,

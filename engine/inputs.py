@@ -13,7 +13,9 @@ import msgspec
 from engine.content import raw_blocks, read_block, text_content
 from engine.errors import Invalid, TooLarge
 from engine.events import Content, ImageBlock, Role, ToolResultBlock, ToolUseBlock
+from engine.providers.base import ToolSchema
 from engine.settings import Settings
+from engine.tools.base import NAME
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 MAX_STOPS = 16
@@ -138,6 +140,37 @@ def check_stop(stop: Sequence[str]) -> None:
         check_text(sequence, f"stop[{number}]")
         if not 1 <= len(sequence) <= MAX_STOP_CHARS:
             raise Invalid(f"stop[{number}]", f"must be 1 to {MAX_STOP_CHARS} characters")
+
+
+def check_allowed_tools(names: Sequence[str] | None, settings: Settings) -> None:
+    """An allow-list: its names become facts."""
+    if names is None:
+        return
+    _check_most(len(names), settings.max_tools, "allowed_tools", "max_tools", "names")
+    for number, name in enumerate(names):
+        _check_tool_name(name, f"allowed_tools[{number}]")
+
+
+def check_client_tools(schemas: Sequence[ToolSchema]) -> None:
+    """Tools that the caller runs: names, and parameters of type object."""
+    for number, schema in enumerate(schemas):
+        where = f"client_tools[{number}]"
+        _check_tool_name(schema.name, f"{where}.name")
+        check_text(schema.description, f"{where}.description")
+        check_no_nul(schema.parameters, f"{where}.parameters")
+        if schema.parameters.get("type") != "object":
+            raise Invalid(f"{where}.parameters", 'must be a JSON Schema of type "object"')
+
+
+def check_reason(reason: str | None, settings: Settings) -> None:
+    if reason is not None:
+        check_text(reason, "reason")
+        _check_most(len(reason), settings.max_reason_chars, "reason", "max_reason_chars", "characters")
+
+
+def _check_tool_name(name: str, field: str) -> None:
+    if not NAME.fullmatch(name):
+        raise Invalid(field, "must be 1 to 64 characters of A-Z a-z 0-9 _ -")
 
 
 def check_tenant(tenant: str) -> None:

@@ -22,7 +22,7 @@ from engine.events import Content, MessageAppended, MessageWords, SessionStarted
 from engine.projections import queries
 from engine.projections.session import LastMessage, SessionState, evolve
 from engine.projections.window import POLICY, Chosen, Measure, Row, choose
-from engine.providers.base import ModelInfo, Parameters, Prompt, PromptMessage, Provider
+from engine.providers.base import ModelInfo, Parameters, Prompt, PromptMessage, Provider, ToolSchema
 from engine.providers.models import Providers
 from engine.settings import Settings
 from engine.store import reading
@@ -85,9 +85,16 @@ def state_at(
 
 
 def measure_of(
-    connection: Connection, tenant: str, state: SessionState, model: Model, limits: Limits, settings: Settings
+    connection: Connection,
+    tenant: str,
+    state: SessionState,
+    model: Model,
+    limits: Limits,
+    settings: Settings,
+    *,
+    tool_tokens: int = 0,
 ) -> Measure:
-    """What messages cost this model, and what there is to spend."""
+    """What messages cost this model, and what there is to spend; ``tool_tokens`` is the base count of the schemas."""
     family = tokens.family(model.info.family)
     samples, base, messages, reported = queries.calibration(connection, tenant, model.name)
     budget = limits.budget_tokens or state.budget_tokens or settings.budget_tokens
@@ -97,7 +104,7 @@ def measure_of(
     return Measure(
         factor_permille=tokens.calibrate(family, base, messages, reported, samples),
         overhead=family.overhead,
-        fixed_base_tokens=state.system.tokens if state.system else 0,
+        fixed_base_tokens=tool_tokens + (state.system.tokens if state.system else 0),
         fixed_messages=1 if state.system else 0,
         budget_tokens=budget,
         reserve_tokens=wanted if wanted is not None else min(settings.reserve_tokens, budget // 4),
@@ -179,7 +186,9 @@ def resolve(providers: Providers, name: str) -> Model:
     return Model(f"{provider.name}/{info.name}", provider, info)
 
 
-def prompt_of(view: Sight, model: Model, parameters: Parameters, new: NewMessage | None) -> Prompt:
+def prompt_of(
+    view: Sight, model: Model, parameters: Parameters, new: NewMessage | None, tools: tuple[ToolSchema, ...] = ()
+) -> Prompt:
     """What the model is asked, in the common form."""
     messages = []
     for row in view.chosen.rows:
@@ -192,7 +201,7 @@ def prompt_of(view: Sight, model: Model, parameters: Parameters, new: NewMessage
                 messages.append(PromptMessage(row.role, content))
     if not messages:
         raise Refused("the session holds nothing that can be sent")
-    return Prompt(model.info.name, tuple(messages), view.system, parameters=parameters)
+    return Prompt(model.info.name, tuple(messages), view.system, tools, parameters)
 
 
 def content_to_send(event: Stored) -> Content:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -47,6 +47,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     openai_base_url: Annotated[str, Meta(description="base URL of an OpenAI-compatible API")] = (
         "https://api.openai.com/v1"
     )
+    openai_api: Annotated[
+        Literal["chat", "responses"], Meta(description="OpenAI's protocol that is spoken: chat or responses")
+    ] = "chat"
+    anthropic_api_key: Annotated[str | None, Meta(description="key for Anthropic (also ANTHROPIC_API_KEY, …_FILE)")] = (
+        None
+    )
+    anthropic_base_url: Annotated[str, Meta(description="base URL of an API like Anthropic's")] = (
+        "https://api.anthropic.com"
+    )
+    anthropic_version: Annotated[
+        Literal["2023-06-01", "2026-10-21"],
+        Meta(description="version of Anthropic's API; the newer one refuses sampling parameters"),
+    ] = "2023-06-01"
+    anthropic_cache: Annotated[bool, Meta(description="set prompt-cache breakpoints in requests to Anthropic")] = False
+    models_file: Annotated[
+        str | None, Meta(description="JSON file of models and prices, laid over the catalogue that is shipped")
+    ] = None
+    mcp_servers_file: Annotated[
+        str | None, Meta(description="JSON file of MCP servers whose tools are offered (extra `mcp`)")
+    ] = None
     script: Annotated[str | None, Meta(description="file of answers for the scripted provider")] = None
 
     max_message_bytes: Annotated[Count, Meta(description="largest message, bytes of its content as JSON")] = 1 << 20
@@ -71,6 +91,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_answer_bytes: Annotated[
         Count, Meta(description="largest answer of a model, bytes of text; a longer one fails the turn")
     ] = 4 << 20
+    max_attempts: Annotated[Count, Meta(description="most requests to one model for one round of a turn")] = 3
+    retry_base_ms: Annotated[Count, Meta(description="first wait before a request is repeated, at most, ms")] = 500
+    retry_cap_s: Annotated[Count, Meta(description="longest of these waits, seconds")] = 8
+    retry_for_s: Annotated[Count, Meta(description="how long after a round's beginning it is still repeated")] = 60
+    breaker_failures: Annotated[
+        Count, Meta(description="failures in a row after which a provider is left alone for a while")
+    ] = 10
+    breaker_window_s: Annotated[Count, Meta(description="within how many seconds they must come")] = 60
+    breaker_open_s: Annotated[Count, Meta(description="how long it is left alone, seconds")] = 15
+    max_provider_requests: Annotated[Count, Meta(description="most requests to one provider at once")] = 512
+    max_provider_waiting: Annotated[Count, Meta(description="most turns waiting for one provider")] = 1000
+    provider_wait_s: Annotated[Count, Meta(description="longest wait for a provider that is busy, seconds")] = 30
+    max_rounds: Annotated[Count, Meta(description="most rounds of model and tools in a turn")] = 16
+    max_turn_tokens: Annotated[
+        Count, Meta(description="tokens, in and out, after which a turn begins no further round")
+    ] = 2_000_000
+    max_tools: Annotated[Count, Meta(description="most tools offered in one turn")] = 128
+    max_tools_bytes: Annotated[Count, Meta(description="largest schemas of a turn's tools, bytes as JSON")] = 256 << 10
+    tool_timeout_s: Annotated[Count, Meta(description="longest run of a tool, seconds")] = 30
+    max_tool_output_bytes: Annotated[
+        Count, Meta(description="largest output of a tool, bytes; the rest is cut off")
+    ] = 64 << 10
+    max_parallel_tools: Annotated[Count, Meta(description="most tools of one turn running at once")] = 8
+    max_tool_threads: Annotated[Count, Meta(description="most tools running in threads at once")] = 16
+    max_reason_chars: Annotated[Count, Meta(description="longest reason of a decision, characters")] = 2000
     max_open_turns: Annotated[Count, Meta(description="most turns running at once")] = 1000
     max_readers: Annotated[Count, Meta(description="most open event streams at once")] = 2000
     tail_frames: Annotated[Count, Meta(description="frames of a running turn kept in memory for its readers")] = 1024

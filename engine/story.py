@@ -21,12 +21,16 @@ from engine.events import (
     Block,
     BlockStart,
     Content,
+    DecisionWords,
     Facts,
     MessageAppended,
     MessageWords,
     TextBlock,
     ThinkingBlock,
+    ToolApproved,
     ToolCalled,
+    ToolRefused,
+    ToolReturned,
     ToolUseBlock,
     TurnStarted,
 )
@@ -48,6 +52,25 @@ class CallData(msgspec.Struct, frozen=True):
     runner: str
 
 
+class ReturnedData(msgspec.Struct, frozen=True):
+    """The data of a ``tool.returned`` frame; what it gave is in the message that follows."""
+
+    tool_use_id: str
+    name: str
+    outcome: str
+    is_error: bool
+    duration_ms: int | None
+
+
+class DecisionData(msgspec.Struct, frozen=True):
+    """The data of a ``tool.approved`` or ``tool.refused`` frame."""
+
+    tool_use_id: str
+    approve: bool
+    reason: str | None
+    actor: str
+
+
 class AttemptFailedData(msgspec.Struct, frozen=True):
     """The data of an ``attempt.failed`` frame: another attempt follows."""
 
@@ -64,7 +87,8 @@ class Story:
     def __init__(self, turn: UUID) -> None:
         self._turn = turn
         self._state: TurnState | None = None
-        self._messages: list[Message] = []
+        self.messages: list[Message] = []
+        self.reasons: dict[str, str] = {}
 
     @property
     def state(self) -> TurnState:
@@ -73,7 +97,7 @@ class Story:
 
     def view(self) -> Turn:
         """The turn as it is now."""
-        return turn_view(self.state, tuple(self._messages))
+        return turn_view(self.state, tuple(self.messages))
 
     def tell(self, event: RecordedEvent, *, deltas_after: int | None = None, limit: int | None = None) -> list[Frame]:
         """The frames of one event; with ``deltas_after`` also those deltas of a message (no more than ``limit``)
@@ -104,16 +128,28 @@ class Story:
         number = getattr(facts, "frame", None)
         if isinstance(facts, MessageAppended):
             message = message_view(event)
-            self._messages.append(message)
+            self.messages.append(message)
             return [] if number is None else [self._frame(number, event.type, message)]
         if number is None:
             return []
+        if isinstance(facts, ToolReturned):
+            returned = ReturnedData(facts.call, facts.name, facts.outcome, facts.is_error, facts.duration_ms)
+            return [self._frame(number, event.type, returned)]
+        if isinstance(facts, ToolApproved | ToolRefused):
+            return [self._frame(number, event.type, self._decision(event, facts))]
         if isinstance(facts, ToolCalled):
-            call = CallData(facts.call, facts.name, self._messages[-1].id, facts.runner)
+            call = CallData(facts.call, facts.name, self.messages[-1].id, facts.runner)
             return [self._frame(number, event.type, call)]
         if isinstance(facts, AttemptEnded):
             return [self._frame(number, "attempt.failed", AttemptFailedData(facts.round, facts.attempt, facts.outcome))]
         return [self._frame(number, event.type, self.view())]
+
+    def _decision(self, event: RecordedEvent, facts: ToolApproved | ToolRefused) -> DecisionData:
+        words = words_of(event)
+        reason = words.reason if isinstance(words, DecisionWords) else None
+        if reason is not None:
+            self.reasons[facts.call] = reason
+        return DecisionData(facts.call, isinstance(facts, ToolApproved), reason, event.actor)
 
     def _frame(self, number: int, kind: str, data: object) -> Frame:
         return Frame(number, kind, _encode(data))

@@ -21,14 +21,16 @@ from engine.endings import Ending, Stop, end_of_turn
 from engine.envelope import Caller, seal
 from engine.errors import EngineError, Overloaded, ShuttingDown
 from engine.projections.turn import TurnState
-from engine.providers.base import Provider
+from engine.providers.guards import Guards
+from engine.providers.models import Providers
 from engine.recorder import Journal
 from engine.settings import Settings
-from engine.store.base import Append, Exists, NewEvent, Place, RecordedEvent
+from engine.store.base import Append, Exists, NewEvent, Place
 from engine.store.log import Store
 from engine.store.runs import CloseRun, OpenRun, Run, journal_rows, open_runs, request_cancel
 from engine.store.works import ExtendLeases, extend_leases
-from engine.turns import Tools, Turn
+from engine.tools.running import ToolRunner
+from engine.turns import Kit, Turn
 
 log = logging.getLogger("manent.turns")
 
@@ -41,9 +43,10 @@ LET_GO_S = 2.0
 class Supervisor:
     """The turns of one process."""
 
-    def __init__(self, store: Store, clock: Clock, settings: Settings) -> None:
+    def __init__(self, store: Store, providers: Providers, tools: ToolRunner, clock: Clock, settings: Settings) -> None:
         owner = clock.new_id()
-        self._tools = Tools(store, Journal(store, owner), clock, settings, owner)
+        guards = Guards(settings, clock)
+        self.kit = Kit(store, Journal(store, owner), clock, settings, owner, providers, guards, tools)
         self._turns: dict[UUID, Turn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leases = asyncio.create_task(self._renew_leases())
@@ -57,7 +60,7 @@ class Supervisor:
         """Room for one more turn, while it is being started. Raises ShuttingDown or Overloaded where there is none."""
         if self.draining:
             raise ShuttingDown("the server is shutting down", retry_after_s=RETRY_AFTER_S)
-        if len(self._turns) + self._starting >= self._tools.settings.max_open_turns:
+        if len(self._turns) + self._starting >= self.kit.settings.max_open_turns:
             raise Overloaded("too many turns are running", limit="max_open_turns", retry_after_s=RETRY_AFTER_S)
         self._starting += 1
         self._all_started.clear()
@@ -70,17 +73,14 @@ class Supervisor:
 
     def run_of(self, tenant: str, session: UUID, turn: UUID) -> OpenRun:
         """The scratch row that must be written with a turn's start."""
-        return OpenRun(tenant, turn, session, self._tools.owner, self._lease_end())
+        return OpenRun(tenant, turn, session, self.kit.owner, self._lease_end())
 
-    def start(
-        self, caller: Caller, provider: Provider, request: bytes, started: tuple[RecordedEvent, ...], turn_id: UUID
-    ) -> None:
-        """Run a turn whose start is recorded."""
-        turn = Turn(self._tools, caller, provider, request, started, turn_id)
-        self._turns[turn_id] = turn
-        task = asyncio.create_task(turn.run(), name=f"turn {turn_id}")
+    def start(self, turn: Turn) -> None:
+        """Run a turn whose start, or whose going on, is recorded."""
+        self._turns[turn.id] = turn
+        task = asyncio.create_task(turn.run(), name=f"turn {turn.id}")
         self._tasks.add(task)
-        task.add_done_callback(partial(self._ended, turn_id))
+        task.add_done_callback(partial(self._ended, turn))
 
     def find(self, turn: UUID) -> Turn | None:
         """A turn that runs in this process."""
@@ -89,7 +89,7 @@ class Supervisor:
     async def cancel(self, tenant: str, turn: UUID, actor: str) -> None:
         """Have a turn cancelled. The wish is on record before the turn hears of it; an ended turn stays as it is."""
         work = partial(request_cancel, tenant=tenant, turn=turn, actor=actor)
-        if not await self._tools.store.do(work):
+        if not await self.kit.store.do(work):
             return
         running = self._turns.get(turn)
         if running is not None:
@@ -104,11 +104,11 @@ class Supervisor:
             async with asyncio.timeout(LET_GO_S):
                 await self._all_started.wait()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._tools.settings.drain_s)
+            await asyncio.wait(self._tasks, timeout=self.kit.settings.drain_s)
         for turn in list(self._turns.values()):
             turn.stop(Stop("shutdown", SYSTEM))
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=max(1, self._tools.settings.drain_s))
+            await asyncio.wait(self._tasks, timeout=max(1, self.kit.settings.drain_s))
 
     async def close(self) -> None:
         """Drain, then let go of what cannot be ended: the next start ends it."""
@@ -120,7 +120,7 @@ class Supervisor:
 
     async def recover(self) -> int:
         """End the turns that a dead process left open; returns how many."""
-        orphans = await self._tools.store.read(open_runs)
+        orphans = await self.kit.store.read(open_runs)
         for run in orphans:
             try:
                 await self._end_orphan(run)
@@ -129,7 +129,7 @@ class Supervisor:
         return len(orphans)
 
     async def _end_orphan(self, run: Run) -> None:
-        rows = await self._tools.store.read(partial(journal_rows, tenant=run.tenant, turn=run.turn))
+        rows = await self.kit.store.read(partial(journal_rows, tenant=run.tenant, turn=run.turn))
         answer: Answer | None = None
         frame = 0
         for row in rows:
@@ -142,25 +142,26 @@ class Supervisor:
             turn: TurnState = session.open_turn
             ending = Ending(outcome=stop.kind, answer=answer, stop=stop)
             drafts = end_of_turn(turn, ending, max(frame, turn.frame), place.position)
-            return seal(drafts, Caller(run.tenant, SYSTEM), self._tools.clock)
+            return seal(drafts, Caller(run.tenant, SYSTEM), self.kit.clock)
 
         close = CloseRun(run.tenant, run.turn, owner=None)
-        await self._tools.store.append(Append(run.tenant, run.session, Exists(), decide, scratch=(close,)))
+        await self.kit.store.append(Append(run.tenant, run.session, Exists(), decide, scratch=(close,)))
 
-    def _ended(self, turn: UUID, task: asyncio.Task[None]) -> None:
-        self._turns.pop(turn, None)
+    def _ended(self, turn: Turn, task: asyncio.Task[None]) -> None:
+        if self._turns.get(turn.id) is turn:  # it may have been paused, and go on already
+            del self._turns[turn.id]
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("turn %s could not be ended", turn, exc_info=task.exception())
+            log.error("turn %s could not be ended", turn.id, exc_info=task.exception())
 
     async def _renew_leases(self) -> None:
         while True:
-            await asyncio.sleep(self._tools.settings.lease_s / 3)
+            await asyncio.sleep(self.kit.settings.lease_s / 3)
             if not self._turns:
                 continue
-            work = ExtendLeases(self._tools.owner, self._lease_end())
+            work = ExtendLeases(self.kit.owner, self._lease_end())
             with suppress(EngineError):
-                await self._tools.store.do(partial(extend_leases, work=work))
+                await self.kit.store.do(partial(extend_leases, work=work))
 
     def _lease_end(self) -> int:
-        return self._tools.clock.now_us() + self._tools.settings.lease_s * 1_000_000
+        return self.kit.clock.now_us() + self.kit.settings.lease_s * 1_000_000

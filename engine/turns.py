@@ -1,55 +1,73 @@
-"""One turn: a prepared request goes to a provider, what comes back is recorded and shown, and the end is one append.
+"""One turn: rounds of model and tools, each recorded before it is shown, up to exactly one end.
 
 A turn runs in the supervisor's own task; the client who asked for it may come and go. Whatever happens - an end, a
-failure, a cancel, a shutdown, a full disk - leads to exactly one of ``turn.completed``, ``turn.failed``,
-``turn.cancelled``, ``turn.interrupted``, with what came kept.
+failure, a cancel, a shutdown, a full disk - leads to one of ``turn.completed``, ``turn.failed``, ``turn.cancelled``,
+``turn.interrupted``, with what came kept; or to ``turn.paused``, where a person must decide first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from contextlib import aclosing
-from typing import Any
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
 
+from engine.attempts import MISTAKE, Attempt
+from engine.calls import Calls
 from engine.clock import Clock
-from engine.endings import Ending, Stop, end_of_turn, recordable
-from engine.envelope import Caller, seal
-from engine.errors import (
-    EngineError,
-    ProviderError,
-    ProviderMalformed,
-    ProviderTimedOut,
-    ProviderTruncated,
-    StoreError,
-    TurnNotOpen,
+from engine.endings import (
+    Ending,
+    Stop,
+    ToolAnswer,
+    calls_in,
+    end_of_round,
+    end_of_turn,
+    failed_attempt,
+    runner_of,
+    tool_returned,
 )
-from engine.events import AttemptEndedWords
-from engine.providers.base import Provider
+from engine.envelope import Caller, seal
+from engine.errors import EngineError, StoreError, TurnLimitReached, TurnNotOpen
+from engine.events import Draft, TurnPaused
+from engine.projections.turn import OpenCall, TurnState
+from engine.providers.guards import Guards
+from engine.providers.models import Providers
 from engine.recorder import Journal, Recorder
+from engine.retries import Retries
+from engine.rounds import Brief, Planned, attempt_draft, plan_next
 from engine.settings import Settings
-from engine.store.base import Append, Exists, NewEvent, Place, RecordedEvent
+from engine.store.base import Append, Exists, NewEvent, Place, RecordedEvent, Scratch
 from engine.store.log import Store
-from engine.store.runs import CloseRun
+from engine.store.runs import CloseRun, KeepRun
 from engine.story import Story
 from engine.tail import Tail
+from engine.tools.running import ToolRunner
 from engine.views import Frame
 
 log = logging.getLogger("manent.turns")
 
-MISTAKE = EngineError("the server made a mistake")
-TIMER_SLACK = 0.1
-"""By how much of itself the time between chunks may be cut short."""
+T = TypeVar("T")
+
+
+class Decide(Protocol):
+    """What to append: from a turn's state in the transaction, the last number taken, the position of the next event."""
+
+    def __call__(self, turn: TurnState, /, frame: int, position: int) -> list[Draft]: ...
+
 
 END_RETRY_S = 1.0
 """How long a turn waits to record its end again when the disk is full."""
+CUT_SHORT = frozenset({"max_tokens", "refusal"})
+"""Stop reasons after which a tool call may be half of one."""
+PAUSED_UPSTREAM = "pause_turn"
+"""The vendor wants to be asked again with what it has said so far."""
 
 
-class Tools(msgspec.Struct, frozen=True):
+class Kit(msgspec.Struct, frozen=True):
     """What every turn works with."""
 
     store: Store
@@ -57,136 +75,212 @@ class Tools(msgspec.Struct, frozen=True):
     clock: Clock
     settings: Settings
     owner: UUID
+    providers: Providers
+    guards: Guards
+    tools: ToolRunner
+
+
+class StoppedError(Exception):
+    """Somebody stopped the turn while it waited."""
 
 
 class Turn:
-    """A running turn."""
+    """A running turn. ``events`` are those just committed, ``first`` the round that they begin; without it the turn was
+    paused, ``story`` tells what it was, and it goes on with its calls.
+    """
 
     def __init__(
         self,
-        tools: Tools,
+        kit: Kit,
         caller: Caller,
-        provider: Provider,
-        request: bytes,
-        started: tuple[RecordedEvent, ...],
         turn: UUID,
+        brief: Brief,
+        events: tuple[RecordedEvent, ...],
+        *,
+        first: Planned | None = None,
+        story: Story | None = None,
     ) -> None:
-        self._tools = tools
-        self._provider = provider
-        self._request = request
+        self._kit = kit
+        self._brief = brief
+        self._first = first
         self._stop: Stop | None = None
-        self._stream: asyncio.Task[None] | None = None
-        self._first_chunk_s: float | None = None
-        self._begun_s = tools.clock.monotonic_s()
+        self._attempt: Attempt | None = None
+        self._waiting: asyncio.Task[Any] | None = None
+        self._deadline_s = kit.clock.monotonic_s() + kit.settings.turn_timeout_s
         self.id = turn
         self.caller = Caller(caller.tenant, f"turn:{turn}", caller.correlation)
-        self.story = Story(turn)
-        self.tail = Tail(tools.settings.tail_frames)
-        self._show(started)
-        self._recorder = Recorder(tools.journal, self.tail, tools.clock, caller.tenant, turn, self.story.state.frame)
+        self.story = story or Story(turn)
+        self.tail = Tail(kit.settings.tail_frames)
+        self._show(events)
 
     def stop(self, stop: Stop) -> None:
-        """Stop it, and close the connection to the provider. The first reason given is the one that counts."""
+        """Stop it, and whatever it waits for. The first reason given is the one that counts."""
         self._stop = self._stop or stop
-        if self._stream is not None:
-            self._stream.cancel()
+        if self._attempt is not None:
+            self._attempt.stop(self._stop)
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def stop_for_absence(self) -> None:
         """The last reader has left, and the caller wished that nothing is answered to nobody."""
         self.stop(Stop("cancelled", "system"))
 
     async def run(self) -> None:
-        """Until its end is recorded."""
-        ending = await self._attempt()
+        """Until its end, or its pause, is recorded."""
         try:
-            await self._record_end(ending)
+            ending = await self._story()
+            if ending is not None:
+                await self._record_end(ending)
         except TurnNotOpen:
             log.warning("turn %s was taken over by another process", self.id)
         finally:
             self.tail.close()
 
-    # --- the attempt --------------------------------------------------------------------------------------------------
+    # --- rounds -------------------------------------------------------------------------------------------------------
 
-    async def _attempt(self) -> Ending:
-        error: EngineError | None = None
-        self._stream = asyncio.create_task(self._receive())
-        if self._stop is not None:
-            self._stream.cancel()
+    async def _story(self) -> Ending | None:
+        """Round after round, until the turn has an end; None if it is paused."""
         try:
-            await self._stream
-        except asyncio.CancelledError:
-            # Ours if somebody stopped the turn, else the provider's own; but an answer that had its end is whole.
-            if self._recorder.ended is None:
-                error = ProviderTruncated("the provider's answer broke off")
-        except EngineError as failure:
-            error = failure
+            so_far = self._first or await self._after_answer()
+            while isinstance(so_far, Planned):
+                so_far = await self._round(so_far)
+        except StoppedError:
+            assert self._stop is not None
+            return Ending(self._stop.kind, stop=self._stop)
+        except TurnNotOpen:
+            raise
+        except EngineError as error:
+            return Ending(error.code, error=error)
         except Exception:
             log.exception("turn %s failed in a way that nobody foresaw", self.id)
-            error = MISTAKE
-        await self._recorder.settle()
-        return self._ending(self._recorder.error or error)
+            return Ending(MISTAKE.code, error=MISTAKE)
+        return so_far
 
-    async def _receive(self) -> None:
-        settings, recorder = self._tools.settings, self._recorder
-        loop = asyncio.get_running_loop()
-        heard = -math.inf
+    async def _round(self, planned: Planned) -> Planned | Ending | None:
+        ending = await self._answer(planned)
+        if not self._goes_on(ending):
+            return ending
         try:
-            async with (
-                asyncio.timeout(settings.turn_timeout_s),
-                asyncio.timeout(settings.first_chunk_timeout_s) as patience,
-                aclosing(self._provider.stream(self._request)) as chunks,
-            ):
-                async for chunk in chunks:
-                    self._first_chunk_s = self._first_chunk_s or self._tools.clock.monotonic_s()
-                    now = loop.time()
-                    if now - heard > settings.idle_timeout_s * TIMER_SLACK:
-                        # Moving a timer costs more than reading a chunk, so it is moved now and then.
-                        patience.reschedule(now + settings.idle_timeout_s)
-                        heard = now
-                    await recorder.take(chunk)
-                    if recorder.bytes > settings.max_answer_bytes:
-                        raise ProviderMalformed("the answer is larger than max_answer_bytes allows")
+            await self._append(partial(end_of_round, ending=ending))
+        except StoreError as error:
+            return msgspec.structs.replace(ending, error=error)
+        return await self._after_answer(ending)
+
+    async def _answer(self, planned: Planned) -> Ending:
+        """The model's answer, asked for as often as it takes and is allowed."""
+        retries = Retries(self._kit.settings, self._kit.clock, has_fallback=self._brief.fallback is not None)
+        while True:
+            ending = await self._attempted(planned)
+            again = retries.after(ending, self._left_s())
+            if again is None:
+                return ending
+            await self._append(partial(failed_attempt, ending=ending))
+            await self._unless_stopped(asyncio.sleep(again.delay_s))
+            if again.fallback:
+                planned = await self._planned(fallback=True)
+            newest = self.story.state.attempts[-1]
+            await self._begin(planned, (newest.round, newest.attempt + 1))
+
+    async def _attempted(self, planned: Planned) -> Ending:
+        kit = self._kit
+        recorder = Recorder(kit.journal, self.tail, kit.clock, self.caller.tenant, self.id, self._frame)
+        self._attempt = Attempt(planned.model.provider, planned.request, recorder, kit.guards, kit.clock, kit.settings)
+        if self._stop is not None:
+            self._attempt.stop(self._stop)
+        try:
+            return await self._attempt.run(self._left_s())
+        finally:
+            self._attempt = None
+
+    def _goes_on(self, ending: Ending) -> bool:
+        """Whether there is more to do here after this answer."""
+        if ending.outcome != "completed" or ending.stop_reason in CUT_SHORT or ending.answer is None:
+            return False
+        names = [call.name for call in calls_in(ending.answer.content())]
+        here = any(runner_of(self.story.state, name) == "server" for name in names)
+        return here or (ending.stop_reason == PAUSED_UPSTREAM and not names)
+
+    async def _after_answer(self, ending: Ending | None = None) -> Planned | Ending | None:
+        """Make the calls that the answer asks for. Then comes the next round; or the turn's end, where some of them are
+        the caller's to make; or nothing, where a person must decide first.
+        """
+        calls = Calls(self._kit.tools, self.story, self.caller.tenant, self._brief.offer.server, self._kit.settings)
+        try:
+            for number in range(len(calls.ready)):
+                call, answer = await self._unless_stopped(calls.answer(number))
+                await self._append(partial(_returned, call=call, answer=answer))
+        finally:
+            await calls.close()
+        if calls.awaited:
+            await self._append(partial(_pause, calls=calls.awaited), close=True)
+            return None
+        if calls.clients:
+            vendor = ending.vendor_stop_reason if ending is not None else None
+            return Ending("completed", stop_reason="tool_use", vendor_stop_reason=vendor)
+        return await self._next_round()
+
+    async def _next_round(self) -> Planned:
+        settings, state = self._kit.settings, self.story.state
+        usage, newest = state.usage, state.attempts[-1]
+        if newest.round >= settings.max_rounds:
+            raise TurnLimitReached("the turn has taken as many rounds as it may", limit="max_rounds")
+        if usage is not None and (usage.input_tokens or 0) + (usage.output_tokens or 0) >= settings.max_turn_tokens:
+            raise TurnLimitReached("the turn has used as many tokens as it may", limit="max_turn_tokens")
+        self._brief = self._brief.after_tools()
+        planned = await self._planned()
+        await self._begin(planned, (newest.round + 1, 1))
+        return planned
+
+    async def _planned(self, *, fallback: bool = False) -> Planned:
+        reading = partial(
+            plan_next,
+            tenant=self.caller.tenant,
+            session=self.story.state.session,
+            brief=self._brief,
+            settings=self._kit.settings,
+            fallback=fallback,
+        )
+        return await self._unless_stopped(self._kit.store.read(reading))
+
+    async def _begin(self, planned: Planned, number: tuple[int, int]) -> None:
+        """Record an attempt before it is sent."""
+        clock = self._kit.clock
+        draft = attempt_draft(self.id, planned, number, now_us=clock.now_us(), salt=clock.salts(1)[0])
+        await self._append(partial(_just, drafts=[draft]))
+
+    async def _unless_stopped(self, waiting: Coroutine[Any, Any, T]) -> T:
+        """What is waited for, within the turn's time and unless somebody stops it. Raises StoppedError."""
+        if self._stop is not None:
+            waiting.close()
+            raise StoppedError
+        task = asyncio.create_task(waiting)
+        self._waiting = task
+        try:
+            async with asyncio.timeout(self._left_s()):
+                return await task
+        except asyncio.CancelledError:
+            if self._stop is not None:
+                raise StoppedError from None
+            raise
         except TimeoutError:
-            raise ProviderTimedOut("the provider did not answer in time") from None
-        if recorder.ended is None:
-            raise ProviderTruncated("the provider's answer broke off")
+            raise TurnLimitReached("the turn has taken as long as it may", limit="turn_timeout_s") from None
+        finally:
+            self._waiting = None
 
-    def _ending(self, error: Exception | None) -> Ending:
-        recorder, ended = self._recorder, self._recorder.ended
-        stop = self._stop if ended is None or error is not None else None
-        if error is not None and not isinstance(error, EngineError):
-            log.error("turn %s could not be recorded", self.id, exc_info=error)
-            error = MISTAKE
-        failure = None if stop is not None else error
-        completed = stop is None and failure is None
-        answer = recorder.answer if recorder.answer.begun or completed else None
-        return Ending(
-            outcome=stop.kind if stop else failure.code if failure else "completed",
-            duration_ms=self._since(self._tools.clock.monotonic_s()),
-            answer=answer,
-            first_chunk_ms=self._since(self._first_chunk_s) if self._first_chunk_s else None,
-            stop=stop,
-            error=failure,
-            stop_reason=ended.stop_reason if ended and completed else None,
-            vendor_stop_reason=ended.vendor_stop_reason if ended and completed else None,
-            usage=recordable(recorder.usage.usage) if recorder.usage else None,
-            words=self._vendor_words(failure),
-        )
+    def _left_s(self) -> float:
+        return max(0.0, self._deadline_s - self._kit.clock.monotonic_s())
 
-    def _since(self, moment_s: float) -> int:
-        return round((moment_s - self._begun_s) * 1000)
+    # --- the record ---------------------------------------------------------------------------------------------------
 
-    def _vendor_words(self, error: EngineError | None) -> AttemptEndedWords | None:
-        usage, ended = self._recorder.usage, self._recorder.ended
-        words = AttemptEndedWords(
-            usage=msgspec.Raw(usage.raw) if usage else msgspec.UNSET,
-            response_id=ended.response_id if ended else None,
-            request_id=ended.request_id if ended else error.request_id if isinstance(error, ProviderError) else None,
-            upstream=(error.upstream or None) if isinstance(error, ProviderError) else None,
-        )
-        return words if words != AttemptEndedWords() else None
+    @property
+    def _frame(self) -> int:
+        """The last number taken."""
+        return max(self.tail.last, self.story.state.frame)
 
-    # --- the end ------------------------------------------------------------------------------------------------------
+    async def _append(self, decide: Decide, *, close: bool = False) -> None:
+        """Append to the open turn, and show it; the round's journal goes with it, and at the end the run too."""
+        work = self._work(decide, close=close)
+        self._show((await self._kit.store.append(work, urgent=True)).events)
 
     async def _record_end(self, ending: Ending) -> None:
         """Record the turn's end, and if what it says cannot be recorded, that it failed."""
@@ -199,12 +293,9 @@ class Turn:
             await self._record(Ending(outcome=MISTAKE.code, answer=ending.answer, error=MISTAKE))
 
     async def _record(self, ending: Ending) -> None:
-        """One append: the attempt's end, the message, its calls, the turn's end; journal and run go with it."""
-        frame = self._recorder.frame
         while True:
             try:
-                work = self._append(ending, frame)
-                self._show((await self._tools.store.append(work, urgent=True)).events)
+                await self._append(partial(end_of_turn, ending=ending), close=True)
             except StoreError as error:
                 # Readers are told and let go; the record gets its end when there is room, or at the next start.
                 self.tail.close(_error_frame(error))
@@ -213,23 +304,33 @@ class Turn:
             else:
                 return
 
-    def _append(self, ending: Ending, frame: int) -> Append:
-        caller, tools, state = self.caller, self._tools, self.story.state
+    def _work(self, decide: Decide, *, close: bool) -> Append:
+        caller, kit, frame = self.caller, self._kit, self._frame
 
-        def decide(place: Place, session: Any) -> list[NewEvent]:
-            return seal(end_of_turn(session.open_turn, ending, frame, place.position), caller, tools.clock)
+        def events(place: Place, session: Any) -> list[NewEvent]:
+            turn: TurnState | None = session.open_turn
+            if turn is None or turn.id != self.id:
+                raise TurnNotOpen("the turn has ended")
+            return seal(decide(turn, frame=frame, position=place.position), caller, kit.clock)
 
-        return Append(
-            tenant=caller.tenant,
-            session=state.session,
-            expected=Exists(),
-            events=decide,
-            scratch=(CloseRun(caller.tenant, self.id, tools.owner),),
-        )
+        scratch: Scratch = (CloseRun if close else KeepRun)(caller.tenant, self.id, kit.owner)
+        return Append(caller.tenant, self.story.state.session, Exists(), events, scratch=(scratch,))
 
     def _show(self, events: tuple[RecordedEvent, ...]) -> None:
         """Publish what is committed."""
         self.tail.publish([frame for event in events for frame in self.story.tell(event)])
+
+
+def _just(turn: TurnState, frame: int, position: int, *, drafts: list[Draft]) -> list[Draft]:  # noqa: ARG001
+    return drafts
+
+
+def _returned(turn: TurnState, frame: int, position: int, *, call: OpenCall, answer: ToolAnswer) -> list[Draft]:
+    return tool_returned(turn.id, call, answer, frame, position)
+
+
+def _pause(turn: TurnState, frame: int, position: int, *, calls: tuple[str, ...]) -> list[Draft]:  # noqa: ARG001
+    return [Draft(TurnPaused(turn.id, frame + 1, calls), causation=turn.id)]
 
 
 def _error_frame(error: EngineError) -> Frame:

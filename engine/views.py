@@ -5,6 +5,7 @@ Plain values, ready for JSON: times are RFC 3339 text in UTC with microseconds, 
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
@@ -15,9 +16,12 @@ from engine.content import read_blocks
 from engine.errors import StoreCorrupt
 from engine.events import Content, MessageAppended, MessageWords, SessionWords, Usage
 from engine.projections.session import SessionState
-from engine.projections.turn import AttemptState, TurnState
+from engine.projections.turn import AttemptState, TurnState, cost_of
+from engine.providers.base import ModelInfo
 from engine.store.base import RecordedEvent, Stored
+from engine.tools.base import Tool
 from engine.upcasts import facts_of, words_of
+from engine.usage import Cost, Price
 
 
 class View(msgspec.Struct, frozen=True):
@@ -46,6 +50,9 @@ class Session(View, frozen=True):
     open_turn_id: UUID | None
     created_at: str
     updated_at: str
+    costs: tuple[Cost, ...]
+    fallback_model: str | None
+    allowed_tools: tuple[str, ...] | None
 
 
 class Message(View, frozen=True):
@@ -81,6 +88,7 @@ class Attempt(View, frozen=True):
     first_chunk_ms: int | None
     duration_ms: int | None
     usage: Usage | None
+    costs: tuple[Cost, ...]
 
 
 class Failure(View, frozen=True):
@@ -90,7 +98,9 @@ class Failure(View, frozen=True):
 
 
 class Turn(View, frozen=True):
-    """``messages`` are those the turn made; ``message`` is the last of them from the assistant."""
+    """``messages`` are those the turn made; ``message`` is the last of them from the assistant. ``costs``: by currency,
+    at the prices recorded with its attempts. ``pending_approvals``: ids of the tool calls that a person must decide on.
+    """
 
     id: UUID
     session_id: UUID
@@ -108,6 +118,28 @@ class Turn(View, frozen=True):
     error: Failure | None
     messages: tuple[Message, ...]
     message: Message | None
+    costs: tuple[Cost, ...]
+    pending_approvals: tuple[str, ...]
+
+
+class Model(View, frozen=True):
+    """A model that can be asked; None is *not known*. ``price``: in force today, per million tokens."""
+
+    name: str
+    provider: str
+    context_tokens: int | None
+    max_output_tokens: int | None
+    capabilities: tuple[str, ...] | None
+    price: Price | None
+
+
+class ToolInfo(View, frozen=True):
+    """A registered tool. ``approval``: a person must say yes to each call."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    approval: bool
 
 
 class Omitted(View, frozen=True):
@@ -181,6 +213,9 @@ def session_view(state: SessionState, words: SessionWords) -> Session:
         message_count=state.message_count,
         token_count=state.base_tokens,
         usage=state.usage or NO_USAGE,
+        costs=state.costs.known,
+        fallback_model=state.fallback_model,
+        allowed_tools=state.allowed_tools,
         parent=parent,
         open_turn_id=turn.id if turn else None,
         created_at=rfc3339(state.created_at),
@@ -245,6 +280,8 @@ def turn_view(turn: TurnState, messages: tuple[Message, ...]) -> Turn:
         stop_reason=turn.stop_reason,
         vendor_stop_reason=turn.vendor_stop_reason,
         usage=turn.usage or NO_USAGE,
+        costs=turn.costs.known,
+        pending_approvals=turn.awaited if turn.status == "requires_action" else (),
         attempts=tuple(_attempt_view(attempt) for attempt in turn.attempts),
         error=error,
         messages=messages,
@@ -283,4 +320,21 @@ def _attempt_view(attempt: AttemptState) -> Attempt:
         first_chunk_ms=attempt.first_chunk_ms,
         duration_ms=attempt.duration_ms,
         usage=attempt.usage,
+        costs=cost_of(attempt).known if attempt.outcome else (),
     )
+
+
+def model_view(name: str, info: ModelInfo, day: date) -> Model:
+    return Model(
+        name=name,
+        provider=name.partition("/")[0],
+        context_tokens=info.context_tokens,
+        max_output_tokens=info.max_output_tokens,
+        capabilities=info.capabilities,
+        price=info.price_at(day),
+    )
+
+
+def tool_view(tool: Tool | None) -> ToolInfo:
+    assert tool is not None, "it was listed"
+    return ToolInfo(tool.name, tool.description, tool.parameters, tool.approval)

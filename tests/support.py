@@ -112,9 +112,9 @@ def says(*steps):
 
 @asynccontextmanager
 async def chatting(path, clock=None, providers=(), **models_and_settings):
-    """An engine on a file, with echo and a script. Settings are those of ``Settings``; the rest are scripted models."""
+    """An engine on a file, with echo and a script. Nothing is tried twice unless asked; the rest are scripted models."""
     names = {name for name in models_and_settings if name in engine.Settings.__struct_fields__}
-    given = {"drain_s": 1} | {name: models_and_settings[name] for name in names}
+    given = {"drain_s": 1, "max_attempts": 1} | {name: models_and_settings[name] for name in names}
     settings = engine.Settings(database=str(path), **given)
     models = {name: answers for name, answers in models_and_settings.items() if name not in names}
     script = Counted(models or {"none": says()})

@@ -27,19 +27,22 @@ LAYERS = (
     # stands for what lies below it too, unless that has a place of its own.
     "migrations",  # the bare package: the place of its files
     "engine.errors",
-    "engine.clock engine.settings",
+    "engine.blocks engine.clock engine.settings engine.usage",
     "engine.events",
-    "engine.content engine.cuts engine.inputs engine.version",
+    "engine.content engine.cuts engine.money engine.version",
     "engine.codec engine.audit.merkle",
     "engine.projections.base engine.providers.base engine.store.base engine.tools.base",
-    "engine.envelope engine.upcasts",
+    "engine.envelope engine.inputs engine.upcasts",
     "engine.audit engine.decisions engine.projections engine.providers engine.store engine.tokens engine.tools",
     "engine.views",
     "engine.answer engine.endings engine.intake engine.planning engine.story engine.tail",
-    "engine.recorder",
+    "engine.recorder engine.rounds",
+    "engine.attempts engine.calls engine.retries",
     "engine.turns",
     "engine.supervisor",
     "engine.asking engine.reading_along",
+    "engine.deciding",
+    "engine.desk",
     "engine.conversation",
     "engine.erasure engine.replay",
     "engine.bootstrap",
@@ -54,8 +57,11 @@ CONFINED = {  # a library -> the only files that may import it
     "aiohttp": ("engine/providers/http.py",),
     "alembic": ("engine/store/*", "migrations/*"),
     "httpx": ("engine/providers/http.py",),
+    "httpx2": ("engine/tools/mcp.py",),
     "httpx_aiohttp": ("engine/providers/http.py",),
     "litestar": ("api/*",),
+    "mcp": ("engine/tools/mcp.py",),
+    "mcp_types": ("engine/tools/mcp.py",),
     "sqlalchemy": ("engine/store/*", *TABLE_PROJECTIONS, "migrations/*"),
     "uvicorn": ("api/*",),
 }
@@ -67,7 +73,8 @@ CHATLESS_MAY_IMPORT = (
 )
 
 PURE = (  # no clock, no chance, no I/O, no waiting
-    "engine/audit/merkle.py engine/codec.py engine/decisions.py engine/events.py engine/projections/session.py "
+    "engine/audit/merkle.py engine/blocks.py engine/codec.py engine/decisions.py engine/events.py engine/money.py "
+    "engine/projections/session.py "
     "engine/projections/window.py engine/tokens.py engine/upcasts.py"
 )
 IMPURE_IMPORTS = (

@@ -18,6 +18,7 @@ from api.schemas import (
     After,
     Chat,
     Cursor,
+    DecisionIn,
     IdempotencyKey,
     IfMatch,
     LastEventId,
@@ -37,9 +38,11 @@ from api.schemas import (
     wait_of,
     write_cursor,
 )
-from engine import Ask, Caller, Conversation, Frame, Limits, MessageIn, Turn
+from engine import Ask, Caller, Conversation, Decision, Frame, Limits, MessageIn, Turn
 
 RUNNING = "running"
+REQUIRED = "required"
+"""OpenAI's word for a choice of ``any``."""
 ALL_DEFAULTS = TurnIn()
 NOTHING = NothingIn()
 
@@ -133,6 +136,23 @@ async def cancel_turn(
     return await conversation.cancel(turn_id, caller_of(request))
 
 
+@post("/api/turns/{turn_id:uuid}/decisions", status_code=200)
+async def decide(
+    request: Http,
+    conversation: Chat,
+    turn_id: FromPath[UUID],
+    data: JSONBody[DecisionIn],
+    idempotency_key: IdempotencyKey = None,
+) -> Turn:
+    """Approve or refuse a tool call that waits for a person; with the last of them the turn goes on."""
+    return await conversation.decide(
+        turn_id,
+        Decision(data.tool_use_id, data.approve, data.reason),
+        caller_of(request),
+        request=await request_key(request, idempotency_key),
+    )
+
+
 async def _ask(conversation: Conversation, body: TurnIn) -> Ask:
     message = body.message
     if body.content is not None:
@@ -145,6 +165,9 @@ async def _ask(conversation: Conversation, body: TurnIn) -> Ask:
         limits=Limits(body.budget_tokens, body.max_output_tokens),
         temperature=body.temperature,
         stop=(body.stop,) if isinstance(body.stop, str) else body.stop,
+        tools=body.tools,
+        client_tools=tuple(tool.schema(f"client_tools[{number}]") for number, tool in enumerate(body.client_tools)),
+        tool_choice="any" if body.tool_choice == REQUIRED else body.tool_choice,
         continues=body.continues,
         on_disconnect=body.on_disconnect,
     )
@@ -191,4 +214,4 @@ def _location(turn_id: UUID) -> str:
     return f"/api/turns/{turn_id}"
 
 
-ROUTES = [start_turn, list_turns, get_turn, stream_turn, cancel_turn]
+ROUTES = [start_turn, list_turns, get_turn, stream_turn, cancel_turn, decide]

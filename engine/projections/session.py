@@ -19,11 +19,14 @@ from engine.events import (
     SessionStarted,
     SessionUpdated,
     TurnStarted,
-    Usage,
 )
 from engine.projections import turn as turns
 from engine.projections.turn import TurnState, add_usage
 from engine.store.base import RecordedEvent
+from engine.usage import Costs, Usage
+
+SETTABLE = ("model", "budget_tokens", "max_output_tokens", "fallback_model", "allowed_tools")
+"""Facts of a session that ``session.updated`` may set."""
 
 SessionStatus = Literal["active", "archived"]
 
@@ -67,6 +70,9 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
     message_count: int = 0
     base_tokens: int = 0
     usage: Usage | None = None
+    costs: Costs = Costs()
+    fallback_model: str | None = None
+    allowed_tools: tuple[str, ...] | None = None
     last: LastMessage | None = None
     last_user: LastMessage | None = None
     open_calls: tuple[str, ...] = ()
@@ -98,6 +104,7 @@ def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> Se
             changes |= _message(state, event, facts)
         case AttemptEnded():
             changes["usage"] = add_usage(state.usage, facts.usage)
+            changes["costs"] = state.costs + _cost(changes["turn"])
         case SessionUpdated():
             changes |= _updated(event, facts)
         case SessionArchived():
@@ -120,6 +127,8 @@ def _begin(event: RecordedEvent, facts: Facts) -> SessionState:
         budget_tokens=facts.budget_tokens,
         max_output_tokens=facts.max_output_tokens,
         system=_system(event, facts.system_tokens),
+        fallback_model=facts.fallback_model,
+        allowed_tools=facts.allowed_tools,
     )
 
 
@@ -151,11 +160,16 @@ def _message(state: SessionState, event: RecordedEvent, facts: MessageAppended) 
 
 
 def _updated(event: RecordedEvent, facts: SessionUpdated) -> dict[str, object]:
-    names = [name for name in ("model", "budget_tokens", "max_output_tokens") if name in facts.changed]
+    names = [name for name in SETTABLE if name in facts.changed]
     changes: dict[str, object] = {name: getattr(facts, name) for name in names}
     if "system" in facts.changed:
         changes["system"] = _system(event, facts.system_tokens)
     return changes
+
+
+def _cost(turn: object) -> Costs:
+    """What the turn's newest attempt cost."""
+    return turns.cost_of(turn.attempts[-1]) if isinstance(turn, TurnState) and turn.attempts else Costs()
 
 
 def _system(event: RecordedEvent, tokens: int) -> SystemPrompt | None:

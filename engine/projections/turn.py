@@ -13,23 +13,31 @@ from engine.events import (
     Facts,
     FailureWords,
     MessageAppended,
+    ToolApproved,
     ToolCalled,
+    ToolRefused,
+    ToolReturned,
     TurnCancelled,
     TurnCompleted,
     TurnFailed,
     TurnInterrupted,
+    TurnPaused,
+    TurnResumed,
     TurnStarted,
-    Usage,
 )
+from engine.money import cost, total
 from engine.store.base import RecordedEvent
 from engine.upcasts import words_of
+from engine.usage import Costs, Price, Usage
 
 TurnStatus = Literal["running", "requires_action", "completed", "failed", "cancelled", "interrupted"]
 ERASED_DETAIL = "the detail of this failure was erased"
 
 
 class AttemptState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One request to a provider. ``messages`` and ``base_tokens`` say how much it was sent, as counted here."""
+    """One request to a provider. ``messages`` and ``base_tokens`` say how much it was sent, as counted here;
+    ``tools``, whether it was told of any.
+    """
 
     round: int
     attempt: int
@@ -44,11 +52,25 @@ class AttemptState(msgspec.Struct, frozen=True, omit_defaults=True):
     first_chunk_ms: int | None = None
     duration_ms: int | None = None
     usage: Usage | None = None
+    price: Price | None = None
+    tools: bool = False
+
+
+class OpenCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call of a tool that runs here, and that has not returned. Its input stands in the message at ``message`` (a
+    position). ``approved`` None: nobody has decided on it.
+    """
+
+    id: str
+    name: str
+    message: int
+    approved: bool | None = None
 
 
 class TurnState(msgspec.Struct, frozen=True, omit_defaults=True):
     """``version`` and ``end_version`` bound its events in the session; ``frame`` is the number of its last
-    recorded frame.
+    recorded frame. ``open_calls``: the tools that run here and have not returned; ``awaited``: the calls that a paused
+    turn waits for a person to decide on.
     """
 
     id: UUID
@@ -63,7 +85,11 @@ class TurnState(msgspec.Struct, frozen=True, omit_defaults=True):
     frame: int = 1
     on_disconnect: Literal["continue", "cancel"] = "continue"
     attempts: tuple[AttemptState, ...] = ()
+    open_calls: tuple[OpenCall, ...] = ()
+    awaited: tuple[str, ...] = ()
+    client_tools: tuple[str, ...] = ()
     usage: Usage | None = None
+    costs: Costs = Costs()
     first_chunk_ms: int | None = None
     stop_reason: str | None = None
     vendor_stop_reason: str | None = None
@@ -83,28 +109,50 @@ def begin(event: RecordedEvent, facts: TurnStarted) -> TurnState:
         started_at=event.recorded_at,
         frame=facts.frame,
         on_disconnect=facts.on_disconnect,
+        client_tools=facts.client_tools,
     )
 
 
 def evolve(turn: TurnState, event: RecordedEvent, facts: Facts) -> TurnState:
     """The state after one more event of the session; unchanged by events that are not the turn's."""
+    if getattr(facts, "turn", None) != turn.id:
+        return turn
     match facts:
-        case AttemptStarted(turn=turn.id):
+        case AttemptStarted():
             return msgspec.structs.replace(turn, attempts=(*turn.attempts, _attempt(event, facts)))
-        case AttemptEnded(turn=turn.id):
+        case AttemptEnded():
             return _attempt_ended(turn, facts)
-        case MessageAppended(turn=turn.id) | ToolCalled(turn=turn.id) if facts.frame is not None:
+        case MessageAppended() if facts.frame is not None:
             return msgspec.structs.replace(turn, frame=facts.frame)
-        case TurnCompleted(turn=turn.id):
+        case ToolCalled() | ToolReturned():
+            return msgspec.structs.replace(turn, frame=facts.frame, open_calls=_calls_after(turn.open_calls, facts))
+        case ToolApproved() | ToolRefused():
+            return _decided(turn, facts)
+    return _at_the_edge(turn, event, facts)
+
+
+def _at_the_edge(turn: TurnState, event: RecordedEvent, facts: Facts) -> TurnState:
+    """After a pause, a going on, or an end."""
+    match facts:
+        case TurnPaused():
+            return msgspec.structs.replace(turn, status="requires_action", frame=facts.frame, awaited=facts.calls)
+        case TurnResumed():
+            return msgspec.structs.replace(turn, status="running", frame=facts.frame)
+        case TurnCompleted():
             reasons = {"stop_reason": facts.stop_reason, "vendor_stop_reason": facts.vendor_stop_reason}
             return _end(turn, event, "completed", facts.frame, **reasons)
-        case TurnFailed(turn=turn.id):
+        case TurnFailed():
             return _end(turn, event, "failed", facts.frame, **_error(event, facts))
-        case TurnCancelled(turn=turn.id):
+        case TurnCancelled():
             return _end(turn, event, "cancelled", facts.frame)
-        case TurnInterrupted(turn=turn.id):
+        case TurnInterrupted():
             return _end(turn, event, "interrupted", facts.frame)
     return turn
+
+
+def cost_of(attempt: AttemptState) -> Costs:
+    """What an ended attempt cost, at the price that was recorded with it; nothing where it has no price at all."""
+    return Costs() if attempt.price is None else total([cost(attempt.usage, attempt.price)])
 
 
 def add_usage(total: Usage | None, more: Usage | None) -> Usage | None:
@@ -129,7 +177,26 @@ def _attempt(event: RecordedEvent, facts: AttemptStarted) -> AttemptState:
         base_tokens=facts.base_tokens,
         factor_permille=facts.factor_permille,
         overhead=facts.overhead,
+        price=facts.price,
+        tools=facts.tools is not None,
     )
+
+
+def _calls_after(calls: tuple[OpenCall, ...], facts: ToolCalled | ToolReturned) -> tuple[OpenCall, ...]:
+    if isinstance(facts, ToolReturned):
+        return tuple(call for call in calls if call.id != facts.call)
+    if facts.runner == "client":
+        return calls
+    return (*calls, OpenCall(facts.call, facts.name, facts.message))
+
+
+def _decided(turn: TurnState, facts: ToolApproved | ToolRefused) -> TurnState:
+    calls = tuple(
+        msgspec.structs.replace(call, approved=isinstance(facts, ToolApproved)) if call.id == facts.call else call
+        for call in turn.open_calls
+    )
+    awaited = tuple(call for call in turn.awaited if call != facts.call)
+    return msgspec.structs.replace(turn, frame=facts.frame, open_calls=calls, awaited=awaited)
 
 
 def _attempt_ended(turn: TurnState, facts: AttemptEnded) -> TurnState:
@@ -147,6 +214,7 @@ def _attempt_ended(turn: TurnState, facts: AttemptEnded) -> TurnState:
         turn,
         attempts=(*turn.attempts[:-1], ended),
         usage=add_usage(turn.usage, facts.usage),
+        costs=turn.costs + cost_of(ended),
         first_chunk_ms=first,
         frame=turn.frame if facts.frame is None else facts.frame,
     )

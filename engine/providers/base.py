@@ -18,11 +18,13 @@ Time limits (first chunk, between chunks, whole turn) and retries are the caller
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from datetime import date
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-from engine.events import Content, Role, Usage
+from engine.events import Content, Role
+from engine.usage import Price, Usage
 
 BlockType = Literal["text", "thinking", "tool_use"]
 
@@ -112,13 +114,19 @@ Chunk = BlockStarted | Delta | VendorBlock | BlockStopped | UsageReported | Ende
 
 class ModelInfo(msgspec.Struct, frozen=True):
     """``family`` names how its tokens are counted (``engine.tokens``); ``context_tokens`` is input and output together;
-    None is *not known*.
+    ``prices`` are in order of their days; None is *not known*.
     """
 
     name: str
     family: str
     context_tokens: int | None = None
     max_output_tokens: int | None = None
+    capabilities: tuple[str, ...] | None = None
+    prices: tuple[Price, ...] = ()
+
+    def price_at(self, day: date) -> Price | None:
+        """The newest price that held on this day (UTC); None if none is known."""
+        return next((price for price in reversed(self.prices) if price.since is None or price.since <= day), None)
 
 
 Renderer = Callable[[Prompt], bytes]

@@ -24,20 +24,38 @@ _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 # Failures that come again with the same request, in the vendors' own words. Any other is taken for a passing one.
 _LASTING = frozenset(
-    {
+    [
         "authentication_error",
+        "billing_error",
+        "bio_policy",
         "content_filter",
         "context_length_exceeded",
+        "data_residency_mismatch",
+        "empty_image_file",
         "exceed_context_size_error",
+        "image_content_policy_violation",
+        "image_file_not_found",
+        "image_file_too_large",
+        "image_parse_error",
+        "image_too_large",
+        "image_too_small",
         "insufficient_quota",
         "invalid_api_key",
+        "invalid_base64_image",
+        "invalid_encrypted_content",
+        "invalid_image",
+        "invalid_image_format",
+        "invalid_image_mode",
+        "invalid_image_url",
         "invalid_prompt",
         "invalid_request_error",
+        "misalignment_policy_violation",
         "model_not_found",
         "not_found_error",
         "permission_error",
         "request_too_large",
-    }
+        "unsupported_image_media_type",
+    ]
 )
 _PASSING_STATUSES = frozenset({408, 409, 429})
 _MAX_ID_CHARS = 128

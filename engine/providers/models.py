@@ -55,9 +55,13 @@ class Providers:
         provider, info = self.resolve(model)
         return f"{provider.name}/{info.name}"
 
+    def known(self) -> list[tuple[str, ModelInfo]]:
+        """All models that are known to be served, by their full names; a provider may serve others."""
+        return [(f"{name}/{info.name}", info) for name, provider in self._by_name.items() for info in provider.models()]
+
     def available(self) -> list[str]:
         """Full names of all models that are known to be served; a provider may serve others."""
-        return [f"{name}/{info.name}" for name, provider in self._by_name.items() for info in provider.models()]
+        return [name for name, _ in self.known()]
 
     async def aclose(self) -> None:
         for provider in self._by_name.values():

@@ -1,5 +1,8 @@
 """OpenAI's Chat Completions, streaming: OpenAI itself, and every server that speaks the same protocol.
 
+OpenAI's other protocol is in ``responses.py``. Which of the two a server is spoken to in is a setting, and both members
+can render what either was ever sent: the renderer's name is on record with each attempt.
+
 vLLM, Ollama, llama.cpp and the like differ in the base URL, need no key, and may know only the older ``max_tokens``
 (``legacy_max_tokens``; it decides the renderer, and the renderer's name is on record with each attempt).
 """
@@ -7,19 +10,19 @@ vLLM, Ollama, llama.cpp and the like differ in the base URL, need no key, and ma
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from urllib.parse import urlsplit
 
 import msgspec
 
 from engine.clock import Clock
-from engine.errors import Invalid
-from engine.providers.base import Chunk, ModelInfo
+from engine.providers.addresses import checked_key, checked_url
+from engine.providers.base import Chunk, ModelInfo, Renderer
 from engine.providers.http import Client, Head, Transport, drain, make_client, post_stream
 from engine.providers.openai_render import CHAT, CHAT_COMPAT, RENDERERS
-from engine.providers.openai_stream import ChatStream
-from engine.providers.sse import SseDecoder
+from engine.providers.openai_stream import AnswerStream, ChatStream
+from engine.providers.responses_render import RENDERERS as RESPONSES_RENDERERS
+from engine.providers.sse import EVENT_LIMIT_BYTES, SseDecoder, SseEvent
 from engine.tokens import family_of
 
 VENDOR_URL = "https://api.openai.com/v1"
@@ -47,7 +50,7 @@ _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 class OpenAIProvider:
     """A provider of the Chat Completions protocol at one base URL, which ends before ``/chat/completions``."""
 
-    renderers = RENDERERS
+    renderers: Mapping[str, Renderer] = {**RENDERERS, **RESPONSES_RENDERERS}
 
     def __init__(
         self,
@@ -63,8 +66,8 @@ class OpenAIProvider:
         """Raises Invalid for a base URL or a key that can be none."""
         self.name = name
         self.renderer = CHAT_COMPAT if legacy_max_tokens else CHAT
-        self._base_url = _checked_url(base_url)
-        self._api_key = _checked_key(api_key)
+        self._base_url = checked_url(base_url, "openai_base_url")
+        self._api_key = checked_key(api_key, "openai_api_key")
         self._known = VENDOR_MODELS if self._base_url == VENDOR_URL else ()
         self._clock = clock
         self._client = make_client(connect_timeout_s, transport)
@@ -87,43 +90,80 @@ class OpenAIProvider:
         await self._client.aclose()
 
 
-async def stream_chat(
+def stream_chat(
     client: Client, base_url: str, api_key: str | None, request: bytes, *, provider: str, clock: Clock
 ) -> AsyncGenerator[Chunk, None]:
     """The protocol itself: send a rendered request, yield the answer's chunks."""
-    decoder, answer = SseDecoder(), ChatStream(provider)
+    url = f"{base_url}/chat/completions"
+    return stream_answer(client, url, api_key, request, ChatStream(provider), provider=provider, clock=clock)
+
+
+async def stream_answer(
+    client: Client, url: str, api_key: str | None, request: bytes, answer: AnswerStream, *, provider: str, clock: Clock
+) -> AsyncGenerator[Chunk, None]:
+    """Send a request and yield what ``answer`` makes of the events that come back."""
+    reader = EventReader()
 
     def note(head: Head) -> None:
         answer.request_id = head.request_id
 
     headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-    body = post_stream(
-        client, f"{base_url}/chat/completions", headers, request, provider=provider, clock=clock, on_head=note
-    )
+    body = post_stream(client, url, headers, request, provider=provider, clock=clock, on_head=note)
     async with aclosing(body):
         async for data in body:
-            for event in decoder.feed(data):
+            for event in reader.feed(data):
                 for chunk in answer.feed(event):
                     yield chunk
+                if answer.failure is not None:
+                    raise answer.failure
                 if answer.ended:
                     await drain(body)
                     return
     raise answer.broken_off()
 
 
-def _checked_url(base_url: str) -> str:
-    """Keys stand in headers: in an address they would get into logs."""
-    try:
-        parts = urlsplit(base_url)
-        valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid or any(sign in base_url for sign in "@?#"):
-        raise Invalid("openai_base_url", "must be an http or https address without user, query or fragment")
-    return base_url.rstrip("/")
+class EventReader:
+    """Bytes to events, as ``SseDecoder`` reads them, and in a third of its time where a piece is whole events.
+
+    That is how vendors send them and how most packets come: events between two pieces, each one line of data, with a
+    name before it or without. Any other piece is the decoder's.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = SseDecoder()
+        self._between_events = False  # the decoder sees the first piece, which may have a byte order mark
+
+    def feed(self, data: bytes) -> Iterable[SseEvent]:
+        """Exhaust it before the next feed. Raises what the decoder raises."""
+        if self._between_events and data[-2:] == b"\n\n" and data.find(b"\r") < 0 and len(data) <= EVENT_LIMIT_BYTES:
+            try:
+                text = data.decode()
+            except UnicodeDecodeError:
+                return self._decode(data)
+            if text[:6] == "data: " and text.find("\n") == len(text) - 2:
+                return (SseEvent("message", text[6:-2]),)
+            events = _whole_events(text)
+            if events is not None:
+                return events
+        return self._decode(data)
+
+    def _decode(self, data: bytes) -> Iterator[SseEvent]:
+        yield from self._decoder.feed(data)
+        self._between_events = data[-2:] == b"\n\n"  # an empty line ends an event, whatever was held
 
 
-def _checked_key(api_key: str | None) -> str | None:
-    if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
-        raise Invalid("openai_api_key", "must be printable ASCII without blanks")
-    return api_key or None
+def _whole_events(text: str) -> list[SseEvent] | None:
+    """The events of a piece that begins and ends between two; None if one of them has another form."""
+    events = []
+    at, end = 0, len(text)
+    while at < end:
+        name = "message"
+        if text[at : at + 7] == "event: ":
+            name_end = text.find("\n", at)
+            name, at = text[at + 7 : name_end], name_end + 1
+        data_end = text.find("\n", at)
+        if text[at : at + 6] != "data: " or text[data_end + 1] != "\n" or not name:
+            return None
+        events.append(SseEvent(name, text[at + 6 : data_end]))
+        at = data_end + 2
+    return events

@@ -29,8 +29,9 @@ CHAT_COMPAT = "openai-chat-compat/1"
 PASSED_ON = frozenset({"image_url", "input_audio", "file"})
 """Types of user parts in the protocol that the common form has no word for."""
 
-_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
-_BETWEEN_MESSAGES = "\n\n"
+CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+BETWEEN_MESSAGES = "\n\n"
+ERROR_MARK = "Error: "
 _IMAGE_MARK = "[image]"
 
 _encode = msgspec.json.Encoder().encode
@@ -78,15 +79,19 @@ def _parameters(parameters: Parameters, limit_name: str, *, has_tools: bool) -> 
     rendered: dict[str, Any] = {}
     choice = parameters.tool_choice
     if choice is not None and has_tools:  # without tools the vendor refuses it
-        rendered["tool_choice"] = _CHOICES.get(choice) or {"type": "function", "function": {"name": choice}}
+        rendered["tool_choice"] = CHOICES.get(choice) or {"type": "function", "function": {"name": choice}}
     if parameters.max_output_tokens is not None:
         rendered[limit_name] = parameters.max_output_tokens
     if parameters.temperature is not None:
-        # Python's shortest form is fixed; an encoder's need not be.
-        rendered["temperature"] = msgspec.Raw(repr(float(parameters.temperature)).encode())
+        rendered["temperature"] = number(parameters.temperature)
     if parameters.stop:
         rendered["stop"] = parameters.stop
     return rendered
+
+
+def number(value: float) -> msgspec.Raw:
+    """Python's shortest form is fixed; an encoder's need not be."""
+    return msgspec.Raw(repr(float(value)).encode())
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -118,7 +123,7 @@ def _merged(messages: Iterable[_Message]) -> list[_Message]:
     for message in messages:
         if merged and message.role == merged[-1].role != "tool":
             last = merged.pop()
-            parts = _joined([*last.parts, *message.parts], _BETWEEN_MESSAGES)
+            parts = joined([*last.parts, *message.parts], BETWEEN_MESSAGES)
             merged.append(_Message(last.role, parts, [*last.calls, *message.calls]))
         else:
             merged.append(message)
@@ -139,7 +144,7 @@ def _wire(message: _Message) -> dict[str, Any]:
 
 
 def _parts(role: str, content: Content) -> list[Part]:
-    return _joined(filter(None, (_part(role, block) for block in content)), "")
+    return joined(filter(None, (_part(role, block) for block in content)), "")
 
 
 def _part(role: str, block: Block) -> Part | None:
@@ -152,32 +157,36 @@ def _part(role: str, block: Block) -> Part | None:
     return msgspec.Raw(block.raw) if isinstance(block, OtherBlock) and block.type in PASSED_ON else None
 
 
-def _joined(parts: Iterable[Part], between: str) -> list[Part]:
-    joined: list[Part] = []
+def joined(parts: Iterable[Part], between: str) -> list[Part]:
+    """The parts with neighbouring texts made one."""
+    result: list[Part] = []
     for part in parts:
-        last = joined[-1] if joined else None
+        last = result[-1] if result else None
         if isinstance(part, str) and isinstance(last, str):
-            joined[-1] = f"{last}{between}{part}"
+            result[-1] = f"{last}{between}{part}"
         else:
-            joined.append(part)
-    return joined
+            result.append(part)
+    return result
 
 
 def _image(block: ImageBlock) -> Part:
+    return {"type": "image_url", "image_url": {"url": image_url(block)}}
+
+
+def image_url(block: ImageBlock) -> str:
     source = block.source
-    url = f"data:{source.media_type};base64,{source.data}" if isinstance(source, Base64Source) else source.url
-    return {"type": "image_url", "image_url": {"url": url}}
+    return f"data:{source.media_type};base64,{source.data}" if isinstance(source, Base64Source) else source.url
 
 
 def _calls(content: Content) -> list[dict[str, Any]]:
     return [
-        {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": _arguments(block)}}
+        {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": arguments_text(block)}}
         for block in content
         if isinstance(block, ToolUseBlock)
     ]
 
 
-def _arguments(block: ToolUseBlock) -> str:
+def arguments_text(block: ToolUseBlock) -> str:
     return block.input_text or _encode(block.input or {}).decode()
 
 
@@ -186,7 +195,7 @@ def _result_text(block: ToolResultBlock) -> str:
         text = block.content
     else:
         text = "".join(inner.text if isinstance(inner, TextBlock) else _IMAGE_MARK for inner in block.content)
-    return f"Error: {text}" if block.is_error else text
+    return f"{ERROR_MARK}{text}" if block.is_error else text
 
 
 def _result_images(block: ToolResultBlock) -> list[Part]:

@@ -111,8 +111,7 @@ def _begin_with(engine: Engine, statement: str) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # The driver's own transactions open DEFERRED, and a read followed by a write then fails at once with BUSY.
-        raw = connection.connection.dbapi_connection
-        assert isinstance(raw, sqlite3.Connection)
+        raw: Any = connection.connection.dbapi_connection
         if not raw.in_transaction:  # else it was begun by ``driver.transaction``
             raw.execute(statement)
 

@@ -54,6 +54,20 @@ class CloseRun(msgspec.Struct, frozen=True):
         driver.run(connection, statements(connection).delete_run, key)
 
 
+class KeepRun(msgspec.Struct, frozen=True):
+    """A round ends and the turn goes on: its journal goes in the same transaction. ``owner`` fences."""
+
+    tenant: str
+    turn: UUID
+    owner: UUID
+
+    def check(self, connection: Connection) -> None:
+        CloseRun(self.tenant, self.turn, self.owner).check(connection)
+
+    def apply(self, connection: Connection) -> None:
+        driver.run(connection, statements(connection).delete_frames, (self.tenant, self.turn.bytes))
+
+
 class Run(msgspec.Struct, frozen=True):
     """A row of ``runs``. ``cancelled_by`` is the actor who asked for it to be cancelled."""
 

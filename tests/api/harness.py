@@ -99,7 +99,7 @@ class Process(Server):
         self.lines = []
         self.popen = subprocess.Popen(
             [MANENT, "serve", "--port", "0", "--database", database, "--model", "echo/echo", *options],
-            env=inherited | environment,
+            env=inherited | {"MANENT_MAX_ATTEMPTS": "1"} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -26,6 +26,9 @@ FIELDS = [
     "open_turn_id",
     "created_at",
     "updated_at",
+    "costs",
+    "fallback_model",
+    "allowed_tools",
 ]
 
 

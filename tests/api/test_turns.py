@@ -26,6 +26,8 @@ FIELDS = [
     "error",
     "messages",
     "message",
+    "costs",
+    "pending_approvals",
 ]
 
 

@@ -1,7 +1,8 @@
 """One suite for all providers: every rule of ``engine/providers/base.py``, for each member.
 
-``openai`` answers from the golden streams, over httpx's mock transport; ``local`` is the real model in its real child
-process, and is skipped where the extra is not installed. What only the local model has to keep stands at the end.
+The vendors' protocols answer from the golden streams, over httpx's mock transport; ``local`` is the real model in its
+real child process, and is skipped where the extra is not installed. What only the local model has to keep stands at the
+end.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ import pytest
 import respx
 
 from engine.clock import SystemClock
-from engine.errors import ProviderError, ProviderMalformed, ProviderTruncated, ProviderUnavailable
+from engine.errors import Invalid, ProviderError, ProviderMalformed, ProviderTruncated, ProviderUnavailable
 from engine.events import ImageBlock, OtherBlock, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock, UrlSource
 from engine.providers.base import (
     BlockStarted,
@@ -34,9 +35,11 @@ from engine.providers.base import (
     UsageReported,
     VendorBlock,
 )
+from engine.providers.claude import ClaudeProvider
 from engine.providers.echo import EchoProvider
 from engine.providers.local import LocalProvider, local_model_available
 from engine.providers.openai import OpenAIProvider
+from engine.providers.responses import ResponsesProvider
 from engine.providers.scripted import ScriptedProvider, parse_script
 from engine.tokens import FAMILIES, count_text
 
@@ -50,7 +53,7 @@ def prompt(model, text, **parameters):
     return Prompt(model, (PromptMessage("user", (TextBlock(text),)),), parameters=Parameters(**parameters))
 
 
-def everything(model):
+def everything(model, stop=("\n",)):
     """A prompt with a block of every type."""
     messages = (
         PromptMessage("user", (TextBlock("hi \U0001f600\u2028"), ImageBlock(UrlSource("https://example.org/a.png")))),
@@ -68,7 +71,7 @@ def everything(model):
         PromptMessage("user", (TextBlock("and?"),)),
     )
     tools = (ToolSchema("f", "does", {"type": "object", "properties": {"x": {"type": "integer"}}}),)
-    parameters = Parameters(max_output_tokens=9, temperature=0.3, stop=("\n",), tool_choice="auto")
+    parameters = Parameters(max_output_tokens=9, temperature=0.3, stop=stop, tool_choice="auto")
     return Prompt(model, messages, "Be brief.", tools, parameters)
 
 
@@ -94,16 +97,19 @@ class Wire(httpx.AsyncByteStream):
 class Upstream:
     """Plays the golden stream that the last message names; ``cut`` bytes are missing at its end."""
 
-    def __init__(self):
+    def __init__(self, path="/chat/completions"):
+        self.address = f"{ADDRESS}{path}"
         self.requests = []
         self.streams = []
         self.cut = 0
         self.router = respx.Router(assert_all_called=False)
-        self.router.post(f"{ADDRESS}/chat/completions").mock(side_effect=self.answer)
+        self.router.post(self.address).mock(side_effect=self.answer)
 
     def answer(self, request):
         self.requests.append(request.content)
-        name = json.loads(request.content)["messages"][-1]["content"]
+        asked = json.loads(request.content)
+        said = (asked.get("messages") or asked["input"])[-1]["content"]
+        name = said if isinstance(said, str) else said[-1]["text"]
         data = (WIRE / f"{name}.sse").read_bytes()
         self.streams.append(Wire(data[: len(data) - self.cut]))
         return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=self.streams[-1])
@@ -161,11 +167,48 @@ def openai():
         base_url=ADDRESS,
         transport=httpx.MockTransport(upstream.router.async_handler),
     )
-    names = [path.stem for path in sorted(WIRE.glob("*.sse"))]
+    names = [path.stem for path in sorted(WIRE.glob("*.sse")) if not path.stem.startswith(("claude_", "responses_"))]
     return Subject(provider, [prompt("gpt-5", name) for name in names], upstream=upstream)
 
 
-MEMBERS = {"echo": echo, "scripted": scripted, "openai": openai}
+def claude(**options):
+    upstream = Upstream("/messages")
+    provider = ClaudeProvider(
+        clock=SystemClock(),
+        connect_timeout_s=5,
+        base_url=ADDRESS.removesuffix("/v1"),
+        transport=httpx.MockTransport(upstream.router.async_handler),
+        **options,
+    )
+    names = [path.stem for path in sorted(WIRE.glob("claude_*.sse"))]
+    return Subject(provider, [prompt("claude-sonnet-4-6", name) for name in names], upstream=upstream)
+
+
+def claude_2026():
+    return claude(version="2026-10-21", cache_breakpoints=True)
+
+
+def responses():
+    failing = {"responses_error_flat", "responses_error_nested", "responses_failed"}
+    names = [path.stem for path in sorted(WIRE.glob("responses_*.sse")) if path.stem not in failing]
+    upstream = Upstream("/responses")
+    provider = ResponsesProvider(
+        clock=SystemClock(),
+        connect_timeout_s=5,
+        base_url=ADDRESS,
+        transport=httpx.MockTransport(upstream.router.async_handler),
+    )
+    return Subject(provider, [prompt("gpt-5", name) for name in names], upstream=upstream)
+
+
+MEMBERS = {
+    "echo": echo,
+    "scripted": scripted,
+    "openai": openai,
+    "responses": responses,
+    "claude": claude,
+    "claude_2026": claude_2026,
+}
 
 
 @pytest.fixture(scope="module")
@@ -211,12 +254,18 @@ async def answer(subject, asked):
 
 
 def test_rendering_is_pure(subject):
-    """The same prompt gives the same bytes, and every renderer that ever was can still be asked."""
-    provider = subject.provider
+    """The same prompt gives the same bytes, and every renderer that ever was can still be asked. What its protocol
+    cannot say is refused by name.
+    """
+    provider, model = subject.provider, subject.prompts[0].model
     assert provider.renderer in provider.renderers
-    for asked in (*subject.prompts, everything(subject.prompts[0].model)):
+    for asked in (*subject.prompts, everything(model), everything(model, stop=())):
         for name, render in provider.renderers.items():
             assert "/" in name
+            if name == "openai-responses/1" and asked.parameters.stop:
+                with pytest.raises(Invalid, match="stop"):
+                    render(asked)
+                continue
             assert render(asked) == render(asked)
             assert isinstance(render(asked), bytes)
 
@@ -332,7 +381,7 @@ async def test_waiting_for_an_answer_can_be_cancelled(subject):
 async def test_bytes_that_are_no_request_are_a_providers_failure(subject):
     """Nothing else is ever raised."""
     if subject.upstream:
-        subject.upstream.router.post(f"{ADDRESS}/chat/completions").respond(400, json={"error": {"code": "bad"}})
+        subject.upstream.router.post(subject.upstream.address).respond(400, json={"error": {"code": "bad"}})
     with pytest.raises(ProviderError) as caught:
         async for _ in subject.provider.stream(b"\xff not a request"):
             pass

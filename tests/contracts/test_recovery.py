@@ -280,7 +280,7 @@ async def test_after_a_frame_that_was_not_written_none_is(path, dead):
         turn = await begin(chat, session.id, "Go.")
         running = chat._supervisor.find(turn)
         async with asyncio.timeout(5):
-            while running._recorder.error is None:  # noqa: ASYNC110 - nothing else tells
+            while running._attempt._recorder.error is None:  # noqa: ASYNC110 - nothing else tells
                 await asyncio.sleep(0)
             await chat._store.submit(lambda _: snapshot(path, dead))
     journalled = [frame for (frame,) in query(dead, "SELECT frame FROM journal ORDER BY frame")]

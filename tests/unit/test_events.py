@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import date
 from pathlib import Path
 from uuid import UUID
 
@@ -53,7 +54,7 @@ def meaning(value):
         return json.loads(bytes(value))
     if isinstance(value, bytes):
         return {"hex": value.hex()}
-    if isinstance(value, UUID):
+    if isinstance(value, UUID | date):
         return str(value)
     if isinstance(value, list | tuple):
         return [meaning(item) for item in value]
@@ -127,6 +128,7 @@ def test_facts_hold_nothing_that_has_no_canonical_form(facts):
         inspect.BoolType,
         inspect.NoneType,
         inspect.UUIDType,
+        inspect.DateType,
         inspect.LiteralType,
         inspect.StructType,
         inspect.UnionType,

@@ -4,10 +4,20 @@ The streams in ``tests/golden/wire`` have the exact forms that OpenAI, vLLM, Oll
 """
 
 import json
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
+import httpx2
 import msgspec
+import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
+from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+from pydantic import TypeAdapter
 
 from engine.errors import ProviderMalformed, ProviderRejected, ProviderTruncated, ProviderUnavailable
 from engine.events import (
@@ -19,7 +29,6 @@ from engine.events import (
     ToolResultBlock,
     ToolUseBlock,
     UrlSource,
-    Usage,
 )
 from engine.providers.base import (
     BlockStarted,
@@ -32,9 +41,11 @@ from engine.providers.base import (
     ToolSchema,
     UsageReported,
 )
+from engine.providers.openai import EventReader
 from engine.providers.openai_render import RENDERERS, render_chat, render_chat_compat
 from engine.providers.openai_stream import ChatStream
 from engine.providers.sse import SseDecoder
+from engine.usage import Usage
 
 WIRE = Path(__file__).parent.parent / "golden" / "wire"
 
@@ -101,6 +112,20 @@ FULL = Prompt(
 def test_a_request_has_the_bytes_it_always_had(render, name):
     """A whole conversation renders to the golden bytes: requests on record are derived again from the log."""
     assert render(FULL) == (WIRE / f"{name}.request.json").read_bytes().removesuffix(b"\n")
+
+
+@pytest.mark.parametrize("render", [render_chat, render_chat_compat])
+def test_a_request_is_what_the_vendors_own_client_may_send(render):
+    """By the types of the official SDK, which know every field in it."""
+    request = json.loads(render(FULL))
+    assert listed(TypeAdapter(CompletionCreateParamsStreaming).validate_python(request)) == request
+
+
+def listed(value):
+    """Lists for the SDK's lazy iterables: a field that it does not know would be missing."""
+    if isinstance(value, Mapping):
+        return {key: listed(item) for key, item in value.items()}
+    return value if isinstance(value, str | int | float | None) else [listed(item) for item in value]
 
 
 def messages_of(*messages, system=None):
@@ -186,8 +211,8 @@ def test_a_temperature_is_written_in_pythons_shortest_form(temperature, rendered
 
 def chunks_of(*pieces, events=ChatStream):
     """What a stream gives that comes in these pieces."""
-    decoder, answer = SseDecoder(), events("openai")
-    chunks = [chunk for piece in pieces for event in decoder.feed(piece) for chunk in answer.feed(event)]
+    reader, answer = EventReader(), events("openai")
+    chunks = [chunk for piece in pieces for event in reader.feed(piece) for chunk in answer.feed(event)]
     if not answer.ended:
         raise answer.broken_off()
     return chunks
@@ -251,6 +276,18 @@ STREAMS = {
         Delta(0, "no."),
         BlockStopped(0),
         Ended("refusal", "stop", "chatcmpl-refusal"),
+    ],
+    "openai_filtered": [
+        BlockStarted(0, "text"),
+        Delta(0, "How to "),
+        UsageReported(
+            Usage(input_tokens=11, cache_read_tokens=0, cache_write_tokens=5, output_tokens=3, reasoning_tokens=0),
+            b'{"prompt_tokens":11,"completion_tokens":3,"total_tokens":14,'
+            b'"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0,"cache_write_tokens":5},'
+            b'"completion_tokens_details":{"reasoning_tokens":0}}',
+        ),
+        BlockStopped(0),
+        Ended("refusal", "content_filter", "chatcmpl-filtered"),
     ],
     "vllm_reasoning": [
         BlockStarted(0, "thinking"),
@@ -326,6 +363,82 @@ def test_a_stream_cut_anywhere_gives_the_same_chunks(name, line_end):
 
 
 @pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_in_whole_events_gives_the_same_chunks(name):
+    """As packets mostly come: one event each, or several."""
+    whole = [event + b"\n\n" for event in (WIRE / f"{name}.sse").read_bytes().split(b"\n\n")[:-1]]
+    assert chunks_of(*whole) == STREAMS[name]
+    assert chunks_of(whole[0], b"".join(whole[1:])) == STREAMS[name]
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *("data: a\n\n", "data: \u2028\n\n", "event: e\ndata: b\n\n", "data: c\r\n\n", "data: d\ndata: e\n\n"),
+                *(
+                    "data:f\n\n",
+                    "event:\ndata: g\n\n",
+                    ": h\n\n",
+                    "event: i\n\n",
+                    "\n",
+                    "id: 1\n",
+                    "data: j\n",
+                    "\ufeff",
+                ),
+                *("data: \n\n", "\r", "event: k\n", "\r\n"),
+            ]
+        ),
+        max_size=12,
+    ),
+    st.lists(st.integers(0, 200), max_size=8),
+)
+def test_whole_events_are_read_as_the_decoder_reads_them(parts, cuts):
+    """The short way differs in its speed alone, wherever a stream is cut."""
+    data = "".join(parts).encode()
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    reader, decoder = EventReader(), SseDecoder()
+    for start, end in pairwise(places):
+        assert [*reader.feed(data[start:end])] == [*decoder.feed(data[start:end])]
+
+
+def test_whole_events_that_are_not_utf_8_are_malformed():
+    """The short way leaves them to the decoder."""
+    reader = EventReader()
+    assert len([*reader.feed(b"data: a\n\n")]) == 1
+    with pytest.raises(ProviderMalformed, match="UTF-8"):
+        list(reader.feed(b"data: \xff\n\n"))
+
+
+@pytest.mark.parametrize("name", [name for name in STREAMS if name.startswith("openai_")])
+def test_a_stream_is_what_the_vendors_own_client_reads(name):
+    """The official SDK accepts every event and puts together the same answer."""
+    wire, state, seen = (WIRE / f"{name}.sse").read_bytes(), ChatCompletionStreamState(), 0
+    for chunk in sdk(wire).chat.completions.create(model="gpt-5", messages=[], stream=True):
+        TypeAdapter(ChatCompletionChunk).validate_python(chunk.model_dump(exclude_unset=True))
+        state.handle_chunk(chunk)
+        seen += 1
+    assert seen == wire.count(b"data: {")
+    choice = state.current_completion_snapshot.choices[0]
+    texts = [choice.message.content or choice.message.refusal]
+    texts += [call.function.arguments for call in choice.message.tool_calls or ()]
+    chunks = chunks_of(wire)
+    assert [text for _, text in said(chunks)] == texts
+    assert choice.finish_reason == chunks[-1].vendor_stop_reason
+    usage = state.current_completion_snapshot.usage
+    reported = [chunk.usage for chunk in chunks if isinstance(chunk, UsageReported)]
+    assert [(each.input_tokens, each.output_tokens) for each in reported] == (
+        [(usage.prompt_tokens, usage.completion_tokens)] if usage else []
+    )
+
+
+def sdk(wire):
+    """The official client, answered with these bytes."""
+    answer = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=wire)
+    client = httpx2.Client(transport=httpx2.MockTransport(lambda _: answer))
+    return openai.OpenAI(api_key="none", base_url="http://upstream.test/v1", http_client=client, max_retries=0)
+
+
+@pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_cut_short_is_truncated(name):
     """However far it came: nothing but the end marker ends an answer."""
     wire = (WIRE / f"{name}.sse").read_bytes()
@@ -391,6 +504,42 @@ def test_an_id_that_comes_with_each_fragment_is_one_call():
     assert said(chunks) == [("tool_use", '{"x":1}')]
 
 
+def test_fragments_without_an_index_belong_to_the_last_call_or_to_their_id():
+    """Some servers never count, and still send in pieces."""
+    fragments = [
+        {"id": "a", "function": {"name": "f", "arguments": '{"x"'}},
+        {"function": {"arguments": ":1}"}},
+        {"id": "b", "function": {"name": "g", "arguments": "{"}},
+        {"id": "a", "function": {"arguments": " "}},
+        {"function": {"arguments": "}"}},
+    ]
+    chunks = chunks_of(events(*(delta(tool_calls=[call]) for call in fragments), delta("tool_calls"), b"[DONE]"))
+    assert said(chunks) == [("tool_use", '{"x":1} '), ("tool_use", "{}")]
+
+
+def test_an_index_may_be_left_out_once_it_was_said():
+    """And may come late: a call's place among the calls is its index then."""
+    fragments = [
+        {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}},
+        {"id": "b", "function": {"name": "g", "arguments": "{"}},
+        {"index": 1, "function": {"arguments": '"y":2'}},
+        {"index": 0, "function": {"arguments": '"x":1}'}},
+        {"function": {"arguments": "}"}},
+    ]
+    chunks = chunks_of(events(*(delta(tool_calls=[call]) for call in fragments), delta("tool_calls"), b"[DONE]"))
+    assert said(chunks) == [("tool_use", '{"x":1}'), ("tool_use", '{"y":2}')]
+
+
+@pytest.mark.parametrize("place", [{"index": 0}, {"index": 0, "id": ""}, {}])
+def test_whole_calls_that_nothing_tells_apart_are_calls_each(place):
+    """Without ids, a name after whole arguments begins another; before that it is a name said twice."""
+    whole = [{**place, "function": {"name": name, "arguments": '{"x":1}'}} for name in "fg"]
+    again = [{**place, "function": {"name": "h", "arguments": text}} for text in ('{"y"', ":2}")]
+    chunks = chunks_of(events(*(delta(tool_calls=[call]) for call in (*whole, *again)), delta("tool_calls"), b"[DONE]"))
+    assert said(chunks) == [("tool_use", '{"x":1}'), ("tool_use", '{"x":1}'), ("tool_use", '{"y":2}')]
+    assert [chunk.name for chunk in chunks if isinstance(chunk, BlockStarted)] == ["f", "g", "h"]
+
+
 def test_the_form_before_tools_is_a_call_too():
     """Old servers answer with `function_call`."""
     chunks = chunks_of(
@@ -446,6 +595,12 @@ def test_a_usage_that_is_none_is_not_reported(usage):
     """The answer stands; what the vendor said is kept raw."""
     wire = events(delta(content="x"), delta("stop"), b'{"choices":[],"usage":' + usage.encode() + b"}", b"[DONE]")
     assert UsageReported(Usage(), usage.encode()) in chunks_of(wire)
+
+
+def test_a_usage_with_half_a_character_can_be_kept():
+    """It goes on record as JSON that can be read again."""
+    wire = events(delta("stop"), b'{"choices":[],"usage":{"prompt_tokens":3,"x":"\\ud83d"}}', b"[DONE]")
+    assert UsageReported(Usage(input_tokens=3), '{"prompt_tokens": 3, "x": "\ufffd"}'.encode()) in chunks_of(wire)
 
 
 @pytest.mark.parametrize(
@@ -524,6 +679,8 @@ def test_two_calls_of_one_id_are_malformed():
         ({"error": {"code": "words of somebody"}}, ProviderUnavailable, None, None),
         ({"error": {"code": 10**30}}, ProviderUnavailable, None, None),
         ({"object": "error", "message": "m", "type": "BadRequestError", "code": 400}, ProviderRejected, 400, "400"),
+        ({"type": "error", "code": "rate_limit_exceeded"}, ProviderUnavailable, None, "rate_limit_exceeded"),
+        ({"type": "error", "error": {"type": "server_error"}}, ProviderUnavailable, None, "server_error"),
     ],
 )
 def test_an_error_in_the_stream_is_typed(data, kind, status, vendor_code):

@@ -1,0 +1,182 @@
+"""The models that are known: sizes, capabilities and dated prices, from the data file beside this one.
+
+The file says what day it is of and where its figures are from; what it does not know is absent, and never a guess.
+Another file of the same shape may be laid over it: an entry there changes the fields that it gives (``prices`` as a
+whole), and a model that is new is added. Its header is optional, but for ``as_of``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from engine.errors import Invalid
+from engine.money import Price
+from engine.providers.base import ModelInfo
+from engine.tokens import family_of
+
+DATA = "catalogue.json"
+SETTING = "models_file"
+MAX_FILE_BYTES = 4 << 20
+
+Capability = Literal["text", "images", "documents", "tools", "thinking", "sampling"]
+"""What it takes besides text (``documents``: PDF), and whether it calls tools, thinks, and takes a ``temperature``."""
+
+Tokens = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+
+_SNAPSHOT = re.compile(r"-20\d\d(?:-[01]\d-[0-3]\d|[01]\d[0-3]\d)")
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model of a provider. None is *not known*; ``prices`` are in order of their days."""
+
+    provider: Name
+    name: Name
+    aliases: tuple[Name, ...] = ()
+    context_tokens: Tokens | None = None
+    max_output_tokens: Tokens | None = None
+    capabilities: tuple[Capability, ...] | None = None
+    prices: tuple[Price, ...] = ()
+    note: str = ""
+
+    def info(self, asked: str | None = None) -> ModelInfo:
+        """As a provider describes it, by the name that was asked for: a snapshot's or an alias stays what it is."""
+        name = asked or self.name
+        return ModelInfo(
+            name, family_of(name), self.context_tokens, self.max_output_tokens, self.capabilities, self.prices
+        )
+
+    def price_at(self, day: date) -> Price | None:
+        """The newest price that held on this day (UTC); None if none is known."""
+        return self.info().price_at(day)
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    as_of: date
+    currency: str = "USD"
+    about: str = ""
+    sources: tuple[str, ...] = ()
+    models: tuple[dict[str, Any], ...]
+
+
+class Catalogue:
+    """What is known of models. ``as_of``: the day of the newest of its files; ``sources``: where they are from."""
+
+    def __init__(self, entries: Sequence[Entry], as_of: date, sources: Sequence[str] = ()) -> None:
+        self.as_of = as_of
+        self.sources = tuple(sources)
+        self._entries = tuple(entries)
+        self._by_name = {(entry.provider, name): entry for entry in entries for name in (entry.name, *entry.aliases)}
+
+    @classmethod
+    def load(cls, override: Path | None = None) -> Catalogue:
+        """The file that is shipped, and ``override`` over it. Raises Invalid, which names file, model and field."""
+        own = resources.files("engine.providers").joinpath(DATA).read_bytes()
+        return cls.read((DATA, own)) if override is None else cls.read((DATA, own), (override.name, _read(override)))
+
+    @classmethod
+    def of_own_address(cls, file: Path | None) -> Catalogue:
+        """For a server that is not the vendor's: what the file says and nothing else, for there the same name may be
+        another model at another price.
+        """
+        return cls((), date.min) if file is None else cls.read((file.name, _read(file)))
+
+    @classmethod
+    def read(cls, *files: tuple[str, bytes]) -> Catalogue:
+        """From names and contents of files, each laid over those before it."""
+        raw: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        headers = []
+        for name, data in files:
+            header = _header(name, data)
+            headers.append(header)
+            raw |= _laid_over({key: fields for key, (_, fields) in raw.items()}, name, header)
+        entries = [_entry(name, key, fields) for key, (name, fields) in raw.items()]
+        _check_names(entries, {key: name for key, (name, _) in raw.items()})
+        return cls(entries, max(each.as_of for each in headers), [line for each in headers for line in each.sources])
+
+    def models(self, provider: str) -> Sequence[Entry]:
+        """The models of a provider, in the file's order."""
+        return tuple(entry for entry in self._entries if entry.provider == provider)
+
+    def find(self, provider: str, name: str) -> Entry | None:
+        """By its name, an alias, or either with the date of a snapshot; None if it is not known."""
+        found = self._by_name.get((provider, name))
+        if found is None and (snapshot := _SNAPSHOT.search(name)) and snapshot.end() == len(name):
+            found = self._by_name.get((provider, name[: snapshot.start()]))
+        return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise Invalid(SETTING, f"{path.name} cannot be read: {error.__class__.__name__}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise Invalid(SETTING, f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
+    return data
+
+
+def _header(file: str, data: bytes) -> _File:
+    try:
+        return msgspec.json.decode(data, type=_File)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid(SETTING, f"{file}: {error}") from None
+
+
+def _laid_over(
+    below: Mapping[tuple[str, str], dict[str, Any]], file: str, header: _File
+) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
+    """The file's models, completed from what is below. A price without a currency is in the header's."""
+    found: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+    for number, fields in enumerate(header.models):
+        provider, name = fields.get("provider"), fields.get("name")
+        if not (isinstance(provider, str) and isinstance(name, str)):
+            raise Invalid(SETTING, f"{file}: models[{number}] needs provider and name")
+        if (provider, name) in found:
+            raise Invalid(SETTING, f"{file}: {provider}/{name}: stands there twice")
+        found[provider, name] = file, below.get((provider, name), {}) | _with_currency(fields, header.currency)
+    return found
+
+
+def _with_currency(fields: dict[str, Any], currency: str) -> dict[str, Any]:
+    prices = fields.get("prices")
+    if not isinstance(prices, list):
+        return fields
+    return fields | {"prices": [{"currency": currency} | each if isinstance(each, dict) else each for each in prices]}
+
+
+def _entry(file: str, key: tuple[str, str], fields: dict[str, Any]) -> Entry:
+    where = f"{file}: {'/'.join(key)}"
+    try:
+        entry = msgspec.convert(fields, Entry)
+    except msgspec.ValidationError as error:
+        raise Invalid(SETTING, f"{where}: {error}") from None
+    prices = sorted(entry.prices, key=_first_day)
+    if len({price.since for price in prices}) < len(prices):
+        raise Invalid(SETTING, f"{where}: prices: two are from the same day")
+    return msgspec.structs.replace(entry, prices=tuple(prices))
+
+
+def _first_day(price: Price) -> date:
+    return price.since or date.min
+
+
+def _check_names(entries: Sequence[Entry], files: Mapping[tuple[str, str], str]) -> None:
+    """A name or alias means one model."""
+    owners: dict[tuple[str, str], str] = {}
+    for entry in entries:
+        for name in {entry.name, *entry.aliases}:
+            owner = owners.setdefault((entry.provider, name), entry.name)
+            if owner != entry.name:
+                file = files[entry.provider, entry.name]
+                detail = f"{file}: {entry.provider}/{entry.name}: aliases: {name} is also {owner}'s"
+                raise Invalid(SETTING, detail)
