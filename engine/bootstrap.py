@@ -23,7 +23,7 @@ from engine.projections.catalog import Catalog
 from engine.projections.tables import PROJECTIONS, metadata
 from engine.providers.base import Provider
 from engine.providers.catalogue import Catalogue
-from engine.providers.catalogued import Catalogued
+from engine.providers.catalogued import catalogued
 from engine.providers.claude import VENDOR_URL as CLAUDE_URL
 from engine.providers.claude import ClaudeProvider
 from engine.providers.echo import EchoProvider
@@ -171,7 +171,7 @@ def _vendors(settings: Settings, clock: Clock) -> Iterator[Provider]:
         }
         responses = settings.openai_api == "responses"
         made = ResponsesProvider(**openai) if responses else OpenAIProvider(**openai, legacy_max_tokens=own_openai)
-        yield Catalogued(made, _catalogue(settings, own=own_openai))
+        yield catalogued(made, _catalogue(settings, own=own_openai))
     own_claude = settings.anthropic_base_url.rstrip("/") != CLAUDE_URL
     if settings.anthropic_api_key or own_claude:
         claude = ClaudeProvider(
@@ -182,7 +182,7 @@ def _vendors(settings: Settings, clock: Clock) -> Iterator[Provider]:
             version=settings.anthropic_version,
             cache_breakpoints=settings.anthropic_cache,
         )
-        yield Catalogued(claude, _catalogue(settings, own=own_claude))
+        yield catalogued(claude, _catalogue(settings, own=own_claude))
 
 
 def _catalogue(settings: Settings, *, own: bool) -> Catalogue:

@@ -9,31 +9,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from engine import inputs, planning, reading_along
+import msgspec
+
+from engine import inputs, planning, reading_along, rounds
 from engine.asking import Ask, Started, TurnStarter
 from engine.clock import utc_day
 from engine.deciding import Decider, Decision
 from engine.desk import DEFAULT_LIMIT, Desk
 from engine.envelope import LOCAL, Caller
-from engine.errors import EngineError
+from engine.errors import EngineError, NoExactCount
 from engine.intake import MessageIn
-from engine.store.base import (
-    RequestKey,
-)
+from engine.planning import Limits
+from engine.providers.base import Counting
+from engine.store.base import RequestKey
 from engine.store.works import probe
 from engine.supervisor import Supervisor
 from engine.tools.registry import Tools
-from engine.views import (
-    Frame,
-    Model,
-    ToolInfo,
-    Turn,
-    model_view,
-    tool_view,
-)
+from engine.views import Frame, Model, ToolInfo, Turn, Window, model_view, tool_view
 
 
 class Conversation(Desk):
@@ -115,6 +111,38 @@ class Conversation(Desk):
         inputs.check_reason(decision.reason, self.settings)
         await self._decider.decide(caller, turn, decision, request=request)
         return await self.turn(turn, caller)
+
+    # --- what a model is sent -----------------------------------------------------------------------------------------
+
+    async def window(
+        self,
+        session: UUID,
+        caller: Caller = LOCAL,
+        *,
+        budget_tokens: int | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        exact: bool = False,
+    ) -> Window:
+        """What a model would be sent now, or at a version. ``exact``: the vendor is asked how many tokens that is.
+
+        Raises NoExactCount where it does not tell.
+        """
+        inputs.check_budget(budget_tokens, self.settings, "budget_tokens")
+        limits = Limits(budget_tokens)
+        arguments = {"session": session, "limits": limits, "model": model, "version": version}
+        found: Window = await self._read(
+            planning.window, caller, providers=self.providers, settings=self.settings, **arguments
+        )
+        if not exact:
+            return found
+        resolved = planning.resolve(self.providers, found.model)
+        if not isinstance(resolved.provider, Counting):
+            raise NoExactCount(f"{resolved.provider.name} does not count the tokens of a request", field="exact")
+        reading = partial(rounds.plan_at, tenant=caller.tenant, settings=self.settings, model=resolved, limits=limits)
+        planned = await self._store.read(partial(reading, session=session, version=version))
+        used = await resolved.provider.count_tokens(planned.request)
+        return msgspec.structs.replace(found, used_tokens=used, exact=True)
 
     # --- what there is ------------------------------------------------------------------------------------------------
 

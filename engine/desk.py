@@ -14,7 +14,6 @@ from engine.envelope import LOCAL, Caller, seal
 from engine.errors import Invalid, SessionNotFound, VersionConflict
 from engine.events import SessionStarted, SessionWords
 from engine.intake import MessageIn
-from engine.planning import Limits
 from engine.projections import queries
 from engine.reading_along import Follower
 from engine.store import reading
@@ -37,7 +36,6 @@ from engine.views import (
     Event,
     Message,
     Session,
-    Window,
     event_view,
     message_view,
     session_view,
@@ -192,23 +190,6 @@ class Desk:
     async def new_message(self, message: MessageIn) -> NewMessage:
         """A message checked and counted, ready to be decided on."""
         return await intake.new_message(message, self.settings)
-
-    async def window(
-        self,
-        session: UUID,
-        caller: Caller = LOCAL,
-        *,
-        budget_tokens: int | None = None,
-        model: str | None = None,
-        version: int | None = None,
-    ) -> Window:
-        """What a model would be sent now, or at a version."""
-        inputs.check_budget(budget_tokens, self.settings, "budget_tokens")
-        arguments = {"session": session, "limits": Limits(budget_tokens), "model": model, "version": version}
-        found: Window = await self._read(
-            planning.window, caller, providers=self.providers, settings=self.settings, **arguments
-        )
-        return found
 
     # --- events -------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
     EngineError
       NotFound        SessionNotFound · TurnNotFound · EventNotFound
       Refused         Invalid · UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge
-                      ToolResultsMissing · ToolCallNotFound · NothingToAnswer
+                      ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
       Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · NoDecisionAwaited
                       IdempotencyMismatch
       Overloaded      ShuttingDown · CircuitOpen
@@ -103,6 +103,12 @@ class ToolCallNotFound(Refused):
     """A tool result answers no open call; ``tool_use_id`` names it."""
 
     code = "tool_call_not_found"
+
+
+class NoExactCount(Refused):
+    """The provider does not tell how many tokens a request is."""
+
+    code = "no_exact_count"
 
 
 class NothingToAnswer(Refused):

@@ -111,6 +111,23 @@ def plan_next(
     return plan(connection, tenant=tenant, state=state, words=words, brief=brief, settings=settings, fallback=fallback)
 
 
+def plan_at(
+    connection: Connection,
+    *,
+    tenant: str,
+    session: UUID,
+    version: int | None,
+    model: Model,
+    limits: Limits,
+    settings: Settings,
+) -> Planned:
+    """Plan what the model would be asked now, or at a version, if a turn without content and tools began."""
+    state, words = planning.state_at(connection, tenant, session, version)
+    parameters = Parameters(max_output_tokens=limits.max_output_tokens or state.max_output_tokens)
+    brief = Brief(model, limits, parameters)
+    return plan(connection, tenant=tenant, state=state, words=words, brief=brief, settings=settings)
+
+
 def attempt_draft(
     turn: UUID, planned: Planned, number: tuple[int, int], *, now_us: int, salt: bytes, new_position: int = 0
 ) -> Draft:

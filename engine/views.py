@@ -150,6 +150,8 @@ class Omitted(View, frozen=True):
 
 
 class Window(View, frozen=True):
+    """``used_tokens`` is our count by ``counter``, or, if ``exact``, the vendor's own."""
+
     session_id: UUID
     version: int
     model: str
@@ -160,6 +162,7 @@ class Window(View, frozen=True):
     system: str | None
     messages: tuple[Message, ...]
     omitted: Omitted
+    exact: bool = False
 
 
 class Event(View, frozen=True):

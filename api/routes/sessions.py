@@ -141,14 +141,16 @@ async def get_window(
     budget_tokens: FromQuery[int | None] = None,
     model: FromQuery[Model | None] = None,
     version: Version = None,
+    exact: FromQuery[bool] = False,  # noqa: FBT002 - a parameter of the address
 ) -> Window:
-    """What a model would be sent now, or at a version."""
+    """What a model would be sent now, or at a version. With `exact` the vendor counts the tokens, where it does."""
     return await conversation.window(
         session_id,
         caller_of(request),
         budget_tokens=budget_tokens,
         model=model,
         version=version,
+        exact=exact,
     )
 
 

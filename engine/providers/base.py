@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import date
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -157,4 +157,13 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Release connections and child processes."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A provider that can be asked how many tokens a request is."""
+
+    async def count_tokens(self, request: bytes) -> int:
+        """The vendor's own count of the input tokens of a rendered request. Raises ProviderError and its kin."""
         ...

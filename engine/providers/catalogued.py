@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
-from engine.providers.base import Chunk, ModelInfo, Provider
+from engine.providers.base import Chunk, Counting, ModelInfo, Provider
 from engine.providers.catalogue import Catalogue
+
+
+def catalogued(provider: Provider, catalogue: Catalogue) -> Provider:
+    """The provider, with what the catalogue knows of its models."""
+    if isinstance(provider, Counting):
+        return _CataloguedCounting(provider, provider, catalogue)
+    return Catalogued(provider, catalogue)
 
 
 class Catalogued:
@@ -30,3 +37,14 @@ class Catalogued:
 
     async def aclose(self) -> None:
         await self._provider.aclose()
+
+
+class _CataloguedCounting(Catalogued):
+    """As it is, and it counts."""
+
+    def __init__(self, provider: Provider, counting: Counting, catalogue: Catalogue) -> None:
+        super().__init__(provider, catalogue)
+        self._counting = counting
+
+    async def count_tokens(self, request: bytes) -> int:
+        return await self._counting.count_tokens(request)

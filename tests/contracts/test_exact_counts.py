@@ -1,0 +1,64 @@
+"""An exact count of tokens: the vendor's own, of the very bytes it would be sent."""
+
+import httpx
+import msgspec
+import pytest
+import respx
+
+from engine.clock import SystemClock
+from engine.errors import NoExactCount, ProviderRejected
+from engine.providers.catalogue import Catalogue
+from engine.providers.catalogued import catalogued
+from engine.providers.claude import ClaudeProvider
+from tests.support import chatting
+
+ADDRESS = "https://claude.test"
+
+
+@pytest.fixture
+def router():
+    router = respx.Router()
+    yield router
+    router.assert_all_called()
+
+
+def claude(router):
+    transport = httpx.MockTransport(router.async_handler)
+    provider = ClaudeProvider(clock=SystemClock(), connect_timeout_s=1, base_url=ADDRESS, transport=transport)
+    return catalogued(provider, Catalogue.load())
+
+
+async def test_the_vendor_counts_what_it_would_be_sent(tmp_path, router):
+    """The window's tokens are the vendor's figure, and it was asked about the window's messages and system prompt."""
+    route = router.post(f"{ADDRESS}/v1/messages/count_tokens").respond(200, json={"input_tokens": 4321})
+    async with chatting(tmp_path / "a.db", providers=(claude(router),)) as chat:
+        session = await chat.create_session(model="claude-sonnet-4-6", system="Be brief.")
+        await chat.append_message(session.id, "Is this counted?")
+        window = await chat.window(session.id, exact=True)
+        assert (window.used_tokens, window.exact) == (4321, True)
+        estimated = await chat.window(session.id)
+        assert not estimated.exact
+        assert estimated.used_tokens < 4321
+    asked = msgspec.json.decode(route.calls.last.request.content)
+    assert asked["messages"][0]["role"] == "user"
+    assert "Be brief." in msgspec.json.encode(asked["system"]).decode()
+    assert asked.keys() <= {"model", "messages", "system", "tools", "tool_choice", "thinking"}
+
+
+async def test_a_failed_count_is_the_providers_failure(tmp_path, router):
+    """Nothing is estimated in its place."""
+    router.post(f"{ADDRESS}/v1/messages/count_tokens").respond(401, json={"error": {"type": "authentication_error"}})
+    async with chatting(tmp_path / "a.db", providers=(claude(router),)) as chat:
+        session = await chat.create_session(model="claude-sonnet-4-6")
+        await chat.append_message(session.id, "x")
+        with pytest.raises(ProviderRejected):
+            await chat.window(session.id, exact=True)
+
+
+async def test_who_does_not_count_says_so(tmp_path):
+    """An estimate is never given out as exact."""
+    async with chatting(tmp_path / "a.db") as chat:
+        session = await chat.create_session(model="echo/echo")
+        await chat.append_message(session.id, "x")
+        with pytest.raises(NoExactCount):
+            await chat.window(session.id, exact=True)
