@@ -111,7 +111,7 @@ def says(*steps):
 
 
 @asynccontextmanager
-async def chatting(path, clock=None, providers=(), **models_and_settings):
+async def chatting(path, clock=None, providers=(), tools=(), **models_and_settings):
     """An engine on a file, with echo and a script. Nothing is tried twice unless asked; the rest are scripted models."""
     names = {name for name in models_and_settings if name in engine.Settings.__struct_fields__}
     given = {"drain_s": 1, "max_attempts": 1} | {name: models_and_settings[name] for name in names}
@@ -119,7 +119,7 @@ async def chatting(path, clock=None, providers=(), **models_and_settings):
     models = {name: answers for name, answers in models_and_settings.items() if name not in names}
     script = Counted(models or {"none": says()})
     members = Providers([EchoProvider(tokens.count_text), script, *providers])
-    async with engine.open(settings, providers=members, clock=clock) as chat:
+    async with engine.open(settings, providers=members, tools=tools, clock=clock) as chat:
         chat.script = script
         yield chat
 
