@@ -94,7 +94,7 @@ class Decider:
         if state is None:
             raise TurnNotFound("there is no such turn", turn_id=str(turn))
         if state.status != "requires_action":
-            raise NoDecisionAwaited("the turn does not wait for a decision", status=state.status)
+            raise NoDecisionAwaited("the turn does not wait for a decision", turn_status=state.status)
         session, _ = planning.state_at(connection, tenant, state.session)
         story = Story(turn)
         for event in turn_events(connection, tenant, state):
