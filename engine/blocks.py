@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 
-class _Block(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
+class _Block(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", gc=False):
     """A piece of a message. ``vendor``, where a block has it, is the provider's own form of it, byte for byte."""
 
 

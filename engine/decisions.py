@@ -33,6 +33,7 @@ from engine.events import (
     SessionStarted,
     SessionUpdated,
     SessionWords,
+    TextBlock,
     ToolResultBlock,
     ToolUseBlock,
 )
@@ -44,7 +45,7 @@ from engine.projections.session import SETTABLE, SessionState
 CLOSED_DURING_TURN = frozenset({*SETTABLE, "system", "status"})
 
 
-class NewMessage(msgspec.Struct, frozen=True):
+class NewMessage(msgspec.Struct, frozen=True, gc=False):
     """A message that somebody wants appended; ``tokens`` is its base count by ``counter``."""
 
     role: Role
@@ -141,6 +142,8 @@ def check_shape(message: NewMessage) -> None:
     """Raises EmptyMessage, or Invalid for blocks that have no place in a message of its role."""
     if message.tokens == 0:
         raise EmptyMessage("a message must hold something", field="content")
+    if message.role != "tool" and len(message.content) == 1 and isinstance(message.content[0], TextBlock):
+        return  # what most are
     for number, block in enumerate(message.content):
         if isinstance(block, ToolResultBlock) and message.role != "tool":
             raise Invalid(f"content[{number}]", "a tool_result belongs in a message of role tool")

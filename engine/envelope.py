@@ -38,6 +38,7 @@ def seal(drafts: Sequence[Draft], caller: Caller, clock: Clock) -> list[NewEvent
             body=codec.encode_body(draft.words),
             causation=draft.causation,
             correlation=caller.correlation,
+            meaning=draft.facts,
         )
         for draft in drafts
     ]

@@ -36,11 +36,11 @@ RunnerOfTool = Literal["client", "server"]
 # --- facts and words --------------------------------------------------------------------------------------------------
 
 
-class Words(msgspec.Struct, frozen=True, omit_defaults=True):
+class Words(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The body of an event: erasable."""
 
 
-class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
+class Facts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What an event says without a word of anybody's text."""
 
     event_type: ClassVar[str]
@@ -366,7 +366,7 @@ EVENT_TYPES: dict[str, type[Facts]] = {
 TURN_ENDS: frozenset[str] = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"})
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """An event that somebody wants written. ``id`` is given only where the caller must know it before the commit;
     ``causation`` is the id of the event or turn that led to it.
     """

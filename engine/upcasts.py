@@ -7,8 +7,7 @@ A step takes the JSON object of one schema version and returns that of the next;
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import msgspec
 
@@ -16,12 +15,24 @@ from engine.errors import StoreCorrupt, StoreNewer
 from engine.events import EVENT_TYPES, Facts, Words
 from engine.store.base import Stored
 
-T = TypeVar("T")
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 FACTS_STEPS: Mapping[tuple[str, int], Step] = {}
 """(type, schema) -> the step from that schema's facts to the next's. None is needed yet: every type is at 1."""
 WORDS_STEPS: Mapping[tuple[str, int], Step] = {}
+
+
+class _Reader:
+    """How events of one type are read."""
+
+    def __init__(self, kind: type[Facts]) -> None:
+        self.kind = kind
+        self.schema = kind.schema
+        self.facts = msgspec.json.Decoder(kind)
+        self.words = None if kind.words is None else msgspec.json.Decoder(kind.words)
+
+
+_READERS = {name: _Reader(kind) for name, kind in EVENT_TYPES.items()}
 
 
 def facts_of(event: Stored) -> Facts:
@@ -30,20 +41,27 @@ def facts_of(event: Stored) -> Facts:
     Raises StoreNewer for a type or schema that this version does not know, StoreCorrupt for facts that are not of
     their shape.
     """
-    kind = _known(event)
-    if event.schema == kind.schema:
-        return _decode(event, kind, event.facts)
-    return _convert(event, kind, upcast(FACTS_STEPS, event.type, event.schema, kind.schema, event.facts))
+    reader = _reader(event)
+    try:
+        if event.schema == reader.schema:
+            return reader.facts.decode(event.facts)
+        return msgspec.convert(upcast(FACTS_STEPS, event.type, event.schema, reader.schema, event.facts), reader.kind)
+    except msgspec.MsgspecError as error:
+        raise _unreadable(event, error) from error
 
 
 def words_of(event: Stored) -> Words | None:
     """The typed words of a recorded event; None if it has none, they are erased, or they were not read."""
-    kind = _known(event)
-    if kind.words is None or not event.body:
+    reader = _reader(event)
+    if reader.words is None or not event.body:
         return None
-    if event.schema == kind.schema:
-        return _decode(event, kind.words, event.body)
-    return _convert(event, kind.words, upcast(WORDS_STEPS, event.type, event.schema, kind.schema, event.body))
+    try:
+        if event.schema == reader.schema:
+            return reader.words.decode(event.body)
+        words = upcast(WORDS_STEPS, event.type, event.schema, reader.schema, event.body)
+        return msgspec.convert(words, reader.words.type)
+    except msgspec.MsgspecError as error:
+        raise _unreadable(event, error) from error
 
 
 def upcast(steps: Mapping[tuple[str, int], Step], kind: str, schema: int, to: int, data: bytes) -> dict[str, Any]:
@@ -55,27 +73,12 @@ def upcast(steps: Mapping[tuple[str, int], Step], kind: str, schema: int, to: in
     return value
 
 
-def _known(event: Stored) -> type[Facts]:
-    kind = EVENT_TYPES.get(event.type)
-    if kind is None or event.schema > kind.schema:
+def _reader(event: Stored) -> _Reader:
+    reader = _READERS.get(event.type)
+    if reader is None or event.schema > reader.schema:
         raise StoreNewer(f"event {event.position} is a {event.type}/{event.schema}, which this version does not know")
-    return kind
+    return reader
 
 
-def _decode(event: Stored, kind: type[T], data: bytes) -> T:
-    try:
-        return cast("T", _decoder(cast("Any", kind)).decode(data))
-    except msgspec.MsgspecError as error:
-        raise StoreCorrupt(f"event {event.position} ({event.type}) cannot be read: {error}") from error
-
-
-def _convert(event: Stored, kind: type[T], value: dict[str, Any]) -> T:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise StoreCorrupt(f"event {event.position} ({event.type}) cannot be read: {error}") from error
-
-
-@cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+def _unreadable(event: Stored, error: Exception) -> StoreCorrupt:
+    return StoreCorrupt(f"event {event.position} ({event.type}) cannot be read: {error}")

@@ -24,7 +24,7 @@ from engine.upcasts import facts_of, words_of
 from engine.usage import Cost, Price
 
 
-class View(msgspec.Struct, frozen=True):
+class View(msgspec.Struct, frozen=True, gc=False):
     """The base of all."""
 
 

@@ -11,7 +11,15 @@ from sqlalchemy import Connection, Dialect, bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from engine.events import AttemptEnded, MessageAppended, SessionStarted, SessionUpdated, SessionWords, TurnStarted
+from engine.events import (
+    AttemptEnded,
+    Facts,
+    MessageAppended,
+    SessionStarted,
+    SessionUpdated,
+    SessionWords,
+    TurnStarted,
+)
 from engine.projections.session import SessionState, evolve
 from engine.projections.tables import HOUR_US, PROJECTIONS, calibrations, messages, session_words, sessions, turns
 from engine.store import driver
@@ -22,7 +30,7 @@ _encode = msgspec.json.Encoder().encode
 _state = msgspec.json.Decoder(SessionState)
 
 Row = tuple[object, ...]
-SessionKey = tuple[str, UUID]
+Key = tuple[str, int]
 
 
 class Catalog:
@@ -36,10 +44,10 @@ class Catalog:
         row = driver.run(connection, self._sql.select_state, (tenant, session.bytes)).fetchone()
         return None if row is None else _state.decode(row[0])
 
-    def fold(self, state: SessionState | None, event: RecordedEvent) -> SessionState:
-        facts = facts_of(event)
+    def fold(self, state: SessionState | None, event: RecordedEvent, meaning: Any = None) -> SessionState:
+        facts: Facts = meaning or facts_of(event)
         after = evolve(state, event, facts)
-        key = (event.tenant, event.session)
+        key = (event.tenant, event.session.int)
         self._sessions[key] = after
         if state is None or _hour(state) != _hour(after):
             self._moved.add(key)
@@ -52,7 +60,7 @@ class Catalog:
         elif isinstance(facts, AttemptEnded):
             self._calibrate(event.tenant, after)
         if after.turn is not None:
-            self._turns[event.tenant, after.turn.id] = after
+            self._turns[event.tenant, after.turn.id.int] = after
         return after
 
     def flush(self, connection: Connection) -> None:
@@ -70,11 +78,11 @@ class Catalog:
         self.forget()
 
     def forget(self) -> None:
-        self._sessions: dict[SessionKey, SessionState] = {}
-        self._moved: set[SessionKey] = set()
+        self._sessions: dict[Key, SessionState] = {}
+        self._moved: set[Key] = set()
         self._messages: list[Row] = []
         self._superseded: list[Row] = []
-        self._turns: dict[SessionKey, SessionState] = {}
+        self._turns: dict[Key, SessionState] = {}
         self._calibrations: list[Row] = []
         self._words: list[tuple[str, Row]] = []
 
@@ -150,9 +158,8 @@ def clear(connection: Connection) -> None:
         connection.execute(delete(table))
 
 
-def _session_row(key: SessionKey, state: SessionState) -> Row:
-    tenant, session = key
-    return tenant, session.bytes, state.status, state.updated_at, _hour(state), _encode(state)
+def _session_row(key: Key, state: SessionState) -> Row:
+    return key[0], state.id.bytes, state.status, state.updated_at, _hour(state), _encode(state)
 
 
 def _hour(state: SessionState) -> int:

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import BindParameter, Connection, bindparam, literal_column, select, tuple_
 
+from engine.clock import id_of
 from engine.codec import MAX_SAFE_INTEGER
 from engine.events import SessionWords
 from engine.projections.session import SessionState
@@ -40,7 +41,7 @@ class SaidMessage(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def id(self) -> UUID:
-        return UUID(bytes=self.raw_id)
+        return id_of(self.raw_id)
 
     @property
     def type(self) -> str:

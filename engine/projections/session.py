@@ -31,7 +31,7 @@ SETTABLE = ("model", "budget_tokens", "max_output_tokens", "fallback_model", "al
 SessionStatus = Literal["active", "archived"]
 
 
-class LastMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+class LastMessage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The session's newest message. ``superseded``: a partial one that a later turn answers anew. ``unit`` is the
     version of the first message of its unit (DESIGN section 6).
     """
@@ -45,14 +45,14 @@ class LastMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     superseded: bool = False
 
 
-class SystemPrompt(msgspec.Struct, frozen=True):
+class SystemPrompt(msgspec.Struct, frozen=True, gc=False):
     """Where the words of the system prompt stand, and its base count."""
 
     position: int
     tokens: int
 
 
-class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
+class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """``open_calls``: tools that the last unit asked for and that have no result yet. ``base_tokens``: running
     total of all messages. Times in microseconds.
     """

@@ -34,7 +34,7 @@ TurnStatus = Literal["running", "requires_action", "completed", "failed", "cance
 ERASED_DETAIL = "the detail of this failure was erased"
 
 
-class AttemptState(msgspec.Struct, frozen=True, omit_defaults=True):
+class AttemptState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One request to a provider. ``messages`` and ``base_tokens`` say how much it was sent, as counted here;
     ``tools``, whether it was told of any.
     """
@@ -56,7 +56,7 @@ class AttemptState(msgspec.Struct, frozen=True, omit_defaults=True):
     tools: bool = False
 
 
-class OpenCall(msgspec.Struct, frozen=True, omit_defaults=True):
+class OpenCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A call of a tool that runs here, and that has not returned. Its input stands in the message at ``message`` (a
     position). ``approved`` None: nobody has decided on it.
     """
@@ -67,7 +67,7 @@ class OpenCall(msgspec.Struct, frozen=True, omit_defaults=True):
     approved: bool | None = None
 
 
-class TurnState(msgspec.Struct, frozen=True, omit_defaults=True):
+class TurnState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """``version`` and ``end_version`` bound its events in the session; ``frame`` is the number of its last
     recorded frame. ``open_calls``: the tools that run here and have not returned; ``awaited``: the calls that a paused
     turn waits for a person to decide on.

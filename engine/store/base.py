@@ -24,7 +24,9 @@ from sqlalchemy import Connection as Connection  # noqa: PLC0414 - named here fo
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event before the disk. ``facts`` is canonical JSON, ``body`` plain bytes (empty: no words)."""
+    """An event before the disk. ``facts`` is canonical JSON, ``body`` plain bytes (empty: no words). ``meaning``: what
+    the facts say, for the projector, if whoever made them has it at hand.
+    """
 
     id: UUID
     type: str
@@ -34,6 +36,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     body: bytes = b""
     causation: UUID | None = None
     correlation: str | None = None
+    meaning: Any = None
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
@@ -198,8 +201,10 @@ class Projector(Protocol):
         """The state of a session, or None if it has not begun."""
         ...
 
-    def fold(self, state: Any, event: RecordedEvent) -> Any:
-        """The state after one more event; remembers the rows to write until ``flush`` or ``forget``."""
+    def fold(self, state: Any, event: RecordedEvent, meaning: Any = None) -> Any:
+        """The state after one more event (``meaning``: see ``NewEvent``); remembers the rows to write until ``flush``
+        or ``forget``.
+        """
         ...
 
     def flush(self, connection: Connection) -> None:

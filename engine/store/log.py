@@ -34,20 +34,21 @@ class Bells:
     """Wakes whoever waits for a session, or for anything in a tenant's log (``session`` None), to change."""
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[str, UUID | None], set[asyncio.Event]] = {}
+        self._waiting: dict[tuple[str, int | None], set[asyncio.Event]] = {}
 
     @contextmanager
     def listen(self, tenant: str, session: UUID | None) -> Iterator[asyncio.Event]:
         """An event that is set at every change from now on; clear it before each look."""
         bell = asyncio.Event()
-        waiting = self._waiting.setdefault((tenant, session), set())
+        key = (tenant, None if session is None else session.int)
+        waiting = self._waiting.setdefault(key, set())
         waiting.add(bell)
         try:
             yield bell
         finally:
             waiting.discard(bell)
             if not waiting:
-                self._waiting.pop((tenant, session), None)
+                self._waiting.pop(key, None)
 
     def ring(self, changed: set[StateKey]) -> None:
         if not self._waiting:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, select
 
+from engine.clock import id_of
 from engine.codec import MAX_SAFE_INTEGER
 from engine.store import driver
 from engine.store.base import RecordedEvent
@@ -132,12 +133,12 @@ def as_event(row: Sequence[Any]) -> RecordedEvent:
         position=position,
         session=_session_id(session),
         version=version,
-        id=UUID(bytes=event_id),
+        id=id_of(event_id),
         type=kind,
         schema=schema,
         actor=actor,
         recorded_at=recorded_at,
-        causation=UUID(bytes=causation) if causation else None,
+        causation=id_of(causation) if causation else None,
         correlation=correlation,
         facts=facts,
         length=length,
@@ -151,4 +152,4 @@ def as_event(row: Sequence[Any]) -> RecordedEvent:
 @lru_cache(maxsize=1024)
 def _session_id(raw: bytes) -> UUID:
     """Ids cost a microsecond each to make, and what is read together has the same session."""
-    return UUID(bytes=raw)
+    return id_of(raw)

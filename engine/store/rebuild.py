@@ -22,7 +22,7 @@ from engine.store.base import Projector, RecordedEvent
 from engine.store.dialects import meaning_of, open_writer
 from engine.store.reading import all_events
 from engine.store.tables import heads
-from engine.store.transaction import Heads
+from engine.store.transaction import UNREAD, Heads
 
 BATCH_EVENTS = 1000
 KEPT_STATES = 10_000
@@ -83,8 +83,10 @@ def _refold(connection: Connection, projector: Projector, progress: Progress) ->
     known, done = Heads(KEPT_STATES), 0
     for batch in _batches(all_events(connection)):
         for event in batch:
-            key = (event.tenant, event.session)
-            state = known.states[key] if key in known.states else projector.load(connection, *key)
+            key = (event.tenant, event.session.int)
+            state = known.states.get(key, UNREAD)
+            if state is UNREAD:
+                state = projector.load(connection, event.tenant, event.session)
             known.keep(key, _fold(projector, state, event))
         projector.flush(connection)
         known.trim()

@@ -6,11 +6,11 @@ Only a salted fingerprint of the request's body is kept, and a reference to what
 from __future__ import annotations
 
 import hmac
-from uuid import UUID
 
 from sqlalchemy import Connection
 
 from engine import codec
+from engine.clock import id_of
 from engine.errors import IdempotencyMismatch
 from engine.store import driver
 from engine.store.base import Reference, RequestKey
@@ -32,7 +32,7 @@ def find_request(connection: Connection, tenant: str, request: RequestKey | None
     # Without its salt the words that it held are erased, and nothing is left to compare with.
     if salt is not None and not hmac.compare_digest(codec.commitment(salt, request.body), fingerprint):
         raise IdempotencyMismatch("this idempotency key came before with another body", field="Idempotency-Key")
-    return Reference(kind=kind, id=UUID(bytes=raw_id), version=version)
+    return Reference(kind=kind, id=id_of(raw_id), version=version)
 
 
 def remember_request(

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, select
 
+from engine.clock import id_of
 from engine.errors import TurnNotOpen
 from engine.store import driver
 from engine.store.base import JournalRow
@@ -89,7 +90,7 @@ def open_runs(connection: Connection) -> list[Run]:
     """Every run there is."""
     rows = connection.execute(select(runs).order_by(runs.c.tenant, runs.c.turn))
     return [
-        Run(tenant, UUID(bytes=turn), UUID(bytes=session), UUID(bytes=owner), lease_until, cancelled_by)
+        Run(tenant, id_of(turn), id_of(session), id_of(owner), lease_until, cancelled_by)
         for tenant, turn, session, owner, lease_until, cancelled_by in rows
     ]
 
@@ -110,6 +111,6 @@ def journal_rows(
     if kind is not None:
         query = query.where(journal.c.kind == kind)
     return [
-        JournalRow(tenant, turn, frame, UUID(bytes=message), block, kind, elapsed_ms, text)
+        JournalRow(tenant, turn, frame, id_of(message), block, kind, elapsed_ms, text)
         for _, _, frame, message, block, kind, elapsed_ms, text in connection.execute(query.limit(limit))
     ]

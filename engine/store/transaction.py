@@ -6,7 +6,6 @@ and session states outlive a transaction only if it was committed.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -23,7 +22,9 @@ from engine.store.base import NewEvent, Place, Projector, RecordedEvent
 from engine.store.statements import Statements
 
 ENCODING_PLAIN = 0
-StateKey = tuple[str, UUID]
+UNREAD = object()
+StateKey = tuple[str, int]
+"""Tenant, and a session's id as a number: that is hashed in no time, a UUID takes its."""
 
 
 class UnrecordableError(Exception):
@@ -45,17 +46,18 @@ class Heads:
 
     def __init__(self, most_states: int) -> None:
         self.logs: dict[str, Head] = {}
-        self.states: OrderedDict[StateKey, Any] = OrderedDict()
+        self.states: dict[StateKey, Any] = {}
         self._most_states = most_states
 
     def keep(self, key: StateKey, state: Any) -> None:
+        """As the newest."""
+        self.states.pop(key, None)
         self.states[key] = state
-        self.states.move_to_end(key)
 
     def trim(self) -> None:
         """Let go of the states longest unused; only between transactions, for a state may be ahead of its rows."""
         while len(self.states) > self._most_states:
-            self.states.popitem(last=False)
+            del self.states[next(iter(self.states))]
 
     def drop(self) -> None:
         """Forget everything: the database is the truth again."""
@@ -81,10 +83,11 @@ class Transaction:
 
     def state(self, tenant: str, session: UUID) -> Any:
         """The session's state now, batch-mates included; None if it has not begun."""
-        key = (tenant, session)
-        if key not in self._heads.states:
-            self._heads.keep(key, self._projector.load(self.connection, tenant, session))
-        return self._heads.states[key]
+        key = (tenant, session.int)
+        state = self._heads.states.get(key, UNREAD)
+        if state is UNREAD:
+            state = self._heads.states[key] = self._projector.load(self.connection, tenant, session)
+        return state
 
     def salt(self) -> bytes:
         """A fresh salt, for a fingerprint."""
@@ -94,11 +97,12 @@ class Transaction:
         """Where the next event of a session at ``version`` would stand."""
         return Place(position=self._head(tenant).size + 1, version=version + 1)
 
-    def record(self, tenant: str, session: UUID, news: Sequence[NewEvent]) -> tuple[tuple[RecordedEvent, ...], Any]:
-        """Give each event its place, time, salt and hashes; fold it; remember its rows. Returns the events and the
-        new state.
+    def record(
+        self, tenant: str, session: UUID, news: Sequence[NewEvent], state: Any
+    ) -> tuple[tuple[RecordedEvent, ...], Any]:
+        """Give each event its place, time, salt and hashes; fold it into the session's ``state``; remember its rows.
+        Returns the events and the new state.
         """
-        state = self.state(tenant, session)
         head = self._head(tenant)
         now = max(self._clock.now_us(), head.recorded_at)
         version = 0 if state is None else state.version
@@ -108,12 +112,13 @@ class Transaction:
             version += 1
             event = _recorded(new, salt, tenant, session, head, version, now)
             self._remember(event, salt)
-            state = self._fold(state, event)
+            state = self._fold(state, event, new.meaning)
             recorded.append(event)
         head.recorded_at = now
         head.dirty = True
-        self._heads.keep((tenant, session), state)
-        self.changed.add((tenant, session))
+        key = (tenant, session.int)
+        self._heads.keep(key, state)
+        self.changed.add(key)
         return tuple(recorded), state
 
     def flush(self) -> None:
@@ -128,9 +133,9 @@ class Transaction:
             if head.dirty:
                 self._write_head(tenant, head)
 
-    def _fold(self, state: Any, event: RecordedEvent) -> Any:
+    def _fold(self, state: Any, event: RecordedEvent, meaning: Any) -> Any:
         try:
-            return self._projector.fold(state, event)
+            return self._projector.fold(state, event, meaning)
         except EngineError as error:
             # By now rows are remembered, so this cannot be a refusal that leaves the batch alone.
             raise UnrecordableError from error

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from engine import codec
+from engine.clock import id_of
 from engine.errors import IdempotencyMismatch, Invalid, VersionConflict
 from engine.store import driver
 from engine.store.base import (
@@ -43,7 +44,7 @@ def append(tx: Transaction, work: Append) -> Appended:
         scratch.check(tx.connection)
     place = tx.place(work.tenant, version)
     news = work.events(place, state) if callable(work.events) else work.events
-    recorded, after = tx.record(work.tenant, work.session, news) if news else ((), state)
+    recorded, after = tx.record(work.tenant, work.session, news, state) if news else ((), state)
     if work.request is not None:
         reference = work.reference or Reference("session", work.session, 0)
         made = msgspec.structs.replace(reference, version=reference.version or after.version)
@@ -128,7 +129,7 @@ def write_journal(tx: Transaction, work: WriteJournal) -> frozenset[UUID]:
 def owner_of(tx: Transaction, tenant: str, turn: UUID) -> UUID | None:
     """The process that runs a turn, or None if nobody does."""
     row = driver.run(tx.connection, tx.statements.select_run, (tenant, turn.bytes)).fetchone()
-    return None if row is None else UUID(bytes=row[0])
+    return None if row is None else id_of(row[0])
 
 
 class ExtendLeases(msgspec.Struct, frozen=True):

@@ -41,7 +41,7 @@ class Counting:
         version = connection.exec_driver_sql(sql, (tenant, session.bytes)).scalar()
         return None if version is None else Version(version)
 
-    def fold(self, state, event):
+    def fold(self, state, event, meaning=None):
         assert event.version == (state.version if state else 0) + 1
         return Version(event.version)
 

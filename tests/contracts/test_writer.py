@@ -190,7 +190,7 @@ async def test_an_error_after_a_works_rows_takes_them_back(path):
     session = new_id()
 
     def half(tx):
-        tx.record("default", session, [event(), event()])
+        tx.record("default", session, [event(), event()], tx.state("default", session))
         tx.flush()
         broken(tx)
 
