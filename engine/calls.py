@@ -53,6 +53,12 @@ class Calls:
         """A call and what it came to, in order from 0."""
         return self.ready[number], await asyncio.shield(self._tasks[number])
 
+    def finished(self) -> dict[str, ToolAnswer]:
+        """What those calls came to that have ended."""
+        made = zip(self.ready, self._tasks, strict=True)
+        ended = [(call, task) for call, task in made if task.done() and not task.cancelled()]
+        return {call.id: task.result() for call, task in ended if task.exception() is None}
+
     async def close(self) -> None:
         """Give up what still runs."""
         for task in self._tasks:

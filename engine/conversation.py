@@ -96,11 +96,15 @@ class Conversation(Desk):
 
     async def cancel(self, turn: UUID, caller: Caller = LOCAL) -> Turn:
         """Cancel a turn; one that has ended stays as it is."""
+        await self._cancel_paused(turn, caller)
+        await self._supervisor.cancel(caller.tenant, turn, caller.actor)
+        await self._cancel_paused(turn, caller)  # it may have been about to pause
+        return await self.turn(turn, caller)
+
+    async def _cancel_paused(self, turn: UUID, caller: Caller) -> None:
         state = await self._follower.turn_state(caller.tenant, turn)
         if state.status == "requires_action":
             await self._decider.cancel(caller, state)
-        await self._supervisor.cancel(caller.tenant, turn, caller.actor)
-        return await self.turn(turn, caller)
 
     async def decide(
         self, turn: UUID, decision: Decision, caller: Caller = LOCAL, *, request: RequestKey | None = None

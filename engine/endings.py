@@ -4,6 +4,7 @@ turn that ran to its end and for one whose server died.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from engine.answer import Answer
 from engine.blocks import Content, ToolResultBlock, ToolUseBlock
 from engine.codec import MAX_SAFE_INTEGER
 from engine.content import calls_of, raw_blocks
-from engine.errors import EngineError
+from engine.errors import EngineError, Overloaded, ProviderRejected, ProviderUnavailable
 from engine.events import (
     AttemptEnded,
     AttemptEndedWords,
@@ -33,6 +34,11 @@ from engine.events import (
 )
 from engine.projections.turn import AttemptState, OpenCall, TurnState
 from engine.tools.base import ToolContent
+
+CUT_SHORT = frozenset({"max_tokens", "refusal"})
+"""Stop reasons after which a tool call may be half of one."""
+_NOT_ANSWERED = (Overloaded, ProviderRejected, ProviderUnavailable)
+"""What an attempt is not charged for, if nothing came of it."""
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -119,19 +125,24 @@ def tool_returned(turn: UUID, call: OpenCall, answer: ToolAnswer, frame: int, po
     return [Draft(returned, causation=turn), Draft(message, MessageWords(raw_blocks(content)), causation=turn)]
 
 
-def end_of_turn(turn: TurnState, ending: Ending, frame: int, position: int) -> list[Draft]:
+def end_of_turn(
+    turn: TurnState, ending: Ending, frame: int, position: int, finished: Mapping[str, ToolAnswer] | None = None
+) -> list[Draft]:
     """The turn's last events, in order: what its attempt came to, if that is not recorded yet, a result for each call
-    that runs here and has none, and its own end.
+    that has none and that nobody makes any more, and its own end. ``finished``: what calls had come to when the turn
+    was stopped.
     """
     drafts: list[Draft] = []
-    left = list(turn.open_calls)
+    calls = {"server": list(turn.open_calls), "client": list(turn.client_calls)}
     if turn.attempts[-1].outcome is None:
         drafts = end_of_round(turn, ending, frame, position)
-        called = [draft.facts for draft in drafts if isinstance(draft.facts, ToolCalled)]
-        left += [OpenCall(each.call, each.name, each.message) for each in called if each.runner == "server"]
+        for called in [draft.facts for draft in drafts if isinstance(draft.facts, ToolCalled)]:
+            calls[called.runner].append(OpenCall(called.call, called.name, called.message))
         frame += len(drafts) - 1
+    left = calls["server"] if _leaves_calls(ending) else calls["server"] + calls["client"]
     for call in left:
-        drafts += tool_returned(turn.id, call, _not_run(ending), frame, position + len(drafts))
+        answer = (finished or {}).get(call.id) or _not_run(ending)
+        drafts += tool_returned(turn.id, call, answer, frame, position + len(drafts))
         frame += 2
     drafts.append(_turn_ended(turn.id, ending, frame + 1))
     return drafts
@@ -139,6 +150,11 @@ def end_of_turn(turn: TurnState, ending: Ending, frame: int, position: int) -> l
 
 def calls_in(content: Content) -> list[ToolUseBlock]:
     return [block for block in content if isinstance(block, ToolUseBlock)]
+
+
+def _leaves_calls(ending: Ending) -> bool:
+    """Whether the caller's calls are theirs to make now: their results are the input of the next turn."""
+    return ending.outcome == "completed" and ending.error is None and ending.stop_reason not in CUT_SHORT
 
 
 def _not_run(ending: Ending) -> ToolAnswer:
@@ -149,6 +165,22 @@ def _not_run(ending: Ending) -> ToolAnswer:
         return ToolAnswer("not_run", "Not called: the answer that asked for it was cut short.", is_error=True)
     return ToolAnswer(
         "interrupted", "The turn ended before this tool returned; it may have had effects.", is_error=True
+    )
+
+
+def usage_of(attempt: AttemptState, ending: Ending, content: Content) -> Usage:
+    """What an attempt used: as the vendor says, nothing where no answer was begun, and for the rest as counted here."""
+    said = ending.usage or Usage()
+    if said.input_tokens is not None and said.output_tokens is not None:
+        return said
+    if ending.usage is None and ending.answer is None and isinstance(ending.error, _NOT_ANSWERED):
+        return Usage(input_tokens=0, output_tokens=0)
+    counted = estimated_usage(attempt, content)
+    return msgspec.structs.replace(
+        said,
+        input_tokens=counted.input_tokens if said.input_tokens is None else said.input_tokens,
+        output_tokens=counted.output_tokens if said.output_tokens is None else said.output_tokens,
+        estimated=True,
     )
 
 
@@ -183,7 +215,7 @@ def _attempt_ended(turn: UUID, attempt: AttemptState, ending: Ending, content: C
         status=getattr(error, "status", None),
         vendor_code=getattr(error, "vendor_code", None),
         retryable=getattr(error, "retryable", False),
-        usage=ending.usage or estimated_usage(attempt, content),
+        usage=usage_of(attempt, ending, content),
     )
     return Draft(facts, ending.words, causation=turn)
 

@@ -234,7 +234,8 @@ class ToolCalled(Facts, frozen=True):
 class ToolReturned(Facts, frozen=True):
     """A tool that ran here has answered; what it said stands in the message at ``message`` (a position). ``outcome``
     is ``completed`` or the code of what went wrong (``engine.tools.running``; ``interrupted``, ``cancelled``,
-    ``refused`` where it did not run to its end). ``output_bytes``: the size of what it gave, before any cut.
+    ``refused``, ``not_run`` where it did not run to its end, also for a call of the caller's that nobody is to make any
+    more). ``output_bytes``: the size of what it gave, before any cut.
     """
 
     event_type: ClassVar[str] = "tool.returned"

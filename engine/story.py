@@ -147,6 +147,7 @@ class Story:
     def _decision(self, event: RecordedEvent, facts: ToolApproved | ToolRefused) -> DecisionData:
         words = words_of(event)
         reason = words.reason if isinstance(words, DecisionWords) else None
+        self.reasons.pop(facts.call, None)  # a call of an earlier round may have had the same id
         if reason is not None:
             self.reasons[facts.call] = reason
         return DecisionData(facts.call, isinstance(facts, ToolApproved), reason, event.actor)

@@ -108,7 +108,7 @@ class Supervisor:
         for turn in list(self._turns.values()):
             turn.stop(Stop("shutdown", SYSTEM))
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=max(1, self.kit.settings.drain_s))
+            await asyncio.wait(self._tasks, timeout=max(LET_GO_S, self.kit.settings.drain_s))
 
     async def close(self) -> None:
         """Drain, then let go of what cannot be ended: the next start ends it."""

@@ -20,6 +20,7 @@ from engine.attempts import MISTAKE, Attempt
 from engine.calls import Calls
 from engine.clock import Clock
 from engine.endings import (
+    CUT_SHORT,
     Ending,
     Stop,
     ToolAnswer,
@@ -61,8 +62,6 @@ class Decide(Protocol):
 
 END_RETRY_S = 1.0
 """How long a turn waits to record its end again when the disk is full."""
-CUT_SHORT = frozenset({"max_tokens", "refusal"})
-"""Stop reasons after which a tool call may be half of one."""
 PAUSED_UPSTREAM = "pause_turn"
 """The vendor wants to be asked again with what it has said so far."""
 
@@ -106,7 +105,9 @@ class Turn:
         self._stop: Stop | None = None
         self._attempt: Attempt | None = None
         self._waiting: asyncio.Task[Any] | None = None
+        self._finished: dict[str, ToolAnswer] = {}
         self._deadline_s = kit.clock.monotonic_s() + kit.settings.turn_timeout_s
+        self._input_position = events[0].position  # of the message appended with the start, if there was one
         self.id = turn
         self.caller = Caller(caller.tenant, f"turn:{turn}", caller.correlation)
         self.story = story or Story(turn)
@@ -209,9 +210,14 @@ class Turn:
             for number in range(len(calls.ready)):
                 call, answer = await self._unless_stopped(calls.answer(number))
                 await self._append(partial(_returned, call=call, answer=answer))
+        except (StoppedError, TurnLimitReached):
+            self._finished = calls.finished()
+            raise
         finally:
             await calls.close()
         if calls.awaited:
+            if self._stop is not None and self._stop.kind == "cancelled":
+                raise StoppedError
             await self._append(partial(_pause, calls=calls.awaited), close=True)
             return None
         if calls.clients:
@@ -245,7 +251,8 @@ class Turn:
     async def _begin(self, planned: Planned, number: tuple[int, int]) -> None:
         """Record an attempt before it is sent."""
         clock = self._kit.clock
-        draft = attempt_draft(self.id, planned, number, now_us=clock.now_us(), salt=clock.salts(1)[0])
+        now_us, salt = clock.now_us(), clock.salts(1)[0]
+        draft = attempt_draft(self.id, planned, number, now_us=now_us, salt=salt, new_position=self._input_position)
         await self._append(partial(_just, drafts=[draft]))
 
     async def _unless_stopped(self, waiting: Coroutine[Any, Any, T]) -> T:
@@ -295,7 +302,7 @@ class Turn:
     async def _record(self, ending: Ending) -> None:
         while True:
             try:
-                await self._append(partial(end_of_turn, ending=ending), close=True)
+                await self._append(partial(end_of_turn, ending=ending, finished=self._finished), close=True)
             except StoreError as error:
                 # Readers are told and let go; the record gets its end when there is room, or at the next start.
                 self.tail.close(_error_frame(error))

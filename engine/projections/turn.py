@@ -57,8 +57,8 @@ class AttemptState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class OpenCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A call of a tool that runs here, and that has not returned. Its input stands in the message at ``message`` (a
-    position). ``approved`` None: nobody has decided on it.
+    """A call of a tool that has not returned. Its input stands in the message at ``message`` (a position).
+    ``approved`` None: nobody has decided on it.
     """
 
     id: str
@@ -69,8 +69,8 @@ class OpenCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 class TurnState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """``version`` and ``end_version`` bound its events in the session; ``frame`` is the number of its last
-    recorded frame. ``open_calls``: the tools that run here and have not returned; ``awaited``: the calls that a paused
-    turn waits for a person to decide on.
+    recorded frame. ``open_calls``: the tools that run here and have not returned; ``client_calls``: those that the
+    caller runs, once the turn has completed; ``awaited``: the calls that a paused turn waits for a person to decide on.
     """
 
     id: UUID
@@ -86,6 +86,7 @@ class TurnState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     on_disconnect: Literal["continue", "cancel"] = "continue"
     attempts: tuple[AttemptState, ...] = ()
     open_calls: tuple[OpenCall, ...] = ()
+    client_calls: tuple[OpenCall, ...] = ()
     awaited: tuple[str, ...] = ()
     client_tools: tuple[str, ...] = ()
     usage: Usage | None = None
@@ -124,8 +125,12 @@ def evolve(turn: TurnState, event: RecordedEvent, facts: Facts) -> TurnState:
             return _attempt_ended(turn, facts)
         case MessageAppended() if facts.frame is not None:
             return msgspec.structs.replace(turn, frame=facts.frame)
-        case ToolCalled() | ToolReturned():
-            return msgspec.structs.replace(turn, frame=facts.frame, open_calls=_calls_after(turn.open_calls, facts))
+        case ToolCalled():
+            calls = "client_calls" if facts.runner == "client" else "open_calls"
+            called = OpenCall(facts.call, facts.name, facts.message)
+            return msgspec.structs.replace(turn, frame=facts.frame, **{calls: (*getattr(turn, calls), called)})
+        case ToolReturned():
+            return _returned(turn, facts)
         case ToolApproved() | ToolRefused():
             return _decided(turn, facts)
     return _at_the_edge(turn, event, facts)
@@ -182,12 +187,12 @@ def _attempt(event: RecordedEvent, facts: AttemptStarted) -> AttemptState:
     )
 
 
-def _calls_after(calls: tuple[OpenCall, ...], facts: ToolCalled | ToolReturned) -> tuple[OpenCall, ...]:
-    if isinstance(facts, ToolReturned):
-        return tuple(call for call in calls if call.id != facts.call)
-    if facts.runner == "client":
-        return calls
-    return (*calls, OpenCall(facts.call, facts.name, facts.message))
+def _returned(turn: TurnState, facts: ToolReturned) -> TurnState:
+    left = {
+        name: tuple(call for call in getattr(turn, name) if call.id != facts.call)
+        for name in ("open_calls", "client_calls")
+    }
+    return msgspec.structs.replace(turn, frame=facts.frame, **left)
 
 
 def _decided(turn: TurnState, facts: ToolApproved | ToolRefused) -> TurnState:
