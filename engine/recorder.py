@@ -116,6 +116,7 @@ class Recorder:
         self._room.set()
         self._waiting = 0
         self._types: dict[int, str] = {}
+        self._calls: set[str | None] = set()
         self._vendors: set[int] = set()
         self.frame = self._first_frame = frame
         self.bytes = 0
@@ -134,6 +135,7 @@ class Recorder:
             case Delta(block, text):
                 self._delta(block, text)
             case BlockStarted(block, kind, call, name):
+                self._check_call(call)
                 self._types[block] = kind
                 self._add(block, START, 0, _encode(Opening(kind, call, name)))
             case VendorBlock(block, kind, raw):
@@ -154,6 +156,12 @@ class Recorder:
         """The number of the next frame that is recorded as an event."""
         self.frame += 1
         return self.frame
+
+    def _check_call(self, call: str | None) -> None:
+        """A result names its call by its id, so no two calls of an answer may have the same."""
+        if call is not None and call in self._calls:
+            raise ProviderMalformed("the provider sent two tool calls of one id")
+        self._calls.add(call)
 
     def _delta(self, block: int, text: str) -> None:
         if block not in self._types:
