@@ -147,12 +147,13 @@ class ClientTool(Body, frozen=True):
     def schema(self, where: str) -> ToolSchema:
         """Raises Problem for what is in neither form, or in both."""
         if self.function is not msgspec.UNSET:
-            if self.name is not msgspec.UNSET:
-                raise invalid(f"{where}.function", "goes without name")
+            beside = (self.name, self.parameters, self.input_schema)
+            if self.description or any(each is not msgspec.UNSET for each in beside):
+                raise invalid(f"{where}.function", "goes without name, description, parameters and input_schema")
             function = self.function
             return ToolSchema(function.name, function.description, _parameters_or_none(function.parameters))
         if self.name is msgspec.UNSET:
-            raise invalid(f"{where}.name", "is missing")
+            raise invalid(f"{where}.name", "is required", "missing_field")
         if self.parameters is not msgspec.UNSET and self.input_schema is not msgspec.UNSET:
             raise invalid(f"{where}.input_schema", "goes without parameters")
         given = self.input_schema if self.parameters is msgspec.UNSET else self.parameters

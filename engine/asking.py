@@ -208,6 +208,8 @@ def check_offer(schemas: Sequence[ToolSchema], choice: str | None, settings: Set
             raise TooLarge(detail, field="tools", limit=setting, maximum=maximum)
     if choice is not None and choice not in {*CHOICES, *names}:
         raise Invalid("tool_choice", f"must be one of {', '.join(CHOICES)}, or the name of a tool of this turn")
+    if choice == "any" and not names:
+        raise Invalid("tool_choice", "this turn has no tools")
 
 
 def _recall_or(

@@ -11,7 +11,7 @@ from uuid import UUID
 from engine import inputs, intake, planning
 from engine.decisions import Changes, NewMessage, check_messages, message_draft, start_session, update_session
 from engine.envelope import LOCAL, Caller, seal
-from engine.errors import Invalid, SessionNotFound, VersionConflict
+from engine.errors import Invalid, SessionNotFound, UnknownModel, VersionConflict
 from engine.events import SessionStarted, SessionWords
 from engine.intake import MessageIn
 from engine.projections import queries
@@ -76,7 +76,7 @@ class Desk:
             budget_tokens=fields.get("budget_tokens"),
             max_output_tokens=fields.get("max_output_tokens"),
             system_tokens=await intake.count_text(fields.get("system") or ""),
-            fallback_model=self._model_or_none(fields.get("fallback_model")),
+            fallback_model=self._fallback(fields.get("fallback_model")),
             allowed_tools=fields.get("allowed_tools"),
         )
         words = SessionWords(fields.get("title"), fields.get("system") or None, fields.get("metadata"))
@@ -120,7 +120,7 @@ class Desk:
         if "model" in values:
             values["model"] = self.providers.canonical(values["model"] or self.default_model)
         if "fallback_model" in values:
-            values["fallback_model"] = self._model_or_none(values["fallback_model"])
+            values["fallback_model"] = self._fallback(values["fallback_model"])
         change = Changes(values, await intake.count_text(values.get("system") or ""))
 
         def decide(_: Place, state: Any) -> list[NewEvent]:
@@ -260,8 +260,12 @@ class Desk:
         if await self._read(queries.session_state, caller, session=session) is None:
             raise SessionNotFound("there is no such session", session_id=str(session))
 
-    def _model_or_none(self, model: str | None) -> str | None:
-        return None if model is None else self.providers.canonical(model)
+    def _fallback(self, model: str | None) -> str | None:
+        """Raises UnknownModel, which names this field and not the other."""
+        try:
+            return None if model is None else self.providers.canonical(model)
+        except UnknownModel as error:
+            raise UnknownModel(error.detail, **error.extra | {"field": "fallback_model"}) from None
 
     def _check_fields(self, fields: dict[str, Any]) -> None:
         inputs.check_title(fields.get("title"), self.settings)

@@ -158,8 +158,18 @@ def check_client_tools(schemas: Sequence[ToolSchema]) -> None:
         _check_tool_name(schema.name, f"{where}.name")
         check_text(schema.description, f"{where}.description")
         check_no_nul(schema.parameters, f"{where}.parameters")
-        if schema.parameters.get("type") != "object":
-            raise Invalid(f"{where}.parameters", 'must be a JSON Schema of type "object"')
+        _check_object_schema(schema.parameters, f"{where}.parameters")
+
+
+def _check_object_schema(schema: dict[str, Any], where: str) -> None:
+    """The outermost of a JSON Schema; what is deeper is for the vendor to judge."""
+    if schema.get("type") != "object":
+        raise Invalid(where, 'must be a JSON Schema of type "object"')
+    if not isinstance(schema.get("properties", {}), dict):
+        raise Invalid(f"{where}.properties", "must be an object")
+    required = schema.get("required", [])
+    if not (isinstance(required, list) and all(isinstance(name, str) for name in required)):
+        raise Invalid(f"{where}.required", "must be an array of names")
 
 
 def check_reason(reason: str | None, settings: Settings) -> None:
