@@ -25,6 +25,8 @@ HEADERS = {
     "cache-control": "no-cache, no-transform",
     "x-accel-buffering": "no",
 }
+FRAMES_UNHEARD = 64
+"""After so many frames everybody else gets a turn, also where all frames are there already."""
 KEEP_ALIVE = b": keep-alive\n\n"
 CAUGHT_UP = b": caught-up\n\n"
 
@@ -64,13 +66,16 @@ class EventStream(Response[bytes], Generic[T]):
     async def _send(self, send: Any) -> None:
         head = [(name.encode(), value.encode()) for name, value in self.headers.items()]
         await send({"type": "http.response.start", "status": self.status_code, "headers": head})
-        last = b""
+        last, unheard = b"", 0
         try:
             async for batch in self._batches:
                 if chunk := self._encode(batch):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 # What is there already never suspends; without this a client who leaves would not be noticed.
-                await asyncio.sleep(0)
+                unheard += len(batch) + 1
+                if unheard >= FRAMES_UNHEARD:
+                    unheard = 0
+                    await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001 - the head is gone: what went wrong can only be said in the stream
             last = self._failed(problem_of(error))
         await send({"type": "http.response.body", "body": last, "more_body": False})

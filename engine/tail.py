@@ -18,7 +18,7 @@ class Tail:
 
     def __init__(self, most_frames: int) -> None:
         self._frames: deque[Frame] = deque(maxlen=most_frames)
-        self._bell = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
         self.last = 0
         self.closed = False
         self.readers = 0
@@ -51,13 +51,17 @@ class Tail:
     async def wait(self, cursor: int) -> None:
         """Until there is something after the cursor, or nothing more will come."""
         while self.last <= cursor and not self.closed:
-            await self._bell.wait()
+            await self.rung()
 
     async def rung(self) -> None:
         """Until the bell rings: for news, for the end, or for nothing."""
-        await self._bell.wait()
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await waiter
 
     def ring(self) -> None:
         """Wake whoever waits."""
-        bell, self._bell = self._bell, asyncio.Event()
-        bell.set()
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():  # who left has cancelled it
+                waiter.set_result(None)

@@ -63,6 +63,7 @@ class Statements:
             .where(heads.c.tenant == bindparam("tenant_"))
         )
         self.select_run = text(select(runs.c.owner).where(*same(runs, "tenant", "turn")))
+        self.owned_runs = text(select(runs.c.tenant, runs.c.turn).where(runs.c.owner == bindparam("owner_")))
         self.delete_run = text(delete(runs).where(*same(runs, "tenant", "turn")))
         self.delete_frames = text(delete(journal).where(*same(journal, "tenant", "turn")))
         # actor, tenant, turn

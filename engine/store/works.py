@@ -105,6 +105,9 @@ def _same_words(tx: Transaction, new: NewEvent, old: RecordedEvent) -> bool:
     return salt is None or codec.commitment(salt, new.body) == old.commitment
 
 
+FEW_TURNS = 5
+
+
 class WriteJournal(msgspec.Struct, frozen=True):
     """Frames of any number of turns, all owned by ``owner``."""
 
@@ -115,7 +118,8 @@ class WriteJournal(msgspec.Struct, frozen=True):
 def write_journal(tx: Transaction, work: WriteJournal) -> frozenset[UUID]:
     """Write the rows of the turns that ``owner`` still owns; returns the turns that it has lost."""
     turns = {row.turn: row.tenant for row in work.rows}
-    lost = frozenset(turn for turn, tenant in turns.items() if owner_of(tx, tenant, turn) != work.owner)
+    owned = _owned(tx, work.owner, turns)
+    lost = frozenset(turns.keys() - owned)
     rows = [
         (row.tenant, row.turn.bytes, row.frame, row.message.bytes, row.block, row.kind, row.elapsed_ms, row.text)
         for row in work.rows
@@ -124,6 +128,14 @@ def write_journal(tx: Transaction, work: WriteJournal) -> frozenset[UUID]:
     if rows:
         driver.insert_rows(tx.connection, tx.statements.insert_frame, rows)
     return lost
+
+
+def _owned(tx: Transaction, owner: UUID, turns: dict[UUID, str]) -> set[UUID]:
+    """Those of the turns that are the owner's. Of many, all that it has are asked for at once."""
+    if len(turns) < FEW_TURNS:
+        return {turn for turn, tenant in turns.items() if owner_of(tx, tenant, turn) == owner}
+    mine = set(driver.run(tx.connection, tx.statements.owned_runs, (owner.bytes,)).fetchall())
+    return {turn for turn, tenant in turns.items() if (tenant, turn.bytes) in mine}
 
 
 def owner_of(tx: Transaction, tenant: str, turn: UUID) -> UUID | None:
