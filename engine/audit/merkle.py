@@ -67,6 +67,19 @@ class Frontier(msgspec.Struct, frozen=True):
         return cls(size, tuple(hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)))
 
 
+def subtree(hashes: Sequence[bytes]) -> list[bytes]:
+    """All nodes above the leaves of a complete subtree, level by level, its root last. The number of ``hashes`` is a
+    power of two.
+    """
+    nodes: list[bytes] = []
+    sha256, level = hashlib.sha256, hashes
+    while len(level) > 1:
+        pairs = iter(level)
+        level = [sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
+        nodes += level
+    return nodes
+
+
 def inclusion_path(index: int, size: int, node: Node) -> list[bytes]:
     """The audit path of leaf ``index`` in the tree of ``size`` leaves, from the leaf up (RFC 6962 section 2.1.1).
 
