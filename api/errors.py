@@ -37,6 +37,7 @@ STATUS: dict[type[Exception], int] = {
     errors.VersionConflict: 412,
     errors.IdempotencyMismatch: 422,
     errors.Conflict: 409,
+    errors.Erased: 410,
     errors.ShuttingDown: 503,
     errors.Overloaded: 503,
     errors.ProviderTimedOut: 504,
@@ -45,6 +46,8 @@ STATUS: dict[type[Exception], int] = {
     errors.ToolError: 502,
     errors.StoreFull: 507,
     errors.StoreError: 503,
+    errors.ProofInvalid: 400,
+    errors.AuditError: 503,
     errors.EngineError: 500,
 }
 """The first row that an error is an instance of counts."""

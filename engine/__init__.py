@@ -14,18 +14,23 @@ Everything that routes and scripts use is named here, and nothing is defined her
 """
 
 from engine.asking import Ask, Started
-from engine.bootstrap import examine_database, migrate_database, open_beside, rebuild_projections
+from engine.audit.proof import Consistency, Inclusion
+from engine.audit.standing import Accepted
+from engine.bootstrap import accept_break, examine_database, migrate_database, open_beside, rebuild_projections
 from engine.bootstrap import open_engine as open  # noqa: A004 - engine.open(...) is what it is for
 from engine.clock import new_id, rfc3339
 from engine.content import text_content, text_of
 from engine.conversation import Conversation
 from engine.envelope import LOCAL, Caller
+from engine.erasure import Erasure, Retained, erase, purge, retain
 from engine.errors import (
     BudgetTooSmall,
     Conflict,
     EmptyMessage,
     EngineError,
+    Erased,
     Invalid,
+    LegalHold,
     NotFound,
     Overloaded,
     ProviderError,
@@ -55,17 +60,23 @@ from engine.views import Event, Frame, Message, Session, Turn, Window
 
 __all__ = [
     "LOCAL",
+    "Accepted",
     "Ask",
     "BudgetTooSmall",
     "Caller",
     "Conflict",
+    "Consistency",
     "Conversation",
     "EmptyMessage",
     "EngineError",
+    "Erased",
+    "Erasure",
     "Event",
     "Finding",
     "Frame",
+    "Inclusion",
     "Invalid",
+    "LegalHold",
     "Limits",
     "Message",
     "MessageIn",
@@ -76,6 +87,7 @@ __all__ = [
     "Refused",
     "RequestKey",
     "Rerun",
+    "Retained",
     "Session",
     "SessionArchived",
     "SessionNotFound",
@@ -92,7 +104,9 @@ __all__ = [
     "Usage",
     "VersionConflict",
     "Window",
+    "accept_break",
     "differences",
+    "erase",
     "examine_database",
     "from_mapping",
     "is_correlation",
@@ -101,8 +115,10 @@ __all__ = [
     "open",
     "open_beside",
     "play_back",
+    "purge",
     "read_pace",
     "rebuild_projections",
+    "retain",
     "rfc3339",
     "run_again",
     "text_content",

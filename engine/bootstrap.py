@@ -14,6 +14,11 @@ from pathlib import Path
 import msgspec
 
 from engine import tokens
+from engine.audit.keeper import Keeper, keeping
+from engine.audit.keys import open_signer
+from engine.audit.outside import OutsideFile, outside_path
+from engine.audit.standing import Accepted
+from engine.audit.standing import accept_break as accept_break_of
 from engine.clock import Clock, SystemClock
 from engine.conversation import Conversation
 from engine.projections.catalog import Catalog
@@ -24,6 +29,7 @@ from engine.providers.local import LocalProvider, local_model_available
 from engine.providers.models import Providers
 from engine.providers.openai import VENDOR_URL, OpenAIProvider
 from engine.providers.scripted import ScriptedProvider, read_script
+from engine.record import Record
 from engine.settings import Settings
 from engine.store.dialects import database_path
 from engine.store.doctor import Finding, examine, existing
@@ -54,18 +60,19 @@ async def open_engine(
     clock = clock or SystemClock()
     path = database_path(settings.database)
     with locked(path):
-        before, now = await asyncio.to_thread(migrate, path)
+        before, now = await asyncio.to_thread(migrate, path, _in_tenths(notice or _quiet))
         if before != now:
             (notice or _quiet)(f"database {path}: " + (f"migrated from {before} to {now}" if before else "created"))
         await asyncio.to_thread(tokens.load)
         async with (
             open_store(path, Catalog(), clock, settings) as store,
-            _running(store, providers or make_providers(settings, clock), clock, settings) as (
+            keeping(store, path, clock, settings, notice or _quiet) as keeper,
+            _running(store, keeper, providers or make_providers(settings, clock), clock, settings) as (
                 conversation,
                 supervisor,
             ),
         ):
-            ended = await supervisor.recover()
+            ended = 0 if store.frozen else await supervisor.recover()
             if ended:
                 (notice or _quiet)(f"ended {ended} turn(s) that a stopped server had left open")
             yield conversation
@@ -79,18 +86,32 @@ async def open_beside(database: str | Path | Settings | None = None) -> AsyncIte
     await asyncio.to_thread(check_revision, path)
     async with (
         open_reading(path, settings) as store,
-        _running(store, make_providers(settings, clock), clock, settings) as (conversation, _),
+        _running(store, None, make_providers(settings, clock), clock, settings) as (conversation, _),
     ):
         yield conversation
 
 
-def migrate_database(database: str | Path | Settings | None = None) -> tuple[str | None, str]:
+def migrate_database(
+    database: str | Path | Settings | None = None, progress: Progress | None = None
+) -> tuple[str | None, str]:
     """Bring a file to the newest revision: the one it was at (None: it is new), and the one it is at. Raises as
     ``open_engine``.
     """
     path = database_path(_settings(database).database)
     with locked(path):
-        return migrate(path)
+        return migrate(path, progress)
+
+
+def accept_break(database: str | Path | Settings | None = None) -> list[Accepted]:
+    """Record that a database is not the one its checkpoints outside speak of, and give its logs new names; empty where
+    there is no break. Raises StoreLocked, StoreOlder, and Broken for a log that cannot be gone on with.
+    """
+    settings = _settings(database)
+    path = existing(database_path(settings.database))
+    with locked(path):
+        check_revision(path)
+        outside = OutsideFile(outside_path(path, settings.checkpoint_file))
+        return accept_break_of(path, outside, open_signer(path, settings.signing_key_file), SystemClock())
 
 
 def rebuild_projections(database: str | Path | Settings | None = None, progress: Progress | None = None) -> Rebuilt:
@@ -108,12 +129,12 @@ def examine_database(database: str | Path | Settings | None = None) -> list[Find
 
 @asynccontextmanager
 async def _running(
-    store: Store, providers: Providers, clock: Clock, settings: Settings
+    store: Store, keeper: Keeper | None, providers: Providers, clock: Clock, settings: Settings
 ) -> AsyncIterator[tuple[Conversation, Supervisor]]:
-    supervisor = Supervisor(store, clock, settings)
+    supervisor, record = Supervisor(store, clock, settings), Record(store, keeper)
     try:
         yield (
-            Conversation(store, supervisor, providers, clock, settings, default_model(settings, providers)),
+            Conversation(store, supervisor, providers, clock, settings, default_model(settings, providers), record),
             supervisor,
         )
     finally:
@@ -159,6 +180,20 @@ def _settings(database: str | Path | Settings | None) -> Settings:
 
 def _quiet(_: str) -> None:
     return None
+
+
+def _in_tenths(notice: Notice) -> Progress:
+    """A notice for each tenth of the events that a migration takes in."""
+    told = 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        tenth = done * 10 // total
+        if tenth > told:
+            told = tenth
+            notice(f"migrating: {done} of {total} events")
+
+    return tell
 
 
 def _no_progress(_: int, __: int) -> None:

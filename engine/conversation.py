@@ -25,6 +25,7 @@ from engine.planning import Limits
 from engine.projections import queries
 from engine.providers.models import Providers
 from engine.reading_along import Follower
+from engine.record import Record
 from engine.settings import Settings
 from engine.store import reading
 from engine.store.base import (
@@ -74,15 +75,19 @@ class Conversation:
         clock: Clock,
         settings: Settings,
         default_model: str,
+        record: Record,
     ) -> None:
         self._store = store
         self._supervisor = supervisor
         self._clock = clock
+        self.store = store
+        self.clock = clock
         self._starter = TurnStarter(store, supervisor, providers, clock, settings)
         self._follower = Follower(store, supervisor, settings)
         self.providers = providers
         self.settings = settings
         self.default_model = default_model
+        self.record = record
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 

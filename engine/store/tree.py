@@ -47,7 +47,7 @@ _roots = Prepared(
 
 
 def store_tiles(connection: Connection, tenant: str, before: int, after: int) -> None:
-    """Write the tiles that a log completes by growing from ``before`` leaves, whose events are written, to ``after``."""
+    """Write the tiles that a log completes by growing from ``before`` to ``after`` leaves; its events are written."""
     for number in range(before // TILE_HASHES, after // TILE_HASHES):
         store_tile(connection, tenant, 0, number)
 
