@@ -15,10 +15,10 @@ from api.body import Http
 from api.cors import Cors
 from api.errors import Problem, invalid
 from api.gate import Gate
-from api.routes import events, guide, health, sessions, turns
+from api.routes import erasure, events, guide, health, sessions, turns
 from engine import Conversation
 
-NATIVE_ROUTES = [*health.ROUTES, *sessions.ROUTES, *turns.ROUTES, *events.ROUTES]
+NATIVE_ROUTES = [*health.ROUTES, *sessions.ROUTES, *turns.ROUTES, *events.ROUTES, *erasure.ROUTES]
 
 
 def create_app(conversation: Conversation, keys: Keys, cors: Cors) -> Gate:

@@ -12,6 +12,7 @@ from api.commands.doctor import doctor
 from api.commands.key import key
 from api.commands.migrate import migrate
 from api.commands.rebuild import rebuild
+from api.commands.retain import retain
 from api.commands.serve import serve
 from api.commands.sessions import sessions
 from api.commands.show import show
@@ -30,7 +31,7 @@ def commands(context: click.Context) -> None:
         context.color = False
 
 
-for command in (chat, doctor, key, migrate, rebuild, serve, sessions, show):
+for command in (chat, doctor, key, migrate, rebuild, retain, serve, sessions, show):
     commands.add_command(command)
 
 

@@ -72,7 +72,7 @@ def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
         raise _turn_open(state)
     values = dict(changes.values)
     status = values.pop("status", state.status)
-    if state.status == "archived" and status == "archived" and values:
+    if state.status == "archived" and status == "archived" and values.keys() - {"legal_hold"}:
         raise SessionArchived(f"session {state.id} is archived")
     drafts = []
     if status != state.status and status == "active":
@@ -109,7 +109,7 @@ def check_turn(state: SessionState | None, message: NewMessage | None, *, contin
     if state.open_calls:
         raise _results_missing(state.open_calls)
     partial = last is not None and last.role == "assistant" and not last.complete
-    if last is None or not (partial or last.role in {"user", "tool"}):
+    if last is None or last.erased or not (partial or last.role in {"user", "tool"}):
         raise NothingToAnswer("there is no message from user or tool to answer; give content", field="content")
     if continues and not (partial and last.tokens and not last.superseded):
         raise Invalid("continue", "there is no partial message to continue")
@@ -177,7 +177,9 @@ def _results_missing(open_calls: tuple[str, ...]) -> ToolResultsMissing:
 def _updated(values: dict[str, Any], system_tokens: int) -> Draft:
     words = {name: values[name] for name in ("title", "system", "metadata") if name in values}
     facts = {
-        name: values[name] for name in ("model", "budget_tokens", "max_output_tokens") if values.get(name) is not None
+        name: values[name]
+        for name in ("model", "budget_tokens", "max_output_tokens", "legal_hold")
+        if values.get(name) is not None
     }
     updated = SessionUpdated(changed=tuple(sorted(values)), system_tokens=system_tokens, **facts)
     return Draft(updated, SessionWords(**words) if words else None)

@@ -46,6 +46,7 @@ class Session(View, frozen=True):
     open_turn_id: UUID | None
     created_at: str
     updated_at: str
+    legal_hold: bool
 
 
 class Message(View, frozen=True):
@@ -185,6 +186,7 @@ def session_view(state: SessionState, words: SessionWords) -> Session:
         open_turn_id=turn.id if turn else None,
         created_at=rfc3339(state.created_at),
         updated_at=rfc3339(state.updated_at),
+        legal_hold=state.legal_hold,
     )
 
 

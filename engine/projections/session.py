@@ -12,6 +12,7 @@ import msgspec
 from engine.events import (
     TURN_ENDS,
     AttemptEnded,
+    BodyErased,
     Facts,
     MessageAppended,
     SessionArchived,
@@ -29,8 +30,8 @@ SessionStatus = Literal["active", "archived"]
 
 
 class LastMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The session's newest message. ``superseded``: a partial one that a later turn answers anew. ``unit`` is the
-    version of the first message of its unit (DESIGN section 6).
+    """The session's newest message. ``superseded``: a partial one that a later turn answers anew. ``erased``: its words
+    are gone. ``unit`` is the version of the first message of its unit (DESIGN section 6).
     """
 
     version: int
@@ -40,6 +41,7 @@ class LastMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     tokens: int
     complete: bool = True
     superseded: bool = False
+    erased: bool = False
 
 
 class SystemPrompt(msgspec.Struct, frozen=True):
@@ -51,7 +53,7 @@ class SystemPrompt(msgspec.Struct, frozen=True):
 
 class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
     """``open_calls``: tools that the last unit asked for and that have no result yet. ``base_tokens``: running
-    total of all messages. Times in microseconds.
+    total of all messages. ``legal_hold``: nothing of it may be erased. Times in microseconds.
     """
 
     id: UUID
@@ -73,6 +75,7 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True):
     turn: TurnState | None = None
     parent_session: UUID | None = None
     parent_version: int | None = None
+    legal_hold: bool = False
 
     @property
     def open_turn(self) -> TurnState | None:
@@ -100,6 +103,8 @@ def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> Se
             changes["usage"] = add_usage(state.usage, facts.usage)
         case SessionUpdated():
             changes |= _updated(event, facts)
+        case BodyErased():
+            changes |= _erased(state, facts)
         case SessionArchived():
             changes["status"] = "archived"
         case SessionRestored():
@@ -151,10 +156,23 @@ def _message(state: SessionState, event: RecordedEvent, facts: MessageAppended) 
 
 
 def _updated(event: RecordedEvent, facts: SessionUpdated) -> dict[str, object]:
-    names = [name for name in ("model", "budget_tokens", "max_output_tokens") if name in facts.changed]
+    settable = ("model", "budget_tokens", "max_output_tokens", "legal_hold")
+    names = [name for name in settable if name in facts.changed]
     changes: dict[str, object] = {name: getattr(facts, name) for name in names}
     if "system" in facts.changed:
         changes["system"] = _system(event, facts.system_tokens)
+    return changes
+
+
+def _erased(state: SessionState, facts: BodyErased) -> dict[str, object]:
+    """What a turn is started on, where its words are among those erased."""
+    changes: dict[str, object] = {}
+    if state.last is not None and state.last.position in facts.targets:
+        changes["last"] = msgspec.structs.replace(state.last, erased=True)
+    if state.system is not None and state.system.position in facts.targets:
+        changes["system"] = None
+    if facts.closes:
+        changes["open_calls"] = tuple(call for call in state.open_calls if call not in facts.closes)
     return changes
 
 

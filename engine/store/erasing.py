@@ -11,13 +11,17 @@ from itertools import groupby
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, literal_column, null, select, update
 
 from engine.codec import MAX_SAFE_INTEGER
 from engine.store.driver import Prepared, insert_rows
 from engine.store.statements import same
 from engine.store.tables import bodies, erasures, events, purges, requests
 from engine.store.transaction import Transaction
+
+
+NO_WORDS_BYTES = len(b"{}")
+"""A body of no more than this says nothing: it is empty, or an object without a member."""
 
 
 class Trace(msgspec.Struct, frozen=True, gc=False):
@@ -39,9 +43,10 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     @property
     def has_words(self) -> bool:
         """Whether there is something to erase."""
-        return self.present and self.length > 0
+        return self.present and self.length > NO_WORDS_BYTES
 
 
+_SAME_EVENT = (events.c.tenant == bodies.c.tenant) & (events.c.position == bodies.c.position)
 _traces = Prepared(
     select(
         events.c.position,
@@ -55,9 +60,7 @@ _traces = Prepared(
         events.c.length,
         bodies.c.position.is_not(None),
     )
-    .select_from(
-        events.outerjoin(bodies, (events.c.tenant == bodies.c.tenant) & (events.c.position == bodies.c.position))
-    )
+    .select_from(events.outerjoin(bodies, _SAME_EVENT))
     .where(
         *same(events, "tenant", "session"),
         events.c.version > bindparam("after_"),
@@ -65,13 +68,25 @@ _traces = Prepared(
     )
     .order_by(events.c.version)
 )
+_sessions_with_words = Prepared(
+    select(events.c.session)
+    .distinct()
+    .select_from(events.join(bodies, _SAME_EVENT))
+    .where(
+        *same(events, "tenant"),
+        events.c.recorded_at < bindparam("before_"),
+        events.c.length > literal_column(str(NO_WORDS_BYTES)),
+        events.c.type != bindparam("but_"),
+    )
+    .order_by(events.c.session)
+)
 _insert_purge = Prepared(insert(purges))
 _delete_body = Prepared(delete(bodies).where(*same(bodies, "tenant", "position")))
 _erased_by = Prepared(select(erasures.c.by_position).where(*same(erasures, "tenant", "position")))
 # tenant, id, first version, last version
 _forget_request = Prepared(
     update(requests)
-    .values(salt=None)
+    .values(salt=null())
     .where(
         *same(requests, "tenant", "id"),
         requests.c.version >= bindparam("first_"),
@@ -86,7 +101,14 @@ def traces(
 ) -> list[Trace]:
     """A session's events with ``after < version <= up_to``, without their words."""
     rows = _traces(connection, tenant, session.bytes, after, up_to)
-    return [Trace(*row[:-1], present=bool(row[-1])) for row in rows]
+    return [Trace(*row) for row in rows]
+
+
+def sessions_with_words(connection: Connection, tenant: str, before_us: int, but: str) -> list[UUID]:
+    """Sessions that have words recorded before a time, in order of their ids; events of the type ``but`` do not
+    count.
+    """
+    return [UUID(bytes=raw) for (raw,) in _sessions_with_words(connection, tenant, before_us, but)]
 
 
 def erased_by(connection: Connection, tenant: str, position: int) -> int | None:

@@ -19,6 +19,7 @@ from engine.errors import StoreCorrupt
 
 HEADER_BYTES = 100
 READ_PAGES = 4096
+ZEROS = bytes(1 << 16)
 MOST_PAGES = 1 << 25
 """From this page number on, the first byte of an overflow page (its successor's number) can look like a b-tree's."""
 
@@ -42,7 +43,7 @@ def scrub(descriptor: int) -> int:
         for start in range(0, len(chunk) - page_bytes + 1, page_bytes):
             header = start + (HEADER_BYTES if first == start == 0 else 0)
             for at, size in _gaps(chunk, start, header, page_bytes):
-                if chunk.count(0, at, at + size) != size:
+                if not chunk.startswith(ZEROS[:size], at):
                     os.pwrite(descriptor, bytes(size), page_bytes * first + at)
                     scrubbed += 1
     os.fsync(descriptor)
