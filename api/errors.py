@@ -200,7 +200,7 @@ def _is_uuid(text: str) -> bool:
 def _parameter_problem(error: ValidationException) -> Problem:
     """What Litestar says of a parameter. Of a body it says only that it is missing: those that come are read by us."""
     first = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
-    key = str(first.get("key", ""))
+    key = str(first.get("key", "")).removesuffix("_")  # a name that is a word of Python's has one
     if key == "data":
         return Problem(400, "missing_body", "a body of JSON is needed", field="body")
     return _field_problem(str(first.get("message", error.detail)), key)

@@ -16,7 +16,15 @@ Everything that routes and scripts use is named here, and nothing is defined her
 from engine.asking import Ask, Started
 from engine.audit.proof import Consistency, Inclusion
 from engine.audit.standing import Accepted
-from engine.bootstrap import accept_break, examine_database, migrate_database, open_beside, rebuild_projections
+from engine.audit.verify import Verified
+from engine.bootstrap import (
+    accept_break,
+    examine_database,
+    migrate_database,
+    open_beside,
+    rebuild_projections,
+    verify_database,
+)
 from engine.bootstrap import open_engine as open  # noqa: A004 - engine.open(...) is what it is for
 from engine.clock import new_id, rfc3339
 from engine.content import text_content, text_of
@@ -25,6 +33,7 @@ from engine.envelope import LOCAL, Caller
 from engine.erasure import Erasure, Retained, erase, purge, retain
 from engine.errors import (
     BudgetTooSmall,
+    CheckpointNotFound,
     Conflict,
     EmptyMessage,
     EngineError,
@@ -47,6 +56,8 @@ from engine.errors import (
     VersionConflict,
 )
 from engine.events import Usage
+from engine.exporting import export_bundle, export_messages
+from engine.importing import Imported, import_bundle
 from engine.inputs import is_correlation
 from engine.intake import MessageIn
 from engine.planning import Limits
@@ -64,6 +75,7 @@ __all__ = [
     "Ask",
     "BudgetTooSmall",
     "Caller",
+    "CheckpointNotFound",
     "Conflict",
     "Consistency",
     "Conversation",
@@ -74,6 +86,7 @@ __all__ = [
     "Event",
     "Finding",
     "Frame",
+    "Imported",
     "Inclusion",
     "Invalid",
     "LegalHold",
@@ -102,13 +115,17 @@ __all__ = [
     "TurnNotFound",
     "UnknownModel",
     "Usage",
+    "Verified",
     "VersionConflict",
     "Window",
     "accept_break",
     "differences",
     "erase",
     "examine_database",
+    "export_bundle",
+    "export_messages",
     "from_mapping",
+    "import_bundle",
     "is_correlation",
     "migrate_database",
     "new_id",
@@ -123,5 +140,6 @@ __all__ = [
     "run_again",
     "text_content",
     "text_of",
+    "verify_database",
     "version",
 ]

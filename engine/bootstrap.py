@@ -15,10 +15,11 @@ import msgspec
 
 from engine import tokens
 from engine.audit.keeper import Keeper, keeping
-from engine.audit.keys import open_signer
+from engine.audit.keys import open_signer, read_signer, signing_key_path
 from engine.audit.outside import OutsideFile, outside_path
 from engine.audit.standing import Accepted
 from engine.audit.standing import accept_break as accept_break_of
+from engine.audit.verify import Verified, verify_file
 from engine.clock import Clock, SystemClock
 from engine.conversation import Conversation
 from engine.projections.catalog import Catalog
@@ -120,6 +121,20 @@ def rebuild_projections(database: str | Path | Settings | None = None, progress:
     with locked(path):
         check_revision(path)
         return rebuild_file(path, Catalog(), PROJECTIONS, progress or _no_progress)
+
+
+def verify_database(database: str | Path | Settings | None = None, progress: Progress | None = None) -> Verified:
+    """Hold a whole database against itself and its checkpoints. Changes nothing, and works beside a server.
+
+    Raises StoreOlder, StoreForeign and such for a file that it cannot begin with.
+    """
+    settings = _settings(database)
+    path = existing(database_path(settings.database))
+    check_revision(path)
+    key = signing_key_path(path, settings.signing_key_file)
+    signer = read_signer(key) if settings.signing_key_file or key.exists() else None
+    outside = OutsideFile(outside_path(path, settings.checkpoint_file))
+    return verify_file(path, Catalog(), PROJECTIONS, outside, signer, progress or _no_progress)
 
 
 def examine_database(database: str | Path | Settings | None = None) -> list[Finding]:

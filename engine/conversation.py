@@ -45,17 +45,7 @@ from engine.store.base import (
 from engine.store.log import Store
 from engine.store.works import probe
 from engine.supervisor import Supervisor
-from engine.views import (
-    Event,
-    Frame,
-    Message,
-    Session,
-    Turn,
-    Window,
-    event_view,
-    message_view,
-    session_view,
-)
+from engine.views import Event, Frame, Message, Session, Turn, Window, event_view, message_view, session_view
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000

@@ -13,6 +13,7 @@ from engine.audit.keeper import Keeper
 from engine.audit.notes import COSIGNATURE, Verifier, parse_checkpoint, parse_note, parse_verifier
 from engine.audit.proof import Consistency, Inclusion
 from engine.audit.standing import verifiers
+from engine.codec import MAX_SAFE_INTEGER
 from engine.envelope import LOCAL, Caller
 from engine.errors import CheckpointNotFound, EventNotFound, Invalid, NotFound, ProofInvalid
 from engine.store import reading
@@ -63,8 +64,9 @@ class Record:
 
         Raises EventNotFound, or CheckpointNotFound where none covers it and none can be made.
         """
+        known = 0 < version <= MAX_SAFE_INTEGER
         event = await self._store.read(
-            lambda connection: reading.event_at_version(connection, caller.tenant, session, version)
+            lambda connection: reading.event_at_version(connection, caller.tenant, session, version) if known else None
         )
         if event is None:
             raise EventNotFound(f"session {session} has no event of version {version}")
