@@ -129,7 +129,7 @@ def verify_inclusion(leaf_hash: bytes, index: int, size: int, path: Sequence[byt
     """Whether ``path`` proves that ``leaf_hash`` is leaf ``index`` of the tree of ``size`` leaves with that root
     (RFC 9162 section 2.1.3.2).
     """
-    if not 0 <= index < size:
+    if not 0 <= index < size or not _hashes(leaf_hash, root, *path):
         return False
     place, last, found = index, size - 1, leaf_hash
     for sibling in path:
@@ -149,12 +149,12 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pat
     """Whether ``path`` proves that the tree of ``new`` leaves begins with that of ``old`` leaves (RFC 9162 section
     2.1.4.2). The empty tree begins every tree, and needs no proof.
     """
-    if not 0 <= old <= new:
+    if not 0 <= old <= new or not _hashes(old_root, new_root, *path):
         return False
-    if old == 0:
-        return not path and old_root == EMPTY_ROOT
     if old == new:
         return not path and old_root == new_root
+    if old == 0:
+        return not path and old_root == EMPTY_ROOT
     hashes = list(path) if old & (old - 1) else [old_root, *path]
     if not hashes:
         return False
@@ -187,6 +187,10 @@ def range_root(begin: int, end: int, node: Node) -> bytes:
         roots.append(node(level, begin >> level))
         begin, rest = begin + (1 << level), rest - (1 << level)
     return _folded(roots)
+
+
+def _hashes(*values: bytes) -> bool:
+    return all(len(value) == HASH_BYTES for value in values)
 
 
 def _folded(roots: Sequence[bytes]) -> bytes:
