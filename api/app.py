@@ -15,10 +15,19 @@ from api.body import Http
 from api.cors import Cors
 from api.errors import Problem, invalid
 from api.gate import Gate
-from api.routes import events, guide, health, offers, sessions, turns
+from api.routes import erasure, events, exports, guide, health, log, offers, sessions, turns
 from engine import Conversation
 
-NATIVE_ROUTES = [*health.ROUTES, *sessions.ROUTES, *turns.ROUTES, *events.ROUTES, *offers.ROUTES]
+NATIVE_ROUTES = [
+    *health.ROUTES,
+    *sessions.ROUTES,
+    *turns.ROUTES,
+    *events.ROUTES,
+    *offers.ROUTES,
+    *log.ROUTES,
+    *erasure.ROUTES,
+    *exports.ROUTES,
+]
 
 
 def create_app(conversation: Conversation, keys: Keys, cors: Cors) -> Gate:
@@ -58,4 +67,5 @@ async def check_parameters(request: Request[Any, Any, Any]) -> None:
 def _parameters(handler: Any) -> frozenset[str]:
     """The names of a handler's query parameters."""
     fields = handler.parsed_fn_signature.parameters.items()
-    return frozenset(name for name, field in fields if isinstance(field.kwarg_definition, QueryParameter))
+    found = ((name, field.kwarg_definition) for name, field in fields)
+    return frozenset(each.name or name for name, each in found if isinstance(each, QueryParameter))

@@ -9,13 +9,18 @@ import click
 
 from api.commands.chat import chat
 from api.commands.doctor import doctor
+from api.commands.export import export
+from api.commands.import_ import import_
 from api.commands.key import key
 from api.commands.migrate import migrate
+from api.commands.proof import checkpoint, proof
 from api.commands.rebuild import rebuild
+from api.commands.retain import retain
 from api.commands.serve import serve
 from api.commands.sessions import sessions
 from api.commands.show import show
 from api.commands.terminal import notice
+from api.commands.verify import verify
 from engine import EngineError, Invalid, UnknownModel, version
 
 WRONG_USE = (Invalid, UnknownModel)
@@ -30,7 +35,9 @@ def commands(context: click.Context) -> None:
         context.color = False
 
 
-for command in (chat, doctor, key, migrate, rebuild, serve, sessions, show):
+for command in (chat, checkpoint, doctor, export, import_, key, migrate, proof, rebuild, retain, serve):
+    commands.add_command(command)
+for command in (sessions, show, verify):
     commands.add_command(command)
 
 

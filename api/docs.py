@@ -25,7 +25,7 @@ from engine import version
 PATH = "/schema"
 METHODS = ("get", "post", "patch", "put", "delete")
 EVENT_STREAM = "text/event-stream"
-BODY_OPTIONAL = frozenset({"create_session", "start_turn", "cancel_turn"})
+BODY_OPTIONAL = frozenset({"create_session", "start_turn", "cancel_turn", "make_checkpoint"})
 
 _TEXT = {"type": "string"}
 _REQUEST_ID = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}

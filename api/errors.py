@@ -37,6 +37,7 @@ STATUS: dict[type[Exception], int] = {
     errors.VersionConflict: 412,
     errors.IdempotencyMismatch: 422,
     errors.Conflict: 409,
+    errors.Erased: 410,
     errors.ShuttingDown: 503,
     errors.Overloaded: 503,
     errors.TurnLimitReached: 422,
@@ -46,6 +47,8 @@ STATUS: dict[type[Exception], int] = {
     errors.ToolError: 502,
     errors.StoreFull: 507,
     errors.StoreError: 503,
+    errors.ProofInvalid: 400,
+    errors.AuditError: 503,
     errors.EngineError: 500,
 }
 """The first row that an error is an instance of counts."""
@@ -198,7 +201,7 @@ def _is_uuid(text: str) -> bool:
 def _parameter_problem(error: ValidationException) -> Problem:
     """What Litestar says of a parameter. Of a body it says only that it is missing: those that come are read by us."""
     first = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
-    key = str(first.get("key", ""))
+    key = str(first.get("key", "")).removesuffix("_")  # a name that is a word of Python's has one
     if key == "data":
         return Problem(400, "missing_body", "a body of JSON is needed", field="body")
     return _field_problem(str(first.get("message", error.detail)), key)

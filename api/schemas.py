@@ -108,6 +108,14 @@ class SessionPatch(Body, frozen=True):
     fallback_model: Model | UnsetType | None = msgspec.UNSET
     allowed_tools: tuple[str, ...] | UnsetType | None = msgspec.UNSET
     status: Literal["active", "archived"] | UnsetType = msgspec.UNSET
+    legal_hold: bool | UnsetType = msgspec.UNSET
+
+
+class EraseIn(Body, frozen=True):
+    """``versions`` absent: all that the session holds."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+    versions: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=10_000)] | None = None
 
 
 class OneMessage(Body, frozen=True):

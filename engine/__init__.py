@@ -14,19 +14,33 @@ Everything that routes and scripts use is named here, and nothing is defined her
 """
 
 from engine.asking import Ask, Started
-from engine.bootstrap import examine_database, migrate_database, open_beside, rebuild_projections
+from engine.audit.proof import Consistency, Inclusion
+from engine.audit.standing import Accepted
+from engine.audit.verify import Verified
+from engine.bootstrap import (
+    accept_break,
+    examine_database,
+    migrate_database,
+    open_beside,
+    rebuild_projections,
+    verify_database,
+)
 from engine.bootstrap import open_engine as open  # noqa: A004 - engine.open(...) is what it is for
 from engine.clock import new_id, rfc3339
 from engine.content import text_content, text_of
 from engine.conversation import Conversation
 from engine.deciding import Decision
 from engine.envelope import LOCAL, Caller
+from engine.erasure import Erasure, Retained, erase, purge, retain
 from engine.errors import (
     BudgetTooSmall,
+    CheckpointNotFound,
     Conflict,
     EmptyMessage,
     EngineError,
+    Erased,
     Invalid,
+    LegalHold,
     NotFound,
     Overloaded,
     ProviderError,
@@ -44,6 +58,8 @@ from engine.errors import (
     VersionConflict,
 )
 from engine.events import Usage
+from engine.exporting import export_bundle, export_messages
+from engine.importing import Imported, import_bundle
 from engine.inputs import is_correlation
 from engine.intake import MessageIn
 from engine.planning import Limits
@@ -61,18 +77,26 @@ from engine.views import Model as ModelInfo
 
 __all__ = [
     "LOCAL",
+    "Accepted",
     "Ask",
     "BudgetTooSmall",
     "Caller",
+    "CheckpointNotFound",
     "Conflict",
+    "Consistency",
     "Conversation",
     "Decision",
     "EmptyMessage",
     "EngineError",
+    "Erased",
+    "Erasure",
     "Event",
     "Finding",
     "Frame",
+    "Imported",
+    "Inclusion",
     "Invalid",
+    "LegalHold",
     "Limits",
     "Message",
     "MessageIn",
@@ -84,6 +108,7 @@ __all__ = [
     "Refused",
     "RequestKey",
     "Rerun",
+    "Retained",
     "Session",
     "SessionArchived",
     "SessionNotFound",
@@ -104,23 +129,32 @@ __all__ = [
     "TurnNotFound",
     "UnknownModel",
     "Usage",
+    "Verified",
     "VersionConflict",
     "Window",
+    "accept_break",
     "differences",
+    "erase",
     "examine_database",
+    "export_bundle",
+    "export_messages",
     "from_mapping",
+    "import_bundle",
     "is_correlation",
     "migrate_database",
     "new_id",
     "open",
     "open_beside",
     "play_back",
+    "purge",
     "read_pace",
     "rebuild_projections",
+    "retain",
     "rfc3339",
     "run_again",
     "text_content",
     "text_of",
     "tool",
+    "verify_database",
     "version",
 ]

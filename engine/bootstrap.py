@@ -16,6 +16,12 @@ from typing import Any
 import msgspec
 
 from engine import tokens
+from engine.audit.keeper import Keeper, keeping
+from engine.audit.keys import open_signer, read_signer, signing_key_path
+from engine.audit.outside import OutsideFile, outside_path
+from engine.audit.standing import Accepted
+from engine.audit.standing import accept_break as accept_break_of
+from engine.audit.verify import Verified, verify_file
 from engine.clock import Clock, SystemClock
 from engine.conversation import Conversation
 from engine.errors import Invalid
@@ -33,6 +39,7 @@ from engine.providers.openai import VENDOR_URL as OPENAI_URL
 from engine.providers.openai import OpenAIProvider
 from engine.providers.responses import ResponsesProvider
 from engine.providers.scripted import ScriptedProvider, read_script
+from engine.record import Record
 from engine.settings import Settings
 from engine.store.dialects import database_path
 from engine.store.doctor import Finding, examine, existing
@@ -71,22 +78,23 @@ async def open_engine(
     clock = clock or SystemClock()
     path = database_path(settings.database)
     with locked(path):
-        before, now = await asyncio.to_thread(migrate, path)
+        before, now = await asyncio.to_thread(migrate, path, _in_tenths(notice or _quiet))
         if before != now:
             (notice or _quiet)(f"database {path}: " + (f"migrated from {before} to {now}" if before else "created"))
         await asyncio.to_thread(tokens.load)
         async with (
             open_store(path, Catalog(), clock, settings) as store,
+            keeping(store, path, clock, settings, notice or _quiet) as keeper,
             _mcp_tools(settings) as more,
             _running(
-                store,
+                Record(store, keeper),
                 providers or make_providers(settings, clock),
                 Tools([*builtin_tools(clock), *tools, *more]),
                 clock,
                 settings,
             ) as (conversation, supervisor),
         ):
-            ended = await supervisor.recover()
+            ended = 0 if store.frozen else await supervisor.recover()
             if ended:
                 (notice or _quiet)(f"ended {ended} turn(s) that a stopped server had left open")
             yield conversation
@@ -100,21 +108,34 @@ async def open_beside(database: str | Path | Settings | None = None) -> AsyncIte
     await asyncio.to_thread(check_revision, path)
     async with (
         open_reading(path, settings) as store,
-        _running(store, make_providers(settings, clock), Tools(builtin_tools(clock)), clock, settings) as (
-            conversation,
-            _,
-        ),
+        _running(
+            Record(store, None), make_providers(settings, clock), Tools(builtin_tools(clock)), clock, settings
+        ) as (conversation, _),
     ):
         yield conversation
 
 
-def migrate_database(database: str | Path | Settings | None = None) -> tuple[str | None, str]:
+def migrate_database(
+    database: str | Path | Settings | None = None, progress: Progress | None = None
+) -> tuple[str | None, str]:
     """Bring a file to the newest revision: the one it was at (None: it is new), and the one it is at. Raises as
     ``open_engine``.
     """
     path = database_path(_settings(database).database)
     with locked(path):
-        return migrate(path)
+        return migrate(path, progress)
+
+
+def accept_break(database: str | Path | Settings | None = None) -> list[Accepted]:
+    """Record that a database is not the one its checkpoints outside speak of, and give its logs new names; empty where
+    there is no break. Raises StoreLocked, StoreOlder, and Broken for a log that cannot be gone on with.
+    """
+    settings = _settings(database)
+    path = existing(database_path(settings.database))
+    with locked(path):
+        check_revision(path)
+        outside = OutsideFile(outside_path(path, settings.checkpoint_file))
+        return accept_break_of(path, outside, open_signer(path, settings.signing_key_file), SystemClock())
 
 
 def rebuild_projections(database: str | Path | Settings | None = None, progress: Progress | None = None) -> Rebuilt:
@@ -125,6 +146,20 @@ def rebuild_projections(database: str | Path | Settings | None = None, progress:
         return rebuild_file(path, Catalog(), PROJECTIONS, progress or _no_progress)
 
 
+def verify_database(database: str | Path | Settings | None = None, progress: Progress | None = None) -> Verified:
+    """Hold a whole database against itself and its checkpoints. Changes nothing, and works beside a server.
+
+    Raises StoreOlder, StoreForeign and such for a file that it cannot begin with.
+    """
+    settings = _settings(database)
+    path = existing(database_path(settings.database))
+    check_revision(path)
+    key = signing_key_path(path, settings.signing_key_file)
+    signer = read_signer(key) if settings.signing_key_file or key.exists() else None
+    outside = OutsideFile(outside_path(path, settings.checkpoint_file))
+    return verify_file(path, Catalog(), PROJECTIONS, outside, signer, progress or _no_progress)
+
+
 def examine_database(database: str | Path | Settings | None = None) -> list[Finding]:
     """What durability hangs on. Changes nothing, and works beside a server."""
     return examine(database_path(_settings(database).database), metadata.tables)
@@ -132,7 +167,7 @@ def examine_database(database: str | Path | Settings | None = None) -> list[Find
 
 @asynccontextmanager
 async def _running(
-    store: Store, providers: Providers, tools: Tools, clock: Clock, settings: Settings
+    record: Record, providers: Providers, tools: Tools, clock: Clock, settings: Settings
 ) -> AsyncIterator[tuple[Conversation, Supervisor]]:
     limits = ToolLimits(
         timeout_s=settings.tool_timeout_s,
@@ -140,9 +175,9 @@ async def _running(
         max_parallel=settings.max_parallel_tools,
         max_threads=settings.max_tool_threads,
     )
-    supervisor = Supervisor(store, providers, ToolRunner(tools, limits, clock), clock, settings)
+    supervisor = Supervisor(record.store, providers, ToolRunner(tools, limits, clock), clock, settings)
     try:
-        yield Conversation(supervisor, tools, default_model(settings, providers)), supervisor
+        yield Conversation(supervisor, tools, default_model(settings, providers), record), supervisor
     finally:
         await supervisor.close()
         await providers.aclose()
@@ -233,6 +268,20 @@ def _settings(database: str | Path | Settings | None) -> Settings:
 
 def _quiet(_: str) -> None:
     return None
+
+
+def _in_tenths(notice: Notice) -> Progress:
+    """A notice for each tenth of the events that a migration takes in."""
+    told = 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        tenth = done * 10 // total
+        if tenth > told:
+            told = tenth
+            notice(f"migrating: {done} of {total} events")
+
+    return tell
 
 
 def _no_progress(_: int, __: int) -> None:

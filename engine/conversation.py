@@ -25,6 +25,7 @@ from engine.errors import EngineError, NoExactCount
 from engine.intake import MessageIn
 from engine.planning import Limits
 from engine.providers.base import Counting
+from engine.record import Record
 from engine.store.base import RequestKey
 from engine.store.works import probe
 from engine.supervisor import Supervisor
@@ -35,12 +36,15 @@ from engine.views import Frame, Model, ToolInfo, Turn, Window, model_view, tool_
 class Conversation(Desk):
     """See the module. ``providers`` and ``settings`` are those it works with."""
 
-    def __init__(self, supervisor: Supervisor, tools: Tools, default_model: str) -> None:
+    def __init__(self, supervisor: Supervisor, tools: Tools, default_model: str, record: Record) -> None:
         super().__init__(supervisor, default_model)
         self._supervisor = supervisor
         self._tools = tools
         self._starter = TurnStarter(supervisor, tools)
         self._decider = Decider(supervisor)
+        self.store = self._store
+        self.clock = self._clock
+        self.record = record
 
     # --- turns --------------------------------------------------------------------------------------------------------
 

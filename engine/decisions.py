@@ -42,7 +42,7 @@ from engine.events import (
 )
 from engine.projections.session import SETTABLE, SessionState
 
-CLOSED_DURING_TURN = frozenset({*SETTABLE, "system", "status"})
+CLOSED_DURING_TURN = frozenset({*SETTABLE, "system", "status"}) - {"legal_hold"}
 
 
 class NewMessage(msgspec.Struct, frozen=True, gc=False):
@@ -73,7 +73,7 @@ def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
         raise _turn_open(state)
     values = dict(changes.values)
     status = values.pop("status", state.status)
-    if state.status == "archived" and status == "archived" and values:
+    if state.status == "archived" and status == "archived" and values.keys() - {"legal_hold"}:
         raise SessionArchived(f"session {state.id} is archived")
     drafts = []
     if status != state.status and status == "active":
@@ -110,7 +110,7 @@ def check_turn(state: SessionState | None, message: NewMessage | None, *, contin
     if state.open_calls:
         raise _results_missing(state.open_calls)
     partial = last is not None and last.role == "assistant" and not last.complete
-    if last is None or not (partial or last.role in {"user", "tool"}):
+    if last is None or last.erased or not (partial or last.role in {"user", "tool"}):
         raise NothingToAnswer("there is no message from user or tool to answer; give content", field="content")
     if continues and not (partial and last.tokens and not last.superseded):
         raise Invalid("continue", "there is no partial message to continue")

@@ -1,16 +1,18 @@
 """Every error the engine raises, in one tree.
 
     EngineError
-      NotFound        SessionNotFound · TurnNotFound · EventNotFound
+      NotFound        SessionNotFound · TurnNotFound · EventNotFound · CheckpointNotFound
       Refused         Invalid · UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge
                       ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
-      Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · NoDecisionAwaited
+      Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · NoDecisionAwaited · LegalHold
                       IdempotencyMismatch
+      Erased
       Overloaded      ShuttingDown · CircuitOpen
       TurnLimitReached
       ProviderError   ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTimedOut · ProviderTruncated
       ToolError
       StoreError      StoreFull · StoreUnavailable · StoreCorrupt · StoreForeign · StoreNewer · StoreOlder · StoreLocked
+      AuditError      Broken · ProofInvalid · Behind
 
 ``code`` is stable and public: clients branch on it. ``detail`` is a sentence for people and never holds a key, a
 path of the server or an upstream body. ``extra`` are the members that go with the code (``current_version``,
@@ -49,6 +51,12 @@ class TurnNotFound(NotFound):
 
 class EventNotFound(NotFound):
     code = "event_not_found"
+
+
+class CheckpointNotFound(NotFound):
+    """No checkpoint covers it yet."""
+
+    code = "checkpoint_not_found"
 
 
 class Refused(EngineError):
@@ -157,6 +165,18 @@ class IdempotencyMismatch(Conflict):
     """The same key or event id came before with other words."""
 
     code = "idempotency_mismatch"
+
+
+class LegalHold(Conflict):
+    """Nothing of the session may be erased while it is held."""
+
+    code = "legal_hold"
+
+
+class Erased(EngineError):
+    """The words are gone, the record is not; ``positions`` names what is erased."""
+
+    code = "erased"
 
 
 class Overloaded(EngineError):
@@ -289,3 +309,32 @@ class StoreLocked(StoreError):
     """Another server holds the file; ``pid`` names it."""
 
     code = "store_locked"
+
+
+class AuditError(EngineError):
+    """The record is not what it should be."""
+
+    code = "audit_error"
+
+
+class Broken(AuditError):
+    """``position`` is the first that is wrong, None where no position can be named; ``tenant`` says in whose log."""
+
+    code = "broken"
+
+    def __init__(self, detail: str, *, tenant: str | None = None, position: int | None = None) -> None:
+        super().__init__(detail, tenant=tenant, position=position)
+        self.tenant = tenant
+        self.position = position
+
+
+class ProofInvalid(AuditError):
+    """A proof, a note or a key is not what it claims to be."""
+
+    code = "proof_invalid"
+
+
+class Behind(AuditError):
+    """The database is not the one that its checkpoints outside speak of; it is read, and not written."""
+
+    code = "behind"

@@ -81,6 +81,7 @@ class SessionUpdated(Facts, frozen=True):
     system_tokens: int = 0
     fallback_model: str | None = None
     allowed_tools: tuple[str, ...] | None = None
+    legal_hold: bool = False
 
 
 class SessionArchived(Facts, frozen=True):
@@ -340,6 +341,24 @@ class TurnInterrupted(Facts, frozen=True):
     reason: Literal["shutdown", "server_lost"]
 
 
+class ErasureWords(Words, frozen=True):
+    """Why words were erased. Who did it is the envelope's actor."""
+
+    reason: str
+
+
+class BodyErased(Facts, frozen=True):
+    """The bodies of these events are gone. ``targets``: their positions, all in this event's session; ``closes``: ids
+    of open calls that nobody need answer any more, because the message that asked is among them.
+    """
+
+    event_type: ClassVar[str] = "body.erased"
+    words: ClassVar[type[Words] | None] = ErasureWords
+
+    targets: tuple[int, ...]
+    closes: tuple[str, ...] = ()
+
+
 EVENT_TYPES: dict[str, type[Facts]] = {
     facts.event_type: facts
     for facts in (
@@ -361,6 +380,7 @@ EVENT_TYPES: dict[str, type[Facts]] = {
         TurnFailed,
         TurnCancelled,
         TurnInterrupted,
+        BodyErased,
     )
 }
 

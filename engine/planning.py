@@ -7,7 +7,7 @@ appended only if the session is still there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import chain
 from uuid import UUID
@@ -18,9 +18,10 @@ from engine import tokens
 from engine.content import read_blocks, without_calls_and_thinking
 from engine.decisions import NewMessage
 from engine.errors import Refused, SessionNotFound
-from engine.events import Content, MessageAppended, MessageWords, SessionStarted, SessionUpdated, SessionWords
+from engine.events import Content, MessageAppended, MessageWords, SessionWords
 from engine.projections import queries
-from engine.projections.session import LastMessage, SessionState, evolve
+from engine.projections.forgetting import words_after
+from engine.projections.session import SessionState, evolve
 from engine.projections.window import POLICY, Chosen, Measure, Row, choose
 from engine.providers.base import ModelInfo, Parameters, Prompt, PromptMessage, Provider, ToolSchema
 from engine.providers.models import Providers
@@ -78,7 +79,7 @@ def state_at(
     for event in _session_events(connection, tenant, session, version):
         facts = facts_of(event)
         state = evolve(state, event, facts)
-        words = _words_after(words, event, facts)
+        words = words_after(words, event, facts)
     if state is None or state.version != version:
         raise SessionNotFound(f"the session has no version {version}", session_id=str(session), field="version")
     return state, words
@@ -122,7 +123,7 @@ def look(
     without: int | None = None,
 ) -> Sight:
     """Choose a window. ``new`` is a message about to be appended; ``without`` the position of one to leave out."""
-    last_user = _row(state.last_user) if state.last_user else None
+    last_user = queries.last_user(connection, tenant, state)
     first: tuple[Row, ...] = ()
     if new is not None:
         first = (_new_row(state, new),)
@@ -220,21 +221,6 @@ def _session_events(connection: Connection, tenant: str, session: UUID, up_to: i
     ):
         yield from page
         after = page[-1].version
-
-
-def _words_after(words: SessionWords, event: RecordedEvent, facts: object) -> SessionWords:
-    if isinstance(facts, SessionStarted):
-        changed: Sequence[str] = ("title", "system", "metadata")
-    elif isinstance(facts, SessionUpdated):
-        changed = [name for name in ("title", "system", "metadata") if name in facts.changed]
-    else:
-        return words
-    new = words_of(event) or SessionWords()
-    return msgspec.structs.replace(words, **{name: getattr(new, name) for name in changed})
-
-
-def _row(message: LastMessage) -> Row:
-    return Row(message.version, message.position, "user", message.tokens, message.unit)
 
 
 def _new_row(state: SessionState, new: NewMessage) -> Row:

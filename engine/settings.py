@@ -69,6 +69,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     script: Annotated[str | None, Meta(description="file of answers for the scripted provider")] = None
 
+    checkpoint_file: Annotated[
+        str | None, Meta(description="file that signed checkpoints are appended to [DATABASE.checkpoints]")
+    ] = None
+    signing_key_file: Annotated[
+        str | None, Meta(description="Ed25519 private key (PEM) that signs checkpoints [DATABASE.key, made if need be]")
+    ] = None
+    checkpoint_every_s: Annotated[
+        Count, Meta(description="a checkpoint is signed every so many seconds, if there is something new")
+    ] = 60
+
     max_message_bytes: Annotated[Count, Meta(description="largest message, bytes of its content as JSON")] = 1 << 20
     max_messages: Annotated[Count, Meta(description="most messages in one request")] = 100
     max_blocks: Annotated[Count, Meta(description="most content blocks in one message")] = 1000

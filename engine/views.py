@@ -53,6 +53,7 @@ class Session(View, frozen=True):
     costs: tuple[Cost, ...]
     fallback_model: str | None
     allowed_tools: tuple[str, ...] | None
+    legal_hold: bool
 
 
 class Message(View, frozen=True):
@@ -223,6 +224,7 @@ def session_view(state: SessionState, words: SessionWords) -> Session:
         open_turn_id=turn.id if turn else None,
         created_at=rfc3339(state.created_at),
         updated_at=rfc3339(state.updated_at),
+        legal_hold=state.legal_hold,
     )
 
 

@@ -27,7 +27,7 @@ def main() -> None:
     if given is not None:
         run(given)
         return
-    engine = open_writer(database_path(os.environ.get("MANENT_DATABASE", "manent.db")))
+    engine = open_writer(database_path(os.environ.get("MANENT_DATABASE", "manent.db")), may_change_schema=True)
     with engine.begin() as connection:
         run(connection)
 

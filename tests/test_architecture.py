@@ -40,7 +40,7 @@ LAYERS = (
     "engine.attempts engine.calls engine.retries",
     "engine.turns",
     "engine.supervisor",
-    "engine.asking engine.reading_along",
+    "engine.asking engine.reading_along engine.record",
     "engine.deciding",
     "engine.desk",
     "engine.conversation",
@@ -55,6 +55,7 @@ LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names.sp
 TABLE_PROJECTIONS = ("engine/projections/catalog.py", "engine/projections/queries.py", "engine/projections/tables*.py")
 CONFINED = {  # a library -> the only files that may import it
     "aiohttp": ("engine/providers/http.py",),
+    "cryptography": ("engine/audit/*",),
     "alembic": ("engine/store/*", "migrations/*"),
     "httpx": ("engine/providers/http.py",),
     "httpx2": ("engine/tools/mcp.py",),

@@ -13,20 +13,30 @@ from rich.text import Text
 from api.commands.reading import json_option
 from api.commands.settings import read_settings, settings_options
 from api.commands.terminal import print_table
-from engine import Finding, examine_database
+from engine import Finding, Settings, accept_break, examine_database
 
 STYLES = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 
 
 @click.command()
+@click.option(
+    "--accept-break",
+    "accepting",
+    is_flag=True,
+    help="instead: record that the database is not the one its checkpoints outside speak of, and go on under a new "
+    "name; no server may have the file open",
+)
 @json_option
-@settings_options("database")
-def doctor(*, as_json: bool, **options: Any) -> None:
+@settings_options("database", "checkpoint_file", "signing_key_file")
+def doctor(*, as_json: bool, accepting: bool, **options: Any) -> None:
     """Say what durability hangs on, what it is, and what it should be; exit code 1 if something is wrong.
 
     Changes nothing, and works beside a running server.
     """
     settings = read_settings(options)
+    if accepting:
+        _accept(settings, as_json=as_json)
+        return
     findings = examine_database(settings)
     wrong = [finding.name for finding in findings if finding.state == "wrong"]
     if as_json:
@@ -35,6 +45,20 @@ def doctor(*, as_json: bool, **options: Any) -> None:
     else:
         _print(settings.database, findings, wrong)
     sys.exit(1 if wrong else 0)
+
+
+def _accept(settings: Settings, *, as_json: bool) -> None:
+    accepted = accept_break(settings)
+    if as_json:
+        click.echo(msgspec.json.encode({"database": settings.database, "accepted": accepted}).decode())
+        return
+    for each in accepted:
+        whose = f"{each.problem.tenant}: the log " if each.problem.tenant else ""
+        click.echo(f"accepted: {whose}{each.problem.detail}")
+        if each.origin is not None:
+            click.echo(f"{each.problem.tenant}: from position {each.from_position} on it is {each.origin}")
+    if not accepted:
+        click.echo(f"{settings.database}: there is no break to accept")
 
 
 def _print(database: str, findings: list[Finding], wrong: list[str]) -> None:

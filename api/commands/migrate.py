@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from api.commands.progress import progress
 from api.commands.settings import read_settings, settings_options
 from engine import migrate_database
 
@@ -15,7 +16,8 @@ from engine import migrate_database
 def migrate(**options: Any) -> None:
     """Bring a database file to this version's schema, or create it. No server may have it open."""
     settings = read_settings(options)
-    before, now = migrate_database(settings)
+    with progress("taking in events", "took in") as tell:
+        before, now = migrate_database(settings, tell)
     if before is None:
         click.echo(f"{settings.database}: created, at revision {now}")
     elif before == now:

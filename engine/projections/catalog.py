@@ -13,6 +13,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from engine.events import (
     AttemptEnded,
+    BodyErased,
     Facts,
     MessageAppended,
     SessionStarted,
@@ -56,7 +57,9 @@ class Catalog:
         elif isinstance(facts, SessionStarted | SessionUpdated):
             self._remember_words(event, facts)
         elif isinstance(facts, TurnStarted) and facts.supersedes is not None:
-            self._superseded.append((event.version, event.tenant, facts.supersedes))
+            self._left_out.append((event.version, event.tenant, facts.supersedes))
+        elif isinstance(facts, BodyErased):
+            self._left_out += [(event.version, event.tenant, position) for position in facts.targets]
         elif isinstance(facts, AttemptEnded):
             self._calibrate(event.tenant, after)
         if after.turn is not None:
@@ -71,8 +74,8 @@ class Catalog:
         insert(self._sql.insert_message, self._messages)
         insert(self._sql.upsert_turn, [_turn_row(key[0], state) for key, state in self._turns.items()])
         insert(self._sql.add_calibration, self._calibrations)
-        if self._superseded:
-            driver.run(connection, self._sql.leave_out, self._superseded)
+        if self._left_out:
+            driver.run(connection, self._sql.leave_out, self._left_out)
         for statement, values in self._words:
             driver.run(connection, statement, values)
         self.forget()
@@ -81,7 +84,7 @@ class Catalog:
         self._sessions: dict[Key, SessionState] = {}
         self._moved: set[Key] = set()
         self._messages: list[Row] = []
-        self._superseded: list[Row] = []
+        self._left_out: list[Row] = []
         self._turns: dict[Key, SessionState] = {}
         self._calibrations: list[Row] = []
         self._words: list[tuple[str, Row]] = []

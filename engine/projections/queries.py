@@ -5,6 +5,7 @@ one query.
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import closing
 from typing import Literal
 from uuid import UUID
 
@@ -83,6 +84,7 @@ _newest = Prepared(
     .where(events.c.tenant == bindparam("tenant_"), events.c.session == bindparam("session_"), _BEFORE)
     .order_by(events.c.version.desc())
 )
+_is_present = Prepared(select(bodies.c.tenant).where(*same(bodies, "tenant", "position")))
 _session_state = Prepared(select(sessions.c.state).where(*same(sessions, "tenant", "session")))
 _session_words = Prepared(
     select(session_words.c.title, session_words.c.system, session_words.c.metadata).where(
@@ -171,12 +173,28 @@ def newest_messages(
             said = SaidMessage(session, *row[:8])
             yield (
                 Row(
-                    said.version, said.position, role, tokens, unit, left_out=left_out is not None and left_out <= up_to
+                    said.version,
+                    said.position,
+                    role,
+                    tokens,
+                    unit,
+                    left_out=said.erased or (left_out is not None and left_out <= up_to),
                 ),
                 said,
             )
     finally:
         cursor.close()
+
+
+def last_user(connection: Connection, tenant: str, state: SessionState) -> Row | None:
+    """The newest user message of a session that can be sent: its words may have been erased since."""
+    last = state.last_user
+    if last is None:
+        return None
+    if _is_present(connection, tenant, last.position).fetchone():
+        return Row(last.version, last.position, "user", last.tokens, last.unit)
+    with closing(newest_messages(connection, tenant, state.id, up_to=last.version)) as messages:
+        return next((row for row, _ in messages if row.role == "user" and not row.left_out), None)
 
 
 def turn_state(connection: Connection, tenant: str, turn: UUID) -> TurnState | None:

@@ -12,6 +12,7 @@ import msgspec
 from engine.events import (
     TURN_ENDS,
     AttemptEnded,
+    BodyErased,
     Facts,
     MessageAppended,
     SessionArchived,
@@ -25,15 +26,15 @@ from engine.projections.turn import TurnState, add_usage
 from engine.store.base import RecordedEvent
 from engine.usage import Costs, Usage
 
-SETTABLE = ("model", "budget_tokens", "max_output_tokens", "fallback_model", "allowed_tools")
+SETTABLE = ("model", "budget_tokens", "max_output_tokens", "fallback_model", "allowed_tools", "legal_hold")
 """Facts of a session that ``session.updated`` may set."""
 
 SessionStatus = Literal["active", "archived"]
 
 
 class LastMessage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The session's newest message. ``superseded``: a partial one that a later turn answers anew. ``unit`` is the
-    version of the first message of its unit (DESIGN section 6).
+    """The session's newest message. ``superseded``: a partial one that a later turn answers anew. ``erased``: its words
+    are gone. ``unit`` is the version of the first message of its unit (DESIGN section 6).
     """
 
     version: int
@@ -43,6 +44,7 @@ class LastMessage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     tokens: int
     complete: bool = True
     superseded: bool = False
+    erased: bool = False
 
 
 class SystemPrompt(msgspec.Struct, frozen=True, gc=False):
@@ -54,7 +56,7 @@ class SystemPrompt(msgspec.Struct, frozen=True, gc=False):
 
 class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """``open_calls``: tools that the last unit asked for and that have no result yet. ``base_tokens``: running
-    total of all messages. Times in microseconds.
+    total of all messages. ``legal_hold``: nothing of it may be erased. Times in microseconds.
     """
 
     id: UUID
@@ -79,6 +81,7 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     turn: TurnState | None = None
     parent_session: UUID | None = None
     parent_version: int | None = None
+    legal_hold: bool = False
 
     @property
     def open_turn(self) -> TurnState | None:
@@ -107,6 +110,8 @@ def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> Se
             changes["costs"] = state.costs + _cost(changes["turn"])
         case SessionUpdated():
             changes |= _updated(event, facts)
+        case BodyErased():
+            changes |= _erased(state, facts)
         case SessionArchived():
             changes["status"] = "archived"
         case SessionRestored():
@@ -170,6 +175,16 @@ def _updated(event: RecordedEvent, facts: SessionUpdated) -> dict[str, object]:
 def _cost(turn: object) -> Costs:
     """What the turn's newest attempt cost."""
     return turns.cost_of(turn.attempts[-1]) if isinstance(turn, TurnState) and turn.attempts else Costs()
+def _erased(state: SessionState, facts: BodyErased) -> dict[str, object]:
+    """What a turn is started on, where its words are among those erased."""
+    changes: dict[str, object] = {}
+    if state.last is not None and state.last.position in facts.targets:
+        changes["last"] = msgspec.structs.replace(state.last, erased=True)
+    if state.system is not None and state.system.position in facts.targets:
+        changes["system"] = None
+    if facts.closes:
+        changes["open_calls"] = tuple(call for call in state.open_calls if call not in facts.closes)
+    return changes
 
 
 def _system(event: RecordedEvent, tokens: int) -> SystemPrompt | None:

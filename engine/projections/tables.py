@@ -61,7 +61,7 @@ messages = Table(
 )
 """In order of position, so that a commit writes one page for the messages of many sessions; a session's are found
 through ``events``. ``total_tokens`` runs along the session, this message included. ``left_out``: the version from
-which on windows leave it out, because it is empty or superseded."""
+which on windows leave it out, because it is empty, superseded or erased."""
 
 turns = Table(
     "turns",

@@ -43,6 +43,18 @@ WRITER_PRAGMAS = {
 batches. The write-ahead log is never truncated while in use: a file that grows makes every sync dearer than one that is
 written over."""
 
+_REFUSED = frozenset(
+    {
+        *(sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_ALTER_TABLE, sqlite3.SQLITE_DROP_TABLE),
+        *(sqlite3.SQLITE_DROP_INDEX, sqlite3.SQLITE_DROP_TRIGGER, sqlite3.SQLITE_DROP_VIEW),
+        *(sqlite3.SQLITE_CREATE_TRIGGER, sqlite3.SQLITE_CREATE_TEMP_TRIGGER, sqlite3.SQLITE_CREATE_TABLE),
+        *(sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_CREATE_VIEW, sqlite3.SQLITE_CREATE_VTABLE),
+        *(sqlite3.SQLITE_DROP_VTABLE, sqlite3.SQLITE_DROP_TEMP_TABLE, sqlite3.SQLITE_DROP_TEMP_TRIGGER),
+    }
+)
+_REFUSED_PRAGMAS = frozenset({"writable_schema", "recursive_triggers", "ignore_check_constraints"})
+"""What the service's own connections may not do (see sqlite3_set_authorizer)."""
+
 _MEANING: dict[int, tuple[type[EngineError], str]] = {
     sqlite3.SQLITE_FULL: (StoreFull, "the disk of the database is full"),
     sqlite3.SQLITE_CORRUPT: (StoreCorrupt, "the database file is damaged"),
@@ -68,8 +80,10 @@ def database_path(url: str) -> Path:
     return Path(parsed.database)
 
 
-def open_writer(path: Path) -> Engine:
-    """An engine whose single connection writes and checkpoints. Creates the file, readable by its owner only."""
+def open_writer(path: Path, *, may_change_schema: bool = False) -> Engine:
+    """An engine whose single connection writes and checkpoints. Creates the file, readable by its owner only. What
+    stands in the file's schema, its guards above all, is changed by migrations only.
+    """
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     engine = _engine(
@@ -81,6 +95,8 @@ def open_writer(path: Path) -> Engine:
         _refuse_foreign(connection)
         for name, value in WRITER_PRAGMAS.items():
             connection.execute(f"PRAGMA {name} = {value}")
+        if not may_change_schema:
+            connection.set_authorizer(_authorize)
 
     _begin_with(engine, BEGIN_WRITING)
     return engine
@@ -98,6 +114,7 @@ def open_reader(path: Path) -> Engine:
         _refuse_foreign(connection)
         connection.execute("PRAGMA query_only = on")
         connection.execute("PRAGMA cache_size = -16000")
+        connection.set_authorizer(_authorize)
 
     _begin_with(engine, BEGIN_READING)
     return engine
@@ -105,6 +122,13 @@ def open_reader(path: Path) -> Engine:
 
 def _engine(connect: Any) -> Engine:
     return create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+
+def _authorize(action: int, argument: str | None, *_: str | None) -> int:
+    """SQLite asks once for each thing that a statement does, when it is prepared."""
+    if action in _REFUSED or (action == sqlite3.SQLITE_PRAGMA and argument in _REFUSED_PRAGMAS):
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK
 
 
 def _begin_with(engine: Engine, statement: str) -> None:

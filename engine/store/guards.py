@@ -37,6 +37,10 @@ GUARDS: dict[str, str] = {
     **_insert_only("erasures", ("tenant", "position")),
     **_insert_only("origins", ("tenant", "from_position")),
     **_insert_only("documents", ("tenant", "digest")),
+    **_insert_only("tiles", ("tenant", "level", "number")),
+    **_insert_only("verifiers", ("tenant", "origin", "public")),
+    **_insert_only("checkpoints", ("tenant", "origin", "size", "key_id")),
+    **_insert_only("cosignatures", ("tenant", "origin", "size", "name", "key_id")),
 }
 """Name of each trigger -> its statement."""
 

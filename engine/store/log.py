@@ -19,7 +19,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from engine.clock import Clock
-from engine.errors import StoreUnavailable
+from engine.errors import EngineError, StoreUnavailable
 from engine.settings import Settings
 from engine.store import driver, works
 from engine.store.base import Append, Appended, Projector
@@ -102,6 +102,18 @@ class Store:
         self._readers = readers
         self._writer = writer
         self.bells = bells
+        self.frozen: EngineError | None = None
+
+    def freeze(self, reason: EngineError) -> None:
+        """Let nothing more be written, for a reason that every write is refused with from now on."""
+        self.frozen = reason
+
+    def check_writable(self) -> None:
+        """Raises what the store is frozen with, or StoreUnavailable where it was opened for reading only."""
+        if self.frozen is not None:
+            raise self.frozen
+        if self._writer is None:
+            raise StoreUnavailable("the database is open for reading only")
 
     @property
     def writable(self) -> bool:
@@ -118,9 +130,15 @@ class Store:
 
     def submit(self, work: Work, *, urgent: bool = False) -> asyncio.Future[Any]:
         """Have the writer do a work; the future is done when it is durable. ``urgent``: see ``Writer.submit``."""
+        self.check_writable()
+        assert self._writer is not None
+        return self._writer.submit(work, urgent=urgent)
+
+    async def purge(self) -> bool:
+        """Clear the bytes of what was erased out of the file. False: not yet; see ``Writer.purge``."""
         if self._writer is None:
             raise StoreUnavailable("the database is open for reading only")
-        return self._writer.submit(work, urgent=urgent)
+        return await self._writer.purge()
 
     async def read(self, function: Callable[[Connection], T]) -> T:
         """What ``function`` reads in one snapshot, on a reading thread."""

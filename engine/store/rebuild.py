@@ -8,7 +8,7 @@ by digest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,13 @@ from engine.errors import EngineError, StoreCorrupt
 from engine.store.base import Projector, RecordedEvent
 from engine.store.dialects import meaning_of, open_writer
 from engine.store.reading import all_events
+from engine.store.schema import Progress as Progress  # noqa: PLC0414 - told after each batch
 from engine.store.tables import heads
 from engine.store.transaction import UNREAD, Heads
 
 BATCH_EVENTS = 1000
 KEPT_STATES = 10_000
 """Session states kept between batches; the others are read again from the rows just written."""
-
-Progress = Callable[[int, int], None]
-"""Told after each batch how many events are folded, and how many there are."""
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
@@ -60,7 +58,7 @@ def rebuild(connection: Connection, projector: Projector, tables: Sequence[Table
     for table in tables:
         connection.execute(delete(table))
     try:
-        count = _refold(connection, projector, progress)
+        count = fold_all(connection, connection, projector, progress)
     except BaseException:
         projector.forget()
         raise
@@ -78,7 +76,11 @@ def digest(connection: Connection, table: Table) -> bytes:
     return hashed.digest()
 
 
-def _refold(connection: Connection, projector: Projector, progress: Progress) -> int:
+def fold_all(connection: Connection, into: Connection, projector: Projector, progress: Progress) -> int:
+    """Fold the whole log of one database into the empty projections of another, or of the same; how many events.
+
+    Raises StoreCorrupt where the log is not whole.
+    """
     total = connection.execute(select(func.coalesce(func.sum(heads.c.size), 0))).scalar_one()
     known, done = Heads(KEPT_STATES), 0
     for batch in _batches(all_events(connection)):
@@ -86,9 +88,9 @@ def _refold(connection: Connection, projector: Projector, progress: Progress) ->
             key = (event.tenant, event.session.int)
             state = known.states.get(key, UNREAD)
             if state is UNREAD:
-                state = projector.load(connection, event.tenant, event.session)
+                state = projector.load(into, event.tenant, event.session)
             known.keep(key, _fold(projector, state, event))
-        projector.flush(connection)
+        projector.flush(into)
         known.trim()
         done += len(batch)
         progress(done, total)

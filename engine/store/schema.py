@@ -5,6 +5,7 @@ Alembic keeps the history, in ``migrations/``. A file from a newer version is re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,21 +19,25 @@ from engine.errors import StoreNewer, StoreOlder
 from engine.store.dialects import APPLICATION_ID, DRIVER_ERRORS, meaning_of, open_reader, open_writer
 from engine.store.guards import GUARDS, guarded_table
 
+Progress = Callable[[int, int], None]
+"""Told how many events are done, and how many there are."""
 
-def migrate(path: Path) -> tuple[str | None, str]:
+
+def migrate(path: Path, progress: Progress | None = None) -> tuple[str | None, str]:
     """Bring a database file to the newest revision, creating it if need be. The caller holds the file's lock.
+    ``progress`` is told how many events are taken in, where a revision takes in all there are.
 
     Returns the revision it was at (None: new) and the one it is at. Raises StoreNewer or StoreForeign, and has
     then changed nothing.
     """
-    engine = open_writer(path)
+    engine = open_writer(path, may_change_schema=True)
     try:
         with engine.begin() as connection:
             before, newest = revision_of(connection), newest_revision()
             if before != newest:
                 _refuse_newer(before)
                 config = _config()
-                config.attributes["connection"] = connection
+                config.attributes.update(connection=connection, progress=progress)
                 command.upgrade(config, "head")
             return before, newest
     except DRIVER_ERRORS as error:

@@ -45,7 +45,9 @@ class Statements:
         self.insert_run = text(insert(runs))
         self.insert_frame = text(insert(journal))
 
-        self.select_head = text(select(heads.c.size, heads.c.recorded_at).where(heads.c.tenant == bindparam("tenant")))
+        self.select_head = text(
+            select(heads.c.size, heads.c.recorded_at, heads.c.frontier).where(heads.c.tenant == bindparam("tenant"))
+        )
         self.select_origin = text(
             select(origins.c.origin)
             .where(origins.c.tenant == bindparam("tenant"))
@@ -56,10 +58,10 @@ class Statements:
                 *same(requests, "tenant", "principal", "route", "key")
             )
         )
-        # size, recorded_at, tenant
+        # size, recorded_at, frontier, tenant
         self.update_head = text(
             update(heads)
-            .values(size=bindparam("size_"), recorded_at=bindparam("recorded_"))
+            .values(size=bindparam("size_"), recorded_at=bindparam("recorded_"), frontier=bindparam("frontier_"))
             .where(heads.c.tenant == bindparam("tenant_"))
         )
         self.select_run = text(select(runs.c.owner).where(*same(runs, "tenant", "turn")))

@@ -66,10 +66,67 @@ heads = Table(
     Column("tenant", Text, primary_key=True),
     Column("size", Int, nullable=False),
     Column("recorded_at", Int, nullable=False),
+    Column("frontier", LargeBinary, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
-"""One row per log: locked and updated by every append, so that writers stand in line."""
+"""One row per log: locked and updated by every append, so that writers stand in line. ``frontier`` is
+``audit.merkle.Frontier`` of that size."""
+
+tiles = Table(
+    "tiles",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("level", Int, primary_key=True, autoincrement=False),
+    Column("number", Int, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("inner", LargeBinary, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The log's tree, eight levels at a time: see ``store.tree``."""
+
+verifiers = Table(
+    "verifiers",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("origin", Text, primary_key=True),
+    Column("public", LargeBinary, primary_key=True),
+    Column("since_size", Int, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The public keys under which checkpoints were signed, so that those of a key no longer in use can be verified."""
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("origin", Text, primary_key=True),
+    Column("size", Int, primary_key=True, autoincrement=False),
+    Column("key_id", LargeBinary, primary_key=True),
+    Column("root", LargeBinary, nullable=False),
+    Column("made_at", Int, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Every checkpoint that was made, with the log's own signature."""
+
+cosignatures = Table(
+    "cosignatures",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("origin", Text, primary_key=True),
+    Column("size", Int, primary_key=True, autoincrement=False),
+    Column("name", Text, primary_key=True),
+    Column("key_id", LargeBinary, primary_key=True),
+    Column("signature", LargeBinary, nullable=False),
+    Column("public", LargeBinary, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""What witnesses signed of our checkpoints; ``public`` is the key's type and the key, as in a verifier key."""
 
 origins = Table(
     "origins",
@@ -141,6 +198,17 @@ journal = Table(
 )
 """Scratch: the frames of the rounds now running, on disk before they are shown."""
 
-Index("runs_by_lease", runs.c.lease_until)
+purges = Table(
+    "purges",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("position", Int, primary_key=True, autoincrement=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Scratch: erasures whose words may still be somewhere in the file's bytes (see ``store.purge``)."""
 
-GUARDED = (events, bodies, erasures, origins, documents)
+Index("runs_by_lease", runs.c.lease_until)
+Index("requests_by_reference", requests.c.tenant, requests.c.id, requests.c.version)
+
+GUARDED = (events, bodies, erasures, origins, documents, tiles, verifiers, checkpoints, cosignatures)

@@ -15,9 +15,10 @@ import msgspec
 from sqlalchemy import Connection
 
 from engine import codec
+from engine.audit.merkle import Frontier
 from engine.clock import Clock
 from engine.errors import EngineError
-from engine.store import driver
+from engine.store import driver, tree
 from engine.store.base import NewEvent, Place, Projector, RecordedEvent
 from engine.store.statements import Statements
 
@@ -38,6 +39,9 @@ class Head(msgspec.Struct):
     recorded_at: int
     origin: str
     stored: bool
+    frontier: Frontier
+    leaves: list[bytes]
+    """Hashes of the leaves that the frontier does not have yet."""
     dirty: bool = False
 
 
@@ -114,6 +118,7 @@ class Transaction:
             self._remember(event, salt)
             state = self._fold(state, event, new.meaning)
             recorded.append(event)
+            head.leaves.append(event.leaf_hash)
         head.recorded_at = now
         head.dirty = True
         key = (tenant, session.int)
@@ -150,20 +155,29 @@ class Transaction:
         row = driver.run(self.connection, self.statements.select_head, (tenant,)).fetchone()
         if row is None:
             return None
-        origin = driver.run(self.connection, self.statements.select_origin, (tenant,)).fetchone()[0]
-        return Head(size=row[0], recorded_at=row[1], origin=origin, stored=True)
+        frontier = Frontier.from_bytes(row[2])
+        return Head(row[0], row[1], self._origin(tenant) or "", stored=True, frontier=frontier, leaves=[])
 
     def _new_head(self, tenant: str) -> Head:
         """The head of a log that has not begun; it is written with the log's first event."""
-        return Head(size=0, recorded_at=0, origin=f"manent/{self._clock.new_id()}/{tenant}", stored=False)
+        origin = self._origin(tenant) or new_origin(tenant, self._clock)
+        return Head(size=0, recorded_at=0, origin=origin, stored=False, frontier=Frontier(), leaves=[])
+
+    def _origin(self, tenant: str) -> str | None:
+        row = driver.run(self.connection, self.statements.select_origin, (tenant,)).fetchone()
+        return None if row is None else row[0]
 
     def _write_head(self, tenant: str, head: Head) -> None:
         run = partial(driver.run, self.connection)
+        tree.store_tiles(self.connection, tenant, head.frontier.size, head.size)
+        head.frontier, head.leaves = head.frontier.extend(head.leaves), []
+        frontier = head.frontier.to_bytes()
         if head.stored:
-            run(self.statements.update_head, (head.size, head.recorded_at, tenant))
+            run(self.statements.update_head, (head.size, head.recorded_at, frontier, tenant))
         else:
-            run(self.statements.insert_head, (tenant, head.size, head.recorded_at))
-            run(self.statements.insert_origin, (tenant, 1, head.origin))
+            run(self.statements.insert_head, (tenant, head.size, head.recorded_at, frontier))
+            if self._origin(tenant) is None:
+                run(self.statements.insert_origin, (tenant, 1, head.origin))
         head.stored, head.dirty = True, False
 
     def _remember(self, event: RecordedEvent, salt: bytes) -> None:
@@ -188,6 +202,11 @@ class Transaction:
         )
         self.body_bytes += event.length
         self._bodies.append((event.tenant, event.position, salt, ENCODING_PLAIN, event.body))
+
+
+def new_origin(tenant: str, clock: Clock) -> str:
+    """A name for a log that no other log has."""
+    return f"manent/{clock.new_id()}/{tenant}"
 
 
 def _recorded(

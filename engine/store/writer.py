@@ -13,6 +13,7 @@ import asyncio
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from engine.errors import EngineError, Overloaded, StoreUnavailable
 from engine.store import driver
 from engine.store.base import Projector
 from engine.store.dialects import BEGIN_WRITING, DRIVER_ERRORS, PAGE_BYTES, meaning_of, needs_reopening, open_writer
+from engine.store.purge import RETRY_S, Purger
 from engine.store.statements import statements
 from engine.store.transaction import Heads, StateKey, Transaction, UnrecordableError
 
@@ -85,6 +87,8 @@ class Writer:
         self._closed = False
         self._resumed = threading.Event()
         self._loop = asyncio.get_running_loop()
+        self._purger = Purger(path)
+        self._purges: deque[asyncio.Future[bool]] = deque()
         self._engine = open_writer(path)
         self._connection = self._engine.connect()
         self._thread = threading.Thread(target=self._run, name="manent-writer", daemon=True)
@@ -110,6 +114,15 @@ class Writer:
         self._queue.put(job)
         return job.future
 
+    async def purge(self) -> bool:
+        """Clear the bytes of what was erased out of the file, after all that was submitted before. False: a reader's
+        snapshot is in the way; it will be done when it has gone.
+        """
+        done: asyncio.Future[bool] = self._loop.create_future()
+        self._purges.append(done)
+        await self.submit(_nothing, urgent=True)
+        return await done
+
     async def close(self) -> None:
         """Do what waits, then close the connection: it is the last one, and SQLite clears the write-ahead log
         away.
@@ -123,17 +136,30 @@ class Writer:
     # --- on the writer's thread -------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
+        self._purge(look=True)
+        while (first := self._next()) is not None:
             batch, last = self._take(first)
             changed = self._commit(batch)
             self._answer(batch, changed)
             self._checkpoint()
+            if self._purges:
+                self._purge()
             if len(batch) > 1:
                 self._resumed.wait(RESUME_S)
             if last:
                 break
+        self._purge(look=True)
         self._connection.close()
         self._engine.dispose()
+        self._purger.close()
+
+    def _next(self) -> _Job | None:
+        """What comes next. While a purge is due, it is tried again whenever nothing comes for a while."""
+        while True:
+            try:
+                return self._queue.get(timeout=RETRY_S if self._purger.due else None)
+            except queue.Empty:
+                self._purge()
 
     def _take(self, first: _Job) -> tuple[list[_Job], bool]:
         """Everything that waits, up to the limit; and whether the end was among it."""
@@ -217,6 +243,22 @@ class Writer:
         with suppress(*DRIVER_ERRORS):
             driver.run(self._live_connection(), "PRAGMA wal_checkpoint(PASSIVE)")
 
+    def _purge(self, *, look: bool = False) -> None:
+        """Purge the file if that is due, and tell those who wait for it. ``look``: see first whether it is."""
+        waiting = [self._purges.popleft() for _ in range(len(self._purges))]
+        try:
+            if look or waiting:
+                self._purger.look(self._live_connection())
+            if self._purger.due and self._purger.truncate_log(self._live_connection()):
+                self._connection.close()
+                self._purger.scrub()
+                self._purger.done(self._live_connection())
+        except (*DRIVER_ERRORS, OSError, EngineError):
+            log.warning("what was erased could not be purged yet", exc_info=True)
+        with suppress(RuntimeError):
+            for done in waiting:
+                self._loop.call_soon_threadsafe(_settle_purge, done, not self._purger.due)
+
     def _answer(self, batch: Sequence[_Job], changed: set[StateKey]) -> None:
         self._resumed.clear()
         with suppress(RuntimeError):  # the loop is gone, and with it everybody who waited
@@ -237,3 +279,12 @@ class Writer:
             self._changed(changed)
         # After those who were answered: their wake-ups stand in the loop's queue already.
         self._loop.call_soon(self._resumed.set)
+
+
+def _nothing(_: Transaction) -> None:
+    """A work that is only waited for."""
+
+
+def _settle_purge(future: asyncio.Future[bool], done: bool) -> None:  # noqa: FBT001 - a result
+    if not future.done():
+        future.set_result(done)

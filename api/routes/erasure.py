@@ -1,0 +1,37 @@
+"""Erasing the words of a session."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from litestar import Response, post
+from litestar.params import FromPath, JSONBody
+
+from api.body import Http
+from api.schemas import Chat, EraseIn, IdempotencyKey, IfMatch, caller_of, expected_version, request_key
+from engine import Erasure, erase
+
+
+@post("/api/sessions/{session_id:uuid}/erase", status_code=200)
+async def erase_words(
+    request: Http,
+    conversation: Chat,
+    session_id: FromPath[UUID],
+    data: JSONBody[EraseIn],
+    if_match: IfMatch = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response[Erasure]:
+    """Erase the words of these versions, or of all. The envelopes stay, and prove as before."""
+    erasure = await erase(
+        conversation,
+        session_id,
+        data.reason,
+        caller_of(request, "erase"),
+        versions=data.versions,
+        expected=expected_version(if_match),
+        request=await request_key(request, idempotency_key),
+    )
+    return Response(erasure, headers={"etag": f'"{erasure.version}"'})
+
+
+ROUTES = [erase_words]

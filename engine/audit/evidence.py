@@ -1,0 +1,150 @@
+"""Everything that was signed for a log: the checkpoints kept in the database and those outside, held against the keys,
+the log's names, and each other.
+
+Which roots they state, for ``audit.walk`` to hold the events against, is the outcome. A checkpoint whose size lies
+behind a break that was accepted speaks of what was given up, and states nothing; but only where the file outside has
+a later one under the log's new name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from engine.audit.notes import Checkpoint, Note, Signature, Signer, Verifier, parse_checkpoint, parse_note
+from engine.audit.outside import Kept, OutsideFile
+from engine.audit.standing import verifiers
+from engine.audit.walk import Names, Stated
+from engine.errors import Broken, ProofInvalid
+from engine.store.base import Connection
+from engine.store.checkpoints import SignedRow, WitnessRow, all_checkpoints, all_cosignatures
+
+NOBODY = 0
+
+
+class Evidence(msgspec.Struct):
+    """``stated``: roots by size. ``witnessed``: how many events the last good checkpoint outside covers. ``problem``:
+    the first checkpoint that is none, if there is one.
+    """
+
+    stated: dict[int, list[Stated]]
+    witnessed: int = NOBODY
+    checkpoints: int = 0
+    remarks: tuple[str, ...] = ()
+    problem: Broken | None = None
+
+    def state(self, checkpoint: Checkpoint, by: str) -> None:
+        there = self.stated.setdefault(checkpoint.size, [])
+        if all(each.root != checkpoint.root for each in there):
+            there.append(Stated(checkpoint.root, by))
+
+    def complain(self, detail: str, tenant: str, position: int) -> None:
+        if self.problem is None or position < (self.problem.position or 0):
+            self.problem = Broken(detail, tenant=tenant, position=position)
+
+
+class _Names:
+    """A log's names, and up to which size each may be signed for."""
+
+    def __init__(self, connection: Connection, tenant: str, names: Names, signer: Signer | None) -> None:
+        ends = [first - 1 for first, _ in names[1:]]
+        self.current = names[-1][1] if names else None
+        self.limits = dict(zip((name for _, name in names), [*ends, None], strict=False))
+        self._connection = connection
+        self._tenant = tenant
+        self._signer = signer
+        self.signed_for: set[str] = set()
+        self.gave_up = False
+        self._verifiers: dict[str, list[Verifier]] = {}
+
+    def signed(self, note: Note, origin: str) -> bool:
+        if origin not in self._verifiers:
+            self._verifiers[origin] = verifiers(self._connection, self._tenant, origin, self._signer)
+        return any(verifier.signed(note) for verifier in self._verifiers[origin])
+
+    def given_up(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint of an earlier name covers what the log went on without."""
+        limit = self.limits[checkpoint.origin]
+        return limit is not None and checkpoint.size > limit
+
+
+def gather(connection: Connection, tenant: str, names: Names, outside: OutsideFile, signer: Signer | None) -> Evidence:
+    """All evidence about a log."""
+    evidence, known = Evidence({}), _Names(connection, tenant, names, signer)
+    for row in all_checkpoints(connection, tenant):
+        _take_kept(evidence, known, row)
+    _check_breaks(evidence, known, tenant)
+    for witness in all_cosignatures(connection, tenant):
+        _take_witness(evidence, witness)
+    try:
+        _take_outside(evidence, known, tenant, [each for each in outside.read() if each.tenant == tenant])
+    except ProofInvalid as error:
+        evidence.complain(error.detail, tenant, 1)
+    return evidence
+
+
+def _take_kept(evidence: Evidence, known: _Names, row: SignedRow) -> None:
+    try:
+        note = parse_note(row.note.decode())
+        stated = parse_checkpoint(note.text)
+    except (ProofInvalid, UnicodeDecodeError):
+        evidence.complain(f"the kept checkpoint of {row.size} is none", row.tenant, row.size)
+        return
+    columns = (row.origin, row.size, row.root, row.key_id)
+    if columns != (stated.origin, stated.size, stated.root, note.signatures[0].key_id):
+        evidence.complain(f"the kept checkpoint of {row.size} states something else", row.tenant, row.size)
+    elif stated.origin not in known.limits:
+        evidence.complain(f"the kept checkpoint of {row.size} is of another log", row.tenant, row.size)
+    elif not known.signed(note, stated.origin):
+        evidence.complain(f"the kept checkpoint of {row.size} is not signed by a key of the log", row.tenant, row.size)
+    else:
+        evidence.checkpoints += 1
+        known.signed_for.add(stated.origin)
+        if known.given_up(stated):
+            known.gave_up = True
+        else:
+            evidence.state(stated, f"the kept checkpoint of {stated.size}")
+
+
+def _check_breaks(evidence: Evidence, known: _Names, tenant: str) -> None:
+    """What was given up was given up by somebody who has the key: they signed for the log's new name."""
+    limits = [limit for limit in known.limits.values() if limit is not None]
+    if known.gave_up and known.current not in known.signed_for:
+        detail = "the log goes on under another name, and nobody signed for that"
+        evidence.complain(detail, tenant, max(limits) + 1)
+
+
+def _take_witness(evidence: Evidence, row: WitnessRow) -> None:
+    verifier = Verifier(row.name, row.public[0], row.public[1:])
+    texts = [Checkpoint(row.origin, row.size, each.root).text() for each in evidence.stated.get(row.size, ())]
+    signature = Signature(row.name, row.key_id, row.signature)
+    if not any(verifier.signed(Note(text, (signature,))) for text in texts):
+        evidence.complain(
+            f"the signature of {row.name} under the checkpoint of {row.size} is bad", row.tenant, row.size
+        )
+
+
+def _take_outside(evidence: Evidence, known: _Names, tenant: str, kept: Sequence[Kept]) -> None:
+    given_up = 0
+    last = max((each.number for each in kept if each.checkpoint.origin == known.current), default=0)
+    for each in kept:
+        stated, place = each.checkpoint, f"note {each.number} of the checkpoint file"
+        if not known.signed(each.note, stated.origin):
+            if each.number > last or stated.origin in known.limits:
+                evidence.complain(f"{place} is not signed by a key of the log", tenant, stated.size)
+        elif stated.origin not in known.limits or known.given_up(stated):
+            given_up += 1
+            if each.number > last:
+                detail = f"{place} covers {stated.size} positions of {stated.origin}, which this log is not"
+                evidence.complain(detail, tenant, stated.size)
+        else:
+            evidence.checkpoints += 1
+            evidence.witnessed = max(evidence.witnessed, stated.size)
+            evidence.state(stated, f"the checkpoint outside of {stated.size}")
+    if given_up and not evidence.problem:
+        evidence.remarks += (
+            f"{tenant}: {given_up} checkpoint(s) outside are of what was given up at a break on record",
+        )
+    if not kept and evidence.checkpoints:
+        evidence.remarks += (f"{tenant}: there is no checkpoint outside the database, and there was one",)

@@ -1,0 +1,65 @@
+"""The key that signs a log's checkpoints: an Ed25519 private key in a PEM file that its owner alone may read.
+
+Without a setting it lies beside the database and is made at the first start. Another file, or other contents, is
+another key from then on; what the old one signed is verified by its public half, which the database keeps.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from engine.audit.notes import Signer
+from engine.errors import Invalid
+
+FIELD = "signing_key_file"
+
+
+def signing_key_path(database: Path, setting: str | None) -> Path:
+    return Path(f"{database}.key") if setting is None else Path(setting)
+
+
+def open_signer(database: Path, setting: str | None) -> Signer:
+    """The signer of a database; its key is made where there is none and no setting names one.
+
+    Raises Invalid, which names the setting.
+    """
+    path = signing_key_path(database, setting)
+    if setting is None and not path.exists():
+        _make(path)
+    return read_signer(path)
+
+
+def read_signer(path: Path) -> Signer:
+    """Raises Invalid for a file that cannot be read or holds no Ed25519 key."""
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as error:
+        raise Invalid(FIELD, f"cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError):
+        raise Invalid(FIELD, "holds no private key in PEM that can be read without a password") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise Invalid(FIELD, "holds a key of another kind; an Ed25519 private key is needed")
+    return Signer(key)
+
+
+def _make(path: Path) -> None:
+    """A new key, whole or not at all: written beside and moved into place."""
+    data = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    draft = Path(f"{path}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    draft.rename(path)

@@ -1,0 +1,136 @@
+"""A log's Merkle tree as it is stored, and read.
+
+It is stored by *tiles*, as C2SP tlog-tiles cuts it: tile ``number`` of ``level`` spans 8 levels of the tree above 256
+hashes. Those of level 0 stand on leaf hashes, which are in ``events`` already; those of level n + 1 on the roots of
+256 tiles of level n. A row holds the root and, level by level, the 254 nodes between. It is written once, by the
+append that completes it; so 255 appends of 256 write nothing of the tree but the frontier in the head's row, and
+a proof reads one row for eight of its hashes. What stands above a tile's worth of hashes that is not complete yet is
+computed, from at most 255 of them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, bindparam, insert, select
+
+from engine.audit.merkle import HASH_BYTES, Frontier, range_root, subtree
+from engine.errors import StoreCorrupt
+from engine.store.driver import Prepared
+from engine.store.statements import same
+from engine.store.tables import events, heads, tiles
+
+TILE_LEVELS = 8
+TILE_HASHES = 1 << TILE_LEVELS
+
+_insert_tile = Prepared(insert(tiles))
+_inner = Prepared(select(tiles.c.inner).where(*same(tiles, "tenant", "level", "number")))
+_frontier = Prepared(select(heads.c.frontier).where(*same(heads, "tenant")))
+# tenant, first, end
+_leaf_hashes = Prepared(
+    select(events.c.leaf_hash)
+    .where(
+        events.c.tenant == bindparam("tenant_"),
+        events.c.position > bindparam("first_"),
+        events.c.position <= bindparam("end_"),
+    )
+    .order_by(events.c.position)
+)
+# tenant, level, first, end
+_roots = Prepared(
+    select(tiles.c.root)
+    .where(
+        *same(tiles, "tenant", "level"),
+        tiles.c.number >= bindparam("first_"),
+        tiles.c.number < bindparam("end_"),
+    )
+    .order_by(tiles.c.number)
+)
+
+
+def store_tiles(connection: Connection, tenant: str, before: int, after: int) -> None:
+    """Write the tiles that a log completes by growing from ``before`` to ``after`` leaves; its events are written."""
+    for number in range(before // TILE_HASHES, after // TILE_HASHES):
+        store_tile(connection, tenant, 0, number)
+
+
+def store_tile(connection: Connection, tenant: str, level: int, number: int) -> None:
+    """Write a tile, and those above that it completes."""
+    first = number * TILE_HASHES
+    nodes = subtree(hashes(connection, tenant, level, first, first + TILE_HASHES))
+    _insert_tile(connection, tenant, level, number, nodes[-1], b"".join(nodes[:-1]))
+    if (number + 1) % TILE_HASHES == 0:
+        store_tile(connection, tenant, level + 1, number // TILE_HASHES)
+
+
+def hashes(connection: Connection, tenant: str, level: int, first: int, end: int) -> list[bytes]:
+    """The hashes ``first`` to ``end`` (excluded) on which tiles of a level stand.
+
+    Raises StoreCorrupt where one of them is missing.
+    """
+    if level == 0:
+        rows = _leaf_hashes(connection, tenant, first, end)
+    else:
+        rows = _roots(connection, tenant, level - 1, first, end)
+    found = [row[0] for row in rows]
+    if len(found) != end - first:
+        raise StoreCorrupt(f"of the hashes {first} to {end - 1} of level {level}, {end - first - len(found)} are gone")
+    return found
+
+
+class Tree:
+    """The stored tree of a log, as one snapshot has it: a ``Node`` for ``audit.merkle``.
+
+    What was read is kept, so make a new one for each proof.
+    """
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+        self._tiles: dict[tuple[int, int], bytes | None] = {}
+        self._hashes: dict[tuple[int, int], bytes] = {}
+
+    def __call__(self, level: int, index: int) -> bytes:
+        """The root of the complete subtree ``index`` of 2^level leaves. Raises StoreCorrupt where it cannot be had."""
+        tile_level, above = divmod(level, TILE_LEVELS)
+        if above == 0:
+            return self._hash(tile_level, index)
+        inner = self._tile(tile_level, index >> (TILE_LEVELS - above))
+        if inner is None:
+            first = index << above
+            return subtree(hashes(self._connection, self._tenant, tile_level, first, first + (1 << above)))[-1]
+        place = TILE_HASHES - (TILE_HASHES >> (above - 1)) + (index & ((1 << (TILE_LEVELS - above)) - 1))
+        return inner[place * HASH_BYTES : (place + 1) * HASH_BYTES]
+
+    def root(self, size: int) -> bytes:
+        """The root of the first ``size`` leaves."""
+        return range_root(0, size, self)
+
+    def frontier(self, size: int) -> Frontier:
+        """The frontier of the first ``size`` leaves."""
+        roots, begin = [], 0
+        for level in reversed(range(size.bit_length())):
+            if size >> level & 1:
+                roots.append(self(level, begin >> level))
+                begin += 1 << level
+        return Frontier(size, tuple(roots))
+
+    def _hash(self, tile_level: int, index: int) -> bytes:
+        key = (tile_level, index)
+        if key not in self._hashes:
+            self._hashes[key] = hashes(self._connection, self._tenant, tile_level, index, index + 1)[0]
+        return self._hashes[key]
+
+    def _tile(self, tile_level: int, number: int) -> bytes | None:
+        key = (tile_level, number)
+        if key not in self._tiles:
+            row = _inner(self._connection, self._tenant, tile_level, number).fetchone()
+            self._tiles[key] = None if row is None else row[0]
+        return self._tiles[key]
+
+
+def stored_frontier(connection: Connection, tenant: str) -> Frontier:
+    """The frontier in the head's row; empty for a log that has not begun. Raises StoreCorrupt for what is none."""
+    row = _frontier(connection, tenant).fetchone()
+    try:
+        return Frontier() if row is None else Frontier.from_bytes(row[0])
+    except ValueError as error:
+        raise StoreCorrupt(f"the head of {tenant} is damaged: {error}") from error
