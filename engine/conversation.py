@@ -24,12 +24,13 @@ from engine.envelope import LOCAL, Caller
 from engine.errors import EngineError, NoExactCount
 from engine.intake import MessageIn
 from engine.planning import Limits
-from engine.providers.base import Counting
+from engine.providers.base import Counting, ToolSchema
 from engine.record import Record
 from engine.store.base import RequestKey
+from engine.store.documents import read_document
 from engine.store.works import probe
 from engine.supervisor import Supervisor
-from engine.tools.registry import Tools
+from engine.tools.registry import Tools, read_schemas
 from engine.views import Frame, Model, ToolInfo, Turn, Window, model_view, tool_view
 
 
@@ -166,6 +167,10 @@ class Conversation(Desk):
             state, _ = await self._read(planning.state_at, caller, session=session)
             allowed = state.allowed_tools
         return [tool_view(self._tools.get(name)) for name in self._tools.allowed(None, allowed)]
+
+    async def schemas(self, digest: str, caller: Caller = LOCAL) -> tuple[ToolSchema, ...]:
+        """The tools that a model was told of, by the digest in its ``attempt.started``."""
+        return read_schemas(await self._read(read_document, caller, digest=digest))
 
     async def read_to_end(self, turn: UUID, cursor: int, caller: Caller = LOCAL) -> bool:
         """Whether a turn has ended and its last frame is at or before the cursor."""

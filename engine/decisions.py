@@ -201,4 +201,7 @@ def _open_for_input(state: SessionState | None) -> SessionState:
 
 def _turn_open(state: SessionState) -> TurnAlreadyOpen:
     assert state.open_turn is not None
-    return TurnAlreadyOpen("a turn is running in this session", turn_id=str(state.open_turn.id))
+    turn = state.open_turn
+    waits = turn.status == "requires_action"
+    detail = "a turn of this session waits for a decision" if waits else "a turn is running in this session"
+    return TurnAlreadyOpen(detail, turn_id=str(turn.id))

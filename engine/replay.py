@@ -4,8 +4,9 @@ Both read the events of a session and nothing else. ``play_back`` writes nothing
 a new session, and gives what it answered beside what is on record.
 
 What is *taken as recorded* and what is *asked anew*: whatever callers appended (users' messages, tools' results,
-messages of any other role) is taken as recorded; whatever a turn made is asked anew. An *exchange* is a run of
-appended messages and the turns that answered them: a turn that was tried again belongs to the same exchange, so each
+messages of any other role) is taken as recorded, and so is what tools gave; whatever a model made is asked anew. No
+tool is run: the new model is told of the same ones, and its calls are answered from the record. An *exchange* is a run
+of appended messages and the turns that answered them: a turn that was tried again belongs to the same exchange, so each
 exchange has one recorded answer and gets one new one.
 
 Results of tools belong to calls that the recorded model made, and another model may call otherwise. Each recorded
@@ -34,6 +35,7 @@ from engine.cuts import unpack_cuts
 from engine.envelope import LOCAL, Caller
 from engine.errors import Invalid, Refused
 from engine.events import (
+    AttemptStarted,
     Block,
     Facts,
     MessageAppended,
@@ -44,6 +46,7 @@ from engine.events import (
     TurnStarted,
 )
 from engine.intake import MessageIn
+from engine.providers.base import ToolSchema
 from engine.store.base import RecordedEvent
 from engine.story import Story
 from engine.upcasts import facts_of, words_of
@@ -148,11 +151,15 @@ def answer_of(messages: Sequence[Message]) -> str:
 
 
 class _Exchange(msgspec.Struct):
-    """What was appended, and what the turns that followed made of it (without partial answers given anew)."""
+    """What was appended, and what the turns that followed made of it (without partial answers given anew). ``tools``
+    names the schemas that the model was told of, ``client`` those tools of them that the caller ran.
+    """
 
     inputs: list[Message] = []
     answers: list[Message] = []
     answered: bool = False
+    tools: str | None = None
+    client: tuple[str, ...] = ()
 
 
 async def _exchanges(conversation: Conversation, session: UUID, caller: Caller) -> AsyncGenerator[_Exchange, None]:
@@ -162,7 +169,10 @@ async def _exchanges(conversation: Conversation, session: UUID, caller: Caller) 
         facts = facts_of(event)
         if isinstance(facts, TurnStarted):
             exchange.answered = True
+            exchange.client = facts.client_tools
             exchange.answers = [message for message in exchange.answers if message.position != facts.supersedes]
+        elif isinstance(facts, AttemptStarted):
+            exchange.tools = facts.tools
         elif isinstance(facts, MessageAppended) and facts.turn is not None:
             exchange.answers.append(message_view(event))
         elif isinstance(facts, MessageAppended):
@@ -235,6 +245,10 @@ def _pauses(event: RecordedEvent, facts: Facts) -> Iterator[int]:
 # --- asking anew ------------------------------------------------------------------------------------------------------
 
 
+Recorded = list[tuple[str | None, ToolResultBlock]]
+"""Results on record that were not given yet, each with the name of the tool that gave it."""
+
+
 class _Runner:
     """Runs exchanges in the new session. Remembers the calls of both runs: results are recorded for those of one,
     and wanted by those of the other.
@@ -246,26 +260,46 @@ class _Runner:
         self._caller = caller
         self._old_calls: dict[str, str] = {}
         self._open_calls: list[ToolUseBlock] = []
+        self._recorded: Recorded = []
 
     async def run(self, exchange: _Exchange) -> Rerun:
         """One exchange; what keeps it from being run is its reason and not an error."""
         inputs, old = tuple(exchange.inputs), answer_of(exchange.answers)
+        recorded, self._recorded = self._recorded, []
         left_out = Rerun(self._session, inputs, old)
         try:
             if any(message.erased for message in inputs):
                 return msgspec.structs.replace(left_out, reason="its words are erased")
-            contents = self._contents(inputs)
+            contents = self._contents(inputs, recorded)
             if contents is None:
                 return msgspec.structs.replace(left_out, reason="the new run did not ask for these tools")
-            turn = await self._ask(contents)
+            self._recorded = _results_in(exchange.answers)
+            messages, turn = await self._converse(contents, exchange)
         except Refused as refusal:
             return msgspec.structs.replace(left_out, reason=refusal.detail)
         finally:
-            self._old_calls = {call.id: call.name for call in _calls(exchange.answers)}
-        self._open_calls = _calls(turn.messages)
-        return msgspec.structs.replace(left_out, new=answer_of(turn.messages), turn=turn)
+            self._old_calls = {call.id: call.name for call in _open_calls(exchange.answers)}
+        return msgspec.structs.replace(left_out, new=answer_of(messages), turn=turn)
 
-    async def _ask(self, contents: list[MessageIn]) -> Turn:
+    async def _converse(self, contents: list[MessageIn], exchange: _Exchange) -> tuple[list[Message], Turn]:
+        """What the model makes of it, in as many turns as it takes: a tool that ran within the old turn is the caller's
+        in the new session, and the caller answers from the record.
+        """
+        conversation, messages = self._conversation, list[Message]()
+        schemas = await conversation.schemas(exchange.tools, self._caller) if exchange.tools else ()
+        ran_here = {schema.name for schema in schemas} - {*exchange.client}
+        rounds = conversation.settings.max_rounds if ran_here else 1
+        while True:
+            turn = await self._ask(contents, schemas)
+            messages += turn.messages
+            self._open_calls = _open_calls(turn.messages)
+            rounds -= 1
+            for_callers = any(call.name in exchange.client for call in self._open_calls)
+            if not self._open_calls or for_callers or not rounds:
+                return messages, turn
+            contents = [MessageIn(raw_blocks(tuple(self._results(self._recorded))), "tool")]
+
+    async def _ask(self, contents: list[MessageIn], tools: tuple[ToolSchema, ...]) -> Turn:
         """Append all but the last, and answer that; ``append_messages`` takes so many at once."""
         conversation, most = self._conversation, self._conversation.settings.max_messages
         for start in range(0, len(contents) - 1, most):
@@ -273,16 +307,23 @@ class _Runner:
             await conversation.append_messages(self._session, given, self._caller)
             self._open_calls = []
         last = await conversation.new_message(contents[-1])
-        started = await conversation.start_turn(self._session, Ask(message=last), self._caller)
+        started = await conversation.start_turn(self._session, Ask(message=last, client_tools=tools), self._caller)
         self._open_calls = []
         return await conversation.ended(started.turn, self._caller)
 
-    def _contents(self, inputs: Sequence[Message]) -> list[MessageIn] | None:
-        """What is put into the new session. None: only results, and none of them is for a call that was made."""
+    def _contents(self, inputs: Sequence[Message], recorded: Recorded) -> list[MessageIn] | None:
+        """What is put into the new session. None: only results, and none of them is for a call that was made.
+        ``recorded``: what is left of the exchange before.
+        """
         answering = [message for message in inputs if self._answers_old_calls(message)]
         rest = [MessageIn(message.content, message.role) for message in inputs if message not in answering]
-        blocks = [block for message in answering for block in message.blocks()]
-        results = self._results(blocks)
+        recorded += [
+            (self._old_calls.get(block.tool_use_id), block)
+            for message in answering
+            for block in message.blocks()
+            if isinstance(block, ToolResultBlock)
+        ]
+        results = self._results(recorded)
         if not rest and all(result.content == NOT_ON_RECORD for result in results):
             return None
         return [MessageIn(raw_blocks(tuple(results)), "tool"), *rest] if results else rest
@@ -292,26 +333,44 @@ class _Runner:
             isinstance(block, ToolResultBlock) and block.tool_use_id in self._old_calls for block in message.blocks()
         )
 
-    def _results(self, recorded: Sequence[Block]) -> list[ToolResultBlock]:
+    def _results(self, recorded: Recorded) -> list[ToolResultBlock]:
         """A result for every open call of the new run: the next one recorded for a call of the same tool."""
-        left = [block for block in recorded if isinstance(block, ToolResultBlock)]
         results = []
         for call in self._open_calls:
-            found = next((result for result in left if self._old_calls.get(result.tool_use_id) == call.name), None)
+            found = next((each for each in recorded if each[0] == call.name), None)
             if found is None:
                 results.append(ToolResultBlock(tool_use_id=call.id, content=NOT_ON_RECORD, is_error=True))
             else:
-                left.remove(found)
-                results.append(msgspec.structs.replace(found, tool_use_id=call.id))
+                recorded.remove(found)
+                results.append(msgspec.structs.replace(found[1], tool_use_id=call.id))
         return results
 
 
-def _calls(messages: Sequence[Message]) -> list[ToolUseBlock]:
-    """The calls in the last of these messages that callers are to answer; a partial message asks for nothing."""
-    last = messages[-1] if messages else None
-    if last is None or not last.complete:
-        return []
-    return [block for block in last.blocks() if isinstance(block, ToolUseBlock)]
+def _open_calls(messages: Sequence[Message]) -> list[ToolUseBlock]:
+    """The calls that callers are to answer: those of the last answer here that have no result. A partial answer asks
+    for nothing.
+    """
+    calls: list[ToolUseBlock] = []
+    for message in messages:
+        if message.role == "assistant":
+            calls = [block for block in message.blocks() if isinstance(block, ToolUseBlock) and message.complete]
+        else:
+            answered = {block.tool_use_id for block in message.blocks() if isinstance(block, ToolResultBlock)}
+            calls = [call for call in calls if call.id not in answered]
+    return calls
+
+
+def _results_in(messages: Sequence[Message]) -> Recorded:
+    """What tools gave within turns, in order."""
+    names: dict[str, str] = {}
+    results: Recorded = []
+    for message in messages:
+        for block in message.blocks():
+            if isinstance(block, ToolUseBlock):
+                names[block.id] = block.name
+            elif isinstance(block, ToolResultBlock):
+                results.append((names.get(block.tool_use_id), block))
+    return results
 
 
 def _said(block: Block) -> str:

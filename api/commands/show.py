@@ -43,7 +43,8 @@ async def _show(settings: Settings, caller: Caller, text: str, *, as_events: boo
             messages = [message async for message in _messages(conversation, session, caller)]
             click.echo(msgspec.json.encode({"session": session, "messages": messages}).decode())
         else:
-            print_session(session)
+            open_turn = session.open_turn_id
+            print_session(session, await conversation.turn(open_turn, caller) if open_turn else None)
             async for message in _messages(conversation, session, caller):
                 print_message(message, await _remark(conversation, message, caller))
 

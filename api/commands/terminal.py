@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from engine import Frame, Message, Session
+from engine import Frame, Message, Session, Turn
 
 MAX_INPUT_CHARS = 500
 MAX_TABLE_CHARS = 10_000
@@ -53,14 +53,18 @@ def notice(text: str) -> None:
 # --- what is on record ------------------------------------------------------------------------------------------------
 
 
-def print_session(session: Session) -> None:
+def print_session(session: Session, turn: Turn | None = None) -> None:
+    """A session, with the turn that is open in it."""
     title = f"  {one_line(session.title)}" if session.title else ""
     click.secho(f"session {session.id}{title}", bold=True)
     figures = f"version {session.version}, {session.message_count} messages, {session.token_count} tokens"
     click.echo(f"{session.model}, {session.status}, {figures}")
     click.echo(f"created {moment(session.created_at)}, last activity {moment(session.updated_at)} (UTC)")
-    if session.open_turn_id is not None:
-        click.echo(f"turn {session.open_turn_id} is running")
+    for cost in session.costs:
+        click.echo(f"cost {cost.micros / 1e6:.6f} {cost.currency}{', in part estimated' * cost.estimated}")
+    if turn is not None:
+        waits = f"waits for a decision on {', '.join(turn.pending_approvals)}"
+        click.echo(f"turn {turn.id} {waits if turn.pending_approvals else 'is running'}")
     if session.system:
         click.secho("\nsystem prompt", bold=True)
         click.echo(printable(session.system))
@@ -135,17 +139,11 @@ class FramePrinter:
                 self.end_line()
             case "message.appended":
                 self._message(data)
-            case "attempt.failed":
-                self._notice(f"attempt {data['attempt']} failed ({data['code']}); trying again")
-            case "turn.completed" if data["stop_reason"] not in {"end_turn", "tool_use", "stop_sequence"}:
-                self._notice(f"the answer ended early: {data['stop_reason']}")
-            case "turn.failed":
-                error = data["error"] or {}
-                self._notice(f"the turn failed: {error.get('detail') or 'no detail'} ({error.get('code')})")
-            case "turn.cancelled" | "turn.interrupted":
-                self._notice(f"{frame.type.partition('.')[2]}; what came is on record")
-            case "error":
-                self._notice(f"{data.get('detail')} ({data.get('code')})")
+            case "tool.approved" | "tool.refused":
+                self._decision(data)
+            case _ if remark := _remark(frame.type, data):
+                self.end_line()
+                notice(remark)
 
     def end_line(self) -> None:
         if self._in_line:
@@ -168,6 +166,34 @@ class FramePrinter:
             if block.get("type") not in {"text", "thinking"}:
                 click.echo(block_line(block))
 
-    def _notice(self, text: str) -> None:
+    def _decision(self, data: dict[str, Any]) -> None:
         self.end_line()
-        notice(text)
+        reason = f": {one_line(data['reason'])}" if data["reason"] else ""
+        said = "approves" if data["approve"] else "refuses"
+        click.echo(f"[{one_line(data['actor'])} {said} {data['tool_use_id']}{reason}]")
+
+
+def _remark(kind: str, data: dict[str, Any]) -> str | None:
+    """What a frame says that is no part of the conversation."""
+    match kind:
+        case "attempt.failed":
+            return f"attempt {data['attempt']} failed ({data['code']}); trying again"
+        case "turn.paused":
+            return f"the turn waits for a person: {_awaited(data)}"
+        case "turn.completed" if data["stop_reason"] not in {"end_turn", "tool_use", "stop_sequence"}:
+            return f"the answer ended early: {data['stop_reason']}"
+        case "turn.failed":
+            error = data["error"] or {}
+            return f"the turn failed: {error.get('detail') or 'no detail'} ({error.get('code')})"
+        case "turn.cancelled" | "turn.interrupted":
+            return f"{kind.partition('.')[2]}; what came is on record"
+        case "error":
+            return f"{data.get('detail')} ({data.get('code')})"
+    return None
+
+
+def _awaited(turn: dict[str, Any]) -> str:
+    """The calls that a turn waits for a decision on, with the names of their tools."""
+    blocks = [block for message in turn["messages"] for block in message["content"] if block.get("type") == "tool_use"]
+    names = {block["id"]: block["name"] for block in blocks}
+    return ", ".join(f"{call} ({names[call]})" if call in names else call for call in turn["pending_approvals"])

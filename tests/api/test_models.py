@@ -20,8 +20,8 @@ FIELDS = {"name", "provider", "context_tokens", "max_output_tokens", "capabiliti
 
 
 class Upstream(BaseHTTPRequestHandler):
-    """Says ``Yes.``, but by the model's name: ``broken`` fails, ``picky`` refuses, ``silent`` says nothing of its usage,
-    and ``cut`` breaks off.
+    """Says ``Yes.``, but by the model's name: ``broken`` fails, ``picky`` refuses, ``silent`` says nothing of its
+    usage, and ``cut`` breaks off.
     """
 
     def do_POST(self):
