@@ -159,6 +159,17 @@ def estimated_usage(attempt: AttemptState, content: Content) -> Usage:
     return Usage(input_tokens=sent, output_tokens=received, estimated=True)
 
 
+def _whole_usage(ending: Ending, attempt: AttemptState, content: Content) -> Usage:
+    """What the vendor reported; of an answer that broke off before it said what it cost, the rest is estimated."""
+    counted = ending.usage
+    if counted is None:
+        return estimated_usage(attempt, content)
+    if ending.outcome == "completed" or counted.output_tokens is not None:
+        return counted
+    output = estimated_usage(attempt, content).output_tokens
+    return msgspec.structs.replace(counted, output_tokens=output, estimated=True)
+
+
 def recordable(usage: Usage) -> Usage:
     """A vendor's figures as facts: one that no leaf can hold, or that is no count, was not reported."""
     counts = {
@@ -183,7 +194,7 @@ def _attempt_ended(turn: UUID, attempt: AttemptState, ending: Ending, content: C
         status=getattr(error, "status", None),
         vendor_code=getattr(error, "vendor_code", None),
         retryable=getattr(error, "retryable", False),
-        usage=ending.usage or estimated_usage(attempt, content),
+        usage=_whole_usage(ending, attempt, content),
     )
     return Draft(facts, ending.words, causation=turn)
 
