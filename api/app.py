@@ -43,7 +43,7 @@ def create_app(conversation: Conversation, keys: Keys, cors: Cors) -> Gate:
         request_class=Http,
         request_max_body_size=settings.max_body_bytes,
     )
-    return Gate(app, keys, cors, settings.max_header_bytes)
+    return Gate(app, keys, cors, max_header_bytes=settings.max_header_bytes, max_bodies_bytes=settings.max_bodies_bytes)
 
 
 NO_VALUES = frozenset({"", "null"})

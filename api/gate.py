@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from api.auth import Keys, check_local
@@ -22,6 +24,8 @@ PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/schema", "/schema/", "/schema
 
 BODY_METHODS = frozenset({"POST", "PATCH"})
 
+RETRY_AFTER_S = 2
+
 Scope = dict[str, Any]
 Headers = list[tuple[bytes, bytes]]
 
@@ -29,11 +33,12 @@ Headers = list[tuple[bytes, bytes]]
 class Gate:
     """ASGI middleware; puts ``request_id`` and ``identity`` into the scope's state."""
 
-    def __init__(self, app: Any, keys: Keys, cors: Cors, max_header_bytes: int) -> None:
+    def __init__(self, app: Any, keys: Keys, cors: Cors, *, max_header_bytes: int, max_bodies_bytes: int) -> None:
         self.app = app
         self._keys = keys
         self._cors = cors
         self._max_header_bytes = max_header_bytes
+        self._bodies = Bodies(max_bodies_bytes)
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -47,7 +52,8 @@ class Gate:
         answer = _Answer(send, [(b"x-request-id", request_id.encode()), *self._cors.headers(headers.get("origin"))])
         try:
             if self._admit(scope, headers, state):
-                await self.app(scope, receive, answer.send)
+                with self._bodies.held(receive) as bounded:
+                    await self.app(scope, bounded, answer.send)
             else:
                 await answer.whole(204, self._cors.preflight(headers))
         except Problem as problem:
@@ -81,6 +87,34 @@ class Gate:
             raise head_too_large(self._max_header_bytes)
 
 
+class Bodies:
+    """The bodies of all requests that are being answered: what they hold together is bounded."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held_bytes = 0
+
+    @contextmanager
+    def held(self, receive: Any) -> Iterator[Any]:
+        """``receive``, counting until the request is answered. It raises Problem 503 where there is no more room."""
+        mine = 0
+
+        async def counted() -> Any:
+            nonlocal mine
+            message = await receive()
+            size = len(message.get("body", b""))
+            if self._held_bytes + size > self._max_bytes:
+                raise _no_room(self._max_bytes)
+            mine += size
+            self._held_bytes += size
+            return message
+
+        try:
+            yield counted
+        finally:
+            self._held_bytes -= mine
+
+
 class _Answer:
     """What is sent back; every answer has the headers given here."""
 
@@ -104,6 +138,13 @@ class _Answer:
         headers = [(name.encode(), value.encode()) for name, value in problem.headers.items()]
         headers += [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
         await self.whole(problem.status, headers, body)
+
+
+def _no_room(max_bytes: int) -> Problem:
+    detail = "the requests that are being answered hold as much as there is room for"
+    headers = {"retry-after": str(RETRY_AFTER_S)}
+    figures = {"limit": "max_bodies_bytes", "maximum": max_bytes, "retry_after_s": RETRY_AFTER_S}
+    return Problem(503, "overloaded", detail, headers, **figures)
 
 
 def head_too_large(max_bytes: int) -> Problem:

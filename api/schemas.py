@@ -33,6 +33,7 @@ from engine import (
 
 DEFAULT_WAIT_S = 60
 MAX_WAIT_S = 600
+MAX_LONG_POLL_S = 60
 MAX_KEY_CHARS = 256
 MAX_NUMBER = 1 << 53
 
@@ -56,6 +57,11 @@ Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the 
 Version = Annotated[int | None, QueryParameter(ge=0, le=MAX_NUMBER, description="As it was then.")]
 After = Annotated[
     int | None, QueryParameter(ge=0, le=MAX_NUMBER, description="What follows this version, position or frame.")
+]
+
+WaitSeconds = Annotated[
+    int,
+    QueryParameter(ge=0, le=MAX_LONG_POLL_S, description="Where there is nothing yet, wait so many seconds for it."),
 ]
 
 IfMatch = Annotated[
@@ -300,9 +306,20 @@ async def request_key(request: Http, raw: str | None) -> RequestKey | None:
     key = raw[1:-1] if len(raw) > 1 and raw[0] == raw[-1] == '"' else raw
     if not (0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
         raise invalid("Idempotency-Key", f"must be 1 to {MAX_KEY_CHARS} printable ASCII characters")
+    return msgspec.structs.replace(await said_in(request), key=key)
+
+
+async def said_in(request: Http) -> RequestKey:
+    """Who asks, where, and what they say: a request's key, but for the key."""
     path = _PATH_PARAMETER.sub(lambda match: str(request.path_params[match[1]]), request.scope["path_template"])
     said = await request.body() or request.scope["query_string"]
-    return RequestKey(caller_of(request).actor, f"{request.method} {path}", key, said)
+    return RequestKey(caller_of(request).actor, f"{request.method} {path}", "", said)
+
+
+def is_repeated(request: Http) -> bool:
+    """Whether a vendor's library says that it has sent this request before: they count, and send no key."""
+    count: str = request.headers.get("x-stainless-retry-count", "0")
+    return count.isascii() and count.isdigit() and bool(count.strip("0"))
 
 
 def expected_version(raw: str | None) -> int | None:

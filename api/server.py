@@ -1,8 +1,8 @@
 """A server process: engine, application and socket, from the first line it prints to its end.
 
-SIGTERM and SIGINT end it in order: no more turns are taken, running ones may end within ``drain_s``, the rest are
-interrupted, and streams close by themselves because their turns have ended. A second signal ends it at once; the
-next start then ends what was left open.
+SIGTERM and SIGINT end it in order: it is no longer ready and takes no more turns, readers are told, running turns may
+end within ``drain_s``, the rest are interrupted, and streams close by themselves because their turns have ended. A
+second signal ends it at once; the next start then ends what was left open.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -23,12 +24,14 @@ import engine
 from api.app import create_app
 from api.auth import is_loopback, read_keys
 from api.cors import Cors
-from api.protocol import BoundedHead
+from api.protocol import BoundedHttp
 from engine import Conversation, Invalid, Settings
 
 log = logging.getLogger("manent.api")
 
 BACKLOG = 1024
+KEPT_DESCRIPTORS = 768
+"""For what is no client's connection: the database, and connections to providers. A quarter, if there are few."""
 CLOSE_STREAMS_S = 5
 KEEP_CONNECTION_S = 75
 """Longer than clients keep an idle connection: it is theirs to close, or a request may meet the closing."""
@@ -58,7 +61,7 @@ async def running(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
     async with engine.open(settings, notice=say) as conversation:
         server = _Server(_config(create_app(conversation, keys, cors), settings))
         say(f"model of sessions that name none: {conversation.default_model}")
-        listening = listen(settings.host, settings.port)
+        listening = listen(settings.host, settings.port, _gone_after_s(settings))
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         try:
             await _started(server, serving)
@@ -72,8 +75,10 @@ async def running(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
             await _abort(server)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises Invalid, which names the setting."""
+def listen(host: str, port: int, gone_after_s: float) -> socket.socket:
+    """A bound socket, whose clients are gone when they confirm nothing of what they are sent for so long. Raises
+    Invalid, which names the setting.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.socket(family, socket.SOCK_STREAM)
@@ -81,12 +86,31 @@ def listen(host: str, port: int) -> socket.socket:
         raise Invalid("host", f"cannot listen on {host}: {error.strerror}") from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from the socket that accepts them
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(gone_after_s * 1000))
         listening.bind((host, port))
         listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
         raise Invalid("port", f"cannot listen on {host}:{port}: {error.strerror}") from None
     return listening
+
+
+def most_connections(wanted: int) -> int:
+    """As many as wanted, or as the system has descriptors for; its soft limit is raised as far as it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + KEPT_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with suppress(OSError, ValueError):  # a limit above the hard one, as some systems have
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - min(KEPT_DESCRIPTORS, soft // 4))
+
+
+def _gone_after_s(settings: Settings) -> float:
+    """Later than it takes to drop a client that stalls, with a word; this is for those who have vanished."""
+    return 2 * settings.client_stall_s + settings.keepalive_s
 
 
 def _stop_signal() -> asyncio.Event:
@@ -104,8 +128,10 @@ def _stop_signal() -> asyncio.Event:
 
 
 def _config(app: Any, settings: Settings) -> uvicorn.Config:
-    class Protocol(BoundedHead):
+    class Protocol(BoundedHttp):
         max_head_bytes = settings.max_header_bytes
+        max_connections = most_connections(settings.max_connections)
+        stall_s = float(settings.client_stall_s)
 
     return uvicorn.Config(
         app,

@@ -3,22 +3,29 @@
 What is ready goes out in one write: the write is the cost. Silence is broken by a comment, so that proxies keep the
 connection. A stream reads along and never drives what it shows: when its client leaves, or is too slow, only the
 stream ends.
+
+What is held for a client that is slow is bounded: what the connection has not sent (64 KiB and one write) and the batch
+that is being written. One that takes nothing for too long is dropped by the connection (``api/protocol.py``), with
+``DROPPED`` as its last words.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain, repeat
 from typing import Any, Generic, TypeVar
 
 import msgspec
 from litestar import Response
 
 from api.errors import Problem, document, problem_of, problem_of_code
-from engine import Event, Frame
+from api.protocol import LAST_WORDS
+from engine import SHUTTING_DOWN, Event, Frame
 
 T = TypeVar("T")
-Encode = Callable[[Sequence[T]], bytes]
+Encode = Callable[[T], bytes]
 
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -29,6 +36,11 @@ FRAMES_UNHEARD = 64
 """After so many frames everybody else gets a turn, also where all frames are there already."""
 KEEP_ALIVE = b": keep-alive\n\n"
 CAUGHT_UP = b": caught-up\n\n"
+STOPPING = b": shutting-down\n\n"
+DROPPED = b": dropped: nothing was read for too long; come back with the last id\n\n"
+
+WRITE_BYTES = 64 << 10
+"""A write is no larger than this and one frame."""
 
 
 class EventStream(Response[bytes], Generic[T]):
@@ -43,16 +55,22 @@ class EventStream(Response[bytes], Generic[T]):
         encode: Encode[T],
         failed: Callable[[Problem], bytes],
         headers: dict[str, str] | None = None,
+        *,
+        silences: Iterator[bytes] | None = None,
+        farewell: bytes = b"",
     ) -> None:
         super().__init__(b"", status_code=200, headers=HEADERS | (headers or {}))
         self._batches = batches
         self._encode = encode
         self._failed = failed
+        self._silences = silences or repeat(KEEP_ALIVE)
+        self._farewell = farewell
 
     def to_asgi_response(self, *_: Any, **__: Any) -> Any:
         return self
 
-    async def __call__(self, _: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope["state"][LAST_WORDS] = DROPPED
         sending = asyncio.create_task(self._send(send))
         leaving = asyncio.create_task(left(receive))
         try:
@@ -66,10 +84,10 @@ class EventStream(Response[bytes], Generic[T]):
     async def _send(self, send: Any) -> None:
         head = [(name.encode(), value.encode()) for name, value in self.headers.items()]
         await send({"type": "http.response.start", "status": self.status_code, "headers": head})
-        last, unheard = b"", 0
+        last, unheard = self._farewell, 0
         try:
             async for batch in self._batches:
-                if chunk := self._encode(batch):
+                for chunk in self._writes(batch):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 # What is there already never suspends; without this a client who leaves would not be noticed.
                 unheard += len(batch) + 1
@@ -79,6 +97,21 @@ class EventStream(Response[bytes], Generic[T]):
         except Exception as error:  # noqa: BLE001 - the head is gone: what went wrong can only be said in the stream
             last = self._failed(problem_of(error))
         await send({"type": "http.response.body", "body": last, "more_body": False})
+
+    def _writes(self, batch: Sequence[T]) -> Iterator[bytes]:
+        """A batch in as few writes as may be."""
+        if not batch:
+            yield next(self._silences)
+        parts, size = [], 0
+        for item in batch:
+            part = self._encode(item)
+            parts.append(part)
+            size += len(part)
+            if size >= WRITE_BYTES:
+                yield b"".join(parts)
+                parts, size = [], 0
+        if size:
+            yield b"".join(parts)
 
 
 async def left(receive: Any) -> None:
@@ -92,25 +125,29 @@ def frames(
 ) -> EventStream[Frame]:
     """A turn's frames."""
 
-    def encode(batch: Sequence[Frame]) -> bytes:
-        return b"".join([frame_bytes(frame, request_id) for frame in batch]) or KEEP_ALIVE
+    def encode(frame: Frame) -> bytes:
+        return frame_bytes(frame, request_id)
 
     return EventStream(batches, encode, lambda problem: error_bytes(problem, request_id), headers)
 
 
 def events(batches: AsyncGenerator[list[Event], None], request_id: str, *, by_position: bool) -> EventStream[Event]:
-    """Log events as they are committed; ids are positions or versions. The first silence says that all was given."""
-    silence = iter((CAUGHT_UP,))
-
-    def encode(batch: Sequence[Event]) -> bytes:
-        sent = b"".join([event_bytes(event, by_position=by_position) for event in batch])
-        return sent or next(silence, KEEP_ALIVE)
-
-    return EventStream(batches, encode, lambda problem: error_bytes(problem, request_id))
+    """Log events as they are committed; ids are positions or versions. The first silence says that all was given. It
+    has no end but the server's.
+    """
+    return EventStream(
+        batches,
+        partial(event_bytes, by_position=by_position),
+        lambda problem: error_bytes(problem, request_id),
+        silences=chain((CAUGHT_UP,), repeat(KEEP_ALIVE)),
+        farewell=STOPPING,
+    )
 
 
 def frame_bytes(frame: Frame, request_id: str) -> bytes:
-    """One frame. One that is not part of the record tells why there will be no more, and has no id."""
+    """One frame. One that is not part of the record tells why there may be no more, and has no id."""
+    if frame is SHUTTING_DOWN:
+        return STOPPING
     if frame.number == 0:
         return error_bytes(unrecorded_problem(frame), request_id)
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (frame.number, frame.type.encode(), frame.data)

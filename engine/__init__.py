@@ -64,6 +64,7 @@ from engine.inputs import is_correlation
 from engine.intake import MessageIn
 from engine.planning import Limits
 from engine.providers.base import ToolSchema
+from engine.reading_along import SHUTTING_DOWN
 from engine.replay import Rerun, differences, play_back, read_pace, run_again
 from engine.settings import Settings, from_mapping
 from engine.store.base import RequestKey
@@ -77,6 +78,7 @@ from engine.views import Model as ModelInfo
 
 __all__ = [
     "LOCAL",
+    "SHUTTING_DOWN",
     "Accepted",
     "Ask",
     "BudgetTooSmall",

@@ -25,6 +25,7 @@ from engine.settings import Settings
 log = logging.getLogger("manent.turns")
 
 MISTAKE = EngineError("the server made a mistake")
+BREATH_CHUNKS = 64
 TIMER_SLACK = 0.1
 """By how much of itself the time between chunks may be cut short."""
 
@@ -82,7 +83,7 @@ class Attempt:
     async def _read(self, answered: Callable[[], None]) -> None:
         settings, recorder = self._settings, self._recorder
         loop = asyncio.get_running_loop()
-        heard = -math.inf
+        heard, taken = -math.inf, 0
         try:
             async with (
                 asyncio.timeout(settings.first_chunk_timeout_s) as patience,
@@ -98,6 +99,9 @@ class Attempt:
                         patience.reschedule(now + settings.idle_timeout_s)
                         heard = now
                     await recorder.take(chunk)
+                    taken += 1
+                    if taken % BREATH_CHUNKS == 0:  # one that is always ready would let nobody else run
+                        await asyncio.sleep(0)
                     if recorder.bytes > settings.max_answer_bytes:
                         raise ProviderMalformed("the answer is larger than max_answer_bytes allows")
         except TimeoutError:

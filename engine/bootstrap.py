@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from engine import tokens
-from engine.audit.keeper import Keeper, keeping
+from engine.audit.keeper import keeping
 from engine.audit.keys import open_signer, read_signer, signing_key_path
 from engine.audit.outside import OutsideFile, outside_path
 from engine.audit.standing import Accepted
@@ -43,7 +43,7 @@ from engine.record import Record
 from engine.settings import Settings
 from engine.store.dialects import database_path
 from engine.store.doctor import Finding, examine, existing
-from engine.store.log import Store, locked, open_reading, open_store
+from engine.store.log import locked, open_reading, open_store
 from engine.store.rebuild import Progress, Rebuilt, rebuild_file
 from engine.store.schema import check_revision, migrate
 from engine.supervisor import Supervisor

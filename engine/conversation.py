@@ -7,7 +7,7 @@ returns are the values of ``engine.views``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -26,8 +26,10 @@ from engine.intake import MessageIn
 from engine.planning import Limits
 from engine.providers.base import Counting, ToolSchema
 from engine.record import Record
+from engine.repeats import Repeats
 from engine.store.base import RequestKey
 from engine.store.documents import read_document
+from engine.store.requests import find_request
 from engine.store.works import probe
 from engine.supervisor import Supervisor
 from engine.tools.registry import Tools, read_schemas
@@ -46,6 +48,7 @@ class Conversation(Desk):
         self.store = self._store
         self.clock = self._clock
         self.record = record
+        self._repeats = Repeats(lambda turn: supervisor.find(turn) is not None)
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
@@ -66,6 +69,14 @@ class Conversation(Desk):
         inputs.check_client_tools(ask.client_tools)
         return await self._starter.start(caller, session, ask, expected=expected, request=request)
 
+    async def once(
+        self, said: RequestKey, caller: Caller, *, repeated: bool, start: Callable[[], Awaitable[Started]]
+    ) -> Started:
+        """What ``start`` starts; or, if this request is ``repeated`` by a client without a key, the turn that the same
+        one has started before, while it runs. ``said``: who asked, where and what; its key does not count.
+        """
+        return await self._repeats.once(caller.tenant, said, repeated=repeated, start=start)
+
     async def say(self, session: UUID, content: str, caller: Caller = LOCAL, **options: Any) -> Turn:
         """Send a message of text and wait for the answer: the ended turn. ``options`` are those of ``Ask``."""
         message = await self.new_message(MessageIn(content))
@@ -74,13 +85,17 @@ class Conversation(Desk):
 
     async def turn(self, turn: UUID, caller: Caller = LOCAL) -> Turn:
         """A turn as it is now."""
+        running = self._supervisor.find(turn)
+        if running is not None and running.caller.tenant == caller.tenant:
+            running.audience.seen()
         found: Turn = await self._read(reading_along.read_turn, caller, turn=turn)
         return found
 
-    async def ended(self, turn: UUID, caller: Caller = LOCAL) -> Turn:
-        """A turn once it has ended, or waits for a decision."""
-        async for _ in self._follower.frames(caller.tenant, turn, present=False):
-            pass
+    async def ended(self, turn: UUID, caller: Caller = LOCAL, *, wait_s: float | None = None) -> Turn:
+        """A turn once it has ended, or waits for a decision; as it is then, if that takes longer than ``wait_s``. Who
+        waits is a reader of the turn: where it wishes to end with them, it ends with who is cancelled here.
+        """
+        await self._follower.ended(caller.tenant, turn, wait_s)
         return await self.turn(turn, caller)
 
     async def turns(
@@ -99,10 +114,11 @@ class Conversation(Desk):
         page, more = await self._page(reading_along.read_turns, caller, limit, **arguments)
         return [turn for _, turn in page], page[-1][0] if more else None
 
-    async def cancel(self, turn: UUID, caller: Caller = LOCAL) -> Turn:
+    async def cancel(self, turn: UUID, caller: Caller = LOCAL, *, request: RequestKey | None = None) -> Turn:
         """Cancel a turn; one that has ended stays as it is."""
+        await self._store.read(partial(find_request, tenant=caller.tenant, request=request))
         await self._cancel_paused(turn, caller)
-        await self._supervisor.cancel(caller.tenant, turn, caller.actor)
+        await self._supervisor.cancel(caller.tenant, turn, caller.actor, request)
         await self._cancel_paused(turn, caller)  # it may have been about to pause
         return await self.turn(turn, caller)
 
@@ -200,6 +216,7 @@ class Conversation(Desk):
         self._follower.admit()
 
     async def drain(self) -> None:
-        """Take no more turns, let those that run end, interrupt the rest, and let go of all readers."""
+        """Take no more turns, tell all readers, let those that run end, and interrupt the rest."""
+        self._supervisor.draining = True
         self._follower.close()
         await self._supervisor.drain()

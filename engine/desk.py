@@ -108,7 +108,13 @@ class Desk:
         return [session_view(state, words) for state, words in page], cursor
 
     async def update_session(
-        self, session: UUID, changes: dict[str, Any], caller: Caller = LOCAL, *, expected: int | None = None
+        self,
+        session: UUID,
+        changes: dict[str, Any],
+        caller: Caller = LOCAL,
+        *,
+        expected: int | None = None,
+        request: RequestKey | None = None,
     ) -> Session:
         """Set fields of a session (None sets null): those of ``create_session``, and ``status``."""
         self._check_fields(changes)
@@ -126,8 +132,9 @@ class Desk:
         def decide(_: Place, state: Any) -> list[NewEvent]:
             return seal(update_session(state, change), caller, self._clock)
 
-        answer = await self._append(caller, session, _expected(expected), decide)
-        return await self.session(session, caller, version=answer.state.version)
+        answer = await self._append(caller, session, _expected(expected), decide, request)
+        version = answer.state.version if answer.replayed is None else answer.replayed.version
+        return await self.session(session, caller, version=version)
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -201,17 +208,22 @@ class Desk:
         after: int = 0,
         limit: int = DEFAULT_LIMIT,
         types: Sequence[str] = (),
+        wait_s: float = 0,
     ) -> tuple[list[Event], bool]:
-        """A session's events after a version, and whether there are more."""
+        """A session's events after a version, and whether there are more. Where there is none it waits for one, at most
+        ``wait_s``.
+        """
         function = partial(reading.session_events_of_types, types=types) if types else reading.session_events
-        found, more = await self._page(function, caller, limit, session=session, after=after)
+        look = partial(self._page, function, caller, limit, session=session, after=after)
+        found, more = await (self._follower.first(caller.tenant, session, look, wait_s) if wait_s else look())
         return [event_view(event) for event in found], more
 
     async def log_events(
-        self, caller: Caller = LOCAL, *, after: int = 0, limit: int = DEFAULT_LIMIT
+        self, caller: Caller = LOCAL, *, after: int = 0, limit: int = DEFAULT_LIMIT, wait_s: float = 0
     ) -> tuple[list[Event], bool]:
-        """The whole log's events after a position, and whether there are more."""
-        found, more = await self._page(reading.log_events, caller, limit, after=after)
+        """The whole log's events after a position, and whether there are more; it waits as ``events`` does."""
+        look = partial(self._page, reading.log_events, caller, limit, after=after)
+        found, more = await (self._follower.first(caller.tenant, None, look, wait_s) if wait_s else look())
         return [event_view(event) for event in found], more
 
     async def follow(

@@ -7,34 +7,33 @@ database; it never slows the writer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sized
+from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import islice
+from typing import TypeVar
 from uuid import UUID
 
-import msgspec
-
-from engine.answer import START
 from engine.errors import Overloaded, SessionNotFound, TurnNotFound
+from engine.past import BYTES_AT_ONCE, FRAMES_AT_ONCE, Past
 from engine.projections import queries
 from engine.projections.turn import TurnState
-from engine.recorder import frame_of
 from engine.settings import Settings
 from engine.store import reading
 from engine.store.base import Connection, RecordedEvent
 from engine.store.log import Store
-from engine.store.runs import journal_rows
 from engine.story import Story
 from engine.supervisor import Supervisor
 from engine.tail import Tail
 from engine.views import Frame, Turn
 
-FRAMES_AT_ONCE = 512
-"""Most frames, or events, that a reader is given at once."""
-
 POLL_S = 0.25
 """How often a turn that runs in another process is looked at."""
+
+SHUTTING_DOWN = Frame(0, "shutting_down", b"{}")
+"""Told to readers when the server has been asked to end, while their turn may still end in time. No part of the
+record."""
+
+Found = TypeVar("Found", bound=Sized)
 
 
 class Follower:
@@ -48,8 +47,12 @@ class Follower:
         self._closing = asyncio.Event()
 
     def close(self) -> None:
-        """Let go of those who follow a log, which has no end: a shutdown must not wait for them."""
+        """Tell those who read a turn, and let go of those who follow a log, which has no end: a shutdown must not wait
+        for them.
+        """
         self._closing.set()
+        for turn in self._supervisor.running():
+            turn.tail.ring()
 
     async def turn_state(self, tenant: str, turn: UUID) -> TurnState:
         """Raises TurnNotFound."""
@@ -58,27 +61,37 @@ class Follower:
             raise TurnNotFound("there is no such turn", turn_id=str(turn))
         return state
 
-    async def frames(
-        self, tenant: str, turn: UUID, after: int = 0, *, present: bool = True
-    ) -> AsyncGenerator[list[Frame], None]:
-        """A turn's frames after a number, in batches, up to its end; an empty batch every ``keepalive_s`` of silence.
-        ``present``: this reader's leaving may cancel a turn that wished so.
-        """
+    async def frames(self, tenant: str, turn: UUID, after: int = 0) -> AsyncGenerator[list[Frame], None]:
+        """A turn's frames after a number, in batches, up to its end; an empty one every ``keepalive_s`` of silence."""
         with self._counted():
             running = self._supervisor.find(turn)
             if running is None or running.caller.tenant != tenant:
                 async for batch in self._recorded(tenant, turn, after):
                     yield batch
                 return
-            tail = running.tail
-            tail.readers += present
-            try:
-                async for batch in self._live(tenant, turn, tail, after):
+            with running.audience.reader():
+                async for batch in self._live(tenant, turn, running.tail, after):
                     yield batch
-            finally:
-                tail.readers -= present
-                if present and tail.readers == 0 and not tail.closed and running.story.state.on_disconnect == "cancel":
-                    running.stop_for_absence()
+
+    async def ended(self, tenant: str, turn: UUID, wait_s: float | None = None) -> bool:
+        """Wait for a turn to end, or to be paused, as one of its readers; False if ``wait_s`` were not enough. Who is
+        cancelled meanwhile has left.
+        """
+        with self._counted():
+            running = self._supervisor.find(turn)
+            if running is None or running.caller.tenant != tenant:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        return await self._over(tenant, turn)
+                return False
+            with running.audience.reader() as reader:
+                try:
+                    async with asyncio.timeout(wait_s):
+                        await running.tail.end()
+                except TimeoutError:
+                    reader.excused = True
+                    return False
+            return True
 
     async def events(
         self, tenant: str, session: UUID | None, after: int | None = None
@@ -96,24 +109,44 @@ class Follower:
                 if batch:
                     cursor = batch[-1].position if session is None else batch[-1].version
                 else:
-                    await self._wait(bell)
+                    await self._wait(bell, self._settings.keepalive_s)
 
-    async def _wait(self, bell: asyncio.Event) -> None:
+    async def first(
+        self, tenant: str, session: UUID | None, look: Callable[[], Awaitable[tuple[Found, bool]]], wait_s: float
+    ) -> tuple[Found, bool]:
+        """What ``look`` finds in a session (or, for None, in the whole log), as soon as it finds something; what it has
+        found when the time is over, or the server ends, is nothing.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        with self._counted(), self._store.bells.listen(tenant, session) as bell:
+            while True:
+                bell.clear()
+                found = await look()
+                left_s = until - loop.time()
+                if len(found[0]) or left_s <= 0 or self._closing.is_set():
+                    return found
+                await self._wait(bell, left_s)
+
+    async def _wait(self, bell: asyncio.Event, timeout_s: float) -> None:
         waits = [asyncio.ensure_future(bell.wait()), asyncio.ensure_future(self._closing.wait())]
         try:
-            await asyncio.wait(waits, timeout=self._settings.keepalive_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
 
     async def _live(self, tenant: str, turn: UUID, tail: Tail, after: int) -> AsyncGenerator[list[Frame], None]:
         cursor, loop, beat_s = after, asyncio.get_running_loop(), self._settings.keepalive_s / 2
-        told_at = loop.time()
+        told_at, told_end, past = loop.time(), False, None
         with _beating(tail, beat_s):
             while True:
-                batch = tail.after(cursor)
+                batch = tail.after(cursor, FRAMES_AT_ONCE)
                 if batch is None:
-                    batch = await self._read_frames(tenant, turn, cursor)
+                    past = past or Past(tenant, turn)
+                    batch = await self._store.read(partial(past.read, after=cursor))
+                else:
+                    past = None
                 if batch:
                     cursor = batch[-1].number
                     yield batch
@@ -121,6 +154,9 @@ class Follower:
                     if tail.error is not None:
                         yield [tail.error]
                     return
+                elif self._closing.is_set() and not told_end:
+                    told_end = True
+                    yield [SHUTTING_DOWN]
                 elif loop.time() - told_at >= beat_s:
                     yield []
                 else:
@@ -129,24 +165,29 @@ class Follower:
                 told_at = loop.time()
 
     async def _recorded(self, tenant: str, turn: UUID, after: int) -> AsyncGenerator[list[Frame], None]:
-        cursor = after
-        while (state := await self.turn_state(tenant, turn)).end_version is None:
-            batch = await self._read_frames(tenant, turn, cursor)
+        """Of a turn that does not run here: it has ended, or is paused, or another process runs it."""
+        cursor, past, silent_s = after, Past(tenant, turn), 0.0
+        while True:
+            batch = await self._store.read(partial(past.read, after=cursor))
             if batch:
-                cursor = batch[-1].number
+                cursor, silent_s = batch[-1].number, 0.0
                 yield batch
-            elif state.status != "running":
+            elif not past.running or self._closing.is_set():
                 return
             else:
                 await asyncio.sleep(POLL_S)
-        # It has ended and changes no more: its events are read once, and told as they are asked for.
-        events = await self._store.read(partial(turn_events, tenant=tenant, state=state))
-        frames = told(turn, events, cursor)
-        while batch := list(islice(frames, FRAMES_AT_ONCE)):
-            yield batch
+                silent_s += POLL_S
+                if silent_s >= self._settings.keepalive_s:
+                    silent_s = 0.0
+                    yield []
 
-    async def _read_frames(self, tenant: str, turn: UUID, after: int) -> list[Frame]:
-        return await self._store.read(partial(read_frames, tenant=tenant, turn=turn, after=after))
+    async def _over(self, tenant: str, turn: UUID) -> bool:
+        """Until a turn that does not run here runs nowhere; False if the server ends meanwhile."""
+        while (await self.turn_state(tenant, turn)).status == "running":
+            if self._closing.is_set():
+                return False
+            await asyncio.sleep(POLL_S)
+        return True
 
     def admit(self) -> None:
         """Raises Overloaded where there is no room for one more reader."""
@@ -182,53 +223,18 @@ def _beating(tail: Tail, every_s: float) -> Iterator[None]:
         timers[0].cancel()
 
 
-def told(turn: UUID, events: Sequence[RecordedEvent], after: int) -> Iterator[Frame]:
-    """The frames of a turn's events that follow a number, one by one."""
-    story = Story(turn)
-    for event in events:
-        yield from story.deltas(event, after)
-        for frame in story.tell(event):
-            if frame.number > after:
-                yield frame
-
-
-def read_frames(
-    connection: Connection, tenant: str, turn: UUID, after: int, limit: int = FRAMES_AT_ONCE
-) -> list[Frame]:
-    """The next frames of a turn after a number, from the record and, while it runs, from the journal: one
-    snapshot.
-    """
-    state = queries.turn_state(connection, tenant, turn)
-    assert state is not None
-    story = Story(turn)
-    frames: list[Frame] = []
-    for event in turn_events(connection, tenant, state):
-        told = story.tell(event, deltas_after=after, limit=limit - len(frames))
-        frames += [frame for frame in told if frame.number > after]
-        if len(frames) >= limit:
-            return frames[:limit]
-    if state.end_version is None:
-        frames += _journalled(connection, tenant, turn, max(after, story.state.frame), limit - len(frames))
-    return frames
-
-
 def turn_events(connection: Connection, tenant: str, state: TurnState) -> list[RecordedEvent]:
     """The session's events from a turn's start to its end, or to now."""
     up_to = {} if state.end_version is None else {"up_to": state.end_version}
     return reading.session_events(connection, tenant, state.session, after=state.version - 1, **up_to)
 
 
-def _journalled(connection: Connection, tenant: str, turn: UUID, after: int, limit: int) -> list[Frame]:
-    starts = journal_rows(connection, tenant, turn, kind=START)
-    types = {row.block: str(msgspec.json.decode(row.text)["type"]) for row in starts}
-    rows = journal_rows(connection, tenant, turn, after=after, limit=limit)
-    return [frame_of(row, types[row.block]) for row in rows]
-
-
 def _events(connection: Connection, *, tenant: str, session: UUID | None, after: int) -> list[RecordedEvent]:
     if session is None:
-        return reading.log_events(connection, tenant, after=after, limit=FRAMES_AT_ONCE)
-    return reading.session_events(connection, tenant, session, after=after, limit=FRAMES_AT_ONCE)
+        return reading.log_events(connection, tenant, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE)
+    return reading.session_events(
+        connection, tenant, session, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE
+    )
 
 
 def _newest(connection: Connection, *, tenant: str, session: UUID | None) -> int:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from engine.answer import DELTA, START, VENDOR, Answer, Opening, Vendor, delta_frame, start_frame
 from engine.clock import Clock
-from engine.errors import EngineError, ProviderMalformed, StoreUnavailable, TurnNotOpen
+from engine.errors import EngineError, ProviderMalformed, StoreError, StoreUnavailable, TurnNotOpen
 from engine.providers.base import BlockStarted, Chunk, Delta, Ended, UsageReported, VendorBlock
 from engine.store.base import JournalRow
 from engine.store.log import Store
@@ -71,7 +72,7 @@ class Journal:
         try:
             future = self._store.submit(partial(write_journal, work=work), urgent=True)
         except EngineError as error:
-            self._release(batch, error, frozenset())
+            self._release(batch, {row.turn: error for _, row in batch})
             return
         future.add_done_callback(partial(self._written, batch))
 
@@ -81,16 +82,40 @@ class Journal:
             self._write()
 
     def _written(self, batch: list[Waiting], future: asyncio.Future[frozenset[UUID]]) -> None:
-        error = StoreUnavailable("the write was given up") if future.cancelled() else future.exception()
-        lost = frozenset() if error is not None else future.result()
-        self._release(batch, error if isinstance(error, Exception) else None, lost)
+        error = _given_up() if future.cancelled() else future.exception()
+        turns = {row.turn for _, row in batch}
+        if error is None:
+            self._release(batch, dict.fromkeys(future.result(), _lost()))
+        elif len(turns) > 1 and is_of_one(error):
+            self._write_each(batch)
+        else:
+            self._release(batch, dict.fromkeys(turns, error if isinstance(error, Exception) else _given_up()))
 
-    def _release(self, batch: list[Waiting], error: Exception | None, lost: frozenset[UUID]) -> None:
-        for _, row in batch:
-            if error is not None:
-                self._refused[row.turn] = error
-            elif row.turn in lost:
-                self._refused[row.turn] = TurnNotOpen("another process has taken this turn over")
+    def _write_each(self, batch: list[Waiting]) -> None:
+        """What one turn's rows are refused for is not the others' fault: each turn's are written alone."""
+        parts: dict[UUID, list[Waiting]] = {}
+        for each in batch:
+            parts.setdefault(each[1].turn, []).append(each)
+        works = [WriteJournal(self._owner, [row for _, row in part]) for part in parts.values()]
+        try:
+            writes = [self._store.submit(partial(write_journal, work=work), urgent=True) for work in works]
+        except EngineError as error:
+            self._release(batch, dict.fromkeys(parts, error))
+            return
+        asyncio.gather(*writes, return_exceptions=True).add_done_callback(partial(self._written_each, batch, [*parts]))
+
+    def _written_each(self, batch: list[Waiting], turns: list[UUID], writes: asyncio.Future[list[Any]]) -> None:
+        results = [_given_up()] * len(turns) if writes.cancelled() else writes.result()
+        errors: dict[UUID, Exception] = {}
+        for turn, result in zip(turns, results, strict=True):
+            if isinstance(result, BaseException):
+                errors[turn] = result if isinstance(result, Exception) else _given_up()
+            elif result:
+                errors[turn] = _lost()
+        self._release(batch, errors)
+
+    def _release(self, batch: list[Waiting], errors: dict[UUID, Exception]) -> None:
+        self._refused |= errors
         refused = self._take_refused()
         self._busy = bool(self._waiting) or len(batch) >= MANY_ROWS
         if len(batch) >= MANY_ROWS:
@@ -231,6 +256,21 @@ class Recorder:
 
     def _frame(self, row: JournalRow) -> Frame:
         return frame_of(row, self._types[row.block])
+
+
+def _given_up() -> StoreUnavailable:
+    return StoreUnavailable("the write was given up")
+
+
+def _lost() -> TurnNotOpen:
+    return TurnNotOpen("another process has taken this turn over")
+
+
+def is_of_one(error: BaseException) -> bool:
+    """Whether an error may lie with one row: the disk did its part, and a constraint or a mistake of ours did not."""
+    if isinstance(error, StoreError):
+        return str(error.extra.get("reason", "")).startswith("SQLITE_CONSTRAINT")
+    return not isinstance(error, EngineError)
 
 
 def frame_of(row: JournalRow, block_type: str) -> Frame:

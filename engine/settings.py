@@ -128,7 +128,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_reason_chars: Annotated[Count, Meta(description="longest reason of a decision, characters")] = 2000
     max_open_turns: Annotated[Count, Meta(description="most turns running at once")] = 1000
     max_readers: Annotated[Count, Meta(description="most open event streams at once")] = 2000
+    cancel_unread_after_s: Annotated[
+        int, Meta(ge=0, description="cancel a turn that nobody has read for so long, seconds; 0: never")
+    ] = 0
     tail_frames: Annotated[Count, Meta(description="frames of a running turn kept in memory for its readers")] = 1024
+    client_stall_s: Annotated[
+        Count,
+        Meta(description="how long a client may take nothing of an answer, or send nothing of a request, seconds"),
+    ] = 30
+    max_connections: Annotated[
+        Count, Meta(description="most connections at once; as many as the system allows, if that is less")
+    ] = 5000
+    max_bodies_bytes: Annotated[
+        Count, Meta(description="bodies of all requests being answered, together, bytes; more are refused with 503")
+    ] = 256 << 20
     drain_s: Annotated[int, Meta(ge=0, description="how long a shutdown waits for running turns, seconds")] = 10
     lease_s: Annotated[
         Count, Meta(description="how long a running turn is its process's without a sign of life, seconds")

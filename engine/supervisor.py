@@ -25,7 +25,7 @@ from engine.providers.guards import Guards
 from engine.providers.models import Providers
 from engine.recorder import Journal
 from engine.settings import Settings
-from engine.store.base import Append, Exists, NewEvent, Place
+from engine.store.base import Append, Exists, NewEvent, Place, RequestKey
 from engine.store.log import Store
 from engine.store.runs import CloseRun, OpenRun, Run, journal_rows, open_runs, request_cancel
 from engine.store.works import ExtendLeases, extend_leases
@@ -36,6 +36,8 @@ log = logging.getLogger("manent.turns")
 
 SYSTEM = "system"
 RETRY_AFTER_S = 5
+ORPHANS_AT_ONCE = 64
+"""Of so many the journals are in memory together."""
 LET_GO_S = 2.0
 """How long a turn that cannot be begun or ended may take to let go at shutdown."""
 
@@ -86,16 +88,23 @@ class Supervisor:
         """A turn that runs in this process."""
         return self._turns.get(turn)
 
-    async def cancel(self, tenant: str, turn: UUID, actor: str) -> None:
-        """Have a turn cancelled. The wish is on record before the turn hears of it; an ended turn stays as it is."""
-        work = partial(request_cancel, tenant=tenant, turn=turn, actor=actor)
-        if not await self.kit.store.do(work):
-            return
+    def running(self) -> list[Turn]:
+        """The turns that run in this process."""
+        return list(self._turns.values())
+
+    async def cancel(self, tenant: str, turn: UUID, actor: str, request: RequestKey | None = None) -> None:
+        """Have a turn cancelled; returns when it has ended. An ended turn stays as it is.
+
+        It hears of it at once, whatever waits for the disk. The wish is put on record too, so that it outlives the
+        server: when this returns, one or the other has.
+        """
         running = self._turns.get(turn)
-        if running is not None:
+        if running is not None and running.caller.tenant == tenant:
             running.stop(Stop("cancelled", actor))
-            while not running.tail.closed:
-                await running.tail.wait(running.tail.last)
+        work = partial(request_cancel, tenant=tenant, turn=turn, actor=actor, request=request)
+        is_open = await self.kit.store.submit(work, urgent=True)
+        if is_open and running is not None:
+            await running.tail.end()
 
     async def drain(self) -> None:
         """Take no more turns, let those that run end within ``drain_s``, then interrupt the rest."""
@@ -105,7 +114,7 @@ class Supervisor:
                 await self._all_started.wait()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.kit.settings.drain_s)
-        for turn in list(self._turns.values()):
+        for turn in self.running():
             turn.stop(Stop("shutdown", SYSTEM))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=max(LET_GO_S, self.kit.settings.drain_s))
@@ -119,13 +128,18 @@ class Supervisor:
         await asyncio.wait(tasks, timeout=LET_GO_S)
 
     async def recover(self) -> int:
-        """End the turns that a dead process left open; returns how many."""
+        """End the turns that a dead process left open, many with one commit; returns how many."""
         orphans = await self.kit.store.read(open_runs)
-        for run in orphans:
-            try:
-                await self._end_orphan(run)
-            except EngineError as error:
-                log.warning("turn %s could not be ended: %s", run.turn, error.detail)
+        room = asyncio.Semaphore(ORPHANS_AT_ONCE)
+
+        async def end(run: Run) -> None:
+            async with room:
+                try:
+                    await self._end_orphan(run)
+                except EngineError as error:
+                    log.warning("turn %s could not be ended: %s", run.turn, error.detail)
+
+        await asyncio.gather(*(end(run) for run in orphans))
         return len(orphans)
 
     async def _end_orphan(self, run: Run) -> None:

@@ -19,9 +19,9 @@ class Tail:
     def __init__(self, most_frames: int) -> None:
         self._frames: deque[Frame] = deque(maxlen=most_frames)
         self._waiting: list[asyncio.Future[None]] = []
+        self._end = asyncio.Event()
         self.last = 0
         self.closed = False
-        self.readers = 0
         self.error: Frame | None = None
 
     def publish(self, frames: Sequence[Frame]) -> None:
@@ -36,22 +36,23 @@ class Tail:
         """No more frames will come; ``error`` is told to the readers though it is not part of the record."""
         self.closed = True
         self.error = error
+        self._end.set()
         self.ring()
 
-    def after(self, cursor: int) -> list[Frame] | None:
-        """The frames that follow a cursor; None if some of them are no longer here."""
+    def after(self, cursor: int, limit: int) -> list[Frame] | None:
+        """The frames that follow a cursor, at most so many; None if some of them are no longer here."""
         if cursor >= self.last:
             return []
         first = self._frames[0].number
         if cursor < first - 1:
             return None
         # Numbers are dense, so what follows the cursor is counted from the end, where readers mostly are.
-        return [self._frames[place] for place in range(max(cursor - self.last, -len(self._frames)), 0)]
+        start = max(cursor - self.last, -len(self._frames))
+        return [self._frames[place] for place in range(start, min(0, start + limit))]
 
-    async def wait(self, cursor: int) -> None:
-        """Until there is something after the cursor, or nothing more will come."""
-        while self.last <= cursor and not self.closed:
-            await self.rung()
+    async def end(self) -> None:
+        """Until it is closed."""
+        await self._end.wait()
 
     async def rung(self) -> None:
         """Until the bell rings: for news, for the end, or for nothing."""

@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from engine.attempts import MISTAKE, Attempt
+from engine.audience import Audience
 from engine.calls import Calls
 from engine.clock import Clock
 from engine.endings import (
@@ -113,6 +114,11 @@ class Turn:
         self.story = story or Story(turn)
         self.tail = Tail(kit.settings.tail_frames)
         self._show(events)
+        self.audience = Audience(
+            self.stop_for_absence,
+            at_once=self.story.state.on_disconnect == "cancel",
+            unread_s=kit.settings.cancel_unread_after_s,
+        )
 
     def stop(self, stop: Stop) -> None:
         """Stop it, and whatever it waits for. The first reason given is the one that counts."""
@@ -123,11 +129,12 @@ class Turn:
             self._waiting.cancel()
 
     def stop_for_absence(self) -> None:
-        """The last reader has left, and the caller wished that nothing is answered to nobody."""
+        """Nobody reads, and it was wished that nothing is answered to nobody."""
         self.stop(Stop("cancelled", "system"))
 
     async def run(self) -> None:
         """Until its end, or its pause, is recorded."""
+        self.audience.open()
         try:
             ending = await self._story()
             if ending is not None:
@@ -135,6 +142,7 @@ class Turn:
         except TurnNotOpen:
             log.warning("turn %s was taken over by another process", self.id)
         finally:
+            self.audience.close()
             self.tail.close()
 
     # --- rounds -------------------------------------------------------------------------------------------------------

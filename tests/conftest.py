@@ -15,3 +15,23 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 def anyio_backend():
     """The only loop that is supported."""
     return "asyncio"
+
+
+@pytest.fixture
+def tell(record_property):
+    """Says how much was tried and found; pytest's summary has it."""
+    return lambda line: record_property("count", line)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What tests counted, at the end of the run."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    lines = [
+        f"{report.nodeid.rpartition('/')[2]}: {value}"
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "count" and report.when == "call"
+    ]
+    if lines:
+        terminalreporter.section("counts")
+        terminalreporter.write_line("\n".join(lines))

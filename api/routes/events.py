@@ -16,13 +16,18 @@ from api.schemas import (
     EventList,
     LastEventId,
     Limit,
+    WaitSeconds,
     caller_of,
     page_start,
     read_after,
     request_id_of,
     write_cursor,
 )
+from api.waiting import unless_left
 from engine import Event
+
+NOBODY: tuple[list[Event], bool] = ([], False)
+"""For a client that has left."""
 
 
 @get("/api/sessions/{session_id:uuid}/events")
@@ -34,12 +39,16 @@ async def list_events(
     types: FromQuery[str | None] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
+    wait: WaitSeconds = 0,
 ) -> EventList:
-    """List a session's events after a version; `types`: only these, comma-separated."""
+    """List a session's events after a version; `types`: only these, comma-separated. With `wait` the answer comes as
+    soon as there is one.
+    """
     wanted = sorted({name.strip() for name in types.split(",") if name.strip()}) if types else []
-    events, more = await conversation.events(
-        session_id, caller_of(request), after=page_start(after, cursor) or 0, limit=limit, types=wanted
+    listing = conversation.events(
+        session_id, caller_of(request), after=page_start(after, cursor) or 0, limit=limit, types=wanted, wait_s=wait
     )
+    events, more = await unless_left(request, listing) or NOBODY if wait else await listing
     return EventList(events, write_cursor((events[-1].version,)) if more else None)
 
 
@@ -66,10 +75,12 @@ async def list_log(
     after: After = None,
     limit: Limit = 100,
     cursor: Cursor = None,
+    wait: WaitSeconds = 0,
 ) -> EventList:
-    """List the whole log of the tenant, after a position."""
+    """List the whole log of the tenant, after a position. With `wait` the answer comes as soon as there is an event."""
     caller = caller_of(request, "audit")
-    events, more = await conversation.log_events(caller, after=page_start(after, cursor) or 0, limit=limit)
+    listing = conversation.log_events(caller, after=page_start(after, cursor) or 0, limit=limit, wait_s=wait)
+    events, more = await unless_left(request, listing) or NOBODY if wait else await listing
     return EventList(events, write_cursor((events[-1].position,)) if more else None)
 
 

@@ -7,7 +7,7 @@ EventSource that comes back resumes its turn and never starts - and pays for - a
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -30,10 +30,13 @@ from api.schemas import (
     Model,
     Reply,
     caller_of,
+    is_repeated,
     request_id_of,
     request_key,
+    said_in,
 )
-from engine import Ask, Caller, Conversation, Frame, MessageIn, RequestKey, Started, Turn, text_of
+from api.waiting import unless_left
+from engine import SHUTTING_DOWN, Ask, Caller, Conversation, Frame, MessageIn, RequestKey, Started, Turn, text_of
 
 END_FRAMES = frozenset({"turn.failed", "turn.cancelled", "turn.interrupted"})
 DONE = "[DONE]"
@@ -58,8 +61,8 @@ async def complete(
     request: Http, conversation: Chat, data: JSONBody[CompleteIn], idempotency_key: IdempotencyKey = None
 ) -> Response[CompleteOut]:
     """One question, one answer; recorded in a session of its own."""
-    key = await request_key(request, idempotency_key)
-    turn = await _run(conversation, caller_of(request), ChatIn(data.message, None, data.model), key)
+    asked = ChatIn(data.message, None, data.model)
+    turn = await _run(request, conversation, asked, idempotency_key)
     return Response(CompleteOut(Reply(_reply(turn)), request_id_of(request)), headers=_session_header(turn.session_id))
 
 
@@ -68,7 +71,7 @@ async def chat(
     request: Http, conversation: Chat, data: JSONBody[ChatIn], idempotency_key: IdempotencyKey = None
 ) -> Response[ChatOut]:
     """A conversation: send `session_id` back to resume it."""
-    turn = await _run(conversation, caller_of(request), data, await request_key(request, idempotency_key))
+    turn = await _run(request, conversation, data, idempotency_key)
     reply = ChatReply(turn.session_id, _reply(turn), turn.usage)
     return Response(ChatOut(reply, request_id_of(request)), headers=_session_header(turn.session_id))
 
@@ -99,10 +102,17 @@ async def stream(
     return sse.EventStream(batches, _encoder(cursor), lambda problem: _error(problem.detail), _session_header(session))
 
 
-async def _run(conversation: Conversation, caller: Caller, asked: ChatIn, key: RequestKey | None) -> Turn:
+async def _run(request: Http, conversation: Conversation, asked: ChatIn, idempotency_key: str | None) -> Turn:
+    caller, key = caller_of(request), await request_key(request, idempotency_key)
     conversation.admit_reader()
-    started = await _start(conversation, caller, asked, key, "message")
-    turn = await conversation.ended(started.turn, caller)
+    start = partial(_start, conversation, caller, asked, key, "message")
+    if key is None:
+        said = await said_in(request)
+        started = await conversation.once(said, caller, repeated=is_repeated(request), start=start)
+    else:
+        started = await start()
+    turn = await unless_left(request, conversation.ended(started.turn, caller))
+    turn = turn or await conversation.turn(started.turn, caller)
     if turn.status != "completed":
         code, detail = f"turn_{turn.status}", f"the turn was {turn.status}"
         if turn.error is not None:
@@ -156,18 +166,17 @@ def read_cursor(raw: str) -> Cursor:
 def _encoder(start: Cursor) -> sse.Encode[Frame]:
     """Frames as the guide's lines, after what the client has read."""
 
-    def encode(batch: Sequence[Frame]) -> bytes:
-        lines: list[bytes] = []
-        for frame in batch:
-            pieces = _pieces(frame, start.turn)
-            lines += pieces[start.pieces :] if frame.number == start.frame + 1 else pieces
-        return b"".join(lines) if batch else sse.KEEP_ALIVE
+    def encode(frame: Frame) -> bytes:
+        pieces = _pieces(frame, start.turn)
+        return b"".join(pieces[start.pieces :] if frame.number == start.frame + 1 else pieces)
 
     return encode
 
 
 def _pieces(frame: Frame, turn: UUID) -> list[bytes]:
     """The events of one frame, each with the id under which the stream is taken up again after it."""
+    if frame is SHUTTING_DOWN:
+        return [sse.STOPPING]
     if frame.number == 0:
         return [_error(sse.unrecorded_problem(frame).detail)]
     if frame.type == "delta":

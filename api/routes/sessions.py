@@ -86,12 +86,18 @@ async def update_session(
     session_id: FromPath[UUID],
     data: JSONBody[SessionPatch],
     if_match: IfMatch = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response[Session]:
     """Change title, system, model, metadata, budgets, status or legal hold (which needs the scope `erase`)."""
     caller = caller_of(request, "chat" if data.legal_hold is msgspec.UNSET else "erase")
     changes = {name: value for name, value in msgspec.structs.asdict(data).items() if value is not msgspec.UNSET}
-    expected = expected_version(if_match)
-    session = await conversation.update_session(session_id, changes, caller, expected=expected)
+    session = await conversation.update_session(
+        session_id,
+        changes,
+        caller,
+        expected=expected_version(if_match),
+        request=await request_key(request, idempotency_key),
+    )
     return Response(session, headers=_etag(session.version))
 
 

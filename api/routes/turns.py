@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import aclosing
+from functools import partial
 from typing import Literal
 from uuid import UUID
 
@@ -31,13 +30,16 @@ from api.schemas import (
     Wait,
     caller_of,
     expected_version,
+    is_repeated,
     page_start,
     read_after,
     request_id_of,
     request_key,
+    said_in,
     wait_of,
     write_cursor,
 )
+from api.waiting import unless_left
 from engine import Ask, Caller, Conversation, Decision, Frame, Limits, MessageIn, Turn
 
 RUNNING = "running"
@@ -72,13 +74,19 @@ async def start_turn(
     streaming = _wants_stream(request, data)
     if streaming or wait.seconds:
         conversation.admit_reader()
-    started = await conversation.start_turn(
+    start = partial(
+        conversation.start_turn,
         session_id,
         await _ask(conversation, data),
         caller,
         expected=expected_version(if_match),
         request=await request_key(request, idempotency_key),
     )
+    if idempotency_key is None:
+        said = await said_in(request)
+        started = await conversation.once(said, caller, repeated=is_repeated(request), start=start)
+    else:
+        started = await start()
     if streaming:
         batches = conversation.frames(started.turn, caller, after=after)
         return sse.frames(batches, request_id_of(request), {"location": _location(started.turn)})
@@ -131,9 +139,11 @@ async def cancel_turn(
     conversation: Chat,
     turn_id: FromPath[UUID],
     data: JSONBody[NothingIn] = NOTHING,  # noqa: ARG001 - a field in it is refused
+    idempotency_key: IdempotencyKey = None,
 ) -> Turn:
     """Cancel a turn; one that has ended stays as it is."""
-    return await conversation.cancel(turn_id, caller_of(request))
+    key = await request_key(request, idempotency_key)
+    return await conversation.cancel(turn_id, caller_of(request), request=key)
 
 
 @post("/api/turns/{turn_id:uuid}/decisions", status_code=200)
@@ -182,32 +192,17 @@ def _wants_stream(request: Http, body: TurnIn) -> bool:
 async def _answer(
     request: Http, conversation: Conversation, caller: Caller, turn_id: UUID, wait: Wait
 ) -> Response[Turn]:
-    """The ended turn; or, after the time that the caller waits, the turn as it is. Who leaves waits no longer."""
+    """The ended turn; or, after the time that the caller waits, the turn as it is. Who leaves waits no longer, and was
+    a reader of the turn until then.
+    """
     headers = {"location": _location(turn_id)}
     if wait.asked:
         headers["preference-applied"] = f"wait={wait.seconds}" if wait.seconds else "respond-async"
+    turn = None
     if wait.seconds:
-        ended = asyncio.create_task(conversation.ended(turn_id, caller))
-        gone = asyncio.create_task(sse.left(request.receive))
-        try:
-            done, _ = await asyncio.wait((ended, gone), timeout=wait.seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            ended.cancel()
-        if ended in done:
-            return Response(ended.result(), headers=headers)
-        if gone in done:
-            await _come_and_go(conversation, caller, turn_id)
-    turn = await conversation.turn(turn_id, caller)
+        turn = await unless_left(request, conversation.ended(turn_id, caller, wait_s=wait.seconds))
+    turn = turn or await conversation.turn(turn_id, caller)
     return Response(turn, status_code=202 if turn.status == RUNNING or not wait.seconds else 200, headers=headers)
-
-
-async def _come_and_go(conversation: Conversation, caller: Caller, turn_id: UUID) -> None:
-    """Who waited was no reader of the turn; as one they leave it, and it may wish to be cancelled if they were the
-    last.
-    """
-    async with aclosing(conversation.frames(turn_id, caller)) as batches:
-        await anext(batches, None)
 
 
 def _location(turn_id: UUID) -> str:

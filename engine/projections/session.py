@@ -175,6 +175,8 @@ def _updated(event: RecordedEvent, facts: SessionUpdated) -> dict[str, object]:
 def _cost(turn: object) -> Costs:
     """What the turn's newest attempt cost."""
     return turns.cost_of(turn.attempts[-1]) if isinstance(turn, TurnState) and turn.attempts else Costs()
+
+
 def _erased(state: SessionState, facts: BodyErased) -> dict[str, object]:
     """What a turn is started on, where its words are among those erased."""
     changes: dict[str, object] = {}

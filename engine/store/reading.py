@@ -55,18 +55,27 @@ def session_events(
     after: int = 0,
     up_to: int = MAX_SAFE_INTEGER,
     limit: int = MAX_SAFE_INTEGER,
+    most_bytes: int = MAX_SAFE_INTEGER,
 ) -> list[RecordedEvent]:
-    """Events of a session with ``after < version <= up_to``, oldest first."""
+    """Events of a session with ``after < version <= up_to``, oldest first; no more once their bodies have
+    ``most_bytes``.
+    """
     values = (tenant, session.bytes, after, up_to, limit, NO_OFFSET)
-    return [as_event(row) for row in driver.run(connection, statements(connection).session_events, values)]
+    return _up_to(driver.run(connection, statements(connection).session_events, values), most_bytes)
 
 
 def log_events(
-    connection: Connection, tenant: str, *, after: int = 0, up_to: int = MAX_SAFE_INTEGER, limit: int = PAGE_EVENTS
+    connection: Connection,
+    tenant: str,
+    *,
+    after: int = 0,
+    up_to: int = MAX_SAFE_INTEGER,
+    limit: int = PAGE_EVENTS,
+    most_bytes: int = MAX_SAFE_INTEGER,
 ) -> list[RecordedEvent]:
-    """Events of a log with ``after < position <= up_to``, in order."""
+    """Events of a log with ``after < position <= up_to``, in order; no more once their bodies have ``most_bytes``."""
     values = (tenant, after, up_to, limit, NO_OFFSET)
-    return [as_event(row) for row in driver.run(connection, statements(connection).log_events, values)]
+    return _up_to(driver.run(connection, statements(connection).log_events, values), most_bytes)
 
 
 def all_events(connection: Connection) -> Iterator[RecordedEvent]:
@@ -118,6 +127,22 @@ def salt_of(connection: Connection, tenant: str, position: int) -> bytes | None:
     """The salt of an event's commitment, or None if its body is erased."""
     row = driver.run(connection, statements(connection).salt, (tenant, position)).fetchone()
     return None if row is None else row[0]
+
+
+def _up_to(cursor: Any, most_bytes: int) -> list[RecordedEvent]:
+    """What a cursor gives, read no further than so many bytes of bodies: the last may go beyond."""
+    found: list[RecordedEvent] = []
+    size = 0
+    try:
+        for row in cursor:
+            event = as_event(row)
+            found.append(event)
+            size += event.length
+            if size >= most_bytes:
+                break
+    finally:
+        cursor.close()
+    return found
 
 
 def _one(connection: Connection, statement: str, values: tuple[object, ...]) -> RecordedEvent | None:

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, select
 from engine.clock import id_of
 from engine.errors import TurnNotOpen
 from engine.store import driver
-from engine.store.base import JournalRow
+from engine.store.base import JournalRow, Reference, RequestKey
+from engine.store.requests import find_request, remember_request
 from engine.store.statements import statements
 from engine.store.tables import journal, runs
 from engine.store.transaction import Transaction
@@ -80,8 +81,13 @@ class Run(msgspec.Struct, frozen=True):
     cancelled_by: str | None
 
 
-def request_cancel(tx: Transaction, tenant: str, turn: UUID, actor: str) -> bool:
-    """Note that a turn shall be cancelled, if it is open; the first to ask is kept. Whether it is open."""
+def request_cancel(tx: Transaction, tenant: str, turn: UUID, actor: str, request: RequestKey | None = None) -> bool:
+    """Note that a turn shall be cancelled, if it is open; the first to ask is kept. Whether it is open.
+
+    Raises IdempotencyMismatch for a ``request`` that came before with another body.
+    """
+    if request is not None and find_request(tx.connection, tenant, request) is None:
+        remember_request(tx.connection, tenant, request, Reference("turn", turn, 0), tx.salt())
     result = driver.run(tx.connection, tx.statements.request_cancel, (actor, tenant, turn.bytes))
     return bool(result.rowcount > 0)
 

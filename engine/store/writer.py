@@ -27,6 +27,7 @@ from engine.store import driver
 from engine.store.base import Projector
 from engine.store.dialects import BEGIN_WRITING, DRIVER_ERRORS, PAGE_BYTES, meaning_of, needs_reopening, open_writer
 from engine.store.purge import RETRY_S, Purger
+from engine.store.reopening import check_ends
 from engine.store.statements import statements
 from engine.store.transaction import Heads, StateKey, Transaction, UnrecordableError
 
@@ -81,6 +82,7 @@ class Writer:
         self._batch_writes = batch_writes
         self._checkpoint_pages = checkpoint_pages
         self._heads = Heads(cached_sessions)
+        self._acknowledged: dict[str, int] = {}
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting = 0
         self._pages_waiting = 0
@@ -91,6 +93,7 @@ class Writer:
         self._purges: deque[asyncio.Future[bool]] = deque()
         self._engine = open_writer(path)
         self._connection = self._engine.connect()
+        self._distrusted = False
         self._thread = threading.Thread(target=self._run, name="manent-writer", daemon=True)
         self._thread.start()
 
@@ -148,6 +151,8 @@ class Writer:
                 self._resumed.wait(RESUME_S)
             if last:
                 break
+        with suppress(*DRIVER_ERRORS, EngineError):
+            self._live_connection()  # the last one that is closed writes, and had better be a good one
         self._purge(look=True)
         self._connection.close()
         self._engine.dispose()
@@ -203,6 +208,8 @@ class Writer:
                 except EngineError as refusal:
                     job.error = refusal
             tx.flush()
+        for tenant, _ in tx.changed:
+            self._acknowledged[tenant] = self._heads.logs[tenant].size
         self._heads.trim()
         self._pages_waiting += PAGES_PER_COMMIT + tx.body_bytes // PAGE_BYTES
         return tx.changed
@@ -210,15 +217,24 @@ class Writer:
     def _recover(self, error: Exception) -> None:
         self._heads.drop()
         self._projector.forget()
-        if needs_reopening(error):
+        self._distrusted = self._distrusted or needs_reopening(error)
+
+    def _live_connection(self) -> Connection:
+        """The connection; a new one if it is not to be trusted. Raises while the file cannot be opened, or is not as it
+        was left.
+        """
+        if self._distrusted:
+            connection = self._engine.connect()
+            try:
+                check_ends(connection, self._acknowledged)
+            except BaseException:
+                connection.close()
+                raise
+            # Only now: SQLite writes when a file's last connection is closed, and would do so through the old one.
             with suppress(*DRIVER_ERRORS):
                 self._connection.invalidate()
                 self._connection.close()
-
-    def _live_connection(self) -> Connection:
-        """The connection, opened again if it had to be given up; raises while the file cannot be opened."""
-        if self._connection.closed:
-            self._connection = self._engine.connect()
+            self._connection, self._distrusted = connection, False
         return self._connection
 
     def _verdict(self, error: Exception) -> Exception:
@@ -235,13 +251,16 @@ class Writer:
 
     def _checkpoint(self) -> None:
         """Move committed pages into the database file when enough of them wait: small, often, and never waiting
-        for readers.
+        for readers. Nobody waits for it; but a disk that fails it has failed the connection.
         """
         if self._pages_waiting < self._checkpoint_pages:
             return
         self._pages_waiting = 0
-        with suppress(*DRIVER_ERRORS):
+        try:
             driver.run(self._live_connection(), "PRAGMA wal_checkpoint(PASSIVE)")
+        except (*DRIVER_ERRORS, EngineError) as error:
+            if needs_reopening(error):
+                self._recover(error)
 
     def _purge(self, *, look: bool = False) -> None:
         """Purge the file if that is due, and tell those who wait for it. ``look``: see first whether it is."""

@@ -3,14 +3,15 @@
 import asyncio
 import json
 import random
+from functools import partial
 
 import pytest
 
 import engine
 from engine.clock import new_id
 from engine.errors import Overloaded, SessionNotFound, TurnNotFound
+from engine.past import Past
 from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
-from engine.reading_along import read_frames
 from engine.store.runs import journal_rows
 from tests.support import (
     Dictated,
@@ -148,13 +149,14 @@ async def test_pages_of_any_size_are_the_same_frames(path):
 
 
 async def assert_paged(chat, turn, frames):
-    def page(connection, after, limit):
-        return read_frames(connection, "default", turn, after, limit)
-
+    """From every place, in pages of every size: all that follows, each once, until an empty page."""
     for limit in range(1, len(frames) + 2):
-        for after in range(len(frames) + 1):
-            found = await chat._store.read(lambda c, after=after, limit=limit: page(c, after, limit))
-            assert found == frames[after : after + limit], (after, limit)
+        for after in range(0, len(frames) + 1, 1 + limit // 4):
+            past, found = Past("default", turn), frames[:after]
+            while page := await chat._store.read(partial(past.read, after=len(found), limit=limit)):
+                assert len(page) <= limit
+                found = found + page
+            assert found == frames, (after, limit)
 
 
 async def test_a_turn_can_be_read_by_another_process(path):

@@ -1,6 +1,7 @@
 """Starts the server again and again without importing it again: each ``start`` on standard input forks one.
 
-``python forks.py ARGUMENTS``: those of ``manent serve``. Says ``pid N`` for each server, and ``dead`` when it is.
+``python forks.py ARGUMENTS``: those of ``manent serve``, and after ``start`` may come more. Says ``pid N`` for each
+server, and ``dead`` when it is.
 """
 
 import os
@@ -12,12 +13,13 @@ from engine import tokens
 tokens.load()
 print("ready", flush=True)  # noqa: T201 - its output is what it is for
 for line in sys.stdin:
-    if line.strip() != "start":
+    command, *more = line.split()
+    if command != "start":
         break
     pid = os.fork()
     if pid == 0:
         sys.stdin.close()
-        sys.argv = ["manent", "serve", *sys.argv[1:]]
+        sys.argv = ["manent", "serve", *sys.argv[1:], *more]
         print(f"pid {os.getpid()}", flush=True)  # noqa: T201
         main()
         sys.stdout.flush()

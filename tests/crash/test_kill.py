@@ -170,25 +170,24 @@ def test_a_conversation_survives_its_server(tmp_path, model):
 # --- fifteen kills ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def forked(tmp_path):
-    """Starts servers on one file; each start gives the process's id and a client."""
-    command = [sys.executable, Path(__file__).with_name("forks.py"), "--port", "0", "--database", tmp_path / "chat.db"]
-    env = environment(tmp_path)
+@contextmanager
+def forking(folder):
+    """Starts servers, on the file ``chat.db`` unless told another; each start gives the process's id and a client."""
+    command = [sys.executable, Path(__file__).with_name("forks.py"), "--port", "0", "--database", folder / "chat.db"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with (
-        (tmp_path / "stderr").open("wb") as errors,
-        subprocess.Popen(command, **pipes, stderr=errors, text=True, env=env) as process,
+        (folder / "stderr").open("wb") as errors,
+        subprocess.Popen(command, **pipes, stderr=errors, text=True, env=environment(folder)) as process,
     ):
 
         def said(start):
             for line in process.stdout:
                 if line.startswith(start):
                     return line.removeprefix(start).strip()
-            raise AssertionError((tmp_path / "stderr").read_text())
+            raise AssertionError((folder / "stderr").read_text())
 
-        def start():
-            process.stdin.write("start\n")
+        def start(*more):
+            process.stdin.write(" ".join(("start", *more)) + "\n")
             process.stdin.flush()
             return int(said("pid ")), Client(said("listening on "))
 
@@ -199,6 +198,13 @@ def forked(tmp_path):
         said("ready")
         yield start, kill
         process.stdin.close()
+
+
+@pytest.fixture
+def forked(tmp_path):
+    """As ``forking``."""
+    with forking(tmp_path) as servers:
+        yield servers
 
 
 class Talker:

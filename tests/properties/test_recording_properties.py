@@ -1,6 +1,7 @@
 """Whatever a model says, in whatever pieces: what is recorded is what was shown, to the byte, for ever."""
 
 import asyncio
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import strategies as st
 
 from engine.cuts import Cut, pack_cuts, unpack_cuts
 from engine.events import OtherBlock
+from engine.past import Past
 from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, VendorBlock
 from engine.providers.surrogates import Halves
-from engine.reading_along import read_frames
 from engine.store.runs import open_runs
 from tests.support import Dictated, audit, begin, chatting, frames_of, texts_of
 
@@ -149,11 +150,11 @@ def text(block):
 
 async def paged(chat, turn, pages):
     """All frames that are on disk, in pages of these sizes in turn."""
-    frames, number = [], 0
+    frames, number, past = [], 0, Past("default", turn)
     while True:
         after, limit = (frames[-1].number if frames else 0), pages[number % len(pages)]
         number += 1
-        page = await chat._store.read(lambda c, after=after, limit=limit: read_frames(c, "default", turn, after, limit))
+        page = await chat._store.read(partial(past.read, after=after, limit=limit))
         assert len(page) <= limit
         frames += page
         if not page:

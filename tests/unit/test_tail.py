@@ -25,13 +25,13 @@ def test_a_tail_gives_what_follows_or_says_that_it_cannot(cursor, found):
     tail = Tail(3)
     for number in range(1, 6):
         tail.publish(frames(number))
-    assert numbers(tail.after(cursor)) == found
+    assert numbers(tail.after(cursor, 99)) == found
     assert tail.last == 5
 
 
 def test_an_empty_tail_has_nothing():
     """Before the first frame there is nothing after any cursor."""
-    assert Tail(3).after(0) == []
+    assert Tail(3).after(0, 99) == []
 
 
 def test_more_at_once_than_it_holds():
@@ -39,18 +39,26 @@ def test_more_at_once_than_it_holds():
     tail = Tail(2)
     tail.publish(frames(1, 2, 3, 4))
     tail.publish([])
-    assert numbers(tail.after(2)) == [3, 4]
-    assert tail.after(1) is None
+    assert numbers(tail.after(2, 99)) == [3, 4]
+    assert tail.after(1, 99) is None
+
+
+@pytest.mark.parametrize(
+    ("cursor", "limit", "found"), [(2, 1, [3]), (2, 2, [3, 4]), (4, 2, [5]), (5, 1, []), (1, 1, None)]
+)
+def test_only_so_many_at_once(cursor, limit, found):
+    """From the cursor on, in order; the rest is for the next time."""
+    tail = Tail(3)
+    tail.publish(frames(1, 2, 3, 4, 5))
+    assert numbers(tail.after(cursor, limit)) == found
 
 
 async def test_readers_are_woken_by_frames_and_by_the_end():
-    """Who waits wakes for what comes after the cursor, and only for that; at the end everybody does."""
+    """Who listens for the bell wakes for news and for the end; who waits for the end only for that."""
     tail = Tail(10)
-    tail.publish(frames(1))
-    await tail.wait(0)
-    first, second = (asyncio.ensure_future(tail.wait(cursor)) for cursor in (1, 2))
+    first, second = asyncio.ensure_future(tail.rung()), asyncio.ensure_future(tail.end())
     await asyncio.sleep(0)
-    tail.publish(frames(2))
+    tail.publish(frames(1))
     await asyncio.sleep(0.01)
     assert (first.done(), second.done()) == (True, False)
     error = Frame(0, "error", b"{}")
@@ -58,4 +66,4 @@ async def test_readers_are_woken_by_frames_and_by_the_end():
     await asyncio.sleep(0.01)
     assert second.done()
     assert (tail.closed, tail.error) == (True, error)
-    await tail.wait(99)
+    await tail.end()
