@@ -177,7 +177,7 @@ def _erase(
         return state.version, ()
     pieces = [targets[at : at + TARGETS_PER_EVENT] for at in range(0, len(targets), TARGETS_PER_EVENT)]
     drafts = [_draft(piece, state, words) for piece in pieces]
-    events, after = tx.record(tenant, session, seal(drafts, caller, clock))
+    events, after = tx.record(tenant, session, seal(drafts, caller, clock), state)
     told = [(each.position, event.position) for piece, event in zip(pieces, events, strict=True) for each in piece]
     erase_bodies(tx, tenant, told)
     forget_words(tx.connection, tenant, session, targets)

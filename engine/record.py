@@ -37,7 +37,7 @@ class Record:
     """``keeper`` is None where the database is only read: then no checkpoint can be made."""
 
     def __init__(self, store: Store, keeper: Keeper | None) -> None:
-        self._store = store
+        self.store = store
         self._keeper = keeper
 
     async def checkpoint(self, caller: Caller = LOCAL, *, new: bool = False) -> str:
@@ -48,7 +48,7 @@ class Record:
         if new:
             await self._sign(caller)
         signed = await self._signed(caller, 0)
-        return await self._store.read(partial(proof.with_witnesses, signed=signed))
+        return await self.store.read(partial(proof.with_witnesses, signed=signed))
 
     async def keys(self, caller: Caller = LOCAL) -> list[str]:
         """The verifier keys of the log, the one in use first. Raises NotFound where the log has not begun."""
@@ -57,7 +57,7 @@ class Record:
             origin = _origin(connection, caller)
             return verifiers(connection, caller.tenant, origin, self._keeper.signer if self._keeper else None)
 
-        return [str(verifier) for verifier in await self._store.read(read)]
+        return [str(verifier) for verifier in await self.store.read(read)]
 
     async def inclusion(self, session: UUID, version: int, caller: Caller = LOCAL) -> Inclusion:
         """The proof that an event is on record, against the newest checkpoint; one is made if none covers it yet.
@@ -65,13 +65,13 @@ class Record:
         Raises EventNotFound, or CheckpointNotFound where none covers it and none can be made.
         """
         known = 0 < version <= MAX_SAFE_INTEGER
-        event = await self._store.read(
+        event = await self.store.read(
             lambda connection: reading.event_at_version(connection, caller.tenant, session, version) if known else None
         )
         if event is None:
             raise EventNotFound(f"session {session} has no event of version {version}")
         signed = await self._signed(caller, event.position)
-        return await self._store.read(lambda connection: proof.inclusion(connection, event, signed))
+        return await self.store.read(lambda connection: proof.inclusion(connection, event, signed))
 
     async def consistency(self, old: int, new: int | None = None, caller: Caller = LOCAL) -> Consistency:
         """The proof that the log of ``new`` events (None: of the newest checkpoint) begins with that of ``old``.
@@ -90,7 +90,7 @@ class Record:
             signed = newest or newest_checkpoint(connection, caller.tenant, origin, exactly=size)
             return proof.consistency(connection, caller.tenant, origin, old, size, signed)
 
-        return await self._store.read(read)
+        return await self.store.read(read)
 
     async def tile(self, level: int, number: int, width: int, caller: Caller = LOCAL) -> bytes:
         """The first ``width`` hashes of a tile. Raises NotFound where there are not so many."""
@@ -99,7 +99,7 @@ class Record:
             size = reading.log_size(connection, caller.tenant)
             return proof.tile(connection, caller.tenant, level, number, size, width)
 
-        found = await self._store.read(read) if 0 <= level <= MAX_TILE_LEVEL else None
+        found = await self.store.read(read) if 0 <= level <= MAX_TILE_LEVEL else None
         if found is None:
             raise NotFound("there is no such tile")
         return found
@@ -115,7 +115,7 @@ class Record:
             raise ProofInvalid("a witness's key is one of type 4, for cosignatures")
         if not verifier.signed(signed):
             raise ProofInvalid("the note has no good signature by this key")
-        kept = await self._store.read(
+        kept = await self.store.read(
             lambda connection: newest_checkpoint(connection, caller.tenant, stated.origin, exactly=stated.size)
         )
         if kept is None or parse_note(kept.note.decode()).text != signed.text:
@@ -129,20 +129,20 @@ class Record:
             signature=next(each.data for each in signed.signatures if each.key_id == verifier.key_id),
             public=bytes([verifier.kind]) + verifier.public,
         )
-        await self._store.do(partial(_keep, row=row))
+        await self.store.do(partial(_keep, row=row))
 
     async def _signed(self, caller: Caller, at_least: int) -> SignedRow:
         """The newest checkpoint, if it covers so many events; else one made now."""
-        signed = await self._store.read(partial(_newest, caller=caller, at_least=at_least))
+        signed = await self.store.read(partial(_newest, caller=caller, at_least=at_least))
         if signed is None and self._keeper is not None:
             await self._sign(caller)
-            signed = await self._store.read(partial(_newest, caller=caller, at_least=at_least))
+            signed = await self.store.read(partial(_newest, caller=caller, at_least=at_least))
         if signed is None:
             raise CheckpointNotFound("there is no checkpoint that covers this; `manent checkpoint` makes one")
         return signed
 
     async def _sign(self, caller: Caller) -> None:
-        self._store.check_writable()
+        self.store.check_writable()
         if self._keeper is not None:
             await self._keeper.sign(caller.tenant)
 
