@@ -104,6 +104,8 @@ class Attempt:
                         await asyncio.sleep(0)
                     if recorder.bytes > settings.max_answer_bytes:
                         raise ProviderMalformed("the answer is larger than max_answer_bytes allows")
+                    if recorder.blocks > settings.max_blocks:
+                        raise ProviderMalformed("the answer has more blocks than max_blocks allows")
         except TimeoutError:
             raise ProviderTimedOut("the provider did not answer in time") from None
         if recorder.ended is None:

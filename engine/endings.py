@@ -169,9 +169,12 @@ def _not_run(ending: Ending) -> ToolAnswer:
 
 
 def usage_of(attempt: AttemptState, ending: Ending, content: Content) -> Usage:
-    """What an attempt used: as the vendor says, nothing where no answer was begun, and for the rest as counted here."""
+    """What an attempt used: as the vendor says; nothing, where no answer was begun; else as counted here, also what is
+    missing of the figures of an answer that broke off.
+    """
     said = ending.usage or Usage()
-    if said.input_tokens is not None and said.output_tokens is not None:
+    figures = said.input_tokens, said.output_tokens
+    if None not in figures or (ending.outcome == "completed" and any(each is not None for each in figures)):
         return said
     if ending.usage is None and ending.answer is None and isinstance(ending.error, _NOT_ANSWERED):
         return Usage(input_tokens=0, output_tokens=0)

@@ -183,6 +183,7 @@ class Overloaded(EngineError):
     """A bound is reached; ``retry_after_s`` says when to come again."""
 
     code = "overloaded"
+    retryable: ClassVar[bool] = True
 
 
 class ShuttingDown(Overloaded):

@@ -39,15 +39,16 @@ class Retries:
             return None
         if not isinstance(error, ProviderError | Overloaded):
             return None
-        again = self._same(error, left_s)
+        # Nobody waits for a provider that is busy or left alone while there is another model.
+        again = None if self._fallback_left and isinstance(error, Overloaded) else self._same(error, left_s)
         if again is None and self._fallback_left and getattr(error, "status", None) not in _ITS_OWN_FAULT:
             self._fallback_left, self._made = False, 0
             return Again(0.0, fallback=True)
         return again
 
-    def _same(self, error: EngineError, left_s: float) -> Again | None:
+    def _same(self, error: ProviderError | Overloaded, left_s: float) -> Again | None:
         settings = self._settings
-        if self._made >= settings.max_attempts or not getattr(error, "retryable", True):
+        if self._made >= settings.max_attempts or not error.retryable:
             return None
         waited_s = self._clock.monotonic_s() - self._begun_s
         delay_s = next_delay_s(

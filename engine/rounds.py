@@ -7,7 +7,6 @@ other one by the turn itself.
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -163,8 +162,10 @@ def attempt_draft(
 
 
 def recall(connection: Connection, *, tenant: str, turn: TurnState, state: SessionState, providers: Providers) -> Brief:
-    """What a turn was asked with, read again from its newest attempt: to go on with one that was paused."""
-    facts, words = _newest_attempt(connection, tenant, turn)
+    """What a turn was asked with, read again from its first attempt (a later one may be the other model's): to go on
+    with one that was paused.
+    """
+    facts, words = _first_attempt(connection, tenant, turn)
     schemas = read_schemas(read_document(connection, tenant, facts.tools)) if facts.tools else ()
     return Brief(
         model=planning.resolve(providers, f"{facts.provider}/{facts.model}"),
@@ -180,16 +181,15 @@ def recall(connection: Connection, *, tenant: str, turn: TurnState, state: Sessi
     )
 
 
-def _newest_attempt(connection: Connection, tenant: str, turn: TurnState) -> tuple[AttemptStarted, AttemptWords | None]:
-    events = reading.session_events_of_types(
-        connection, tenant, turn.session, after=turn.version, limit=reading.PAGE_EVENTS, types=("attempt.started",)
+def _first_attempt(connection: Connection, tenant: str, turn: TurnState) -> tuple[AttemptStarted, AttemptWords | None]:
+    found = reading.session_events_of_types(
+        connection, tenant, turn.session, after=turn.version, limit=1, types=("attempt.started",)
     )
-    for event in reversed(events):
-        facts: Any = facts_of(event)
-        if facts.turn == turn.id:
-            words = words_of(event)
-            return facts, words if isinstance(words, AttemptWords) else None
-    raise StoreCorrupt(f"turn {turn.id} has no attempt")
+    facts = facts_of(found[0]) if found else None
+    if not isinstance(facts, AttemptStarted) or facts.turn != turn.id:
+        raise StoreCorrupt(f"turn {turn.id} has no attempt")
+    words = words_of(found[0])
+    return facts, words if isinstance(words, AttemptWords) else None
 
 
 def _price(model: Model, now_us: int) -> Price | None:

@@ -122,7 +122,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tool_timeout_s: Annotated[Count, Meta(description="longest run of a tool, seconds")] = 30
     max_tool_output_bytes: Annotated[
         Count, Meta(description="largest output of a tool, bytes; the rest is cut off")
-    ] = 64 << 10
+    ] = 16 << 10
     max_parallel_tools: Annotated[Count, Meta(description="most tools of one turn running at once")] = 8
     max_tool_threads: Annotated[Count, Meta(description="most tools running in threads at once")] = 16
     max_reason_chars: Annotated[Count, Meta(description="longest reason of a decision, characters")] = 2000

@@ -33,13 +33,13 @@ from engine.endings import (
     tool_returned,
 )
 from engine.envelope import Caller, seal
-from engine.errors import EngineError, StoreError, TurnLimitReached, TurnNotOpen
+from engine.errors import EngineError, Refused, StoreError, TurnLimitReached, TurnNotOpen
 from engine.events import Draft, TurnPaused
 from engine.projections.turn import OpenCall, TurnState
 from engine.providers.guards import Guards
 from engine.providers.models import Providers
 from engine.recorder import Journal, Recorder
-from engine.retries import Retries
+from engine.retries import Again, Retries
 from engine.rounds import Brief, Planned, attempt_draft, plan_next
 from engine.settings import Settings
 from engine.store.base import Append, Exists, NewEvent, Place, RecordedEvent, Scratch
@@ -181,14 +181,23 @@ class Turn:
         while True:
             ending = await self._attempted(planned)
             again = retries.after(ending, self._left_s())
-            if again is None:
+            next_planned = await self._planned_again(planned, again) if again is not None else None
+            if again is None or (next_planned is None and self._stop is None):
                 return ending
             await self._append(partial(failed_attempt, ending=ending))
             await self._unless_stopped(asyncio.sleep(again.delay_s))
-            if again.fallback:
-                planned = await self._planned(fallback=True)
+            planned = next_planned or planned
             newest = self.story.state.attempts[-1]
             await self._begin(planned, (newest.round, newest.attempt + 1))
+
+    async def _planned_again(self, planned: Planned, again: Again) -> Planned | None:
+        """The round for the next attempt; None if the other model cannot be asked this, or somebody stops the turn."""
+        if not again.fallback:
+            return planned
+        try:
+            return await self._planned(fallback=True)
+        except (Refused, StoppedError, TurnLimitReached):
+            return None
 
     async def _attempted(self, planned: Planned) -> Ending:
         kit = self._kit

@@ -112,7 +112,7 @@ def says(*steps):
 
 @asynccontextmanager
 async def chatting(path, clock=None, providers=(), tools=(), **models_and_settings):
-    """An engine on a file, with echo and a script. Nothing is tried twice unless asked; the rest are scripted models."""
+    """An engine on a file, with echo and a script. Nothing is tried twice unless asked; the rest scripts models."""
     names = {name for name in models_and_settings if name in engine.Settings.__struct_fields__}
     given = {"drain_s": 1, "max_attempts": 1} | {name: models_and_settings[name] for name in names}
     settings = engine.Settings(database=str(path), **given)

@@ -33,11 +33,21 @@ def address(tmp_path_factory):
 
 def test_every_command_of_the_tour_works_one_after_the_other(address):
     """A reader who types the tour as it stands sees no command fail."""
-    tour = "\n".join(blocks("bash", "A tour with curl")).replace("http://127.0.0.1:8000", address)
+    sections = ("A tour with curl", "Claude, OpenAI and others", "Tools")
+    tour = "\n".join(block for section in sections for block in blocks("bash", section)).replace(
+        "http://127.0.0.1:8000", address
+    )
     checked = tour.replace("curl -s", "curl --fail-with-body -s")
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", checked], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    for expected in ("event: delta", "event: turn.completed", '"status":"cancelled"', "Say it again.", "data: [DONE]"):
+    for expected in (
+        "event: delta",
+        "event: turn.completed",
+        '"status":"cancelled"',
+        "Say it again.",
+        "data: [DONE]",
+        '"calculator"',
+    ):
         assert expected in done.stdout
 
 

@@ -18,7 +18,7 @@ from engine.providers.addresses import checked_key, checked_url
 from engine.providers.base import Chunk, ModelInfo
 from engine.providers.claude_render import RENDERERS, VERSIONS, Version, renderer_for
 from engine.providers.claude_stream import MessageStream
-from engine.providers.http import Head, Transport, drain, make_client, post_stream
+from engine.providers.http import Head, Transport, drain, make_client, on_record, post_stream
 from engine.providers.sse import SseDecoder
 from engine.tokens import family_of
 
@@ -110,15 +110,16 @@ class ClaudeProvider:
             clock=self._clock,
             on_head=note,
         )
-        async with aclosing(body):
-            async for data in body:
-                for event in decoder.feed(data):
-                    for chunk in answer.feed(event):
-                        yield chunk
-                    if answer.ended:
-                        await drain(body)
-                        return
-        raise answer.broken_off()
+        with on_record(self._headers, lambda: answer.request_id):
+            async with aclosing(body):
+                async for data in body:
+                    for event in decoder.feed(data):
+                        for chunk in answer.feed(event):
+                            yield chunk
+                        if answer.ended:
+                            await drain(body)
+                            return
+            raise answer.broken_off()
 
     async def count_tokens(self, request: bytes) -> int:
         """The vendor's own count of the input tokens of a rendered request. Raises ProviderError and its kin."""

@@ -16,7 +16,7 @@ from engine.events import Usage
 from engine.providers import claude_events as wire
 from engine.providers.base import BlockStarted, BlockStopped, Chunk, Delta, Ended, UsageReported, VendorBlock
 from engine.providers.failures import UPSTREAM_BYTES, failure_in_stream, vendor_id, vendor_word
-from engine.providers.sse import SseEvent
+from engine.providers.sse import EVENT_LIMIT_BYTES, SseEvent
 from engine.providers.surrogates import Halves
 
 MAX_NAME_CHARS = 128
@@ -70,6 +70,7 @@ class MessageStream:
         self._calls: set[str] = set()
         self._usage: dict[str, msgspec.Raw] = {}
         self._first_usage: UsageReported | None = None
+        self._kept_back = 0  # characters of blocks that are given when they stop, and until then to nobody
         self._stop: str | None = None
 
     def feed(self, event: SseEvent) -> list[Chunk]:
@@ -131,6 +132,8 @@ class MessageStream:
             # Until now nothing has been said: an answer may still fail as if it had not begun, and be asked for again.
             chunks.append(self._first_usage)
             self._first_usage = None
+        if type(start) is wire.Block:
+            self._keep_back(raw)
         block = self._blocks[index] = _Open(len(self._blocks), start, raw, Halves(), [])
         match start:
             case wire.Text():
@@ -164,7 +167,13 @@ class MessageStream:
             case wire.Text() | wire.Thinking() | wire.Call(), _:
                 raise self._malformed("a piece of one type for a block of another")
             case _, wire.InputDelta(text):
+                self._keep_back(text)
                 block.pieces.append(block.halves.feed(text))
+
+    def _keep_back(self, text: str | bytes) -> None:
+        self._kept_back += len(text)
+        if self._kept_back > EVENT_LIMIT_BYTES:
+            raise self._malformed("blocks without end")
 
     def _finish(self, block: _Open, chunks: list[Chunk]) -> None:
         block.stopped = True
@@ -172,6 +181,7 @@ class MessageStream:
         if left:
             block.pieces.append(left)
         if type(block.start) is wire.Block:
+            self._kept_back -= len(block.raw) + sum(map(len, block.pieces))
             chunks.append(VendorBlock(block.number, block.start.type, _with_input(block) or block.raw))
             return
         if left:

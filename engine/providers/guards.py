@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from engine.clock import Clock
 from engine.errors import CircuitOpen, ProviderError
@@ -22,7 +23,8 @@ class Guards:
 
     @asynccontextmanager
     async def request(self, provider: str) -> AsyncIterator[Callable[[], None]]:
-        """Leave to send one request; what it is given is called with the answer's first chunk.
+        """Leave to send one request; what it gives is to be called with the answer's first chunk, which lets the others
+        in after an outage. That the provider is well is known at the answer's end.
 
         Raises Overloaded where too many ask at once, and CircuitOpen while the provider is left alone. What the body
         raises decides what is thought of the provider.
@@ -32,8 +34,9 @@ class Guards:
             permit = breaker.admit(self._clock.monotonic_s())
             if not isinstance(permit, Permit):
                 raise CircuitOpen(f"{provider} has failed too often lately", retry_after_s=math.ceil(permit))
+            answered = partial(breaker.succeeded, permit) if permit.trial else _nothing
             try:
-                yield lambda: breaker.succeeded(permit)
+                yield answered
             except ProviderError as error:
                 if counts_as_fault(error):
                     breaker.failed(permit, self._clock.monotonic_s())
@@ -54,3 +57,7 @@ class Guards:
                 Slots(wanted.max_provider_requests, wanted.max_provider_waiting, wanted.provider_wait_s),
             )
         return self._by_name[provider]
+
+
+def _nothing() -> None:
+    """A first chunk decides a trial, and nothing else."""

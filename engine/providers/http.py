@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import cast
@@ -48,6 +48,7 @@ PIECE_BYTES = 256 << 10
 ERROR_BODY_TIMEOUT_S = 5
 DRAIN_S = 0.05
 
+REDACTED = "***"
 _SECRET_HEADERS = frozenset({"authorization", "x-api-key"})
 
 # Whatever the adapter lets through must still come out as a ProviderError.
@@ -130,6 +131,19 @@ async def drain(body: AsyncGenerator[bytes, None]) -> None:
                 pass
 
 
+@contextmanager
+def on_record(headers: Mapping[str, str], request_id: Callable[[], str | None]) -> Iterator[None]:
+    """What fails here goes on record with the request's id, and without the key, wherever an upstream shows it."""
+    try:
+        yield
+    except ProviderError as error:
+        error.request_id = error.request_id or request_id()
+        error.upstream = _without_key(error.upstream, headers)
+        if error.vendor_code != _without_key(error.vendor_code or "", headers):
+            error.vendor_code = None
+        raise
+
+
 async def _send(
     client: Client, url: str, headers: Mapping[str, str], body: bytes, *, provider: str, expect: str
 ) -> httpx.Response:
@@ -192,12 +206,19 @@ async def _read_bounded(response: httpx.Response, headers: Mapping[str, str]) ->
                 read += piece
                 if len(read) >= UPSTREAM_BYTES:
                     break
-    body = bytes(read)
+    return _without_key(read.decode("latin-1"), headers).encode("latin-1")[:UPSTREAM_BYTES]
+
+
+def _without_key(text: str, headers: Mapping[str, str]) -> str:
+    """Also without half a key where the text was cut."""
     for name, value in headers.items():
-        secret = value.rpartition(" ")[2].encode()
-        if secret and name.lower() in _SECRET_HEADERS:
-            body = body.replace(secret, b"***")
-    return body[:UPSTREAM_BYTES]
+        secret = value.rpartition(" ")[2]
+        if not secret or name.lower() not in _SECRET_HEADERS:
+            continue
+        text = text.replace(secret, REDACTED)
+        half = next((n for n in range(len(secret) - 1, len(REDACTED), -1) if text.endswith(secret[:n])), 0)
+        text = text[: len(text) - half] + REDACTED * bool(half)
+    return text
 
 
 def _broken_off(provider: str, error: Exception, response: httpx.Response) -> ProviderError:

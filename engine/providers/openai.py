@@ -18,7 +18,7 @@ import msgspec
 from engine.clock import Clock
 from engine.providers.addresses import checked_key, checked_url
 from engine.providers.base import Chunk, ModelInfo, Renderer
-from engine.providers.http import Client, Head, Transport, drain, make_client, post_stream
+from engine.providers.http import Client, Head, Transport, drain, make_client, on_record, post_stream
 from engine.providers.openai_render import CHAT, CHAT_COMPAT, RENDERERS
 from engine.providers.openai_stream import AnswerStream, ChatStream
 from engine.providers.responses_render import RENDERERS as RESPONSES_RENDERERS
@@ -109,17 +109,18 @@ async def stream_answer(
 
     headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
     body = post_stream(client, url, headers, request, provider=provider, clock=clock, on_head=note)
-    async with aclosing(body):
-        async for data in body:
-            for event in reader.feed(data):
-                for chunk in answer.feed(event):
-                    yield chunk
-                if answer.failure is not None:
-                    raise answer.failure
-                if answer.ended:
-                    await drain(body)
-                    return
-    raise answer.broken_off()
+    with on_record(headers, lambda: answer.request_id):
+        async with aclosing(body):
+            async for data in body:
+                for event in reader.feed(data):
+                    for chunk in answer.feed(event):
+                        yield chunk
+                    if answer.failure is not None:
+                        raise answer.failure
+                    if answer.ended:
+                        await drain(body)
+                        return
+        raise answer.broken_off()
 
 
 class EventReader:

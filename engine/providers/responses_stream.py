@@ -23,6 +23,7 @@ from engine.providers.sse import SseEvent
 from engine.usage import Usage
 
 REASONING = "reasoning"
+MAX_ITEMS = 10_000
 
 _TEXT = "response.output_text.delta"
 _COMMON_TYPES = frozenset({"text", "image", "tool_use", "tool_result", "thinking"})
@@ -234,6 +235,8 @@ class ResponsesStream(AnswerStream):
         self._finish(state, item, bytes(event.item), chunks)
 
     def _begin(self, key: int | str | None, item: _Item, chunks: list[Chunk]) -> _State:
+        if len(self._items) >= MAX_ITEMS:
+            raise self.malformed("items without end")
         state = self._items[key] = _State(item)
         if item.type == "function_call":
             state.blocks[0] = self.start_call(item.call_id or f"call_{len(self._calls)}", item.name or "", chunks)

@@ -485,6 +485,21 @@ async def test_a_stream_that_ended_with_the_pause_is_taken_up_after_the_decision
         await assert_told_again(chat, turn, live)
 
 
+async def test_a_long_turn_that_waits_is_read_in_pieces(path, tools):
+    """More frames than are read at once: from any cursor all that follows, from the record of a turn that is open."""
+    steps = [{"text": "0123456789" * 110, "chunk_chars": 1}, call("pay", amount=5)]
+    async with chatting(path, tools=tools, tail_frames=10, main=rounds(steps, ["Done."])) as chat:
+        _, turn, frames = await paused(chat)
+        assert [frame.number for frame in frames] == [*range(1, len(frames) + 1)]
+        assert len(frames) > 1024
+        for after in (0, 1, 2, 511, 512, 513, 1023, 1024, 1025, len(frames) - 2, len(frames) - 1, len(frames)):
+            assert await frames_of(chat, turn, after) == frames[after:]
+        await decided(chat, turn)
+        live = await frames_of(chat, turn)
+        assert live[: len(frames)] == frames
+        assert live[-1].type == "turn.completed"
+
+
 async def test_who_leaves_a_paused_turn_does_not_cancel_it(path, tools):
     """A turn that is cancelled when its last reader leaves waits all the same: its stream has ended by itself."""
     async with chatting(path, tools=tools, main=rounds([call("pay", amount=5)], ["Done."])) as chat:
@@ -579,7 +594,9 @@ async def test_a_cancel_between_two_commits_is_not_forgotten(path, tools, moment
         await until(lambda: asyncio.sleep(0, bool(cancels)))
         async with asyncio.timeout(5):
             assert (await cancels[0]).status == "cancelled"
-        assert (await events_of(chat, session))[-1].actor == "key:bob"
+        events = await events_of(chat, session)
+        assert (events[-1].type, events[-1].actor) == ("turn.cancelled", "key:bob")
+        assert ("turn.paused" in {event.type for event in events}) == (moment == "turn.paused")
         await assert_told_again(chat, turn, await frames_of(chat, turn))
 
 
@@ -715,6 +732,28 @@ async def test_the_callers_calls_come_after_the_decision(path, tools, paid):
         assert refused.value.extra["tool_use_ids"] == ["a"]
         await chat.append_messages(session, [result_of("a", "found")])
         assert text_of((await chat.ended(await begin(chat, session))).message) == "Done."
+        await assert_told_again(chat, turn, await frames_of(chat, turn))
+
+
+@pytest.mark.parametrize("name", ["price", "pay"], ids=["without a pause", "with a pause"])
+async def test_the_model_that_was_asked_for_is_asked_first_also_after_a_pause(path, tools, name):
+    """A fallback that answered one round does not take the turn over, whether or not it was paused."""
+    given = {"price": {"of": "it"}, "pay": {"amount": 5}}[name]
+    models = {
+        "main": says({"fail": {"code": "provider_unavailable"}}),
+        "other": rounds([call(name, **given)], ["Done."]),
+    }
+    async with chatting(path, tools=tools, **models) as chat:
+        session = (await chat.create_session(model="scripted/main", fallback_model="scripted/other")).id
+        turn = await begin(chat, session, "Go.", tools=NAMES)
+        await chat.ended(turn)
+    async with chatting(path, tools=tools, **models) as chat:
+        if name == "pay":
+            await decided(chat, turn)
+        view = await chat.ended(turn)
+        assert view.status == "completed"
+        asked_models = [(each.round, each.attempt, each.model) for each in view.attempts]
+        assert asked_models == [(1, 1, "main"), (1, 2, "other"), (2, 1, "main"), (2, 2, "other")]
         await assert_told_again(chat, turn, await frames_of(chat, turn))
 
 
