@@ -257,7 +257,8 @@ class Writer:
             return
         self._pages_waiting = 0
         try:
-            driver.run(self._live_connection(), "PRAGMA wal_checkpoint(PASSIVE)")
+            # Closed, and not left to be collected: while it is open, SQLite refuses the next commit.
+            driver.run(self._live_connection(), "PRAGMA wal_checkpoint(PASSIVE)").close()
         except (*DRIVER_ERRORS, EngineError) as error:
             if needs_reopening(error):
                 self._recover(error)
