@@ -19,7 +19,6 @@ from engine.store.statements import same
 from engine.store.tables import bodies, erasures, events, purges, requests
 from engine.store.transaction import Transaction
 
-
 NO_WORDS_BYTES = len(b"{}")
 """A body of no more than this says nothing: it is empty, or an object without a member."""
 
