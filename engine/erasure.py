@@ -13,7 +13,8 @@ A session under *legal hold* refuses erasure; so does one with an open turn, who
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence, Set
+from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -239,7 +240,7 @@ def _old(history: Sequence[Trace], before_us: int) -> list[Trace]:
     return [each for each in old if each.type not in SETTING_WORDS]
 
 
-def _telling(connection: Connection, tenant: str, history: Sequence[Trace], positions: Set[int]) -> set[int]:
+def _telling(connection: Connection, tenant: str, history: Sequence[Trace], positions: AbstractSet[int]) -> set[int]:
     """Attempts whose prompt held one of these: the commitment over it, and what a provider said when it refused it."""
     sent: set[tuple[UUID, int, int]] = set()
     telling: set[int] = set()

@@ -24,18 +24,12 @@ IN_MEMORY_BYTES = 8 << 20
 CHUNK_BYTES = 1 << 16
 
 
-@get(
-    "/api/sessions/{session_id:uuid}/export",
-    media_type=ZIP,
-    responses={
-        200: ResponseSpec(
-            bytes,
-            media_type=ZIP,
-            description="A bundle; `format=openai` and `otel`: JSON lines",
-            generate_examples=False,
-        )
-    },
+BUNDLE = ResponseSpec(
+    bytes, media_type=ZIP, description="A bundle; JSON lines for `openai` and `otel`", generate_examples=False
 )
+
+
+@get("/api/sessions/{session_id:uuid}/export", responses={200: BUNDLE})
 async def export_session(
     request: Http,
     conversation: Chat,

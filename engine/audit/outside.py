@@ -17,6 +17,7 @@ from engine.errors import ProofInvalid, StoreUnavailable
 
 END = b"\n\n"
 DASH = "\u2014 ".encode()
+NOTE_LINES = 5
 TAIL_BYTES = 2 * MAX_NOTE_CHARS
 
 
@@ -84,6 +85,8 @@ class OutsideFile:
                         lines = []
                     else:
                         lines.append(line)
+                if not _is_torn(lines):
+                    yield b"".join(lines)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -105,6 +108,13 @@ def _kept(number: int, data: bytes) -> Kept:
         return Kept(number, note, parse_checkpoint(note.text))
     except (ProofInvalid, UnicodeDecodeError) as error:
         raise ProofInvalid(f"note {number} of the checkpoint file is none: {error}") from None
+
+
+def _is_torn(lines: list[bytes]) -> bool:
+    """Whether lines at the end of the file can be the beginning of a note of ours: three lines, an empty one, and
+    a signature, without the empty line that ends it. Anything else was whole once.
+    """
+    return len(lines) <= NOTE_LINES and b"\n" not in lines[:3] and lines[3:4] in ([], [b"\n"])
 
 
 def _last_end(block: bytes) -> int:

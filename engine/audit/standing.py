@@ -23,6 +23,7 @@ from engine.store.checkpoints import (
     add_origin,
     count_events,
     keep_checkpoint,
+    last_position,
     log_end,
     log_names,
     log_sizes,
@@ -157,7 +158,7 @@ def _accept(
 
 def _sound_end(connection: Connection, tenant: str) -> LogEnd:
     """The end of a log, its head set right. Raises Broken where events are missing or the tree cannot be read."""
-    last = log_end(connection, tenant).last
+    last = last_position(connection, tenant)
     if count_events(connection, tenant) != last:
         raise Broken(f"events of {tenant} are missing: it cannot be gone on with", tenant=tenant)
     try:

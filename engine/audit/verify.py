@@ -19,7 +19,7 @@ from engine.audit.evidence import Evidence, gather
 from engine.audit.merkle import Frontier
 from engine.audit.notes import Signer
 from engine.audit.outside import OutsideFile
-from engine.audit.walk import Walked, walk
+from engine.audit.walk import UNREADABLE, Walked, walk
 from engine.errors import Broken, ProofInvalid, StoreCorrupt
 from engine.store import scan
 from engine.store.base import Connection, Projector
@@ -112,6 +112,8 @@ def _verify(
         return Broken(f"the file is damaged: {_damage(connection) or meaning_of(error).detail}")
     except (StoreCorrupt, ProofInvalid) as error:
         return Broken(error.detail)
+    except UNREADABLE as error:
+        return Broken(f"the file is damaged: {_damage(connection) or f'a row cannot be read ({error})'}")
     return None
 
 

@@ -24,6 +24,8 @@ from engine.store.tree import TILE_HASHES, TILE_LEVELS
 
 PLAIN = 0
 TOLD_EVERY = 1000
+UNREADABLE = (ValueError, TypeError, AttributeError, msgspec.MsgspecError)
+"""What reading a row raises whose values are of other types than were written: damage, or somebody's doing."""
 
 Names = Sequence[tuple[int, str]]
 
@@ -131,14 +133,18 @@ class _Reader:
         self._origin = ""
 
     def leaf_hash(self, expected: int, row: tuple[Any, ...]) -> bytes:
+        """Raises Broken; the reader's state is then of no use any more."""
+        try:
+            return self._checked(expected, row)
+        except UNREADABLE:
+            raise self._broken(expected, "has columns that no event can have") from None
+
+    def _checked(self, expected: int, row: tuple[Any, ...]) -> bytes:
         position = row[0]
         if position != expected:
             raise self._broken(expected, f"is missing: the next one there is {position}")
         self._origin = self._names.get(position, self._origin)
-        try:
-            found = codec.leaf_hash(self._leaf(row))
-        except (ValueError, TypeError, AttributeError, msgspec.MsgspecError):
-            raise self._broken(position, "has columns that no event can have") from None
+        found = codec.leaf_hash(self._leaf(row))
         if found != row[13]:
             raise self._broken(position, "has other columns than were hashed, or another hash")
         self._check_body(position, row)

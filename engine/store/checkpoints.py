@@ -56,8 +56,11 @@ def log_end(connection: Connection, tenant: str) -> LogEnd:
     """Raises StoreCorrupt where the head's row cannot be read."""
     frontier = stored_frontier(connection, tenant)
     size = connection.execute(select(heads.c.size).where(heads.c.tenant == tenant)).scalar() or 0
-    last = connection.execute(select(func.max(events.c.position)).where(events.c.tenant == tenant)).scalar() or 0
-    return LogEnd(tenant, newest_origin(connection, tenant), size, last, frontier.root())
+    return LogEnd(tenant, newest_origin(connection, tenant), size, last_position(connection, tenant), frontier.root())
+
+
+def last_position(connection: Connection, tenant: str) -> int:
+    return connection.execute(select(func.max(events.c.position)).where(events.c.tenant == tenant)).scalar() or 0
 
 
 def log_names(connection: Connection, tenant: str) -> list[tuple[int, str]]:

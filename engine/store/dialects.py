@@ -145,19 +145,23 @@ def _refuse_foreign(connection: sqlite3.Connection) -> None:
     try:
         empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
         application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    except sqlite3.DatabaseError as error:
+    except DRIVER_ERRORS as error:
         raise meaning_of(error) from error
     if not empty and application_id != APPLICATION_ID:
         raise StoreForeign("the file is a SQLite database, but not one of Manent's")
 
 
-DRIVER_ERRORS = (DBAPIError, sqlite3.Error)
-"""What a statement can raise: through SQLAlchemy, or from the driver itself."""
+DRIVER_ERRORS = (DBAPIError, sqlite3.Error, UnicodeDecodeError)
+"""What a statement can raise: through SQLAlchemy, or from the driver itself, which cannot always read what SQLite says
+of a damaged schema.
+"""
 
 
 def meaning_of(error: Exception) -> EngineError:
     """The error that a database error stands for."""
     cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, UnicodeDecodeError):
+        return StoreCorrupt("the database file is damaged", reason="text that is not UTF-8")
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
     kind, sentence = _MEANING.get(code, (StoreUnavailable, "the database could not do it"))
     return kind(sentence, reason=getattr(cause, "sqlite_errorname", type(cause).__name__))

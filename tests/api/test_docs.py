@@ -76,6 +76,8 @@ GET /api/turns/{turn_id}/stream
 POST /api/turns/{turn_id}/cancel
 GET /api/sessions/{session_id}/events
 GET /api/sessions/{session_id}/events/stream
+POST /api/sessions/{session_id}/erase
+GET /api/sessions/{session_id}/export
 GET /api/events
 GET /api/events/stream
 POST /api/ai/complete

@@ -12,6 +12,7 @@ import pytest
 from engine.store import doctor
 from engine.store import rebuild as rebuilding
 from engine.store.guards import GUARDS
+from engine.store.schema import newest_revision
 from tests.support import audit, dump, execute, query
 
 DAMAGES = {
@@ -98,8 +99,8 @@ def test_what_a_dead_server_left_open_is_rebuilt_as_it_is(start, call, database)
 
 def test_migrating_says_from_and_to(run, call, tmp_path):
     """A file that is not there is created, and one that is the newest is left as it is."""
-    assert run("migrate").stdout == "manent.db: created, at revision 0002\n"
-    assert call("migrate").stdout == "manent.db: is at revision 0002, the newest\n"
+    assert run("migrate").stdout == f"manent.db: created, at revision {newest_revision()}\n"
+    assert call("migrate").stdout == f"manent.db: is at revision {newest_revision()}, the newest\n"
     assert call("sessions", "--json").stdout == "[]\n"
 
 

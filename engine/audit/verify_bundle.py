@@ -1,0 +1,400 @@
+#!/usr/bin/env python3
+"""Verify a bundle that Manent exported: every event in it is what was recorded, and the log's signature covers it.
+
+    python3 verify_bundle.py BUNDLE.zip [--key KEY]...
+
+This file stands alone: Python 3.11's standard library, no database, no network. FORMAT.md, beside it in every bundle,
+says what is checked and why. A bundle brings its own key, so compare the one that is printed with the one that you got
+elsewhere, or give that with --key: then the checkpoint must be signed by it (a log's key, or a witness's).
+
+Exit codes: 0 the bundle is good; 1 it is not, and the first broken position is named; 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import html
+import json
+import re
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import repeat
+from typing import IO, Any
+
+FORMAT = "manent-bundle/1"
+LEAF_FORMAT = "manent/1"
+MANIFEST, EVENTS, LEAVES, PROOFS = "manifest.json", "events.jsonl", "leaves.txt", "proofs.jsonl"
+CHECKPOINTS, KEYS, TRANSCRIPTS = "checkpoints.jsonl", "keys.txt", ("transcript.md", "transcript.html")
+LEAF_FIELDS = "actor causation commitment correlation facts format id length origin position recorded_at".split()
+LEAF_FIELDS += "schema session tenant type version".split()
+EVENT_FIELDS = sorted((*LEAF_FIELDS, "body", "salt"))
+MANIFEST_FIELDS = ["events", "files", "format", "kind", "names", "session", "size", "tenant"]
+MAX_LINE_BYTES = 1 << 28
+
+
+class Broken(Exception):
+    """The bundle is not good: what is wrong with it, and the first broken position, where one can be named."""
+
+    def __str__(self) -> str:
+        return ": ".join([*(f"position {position}" for position in self.args[1:]), str(self.args[0])])
+
+
+def canonical(value: object) -> bytes:
+    """RFC 8785, for what may stand in a leaf: ASCII keys, text, integers within 2^53, true, false and null."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True).encode()
+
+
+def parse(line: bytes) -> Any:
+    """JSON, if it is canonical: ValueError for a blank, a float or a key that comes twice."""
+    value = json.loads(line, parse_float=str, parse_constant=str)
+    if canonical(value) != line:
+        raise ValueError("is not canonical JSON")
+    return value
+
+
+def leaf_hash(event: dict[str, Any]) -> bytes:
+    return hashlib.sha256(b"\x00" + canonical({name: event[name] for name in LEAF_FIELDS})).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+class Tree:
+    """A Merkle tree that grows: its size, and the roots of its complete subtrees, the largest first."""
+
+    def __init__(self) -> None:
+        self.size, self.roots = 0, list[bytes]()
+
+    def append(self, leaf: bytes) -> None:
+        rest = self.size
+        while rest & 1:
+            leaf, rest = node_hash(self.roots.pop(), leaf), rest >> 1
+        self.roots.append(leaf)
+        self.size += 1
+
+    def root(self) -> bytes:
+        root = self.roots[-1]
+        for left in reversed(self.roots[:-1]):
+            root = node_hash(left, root)
+        return root
+
+
+def root_of_path(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes | None:
+    """The root that an inclusion proof leads to (RFC 9162 section 2.1.3.2); None if it is no proof of this place."""
+    place, last, found = index, size - 1, leaf
+    for sibling in path:
+        if last == 0:
+            return None
+        if place & 1 or place == last:
+            found = node_hash(sibling, found)
+            while not place & 1 and place:
+                place, last = place >> 1, last >> 1
+        else:
+            found = node_hash(found, sibling)
+        place, last = place >> 1, last >> 1
+    return found if last == 0 and 0 <= index < size else None
+
+
+_P = 2**255 - 19
+_L = 2**252 + 27742317777372353535851937790883648493
+_D = -121665 * pow(121666, -1, _P) % _P
+_ROOT_OF_MINUS_1 = pow(2, (_P - 1) // 4, _P)
+_Point = tuple[int, int, int, int]
+
+
+def ed25519_verifies(public: bytes, signature: bytes, message: bytes) -> bool:
+    """RFC 8032 section 5.1.7."""
+    key, commitment, scalar = _decode(public), _decode(signature[:32]), int.from_bytes(signature[32:], "little")
+    if key is None or commitment is None or scalar >= _L or len(public) != 32 or len(signature) != 64:
+        return False
+    digest = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % _L
+    one, other = _times(scalar, _BASE), _add(commitment, _times(digest, key))
+    return not ((one[0] * other[2] - other[0] * one[2]) % _P or (one[1] * other[2] - other[1] * one[2]) % _P)
+
+
+def _decode(data: bytes) -> _Point | None:
+    y = int.from_bytes(data, "little")
+    sign, y = y >> 255, y & (1 << 255) - 1
+    square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
+    x = pow(square, (_P + 3) // 8, _P)
+    if (x * x - square) % _P:
+        x = x * _ROOT_OF_MINUS_1 % _P
+    if y >= _P or (x * x - square) % _P or (x == 0 and sign):
+        return None
+    x = _P - x if x & 1 != sign else x
+    return x, y, 1, x * y % _P
+
+
+def _add(one: _Point, other: _Point) -> _Point:
+    a, b = (one[1] - one[0]) * (other[1] - other[0]) % _P, (one[1] + one[0]) * (other[1] + other[0]) % _P
+    c, d = 2 * one[3] * other[3] * _D % _P, 2 * one[2] * other[2] % _P
+    e, f, g, h = b - a, d - c, d + c, b + a  # RFC 8032 section 5.1.4
+    return e * f % _P, g * h % _P, f * g % _P, e * h % _P
+
+
+def _times(scalar: int, point: _Point) -> _Point:
+    product = (0, 1, 1, 0)
+    while scalar:
+        product = _add(product, point) if scalar & 1 else product
+        point, scalar = _add(point, point), scalar >> 1
+    return product
+
+
+_BASE: _Point = _decode((4 * pow(5, -1, _P) % _P).to_bytes(32, "little")) or (0, 0, 0, 0)
+
+
+class Key:
+    """A verifier key, ``name+hash+key`` (C2SP signed-note): type 1 is a log's, type 4 a witness's."""
+
+    def __init__(self, text: str) -> None:
+        self.text, (self.name, _, rest) = text, text.partition("+")
+        key_id, _, key = rest.partition("+")
+        data = _unbase64(key)
+        self.kind, self.public = data[0] if data else 0, data[1:]
+        self.id = hashlib.sha256(self.name.encode() + b"\n" + data).digest()[:4]
+        if self.kind not in {1, 4} or len(self.public) != 32 or self.id.hex() != key_id or not self.name:
+            raise ValueError(f"{self.text!r} is not a verifier key")
+
+    def signed(self, text: str, signatures: list[tuple[str, bytes]]) -> bool:
+        """Whether there is a signature by this key, and no bad one in its name."""
+        mine = [data[4:] for name, data in signatures if (name, data[:4]) == (self.name, self.id)]
+        return bool(mine) and all(self._verifies(text, data) for data in mine)
+
+    def _verifies(self, text: str, data: bytes) -> bool:
+        if self.kind == 4:
+            text, data = f"cosignature/v1\ntime {int.from_bytes(data[:8], 'big')}\n{text}", data[8:]
+        return ed25519_verifies(self.public, data, text.encode())
+
+
+class Checkpoint:
+    """A signed note that states a log's origin, size and root (C2SP tlog-checkpoint)."""
+
+    def __init__(self, note: str) -> None:
+        text, _, rest = note.rpartition("\n\n")
+        self.text = text + "\n"
+        self.origin, size, root, *_ = self.text.split("\n")
+        self.size, self.root = int(size), _unbase64(root)
+        self.signatures = [(line.split(" ")[1], _unbase64(line.split(" ")[2])) for line in rest.split("\n")[:-1]]
+
+
+def _unbase64(text: str) -> bytes:
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("holds base64 that is not written the usual way")
+    return data
+
+
+_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_HTML = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Transcript</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<style>body{max-width:50rem;margin:auto}h2{font-size:1rem}pre{font:inherit;white-space:pre-wrap}</style></head><body>
+"""
+TRANSCRIPT_HEAD, TRANSCRIPT_TAIL = ("# Transcript\n", _HTML), ("", "</body></html>\n")
+_ENDS = {"turn.failed": "detail", "turn.cancelled": "", "turn.interrupted": "", "body.erased": "reason"}
+
+
+def transcript_of(event: dict[str, Any], words: dict[str, Any], *, with_session: bool) -> tuple[str, str]:
+    """An event's piece of the transcript, in Markdown and HTML: what people read is derived from what is proved."""
+    if (told := _told(event, words)) is None:
+        return "", ""
+    moment = datetime(1970, 1, 1) + timedelta(microseconds=event["recorded_at"])  # noqa: DTZ001 - UTC, by hand
+    session = f"{event['session']} " if with_session else ""
+    heading = f"{session}#{event['version']} {told[0]}, {moment.isoformat(sep=' ', timespec='seconds')} UTC"
+    title, texts = html.escape(visible(heading)), [visible(text) for text in told[1]]
+    # A code block and <pre>: nothing in them is markup, neither of Markdown nor of HTML.
+    code = "".join("\n" + "".join(f"    {line}\n" for line in text.split("\n")) for text in texts)
+    pres = "".join(f"<pre>\n{html.escape(text)}</pre>\n" for text in texts)
+    return f"\n## {title}\n{code}", f"<h2>{title}</h2>\n{pres}"
+
+
+def visible(text: str) -> str:
+    """Text in which characters that hide, command or turn others round are written out."""
+    return _HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _told(event: dict[str, Any], words: dict[str, Any]) -> tuple[str, list[str]] | None:
+    kind, facts = event["type"], event["facts"]
+    gone = ["[erased]"] if event["body"] is None else []
+    if kind == "message.appended":
+        marks = "" if facts["complete"] else " (incomplete)"
+        return f"{facts['role']}{marks}", gone or [_block(block) for block in words["content"]]
+    if kind in {"session.started", "session.updated"}:
+        names = [name for name in ("title", "system", "metadata") if words.get(name) is not None]
+        return kind, gone + [f"{name}: {_plain(words[name])}" for name in names]
+    if kind in _ENDS:
+        return f"{kind} by {event['actor']}", gone + [str(words[name]) for name in words if name == _ENDS[kind]]
+    return None
+
+
+def _block(block: dict[str, Any]) -> str:
+    match block:
+        case {"type": "text", "text": str(text)}:
+            return text
+        case {"type": "thinking", "text": str(text)}:
+            return f"[thinking]\n{text}"
+        case {"type": "tool_use", "name": name}:
+            return f"[asks for {name}]\n{_plain(block.get('input', block.get('input_text')))}"
+        case {"type": "tool_result", "tool_use_id": call}:
+            content = block.get("content", "")
+            parts = [content] if isinstance(content, str) else [_block(part) for part in content]
+            return "\n".join([f"[{'error' if block.get('is_error') else 'result'} of {call}]", *parts])
+    return _plain(block)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+class Bundle:
+    """A bundle, and what is found in it. ``erased``: position -> (where it is told, by whom, why)."""
+
+    def __init__(self, file: str | IO[bytes]) -> None:
+        self.zip = zipfile.ZipFile(file)
+        names = self.zip.namelist()
+        self.manifest = parse(self.zip.read(MANIFEST)) if MANIFEST in names else {}
+        if sorted(self.manifest) != MANIFEST_FIELDS or self.manifest["format"] != FORMAT:
+            raise Broken(f"there is no {MANIFEST} of {FORMAT}")
+        if sorted([MANIFEST, *self.manifest["files"]]) != sorted(names):
+            raise Broken(f"the files are not those that {MANIFEST} names")
+        self.whole, self.tree, self.versions = self.manifest["kind"] == "log", Tree(), dict[str, int]()
+        self.gone, self.erased, self.last, self.time = set[int](), dict[int, tuple[int, str, str]](), 0, 0
+        self.keys = [Key(line.decode()) for line in self.lines(KEYS)]
+        self.checkpoints = [Checkpoint(parse(line)["note"]) for line in self.lines(CHECKPOINTS)]
+        self.newest, self.roots = self.checkpoints[-1], dict[int, set[bytes]]()
+        for each in self.checkpoints:
+            self.roots.setdefault(each.size, set()).add(each.root)
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        with self.zip.open(name) as file:
+            while line := file.readline(MAX_LINE_BYTES):
+                if not line.endswith(b"\n"):
+                    raise Broken(f"{name}: the last line has no end")
+                yield line[:-1]
+
+    def check_signatures(self, trusted: list[Key]) -> None:
+        for each in self.checkpoints:
+            mine = [key for key in self.keys if (key.name, key.kind) == (each.origin, 1)]
+            if sum(key.signed(each.text, each.signatures) for key in mine) == 0:
+                raise Broken(f"the checkpoint of size {each.size} has no good signature by the log's key")
+        for key in trusted:
+            if not key.signed(self.newest.text, self.newest.signatures):
+                raise Broken(f"the checkpoint has no good signature by {key.text}")
+        if (self.newest.size, self.newest.origin) != (self.manifest["size"], self.manifest["names"][-1][1]):
+            raise Broken(f"the checkpoint is not of the size and name that {MANIFEST} states")
+
+    def check_digests(self) -> None:
+        for name, expected in self.manifest["files"].items():
+            with self.zip.open(name) as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected:  # type: ignore[arg-type]
+                    raise Broken(f"{name} is not the file that {MANIFEST} names")
+
+    def check_events(self) -> None:
+        leaves, proofs = self.lines(LEAVES), repeat(b"[]") if self.whole else self.lines(PROOFS)
+        digests, pieces, count = [hashlib.sha256(), hashlib.sha256()], TRANSCRIPT_HEAD, 0
+        for line in self.lines(EVENTS):
+            count += 1
+            for digest, piece in zip(digests, pieces, strict=True):
+                digest.update(piece.encode())
+            place, _, hexdigest = next(leaves, b"%d " % (self.last + 1)).decode().partition(" ")
+            try:
+                event = parse(line)
+                leaf = leaf_hash(event)
+                if (str(event["position"]), leaf.hex()) != (place, hexdigest):
+                    raise Broken(f"the event is not the leaf in {LEAVES}", int(place))
+                self.check_place(event)
+                pieces = transcript_of(event, self.words_of(event), with_session=self.whole)
+                self.check_leaf(leaf, event["position"], parse(next(proofs)))
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError, StopIteration) as error:
+                raise Broken(f"cannot be read: {error!r}", int(place)) from None
+        for digest, piece, tail, name in zip(digests, pieces, TRANSCRIPT_TAIL, TRANSCRIPTS, strict=True):
+            digest.update((piece + tail).encode())
+            if digest.hexdigest() != self.manifest["files"][name]:
+                raise Broken(f"{name} is not what the events say")
+        if count != self.manifest["events"] or next(leaves, None) is not None:
+            raise Broken(f"events are missing: there should be {self.manifest['events']}", self.last + 1)
+        if self.whole and self.last != self.newest.size:
+            raise Broken(f"the checkpoint is of {self.newest.size} events", self.last + 1)
+        if wrong := self.gone.symmetric_difference(self.erased):
+            here = min(wrong) in self.erased
+            raise Broken("was erased, and its words are here" if here else "has no body, and no erasure", min(wrong))
+
+    def check_place(self, event: dict[str, Any]) -> None:
+        position, session, version = event["position"], event["session"], event["version"]
+        begins = self.versions.get(session, version - 1 if event["type"] == "session.forked" else 0)
+        names = [name for first, name in self.manifest["names"] if first <= position]
+        expected = (sorted(event), event["format"], event["tenant"], event["origin"], version)
+        if expected != (EVENT_FIELDS, LEAF_FORMAT, self.manifest["tenant"], names[-1], begins + 1):
+            raise Broken("the event does not belong here: format, log, tenant or version are others", position)
+        if position != self.last + 1 if self.whole else session != self.manifest["session"] or position <= self.last:
+            raise Broken("the event does not follow the one before", position)
+        if event["recorded_at"] < self.time:
+            raise Broken("the event is older than the one before", position)
+        self.versions[session], self.last, self.time = version, position, event["recorded_at"]
+
+    def words_of(self, event: dict[str, Any]) -> dict[str, Any]:
+        """The words, once they are seen to be those that the leaf commits to; none where they are erased."""
+        position, body, salt = event["position"], event["body"], event["salt"]
+        if body is None and salt is None:
+            self.gone.add(position)
+            words = {}
+        else:
+            data = body.encode() if isinstance(body, str) else _unbase64(body["base64"])
+            digest = hashlib.sha256(bytes.fromhex(salt) + data).hexdigest()
+            if (digest, len(data), len(salt), salt) != (event["commitment"], event["length"], 32, salt.lower()):
+                raise Broken("the words are not those that were recorded", position)
+            words = json.loads(data.decode(errors="replace") or "{}")
+        if event["type"] == "body.erased":
+            why = (position, event["actor"], words.get("reason", "the reason is erased"))
+            self.erased |= dict.fromkeys(event["facts"]["targets"], why)
+        return words
+
+    def check_leaf(self, leaf: bytes, position: int, path: list[str]) -> None:
+        hashes, size = list(map(bytes.fromhex, path)), self.newest.size
+        if self.whole:
+            self.tree.append(leaf)
+            if position in self.roots and self.roots[position] != {self.tree.root()}:
+                raise Broken("the log up to here is not the one that was signed", position)
+        elif list(map(bytes.hex, hashes)) != path or root_of_path(leaf, position - 1, size, hashes) != self.newest.root:
+            raise Broken("the event is not in the log that was signed", position)
+
+
+def verify(file: str | IO[bytes], trusted: list[Key]) -> Bundle:
+    try:
+        bundle = Bundle(file)
+        bundle.check_signatures(trusted)
+        bundle.check_events()
+        bundle.check_digests()
+    except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, ValueError, TypeError, NotImplementedError) as error:
+        raise Broken(f"the bundle cannot be read: {error!r}") from None
+    return bundle
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Verify a bundle that Manent exported.")
+    parser.add_argument("bundle")
+    parser.add_argument("--key", action="append", default=[], help="must have signed the checkpoint (name+hash+key)")
+    arguments = parser.parse_args()
+    try:
+        bundle = verify(arguments.bundle, [Key(text) for text in arguments.key])
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    except Broken as error:
+        print(f"BROKEN: {error}")
+        return 1
+    what = f"session {bundle.manifest['session']}" if bundle.manifest["session"] else "whole log"
+    print(f"good: {what} of {bundle.manifest['tenant']}, {bundle.manifest['events']} events of {bundle.newest.size}")
+    for by, actor, reason in sorted(set(bundle.erased.values())):
+        gone = [position for position in sorted(bundle.gone) if bundle.erased[position][0] == by]
+        print(f"erased: {', '.join(map(str, gone))}: by {actor} at {by}: {visible(reason)}")
+    print("signed by:", *(key.text for key in bundle.keys if key.name == bundle.newest.origin), sep="\n  ")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

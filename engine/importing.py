@@ -1,0 +1,170 @@
+"""Taking a record in again: a whole log as it was, or a session as a new one that names the old.
+
+Either comes as a bundle (``engine/audit/FORMAT.md``) and is verified first. A whole log goes into a database that has
+no log of its tenant, and keeps positions, times, ids and hashes. A session comes in as new events of the log that takes
+it: what was said and how the session was set, each with the id of the event it comes from as its causation. Turns stay
+behind, for they happened elsewhere; so do messages whose words, or whose unit's, are erased.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO
+from uuid import UUID
+
+import msgspec
+
+from engine.audit import verify_bundle as format_
+from engine.audit.unbundle import recorded_events, take_in
+from engine.bootstrap import migrate_database, open_engine
+from engine.clock import SystemClock
+from engine.envelope import LOCAL, Caller, seal
+from engine.errors import Broken, EngineError, Invalid
+from engine.events import (
+    Draft,
+    MessageAppended,
+    MessageWords,
+    SessionArchived,
+    SessionRestored,
+    SessionStarted,
+    SessionUpdated,
+    SessionWords,
+)
+from engine.projections.catalog import Catalog
+from engine.settings import Settings
+from engine.store import driver
+from engine.store.base import Append, Exactly, Expected, NoStream, RecordedEvent
+from engine.store.dialects import DRIVER_ERRORS, database_path, meaning_of, open_writer
+from engine.store.log import locked
+from engine.store.rebuild import Progress
+from engine.upcasts import facts_of, words_of
+
+EVENTS_AT_ONCE = 500
+SOURCE = "imported_from"
+"""Key of a session's metadata: where it comes from."""
+
+
+Setting = SessionStarted | SessionUpdated | SessionArchived | SessionRestored
+
+LEAVE_TO_RECOVERY = (
+    "INSERT INTO runs SELECT tenant, turn, session, ?, 0, NULL FROM turns WHERE tenant = ? AND status = 'running'"
+)
+"""A turn that was running when its log was exported runs nowhere any more: the next start ends it."""
+
+
+class Imported(msgspec.Struct, frozen=True):
+    """What was taken in. ``session_id``: the new session; None: the whole log. ``left_behind``: events of the bundle
+    that have no counterpart here.
+    """
+
+    tenant: str
+    events: int
+    session_id: UUID | None = None
+    left_behind: int = 0
+
+
+def import_bundle(settings: Settings, file: Path, caller: Caller = LOCAL, progress: Progress | None = None) -> Imported:
+    """Verify a bundle and take it in. No server may have the database open; it is created if need be.
+
+    Raises Broken for a bundle that is not good, Invalid for one of another tenant, and Refused for a whole log where
+    there is one already.
+    """
+    try:
+        with file.open("rb") as opened:
+            return _import(settings, opened, caller, progress or _no_progress)
+    except format_.Broken as error:
+        raise Broken(str(error), position=error.args[1] if len(error.args) > 1 else None) from None
+    except OSError as error:
+        raise Invalid("file", f"cannot be read: {error.strerror}") from None
+
+
+def _import(settings: Settings, file: IO[bytes], caller: Caller, progress: Progress) -> Imported:
+    bundle = format_.verify(file, [])
+    if not bundle.whole:
+        return asyncio.run(_import_session(settings, bundle, caller))
+    if bundle.manifest["tenant"] != caller.tenant:
+        raise Invalid("tenant", f"the bundle is of the log of {bundle.manifest['tenant']}")
+    migrate_database(settings)
+    return Imported(caller.tenant, _import_log(settings, bundle, progress))
+
+
+def _import_log(settings: Settings, bundle: format_.Bundle, progress: Progress) -> int:
+    path, clock = database_path(settings.database), SystemClock()
+    with locked(path):
+        database = open_writer(path)
+        try:
+            with database.begin() as connection:
+                count = take_in(connection, bundle, Catalog(), clock.now_us(), progress)
+                driver.run(connection, LEAVE_TO_RECOVERY, (clock.new_id().bytes, bundle.manifest["tenant"]))
+                return count
+        except EngineError:
+            raise
+        except DRIVER_ERRORS as error:
+            raise meaning_of(error) from error
+        finally:
+            database.dispose()
+
+
+async def _import_session(settings: Settings, bundle: format_.Bundle, caller: Caller) -> Imported:
+    async with open_engine(settings) as conversation:
+        session, version, drafts = conversation.clock.new_id(), 0, _drafts(bundle)
+        while some := list(islice(drafts, EVENTS_AT_ONCE)):
+            expected: Expected = Exactly(version) if version else NoStream()
+            work = Append(caller.tenant, session, expected, seal(some, caller, conversation.clock))
+            version = (await conversation.store.append(work)).state.version
+    return Imported(caller.tenant, version, session, bundle.manifest["events"] - version)
+
+
+def _drafts(bundle: format_.Bundle) -> Iterator[Draft]:
+    """New events for those of a session, in order; a unit with an erased message is left out whole."""
+    unit: list[RecordedEvent] = []
+    for event, _ in recorded_events(bundle):
+        facts = facts_of(event)
+        if not (isinstance(facts, MessageAppended) and facts.role == "tool"):
+            if not isinstance(facts, MessageAppended | Setting):
+                continue
+            yield from _unit(unit)
+            unit = []
+        if isinstance(facts, MessageAppended):
+            unit.append(event)
+        else:
+            yield _setting(event, bundle)
+    yield from _unit(unit)
+
+
+def _unit(messages: list[RecordedEvent]) -> Iterator[Draft]:
+    if any(message.erased for message in messages):
+        return
+    for message in messages:
+        facts, words = facts_of(message), words_of(message)
+        assert isinstance(facts, MessageAppended)
+        assert isinstance(words, MessageWords)
+        said = msgspec.structs.replace(facts, turn=None, frame=None, blocks=())
+        yield Draft(said, MessageWords(words.content), causation=message.id)
+
+
+def _setting(event: RecordedEvent, bundle: format_.Bundle) -> Draft:
+    """How a session is set; where its words are erased, nothing is, but for where it comes from."""
+    facts, words = facts_of(event), words_of(event)
+    if not isinstance(facts, SessionStarted | SessionUpdated):
+        return Draft(facts, causation=event.id)
+    assert words is None or isinstance(words, SessionWords)
+    if event.erased:
+        facts = msgspec.structs.replace(facts, system_tokens=0)
+    if isinstance(facts, SessionStarted) or "metadata" in facts.changed:
+        words = words or SessionWords()
+        source = {
+            "session": bundle.manifest["session"],
+            "origin": bundle.newest.origin,
+            "size": bundle.newest.size,
+            "root": bundle.newest.root.hex(),
+        }
+        words = msgspec.structs.replace(words, metadata={**(words.metadata or {}), SOURCE: source})
+    return Draft(facts, words, causation=event.id)
+
+
+def _no_progress(_: int, __: int) -> None:
+    return None

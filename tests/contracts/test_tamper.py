@@ -1,0 +1,703 @@
+"""Whatever is done to a file, ``verify`` sees it: by somebody with a shell, a plain connection, and time enough.
+
+The attacker here may drop the guards and make them again, and compute every hash anew; what they lack is the signing
+key and the file of checkpoints outside. Each attack is made on a copy, at the first, a middle and the last position
+and at seeded ones; ``TAMPER_VARIANTS`` says how many (thousands, when there is time).
+"""
+
+import asyncio
+import hashlib
+import os
+import random
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+import engine
+from engine import codec
+from engine.audit.keys import read_signer
+from engine.audit.merkle import Frontier
+from engine.audit.notes import Checkpoint, Signer
+from engine.audit.outside import OutsideFile
+from engine.audit.standing import signed_row
+from engine.audit.verify import verify_file
+from engine.errors import EngineError
+from engine.projections.catalog import Catalog
+from engine.projections.tables import PROJECTIONS
+from engine.store import reading
+from engine.store.checkpoints import keep_checkpoint, log_names
+from engine.store.dialects import open_writer
+from engine.store.guards import GUARDS
+from engine.store.leaves import leaf_of, name_at
+from engine.store.rebuild import rebuild_file
+from engine.store.tables import events
+from engine.store.tree import store_tiles
+from tests.support import ManualClock, chatting, dump, execute, query
+
+VARIANTS = int(os.environ.get("TAMPER_VARIANTS", "25"))
+"""Seeded places for each attack that has a place, and hundreds of flipped bits."""
+
+EVENTS = 600
+WITNESSED = (100, 400, EVENTS)
+"""Checkpoints were made, and written outside, when the log had so many events (or a few more)."""
+
+RECORD = ("events", "bodies", "erasures", "heads", "origins", "tiles", "verifiers", "checkpoints", "documents")
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    """A folder with a closed database: two logs, turns, an erasure, tiles, checkpoints, and those outside."""
+    folder = tmp_path_factory.mktemp("honest")
+
+    async def write():
+        async with chatting(folder / "log.db") as chat:
+            other = await chat.create_session(engine.Caller("other"), title="another log")
+            sessions = [(await chat.create_session(title=f"session {number}")).id for number in range(5)]
+            await chat.say(sessions[0], "Is this on record?", model="echo/echo")
+            for size in WITNESSED:
+                while await length(chat) < size:
+                    for session in sessions:
+                        await chat.append_messages(session, [engine.MessageIn("word " * 9)] * 6)
+                if size == WITNESSED[1]:
+                    await engine.erase(chat, sessions[1], "by request", versions=[3, 4])
+                await chat.say(other.id, "words", engine.Caller("other"), model="echo/echo")
+                await chat.record.checkpoint(new=True)
+                await chat.record.checkpoint(engine.Caller("other"), new=True)
+
+    asyncio.run(write())
+    return folder
+
+
+async def length(chat):
+    return await chat.store.read(lambda connection: reading.log_size(connection, "default"))
+
+
+@pytest.fixture(scope="module")
+def size(honest):
+    return query(honest / "log.db", "SELECT size FROM heads WHERE tenant = 'default'")[0][0]
+
+
+@pytest.fixture
+def path(honest, tmp_path):
+    """A copy to be attacked, with what lies beside it."""
+    return copy_of(honest, tmp_path / "copy")
+
+
+def copy_of(folder, to):
+    shutil.copytree(folder, to, dirs_exist_ok=True)
+    return to / "log.db"
+
+
+def verified(path):
+    """What ``verify`` finds in a file, by the key and the checkpoints that lie beside it."""
+    outside = OutsideFile(Path(f"{path}.checkpoints"))
+    signer = read_signer(Path(f"{path}.key"))
+    return verify_file(path, Catalog(), PROJECTIONS, outside, signer, lambda *_: None)
+
+
+def attack(path, *statements):
+    """Run statements (or pairs of statement and values) with the guards away, and put them back; each must do
+    something.
+    """
+    counts = force(path, *statements)
+    assert all(counts), statements
+
+
+def force(path, *statements):
+    """As ``attack``; how many rows each statement changed."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        for name in GUARDS:
+            connection.execute(f"DROP TRIGGER {name}")
+        pairs = (each if isinstance(each, tuple) else (each, ()) for each in statements)
+        counts = [connection.execute(sql, values).rowcount for sql, values in pairs]
+        for sql in GUARDS.values():
+            connection.execute(sql)
+        connection.execute("COMMIT")
+    return counts
+
+
+def rehash(path, tenant="default"):
+    """Compute everything that anybody without the key can compute: commitments, leaves, the tree, the head."""
+    database = open_writer(path, may_change_schema=True)
+    with database.begin() as connection:
+        for name in GUARDS:
+            connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        names, leaves = log_names(connection, tenant), []
+        salts = dict(connection.exec_driver_sql("SELECT position, salt FROM bodies WHERE tenant = ?", (tenant,)).all())
+        for event in reading.log_events(connection, tenant, limit=1 << 40):
+            made = event
+            if event.body is not None:
+                commitment = codec.commitment(salts[event.position], event.body)
+                made = msgspec.structs.replace(event, commitment=commitment, length=len(event.body))
+            leaves.append(codec.leaf_hash(leaf_of(made, name_at(names, event.position))))
+            values = (made.commitment, made.length, leaves[-1], tenant, event.position)
+            sql = "UPDATE events SET commitment = ?, length = ?, leaf_hash = ? WHERE tenant = ? AND position = ?"
+            connection.exec_driver_sql(sql, values)
+        connection.exec_driver_sql("DELETE FROM tiles WHERE tenant = ?", (tenant,))
+        store_tiles(connection, tenant, 0, len(leaves))
+        sql = (
+            "UPDATE heads SET size = ?, frontier = ?, recorded_at = (SELECT max(recorded_at) FROM events e "
+            "WHERE e.tenant = heads.tenant) WHERE tenant = ?"
+        )
+        connection.exec_driver_sql(sql, (len(leaves), Frontier().extend(leaves).to_bytes(), tenant))
+        for sql in GUARDS.values():
+            connection.exec_driver_sql(sql)
+    database.dispose()
+    rebuild_file(path, Catalog(), PROJECTIONS, lambda *_: None)
+
+
+def places(size, seed):
+    """The first, a middle and the last position, and seeded ones."""
+    chance = random.Random(seed)
+    return [1, size // 2, size, *(chance.randint(1, size) for _ in range(VARIANTS // 5))]
+
+
+def attacked(honest, tmp_path, size, seed, make, expect=lambda position: position):
+    """Make an attack at many places, each on a fresh copy, and see that the place is named."""
+    for number, position in enumerate(places(size, seed)):
+        path = copy_of(honest, tmp_path / f"{number}")
+        make(path, position)
+        found = verified(path)
+        wanted = expect(position)
+        wanted = wanted if isinstance(wanted, tuple) else (wanted, wanted)
+        assert found.problem, f"nothing found at {position}"
+        assert found.position is not None, found.problem
+        assert wanted[0] <= found.position <= wanted[1], (position, found.problem)
+        shutil.rmtree(path.parent)
+
+
+# --- honest files -----------------------------------------------------------------------------------------------------
+
+
+def test_an_honest_file_is_verified(path, size):
+    """Nothing is wrong, everything is counted, and all of it is witnessed."""
+    found = verified(path)
+    assert found.problem is None
+    assert (found.events, found.erased) == (query(path, "SELECT sum(size) FROM heads")[0][0], 2)
+    assert found.unwitnessed == ()
+    assert found.remarks == ()
+
+
+def test_verifying_changes_nothing(path):
+    """Neither the file nor what lies beside it."""
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir() if "-" not in file.name}
+    assert verified(path).problem is None
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir() if "-" not in file.name} == before
+
+
+def test_what_no_checkpoint_outside_covers_is_said(path, size):
+    """*Unwitnessed since N*: what came after the last checkpoint, and all of it where there is none."""
+    outside = Path(f"{path}.checkpoints")
+    before = outside.read_bytes()
+    go_on(path)
+    outside.write_bytes(before)
+    found = verified(path)
+    assert found.problem is None
+    assert [(each.tenant, each.since, each.size) for each in found.unwitnessed] == [("default", size + 1, size + 1)]
+    outside.unlink()
+    found = verified(path)
+    assert {(each.tenant, each.since) for each in found.unwitnessed} == {("default", 1), ("other", 1)}
+    assert len(found.remarks) == 2
+
+
+def test_a_note_that_was_cut_off_while_it_was_written_is_passed_over(path, size):
+    """Power fails: the beginning of a note is no evidence, and no alarm; the next one is written in its place."""
+    outside = Path(f"{path}.checkpoints")
+    whole = outside.read_bytes()
+    note = whole[whole.rindex(b"manent/", 0, whole.rindex(b"\xe2")) :]
+    for length in range(len(note)):
+        outside.write_bytes(whole + note[:length])
+        assert len(list(OutsideFile(outside).read())) == 2 * len(WITNESSED)
+    go_on(path)
+    assert verified(path).problem is None
+    assert outside.read_bytes().startswith(whole)
+
+
+def go_on(path):
+    """One more event, and a checkpoint of it."""
+
+    async def append():
+        async with chatting(path) as chat:
+            await chat.append_message((await chat.sessions())[0][0].id, "one more")
+
+    asyncio.run(append())
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+CHANGES = {
+    "session": "session = randomblob(16)",
+    "version": "version = version + 10000",
+    "id": "id = randomblob(16)",
+    "type": "type = type || 'x'",
+    "schema": "schema = schema + 1",
+    "actor": "actor = 'key:mallory'",
+    "recorded_at": "recorded_at = recorded_at - 1",
+    "causation": "causation = CASE WHEN causation IS NULL THEN randomblob(16) END",
+    "correlation": "correlation = CASE WHEN correlation IS NULL THEN 'request' END",
+    "facts": "facts = CAST('{\"a\":1,' || substr(CAST(facts AS TEXT), 2) AS BLOB)",
+    "length": "length = length + 1",
+    "commitment": "commitment = randomblob(32)",
+    "leaf_hash": "leaf_hash = randomblob(32)",
+    "position": "position = position + 100000",
+    "tenant": "tenant = 'other', position = position + 100000, version = version + 10000",
+}
+
+
+def test_every_column_is_attacked():
+    """A column that is added to events is added here, too."""
+    assert set(CHANGES) == set(events.c.keys())
+
+
+@pytest.mark.parametrize("column", CHANGES)
+def test_a_changed_column_is_found_at_its_position(honest, tmp_path, size, column):
+    """Whatever one can query by is in the leaf."""
+    sql = f"UPDATE events SET {CHANGES[column]} WHERE tenant = 'default' AND position = ?"
+    attacked(honest, tmp_path, size, column, lambda path, position: attack(path, (sql, (position,))))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "bytes = CAST(bytes || x'20' AS BLOB)",
+        "bytes = x''",
+        "bytes = CAST('{}' AS BLOB)",
+        "bytes = CAST(replace(CAST(bytes AS TEXT), 'o', 'a') AS BLOB)",
+        "salt = randomblob(16)",
+        "encoding = 1",
+    ],
+)
+def test_changed_words_are_found_at_their_position(honest, tmp_path, size, change):
+    """Text, salt, or how they are said to be stored."""
+
+    def change_body(path, position):
+        found[position] = body_at(path, position)
+        attack(path, (f"UPDATE bodies SET {change} WHERE tenant = 'default' AND position = ?", (found[position],)))
+
+    found = {}
+    attacked(honest, tmp_path, size, change, change_body, found.__getitem__)
+
+
+def body_at(path, position):
+    """The position of the next message that has words, or of the last one."""
+    sql = (
+        "SELECT min(position), max(position) FROM bodies JOIN messages USING (tenant, position) "
+        "WHERE tenant = 'default' AND CAST(bytes AS TEXT) LIKE '%wor%' AND (position >= ? OR ?)"
+    )
+    ((after, _),) = query(path, sql, (position, False))
+    return after or query(path, sql, (position, True))[0][1]
+
+
+DELETE = "DELETE FROM events WHERE tenant = 'default' AND position = ?"
+DELETE_BODY = "DELETE FROM bodies WHERE tenant = 'default' AND position = ?"
+
+
+def test_a_deleted_event_is_found(honest, tmp_path, size):
+    """The first one, one between and the last one: the position that is missing."""
+    attacked(honest, tmp_path, size, "deleted", lambda path, position: attack(path, (DELETE, (position,))))
+
+
+def test_deleted_words_are_found(honest, tmp_path, size):
+    """Words may go only by an erasure."""
+
+    def delete(path, position):
+        found[position] = body_at(path, position)
+        attack(path, (DELETE_BODY, (found[position],)))
+
+    found = {}
+    attacked(honest, tmp_path, size, "deleted words", delete, found.__getitem__)
+
+
+def test_an_erasure_that_no_event_tells_of_is_found(honest, tmp_path, size):
+    """The body is gone and a row says it was erased, but the log does not."""
+
+    def erase(path, position):
+        found[position] = body_at(path, position)
+        execute(path, "INSERT INTO erasures VALUES ('default', ?, ?)", (found[position], size))
+        execute(path, DELETE_BODY, (found[position],))
+
+    found = {}
+    attacked(honest, tmp_path, size, "unsaid", erase, found.__getitem__)
+
+
+def shift(path, after, by):
+    """Move the positions of all later events, far away first, for two may not meet."""
+    far = 1_000_000
+    moves = ((after, far), (far, by - far))
+    force(
+        path,
+        *(
+            f"UPDATE {table} SET position = position + {step} WHERE tenant = 'default' AND position > {first}"
+            for table in ("events", "bodies", "erasures")
+            for first, step in moves
+        ),
+    )
+
+
+INSERT = (
+    "INSERT INTO events SELECT tenant, ?, session, (SELECT max(version) FROM events WHERE session = e.session) + 1, "
+    "randomblob(16), type, schema, actor, recorded_at, causation, correlation, facts, length, commitment, leaf_hash "
+    "FROM events e WHERE tenant = 'default' AND position = ?"
+)
+INSERT_BODY = (
+    "INSERT INTO bodies SELECT tenant, ?, salt, encoding, bytes FROM bodies WHERE tenant = 'default' AND position = ?"
+)
+
+
+def test_an_inserted_event_is_found(honest, tmp_path, size):
+    """A copy of another in front of it, and all behind moved up."""
+
+    def insert(path, position):
+        shift(path, position - 1, 1)
+        force(path, (INSERT, (position, position + 1)), (INSERT_BODY, (position, position + 1)))
+
+    attacked(honest, tmp_path, size, "inserted", insert)
+
+
+def test_an_event_taken_out_without_a_gap_is_found(honest, tmp_path, size):
+    """All behind moved down; at the end, the head tells."""
+
+    def take_out(path, position):
+        force(path, (DELETE, (position,)), (DELETE_BODY, (position,)))
+        shift(path, position, -1)
+
+    attacked(honest, tmp_path, size, "taken out", take_out)
+
+
+def test_an_appended_event_is_found(path, size):
+    """Behind the end that the head names."""
+    attack(path, (INSERT, (size + 1, size)), (INSERT_BODY, (size + 1, size)))
+    assert verified(path).position == size + 1
+
+
+def test_swapped_events_are_found(honest, tmp_path, size):
+    """Two neighbours in each other's place."""
+
+    def swap(path, position):
+        first = min(position, size - 1)
+        moves = ((first, -1), (first + 1, first), (-1, first + 1))
+        force(
+            path,
+            *(
+                f"UPDATE {table} SET position = {to} WHERE tenant = 'default' AND position = {old}"
+                for table in ("events", "bodies")
+                for old, to in moves
+            ),
+        )
+
+    attacked(honest, tmp_path, size, "swapped", swap, lambda position: min(position, size - 1))
+
+
+def test_a_duplicated_event_is_found(honest, tmp_path, size):
+    """The words and envelope of one in the place of another."""
+
+    def duplicate(path, position):
+        source = position - 1 if position > 1 else 2
+        columns = ("type", "schema", "actor", "causation", "correlation", "facts", "length", "commitment", "leaf_hash")
+        other = f"FROM events o WHERE o.tenant = 'default' AND o.position = {source}"
+        sets = ", ".join(f"{name} = (SELECT {name} {other})" for name in columns)
+        attack(path, f"UPDATE events SET {sets} WHERE tenant = 'default' AND position = {position}")
+
+    attacked(honest, tmp_path, size, "duplicated", duplicate)
+
+
+def test_an_event_moved_to_another_session_is_found(honest, tmp_path, size):
+    """With the next version there."""
+
+    def move(path, position):
+        attack(
+            path,
+            "UPDATE events SET session = (SELECT session FROM events o WHERE o.tenant = 'default' AND "
+            "o.session <> events.session LIMIT 1), version = 20000 WHERE tenant = 'default' AND position = "
+            f"{position}",
+        )
+
+    attacked(honest, tmp_path, size, "moved", move)
+
+
+# --- with all hashes computed anew ------------------------------------------------------------------------------------
+
+
+def range_of(position, marks):
+    """Where an attack is seen whose every hash is right: behind the last checkpoint before, up to the place."""
+    return max((mark + 1 for mark in marks if mark < position), default=1), position
+
+
+@pytest.fixture(scope="module")
+def marks(honest):
+    return sorted(row[0] for row in query(honest / "log.db", "SELECT size FROM checkpoints WHERE tenant = 'default'"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE events SET actor = 'key:mallory' WHERE tenant = 'default' AND position = ?",
+        "UPDATE events SET recorded_at = recorded_at WHERE tenant = 'default' AND position = ? AND (facts = facts)",
+    ],
+    ids=["a column", "nothing"],
+)
+def test_a_change_with_everything_hashed_anew_is_found(honest, tmp_path, size, marks, change):
+    """The checkpoints still state another root; where nothing was changed, nothing is found."""
+    for number, position in enumerate([1, size // 2, size]):
+        path = copy_of(honest, tmp_path / f"{number}")
+        attack(path, (change, (position,)))
+        rehash(path)
+        found = verified(path)
+        if "mallory" in change:
+            first, last = range_of(position, marks)
+            assert first <= found.position <= last, found.problem
+        else:
+            assert found.problem is None
+
+
+def test_changed_words_with_everything_hashed_anew_are_found(honest, tmp_path, size, marks):
+    """As above, for words: commitments are hashes that anybody can make."""
+    sql = "UPDATE bodies SET bytes = CAST(replace(CAST(bytes AS TEXT), 'wor', 'war') AS BLOB) WHERE position = ?"
+    for number, position in enumerate([1, size // 2, size]):
+        path = copy_of(honest, tmp_path / f"{number}")
+        found = body_at(path, position)
+        attack(path, (f"{sql} AND tenant = 'default'", (found,)))
+        rehash(path)
+        first, last = range_of(found, marks)
+        assert first <= (verified(path).position or 0) <= last
+
+
+def cut(path, keep):
+    """Cut the tail off, and make all the rest as if it had never been there."""
+    rows = ("events WHERE position", "bodies WHERE position", "erasures WHERE position", "checkpoints WHERE size")
+    force(path, *(f"DELETE FROM {each} > {keep} AND tenant = 'default'" for each in rows))
+    rehash(path)
+
+
+@pytest.mark.parametrize("left", [1, 60, 256, 300, -1])
+def test_a_cut_off_tail_is_found(path, size, left):
+    """However clean the cut: the checkpoint outside covers more."""
+    keep = left if left > 0 else size + left
+    cut(path, keep)
+    found = verified(path)
+    assert found.position == keep + 1
+    assert str(size) in found.problem
+
+
+def test_a_database_rolled_back_is_found(honest, path, size):
+    """An older copy of the file, in every way sound."""
+    go_on(path)
+    assert verified(path).problem is None
+    shutil.copy(honest / "log.db", path)
+    found = verified(path)
+    assert found.position == size + 1
+    assert f"covers {size + 1}" in found.problem
+
+
+def test_a_name_that_nobody_signed_for_is_no_break(path, size):
+    """A tail cut off under cover of a new name: whoever accepts a break has the key."""
+    cut(path, size - 5)
+    execute(path, "INSERT INTO origins VALUES ('default', ?, 'manent/forged/default')", (size - 4,))
+    assert verified(path).problem
+
+
+# --- what stands around the events ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", GUARDS)
+def test_a_dropped_guard_is_found(path, name):
+    """By its name."""
+    execute(path, f"DROP TRIGGER {name}")
+    assert name in verified(path).problem
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "size = size + 1",
+        "size = size - 1",
+        "recorded_at = recorded_at + 1",
+        "frontier = zeroblob(length(frontier))",
+        "frontier = x''",
+    ],
+)
+def test_an_edited_head_is_found(path, size, change):
+    """Size, time and frontier follow from the events."""
+    assert execute(path, f"UPDATE heads SET {change} WHERE tenant = 'default'")
+    found = verified(path)
+    assert found.tenant == "default"
+    assert abs(found.position - size) <= 1
+
+
+def test_a_head_that_is_gone_is_found(path):
+    """A log without a head."""
+    execute(path, "DELETE FROM heads WHERE tenant = 'default'")
+    assert verified(path).position == 1
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE tiles SET root = randomblob(32) WHERE {}",
+        "UPDATE tiles SET inner = CAST(substr(inner, 1, 999) || x'00' || substr(inner, 1001) AS BLOB) WHERE {}",
+        "UPDATE tiles SET inner = x'' WHERE {}",
+        "DELETE FROM tiles WHERE {}",
+        "UPDATE tiles SET number = number + 50 WHERE {}",
+    ],
+)
+def test_an_edited_tile_is_found(path, number, change):
+    """By the first position that it spans."""
+    change = change.replace("inner", '"inner"')
+    attack(path, change.format(f"tenant = 'default' AND level = 0 AND number = {number}"))
+    assert verified(path).position == number * 256 + 1
+
+
+def test_a_tile_too_many_is_found(path):
+    """One that spans nothing."""
+    execute(path, 'INSERT INTO tiles SELECT tenant, 1, 0, root, "inner" FROM tiles WHERE number = 0')
+    assert "no events are under" in verified(path).problem
+
+
+@pytest.mark.parametrize("which", ["min", "max"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "root = randomblob(32)",
+        "size = size + 1",
+        "origin = origin || 'x'",
+        "key_id = x'00000000'",
+        "note = CAST(replace(CAST(note AS TEXT), char(10) || size, char(10) || (size + 1)) AS BLOB)",
+        "note = CAST(substr(CAST(note AS TEXT), 1, length(CAST(note AS TEXT)) - 3) || 'A=' || char(10) AS BLOB)",
+        "note = x''",
+    ],
+)
+def test_an_edited_checkpoint_is_found(path, which, change):
+    """Its columns, its text, or its signature."""
+    where = f"tenant = 'default' AND size = (SELECT {which}(size) FROM checkpoints WHERE tenant = 'default')"
+    (size,) = query(path, f"SELECT size FROM checkpoints WHERE {where}")[0]
+    attack(path, f"UPDATE checkpoints SET {change} WHERE {where}")
+    found = verified(path)
+    assert "checkpoint" in found.problem
+    assert found.position in {size, size + 1}
+
+
+def forged(path, key, *, root=None, size=50):
+    """A checkpoint by another key, and the key among those of the log."""
+    database = open_writer(path)
+    with database.begin() as connection:
+        origin = log_names(connection, "default")[-1][1]
+        checkpoint = Checkpoint(origin, size, root or hashlib.sha256(b"").digest())
+        keep_checkpoint(connection, signed_row("default", checkpoint, key.sign(checkpoint), ManualClock()), key.public)
+    database.dispose()
+
+
+def test_a_forged_checkpoint_is_found(path, tmp_path):
+    """Of a root that the log never had, by whatever key."""
+    mine = Signer(Ed25519PrivateKey.generate())
+    forged(path, mine)
+    assert verified(path).position <= 50
+
+
+def test_a_checkpoint_by_an_unknown_key_is_found(path):
+    """Even of a root that the log had, if the key is not among its own."""
+    mine = Signer(Ed25519PrivateKey.generate())
+    forged(path, mine)
+    attack(path, ("DELETE FROM verifiers WHERE public = ?", (mine.public,)))
+    assert "not signed by a key of the log" in verified(path).problem
+
+
+def test_a_checkpoint_of_another_log_is_found(path):
+    """Replayed: signed by the right key, for another log."""
+    attack(
+        path,
+        "INSERT INTO checkpoints SELECT 'default', origin, size, key_id, root, made_at, note FROM checkpoints "
+        "WHERE tenant = 'other'",
+    )
+    assert "of another log" in verified(path).problem
+
+
+def test_an_edited_checkpoint_outside_is_found(honest, tmp_path):
+    """Whatever character of the file is another: it is no longer signed, or no longer a checkpoint."""
+    chance = random.Random("outside")
+    text = (honest / "log.db.checkpoints").read_bytes()
+    last_end = len(text) - 2
+    for number in range(VARIANTS):
+        path = copy_of(honest, tmp_path / f"{number}")
+        place = chance.randrange(last_end)
+        changed = text[:place] + bytes([text[place] ^ (1 << chance.randrange(7))]) + text[place + 1 :]
+        Path(f"{path}.checkpoints").write_bytes(changed)
+        assert verified(path).problem, (place, text[place : place + 1], changed[place : place + 1])
+        shutil.rmtree(path.parent)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE messages SET role = 'system' WHERE position = (SELECT max(position) FROM messages)",
+        "UPDATE sessions SET status = 'archived' WHERE session = (SELECT min(session) FROM sessions)",
+        "UPDATE session_words SET title = 'another' WHERE title = 'session 3'",
+        "DELETE FROM messages WHERE position = (SELECT min(position) FROM messages)",
+        "DELETE FROM turns",
+        "UPDATE calibrations SET samples = samples + 1",
+        "INSERT INTO messages SELECT tenant, 99999, session, version, role, 0, 0, 0, 0, 0 FROM messages LIMIT 1",
+    ],
+)
+def test_a_projection_that_is_not_what_the_log_says_is_found(path, change):
+    """Whatever is derived is derived again and compared; ``rebuild`` mends it."""
+    if not execute(path, change):
+        pytest.skip("there is no such row")
+    assert "manent rebuild" in verified(path).problem
+    rebuild_file(path, Catalog(), PROJECTIONS, lambda *_: None)
+    assert verified(path).problem is None
+
+
+# --- bits -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_flipped_bit_is_found(honest, tmp_path):
+    """Anywhere in the file: either it is found, or every row of the record is as it was."""
+    chance, original = random.Random("bits"), (honest / "log.db").read_bytes()
+    before = dump(honest / "log.db", RECORD)
+    path = copy_of(honest, tmp_path / "bits")
+    caught = 0
+    for _ in range(VARIANTS * 6):
+        place, bit = chance.randrange(100, len(original)), 1 << chance.randrange(8)
+        path.write_bytes(original[:place] + bytes([original[place] ^ bit]) + original[place + 1 :])
+        if problem(path):
+            caught += 1
+        else:
+            assert dump(path, RECORD) == before, f"bit {bit} of byte {place}"
+    assert caught > VARIANTS * 3
+
+
+def problem(path):
+    """What is wrong with a file, by ``verify`` or by its not being a database any more."""
+    try:
+        return verified(path).problem
+    except EngineError as error:
+        return error.detail
+
+
+def test_a_flipped_bit_of_the_log_ahead_is_found(honest, tmp_path):
+    """In what is committed and not yet in the file: found, or every event is there all the same."""
+    path = copy_of(honest, tmp_path / "live")
+    parts, wal = {}, Path(f"{path}-wal")
+
+    async def write():
+        async with chatting(path) as chat:
+            session = (await chat.sessions())[0][0].id
+            await chat.append_messages(session, [engine.MessageIn("in the log ahead")] * 40)
+            await chat.record.checkpoint(new=True)
+            parts.update(await asyncio.to_thread(lambda: {"file": path.read_bytes(), "wal": wal.read_bytes()}))
+
+    asyncio.run(write())
+    events, chance, data = dump(path, ["events", "bodies"]), random.Random("ahead"), parts["wal"]
+    for _ in range(VARIANTS * 3):
+        path.write_bytes(parts["file"])
+        Path(f"{path}-shm").unlink(missing_ok=True)
+        place, bit = chance.randrange(len(data)), 1 << chance.randrange(8)
+        wal.write_bytes(data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :])
+        if not problem(path):
+            assert dump(path, ["events", "bodies"]) == events, f"bit {bit} of byte {place}"
