@@ -23,7 +23,7 @@ from engine.store.leaves import leaf_of
 from engine.store.rebuild import Progress
 from engine.store.statements import statements
 from engine.store.tables import erasures
-from engine.store.transaction import ENCODING_PLAIN, Heads
+from engine.store.transaction import ENCODING_PLAIN, UNREAD, Heads
 from engine.store.tree import store_tiles
 
 BATCH_EVENTS = 1000
@@ -113,8 +113,10 @@ def _insert(connection: Connection, batch: Sequence[tuple[RecordedEvent, bytes |
 
 def _fold(connection: Connection, projector: Projector, known: Heads, events: Sequence[RecordedEvent]) -> None:
     for event in events:
-        key = (event.tenant, event.session)
-        state = known.states[key] if key in known.states else projector.load(connection, *key)
+        key = (event.tenant, event.session.int)
+        state = known.states.get(key, UNREAD)
+        if state is UNREAD:
+            state = projector.load(connection, event.tenant, event.session)
         known.keep(key, projector.fold(state, event))
     projector.flush(connection)
     known.trim()
