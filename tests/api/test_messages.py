@@ -158,6 +158,7 @@ def test_a_window_of_everything(client, long):
             "system",
             "messages",
             "omitted",
+            "exact",
         ]
     )
     assert (window["session_id"], window["version"], window["model"]) == (long, 26, "echo/echo")
