@@ -31,14 +31,16 @@ def address(tmp_path_factory):
         server.terminate()
 
 
-def test_every_command_of_the_tour_works_one_after_the_other(address):
+def test_every_command_of_the_tour_works_one_after_the_other(address, tmp_path):
     """A reader who types the tour as it stands sees no command fail."""
-    sections = ("A tour with curl", "Claude, OpenAI and others", "Tools")
+    sections = ("A tour with curl", "Claude, OpenAI and others", "Tools", "Evidence")
     tour = "\n".join(block for section in sections for block in blocks("bash", section)).replace(
         "http://127.0.0.1:8000", address
     )
     checked = tour.replace("curl -s", "curl --fail-with-body -s")
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", checked], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", checked], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     for expected in (
         "event: delta",
