@@ -17,7 +17,7 @@ from engine.settings import env_name, unknown_names
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SECRETS = frozenset({"openai_api_key"})
+SECRETS = frozenset(field.name for field in msgspec.structs.fields(Settings) if field.name.endswith("_key"))
 """Set by environment or file only: options stand in process lists."""
 
 CLIENT_NAMES = frozenset({"MANENT_URL", "MANENT_API_KEY", "MANENT_API_KEY_FILE"})
