@@ -62,6 +62,7 @@ def settle(path):
     audit(path)
     assert_rebuilds(path, path.parent.with_suffix(".copy"))
     assert query(path, "SELECT count(*) FROM purges") == [(0,)]
+    assert engine.verify_database(str(path)).problem is None
 
 
 # --- what goes, and what stays ----------------------------------------------------------------------------------------

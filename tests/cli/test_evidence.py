@@ -1,0 +1,143 @@
+"""``manent verify``, ``proof``, ``checkpoint`` and ``doctor --accept-break``, as they are used."""
+
+import base64
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from engine.audit.merkle import verify_consistency
+from engine.audit.notes import Verifier, parse_checkpoint, parse_note, parse_verifier
+from engine.store.guards import GUARDS
+from tests.support import execute, query
+
+
+@pytest.fixture
+def session(database):
+    """The id of a session of the file."""
+    return query(database, "SELECT lower(hex(session)) FROM sessions WHERE tenant = 'default' LIMIT 1")[0][0]
+
+
+def change(database, sql):
+    """What somebody with a shell does: guards away, a change, guards back."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for name in GUARDS:
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute(sql)
+        for guard in GUARDS.values():
+            connection.execute(guard)
+
+
+def test_a_sound_file_is_verified(call, database):
+    """Exit code 0, how much was looked at, and how far it was in tenths."""
+    done = call("verify")
+    assert done.returncode == 0
+    events = query(database, "SELECT sum(size) FROM heads")[0][0]
+    assert f"verified {events} events (0 erased)" in done.stdout
+    report = json.loads(call("verify", "--json").stdout)
+    assert (report["ok"], report["events"], report["problem"]) == (True, events, None)
+
+
+@pytest.mark.parametrize("position", [1, 5])
+def test_a_changed_event_is_named(call, database, position):
+    """Exit code 1, the position, and what is wrong with it."""
+    change(database, f"UPDATE events SET actor = 'key:x' WHERE tenant = 'default' AND position = {position}")
+    done = call("verify")
+    assert done.returncode == 1
+    assert f"BROKEN: default: position {position} has other columns than were hashed" in done.stdout
+    report = json.loads(call("verify", "--json").stdout)
+    assert (report["ok"], report["tenant"], report["position"]) == (False, "default", position)
+
+
+def test_what_cannot_be_begun_with(call, tmp_path, database):
+    """No file, a key that is none: exit codes 1 and 2, and nothing is made."""
+    assert call("verify", "--database", "nowhere.db").returncode == 1
+    assert call("verify", "--signing-key-file", "nowhere.pem").returncode == 2
+    assert not (tmp_path / "nowhere.db").exists()
+
+
+def test_a_proof_is_printed(call, database, session):
+    """As a C2SP tlog-proof, and as JSON of the API's shape."""
+    text = call("proof", session, "2").stdout
+    proof = json.loads(call("proof", session, "2", "--json").stdout)
+    assert text.startswith("c2sp.org/tlog-proof@v1\nextra ")
+    assert text.endswith(proof["checkpoint"])
+    assert [base64.b64decode(line).hex() for line in text.partition("\n\n")[0].split("\n")[3:]] == proof["hashes"]
+    assert json.loads(proof["leaf"])["version"] == 2
+
+
+def test_consistency_is_printed(call, database):
+    """That the log only grew, from a size on."""
+    proof = json.loads(call("proof", "--from", "3", "--json").stdout)
+    roots = bytes.fromhex(proof["from_root"]), bytes.fromhex(proof["to_root"])
+    assert verify_consistency(3, proof["to"], *roots, [bytes.fromhex(each) for each in proof["hashes"]])
+    assert call("proof", "--from", "3").stdout.startswith("old 3\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["0123"],
+        ["0123", "0"],
+        ["0123", "x"],
+        ["--from", "-1"],
+        ["--from", "9", "--to", "8"],
+        ["0123", "1", "--from", "1"],
+    ],
+)
+def test_wrong_use_of_proof(call, database, arguments):
+    """Exit code 2."""
+    assert call("proof", *arguments).returncode == 2
+
+
+def test_an_event_that_is_not_there_has_no_proof(call, database, session):
+    """Exit code 1."""
+    assert call("proof", session, "999").returncode == 1
+
+
+def test_a_checkpoint_is_printed_and_made(call, database):
+    """A signed note, and the keys that verify it; a new one says the same where nothing is new."""
+    note = call("checkpoint", "--new").stdout
+    key, *_ = call("checkpoint", "--keys").stdout.splitlines()
+    assert parse_verifier(key).signed(parse_note(note))
+    assert call("checkpoint", "--new").stdout == note
+    assert (
+        parse_checkpoint(parse_note(note).text).size
+        == query(database, "SELECT size FROM heads WHERE tenant = 'default'")[0][0]
+    )
+
+
+def test_a_witness_is_kept(call, database, tmp_path):
+    """What a witness signed is below the checkpoint from then on; what it did not sign is refused."""
+    note = call("checkpoint", "--new").stdout
+    text = parse_note(note).text
+    key = Ed25519PrivateKey.generate()
+    witness = Verifier("witness.example/w", 4, key.public_key().public_bytes_raw())
+    signed = key.sign(b"cosignature/v1\ntime 1700000000\n" + text.encode())
+    data = base64.b64encode(witness.key_id + (1_700_000_000).to_bytes(8, "big") + signed).decode()
+    line = f"\u2014 {witness.name} {data}\n"
+    (tmp_path / "cosigned").write_text(note + line, encoding="utf-8")
+    assert call("checkpoint", "--cosigned", "cosigned").returncode == 2
+    assert call("checkpoint", "--cosigned", "cosigned", "--witness", str(witness)).stdout == note + line
+    assert call("checkpoint").stdout == note + line
+    assert call("verify").returncode == 0
+    (tmp_path / "cosigned").write_text(note, encoding="utf-8")
+    assert call("checkpoint", "--cosigned", "cosigned", "--witness", str(witness)).returncode == 1
+
+
+def test_a_break_is_accepted_by_a_command_only(call, database):
+    """A head that was edited: said at the start, refused to every write, and mended on demand."""
+    assert call("doctor", "--accept-break").stdout == "manent.db: there is no break to accept\n"
+    execute(database, "UPDATE heads SET size = size - 1 WHERE tenant = 'default'")
+    done = call("checkpoint", "--new")
+    assert done.returncode == 1
+    assert "--accept-break" in done.stderr
+    assert call("verify").returncode == 1
+    done = call("doctor", "--accept-break")
+    assert done.returncode == 0
+    assert "accepted: default: the log should end at position" in done.stdout
+    assert call("verify").returncode == 0
+    assert json.loads(call("doctor", "--accept-break", "--json").stdout)["accepted"] == []
