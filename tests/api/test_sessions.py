@@ -26,6 +26,7 @@ FIELDS = [
     "open_turn_id",
     "created_at",
     "updated_at",
+    "legal_hold",
 ]
 
 
