@@ -29,6 +29,7 @@ FIELDS = [
     "costs",
     "fallback_model",
     "allowed_tools",
+    "legal_hold",
 ]
 
 
