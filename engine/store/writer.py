@@ -220,10 +220,10 @@ class Writer:
         self._distrusted = self._distrusted or needs_reopening(error)
 
     def _live_connection(self) -> Connection:
-        """The connection; a new one if it is not to be trusted. Raises while the file cannot be opened, or is not as it
-        was left.
+        """The connection; a new one if it is not to be trusted, or was closed. Raises while the file cannot be opened, or
+        is not as it was left.
         """
-        if self._distrusted:
+        if self._distrusted or self._connection.closed:
             connection = self._engine.connect()
             try:
                 check_ends(connection, self._acknowledged)
@@ -232,7 +232,8 @@ class Writer:
                 raise
             # Only now: SQLite writes when a file's last connection is closed, and would do so through the old one.
             with suppress(*DRIVER_ERRORS):
-                self._connection.invalidate()
+                if not self._connection.closed:
+                    self._connection.invalidate()
                 self._connection.close()
             self._connection, self._distrusted = connection, False
         return self._connection
@@ -273,7 +274,7 @@ class Writer:
                 self._connection.close()
                 self._purger.scrub()
                 self._purger.done(self._live_connection())
-        except (*DRIVER_ERRORS, OSError, EngineError):
+        except Exception:  # whatever it was, it is tried again, and nobody may be left waiting
             log.warning("what was erased could not be purged yet", exc_info=True)
         with suppress(RuntimeError):
             for done in waiting:
