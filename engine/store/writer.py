@@ -220,8 +220,8 @@ class Writer:
         self._distrusted = self._distrusted or needs_reopening(error)
 
     def _live_connection(self) -> Connection:
-        """The connection; a new one if it is not to be trusted, or was closed. Raises while the file cannot be opened, or
-        is not as it was left.
+        """The connection; a new one if it is not to be trusted, or was closed. Raises while the file cannot be opened,
+        or is not as it was left.
         """
         if self._distrusted or self._connection.closed:
             connection = self._engine.connect()
