@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from engine import Settings
 from engine.tools.servers import mcp_available
-from tests.api.harness import END_FRAMES, Process, named, opened, problem, read, text_of
+from tests.api.harness import END_FRAMES, Process, in_thread, named, opened, problem, read, text_of
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
 BUILT_IN = ["echo", "calculator", "timestamp"]
@@ -63,15 +64,21 @@ WEATHER = {
 }
 
 
-def start(folder, **environment):
-    """A server with the script and, where they can be had, the tools of an MCP server that need a person's yes."""
+def settings_in(folder):
+    """The script and, where they can be had, the tools of an MCP server, which need a person's yes."""
     (folder / "script.json").write_text(json.dumps({"models": SCRIPT}), encoding="utf-8")
-    settings = {"MANENT_SCRIPT": str(folder / "script.json"), "MANENT_MAX_ROUNDS": "3", "MANENT_DRAIN_S": "1"}
+    settings = {"script": str(folder / "script.json"), "max_rounds": 3, "drain_s": 1}
     if mcp_available():
         house = {"command": sys.executable, "args": [str(MCP_SERVER)], "approval": True}
         (folder / "mcp.json").write_text(json.dumps({"mcpServers": {"house": house}}), encoding="utf-8")
-        settings["MANENT_MCP_SERVERS_FILE"] = str(folder / "mcp.json")
-    return Process(str(folder / "manent.db"), **settings | environment)
+        settings["mcp_servers_file"] = str(folder / "mcp.json")
+    return settings
+
+
+def start(folder, **settings):
+    """The real process."""
+    environment = {f"MANENT_{name.upper()}": str(value) for name, value in (settings_in(folder) | settings).items()}
+    return Process(str(folder / "manent.db"), **environment)
 
 
 @pytest.fixture(scope="module")
@@ -531,16 +538,17 @@ def test_a_server_that_died_meanwhile_still_waits(tmp_path):
         for name, tenant in people.items()
     ]
     (tmp_path / "keys.json").write_text(json.dumps(keys), encoding="utf-8")
-    environment = {"MANENT_API_KEYS_FILE": str(tmp_path / "keys.json")}
+    keyed = {"api_keys_file": str(tmp_path / "keys.json")}
+    again = Settings(database=str(tmp_path / "manent.db"), port=0, **settings_in(tmp_path), **keyed)
 
     def calling(server, name):
         return server.client(headers={"Authorization": f"Bearer {name}"})
 
-    with start(tmp_path, **environment) as server, calling(server, "alice") as alice:
+    with start(tmp_path, **keyed) as server, calling(server, "alice") as alice:
         path, turn = paused(alice)
         before = read(alice, f"/api/turns/{turn}/stream")
         server.stop(signal.SIGKILL)
-    with start(tmp_path, **environment) as server, calling(server, "alice") as alice, calling(server, "bob") as bob:
+    with in_thread(again) as server, calling(server, "alice") as alice, calling(server, "bob") as bob:
         assert not any("left open" in line for line in server.lines)
         assert alice.get(f"/api/turns/{turn}").json() == before[-1].json
         problem(decide(bob, turn, 1, approve=True), 404, "turn_not_found")
