@@ -155,6 +155,7 @@ class ClientTool(Body, frozen=True):
     description: str = ""
     parameters: dict[str, Any] | UnsetType = msgspec.UNSET
     input_schema: dict[str, Any] | UnsetType = msgspec.UNSET
+    strict: bool | None = None
     type: Literal["function", "custom"] | UnsetType = msgspec.UNSET
     function: Function | UnsetType = msgspec.UNSET
 

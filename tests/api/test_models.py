@@ -139,7 +139,7 @@ def test_with_keys_the_vendors_models_are_there(tmp_path):
     assert all(KEY.encode() not in file.read_bytes() for file in tmp_path.glob("manent.db*"))
 
 
-@pytest.mark.parametrize("query", ["limit=1", "provider=echo", "session_id=x"])
+@pytest.mark.parametrize("query", ["offset=1", "provider=echo", "session_id=x"])
 def test_the_list_takes_no_parameters(client, query):
     """One that it does not know is refused, not passed over."""
     problem(client.get(f"/api/models?{query}"), 400, "unknown_parameter", query.partition("=")[0])
@@ -299,3 +299,17 @@ def test_a_file_that_is_none_is_named_before_anything_listens(tmp_path, setting,
     assert words in refused.value.detail
     assert setting in refused.value.detail
     assert str(tmp_path) not in refused.value.detail
+
+
+@pytest.mark.parametrize("route", ["/api/models", "/api/tools"])
+def test_what_there_is_comes_in_pages(client, route):
+    """As every list does: pages joined are the whole, and the last names no next."""
+    whole, pages, cursor = client.get(route).json()["items"], [], None
+    while cursor is not None or not pages:
+        page = client.get(route, params={"limit": 1} | ({"cursor": cursor} if cursor else {})).json()
+        assert len(page["items"]) == 1
+        pages += page["items"]
+        cursor = page["next_cursor"]
+    assert pages == whole
+    assert len(pages) > 1
+    assert client.get(route, params={"limit": 0}).status_code == 400

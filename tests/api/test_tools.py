@@ -720,7 +720,7 @@ def test_what_a_session_cannot_allow(client, plain, method, body, status, code, 
         ("session_id=", 400, "invalid_value", "session_id"),
         (f"session_id={NOBODY}", 404, "session_not_found", None),
         ("session=x", 400, "unknown_parameter", "session"),
-        ("limit=1", 400, "unknown_parameter", "limit"),
+        ("offset=1", 400, "unknown_parameter", "offset"),
     ],
 )
 def test_what_cannot_be_asked_of_the_list(client, query, status, code, field):
