@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 from contextlib import asynccontextmanager, closing
 from itertools import pairwise
+from pathlib import Path
 from uuid import UUID
 
 import rfc8785
@@ -110,9 +111,18 @@ def says(*steps):
     return [{"steps": [{"text": step} if isinstance(step, str) else step for step in steps]}]
 
 
+def forget_outside(path):
+    """Take away the checkpoints that lie beside a file."""
+    Path(f"{path}.checkpoints").unlink(missing_ok=True)
+
+
 @asynccontextmanager
-async def chatting(path, clock=None, providers=(), tools=(), **models_and_settings):
-    """An engine on a file, with echo and a script. Nothing is tried twice unless asked; the rest scripts models."""
+async def chatting(path, clock=None, providers=(), tools=(), *, unwitnessed=False, **models_and_settings):
+    """An engine on a file, with echo and a script. Nothing is tried twice unless asked; the rest scripts models.
+    ``unwitnessed``: no checkpoint outside tells of a file that lay there before.
+    """
+    if unwitnessed:
+        forget_outside(path)
     names = {name for name in models_and_settings if name in engine.Settings.__struct_fields__}
     given = {"drain_s": 1, "max_attempts": 1} | {name: models_and_settings[name] for name in names}
     settings = engine.Settings(database=str(path), **given)

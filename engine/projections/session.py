@@ -107,7 +107,7 @@ def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> Se
             changes |= _message(state, event, facts)
         case AttemptEnded():
             changes["usage"] = add_usage(state.usage, facts.usage)
-            changes["costs"] = state.costs + _cost(changes["turn"])
+            changes["costs"] = state.costs + _cost(changes.get("turn"))
         case SessionUpdated():
             changes |= _updated(event, facts)
         case BodyErased():

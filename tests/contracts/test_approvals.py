@@ -178,7 +178,7 @@ async def test_a_paused_turn_outlives_the_engine(path, tools, paid):
     """After any number of starts it waits as it did, and nothing was written; decided, it goes on to its end."""
     async with chatting(path, tools=tools, main=rounds([call("pay", amount=5)], ["Done."])) as chat:
         session, turn, frames = await paused(chat)
-        before = dump(path)
+    before = dump(path)
     for _ in range(2):
         async with chatting(path, tools=tools) as chat:
             assert (await chat.turn(turn)).status == "requires_action"

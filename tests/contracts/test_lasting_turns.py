@@ -12,7 +12,20 @@ from engine.errors import IdempotencyMismatch, Overloaded
 from engine.events import Usage
 from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, UsageReported
 from engine.repeats import SWEEP_FROM, Repeats
-from tests.support import Dictated, audit, begin, chatting, frames_of, query, says, shown, text_of, texts_of, until
+from tests.support import (
+    Dictated,
+    audit,
+    begin,
+    chatting,
+    execute,
+    frames_of,
+    query,
+    says,
+    shown,
+    text_of,
+    texts_of,
+    until,
+)
 
 HANG = {"hang": True}
 SLOW = {"text": "abcdefghij" * 4, "chunk_chars": 2, "every_ms": 10}
@@ -362,7 +375,7 @@ async def test_a_row_that_cannot_be_written_fails_its_own_turn_only(path):
             f"CREATE TRIGGER t BEFORE INSERT ON journal WHEN NEW.frame = 7 AND NEW.turn = x'{turns[2].hex}' "
             "BEGIN SELECT RAISE(ABORT, 'no'); END"
         )
-        await chat._store.do(lambda tx: tx.connection.exec_driver_sql(guard))
+        await asyncio.to_thread(execute, path, guard)
         chat._store.submit(lambda _: time.sleep(0.4))  # meanwhile rows of all of them come together
         views = [await chat.ended(turn) for turn in turns]
         assert [view.status for view in views] == ["completed"] * 2 + ["failed"] + ["completed"] * 3

@@ -27,7 +27,7 @@ def saying_where(transact, wal):
 
 
 async def main(path, seed):
-    async with chatting(path, providers=(provider(),), checkpoint_pages=1 << 30, drain_s=0) as chat:
+    async with chatting(path, providers=(provider(),), checkpoint_pages=1 << 30, drain_s=0, unwitnessed=True) as chat:
         await asyncio.gather(*(talk(chat, f"{seed}/{each}", told=lambda _: None) for each in range(SESSIONS)))
         os._exit(0)
 

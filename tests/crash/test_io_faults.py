@@ -106,7 +106,9 @@ async def life(path, disk, fault=None, *, recovers=True):
     """The load on a disk with this fault, and then, if it recovers, on one without: the load, calls of each kind, how
     many failed.
     """
-    async with chatting(path, providers=(provider(0.0005),), checkpoint_pages=60, reader_threads=1, drain_s=0) as chat:
+    async with chatting(
+        path, providers=(provider(0.0005),), checkpoint_pages=60, reader_threads=1, drain_s=0, unwitnessed=True
+    ) as chat:
         load = Load(chat)
         await load.begin()
         disk.arm(fault)

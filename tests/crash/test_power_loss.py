@@ -104,7 +104,7 @@ def lay(content, path):
 
 async def go_on(path):
     """The engine takes the file as it is, ends what was open, and records."""
-    async with chatting(path) as chat:
+    async with chatting(path, unwitnessed=True) as chat:
         session = await chat.create_session(model="echo/echo")
         assert (await chat.say(session.id, "Is there power again?")).status == "completed"
     assert query(path, "SELECT count(*) FROM runs") == query(path, "SELECT count(*) FROM journal") == [(0,)]

@@ -88,7 +88,7 @@ def running(tmp_path_factory):
     path = tmp_path_factory.mktemp("recording") / "chat.db"
     provider = Dictated()
     with asyncio.Runner() as runner:
-        context = chatting(path, providers=(provider,), tail_frames=6)
+        context = chatting(path, providers=(provider,), tail_frames=6, unwitnessed=True)
         chat = runner.run(context.__aenter__())
         yield lambda function: runner.run(function(chat, provider)), path
         runner.run(context.__aexit__(None, None, None))
