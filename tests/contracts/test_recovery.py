@@ -276,7 +276,7 @@ async def test_after_a_frame_that_was_not_written_none_is(path, dead):
     async with chatting(path, providers=(Dictated(*steps),), batch_writes=1) as chat:
         session = await chat.create_session(model="dictated/model")
         guard = "CREATE TRIGGER t BEFORE INSERT ON journal WHEN NEW.frame = 5 BEGIN SELECT RAISE(ABORT, 'no'); END"
-        await chat._store.do(lambda tx: tx.connection.exec_driver_sql(guard))
+        await asyncio.to_thread(execute, path, guard)
         turn = await begin(chat, session.id, "Go.")
         running = chat._supervisor.find(turn)
         async with asyncio.timeout(5):
