@@ -541,7 +541,7 @@ def test_a_head_that_is_gone_is_found(path):
     "change",
     [
         "UPDATE tiles SET root = randomblob(32) WHERE {}",
-        "UPDATE tiles SET inner = CAST(substr(inner, 1, 999) || x'00' || substr(inner, 1001) AS BLOB) WHERE {}",
+        "UPDATE tiles SET inner = CAST(substr(inner, 1, 999) || zeroblob(8) || substr(inner, 1008) AS BLOB) WHERE {}",
         "UPDATE tiles SET inner = x'' WHERE {}",
         "DELETE FROM tiles WHERE {}",
         "UPDATE tiles SET number = number + 50 WHERE {}",
