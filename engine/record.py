@@ -55,7 +55,9 @@ class Record:
 
         def read(connection: Connection) -> list[Verifier]:
             origin = _origin(connection, caller)
-            return verifiers(connection, caller.tenant, origin, self._keeper.signer if self._keeper else None)
+            known = verifiers(connection, caller.tenant, origin, self._keeper.signer if self._keeper else None)
+            newest = None if self._keeper else newest_checkpoint(connection, caller.tenant, origin)
+            return sorted(known, key=lambda verifier: newest is not None and verifier.key_id != newest.key_id)
 
         return [str(verifier) for verifier in await self.store.read(read)]
 

@@ -79,8 +79,9 @@ class Keeper:
     async def run(self, every_s: float) -> None:
         while True:
             await asyncio.sleep(every_s)
-            with suppress(EngineError):
-                await self.sign_all()
+            if self._store.frozen is None:
+                with suppress(EngineError):
+                    await self.sign_all()
 
     def _look(self, connection: Connection, tenant: str) -> tuple[LogEnd, SignedRow | None]:
         """The end of a log, which follows from its last checkpoint. Raises Broken."""

@@ -500,3 +500,14 @@ async def test_a_file_of_every_earlier_revision_opens_in_this_version(tmp_path, 
         assert [session.title for session in (await chat.sessions())[0]] == ["second", "first"]
     assert query(path, "SELECT * FROM events ORDER BY position")[: len(events)] == events
     assert audit(path) > len(events)
+    assert engine.verify_database(path).problem is None
+
+
+@pytest.mark.parametrize("old", sorted(GOLDEN.glob("manent-*.db.gz")), ids=lambda file: file.name)
+def test_taking_in_what_an_earlier_version_wrote_tells_how_far_it_is(tmp_path, old):
+    """Up to the number of events there are."""
+    path, told = tmp_path / "old.db", []
+    path.write_bytes(gzip.decompress(old.read_bytes()))
+    migrate(path, lambda done, total: told.append((done, total)))
+    (size,) = query(path, "SELECT sum(size) FROM heads")[0]
+    assert told[-1] == (size, size)

@@ -541,7 +541,7 @@ def test_a_head_that_is_gone_is_found(path):
     "change",
     [
         "UPDATE tiles SET root = randomblob(32) WHERE {}",
-        "UPDATE tiles SET inner = CAST(substr(inner, 1, 999) || x'00' || substr(inner, 1001) AS BLOB) WHERE {}",
+        "UPDATE tiles SET inner = CAST(substr(inner, 1, 999) || zeroblob(8) || substr(inner, 1008) AS BLOB) WHERE {}",
         "UPDATE tiles SET inner = x'' WHERE {}",
         "DELETE FROM tiles WHERE {}",
         "UPDATE tiles SET number = number + 50 WHERE {}",
@@ -569,7 +569,10 @@ def test_a_tile_too_many_is_found(path):
         "origin = origin || 'x'",
         "key_id = x'00000000'",
         "note = CAST(replace(CAST(note AS TEXT), char(10) || size, char(10) || (size + 1)) AS BLOB)",
-        "note = CAST(substr(CAST(note AS TEXT), 1, length(CAST(note AS TEXT)) - 3) || 'A=' || char(10) AS BLOB)",
+        (
+            "note = CAST(substr(CAST(note AS TEXT), 1, length(CAST(note AS TEXT)) - 3) || CASE "
+            "substr(CAST(note AS TEXT), -3, 1) WHEN 'A' THEN 'E' ELSE 'A' END || '=' || char(10) AS BLOB)"
+        ),
         "note = x''",
     ],
 )
