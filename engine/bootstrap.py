@@ -78,7 +78,7 @@ async def open_engine(
     clock = clock or SystemClock()
     path = database_path(settings.database)
     with locked(path):
-        before, now = await asyncio.to_thread(migrate, path, _in_tenths(notice or _quiet))
+        before, now = await asyncio.to_thread(_migrate, path, _in_tenths(notice or _quiet))
         if before != now:
             (notice or _quiet)(f"database {path}: " + (f"migrated from {before} to {now}" if before else "created"))
         await asyncio.to_thread(tokens.load)
@@ -123,7 +123,15 @@ def migrate_database(
     """
     path = database_path(_settings(database).database)
     with locked(path):
-        return migrate(path, progress)
+        return _migrate(path, progress)
+
+
+def _migrate(path: Path, progress: Progress | None = None) -> tuple[str | None, str]:
+    """Migrate a locked file. What an older version derived from its events is derived again: it may have known less."""
+    before, now = migrate(path, progress)
+    if before is not None and before != now:
+        rebuild_file(path, Catalog(), PROJECTIONS, progress or _no_progress)
+    return before, now
 
 
 def accept_break(database: str | Path | Settings | None = None) -> list[Accepted]:

@@ -259,7 +259,7 @@ async def test_calls_at_the_same_time_start_one_server():
 async def test_a_server_that_does_not_come_back_fails_the_call(tmp_path):
     """Told in words; the engine goes on."""
     command = tmp_path / "server"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     command.chmod(0o755)
     async with connected(over_stdio(command=str(command))) as (connection, _, call):
         command.unlink()
