@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -110,7 +111,7 @@ class OpenBlock:
         self.halves = Halves()
 
 
-class AnswerStream:
+class AnswerStream(ABC):
     """What the answers of OpenAI's protocols have in common: blocks that are numbered, made valid, and all stopped.
 
     Feed it every event. It is over when ``ended``; it has failed if there is a ``failure``, to be raised after the
@@ -129,9 +130,9 @@ class AnswerStream:
         self._refused = False
         self._halved = False  # whether the answer has had half a character: only then must more be looked for
 
+    @abstractmethod
     def feed(self, event: SseEvent) -> list[Chunk]:
         """The chunks of one event. Raises ProviderMalformed, or what an error in the stream means."""
-        raise NotImplementedError
 
     def broken_off(self) -> ProviderTruncated:
         """What it means that no more events come."""
