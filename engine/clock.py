@@ -66,16 +66,29 @@ class Entropy(threading.local):
     def __init__(self) -> None:
         self._pool = b""
         self._at = 0
-        self._pid = 0
+        self._process: object = None
 
     def take(self, count: int) -> bytes:
         """``count`` random bytes, at most ``ENTROPY_BYTES``."""
-        if self._at + count > len(self._pool) or self._pid != os.getpid():
+        at = self._at
+        end = at + count
+        if end > len(self._pool) or self._process is not _process:
             # A child that was forked has its parent's pool, and must not draw the same from it.
-            self._pool, self._at, self._pid = os.urandom(ENTROPY_BYTES), 0, os.getpid()
-        taken = self._pool[self._at : self._at + count]
-        self._at += count
-        return taken
+            self._pool, self._process, at, end = os.urandom(ENTROPY_BYTES), _process, 0, count
+        self._at = end
+        return self._pool[at:end]
+
+
+_process = object()
+"""Another one in a forked child; asking the system for the process's id costs more than the bytes."""
+
+
+def _begin_process() -> None:
+    global _process  # noqa: PLW0603 - it stands for the process
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_begin_process)
 
 
 _system = SystemClock()

@@ -58,7 +58,7 @@ def raw_block(block: Block) -> msgspec.Raw:
 
 
 def raw_blocks(content: Content) -> tuple[msgspec.Raw, ...]:
-    return tuple(raw_block(block) for block in content)
+    return tuple([raw_block(block) for block in content])
 
 
 def text_of(content: Content) -> str:
@@ -68,12 +68,12 @@ def text_of(content: Content) -> str:
 
 def calls_of(content: Content) -> tuple[str, ...]:
     """Ids of the tool calls in a message, in order."""
-    return tuple(block.id for block in content if isinstance(block, ToolUseBlock))
+    return tuple([block.id for block in content if isinstance(block, ToolUseBlock)])
 
 
 def results_of(content: Content) -> tuple[str, ...]:
     """Ids of the calls that a message answers, in order."""
-    return tuple(block.tool_use_id for block in content if isinstance(block, ToolResultBlock))
+    return tuple([block.tool_use_id for block in content if isinstance(block, ToolResultBlock)])
 
 
 def text_content(text: str) -> Content:

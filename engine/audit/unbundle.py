@@ -20,6 +20,7 @@ from engine.store.base import Connection, Projector, RecordedEvent
 from engine.store.checkpoints import SignedRow, add_origin, keep_checkpoint, log_end
 from engine.store.driver import insert_rows
 from engine.store.leaves import leaf_of
+from engine.store.places import place_events
 from engine.store.rebuild import Progress
 from engine.store.statements import statements
 from engine.store.tables import erasures
@@ -45,6 +46,7 @@ def take_in(
     for batch in _batches(recorded_events(bundle)):
         _insert(connection, batch)
         leaves = [event.leaf_hash for event, _ in batch]
+        place_events(connection, tenant, frontier.size, frontier.size + len(batch))
         store_tiles(connection, tenant, frontier.size, frontier.size + len(batch))
         frontier, recorded_at = frontier.extend(leaves), batch[-1][0].recorded_at
         _fold(connection, projector, known, [event for event, _ in batch])

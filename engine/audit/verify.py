@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from engine.store import scan
 from engine.store.base import Connection, Projector
 from engine.store.checkpoints import log_names, log_sizes
 from engine.store.dialects import DRIVER_ERRORS, meaning_of, open_reader
+from engine.store.places import placed
 from engine.store.refold import differences
 from engine.store.schema import Progress, missing_guards
 from engine.store.tree import TILE_HASHES
@@ -142,7 +144,7 @@ def _verify_log(
     walked = walk(connection, tenant, names, evidence.stated, progress)
     _check_end(tenant, walked, scan.head(connection, tenant), evidence)
     _check_counts(connection, tenant, walked)
-    _check_versions(connection, tenant)
+    _check_versions(connection, tenant, walked.events)
     sums.erased += _check_erasures(connection, tenant)
     if evidence.problem:
         raise evidence.problem
@@ -183,18 +185,33 @@ def _check_counts(connection: Connection, tenant: str, walked: Walked) -> None:
         raise Broken("there are tiles that no events are under", tenant=tenant, position=first)
 
 
-def _check_versions(connection: Connection, tenant: str) -> None:
-    """Versions are dense from 1 in each session, in the order of positions; one that is forked begins later."""
+def _check_versions(connection: Connection, tenant: str, size: int) -> None:
+    """Versions are dense from 1 in each session, in the order of positions; one that is forked begins later. Each event
+    that should have one has its row in ``places``.
+    """
     last_session, last_version, last_position = b"", 0, 0
-    for session, version, position in scan.versions(connection, tenant):
-        if session != last_session:
-            last_session, last_position = session, 0
-            forked = version > 1 and scan.type_at(connection, tenant, position) == scan.FORKED
-            last_version = version - 1 if forked else 0
-        if version != last_version + 1 or position <= last_position:
-            what = f"position {position} has version {version}, and the one before it in its session {last_version}"
-            raise Broken(what, tenant=tenant, position=position)
-        last_version, last_position = version, position
+    with closing(scan.found_places(connection, tenant)) as places:
+        for event in scan.versions(connection, tenant):
+            session, version, position = event
+            if session != last_session:
+                last_session, last_position = session, 0
+                forked = version > 1 and scan.type_at(connection, tenant, position) == scan.FORKED
+                last_version = version - 1 if forked else 0
+            if version != last_version + 1 or position <= last_position:
+                what = f"position {position} has version {version}, and the one before it in its session {last_version}"
+                raise Broken(what, tenant=tenant, position=position)
+            last_version, last_position = version, position
+            if position <= placed(size):
+                _check_place(tenant, next(places, None), event)
+        _check_place(tenant, next(places, None), None)
+
+
+def _check_place(tenant: str, found: scan.Event | None, event: scan.Event | None) -> None:
+    """Whether an event is found through ``places`` where it stands."""
+    if found != event:
+        _, version, position = event or found or (b"", 0, 0)
+        what = f"version {version} of a session is not found where it stands; `manent rebuild` mends it"
+        raise Broken(what, tenant=tenant, position=position)
 
 
 def _check_erasures(connection: Connection, tenant: str) -> int:

@@ -10,7 +10,7 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import BindParameter, Connection, bindparam, literal_column, select, tuple_
+from sqlalchemy import Connection, FromClause, literal_column, select, tuple_
 
 from engine.clock import id_of
 from engine.codec import MAX_SAFE_INTEGER
@@ -20,8 +20,8 @@ from engine.projections.tables import HOUR_US, calibrations, messages, session_w
 from engine.projections.turn import TurnState
 from engine.projections.window import Row
 from engine.store.driver import Prepared
-from engine.store.reading import NO_OFFSET
-from engine.store.statements import same
+from engine.store.places import SessionQuery
+from engine.store.statements import same, with_bodies
 from engine.store.tables import bodies, events
 
 MESSAGE = "message.appended"
@@ -57,15 +57,8 @@ Order = Literal["activity", "created"]
 
 _state = msgspec.json.Decoder(SessionState)
 _turn = msgspec.json.Decoder(TurnState)
-_IS_MESSAGE = (
-    events.c.tenant == bindparam("tenant_"),
-    events.c.session == bindparam("session_"),
-    events.c.type == literal_column(f"'{MESSAGE}'"),
-)
-_AFTER, _BEFORE = events.c.version > bindparam("after_"), events.c.version < bindparam("before_")
-_LIMIT: BindParameter[int] = bindparam("limit_")
-
-_said = select(
+_IS_MESSAGE = [events.c.type == literal_column(f"'{MESSAGE}'")]
+_SAID = (
     events.c.position,
     events.c.version,
     events.c.id,
@@ -74,15 +67,18 @@ _said = select(
     events.c.recorded_at,
     events.c.facts,
     bodies.c.bytes,
-).select_from(events.outerjoin(bodies, (events.c.tenant == bodies.c.tenant) & (events.c.position == bodies.c.position)))
-_messages_after = Prepared(_said.where(*_IS_MESSAGE, _AFTER).order_by(events.c.version).limit(_LIMIT))
-_messages_before = Prepared(_said.where(*_IS_MESSAGE, _BEFORE).order_by(events.c.version.desc()).limit(_LIMIT))
-# A session's messages are found through the log, which knows what belongs to it, in order of version.
-_newest = Prepared(
-    _said.join(messages, (messages.c.tenant == events.c.tenant) & (messages.c.position == events.c.position))
-    .add_columns(messages.c.role, messages.c.tokens, messages.c.unit, messages.c.left_out)
-    .where(events.c.tenant == bindparam("tenant_"), events.c.session == bindparam("session_"), _BEFORE)
-    .order_by(events.c.version.desc())
+)
+_messages_after = SessionQuery(_SAID, with_bodies, _IS_MESSAGE)
+_messages_before = SessionQuery(_SAID, with_bodies, _IS_MESSAGE, descending=True)
+
+
+def _with_figures(rows: FromClause) -> FromClause:
+    same_message = (messages.c.tenant == events.c.tenant) & (messages.c.position == events.c.position)
+    return with_bodies(rows).join(messages, same_message)
+
+
+_newest = SessionQuery(
+    (*_SAID, messages.c.role, messages.c.tokens, messages.c.unit, messages.c.left_out), _with_figures, descending=True
 )
 _is_present = Prepared(select(bodies.c.tenant).where(*same(bodies, "tenant", "position")))
 _session_state = Prepared(select(sessions.c.state).where(*same(sessions, "tenant", "session")))
@@ -153,10 +149,10 @@ def list_messages(
 ) -> list[SaidMessage]:
     """A session's messages, in order of version; ``after``: those that follow it in that order."""
     if descending:
-        before = MAX_SAFE_INTEGER if after is None else after
-        rows = _messages_before(connection, tenant, session.bytes, before, limit, NO_OFFSET)
+        up_to = MAX_SAFE_INTEGER if after is None else after - 1
+        rows = _messages_before(connection, tenant, session, 0, up_to, limit)
     else:
-        rows = _messages_after(connection, tenant, session.bytes, after or 0, limit, NO_OFFSET)
+        rows = _messages_after(connection, tenant, session, after or 0, limit=limit)
     return [SaidMessage(session, *row) for row in rows]
 
 
@@ -166,9 +162,8 @@ def newest_messages(
     """Messages from version ``up_to`` backwards, and the rows that a window is chosen by. They are read only as they
     are asked for; close the iterator when there are enough.
     """
-    cursor = _newest(connection, tenant, session.bytes, up_to + 1)
-    try:
-        for row in cursor:
+    with closing(_newest(connection, tenant, session, up_to=up_to)) as rows:
+        for row in rows:
             role, tokens, unit, left_out = row[8:]
             said = SaidMessage(session, *row[:8])
             yield (
@@ -182,8 +177,6 @@ def newest_messages(
                 ),
                 said,
             )
-    finally:
-        cursor.close()
 
 
 def last_user(connection: Connection, tenant: str, state: SessionState) -> Row | None:

@@ -81,28 +81,28 @@ class Stored(Protocol):
 # --- the version that a caller expects: a closed type -----------------------------------------------------------------
 
 
-class Exactly(msgspec.Struct, frozen=True):
+class Exactly(msgspec.Struct, frozen=True, gc=False):
     """The session is at this version."""
 
     version: int
 
 
-class NoStream(msgspec.Struct, frozen=True):
+class NoStream(msgspec.Struct, frozen=True, gc=False):
     """The session has not begun."""
 
 
-class Exists(msgspec.Struct, frozen=True):
+class Exists(msgspec.Struct, frozen=True, gc=False):
     """The session has begun."""
 
 
-class AnyVersion(msgspec.Struct, frozen=True):
+class AnyVersion(msgspec.Struct, frozen=True, gc=False):
     """Whatever it is."""
 
 
 Expected = Exactly | NoStream | Exists | AnyVersion
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where the first event of an append will stand."""
 
     position: int
@@ -121,7 +121,7 @@ class SessionLike(Protocol):
 Decide = Callable[[Place, Any], Sequence[NewEvent]]
 
 
-class RequestKey(msgspec.Struct, frozen=True):
+class RequestKey(msgspec.Struct, frozen=True, gc=False):
     """An idempotent request: who sent what where under which key. ``body`` is what is fingerprinted (salted)."""
 
     principal: str
@@ -130,7 +130,7 @@ class RequestKey(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class Reference(msgspec.Struct, frozen=True):
+class Reference(msgspec.Struct, frozen=True, gc=False):
     """What a remembered request made: never an answer's words. ``kind`` is the caller's; ``id`` and ``version``
     find it.
     """
@@ -167,7 +167,7 @@ class JournalRow(msgspec.Struct, frozen=True, gc=False):
     text: bytes
 
 
-class Append(msgspec.Struct, frozen=True):
+class Append(msgspec.Struct, frozen=True, gc=False):
     """One append. ``events`` are given, or decided on the state inside the transaction. ``known`` are those of the
     decided events whose ids the caller chose: if they came before, theirs is the first answer. ``request`` makes
     it idempotent by key, ``reference`` says what to remember (default: the session and its new version).
@@ -183,7 +183,7 @@ class Append(msgspec.Struct, frozen=True):
     scratch: tuple[Scratch, ...] = ()
 
 
-class Appended(msgspec.Struct, frozen=True):
+class Appended(msgspec.Struct, frozen=True, gc=False):
     """The answer to an append: what was recorded, and the state after it. ``replayed`` is set where the request or
     the event ids came before: then ``events`` are the first answer's (empty for a request), and nothing was
     written.

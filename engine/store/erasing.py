@@ -15,7 +15,8 @@ from sqlalchemy import Connection, bindparam, delete, insert, literal_column, nu
 
 from engine.codec import MAX_SAFE_INTEGER
 from engine.store.driver import Prepared, insert_rows
-from engine.store.statements import same
+from engine.store.places import SessionQuery
+from engine.store.statements import SAME_BODY, same, with_bodies
 from engine.store.tables import bodies, erasures, events, purges, requests
 from engine.store.transaction import Transaction
 
@@ -45,9 +46,8 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
         return self.present and self.length > NO_WORDS_BYTES
 
 
-_SAME_EVENT = (events.c.tenant == bodies.c.tenant) & (events.c.position == bodies.c.position)
-_traces = Prepared(
-    select(
+_traces = SessionQuery(
+    (
         events.c.position,
         events.c.version,
         events.c.id,
@@ -58,19 +58,13 @@ _traces = Prepared(
         events.c.facts,
         events.c.length,
         bodies.c.position.is_not(None),
-    )
-    .select_from(events.outerjoin(bodies, _SAME_EVENT))
-    .where(
-        *same(events, "tenant", "session"),
-        events.c.version > bindparam("after_"),
-        events.c.version <= bindparam("up_to_"),
-    )
-    .order_by(events.c.version)
+    ),
+    with_bodies,
 )
 _sessions_with_words = Prepared(
     select(events.c.session)
     .distinct()
-    .select_from(events.join(bodies, _SAME_EVENT))
+    .select_from(events.join(bodies, SAME_BODY))
     .where(
         *same(events, "tenant"),
         events.c.recorded_at < bindparam("before_"),
@@ -99,8 +93,7 @@ def traces(
     connection: Connection, tenant: str, session: UUID, *, after: int = 0, up_to: int = MAX_SAFE_INTEGER
 ) -> list[Trace]:
     """A session's events with ``after < version <= up_to``, without their words."""
-    rows = _traces(connection, tenant, session.bytes, after, up_to)
-    return [Trace(*row) for row in rows]
+    return [Trace(*row) for row in _traces(connection, tenant, session, after, up_to)]
 
 
 def sessions_with_words(connection: Connection, tenant: str, before_us: int, but: str) -> list[UUID]:

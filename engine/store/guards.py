@@ -31,7 +31,7 @@ def _insert_only(table: str, *keys: tuple[str, ...]) -> dict[str, str]:
 _ERASED = _exists("erasures", ("tenant", "position"), "OLD")
 
 GUARDS: dict[str, str] = {
-    **_insert_only("events", ("tenant", "position"), ("tenant", "session", "version"), ("tenant", "id")),
+    **_insert_only("events", ("tenant", "position"), ("tenant", "id")),
     **_insert_only("bodies", ("tenant", "position")),
     "bodies_no_delete": _refuse("bodies_no_delete", "bodies", "DELETE", "bodies cannot be deleted", f"NOT {_ERASED}"),
     **_insert_only("erasures", ("tenant", "position")),

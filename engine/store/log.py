@@ -24,7 +24,7 @@ from engine.settings import Settings
 from engine.store import driver, works
 from engine.store.base import Append, Appended, Projector
 from engine.store.dialects import BEGIN_READING, DRIVER_ERRORS, FileLock, meaning_of, open_reader
-from engine.store.transaction import StateKey
+from engine.store.transaction import StateKey, Transaction
 from engine.store.writer import Work, Writer
 
 T = TypeVar("T")
@@ -119,10 +119,9 @@ class Store:
     def writable(self) -> bool:
         return self._writer is not None
 
-    async def append(self, work: Append, *, urgent: bool = False) -> Appended:
+    def append(self, work: Append, *, urgent: bool = False) -> asyncio.Future[Appended]:
         """Record events. See ``store.base`` for what is promised and refused."""
-        answer: Appended = await self.submit(partial(_append, work=work), urgent=urgent)
-        return answer
+        return self.submit(partial(_append, work), urgent=urgent)
 
     async def do(self, work: Work) -> Any:
         """Have the writer do a work, and wait until it is durable."""
@@ -150,7 +149,7 @@ class Store:
             await self._writer.close()
 
 
-def _append(tx: Any, work: Append) -> Appended:
+def _append(work: Append, tx: Transaction) -> Appended:
     return works.append(tx, work)
 
 

@@ -11,14 +11,15 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import BindParameter, Connection, bindparam, select
 
 from engine.clock import id_of
 from engine.codec import MAX_SAFE_INTEGER
 from engine.store import driver
 from engine.store.base import RecordedEvent
 from engine.store.driver import Prepared
-from engine.store.statements import recorded, statements
+from engine.store.places import NO_OFFSET, SessionQuery
+from engine.store.statements import recorded, recorded_columns, statements, with_bodies
 from engine.store.tables import events, heads
 
 PAGE_EVENTS = 1000
@@ -30,9 +31,7 @@ _at_positions = Prepared(
         events.c.position.in_([bindparam(f"position_{number}") for number in range(POSITIONS_AT_ONCE)]),
     ).order_by(events.c.position)
 )
-
-NO_OFFSET = 0
-"""SQLite's compiler writes an OFFSET beside every LIMIT."""
+_of_session = SessionQuery(recorded_columns, with_bodies)
 
 
 def event_by_id(connection: Connection, tenant: str, event_id: UUID) -> RecordedEvent | None:
@@ -40,7 +39,7 @@ def event_by_id(connection: Connection, tenant: str, event_id: UUID) -> Recorded
 
 
 def event_at_version(connection: Connection, tenant: str, session: UUID, version: int) -> RecordedEvent | None:
-    return _one(connection, statements(connection).event_at_version, (tenant, session.bytes, version))
+    return next(map(as_event, _of_session(connection, tenant, session, version - 1, version)), None)
 
 
 def event_at_position(connection: Connection, tenant: str, position: int) -> RecordedEvent | None:
@@ -60,8 +59,7 @@ def session_events(
     """Events of a session with ``after < version <= up_to``, oldest first; no more once their bodies have
     ``most_bytes``.
     """
-    values = (tenant, session.bytes, after, up_to, limit, NO_OFFSET)
-    return _up_to(driver.run(connection, statements(connection).session_events, values), most_bytes)
+    return _up_to(_of_session(connection, tenant, session, after, up_to, limit), most_bytes)
 
 
 def log_events(
@@ -100,17 +98,15 @@ def session_events_of_types(
     connection: Connection, tenant: str, session: UUID, types: Sequence[str], *, after: int, limit: int
 ) -> list[RecordedEvent]:
     """As ``session_events``, of some types only."""
-    query = (
-        recorded.where(
-            events.c.tenant == tenant,
-            events.c.session == session.bytes,
-            events.c.version > after,
-            events.c.type.in_(types),
-        )
-        .order_by(events.c.version)
-        .limit(limit)
-    )
-    return [as_event(row) for row in connection.execute(query)]
+    query = _of_session_and_types(len(types))
+    rows = query(connection, tenant, session, after, MAX_SAFE_INTEGER, limit, values=types)
+    return [as_event(row) for row in rows]
+
+
+@lru_cache(maxsize=64)
+def _of_session_and_types(count: int) -> SessionQuery:
+    types: list[BindParameter[str]] = [bindparam(f"type_{number}") for number in range(count)]
+    return SessionQuery(recorded_columns, with_bodies, [events.c.type.in_(types)])
 
 
 def tenants(connection: Connection) -> list[str]:

@@ -20,9 +20,10 @@ from sqlalchemy.exc import DBAPIError
 from engine.errors import EngineError, StoreCorrupt
 from engine.store.base import Projector, RecordedEvent
 from engine.store.dialects import meaning_of, open_writer
+from engine.store.places import place_all
 from engine.store.reading import all_events
 from engine.store.schema import Progress as Progress  # noqa: PLC0414 - told after each batch
-from engine.store.tables import heads
+from engine.store.tables import heads, places
 from engine.store.transaction import UNREAD, Heads
 
 BATCH_EVENTS = 1000
@@ -50,11 +51,14 @@ def rebuild_file(path: Path, projector: Projector, tables: Sequence[Table], prog
 
 
 def rebuild(connection: Connection, projector: Projector, tables: Sequence[Table], progress: Progress) -> Rebuilt:
-    """Empty ``tables``, which are those that ``projector`` writes, and fold the whole log into them.
+    """Empty ``tables``, which are those that ``projector`` writes, and fold the whole log into them. The store's own
+    ``places`` are made anew with them.
 
     Raises StoreCorrupt where the log is not whole; then, as after any error, the transaction must be rolled back.
     """
-    before = [digest(connection, table) for table in tables]
+    derived = [places, *tables]
+    before = [digest(connection, table) for table in derived]
+    place_all(connection)
     for table in tables:
         connection.execute(delete(table))
     try:
@@ -62,8 +66,8 @@ def rebuild(connection: Connection, projector: Projector, tables: Sequence[Table
     except BaseException:
         projector.forget()
         raise
-    after = [digest(connection, table) for table in tables]
-    differed = (table.name for table, old, new in zip(tables, before, after, strict=True) if old != new)
+    after = [digest(connection, table) for table in derived]
+    differed = (table.name for table, old, new in zip(derived, before, after, strict=True) if old != new)
     return Rebuilt(count, tuple(differed))
 
 

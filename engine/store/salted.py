@@ -10,19 +10,19 @@ from sqlalchemy import Connection, bindparam, select
 
 from engine.store.base import RecordedEvent
 from engine.store.driver import Prepared
+from engine.store.places import SessionQuery
 from engine.store.reading import as_event
-from engine.store.statements import same
+from engine.store.statements import same, with_bodies
 from engine.store.tables import bodies, events
 
-_salted = select(events, bodies.c.bytes, bodies.c.salt).select_from(
-    events.outerjoin(bodies, (events.c.tenant == bodies.c.tenant) & (events.c.position == bodies.c.position))
-)
-_up_to = events.c.position <= bindparam("up_to_")
-_of_session = Prepared(_salted.where(*same(events, "tenant", "session"), _up_to).order_by(events.c.version))
-_of_log = Prepared(_salted.where(*same(events, "tenant"), _up_to).order_by(events.c.position))
-_leaves = select(events.c.position, events.c.leaf_hash)
-_leaves_of_session = Prepared(_leaves.where(*same(events, "tenant", "session"), _up_to).order_by(events.c.version))
-_leaves_of_log = Prepared(_leaves.where(*same(events, "tenant"), _up_to).order_by(events.c.position))
+_columns = (*events.c, bodies.c.bytes, bodies.c.salt)
+_leaf = (events.c.position, events.c.leaf_hash)
+_up_to = events.c.position <= bindparam("position_")
+_log = (*same(events, "tenant"), _up_to)
+_of_session = SessionQuery(_columns, with_bodies, [_up_to])
+_of_log = Prepared(select(*_columns).select_from(with_bodies(events)).where(*_log).order_by(events.c.position))
+_leaves_of_session = SessionQuery(_leaf, conditions=[_up_to])
+_leaves_of_log = Prepared(select(*_leaf).where(*_log).order_by(events.c.position))
 
 
 class Salted(msgspec.Struct, frozen=True, gc=False):
@@ -39,7 +39,7 @@ def salted_events(connection: Connection, tenant: str, session: UUID | None, up_
     if session is None:
         rows = _of_log(connection, tenant, up_to)
     else:
-        rows = _of_session(connection, tenant, session.bytes, up_to)
+        rows = _of_session(connection, tenant, session, values=[up_to])
     for row in rows:
         *columns, salt = row
         yield Salted(as_event(columns), salt)
@@ -48,6 +48,7 @@ def salted_events(connection: Connection, tenant: str, session: UUID | None, up_
 def leaf_hashes(connection: Connection, tenant: str, session: UUID | None, up_to: int) -> Iterator[tuple[int, bytes]]:
     """(position, leaf hash) of the same events."""
     if session is None:
-        yield from _leaves_of_log(connection, tenant, up_to)
+        rows = _leaves_of_log(connection, tenant, up_to)
     else:
-        yield from _leaves_of_session(connection, tenant, session.bytes, up_to)
+        rows = _leaves_of_session(connection, tenant, session, values=[up_to])
+    yield from rows

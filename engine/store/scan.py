@@ -5,7 +5,7 @@ Nothing is believed here: ids are bytes, and what ought to be there may be None.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from engine.store.tables import (
     events,
     heads,
     origins,
+    places,
     tiles,
     verifiers,
 )
@@ -45,6 +46,11 @@ _versions = Prepared(
     .where(*same(events, "tenant"))
     .order_by(events.c.session, events.c.version)
 )
+_places = Prepared(
+    select(places.c.session, places.c.version, places.c.position)
+    .where(*same(places, "tenant"))
+    .order_by(places.c.session, places.c.version)
+)
 _erasing = events.alias()
 _erasures = Prepared(
     select(erasures.c.position, erasures.c.by_position, _erasing.c.type, _erasing.c.facts)
@@ -62,6 +68,10 @@ _type_at = Prepared(select(events.c.type).where(*same(events, "tenant", "positio
 _documents = Prepared(select(documents.c.tenant, documents.c.digest, documents.c.bytes))
 
 
+Event = tuple[bytes, int, int]
+"""(session, version, position)."""
+
+
 class Head(msgspec.Struct, frozen=True):
     """A head's row."""
 
@@ -77,9 +87,14 @@ def rows(connection: Connection, tenant: str) -> Iterator[tuple[Any, ...]]:
     yield from _rows(connection, tenant)
 
 
-def versions(connection: Connection, tenant: str) -> Iterator[tuple[bytes, int, int]]:
-    """(session, version, position) in order of session and version."""
+def versions(connection: Connection, tenant: str) -> Iterator[Event]:
+    """Each event, in order of session and version."""
     yield from _versions(connection, tenant)
+
+
+def found_places(connection: Connection, tenant: str) -> Generator[Event, None, None]:
+    """Each event as ``places`` has it, in the same order."""
+    yield from _places(connection, tenant)
 
 
 def erased(connection: Connection, tenant: str) -> Iterator[tuple[int, int, str | None, bytes | None]]:

@@ -11,7 +11,7 @@ from sqlalchemy import (
     ClauseElement,
     Connection,
     Dialect,
-    Select,
+    FromClause,
     Table,
     bindparam,
     delete,
@@ -24,10 +24,18 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from engine.store.tables import bodies, events, heads, journal, origins, requests, runs
 
-recorded = select(events, bodies.c.bytes.label("body")).select_from(
-    events.outerjoin(bodies, (events.c.tenant == bodies.c.tenant) & (events.c.position == bodies.c.position))
-)
+SAME_BODY = (events.c.tenant == bodies.c.tenant) & (events.c.position == bodies.c.position)
+
+recorded_columns = (*events.c, bodies.c.bytes.label("body"))
 """An event with its body; a missing body row means that the words were erased."""
+
+
+def with_bodies(rows: FromClause) -> FromClause:
+    """Events, and the bodies of those that have one."""
+    return rows.outerjoin(bodies, SAME_BODY)
+
+
+recorded = select(*recorded_columns).select_from(with_bodies(events))
 
 
 class Statements:
@@ -80,13 +88,18 @@ class Statements:
         )
 
         self.event_by_id = text(recorded.where(*same(events, "tenant", "id")))
-        self.event_at_version = text(recorded.where(*same(events, "tenant", "session", "version")))
         self.event_at_position = text(recorded.where(*same(events, "tenant", "position")))
         self.salt = text(select(bodies.c.salt).where(*same(bodies, "tenant", "position")))
-        # tenant, session, after, up to, limit
-        self.session_events = text(_between(events.c.version, *same(events, "tenant", "session")))
         # tenant, after, up to, limit
-        self.log_events = text(_between(events.c.position, *same(events, "tenant")))
+        self.log_events = text(
+            recorded.where(
+                *same(events, "tenant"),
+                events.c.position > bindparam("after_"),
+                events.c.position <= bindparam("up_to_"),
+            )
+            .order_by(events.c.position)
+            .limit(bindparam("limit_", literal_execute=False))
+        )
 
 
 def statements(connection: Connection) -> Statements:
@@ -106,12 +119,3 @@ def _for_dialect(name: str, dialect: Dialect) -> Statements:
 def same(table: Table, *columns: str) -> list[ColumnElement[bool]]:
     """Equality of columns with parameters, in this order."""
     return [table.c[name] == bindparam(f"{name}_") for name in columns]
-
-
-def _between(order: ColumnElement[int], *same: ColumnElement[bool]) -> Select[tuple[object, ...]]:
-    """``same``, after one number, up to another, in order, no more than a limit."""
-    return (
-        recorded.where(*same, order > bindparam("after_"), order <= bindparam("up_to_"))
-        .order_by(order)
-        .limit(bindparam("limit_", literal_execute=False))
-    )

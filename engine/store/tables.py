@@ -31,7 +31,6 @@ events = Table(
     Column("length", Int, nullable=False),
     Column("commitment", LargeBinary, nullable=False),
     Column("leaf_hash", LargeBinary, nullable=False),
-    UniqueConstraint("tenant", "session", "version", name="events_by_version"),
     UniqueConstraint("tenant", "id", name="events_by_id"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
@@ -49,6 +48,18 @@ bodies = Table(
     sqlite_with_rowid=False,
 )
 """The words, and the salts of their commitments. ``encoding`` says how ``bytes`` are stored; 0 is plain."""
+
+places = Table(
+    "places",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("version", Int, primary_key=True, autoincrement=False),
+    Column("position", Int, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Derived from ``events``: see ``store.places``."""
 
 erasures = Table(
     "erasures",

@@ -20,6 +20,7 @@ from engine.clock import Clock
 from engine.errors import EngineError
 from engine.store import driver, tree
 from engine.store.base import NewEvent, Place, Projector, RecordedEvent
+from engine.store.places import place_events
 from engine.store.statements import Statements
 
 ENCODING_PLAIN = 0
@@ -169,6 +170,7 @@ class Transaction:
 
     def _write_head(self, tenant: str, head: Head) -> None:
         run = partial(driver.run, self.connection)
+        place_events(self.connection, tenant, head.frontier.size, head.size)
         tree.store_tiles(self.connection, tenant, head.frontier.size, head.size)
         head.frontier, head.leaves = head.frontier.extend(head.leaves), []
         frontier = head.frontier.to_bytes()

@@ -96,7 +96,6 @@ ATTACKS = {
         for table in (EVENTS, BODIES, ORIGINS)
     },
     "replace erasures by its key": copy_of(ERASURES, "REPLACE", 2),
-    "replace events by version": copy_of(EVENTS, "REPLACE", 1, position="99", id="x'0099'"),
     "replace events by id": copy_of(EVENTS, "REPLACE", 1, position="99", version="99"),
     "replace events by each key at once": copy_of(EVENTS, "REPLACE", 1, facts="x'7b7d'"),
     "upsert events": copy_of(EVENTS, "INSERT", 1) + " ON CONFLICT DO UPDATE SET facts = x'7b7d'",

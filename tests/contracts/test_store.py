@@ -9,6 +9,7 @@ import hashlib
 import random
 import threading
 from contextlib import asynccontextmanager
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -21,7 +22,9 @@ from engine.settings import Settings
 from engine.store import reading, works
 from engine.store.base import AnyVersion, Append, Exactly, Exists, NewEvent, NoStream, Reference, RequestKey
 from engine.store.log import open_store
+from engine.store.places import SessionQuery
 from engine.store.schema import migrate
+from engine.store.tables import events
 from tests.support import ManualClock, audit, dump, query
 
 FACTS = b'{"n":1}'
@@ -247,6 +250,49 @@ async def test_what_is_read_is_what_was_acknowledged(path):
 
 
 # --- the expected version ---------------------------------------------------------------------------------------------
+
+
+BACKWARDS = SessionQuery((events.c.version,), descending=True)
+
+
+def backwards(connection, tenant, session, part):
+    return [version for (version,) in BACKWARDS(connection, tenant, session, *part)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_session_is_read_in_order_from_a_log_of_any_length(path, seed):
+    """All of it and any part, forwards and backwards, at every length of the log near one at which places are written;
+    another connection sees the same.
+    """
+    chance = random.Random(seed)
+    sessions, mine = [new_id() for _ in range(3)], {}
+    kinds = ("thing.happened", "thing.seen")
+    async with opened(path) as store:
+        for size in sorted({*chance.sample(range(1, 800), 8), 255, 256, 257, 512, 513}):
+            while (missing := size - sum(map(len, mine.values()))) > 0:
+                session = chance.choice(sessions)
+                news = [event(type=chance.choice(kinds)) for _ in range(min(missing, chance.choice([1, 2, 40])))]
+                recorded = await store.append(one(session, AnyVersion(), *news))
+                mine.setdefault(session, []).extend(recorded.events)
+            places = query(path, "SELECT session, version, position FROM places ORDER BY position")
+            every = sorted((each for found in mine.values() for each in found), key=lambda each: each.position)
+            placed = every[: size - size % 256]
+            assert places == [(each.session.bytes, each.version, each.position) for each in placed]
+            for session, right in mine.items():
+                after, limit = chance.randrange(len(right) + 1), chance.randrange(1, len(right) + 2)
+                up_to = chance.randrange(after, len(right) + 2)
+                part = {"after": after, "up_to": up_to, "limit": limit}
+                seen = [each for each in right[after:] if each.type == kinds[1]]
+                back = [each.version for each in reversed(right[after:up_to])]
+                for ask, answer in (
+                    (reading.session_events, right),
+                    (partial(reading.session_events, **part), right[after:up_to][:limit]),
+                    (partial(reading.session_events_of_types, types=kinds[1:], after=after, limit=limit), seen[:limit]),
+                    (partial(reading.event_at_version, version=len(right)), right[-1]),
+                    (partial(reading.event_at_version, version=len(right) + 1), None),
+                    (partial(backwards, part=(after, up_to, limit)), back[:limit]),
+                ):
+                    assert await store.read(partial(ask, tenant="default", session=session)) == answer
 
 
 @pytest.mark.parametrize(

@@ -644,6 +644,10 @@ def test_an_edited_checkpoint_outside_is_found(honest, tmp_path):
         "DELETE FROM messages WHERE position = (SELECT min(position) FROM messages)",
         "DELETE FROM turns",
         "UPDATE calibrations SET samples = samples + 1",
+        "UPDATE places SET position = 1 WHERE position = (SELECT max(position) FROM places)",
+        "UPDATE places SET version = version + 100000 WHERE position = (SELECT min(position) FROM places)",
+        "DELETE FROM places WHERE position = (SELECT max(position) FROM places)",
+        "INSERT INTO places SELECT tenant, session, version + 100000, position FROM places LIMIT 1",
         "INSERT INTO messages SELECT tenant, 99999, session, version, role, 0, 0, 0, 0, 0 FROM messages LIMIT 1",
     ],
 )
