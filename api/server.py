@@ -8,6 +8,7 @@ second signal ends it at once; the next start then ends what was left open.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -49,6 +50,7 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
     """Serve until a signal comes. Raises an EngineError where it cannot begin."""
     stopping = asyncio.create_task(_stop_signal().wait())
     async with running(settings, say) as server:
+        gc.freeze()  # what a server begins with stays, and need not be looked through with each collection
         await asyncio.wait((server.serving, stopping), return_when=asyncio.FIRST_COMPLETED)
 
 

@@ -5,6 +5,7 @@ own, on the event loop that ``manent serve`` runs on. Everything is on: events, 
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ async def main(folder: Path) -> None:
     async with engine.open(folder / "manent.db") as chat:
         sessions = [(await chat.create_session(model="echo/echo")).id for _ in range(CALLERS)]
         texts = messages()
+        gc.freeze()  # as ``manent serve`` does
 
         async def append(caller: int, text: str) -> None:
             await chat.append_message(sessions[caller], text)

@@ -41,9 +41,8 @@ RESUME_S = 0.002
 """How long the writer waits for those it has just answered: they come again together with those who waited meanwhile,
 one commit is made where there would be two, and both threads do not struggle for the interpreter's lock."""
 
-PAGES_PER_COMMIT = 16
-"""About what a commit writes beside the bodies: a leaf of each table and index. SQLite does not tell without a
-checkpoint."""
+PAGES_PER_COMMIT = 8
+"""About what a commit writes at the least: a leaf of each table and index. SQLite does not tell without a checkpoint."""
 
 
 class _Job:
@@ -211,7 +210,8 @@ class Writer:
         for tenant, _ in tx.changed:
             self._acknowledged[tenant] = self._heads.logs[tenant].size
         self._heads.trim()
-        self._pages_waiting += PAGES_PER_COMMIT + tx.body_bytes // PAGE_BYTES
+        # Each session has a row of its own to be written, and an event's other columns are about as large as its body.
+        self._pages_waiting += PAGES_PER_COMMIT + len(tx.changed) + 2 * tx.body_bytes // PAGE_BYTES
         return tx.changed
 
     def _recover(self, error: Exception) -> None:

@@ -107,7 +107,7 @@ async def life(path, disk, fault=None, *, recovers=True):
     many failed.
     """
     async with chatting(
-        path, providers=(provider(0.0005),), checkpoint_pages=60, reader_threads=1, drain_s=0, unwitnessed=True
+        path, providers=(provider(0.0005),), checkpoint_pages=35, reader_threads=1, drain_s=0, unwitnessed=True
     ) as chat:
         load = Load(chat)
         await load.begin()

@@ -46,7 +46,7 @@ async def talk(chat, seed, told=tell):
 
 async def main(path, rounds, seed):
     for number in range(rounds):
-        async with chatting(path, providers=(provider(),), checkpoint_pages=80, drain_s=0) as chat:
+        async with chatting(path, providers=(provider(),), checkpoint_pages=45, drain_s=0) as chat:
             await asyncio.gather(*(talk(chat, f"{seed}/{number}/{each}") for each in range(SESSIONS)))
             if number == rounds - 1:
                 os._exit(0)  # the power goes here; before, the file was closed as it should be
