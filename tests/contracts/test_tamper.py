@@ -39,7 +39,7 @@ from engine.store.leaves import leaf_of, name_at
 from engine.store.rebuild import rebuild_file
 from engine.store.tables import events
 from engine.store.tree import store_tiles
-from tests.support import ManualClock, chatting, dump, execute, query
+from tests.support import ManualClock, begin, chatting, dump, execute, query
 
 VARIANTS = int(os.environ.get("TAMPER_VARIANTS", "25"))
 """Seeded places for each attack that has a place, and hundreds of flipped bits."""
@@ -76,11 +76,14 @@ def honest(tmp_path_factory):
     now.mkdir()
     older.mkdir()
 
-    async def begin():
+    async def first():
         async with chatting(now / "log.db") as chat:
             await chat.create_session(other, title="another log")
             sessions = [(await chat.create_session(title=f"session {number}")).id for number in range(5)]
             await chat.say(sessions[0], "Is this on record?", model="echo/echo")
+            for tool in ("first", "second", "third"):
+                offered = (engine.ToolSchema(tool, "A tool.", {"type": "object", "properties": {}}),)
+                await chat.ended(await begin(chat, sessions[0], "Ask.", client_tools=offered, model="echo/echo"))
             return sessions
 
     async def go_on(sessions, size):
@@ -92,7 +95,7 @@ def honest(tmp_path_factory):
                 await engine.erase(chat, sessions[1], "by request", versions=[3, 4])
             await chat.say((await chat.sessions(other))[0][0].id, "words", other, model="echo/echo")
 
-    sessions = asyncio.run(begin())
+    sessions = asyncio.run(first())
     for size in WITNESSED:
         asyncio.run(go_on(sessions, size))
         shutil.copy(now / "log.db", older / f"{size}.db")
@@ -767,6 +770,30 @@ def test_a_projection_that_is_not_what_the_log_says_is_found(path, change):
     assert "manent rebuild" in verified(path).problem
     rebuild_file(path, Catalog(), PROJECTIONS, lambda *_: None)
     assert verified(path).problem is None
+
+
+DOCUMENTS = "(SELECT digest FROM documents ORDER BY digest LIMIT 1 OFFSET {})"
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM documents WHERE digest = {}",
+        "UPDATE documents SET bytes = CAST(bytes || ' ' AS BLOB) WHERE digest = {}",
+        "UPDATE documents SET digest = randomblob(32) WHERE digest = {}",
+        "UPDATE documents SET tenant = 'other' WHERE digest = {}",
+    ],
+)
+def test_a_document_that_is_missing_or_another_is_found(path, number, change):
+    """By the first position that names it."""
+    which = DOCUMENTS.format(number)
+    ((digest,),) = query(path, f"SELECT lower(hex(digest)) FROM documents WHERE digest = {which}")
+    ((first,),) = query(path, "SELECT min(position) FROM events WHERE instr(facts, CAST(? AS BLOB))", (digest,))
+    attack(path, change.format(which))
+    found = verified(path)
+    assert (found.tenant, found.position) == ("default", first), found.problem
+    assert digest in found.problem
 
 
 # --- bits -------------------------------------------------------------------------------------------------------------
