@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from engine import tokens
+from engine.audit.examine import examine_evidence
 from engine.audit.keeper import keeping
 from engine.audit.keys import open_signer, read_signer, signing_key_path
 from engine.audit.outside import OutsideFile, outside_path
@@ -169,8 +170,11 @@ def verify_database(database: str | Path | Settings | None = None, progress: Pro
 
 
 def examine_database(database: str | Path | Settings | None = None) -> list[Finding]:
-    """What durability hangs on. Changes nothing, and works beside a server."""
-    return examine(database_path(_settings(database).database), metadata.tables)
+    """What durability and evidence hang on. Changes nothing, and works beside a server."""
+    settings = _settings(database)
+    path = database_path(settings.database)
+    evidence = examine_evidence(path, settings.signing_key_file, settings.checkpoint_file)
+    return [*examine(path, metadata.tables), *evidence]
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from uuid import UUID
 import msgspec
 
 from engine.audit import verify_bundle as format_
-from engine.audit.unbundle import recorded_events, take_in
+from engine.audit.unbundle import kept_documents, recorded_events, take_in
 from engine.bootstrap import migrate_database, open_engine
 from engine.clock import SystemClock
 from engine.envelope import LOCAL, Caller, seal
@@ -113,7 +113,9 @@ async def _import_session(settings: Settings, bundle: format_.Bundle, caller: Ca
         session, version, drafts = conversation.clock.new_id(), 0, _drafts(bundle)
         while some := list(islice(drafts, EVENTS_AT_ONCE)):
             expected: Expected = Exactly(version) if version else NoStream()
-            work = Append(caller.tenant, session, expected, seal(some, caller, conversation.clock))
+            documents = () if version else tuple(kept_documents(bundle, caller.tenant))
+            news = seal(some, caller, conversation.clock)
+            work = Append(caller.tenant, session, expected, news, scratch=documents)
             version = (await conversation.store.append(work)).state.version
     return Imported(caller.tenant, version, session, bundle.manifest["events"] - version)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import bench_appends
+import bench_proofs
 import bench_sessions
 import bench_streams
 from bench_report import Figure, machine, table
@@ -25,6 +26,7 @@ PARTS: dict[str, tuple[str, Measure]] = {
     "appends": ("durable appends of 300-byte messages", bench_appends.measure),
     "sessions": ("long sessions", bench_sessions.measure),
     "streams": ("streamed turns", bench_streams.measure),
+    "proofs": ("a record that can be proved", bench_proofs.measure),
 }
 
 

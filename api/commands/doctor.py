@@ -29,7 +29,7 @@ STYLES = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 @json_option
 @settings_options("database", "checkpoint_file", "signing_key_file")
 def doctor(*, as_json: bool, accepting: bool, **options: Any) -> None:
-    """Say what durability hangs on, what it is, and what it should be; exit code 1 if something is wrong.
+    """Say what durability and evidence hang on, what it is, and what it should be; exit code 1 if something is wrong.
 
     Changes nothing, and works beside a running server.
     """

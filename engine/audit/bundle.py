@@ -25,6 +25,7 @@ from engine.audit.proof import with_witnesses
 from engine.codec import FORMAT
 from engine.store.base import Connection
 from engine.store.checkpoints import SignedRow, all_checkpoints, log_names, public_keys
+from engine.store.documents import named_by, read_document
 from engine.store.leaves import name_at
 from engine.store.salted import Salted, leaf_hashes, salted_events
 from engine.store.tree import Tree
@@ -58,10 +59,13 @@ def write_bundle(connection: Connection, tenant: str, session: UUID | None, sign
         files.add(VERIFIER, [(HERE / VERIFIER).read_bytes()])
         files.add(format_.KEYS, _keys(connection, checkpoints))
         files.add(format_.CHECKPOINTS, (_checkpoint_line(connection, each) for each in checkpoints))
-        count = files.add(format_.EVENTS, (format_.canonical(event) + b"\n" for event in events()))
+        named = set[str]()
+        count = files.add(format_.EVENTS, (format_.canonical(event) + b"\n" for event in _naming(events(), named)))
         files.add(format_.LEAVES, (f"{position} {leaf.hex()}\n".encode() for position, leaf in leaves()))
         if session is not None:
             files.add(format_.PROOFS, _proofs(connection, (position for position, _ in leaves()), signed))
+        for digest in sorted(named):
+            files.add(format_.DOCUMENT.format(digest), [read_document(connection, tenant, digest)])
         markdown, page = format_.TRANSCRIPTS
         with SpooledTemporaryFile(IN_MEMORY_BYTES) as beside:
             files.add(markdown, _transcript(events(), beside, with_session=session is None))
@@ -111,6 +115,15 @@ def _events(
 ) -> Iterator[dict[str, Any]]:
     for each in salted_events(connection, tenant, session, up_to):
         yield event_line(each, name_at(names, each.event.position))
+
+
+def _naming(events: Iterable[dict[str, Any]], named: set[str]) -> Iterator[dict[str, Any]]:
+    """The events, while the digests of the documents that they name are gathered."""
+    for event in events:
+        digest = named_by(event["type"], event["facts"])
+        if digest is not None:
+            named.add(digest)
+        yield event
 
 
 def event_line(salted: Salted, origin: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ a later one under the log's new name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -18,7 +18,7 @@ from engine.audit.standing import verifiers
 from engine.audit.walk import Names, Stated
 from engine.errors import Broken, ProofInvalid
 from engine.store.base import Connection
-from engine.store.checkpoints import SignedRow, WitnessRow, all_checkpoints, all_cosignatures
+from engine.store.checkpoints import SignedRow, WitnessRow, all_checkpoints, all_cosignatures, all_keys
 
 NOBODY = 0
 
@@ -55,13 +55,15 @@ class _Names:
         self._tenant = tenant
         self._signer = signer
         self.signed_for: set[str] = set()
+        self.since: dict[tuple[str, bytes], int] = {}
         self.gave_up = False
         self._verifiers: dict[str, list[Verifier]] = {}
 
-    def signed(self, note: Note, origin: str) -> bool:
+    def key_of(self, note: Note, origin: str) -> bytes | None:
+        """The key of the log that signed a note."""
         if origin not in self._verifiers:
             self._verifiers[origin] = verifiers(self._connection, self._tenant, origin, self._signer)
-        return any(verifier.signed(note) for verifier in self._verifiers[origin])
+        return next((verifier.public for verifier in self._verifiers[origin] if verifier.signed(note)), None)
 
     def given_up(self, checkpoint: Checkpoint) -> bool:
         """Whether a checkpoint of an earlier name covers what the log went on without."""
@@ -75,6 +77,7 @@ def gather(connection: Connection, tenant: str, names: Names, outside: OutsideFi
     for row in all_checkpoints(connection, tenant):
         _take_kept(evidence, known, row)
     _check_breaks(evidence, known, tenant)
+    _check_keys(evidence, known.since, all_keys(connection, tenant), tenant)
     for witness in all_cosignatures(connection, tenant):
         _take_witness(evidence, witness)
     try:
@@ -91,16 +94,18 @@ def _take_kept(evidence: Evidence, known: _Names, row: SignedRow) -> None:
     except (ProofInvalid, UnicodeDecodeError):
         evidence.complain(f"the kept checkpoint of {row.size} is none", row.tenant, row.size)
         return
+    public = known.key_of(note, stated.origin) if stated.origin in known.limits else None
     columns = (row.origin, row.size, row.root, row.key_id)
     if columns != (stated.origin, stated.size, stated.root, note.signatures[0].key_id):
         evidence.complain(f"the kept checkpoint of {row.size} states something else", row.tenant, row.size)
     elif stated.origin not in known.limits:
         evidence.complain(f"the kept checkpoint of {row.size} is of another log", row.tenant, row.size)
-    elif not known.signed(note, stated.origin):
+    elif public is None:
         evidence.complain(f"the kept checkpoint of {row.size} is not signed by a key of the log", row.tenant, row.size)
     else:
         evidence.checkpoints += 1
         known.signed_for.add(stated.origin)
+        known.since.setdefault((stated.origin, public), stated.size)
         if known.given_up(stated):
             known.gave_up = True
         else:
@@ -113,6 +118,16 @@ def _check_breaks(evidence: Evidence, known: _Names, tenant: str) -> None:
     if known.gave_up and known.current not in known.signed_for:
         detail = "the log goes on under another name, and nobody signed for that"
         evidence.complain(detail, tenant, max(limits) + 1)
+
+
+def _check_keys(
+    evidence: Evidence, signed: Mapping[tuple[str, bytes], int], kept: Mapping[tuple[str, bytes], int], tenant: str
+) -> None:
+    """The keys on record are those that signed the checkpoints on record, each from its first one on."""
+    wrong = {size for key, size in (*signed.items(), *kept.items()) if signed.get(key) != kept.get(key)}
+    if wrong and evidence.problem is None:
+        detail = f"of the keys on record, the one since {min(wrong)} is not what the checkpoints say"
+        evidence.complain(detail, tenant, min(wrong))
 
 
 def _take_witness(evidence: Evidence, row: WitnessRow) -> None:
@@ -130,7 +145,7 @@ def _take_outside(evidence: Evidence, known: _Names, tenant: str, kept: Sequence
     last = max((each.number for each in kept if each.checkpoint.origin == known.current), default=0)
     for each in kept:
         stated, place = each.checkpoint, f"note {each.number} of the checkpoint file"
-        if not known.signed(each.note, stated.origin):
+        if known.key_of(each.note, stated.origin) is None:
             evidence.complain(f"{place} is not signed by a key of the log", tenant, stated.size)
         elif stated.origin not in known.limits or known.given_up(stated):
             given_up += 1

@@ -58,7 +58,7 @@ class Accepted(msgspec.Struct, frozen=True):
     from_position: int | None
 
 
-def problems(connection: Connection, newest: Mapping[str, Kept], signer: Signer) -> Iterator[Problem]:
+def problems(connection: Connection, newest: Mapping[str, Kept], signer: Signer | None) -> Iterator[Problem]:
     """What keeps a database from being written. ``newest``: the last checkpoint outside of each tenant."""
     gone = missing_guards(connection)
     if gone:
@@ -99,7 +99,7 @@ def accept_break(path: Path, outside: OutsideFile, signer: Signer, clock: Clock)
     return accepted
 
 
-def _problem(connection: Connection, tenant: str, last: Kept | None, signer: Signer) -> Problem | None:
+def _problem(connection: Connection, tenant: str, last: Kept | None, signer: Signer | None) -> Problem | None:
     try:
         end, tree = log_end(connection, tenant), Tree(connection, tenant)
         if end.size != end.last:
@@ -115,7 +115,7 @@ def _of_another_size(end: LogEnd) -> str:
     return f"should end at position {end.size}, and ends at {end.last}"
 
 
-def _against(connection: Connection, end: LogEnd, tree: Tree, last: Kept, signer: Signer) -> Problem | None:
+def _against(connection: Connection, end: LogEnd, tree: Tree, last: Kept, signer: Signer | None) -> Problem | None:
     """What the last checkpoint outside has against a log that is sound in itself."""
     stated = last.checkpoint
     if not signed_by_any(last.note, verifiers(connection, end.tenant, stated.origin, signer)):

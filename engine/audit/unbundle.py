@@ -18,6 +18,7 @@ from engine.audit.merkle import Frontier
 from engine.errors import Broken, Refused
 from engine.store.base import Connection, Projector, RecordedEvent
 from engine.store.checkpoints import SignedRow, add_origin, keep_checkpoint, log_end
+from engine.store.documents import KeepDocument
 from engine.store.driver import insert_rows
 from engine.store.leaves import leaf_of
 from engine.store.places import place_events
@@ -29,6 +30,11 @@ from engine.store.tree import store_tiles
 
 BATCH_EVENTS = 1000
 KEPT_STATES = 10_000
+
+
+def kept_documents(bundle: format_.Bundle, tenant: str) -> list[KeepDocument]:
+    """The documents of a verified bundle, to be kept in a log."""
+    return [KeepDocument(tenant, bundle.zip.read(name)) for name in sorted(bundle.named)]
 
 
 def take_in(
@@ -57,6 +63,8 @@ def take_in(
     insert_rows(connection, statements(connection).insert_head, [head])
     for first, name in bundle.manifest["names"]:
         add_origin(connection, tenant, first, name)
+    for document in kept_documents(bundle, tenant):
+        document.apply(connection)
     _keep_checkpoints(connection, tenant, bundle, made_at)
     return frontier.size
 

@@ -9,7 +9,7 @@ follows the last checkpoint outside was signed for by nobody yet: *unwitnessed*.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from engine.store import scan
 from engine.store.base import Connection, Projector
 from engine.store.checkpoints import log_names, log_sizes
 from engine.store.dialects import DRIVER_ERRORS, meaning_of, open_reader
+from engine.store.documents import read_document
 from engine.store.places import placed
 from engine.store.refold import differences
 from engine.store.schema import Progress, missing_guards
@@ -145,6 +146,7 @@ def _verify_log(
     _check_end(tenant, walked, scan.head(connection, tenant), evidence)
     _check_counts(connection, tenant, walked)
     _check_versions(connection, tenant, walked.events)
+    _check_documents(connection, tenant, walked.documents)
     sums.erased += _check_erasures(connection, tenant)
     if evidence.problem:
         raise evidence.problem
@@ -212,6 +214,16 @@ def _check_place(tenant: str, found: scan.Event | None, event: scan.Event | None
         _, version, position = event or found or (b"", 0, 0)
         what = f"version {version} of a session is not found where it stands; `manent rebuild` mends it"
         raise Broken(what, tenant=tenant, position=position)
+
+
+def _check_documents(connection: Connection, tenant: str, named: Mapping[str, int]) -> None:
+    """What facts name by its digest is there."""
+    for digest, position in named.items():
+        try:
+            read_document(connection, tenant, digest)
+        except (StoreCorrupt, *UNREADABLE):
+            what = f"the document {digest} is missing or another, and position {position} names it"
+            raise Broken(what, tenant=tenant, position=position) from None
 
 
 def _check_erasures(connection: Connection, tenant: str) -> int:

@@ -23,17 +23,17 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from itertools import repeat
+from functools import reduce
 from typing import IO, Any
 
-FORMAT = "manent-bundle/1"
-LEAF_FORMAT = "manent/1"
+FORMAT, LEAF_FORMAT, DOCUMENT = "manent-bundle/1", "manent/1", "documents/{}.json"
 MANIFEST, EVENTS, LEAVES, PROOFS = "manifest.json", "events.jsonl", "leaves.txt", "proofs.jsonl"
 CHECKPOINTS, KEYS, TRANSCRIPTS = "checkpoints.jsonl", "keys.txt", ("transcript.md", "transcript.html")
 LEAF_FIELDS = "actor causation commitment correlation facts format id length origin position recorded_at".split()
 LEAF_FIELDS += "schema session tenant type version".split()
 EVENT_FIELDS = sorted((*LEAF_FIELDS, "body", "salt"))
 MANIFEST_FIELDS = ["events", "files", "format", "kind", "names", "session", "size", "tenant"]
+FILES = {EVENTS, LEAVES, PROOFS, CHECKPOINTS, KEYS, *TRANSCRIPTS, "verify_bundle.py", "FORMAT.md"}
 MAX_LINE_BYTES = 1 << 28
 
 
@@ -79,10 +79,7 @@ class Tree:
         self.size += 1
 
     def root(self) -> bytes:
-        root = self.roots[-1]
-        for left in reversed(self.roots[:-1]):
-            root = node_hash(left, root)
-        return root
+        return reduce(lambda right, left: node_hash(left, right), reversed(self.roots))
 
 
 def root_of_path(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes | None:
@@ -101,8 +98,7 @@ def root_of_path(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes
     return found if last == 0 and 0 <= index < size else None
 
 
-_P = 2**255 - 19
-_L = 2**252 + 27742317777372353535851937790883648493
+_P, _L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 _D = -121665 * pow(121666, -1, _P) % _P
 _ROOT_OF_MINUS_1 = pow(2, (_P - 1) // 4, _P)
 _Point = tuple[int, int, int, int]
@@ -123,8 +119,7 @@ def _decode(data: bytes) -> _Point | None:
     sign, y = y >> 255, y & (1 << 255) - 1
     square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
     x = pow(square, (_P + 3) // 8, _P)
-    if (x * x - square) % _P:
-        x = x * _ROOT_OF_MINUS_1 % _P
+    x = x * _ROOT_OF_MINUS_1 % _P if (x * x - square) % _P else x
     if y >= _P or (x * x - square) % _P or (x == 0 and sign):
         return None
     x = _P - x if x & 1 != sign else x
@@ -266,7 +261,7 @@ class Bundle:
         self.gone, self.erased, self.last, self.time = set[int](), dict[int, tuple[int, str, str]](), 0, 0
         self.keys = [Key(line.decode()) for line in self.lines(KEYS)]
         self.checkpoints = [Checkpoint(parse(line)["note"]) for line in self.lines(CHECKPOINTS)]
-        self.newest, self.roots = self.checkpoints[-1], dict[int, set[bytes]]()
+        self.newest, self.roots, self.named = self.checkpoints[-1], dict[int, set[bytes]](), set[str]()
         for each in self.checkpoints:
             self.roots.setdefault(each.size, set()).add(each.root)
 
@@ -290,15 +285,16 @@ class Bundle:
 
     def check_digests(self) -> None:
         for name, expected in self.manifest["files"].items():
+            if name not in FILES | self.named:
+                raise Broken(f"{name} is no file of a bundle, and no event names it")
             with self.zip.open(name) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected:  # type: ignore[arg-type]
                     raise Broken(f"{name} is not the file that {MANIFEST} names")
 
     def check_events(self) -> None:
-        leaves, proofs = self.lines(LEAVES), repeat(b"[]") if self.whole else self.lines(PROOFS)
-        digests, pieces, count = [hashlib.sha256(), hashlib.sha256()], TRANSCRIPT_HEAD, 0
-        for line in self.lines(EVENTS):
-            count += 1
+        leaves, proofs, count = self.lines(LEAVES), self.lines(PROOFS), 0
+        digests, pieces = [hashlib.sha256(), hashlib.sha256()], TRANSCRIPT_HEAD
+        for count, line in enumerate(self.lines(EVENTS), 1):  # noqa: B007 - the last count is looked at
             for digest, piece in zip(digests, pieces, strict=True):
                 digest.update(piece.encode())
             place, _, hexdigest = next(leaves, b"%d " % (self.last + 1)).decode().partition(" ")
@@ -309,7 +305,7 @@ class Bundle:
                     raise Broken(f"the event is not the leaf in {LEAVES}", int(place))
                 self.check_place(event)
                 pieces = transcript_of(event, self.words_of(event), with_session=self.whole)
-                self.check_leaf(leaf, event["position"], parse(next(proofs)))
+                self.check_leaf(leaf, event["position"], [] if self.whole else parse(next(proofs)))
             except (ValueError, TypeError, LookupError, AttributeError, RecursionError, StopIteration) as error:
                 raise Broken(f"cannot be read: {error!r}", int(place)) from None
         for digest, piece, tail, name in zip(digests, pieces, TRANSCRIPT_TAIL, TRANSCRIPTS, strict=True):
@@ -335,6 +331,10 @@ class Bundle:
             raise Broken("the event does not follow the one before", position)
         if event["recorded_at"] < self.time:
             raise Broken("the event is older than the one before", position)
+        if event["type"] == "attempt.started" and (digest := event["facts"].get("tools")):
+            self.named.add(name := DOCUMENT.format(digest))
+            if self.manifest["files"].get(name) != digest:
+                raise Broken(f"{name}, which the event names, is missing or another", position)
         self.versions[session], self.last, self.time = version, position, event["recorded_at"]
 
     def words_of(self, event: dict[str, Any]) -> dict[str, Any]:

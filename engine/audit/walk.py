@@ -20,6 +20,7 @@ from engine.errors import Broken
 from engine.store import scan
 from engine.store.base import Connection
 from engine.store.dialects import DRIVER_ERRORS, meaning_of
+from engine.store.documents import NAMING, named_by
 from engine.store.tree import TILE_HASHES, TILE_LEVELS
 
 PLAIN = 0
@@ -38,13 +39,14 @@ class Stated(msgspec.Struct, frozen=True):
 
 
 class Walked(msgspec.Struct):
-    """What a pass over a log found."""
+    """What a pass over a log found. ``documents``: the first position that names each."""
 
     events: int = 0
     bodies: int = 0
     tiles: int = 0
     recorded_at: int = 0
     frontier: Frontier = Frontier()
+    documents: dict[str, int] = {}
 
 
 class Growing:
@@ -104,6 +106,7 @@ def walk(
             _check_stated(tenant, tree, stated[position], good)
             good = position
     walked.events, walked.recorded_at, walked.frontier = tree.size, read.recorded_at, tree.frontier()
+    walked.documents = read.documents
     progress(tree.size)
     return walked
 
@@ -128,6 +131,7 @@ class _Reader:
 
     def __init__(self, tenant: str, names: Names) -> None:
         self.recorded_at = 0
+        self.documents: dict[str, int] = {}
         self._tenant = tenant
         self._names = dict(names)
         self._origin = ""
@@ -148,6 +152,8 @@ class _Reader:
         if found != row[13]:
             raise self._broken(position, "has other columns than were hashed, or another hash")
         self._check_body(position, row)
+        if row[4] == NAMING and (digest := named_by(row[4], msgspec.json.decode(row[10]))):
+            self.documents.setdefault(digest, position)
         if row[7] < self.recorded_at:
             raise self._broken(position, "was recorded before the one before it")
         self.recorded_at = row[7]

@@ -100,6 +100,12 @@ def public_keys(connection: Connection, tenant: str, origin: str) -> list[bytes]
     return list(connection.execute(query.order_by(verifiers.c.since_size.desc())).scalars())
 
 
+def all_keys(connection: Connection, tenant: str) -> dict[tuple[str, bytes], int]:
+    """Every key that signed for a log, by the name under which it did: from which size on."""
+    query = select(verifiers.c.origin, verifiers.c.public, verifiers.c.since_size).where(verifiers.c.tenant == tenant)
+    return {(row[0], row[1]): row[2] for row in connection.execute(query)}
+
+
 def cosignatures_of(connection: Connection, tenant: str, origin: str, size: int) -> list[WitnessRow]:
     query = select(cosignatures).where(
         cosignatures.c.tenant == tenant, cosignatures.c.origin == origin, cosignatures.c.size == size

@@ -15,6 +15,7 @@ import sqlite3
 import stat
 import sys
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -212,21 +213,32 @@ def _files(path: Path) -> list[Path]:
 
 
 def _in_file(path: Path, tables: Collection[str], pid: str | None) -> Iterator[Finding]:
-    beside = pid is not None or _has_log(path)
     # Never while a server may have the file in this process: closing a descriptor of it drops SQLite's own locks.
-    mode = None if beside else _mode_in_header(path)
-    engine = _open(path, immutable=not beside)
+    mode = None if _beside(path, pid) else _mode_in_header(path)
+    with looking(path, pid) as connection:
+        yield _application(connection)
+        yield _revision(connection)
+        yield _journal_mode(mode or _pragma(connection, "journal_mode"))
+        yield from _as_writer(connection)
+        yield _page_size(connection)
+        yield _guards(connection)
+        yield _strict(connection, tables)
+
+
+@contextmanager
+def looking(path: Path, pid: str | None) -> Iterator[Connection]:
+    """A connection that leaves nothing behind; ``pid`` is the file's holder."""
+    engine = _open(path, immutable=not _beside(path, pid))
     try:
         with engine.connect() as connection:
-            yield _application(connection)
-            yield _revision(connection)
-            yield _journal_mode(mode or _pragma(connection, "journal_mode"))
-            yield from _as_writer(connection)
-            yield _page_size(connection)
-            yield _guards(connection)
-            yield _strict(connection, tables)
+            yield connection
     finally:
         engine.dispose()
+
+
+def _beside(path: Path, pid: str | None) -> bool:
+    """Whether the file is to be read beside its writer, or what a writer left."""
+    return pid is not None or _has_log(path)
 
 
 def _has_log(path: Path) -> bool:

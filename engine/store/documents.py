@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, bindparam, insert, select
@@ -18,9 +20,18 @@ _keep = Prepared(
 )
 
 
+NAMING = "attempt.started"
+"""The only type of event whose facts name a document, as ``tools``."""
+
+
 def digest_of(data: bytes) -> str:
     """The name of a document: SHA-256, lower-case hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def named_by(kind: str, facts: Mapping[str, Any]) -> str | None:
+    """The document that an event of this type names in its facts, if it names one."""
+    return facts.get("tools") if kind == NAMING else None
 
 
 class KeepDocument(msgspec.Struct, frozen=True):

@@ -42,7 +42,7 @@ RESUME_S = 0.002
 one commit is made where there would be two, and both threads do not struggle for the interpreter's lock."""
 
 PAGES_PER_COMMIT = 8
-"""About what a commit writes at the least: a leaf of each table and index. SQLite does not tell without a checkpoint."""
+"""About what a commit writes at the least: a leaf of each table and index. SQLite tells it with a checkpoint only."""
 
 
 class _Job:

@@ -1,13 +1,16 @@
 """``manent verify``, ``proof``, ``checkpoint`` and ``doctor --accept-break``, as they are used."""
 
+import asyncio
 import base64
 import json
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import engine
 from engine.audit.merkle import verify_consistency
 from engine.audit.notes import Verifier, parse_checkpoint, parse_note, parse_verifier
 from engine.store.guards import GUARDS
@@ -141,3 +144,84 @@ def test_a_break_is_accepted_by_a_command_only(call, database):
     assert "accepted: default: the log should end at position" in done.stdout
     assert call("verify").returncode == 0
     assert json.loads(call("doctor", "--accept-break", "--json").stdout)["accepted"] == []
+
+
+# --- doctor -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def findings(call, database):
+    """What ``doctor`` finds out about the key and the checkpoints of a file that has both: state, value and note."""
+    assert call("checkpoint", "--new").returncode == 0
+
+    def findings(*options):
+        done = call("doctor", "--json", *options)
+        report = json.loads(done.stdout)
+        assert done.returncode == (0 if report["ok"] else 1)
+        return {each["name"]: (each["state"], each["value"], each["note"]) for each in report["findings"]}
+
+    return findings
+
+
+def test_doctor_looks_at_the_evidence(findings):
+    """A key of one's own, a file that can be written, a last checkpoint that agrees: nothing is wrong."""
+    found = findings()
+    assert found["signing key"] == ("ok", "0600", "")
+    assert found["checkpoint file"] == ("ok", "can be written", "")
+    assert found["last checkpoint outside"] == ("ok", "agrees", "")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o660])
+def test_a_key_that_others_may_use_is_wrong(findings, database, mode):
+    """Who reads it signs in the log's name."""
+    key = Path(f"{database}.key")
+    key.chmod(mode)
+    state, value, note = findings()["signing key"]
+    assert (state, value) == ("wrong", f"{mode:04o}")
+    assert key.name in note
+
+
+def test_a_key_that_cannot_be_used_is_wrong(findings, database):
+    """No key at all, or a file that a setting names and that is not there; one that is still to be made is none."""
+    assert findings("--signing-key-file", "missing")["signing key"][0] == "wrong"
+    key = Path(f"{database}.key")
+    key.write_text("no key")
+    assert findings()["signing key"][0] == "wrong"
+    key.unlink()
+    assert findings()["signing key"][:2] == ("warning", "none")
+
+
+def test_a_checkpoint_file_that_cannot_be_written_is_wrong(findings, tmp_path):
+    """In a folder that is not there, or a folder itself."""
+    (tmp_path / "folder").mkdir()
+    for place in ("nowhere/checkpoints", "folder"):
+        assert findings("--checkpoint-file", place)["checkpoint file"][0] == "wrong"
+
+
+async def begin_session(database):
+    async with engine.open(database) as chat:
+        await chat.create_session()
+
+
+def test_checkpoints_outside_that_do_not_agree_are_wrong(findings, database):
+    """Of a database that was rolled back; and a file of them that is none, or is gone, is told."""
+    before, outside = database.read_bytes(), Path(f"{database}.checkpoints")
+    asyncio.run(begin_session(database))
+    assert findings()["last checkpoint outside"][0] == "ok"
+    now = database.read_bytes()
+    database.write_bytes(before)
+    state, _, note = findings()["last checkpoint outside"]
+    assert state == "wrong"
+    assert "behind its last checkpoint outside" in note
+    database.write_bytes(now)
+    notes = outside.read_bytes()
+    outside.write_bytes(notes + b"no note\n\n\n\n\n\n\n")
+    assert findings()["last checkpoint outside"][0] == "wrong"
+    outside.unlink()
+    assert findings()["last checkpoint outside"][:2] == ("warning", "none of acme, default")
+
+
+def test_doctor_looks_at_the_evidence_beside_a_server(findings, serve, database):
+    """What the server is writing does not disturb it."""
+    with serve(database):
+        assert findings()["last checkpoint outside"] == ("ok", "agrees", "")

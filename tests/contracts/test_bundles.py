@@ -26,6 +26,7 @@ from tests.support import assert_rebuilds, audit, begin, chatting, dump, query, 
 
 ECHO = "echo/echo"
 LOG_TABLES = ("events", "bodies", "erasures", "heads", "origins", "tiles")
+LOOK, CALL = (engine.ToolSchema(name, "A tool.", {"type": "object", "properties": {}}) for name in ("look", "call"))
 NASTY = '<script>alert(1)</script>\r\n\u202eabc\x1b[31m & "quotes" ![x](http://example.com/x.png)'
 
 
@@ -48,7 +49,8 @@ async def record(path):
         await chat.say(other.id, "Elsewhere.")
         await chat.record.checkpoint(new=True)
         await chat.say(session.id, "Break.", model="scripted/fails")
-        await chat.say(session.id, "Ask.", model="scripted/asks")
+        await chat.ended(await begin(chat, session.id, "Ask.", model="scripted/asks", client_tools=(LOOK,)))
+        await chat.ended(await begin(chat, other.id, "Ask.", model=ECHO, client_tools=(CALL,)))
         block = b'{"type":"tool_result","tool_use_id":"call_1","content":"Rain."}'
         await chat.append_messages(session.id, [engine.MessageIn((block,), "tool")])
         await chat.append_message(session.id, "To be erased.")
@@ -78,6 +80,10 @@ def opened(data):
     """The files of a bundle."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
+
+
+def documents_of(files):
+    return {name: data for name, data in files.items() if name.startswith("documents/")}
 
 
 def packed(files, *, new_manifest=True):
@@ -152,6 +158,8 @@ def test_what_is_in_a_bundle(made):
     """A session's has its own events and proofs for them; a log's has all, and every checkpoint, and needs no proof."""
     one, whole = opened(made.one), opened(made.whole)
     assert one.keys() - whole.keys() == {"proofs.jsonl"}
+    assert [len(documents_of(files)) for files in (one, whole)] == [1, 2]
+    assert LOOK.name in next(iter(documents_of(one).values())).decode()
     sessions = {json.loads(line)["session"] for line in one["events.jsonl"].splitlines()}
     assert sessions == {str(made.session)}
     assert len(whole["checkpoints.jsonl"].splitlines()) == 2
@@ -466,11 +474,26 @@ def test_files_can_neither_be_added_nor_taken_away(tmp_path, made):
         is_caught(packed(without, new_manifest=False))
         if name not in {"FORMAT.md", "verify_bundle.py"}:
             is_caught(packed(without))
-    is_caught(packed(files | {"more.txt": b"x"}, new_manifest=False))
+    for more in ("more.txt", f"documents/{hashlib.sha256(b'x').hexdigest()}.json"):
+        is_caught(packed(files | {more: b"x"}, new_manifest=False))
+        assert "no event names it" in is_caught(packed(files | {more: b"x"}))
     to = io.BytesIO(made.one)
     with zipfile.ZipFile(to, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("transcript.md", b"another")
     assert "not those that" in is_caught(to.getvalue())
+
+
+@pytest.mark.parametrize("kind", ["session", "log"])
+def test_a_document_that_is_missing_or_another_is_found(tmp_path, made, kind):
+    """By the first position that names it, with whatever digest."""
+    files = opened(bundle_of(made, kind))
+    for name, data in documents_of(files).items():
+        digest = name.removeprefix("documents/").removesuffix(".json")
+        named = [json.loads(line) for line in lines_of(files, "events.jsonl") if digest in line]
+        changed, without = data.replace(b"tool", b"tole"), {each: files[each] for each in files if each != name}
+        other = f"documents/{hashlib.sha256(changed).hexdigest()}.json"
+        for new in (files | {name: changed}, without, without | {other: changed}):
+            assert is_caught(packed(new)).startswith(f"position {named[0]['position']}: {name}")
 
 
 @pytest.mark.parametrize("field", ["events", "format", "kind", "names", "session", "size", "tenant"])
@@ -509,11 +532,16 @@ def test_a_whole_log_keeps_its_hashes(tmp_path, made):
     for table in LOG_TABLES:
         assert dump(taken, [table]) == dump(source, [table]), table
     assert_rebuilds(taken, tmp_path / "scratch.db")
+    assert kept_documents(taken) == kept_documents(source) == {*documents_of(opened(made.whole)).values()}
     kept = query(taken, "SELECT origin, size, root, note FROM checkpoints ORDER BY size")
     assert kept == query(
         source, "SELECT origin, size, root, note FROM checkpoints WHERE size <= ? ORDER BY size", (size,)
     )
     assert engine.verify_database(str(taken)).problem is None
+
+
+def kept_documents(path):
+    return {data for (data,) in query(path, "SELECT bytes FROM documents")}
 
 
 async def test_a_log_that_was_taken_in_goes_on(tmp_path, made):
@@ -596,6 +624,7 @@ def test_a_session_comes_in_as_a_new_one(tmp_path, made):
     assert not {event_id for *_, event_id in new} & {each.replace("-", "") for each in ids}
     kept = [event for event in old if event["type"] in {"session.started", "session.updated", "message.appended"}]
     assert [kind for _, kind, _ in new] == [event["type"] for event in kept if event["body"] is not None]
+    assert kept_documents(taken) == {*documents_of(opened(made.one)).values()}
     audit(taken)
     assert_rebuilds(taken, tmp_path / "scratch.db")
 
