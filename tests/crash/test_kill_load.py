@@ -11,7 +11,7 @@ import pytest
 import engine
 from engine.audit.merkle import Frontier
 from tests.crash.test_kill import GONE, Talker, forking, text_of
-from tests.crash.torture import LIMIT_S, SEED, TIMES, chance_of
+from tests.crash.torture import LIMIT_S, PARTS, SEED, TIMES, chance_of, share
 from tests.support import assert_rebuilds, audit, query
 from tests.witness import Witness
 
@@ -139,25 +139,27 @@ def servers(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S)
-def test_kills_under_load_lose_nothing(tmp_path, servers, tell):
+@pytest.mark.parametrize("part", PARTS)
+def test_kills_under_load_lose_nothing(tmp_path, servers, tell, part):
     """After each kill: every acknowledged append is in the file, positions are dense and every leaf is right, the
     projections are what the log gives, and each checkpoint that was seen is one of this log. After the start: no turn
     is open, each turn's stream begins with every byte that was received of it, the log is proved to begin with that of
     each checkpoint seen, and each acknowledged append to be in it. At the end the file verifies.
     """
-    totals = Counter()
-    for first in range(0, KILLS, KILLS_OF_A_FILE):
-        kill_often(Load(tmp_path / f"{first}.db", first), servers, min(KILLS_OF_A_FILE, KILLS - first), totals)
+    totals, mine = Counter(), share(KILLS, part)
+    for first in range(0, mine, KILLS_OF_A_FILE):
+        load = Load(tmp_path / f"{part}-{first}.db", f"{part}/{first}")
+        kill_often(load, servers, min(KILLS_OF_A_FILE, mine - first), totals)
     tell(
         f"{totals['kills']} kills under {SESSIONS} sessions: {totals['events']} events, {totals['appends']} appends "
         f"acknowledged and {totals['bytes']} bytes of answers received, 0 lost; {totals['checkpoints']} checkpoints "
         f"seen, {totals['inclusions']} proofs of inclusion and {totals['consistencies']} of consistency checked; "
         f"{totals['verified']} events verified in {totals['files']} files"
     )
-    assert totals["kills"] == KILLS
+    assert totals["kills"] == mine
     assert totals["verified"] >= totals["events"]
     for name, least in {"appends": 1, "bytes": 100, "inclusions": 1, "consistencies": 1}.items():
-        assert totals[name] > least * KILLS, name
+        assert totals[name] > least * mine, name
 
 
 def kill_often(load, servers, kills, totals):
