@@ -64,7 +64,10 @@ def _version(event: Any) -> int:
 
 
 def _turn_bytes(item: tuple[int, Turn]) -> int:
-    return sum(len(bytes(block)) for message in item[1].messages for block in message.content)
+    """Its last answer is told twice."""
+    turn = item[1]
+    told = turn.messages if turn.message is None else (*turn.messages, turn.message)
+    return sum(len(bytes(block)) for message in told for block in message.content)
 
 
 def _session_bytes(item: tuple[SessionState, Any]) -> int:
