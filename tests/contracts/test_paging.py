@@ -59,7 +59,7 @@ def lists(chat, session, limit):
 @pytest.fixture
 async def filled(tmp_path):
     """An engine whose file has much that is small, then some that is large, then small again; and a session of it."""
-    async with chatting(tmp_path / "chat.db", main=says("x" * LARGE), max_page_bytes=2 * LARGE + 1500) as chat:
+    async with chatting(tmp_path / "chat.db", main=says("x" * LARGE), max_page_bytes=2 * LARGE + 4000) as chat:
         session = (await chat.create_session(model="scripted/main")).id
         for _ in range(3):
             await chat.create_session(system="x" * LARGE, title="large")
