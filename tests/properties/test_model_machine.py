@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
+    initialize,
     invariant,
     multiple,
     precondition,
@@ -49,6 +50,7 @@ MODELS = {
     "fail": says("I brea", {"truncate": True}),
 }
 ENDS = {"quick": "completed", "tool": "completed", "fail": "failed", "hang": "running", "ask": "requires_action"}
+MOST_SESSIONS = 3
 STEP_S = 60
 """Whatever takes so long does not come back."""
 DONE = Counter()
@@ -106,6 +108,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
+        self.moved = False
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp())
         self.path = self.folder / "0.db"
@@ -130,17 +133,31 @@ class Machine(RuleBasedStateMachine):
         self.keys += 1
         return engine.RequestKey("local", route, f"k{self.keys}", body)
 
+    def unique(self, text):
+        """These words, as nobody else says them."""
+        self.keys += 1
+        return f"<{text} {self.keys}>"
+
     # --- sessions and messages ----------------------------------------------------------------------------------------
 
+    @initialize(target=sessions)
+    def first(self):
+        return self.create()
+
+    @precondition(lambda self: len(self.expected) < MOST_SESSIONS)
     @rule(target=sessions)
+    def another(self):
+        return self.create()
+
     def create(self):
+        self.moved = True
         session = self.run(self.chat.create_session(model="scripted/quick"))
         self.expected.append(Expected(session.id))
         return self.expected[-1]
 
     @rule(target=keyed, expected=sessions, text=WORDS, with_key=st.booleans())
     def append(self, expected, text, with_key):
-        text = f"<{text} {self.keys}>"
+        text = self.unique(text)
         key = self.key(f"POST {expected.id}", text.encode())
         if expected.open is not None:
             with pytest.raises(engine.TurnAlreadyOpen):
@@ -169,6 +186,7 @@ class Machine(RuleBasedStateMachine):
     @rule(expected=sessions, text=WORDS, behind=st.integers(-1, 2))
     def append_at(self, expected, text, behind):
         """At the version that it has, or had, or never had."""
+        text = self.unique(text)
         version = self.run(self.chat.session(expected.id)).version
         if behind:
             with pytest.raises(VersionConflict) as conflict:
@@ -179,6 +197,7 @@ class Machine(RuleBasedStateMachine):
             expected.say("user", text)
 
     async def write(self, session, text, **options):
+        self.moved = True
         return await self.chat.append_messages(session.id, [engine.MessageIn(text)], **options)
 
     # --- turns --------------------------------------------------------------------------------------------------------
@@ -206,6 +225,7 @@ class Machine(RuleBasedStateMachine):
             expected.end(ENDS[kind])
 
     async def start(self, expected, kind):
+        self.moved = True
         message = await self.chat.new_message(engine.MessageIn("Go"))
         ask = engine.Ask(message=message, model=f"scripted/{kind}", tools=("sum", "send"))
         turn = (await self.chat.start_turn(expected.id, ask)).turn
@@ -264,7 +284,7 @@ class Machine(RuleBasedStateMachine):
             places = data.draw(st.lists(st.sampled_from(places), max_size=3, unique=True)) if places else []
         chosen = None if whole else [found[place].version for place in places]
         key = self.key("POST erase", repr(chosen).encode())
-        reason = f"because of {key.key}"
+        reason, self.moved = f"because of {key.key}", True
         if expected.open is not None:
             with pytest.raises(engine.TurnAlreadyOpen):
                 self.run(engine.erase(self.chat, expected.id, reason, versions=chosen, request=key))
@@ -315,6 +335,7 @@ class Machine(RuleBasedStateMachine):
 
     # --- lives --------------------------------------------------------------------------------------------------------
 
+    @precondition(lambda self: self.moved)
     @rule()
     def crash(self):
         """The power goes: the next life finds the file as it is on disk at this moment."""
@@ -328,6 +349,7 @@ class Machine(RuleBasedStateMachine):
         self.path = after
         self.live_again()
 
+    @precondition(lambda self: self.moved)
     @rule()
     def reopen(self):
         """An orderly end, and a new start."""
@@ -335,6 +357,7 @@ class Machine(RuleBasedStateMachine):
         self.live_again()
 
     def live_again(self):
+        self.moved = False  # one life after the other without anything between them would show nothing more
         self.run(self.open())
         for expected in self.expected:
             if expected.open is not None and expected.kind == "hang":
@@ -437,4 +460,4 @@ def test_the_engine_is_what_the_model_says(tell):
         f"{EXAMPLES} histories of up to {STEPS} steps; {DONE['erasures']} erasures, {DONE['inclusions']} proofs of "
         f"inclusion and {DONE['consistencies']} of consistency"
     )
-    assert min(DONE["erasures"], DONE["inclusions"]) > EXAMPLES // 4
+    assert min(DONE["erasures"], DONE["inclusions"], DONE["consistencies"]) > 0
