@@ -95,7 +95,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._serving = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, _unframed(app, cycle) if cycle.scope["http_version"] == "1.0" else app)
 
     def _expect_more(self) -> None:
         """A part of a request is here, and the rest is due."""
@@ -142,7 +142,8 @@ class BoundedHttp(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             last_words = cycle.scope.get("state", {}).get(LAST_WORDS, b"")
             if last_words and cycle.chunked_encoding:
-                self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last_words), last_words))
+                last_words = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last_words), last_words)
+            self.transport.write(last_words)
             _end(cycle)
         self.flow.resume_writing()  # whoever waits to write goes on, and sees that nobody is there
         self.transport.close()
@@ -174,6 +175,23 @@ class BoundedHttp(HttpToolsProtocol):
             f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
+
+
+def _unframed(app: Any, cycle: RequestResponseCycle) -> Any:
+    """The application for a client of HTTP/1.0, which knows no chunks: an answer of unknown length ends with the
+    connection (RFC 9112, section 6.1). uvicorn would send chunks, or miss a length.
+    """
+    cycle.chunked_encoding = False
+
+    async def run(scope: Any, receive: Any, send: Any) -> None:
+        async def plain(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                cycle.expected_content_length = len(message.get("body", b"")) + bool(message.get("more_body", False))
+            await send(message)
+
+        await app(scope, receive, plain)
+
+    return run
 
 
 def _end(cycle: RequestResponseCycle) -> None:

@@ -145,7 +145,8 @@ class TurnStarter:
                 tool_choice=ask.tool_choice if schemas else None,
             ),
             offer=Offer(schemas, tuple(schema.name for schema in ask.client_tools)),
-            fallback=planning.resolve(self._providers, state.fallback_model) if state.fallback_model else None,
+            fallback=planning.resolve_if_there(self._providers, state.fallback_model),
+            fallback_name=state.fallback_model,
         )
 
     async def _append(

@@ -41,6 +41,7 @@ class Calls:
                 name=call.name,
                 input_text=_input_of(written[call.id]),
                 approved=call.approved is True,
+                others=state.client_tools,
             )
             for call in state.open_calls
         }

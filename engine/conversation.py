@@ -23,6 +23,7 @@ from engine.desk import DEFAULT_LIMIT, Desk
 from engine.envelope import LOCAL, Caller
 from engine.errors import EngineError, NoExactCount
 from engine.intake import MessageIn
+from engine.paging import TURNS
 from engine.planning import Limits
 from engine.providers.base import Counting, ToolSchema
 from engine.record import Record
@@ -111,7 +112,7 @@ class Conversation(Desk):
         last).
         """
         arguments = {"session": session, "after": after, "descending": descending}
-        page, more = await self._page(reading_along.read_turns, caller, limit, **arguments)
+        page, more = await self._page(TURNS, caller, limit, **arguments)
         return [turn for _, turn in page], page[-1][0] if more else None
 
     async def cancel(self, turn: UUID, caller: Caller = LOCAL, *, request: RequestKey | None = None) -> Turn:

@@ -14,6 +14,7 @@ from engine.envelope import LOCAL, Caller, seal
 from engine.errors import Invalid, SessionNotFound, UnknownModel, VersionConflict
 from engine.events import SessionStarted, SessionWords
 from engine.intake import MessageIn
+from engine.paging import EVENTS, EVENTS_OF_TYPES, LOG_EVENTS, MESSAGES, SESSIONS, Listing, read_page
 from engine.projections import queries
 from engine.reading_along import Follower
 from engine.store import reading
@@ -103,7 +104,7 @@ class Desk:
         before: SessionCursor | None = None,
     ) -> tuple[list[Session], SessionCursor | None]:
         """Sessions, newest first, and where the next page begins (None: this was the last)."""
-        page, more = await self._page(queries.list_sessions, caller, limit, order=order, status=status, before=before)
+        page, more = await self._page(SESSIONS, caller, limit, order=order, status=status, before=before)
         cursor = (page[-1][0].updated_at, page[-1][0].id) if more else None
         return [session_view(state, words) for state, words in page], cursor
 
@@ -191,7 +192,7 @@ class Desk:
     ) -> tuple[list[Message], bool]:
         """A session's messages in order of version, after one of them in that order; and whether there are more."""
         arguments = {"session": session, "after": after, "descending": descending}
-        events, more = await self._page(queries.list_messages, caller, limit, **arguments)
+        events, more = await self._page(MESSAGES, caller, limit, **arguments)
         return [message_view(event) for event in events], more
 
     async def new_message(self, message: MessageIn) -> NewMessage:
@@ -213,8 +214,8 @@ class Desk:
         """A session's events after a version, and whether there are more. Where there is none it waits for one, at most
         ``wait_s``.
         """
-        function = partial(reading.session_events_of_types, types=types) if types else reading.session_events
-        look = partial(self._page, function, caller, limit, session=session, after=after)
+        listing, chosen = (EVENTS_OF_TYPES, {"types": types}) if types else (EVENTS, {})
+        look = partial(self._page, listing, caller, limit, session=session, after=after, **chosen)
         found, more = await (self._follower.first(caller.tenant, session, look, wait_s) if wait_s else look())
         return [event_view(event) for event in found], more
 
@@ -222,7 +223,7 @@ class Desk:
         self, caller: Caller = LOCAL, *, after: int = 0, limit: int = DEFAULT_LIMIT, wait_s: float = 0
     ) -> tuple[list[Event], bool]:
         """The whole log's events after a position, and whether there are more; it waits as ``events`` does."""
-        look = partial(self._page, reading.log_events, caller, limit, after=after)
+        look = partial(self._page, LOG_EVENTS, caller, limit, after=after)
         found, more = await (self._follower.first(caller.tenant, None, look, wait_s) if wait_s else look())
         return [event_view(event) for event in found], more
 
@@ -259,14 +260,19 @@ class Desk:
     async def _read(self, function: Any, caller: Caller, **arguments: Any) -> Any:
         return await self._store.read(partial(function, tenant=caller.tenant, **arguments))
 
-    async def _page(self, function: Any, caller: Caller, limit: int, **arguments: Any) -> tuple[list[Any], bool]:
-        """Up to ``limit`` items, and whether there are more; of a session that exists, if it is one's."""
+    async def _page(
+        self, listing: Listing[Any], caller: Caller, limit: int, **arguments: Any
+    ) -> tuple[list[Any], bool]:
+        """Up to ``limit`` items, fewer where they are large, and whether there are more; of a session that exists, if
+        it is one's.
+        """
         if not 1 <= limit <= MAX_LIMIT:
             raise Invalid("limit", f"must be from 1 to {MAX_LIMIT}")
         if "session" in arguments:
             await self._must_exist(caller, arguments["session"])
-        found = await self._read(function, caller, limit=limit + 1, **arguments)
-        return found[:limit], len(found) > limit
+        bounds = {"limit": limit, "most_bytes": self.settings.max_page_bytes}
+        page: tuple[list[Any], bool] = await self._read(read_page, caller, listing=listing, **bounds, **arguments)
+        return page
 
     async def _must_exist(self, caller: Caller, session: UUID) -> None:
         if await self._read(queries.session_state, caller, session=session) is None:

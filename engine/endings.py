@@ -247,8 +247,16 @@ def _turn_ended(turn: UUID, ending: Ending, frame: int) -> Draft:
         reason: Literal["shutdown", "server_lost"] = "shutdown" if stop.kind == "shutdown" else "server_lost"
         return Draft(TurnInterrupted(turn, frame, reason), actor=stop.actor, causation=turn)
     if error is not None:
-        retryable = getattr(error, "retryable", False)
-        return Draft(TurnFailed(turn, frame, error.code, retryable), FailureWords(error.detail), causation=turn)
+        limit, maximum = error.extra.get("limit"), error.extra.get("maximum")
+        facts = TurnFailed(
+            turn,
+            frame,
+            error.code,
+            retryable=getattr(error, "retryable", False),
+            limit=limit if isinstance(limit, str) else None,
+            maximum=maximum if isinstance(maximum, int) else None,
+        )
+        return Draft(facts, FailureWords(error.detail), causation=turn)
     return Draft(
         TurnCompleted(turn, frame, ending.stop_reason or "end_turn", ending.vendor_stop_reason), causation=turn
     )

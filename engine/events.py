@@ -93,9 +93,7 @@ class SessionRestored(Facts, frozen=True):
 
 
 class BlockStart(msgspec.Struct, frozen=True, array_like=True):
-    """Where a block of a streamed message began: the number of its frame in the turn, its place in the content,
-    its type.
-    """
+    """Where a block of a streamed message began: its frame in the turn, its place in the content, its type."""
 
     frame: int
     block: int
@@ -320,6 +318,8 @@ class TurnFailed(Facts, frozen=True):
     frame: int
     code: str
     retryable: bool = False
+    limit: str | None = None
+    maximum: int | None = None
 
 
 class TurnCancelled(Facts, frozen=True):

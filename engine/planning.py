@@ -17,7 +17,7 @@ import msgspec
 from engine import tokens
 from engine.content import read_blocks, without_calls_and_thinking
 from engine.decisions import NewMessage
-from engine.errors import Refused, SessionNotFound
+from engine.errors import Refused, SessionNotFound, UnknownModel
 from engine.events import Content, MessageAppended, MessageWords, SessionWords
 from engine.projections import queries
 from engine.projections.forgetting import words_after
@@ -185,6 +185,14 @@ def resolve(providers: Providers, name: str) -> Model:
     """The model of this name. Raises UnknownModel, which lists what there is."""
     provider, info = providers.resolve(name)
     return Model(f"{provider.name}/{info.name}", provider, info)
+
+
+def resolve_if_there(providers: Providers, name: str | None) -> Model | None:
+    """As ``resolve``; None for no name, or one that is not served, which may have been when it was set."""
+    try:
+        return None if name is None else resolve(providers, name)
+    except UnknownModel:
+        return None
 
 
 def prompt_of(

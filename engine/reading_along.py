@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
-from engine.errors import Overloaded, SessionNotFound, TurnNotFound
+from engine.errors import Overloaded, SessionNotFound, ShuttingDown, TurnNotFound
 from engine.past import BYTES_AT_ONCE, FRAMES_AT_ONCE, Past
 from engine.projections import queries
 from engine.projections.turn import TurnState
@@ -22,7 +22,7 @@ from engine.store import reading
 from engine.store.base import Connection, RecordedEvent
 from engine.store.log import Store
 from engine.story import Story
-from engine.supervisor import Supervisor
+from engine.supervisor import RETRY_AFTER_S, Supervisor
 from engine.tail import Tail
 from engine.views import Frame, Turn
 
@@ -115,14 +115,18 @@ class Follower:
         self, tenant: str, session: UUID | None, look: Callable[[], Awaitable[tuple[Found, bool]]], wait_s: float
     ) -> tuple[Found, bool]:
         """What ``look`` finds in a session (or, for None, in the whole log), as soon as it finds something; what it has
-        found when the time is over, or the server ends, is nothing.
+        found when the time is over, or the server ends, is nothing. Raises ShuttingDown to who begins to wait while it
+        ends: they would come again at once.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
+        ending = self._closing.is_set()
         with self._counted(), self._store.bells.listen(tenant, session) as bell:
             while True:
                 bell.clear()
                 found = await look()
+                if ending and not len(found[0]):
+                    raise ShuttingDown("the server is shutting down", retry_after_s=RETRY_AFTER_S)
                 left_s = until - loop.time()
                 if len(found[0]) or left_s <= 0 or self._closing.is_set():
                     return found

@@ -34,14 +34,12 @@ class Retries:
     def after(self, ending: Ending, left_s: float) -> Again | None:
         """What to do after one more attempt; None: its failure stands. ``left_s``: what is left of the turn's time."""
         self._made += 1
-        error = ending.error
-        if error is None or ending.stop is not None or ending.answer is not None:
-            return None
-        if not isinstance(error, ProviderError | Overloaded):
+        error = _failure_of(ending)
+        if error is None:
             return None
         # Nobody waits for a provider that is busy or left alone while there is another model.
         again = None if self._fallback_left and isinstance(error, Overloaded) else self._same(error, left_s)
-        if again is None and self._fallback_left and getattr(error, "status", None) not in _ITS_OWN_FAULT:
+        if again is None and self._fallback_left and is_for_another(ending):
             self._fallback_left, self._made = False, 0
             return Again(0.0, fallback=True)
         return again
@@ -60,6 +58,19 @@ class Retries:
             retry_after_s=_retry_after_s(error),
         )
         return None if delay_s is None else Again(delay_s)
+
+
+def is_for_another(ending: Ending) -> bool:
+    """Whether another model may answer where this one has failed: nothing came, and it was not the request's fault."""
+    error = _failure_of(ending)
+    return error is not None and getattr(error, "status", None) not in _ITS_OWN_FAULT
+
+
+def _failure_of(ending: Ending) -> ProviderError | Overloaded | None:
+    """The failure of a provider that has shown nothing."""
+    if ending.stop is not None or ending.answer is not None:
+        return None
+    return ending.error if isinstance(ending.error, ProviderError | Overloaded) else None
 
 
 def _retry_after_s(error: EngineError) -> float | None:

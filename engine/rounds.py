@@ -52,13 +52,16 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Brief(msgspec.Struct, frozen=True):
-    """What holds for every round of a turn. ``fallback`` answers where ``model`` cannot."""
+    """What holds for every round of a turn. ``fallback`` answers where ``model`` cannot; it may be named and not be
+    there, if it is not served any more.
+    """
 
     model: Model
     limits: Limits
     parameters: Parameters
     offer: Offer = Offer()
     fallback: Model | None = None
+    fallback_name: str | None = None
 
     def after_tools(self) -> Brief:
         """For the rounds after the first: a model that had to call a tool may answer now."""
@@ -177,7 +180,8 @@ def recall(connection: Connection, *, tenant: str, turn: TurnState, state: Sessi
             tool_choice=facts.tool_choice,
         ),
         offer=Offer(schemas, turn.client_tools),
-        fallback=planning.resolve(providers, state.fallback_model) if state.fallback_model else None,
+        fallback=planning.resolve_if_there(providers, state.fallback_model),
+        fallback_name=state.fallback_model,
     )
 
 

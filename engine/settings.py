@@ -85,6 +85,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_title_chars: Annotated[Count, Meta(description="longest title, characters")] = 500
     max_metadata_bytes: Annotated[Count, Meta(description="largest metadata of a session, bytes as JSON")] = 16 << 10
     max_body_bytes: Annotated[Count, Meta(description="largest request body, bytes")] = 8 << 20
+    max_page_bytes: Annotated[
+        Count,
+        Meta(description="largest page of a list, bytes of what its items hold; it ends early, after one at least"),
+    ] = 4 << 20
     max_header_bytes: Annotated[Count, Meta(description="largest request line and headers together, bytes")] = 32 << 10
     max_budget_tokens: Annotated[Count, Meta(description="largest token budget that may be asked for")] = 10_000_000
     budget_tokens: Annotated[Count, Meta(description="token budget of a session that sets none")] = 8192

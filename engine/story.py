@@ -32,6 +32,7 @@ from engine.events import (
     ToolRefused,
     ToolReturned,
     ToolUseBlock,
+    TurnFailed,
     TurnStarted,
 )
 from engine.projections import turn as turns
@@ -87,6 +88,7 @@ class Story:
     def __init__(self, turn: UUID) -> None:
         self._turn = turn
         self._state: TurnState | None = None
+        self._failed: TurnFailed | None = None
         self.messages: list[Message] = []
         self.reasons: dict[str, str] = {}
 
@@ -97,7 +99,7 @@ class Story:
 
     def view(self) -> Turn:
         """The turn as it is now."""
-        return turn_view(self.state, tuple(self.messages))
+        return turn_view(self.state, tuple(self.messages), self._failed)
 
     def tell(self, event: RecordedEvent, *, deltas_after: int | None = None, limit: int | None = None) -> list[Frame]:
         """The frames of one event; with ``deltas_after`` also those deltas of a message (no more than ``limit``)
@@ -126,6 +128,8 @@ class Story:
 
     def _tell(self, event: RecordedEvent, facts: Facts) -> list[Frame]:
         number = getattr(facts, "frame", None)
+        if isinstance(facts, TurnFailed):
+            self._failed = facts
         if isinstance(facts, MessageAppended):
             message = message_view(event)
             self.messages.append(message)

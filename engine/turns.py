@@ -8,6 +8,7 @@ failure, a cancel, a shutdown, a full disk - leads to one of ``turn.completed``,
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import Coroutine
 from functools import partial
@@ -39,7 +40,7 @@ from engine.projections.turn import OpenCall, TurnState
 from engine.providers.guards import Guards
 from engine.providers.models import Providers
 from engine.recorder import Journal, Recorder
-from engine.retries import Again, Retries
+from engine.retries import Again, Retries, is_for_another
 from engine.rounds import Brief, Planned, attempt_draft, plan_next
 from engine.settings import Settings
 from engine.store.base import Append, Exists, NewEvent, Place, RecordedEvent, Scratch
@@ -183,12 +184,22 @@ class Turn:
             again = retries.after(ending, self._left_s())
             next_planned = await self._planned_again(planned, again) if again is not None else None
             if again is None or (next_planned is None and self._stop is None):
-                return ending
+                return self._told_of_fallback(ending)
             await self._append(partial(failed_attempt, ending=ending))
             await self._unless_stopped(asyncio.sleep(again.delay_s))
             planned = next_planned or planned
             newest = self.story.state.attempts[-1]
             await self._begin(planned, (newest.round, newest.attempt + 1))
+
+    def _told_of_fallback(self, ending: Ending) -> Ending:
+        """A failure with which the other model would have been asked says that it is not there to be asked."""
+        brief = self._brief
+        if brief.fallback_name is None or brief.fallback is not None or not is_for_another(ending):
+            return ending
+        error = copy.copy(ending.error)
+        assert error is not None
+        error.detail = f"{error.detail}; the fallback model {brief.fallback_name} is not served any more"
+        return msgspec.structs.replace(ending, error=error)
 
     async def _planned_again(self, planned: Planned, again: Again) -> Planned | None:
         """The round for the next attempt; None if the other model cannot be asked this, or somebody stops the turn."""
@@ -246,9 +257,9 @@ class Turn:
         settings, state = self._kit.settings, self.story.state
         usage, newest = state.usage, state.attempts[-1]
         if newest.round >= settings.max_rounds:
-            raise TurnLimitReached("the turn has taken as many rounds as it may", limit="max_rounds")
+            raise _too_much("taken as many rounds", "max_rounds", settings)
         if usage is not None and (usage.input_tokens or 0) + (usage.output_tokens or 0) >= settings.max_turn_tokens:
-            raise TurnLimitReached("the turn has used as many tokens as it may", limit="max_turn_tokens")
+            raise _too_much("used as many tokens", "max_turn_tokens", settings)
         self._brief = self._brief.after_tools()
         planned = await self._planned()
         await self._begin(planned, (newest.round + 1, 1))
@@ -287,7 +298,7 @@ class Turn:
                 raise StoppedError from None
             raise
         except TimeoutError:
-            raise TurnLimitReached("the turn has taken as long as it may", limit="turn_timeout_s") from None
+            raise _too_much("taken as long", "turn_timeout_s", self._kit.settings) from None
         finally:
             self._waiting = None
 
@@ -343,6 +354,10 @@ class Turn:
     def _show(self, events: tuple[RecordedEvent, ...]) -> None:
         """Publish what is committed."""
         self.tail.publish([frame for event in events for frame in self.story.tell(event)])
+
+
+def _too_much(what: str, limit: str, settings: Settings) -> TurnLimitReached:
+    return TurnLimitReached(f"the turn has {what} as it may", limit=limit, maximum=getattr(settings, limit))
 
 
 def _just(turn: TurnState, frame: int, position: int, *, drafts: list[Draft]) -> list[Draft]:  # noqa: ARG001

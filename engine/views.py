@@ -14,7 +14,7 @@ import msgspec
 from engine.clock import rfc3339
 from engine.content import read_blocks
 from engine.errors import StoreCorrupt
-from engine.events import Content, MessageAppended, MessageWords, SessionWords, Usage
+from engine.events import Content, MessageAppended, MessageWords, SessionWords, TurnFailed, Usage
 from engine.projections.session import SessionState
 from engine.projections.turn import AttemptState, TurnState, cost_of
 from engine.providers.base import ModelInfo
@@ -93,9 +93,13 @@ class Attempt(View, frozen=True):
 
 
 class Failure(View, frozen=True):
+    """``limit``: the setting that bounds what there was too much of, where one does; ``maximum``: its value then."""
+
     code: str
     detail: str | None
     retryable: bool
+    limit: str | msgspec.UnsetType = msgspec.UNSET
+    maximum: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Turn(View, frozen=True):
@@ -267,11 +271,19 @@ def message_view(event: Said) -> Message:
     )
 
 
-def turn_view(turn: TurnState, messages: tuple[Message, ...]) -> Turn:
+def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed | None = None) -> Turn:
+    """``failed``: what its end said, where it is told."""
     answers = [message for message in messages if message.role == "assistant"]
     error = None
     if turn.error_code is not None:
-        error = Failure(turn.error_code, turn.error_detail, turn.error_retryable)
+        limit, maximum = (None, None) if failed is None else (failed.limit, failed.maximum)
+        error = Failure(
+            turn.error_code,
+            turn.error_detail,
+            turn.error_retryable,
+            msgspec.UNSET if limit is None else limit,
+            msgspec.UNSET if maximum is None else maximum,
+        )
     return Turn(
         id=turn.id,
         session_id=turn.session,

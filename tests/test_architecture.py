@@ -42,7 +42,7 @@ LAYERS = (
     "engine.turns",
     "engine.supervisor",
     "engine.asking engine.reading_along engine.record",
-    "engine.deciding engine.repeats",
+    "engine.deciding engine.paging engine.repeats",
     "engine.desk",
     "engine.conversation",
     "engine.erasure engine.exporting engine.replay",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from click.core import ParameterSource
 
 from api.commands.reading import caller_for, tenant_option
 from api.commands.settings import read_settings, settings_options
-from api.commands.talk.base import Talk, Wishes
+from api.commands.talk.base import Awaited, Talk, Wishes
 from api.commands.talk.direct import Direct
 from api.commands.talk.remote import Remote
 from api.commands.terminal import FramePrinter, notice
@@ -32,6 +33,7 @@ HELP = "/new begins a new session, /quit or Ctrl-D leaves, Ctrl-C cancels an ans
 @click.option("--session", help="go on with this session")
 @click.option("--model", help="model to talk to  [default: the session's]")
 @click.option("--system", help="system prompt of new sessions")
+@click.option("--tool", "tools", multiple=True, help="offer the model this registered tool; may be given again")
 @click.option("--url", envvar="MANENT_URL", help="talk to the server at this address  [MANENT_URL]")
 @click.option(
     "--api-key-file",
@@ -49,6 +51,7 @@ def chat(
     session: str | None,
     model: str | None,
     system: str | None,
+    tools: tuple[str, ...],
     url: str | None,
     api_key_file: Path | None,
     tenant: str,
@@ -57,9 +60,10 @@ def chat(
     """Chat in the terminal. Lines come from standard input, answers go to standard output as they are recorded.
 
     With --url over the API of a server; else on the database file itself, which no server may have open.
-    Remarks go to standard error, so that answers can be piped. /new begins a new session, /quit leaves.
+    Remarks go to standard error, so that answers can be piped. /new begins a new session, /quit leaves. A tool's call
+    that needs a person's yes is asked about: the next line says y or n.
     """
-    wishes = Wishes(session, model, system)
+    wishes = Wishes(session, model, system, tools)
     if session is not None and system is not None:
         raise click.UsageError("--system goes with a new session only")
     if options["database"] is not None and url is not None:
@@ -69,7 +73,7 @@ def chat(
     settings = read_settings(options)
     talk: Talk = Remote(url, _api_key(api_key_file)) if url else _direct(settings, tenant)
     with closing(talk):
-        Chat(talk, wishes).run(_lines())
+        Chat(talk, wishes, _lines()).run()
 
 
 def _direct(settings: Settings, tenant: str) -> Direct:
@@ -89,25 +93,41 @@ def _api_key(path: Path | None) -> str | None:
         raise Invalid("api_key_file", f"cannot be read: {type(error).__name__}") from None
 
 
-class Chat:
-    """The loop: a line, its answer. An answer that fails is told, and the chat goes on."""
+class Left(Exception):
+    """The user has left in the middle of a question."""
 
-    def __init__(self, talk: Talk, wishes: Wishes) -> None:
+
+class Chat:
+    """The loop: a line, its answer. An answer that fails is told, and the chat goes on; one that waits for a person's
+    yes to a tool asks for it, and so does one that did so when the user left.
+    """
+
+    def __init__(self, talk: Talk, wishes: Wishes, lines: Iterator[str]) -> None:
         self._talk = talk
+        self._lines = lines
         self._wishes = wishes
         self._printer = FramePrinter()
         self._session = talk.resume(wishes.session) if wishes.session is not None else self._begin()
 
-    def run(self, lines: Iterator[str]) -> None:
+    def run(self) -> None:
         self._introduce()
-        for line in lines:
+        try:
+            open_turn = None if self._wishes.session is None else self._talk.open_turn(self._session)
+            if open_turn is not None:
+                self._answer(partial(self._follow, open_turn))
+            self._converse()
+        except Left:
+            notice("the turn waits on; it is on record")
+
+    def _converse(self) -> None:
+        for line in self._lines:
             if line == "/quit":
                 return
             if line == "/new":
                 self._session = self._begin()
                 self._introduce()
             elif line.strip():
-                self._answer(line)
+                self._answer(partial(self._tell, line))
 
     def _begin(self) -> UUID:
         return self._talk.begin(self._wishes.model, self._wishes.system)
@@ -117,10 +137,9 @@ class Chat:
         if sys.stdin.isatty():
             notice(HELP)
 
-    def _answer(self, text: str) -> None:
+    def _answer(self, tell: Callable[[], None]) -> None:
         try:
-            text.encode()
-            self._tell(text)
+            tell()
         except UnicodeEncodeError:
             notice("that line is not UTF-8, and was not sent")
         except KeyboardInterrupt:  # before the turn was known: if it has begun, it is the session's open one
@@ -130,16 +149,35 @@ class Chat:
             notice(error.detail)
 
     def _tell(self, text: str) -> None:
-        turn, after, ended = self._talk.start(self._session, text, self._wishes.model), 0, False
+        text.encode()
+        self._follow(self._talk.start(self._session, text, self._wishes))
+
+    def _follow(self, turn: UUID) -> None:
+        after, ended, awaited = 0, False, Awaited()
         while not ended:
             try:
                 for frame in self._talk.frames(turn, after):
                     after = frame.number or after
+                    awaited.see(frame)
                     self._printer.show(frame)
-                ended = True
+                ended = not awaited.calls
+                for call in awaited.calls:
+                    self._talk.decide(turn, call, approve=self._asked(call))
+                awaited.calls = []
             except KeyboardInterrupt:
                 self._cancel()
         self._printer.end_line()
+
+    def _asked(self, call: str) -> bool:
+        """Whether the user says yes to a tool call. Raises Left."""
+        self._printer.end_line()
+        while True:
+            notice(f"shall {call} run? y or n")
+            line = next(self._lines, "/quit").strip().lower()
+            if line == "/quit":
+                raise Left
+            if line in {"y", "yes", "n", "no"}:
+                return line.startswith("y")
 
     def _cancel(self) -> None:
         """Stop the answer; what was said until then, and that it was stopped, is still to be read."""

@@ -58,7 +58,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's call: ``input_text`` as it wrote it; ``approved`` if a person said yes to it."""
+    """A model's call: ``input_text`` as it wrote it; ``approved`` if a person said yes to it; ``others``: the tools
+    that the model was told of and that its caller runs.
+    """
 
     tenant: str
     session: UUID
@@ -67,6 +69,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     input_text: str
     approved: bool = False
+    others: tuple[str, ...] = ()
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -103,7 +106,7 @@ class ToolRunner:
         tool = self._tools.get(call.name)
         if tool is None or call.name not in allowed:
             code = "unknown_tool" if tool is None else "tool_not_allowed"
-            return _failure(code, f"There is no tool {call.name[:64]!r} here. {_what_there_is(self._tools, allowed)}")
+            return _failure(code, f"There is no tool {call.name[:64]!r} here. {self._what_there_is(call, allowed)}")
         try:
             given = msgspec.json.decode(call.input_text or "{}", type=dict[str, Any])
             tool.check(given)
@@ -115,6 +118,10 @@ class ToolRunner:
         except Exception as error:  # noqa: BLE001 - a tool's own code
             return _raised(call.name, error)
         return Ready(tool, given)
+
+    def _what_there_is(self, call: ToolCall, allowed: Collection[str]) -> str:
+        names = [*(name for name in self._tools.names() if name in allowed), *call.others]
+        return f"There are: {', '.join(names)}." if names else "There are no tools."
 
     async def call(self, call: ToolCall, allowed: Collection[str]) -> ToolOutcome:
         """Make one call. Raises CancelledError only."""
@@ -245,8 +252,3 @@ def _raised(name: str, error: BaseException) -> ToolOutcome:
 def _failure(code: str, words: str) -> ToolOutcome:
     content, size, _ = fit(words, MAX_WORDS_BYTES)
     return ToolOutcome(code, content, is_error=True, output_bytes=size)
-
-
-def _what_there_is(tools: Tools, allowed: Collection[str]) -> str:
-    names = [name for name in tools.names() if name in allowed]
-    return f"There are: {', '.join(names)}." if names else "There are no tools."

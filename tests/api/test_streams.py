@@ -1,5 +1,7 @@
 """Streams: a turn's frames and a log's events, live and later, from any place, the same every time."""
 
+import re
+import socket
 import threading
 import time
 
@@ -170,6 +172,22 @@ def test_the_head_of_a_stream(client, turns):
     assert headers["x-accel-buffering"] == "no"
     assert headers["x-request-id"] == "a-stream"
     assert headers["transfer-encoding"] == "chunked"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/api/turns/{turn}/stream", "/api/turns/{turn}", "/healthz", "/nowhere"])
+def test_clients_of_http_1_0_are_sent_no_chunks(server, client, turns, path, method):
+    """Old proxies speak it: what has no length ends with the connection, and the rest is what others get."""
+    turn, _ = turns["scripted/slow"]
+    path = path.format(turn=turn)
+    with socket.create_connection(server.host, timeout=20) as connection:
+        connection.sendall(f"{method} {path} HTTP/1.0\r\nhost: localhost\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    same = client.request(method, path)
+    assert int(head.split()[1]) == same.status_code
+    assert b"transfer-encoding" not in head.lower()
+    assert re.sub(rb'"request_id":"[^"]*"', b"", body) == re.sub(rb'"request_id":"[^"]*"', b"", same.content)
 
 
 def test_silence_is_broken(client):

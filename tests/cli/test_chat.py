@@ -7,9 +7,11 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from api.commands.talk import remote
 from tests.cli.conftest import MANENT, TIMEOUT_S
 
+MCP_SERVER = Path(__file__).parents[1] / "mcp_server.py"
 LINES = "Hello\nGrüße, 世界 🌍 \u2028 \u200f.\n"
 INTRODUCTION = re.compile(r"session (?P<id>[0-9a-f-]{36}); go on later with: manent (?P<resume>chat .*)\n")
 
@@ -193,6 +196,52 @@ def test_the_address_may_stand_in_the_environment(run, call, serve, tmp_path):
         assert run("chat", "--database", "own.db", given="here\n", MANENT_URL=server.url).stdout == "here\n"
     for name in ("served.db", "own.db"):
         assert len(json.loads(call("sessions", "--json", "--database", name).stdout)) == 1
+
+
+# --- a person's yes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asking(tmp_path, environment, monkeypatch):
+    """A model that greets by a tool, twice at once, which a person must approve."""
+    server = {"command": sys.executable, "args": [str(MCP_SERVER)], "approval": True}
+    (tmp_path / "mcp.json").write_text(json.dumps({"mcpServers": {"house": server}}))
+    calls = [
+        {"tool": {"id": f"call_{name}", "name": "house_greet", "input": {"name": name}}} for name in ("Ada", "Bob")
+    ]
+    answers = [{"match": "Greet", "steps": calls}, {"match": "Greet", "steps": [{"text": "Done."}]}]
+    (tmp_path / "script.json").write_text(json.dumps({"models": {"polite": answers}}))
+    names = {"SCRIPT": "script.json", "MCP_SERVERS_FILE": "mcp.json", "MODEL": "scripted/polite"}
+    for name, value in names.items():
+        monkeypatch.setitem(environment, f"MANENT_{name}", value)
+
+
+@pytest.mark.usefixtures("asking")
+def test_a_person_is_asked_and_answers(run, where):
+    """Each call that waits is shown and asked about, and asked again after what is no answer; then the turn goes on."""
+    done = run("chat", *where, "--tool", "house_greet", given="Greet.\ny\nperhaps\nN\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("shall call_Ada run? y or n") == 1
+    assert done.stderr.count("shall call_Bob run? y or n") == 2
+    told = ["asks for house_greet", "approves call_Ada", "refuses call_Bob", "hello Ada", "a person refused", "Done."]
+    places = [done.stdout.find(each) for each in told]
+    assert -1 not in places, done.stdout
+    assert places == sorted(places)
+    assert "hello Bob" not in done.stdout
+
+
+@pytest.mark.usefixtures("asking")
+def test_a_turn_that_waits_is_asked_about_again(run, where):
+    """Who leaves at a question finds it when they go on with the session: only what is not decided yet is asked."""
+    left = run("chat", *where, "--tool", "house_greet", given="Greet.\nyes\n")
+    assert (left.returncode, "Done." in left.stdout) == (0, False), left.stderr
+    assert "the turn waits on" in left.stderr
+    resume = shlex.split(INTRODUCTION.search(left.stderr)["resume"])
+    done = run(*resume, "--tool", "house_greet", given="y\nGreet.\nn\nn\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("shall call_Ada run?") == 1
+    assert done.stderr.count("shall call_Bob run?") == 2
+    assert (done.stdout.count("hello Ada"), done.stdout.count("hello Bob"), done.stdout.count("Done.")) == (1, 1, 2)
 
 
 # --- in a terminal ----------------------------------------------------------------------------------------------------

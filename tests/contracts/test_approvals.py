@@ -770,5 +770,6 @@ async def test_rounds_and_tokens_are_counted_across_a_pause(path, tools):
             await decided(chat, turn)
             view = await chat.ended(turn)
             assert (view.status, view.error.code) == ("failed", "turn_limit_reached")
+            assert {view.error.limit: view.error.maximum} == limits
             assert await outcomes(chat, session) == [("a", "completed")] * 2
             await assert_can_go_on(chat, session)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 import engine
-from engine.errors import IdempotencyMismatch, Overloaded
+from engine.errors import IdempotencyMismatch, Overloaded, ShuttingDown
 from engine.events import Usage
 from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, UsageReported
 from engine.repeats import SWEEP_FROM, Repeats
@@ -487,7 +487,9 @@ async def test_events_can_be_waited_for(path):
 
 
 async def test_who_waits_for_events_is_a_reader_and_is_let_go(path):
-    """Bounded with all others, and not waited for at a shutdown."""
+    """Bounded with all others, and not waited for at a shutdown; who would begin to wait then is told to come later,
+    unless there is something for them.
+    """
     async with chatting(path, max_readers=1) as chat:
         session = await chat.create_session()
         waiting = asyncio.ensure_future(chat.events(session.id, after=1, wait_s=60))
@@ -497,6 +499,10 @@ async def test_who_waits_for_events_is_a_reader_and_is_let_go(path):
         async with asyncio.timeout(5):
             await chat.drain()
             assert await waiting == ([], False)
+            with pytest.raises(ShuttingDown) as refused:
+                await chat.events(session.id, after=1, wait_s=60)
+            assert refused.value.extra["retry_after_s"] > 0
+            assert len((await chat.events(session.id, wait_s=60))[0]) == 1
 
 
 # --- the ten-thousandth turn ------------------------------------------------------------------------------------------

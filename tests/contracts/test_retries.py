@@ -596,6 +596,25 @@ async def test_another_model_may_be_the_same_vendors(path):
     assert view.status == "completed"
 
 
+@pytest.mark.parametrize("play", ["answers", "fails"])
+async def test_a_fallback_that_is_not_served_any_more_is_no_obstacle(path, play):
+    """A session whose fallback model has gone from the settings goes on with its own; where that fails, the failure
+    says why nobody else was asked.
+    """
+    async with upstream(CHAT) as up, asking(path, (CHAT, up.address), (CLAUDE, up.address)) as chat:
+        session = (await chat.create_session(model=CHAT.model, fallback_model=CLAUDE.model)).id
+    plays = CHAT.answer("Hello.") if play == "answers" else CHAT.refusal(404)
+    async with upstream(CHAT, plays) as up, asking(path, (CHAT, up.address)) as chat:
+        view = await chat.say(session, "Hi.")
+        assert (await chat.session(session)).fallback_model == CLAUDE.model
+    if play == "answers":
+        assert view.status == "completed"
+    else:
+        assert (view.status, view.error.code) == ("failed", "provider_rejected")
+        assert view.error.detail.endswith(f"; the fallback model {CLAUDE.model} is not served any more")
+    assert len(up.requests) == 1
+
+
 # --- who keeps failing ------------------------------------------------------------------------------------------------
 
 FAULTS = {

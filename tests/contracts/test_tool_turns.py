@@ -14,7 +14,7 @@ from typing import Annotated
 
 import msgspec
 import pytest
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
 import engine
 from engine import codec, turns
@@ -740,7 +740,9 @@ async def naps() -> str:
 
 @pytest.mark.parametrize(("answers", "limits", "returned"), LIMITS.values(), ids=LIMITS)
 async def test_a_turn_has_only_so_many_rounds_tokens_and_seconds(path, let_go, answers, limits, returned):
-    """At a limit the turn fails and says so, each call has its result, and the session goes on."""
+    """At a limit the turn fails and says which (whole seconds, but for a test), each call has its result, and the
+    session goes on.
+    """
     tools = [*TOOLS, sleeps, blocks, naps]
     async with chatting(path, tools=tools, main=rounds(*answers), other=says("Yes."), **limits) as chat:
         session = await session_of(chat)
@@ -750,7 +752,10 @@ async def test_a_turn_has_only_so_many_rounds_tokens_and_seconds(path, let_go, a
         assert time.monotonic() - begun < 3
         view = await chat.turn(turn)
         assert (view.status, view.error.code, view.error.retryable) == ("failed", "turn_limit_reached", False)
+        assert view.error.limit in limits
+        assert view.error.maximum == (limits[view.error.limit] if view.error.limit != "turn_timeout_s" else UNSET)
         assert (live[-1].type, data(live[-1])["error"]["code"]) == ("turn.failed", "turn_limit_reached")
+        assert data(live[-1])["error"]["limit"] == view.error.limit
         if returned is None:
             assert {outcome for _, outcome in await outcomes(chat, session)} <= {"completed", "interrupted"}
         else:

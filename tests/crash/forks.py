@@ -4,13 +4,26 @@
 server, and ``dead`` when it is.
 """
 
+import asyncio
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 from api.cli import main
-from engine import tokens
+from api.server import running
+from engine import Settings, tokens
+
+
+async def warm_up():
+    """One start that is none of those: what it imports and compiles, the others have."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with running(Settings(database=str(Path(folder) / "chat.db"), port=0), str):
+            pass
+
 
 tokens.load()
+asyncio.run(warm_up())
 print("ready", flush=True)  # noqa: T201 - its output is what it is for
 for line in sys.stdin:
     command, *more = line.split()

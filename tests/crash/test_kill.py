@@ -214,6 +214,7 @@ class Talker:
         self.chance = random.Random(number)
         self.session = None
         self.appended = []
+        self.proved = 0
         self.streams = {}
 
     def talk(self, client):

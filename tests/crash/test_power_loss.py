@@ -11,7 +11,7 @@ import pytest
 from tests.crash.disks import WAYS, Disk
 from tests.crash.system_calls import calls_of, recorded, why_not
 from tests.crash.test_kill import ROOT, environment
-from tests.crash.torture import LIMIT_S, TIMES, chance_of
+from tests.crash.torture import LIMIT_S, PARTS, TIMES, chance_of, share
 from tests.crash.verdicts import found_in
 from tests.support import assert_rebuilds, audit, chatting, query
 
@@ -114,14 +114,17 @@ async def go_on(path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S)
-def test_no_loss_of_power_takes_what_was_acknowledged(folder, tmp_path, tell):
+@pytest.mark.parametrize("part", PARTS)
+def test_no_loss_of_power_takes_what_was_acknowledged(folder, tmp_path, tell, part):
     """In every state that a loss of power could leave, stock SQLite finds a whole file with a dense beginning of the
     log, and in it each event and each frame that anybody had been told of; and the engine goes on with it.
     """
-    chance, path, ways, events = chance_of("power"), tmp_path / "chat.db", Counter(), 0
-    for number, first in enumerate(range(0, STATES, STATES_OF_A_RUN)):
+    chance, path, ways, events = chance_of(f"power {part}"), tmp_path / "chat.db", Counter(), 0
+    mine = share(STATES, part)
+    for first in range(0, mine, STATES_OF_A_RUN):
+        number = f"{part}-{first}"
         calls, leaves = run(folder, "full", number)
-        for told, content, way in states(calls, min(STATES_OF_A_RUN, STATES - first), chance):
+        for told, content, way in states(calls, min(STATES_OF_A_RUN, mine - first), chance):
             lay(content, path)
             found = found_in(path)
             state = f"state {ways.total()} of run {number}, {way}"
@@ -134,8 +137,8 @@ def test_no_loss_of_power_takes_what_was_acknowledged(folder, tmp_path, tell):
             ways[way] += 1
             events += told.position
     tell(f"{ways.total()} states after a loss of power, {events} acknowledged events in them: 0 lost. {dict(ways)}")
-    assert ways.total() == STATES
-    assert events > 10 * STATES
+    assert ways.total() == mine
+    assert events > 10 * mine
 
 
 @pytest.mark.timeout(LIMIT_S)

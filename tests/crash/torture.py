@@ -5,8 +5,15 @@ import random
 
 TIMES = int(os.environ.get("TORTURE", "1"))
 SEED = int(os.environ.get("TORTURE_SEED", "5"))
+PARTS = range(min(TIMES, 4))
+"""Of the longest: two may run at once, each on half of the machine."""
 LIMIT_S = 400 * TIMES
 """For a machine that has much else to do; alone, the longest takes a minute."""
+
+
+def share(count, part):
+    """How many of so many are a part's to do."""
+    return count * (part + 1) // len(PARTS) - count * part // len(PARTS)
 
 
 def chance_of(name):

@@ -1,23 +1,28 @@
 """Whatever happens in whatever order, the engine is what a few lists in memory say that it should be.
 
 Hypothesis plays: sessions, appends, repetitions with the same key, writes at a version that has passed, turns that
-answer, hang, call tools or wait for a person, decisions, cancels, deaths of the server and orderly ends. After each
-step every session's messages and turns are compared with the model; at the end the file is audited and rebuilt.
+answer, hang, call tools or wait for a person, decisions, cancels, erasures of some messages or of a session, deaths
+of the server and orderly ends; and somebody who keeps checkpoints asks for proofs now and then. After each step every
+session's messages and turns are compared with the model; at the end the file is verified, audited and rebuilt.
 """
 
 import asyncio
+import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
+    initialize,
     invariant,
     multiple,
     precondition,
@@ -29,6 +34,7 @@ import engine
 from engine.errors import IdempotencyMismatch, VersionConflict
 from engine.providers.models import Providers
 from tests.support import Counted, assert_rebuilds, audit, frames_of, says, shown, snapshot, text_of
+from tests.witness import Witness
 
 STEPS = int(os.environ.get("MODEL_STEPS", "25"))
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "30"))
@@ -44,6 +50,10 @@ MODELS = {
     "fail": says("I brea", {"truncate": True}),
 }
 ENDS = {"quick": "completed", "tool": "completed", "fail": "failed", "hang": "running", "ask": "requires_action"}
+MOST_SESSIONS = 3
+STEP_S = 60
+"""Whatever takes so long does not come back."""
+DONE = Counter()
 WORDS = st.sampled_from(["a", "bb", "ccc"])
 
 
@@ -59,8 +69,18 @@ def send(text: str) -> str:
     return f"sent {text}"
 
 
+class Said:
+    """A message as it should be. ``text`` None: whatever the engine says of a tool that was not run."""
+
+    def __init__(self, role, text, complete):
+        self.role = role
+        self.text = text
+        self.complete = complete
+        self.erased = False
+
+
 class Expected:
-    """A session as it should be: (role, text, complete) of its messages, status of its turns, the open one."""
+    """A session as it should be: its messages, the status of its turns, the open one, why it was erased in."""
 
     def __init__(self, session):
         self.id = session
@@ -68,9 +88,11 @@ class Expected:
         self.turns = {}
         self.open = None
         self.kind = None
+        self.reasons = []
 
     def say(self, role, text, complete=True):
-        self.messages.append((role, text, complete))
+        self.messages.append(Said(role, text, complete))
+        return self.messages[-1]
 
     def end(self, status):
         self.turns[self.open] = status
@@ -82,9 +104,11 @@ class Machine(RuleBasedStateMachine):
 
     sessions = Bundle("sessions")
     keyed = Bundle("keyed")
+    erasures = Bundle("erasures")
 
     def __init__(self):
         super().__init__()
+        self.moved = False
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp())
         self.path = self.folder / "0.db"
@@ -92,53 +116,77 @@ class Machine(RuleBasedStateMachine):
         self.expected = []
         self.frames = {}
         self.keys = 0
+        self.witness = Witness()
         self.run(self.open())
 
     def run(self, coroutine):
-        return self.runner.run(coroutine)
+        return self.runner.run(asyncio.wait_for(coroutine, STEP_S))
 
     async def open(self):
         self.stack = AsyncExitStack()
-        given = engine.Settings(database=str(self.path), drain_s=0, max_attempts=1)
         members = Providers([Counted(MODELS)])
+        given = engine.Settings(database=str(self.path), drain_s=0, max_attempts=1)
         opened = engine.open(given, providers=members, tools=(add, send))
         self.chat = await self.stack.enter_async_context(opened)
 
+    def key(self, route, body):
+        self.keys += 1
+        return engine.RequestKey("local", route, f"k{self.keys}", body)
+
+    def unique(self, text):
+        """These words, as nobody else says them."""
+        self.keys += 1
+        return f"<{text} {self.keys}>"
+
     # --- sessions and messages ----------------------------------------------------------------------------------------
 
+    @initialize(target=sessions)
+    def first(self):
+        return self.create()
+
+    @precondition(lambda self: len(self.expected) < MOST_SESSIONS)
     @rule(target=sessions)
+    def another(self):
+        return self.create()
+
     def create(self):
+        self.moved = True
         session = self.run(self.chat.create_session(model="scripted/quick"))
         self.expected.append(Expected(session.id))
         return self.expected[-1]
 
     @rule(target=keyed, expected=sessions, text=WORDS, with_key=st.booleans())
     def append(self, expected, text, with_key):
-        self.keys += 1
-        key = engine.RequestKey("local", f"POST {expected.id}", f"k{self.keys}", text.encode()) if with_key else None
+        text = self.unique(text)
+        key = self.key(f"POST {expected.id}", text.encode())
         if expected.open is not None:
             with pytest.raises(engine.TurnAlreadyOpen):
                 self.run(self.write(expected, text, request=key))
             return multiple()
-        (message,) = self.run(self.write(expected, text, request=key))
-        expected.say("user", text)
-        return (expected, text, key, message) if with_key else multiple()
+        (message,) = self.run(self.write(expected, text, request=key if with_key else None))
+        said = expected.say("user", text)
+        return (expected, said, key, message) if with_key else multiple()
 
     @rule(known=keyed)
     def retry(self, known):
-        expected, text, key, message = known
-        assert self.run(self.write(expected, text, request=key)) == [message]
+        expected, said, key, message = known
+        assert self.run(self.write(expected, said.text, request=key)) == [as_now(message, said)]
 
     @rule(known=keyed)
     def mistake(self, known):
-        expected, text, key, _ = known
-        other = engine.RequestKey(key.principal, key.route, key.key, key.body + b"!")
+        """Other words under the same key. Where those that came first are erased, nobody can tell them apart."""
+        expected, said, key, message = known
+        other = msgspec.structs.replace(key, body=key.body + b"!")
+        if said.erased:
+            assert self.run(self.write(expected, said.text, request=other)) == [as_now(message, said)]
+            return
         with pytest.raises(IdempotencyMismatch):
-            self.run(self.write(expected, text, request=other))
+            self.run(self.write(expected, said.text, request=other))
 
     @rule(expected=sessions, text=WORDS, behind=st.integers(-1, 2))
     def append_at(self, expected, text, behind):
         """At the version that it has, or had, or never had."""
+        text = self.unique(text)
         version = self.run(self.chat.session(expected.id)).version
         if behind:
             with pytest.raises(VersionConflict) as conflict:
@@ -149,6 +197,7 @@ class Machine(RuleBasedStateMachine):
             expected.say("user", text)
 
     async def write(self, session, text, **options):
+        self.moved = True
         return await self.chat.append_messages(session.id, [engine.MessageIn(text)], **options)
 
     # --- turns --------------------------------------------------------------------------------------------------------
@@ -176,6 +225,7 @@ class Machine(RuleBasedStateMachine):
             expected.end(ENDS[kind])
 
     async def start(self, expected, kind):
+        self.moved = True
         message = await self.chat.new_message(engine.MessageIn("Go"))
         ask = engine.Ask(message=message, model=f"scripted/{kind}", tools=("sum", "send"))
         turn = (await self.chat.start_turn(expected.id, ask)).turn
@@ -190,8 +240,7 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data(), approve=st.booleans(), repeated=st.booleans())
     def decide(self, data, approve, repeated):
         expected = data.draw(st.sampled_from(self.waiting()))
-        self.keys += 1
-        key = engine.RequestKey("local", "POST decisions", f"k{self.keys}", b"%d" % approve)
+        key = self.key("POST decisions", b"%d" % approve)
         for _ in range(1 + repeated):
             self.run(self.decided(expected.open, approve, key))
         expected.say("tool", "sent x" if approve else None)
@@ -224,18 +273,83 @@ class Machine(RuleBasedStateMachine):
             expected.say("tool", None)
         expected.end(status)
 
+    # --- erasing, and the proof that nothing else was done ------------------------------------------------------------
+
+    @rule(target=erasures, expected=sessions, data=st.data(), whole=st.booleans())
+    def erase(self, expected, data, whole):
+        """Some messages, or all of a session; what is erased already stays so."""
+        found = self.run(self.all_messages(expected))
+        places = [*range(len(found))]
+        if not whole:
+            places = data.draw(st.lists(st.sampled_from(places), max_size=3, unique=True)) if places else []
+        chosen = None if whole else [found[place].version for place in places]
+        key = self.key("POST erase", repr(chosen).encode())
+        reason, self.moved = f"because of {key.key}", True
+        if expected.open is not None:
+            with pytest.raises(engine.TurnAlreadyOpen):
+                self.run(engine.erase(self.chat, expected.id, reason, versions=chosen, request=key))
+            return multiple()
+        erasure = self.run(engine.erase(self.chat, expected.id, reason, versions=chosen, request=key))
+        fresh = [place for place in places if not expected.messages[place].erased and found[place].content]
+        assert {found[place].version for place in fresh} <= {*erasure.versions}
+        for place in fresh:
+            expected.messages[place].erased = True
+        if not erasure.versions:
+            return multiple()
+        expected.reasons.append(reason)
+        return expected, chosen, reason, key, erasure
+
+    @rule(known=erasures)
+    def erase_again(self, known):
+        """The same key tells the same, whatever came after."""
+        expected, chosen, reason, key, erasure = known
+        again = self.run(engine.erase(self.chat, expected.id, reason, versions=chosen, request=key))
+        assert (again.version, again.versions) == (erasure.version, erasure.versions)
+
+    @rule(expected=sessions, data=st.data())
+    def prove(self, expected, data):
+        """An event is on record, and the log is the one that was seen before, at each of the sizes that it had."""
+        events = self.run(self.all_events(expected))
+        event = data.draw(st.sampled_from(events))
+        self.run(self.proved(expected, event))
+
+    async def proved(self, expected, event):
+        record = self.chat.record
+        keys = await record.keys()
+        inclusion = await record.inclusion(expected.id, event.version)
+        leaf = self.witness.include(msgspec.to_builtins(inclusion), keys)
+        assert (leaf["id"], leaf["commitment"]) == (str(event.id), event.commitment)
+        for size in sorted(self.witness.roots):
+            if size <= inclusion.size:
+                self.witness.extend(msgspec.to_builtins(await record.consistency(size, inclusion.size)))
+
+    async def all_messages(self, expected):
+        found, more = await self.chat.messages(expected.id, limit=1000)
+        assert not more
+        return found
+
+    async def all_events(self, expected):
+        found, more = await self.chat.events(expected.id, limit=1000)
+        assert not more
+        return found
+
     # --- lives --------------------------------------------------------------------------------------------------------
 
+    @precondition(lambda self: self.moved)
     @rule()
     def crash(self):
         """The power goes: the next life finds the file as it is on disk at this moment."""
         self.lives += 1
         after = self.folder / f"{self.lives}.db"
+        for end in (".key", ".checkpoints"):  # first: what they speak of is in the file before they do
+            if (beside := Path(f"{self.path}{end}")).exists():
+                shutil.copy(beside, f"{after}{end}")
         snapshot(self.path, after)
         self.run(self.stack.aclose())
         self.path = after
         self.live_again()
 
+    @precondition(lambda self: self.moved)
     @rule()
     def reopen(self):
         """An orderly end, and a new start."""
@@ -243,6 +357,7 @@ class Machine(RuleBasedStateMachine):
         self.live_again()
 
     def live_again(self):
+        self.moved = False  # one life after the other without anything between them would show nothing more
         self.run(self.open())
         for expected in self.expected:
             if expected.open is not None and expected.kind == "hang":
@@ -253,14 +368,13 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def messages_are_what_was_said(self):
         for expected in self.expected:
-            found, more = self.run(self.chat.messages(expected.id, limit=1000))
-            assert not more
-            assert [(each.role, each.complete) for each in found] == [
-                (role, whole) for role, _, whole in expected.messages
-            ]
-            for message, (role, text, _) in zip(found, expected.messages, strict=True):
-                if text is not None:
-                    assert said(message) == text, role
+            found = self.run(self.all_messages(expected))
+            for message, said in zip(found, expected.messages, strict=True):
+                assert (message.role, message.complete, message.erased) == (said.role, said.complete, said.erased)
+                if said.erased:
+                    assert message.content == ()
+                elif said.text is not None:
+                    assert words_of(message) == said.text, said.role
 
     @invariant()
     def turns_are_as_they_should_be(self):
@@ -275,23 +389,62 @@ class Machine(RuleBasedStateMachine):
         finally:
             self.run(self.stack.aclose())
             self.runner.close()
-        audit(self.path) if self.expected else None
-        assert_rebuilds(self.path, self.folder / "copy.db")
+        self.check_file()
         shutil.rmtree(self.folder)
 
     async def examine(self):
-        """Frames are what they were when they were shown, and versions are dense."""
+        """Frames are what they were when they were shown, but for what was erased; versions are dense; it is on record
+        why each erasure was.
+        """
         for expected in self.expected:
-            events, _ = await self.chat.events(expected.id, limit=1000)
+            events = await self.all_events(expected)
             assert [event.version for event in events] == [*range(1, len(events) + 1)]
+            reasons = [json.loads(bytes(event.body))["reason"] for event in events if event.type == "body.erased"]
+            assert reasons == expected.reasons
+            erased = {str(message.id) for message in await self.all_messages(expected) if message.erased}
             for turn in expected.turns:
                 if turn != expected.open:
-                    frames = await frames_of(self.chat, turn)
-                    assert frames[: len(self.frames[turn])] == self.frames[turn]
-                    assert [frame.number for frame in frames] == [*range(1, len(frames) + 1)]
+                    self.check_frames(self.frames[turn], await frames_of(self.chat, turn), erased)
+        assert await engine.purge(self.chat)
+        DONE["erasures"] += sum(len(expected.reasons) for expected in self.expected)
+        DONE.update(self.witness.checked)
+
+    @staticmethod
+    def check_frames(shown_then, frames, erased):
+        """The deltas of erased messages are gone, and all other frames have the numbers that they had."""
+        kept = [frame for frame in shown_then if frame.type != "delta" or message_of(frame) not in erased]
+        found = frames[: len(kept)]
+        assert [(frame.number, frame.type) for frame in found] == [(frame.number, frame.type) for frame in kept]
+        assert [frame for frame in found if frame.type == "delta"] == [frame for frame in kept if frame.type == "delta"]
+        if len(kept) == len(shown_then):
+            assert [frame.number for frame in frames] == [*range(1, len(frames) + 1)]
+        if not erased:
+            assert found == kept
+
+    def check_file(self):
+        """What is left when the engine has closed it."""
+        if self.expected:
+            audit(self.path)
+            verified = engine.verify_database(str(self.path))
+            assert verified.problem is None
+            assert bool(verified.erased) == any(expected.reasons for expected in self.expected)
+        assert_rebuilds(self.path, self.folder / "copy.db")
+        files = b"".join(file.read_bytes() for file in self.folder.glob(f"{self.path.name}*"))
+        for said in (said for expected in self.expected for said in expected.messages):
+            if said.role == "user" and said.text != "Go":
+                assert (said.text.encode() in files) != said.erased
 
 
-def said(message):
+def as_now(message, said):
+    """A message that was answered with once, as it is answered with now."""
+    return msgspec.structs.replace(message, content=(), erased=True) if said.erased else message
+
+
+def message_of(frame):
+    return json.loads(frame.data)["message_id"]
+
+
+def words_of(message):
     """A message's words, or its tool's."""
     if message.role == "tool":
         return message.blocks()[0].content
@@ -303,4 +456,8 @@ def test_the_engine_is_what_the_model_says(tell):
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     wanted = settings(max_examples=EXAMPLES, stateful_step_count=STEPS, suppress_health_check=checks)
     run_state_machine_as_test(Machine, settings=wanted)
-    tell(f"{EXAMPLES} histories of up to {STEPS} steps")
+    tell(
+        f"{EXAMPLES} histories of up to {STEPS} steps; {DONE['erasures']} erasures, {DONE['inclusions']} proofs of "
+        f"inclusion and {DONE['consistencies']} of consistency"
+    )
+    assert min(DONE["erasures"], DONE["inclusions"], DONE["consistencies"]) > 0

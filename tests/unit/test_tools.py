@@ -592,6 +592,9 @@ async def test_an_unknown_tool_is_told_with_what_there_is():
     assert (outcome.code, outcome.is_error) == ("unknown_tool", True)
     assert outcome.content == "There is no tool 'nope' here. There are: b."
     assert (await runner.call(a_call("nope"), [])).content == "There is no tool 'nope' here. There are no tools."
+    call = msgspec.structs.replace(a_call("nope"), others=("weather",))
+    assert (await runner.call(call, [])).content == "There is no tool 'nope' here. There are: weather."
+    assert (await runner.call(call, ["b"])).content == "There is no tool 'nope' here. There are: b, weather."
     assert len((await runner.call(a_call("x" * 100_000), ["b"])).content) < 200
 
 

@@ -15,8 +15,9 @@ import msgspec
 
 import engine
 from api.commands.reading import find_session
+from api.commands.talk.base import Wishes
 from api.commands.terminal import notice
-from engine import Ask, Caller, Conversation, EngineError, Frame, MessageIn, Settings
+from engine import Ask, Caller, Conversation, Decision, EngineError, Frame, MessageIn, Settings
 
 T = TypeVar("T")
 
@@ -46,8 +47,8 @@ class Direct:
     def begin(self, model: str | None, system: str | None) -> UUID:
         return self._call(self._conversation.create_session(self._caller, model=model, system=system)).id
 
-    def start(self, session: UUID, text: str, model: str | None) -> UUID:
-        return self._call(self._start(session, text, model))
+    def start(self, session: UUID, text: str, wishes: Wishes) -> UUID:
+        return self._call(self._start(session, text, wishes))
 
     def frames(self, turn: UUID, after: int) -> Iterator[Frame]:
         batches: Batches = SimpleQueue()
@@ -60,8 +61,16 @@ class Direct:
         finally:
             reading.cancel()
 
+    def open_turn(self, session: UUID) -> UUID | None:
+        return self._call(self._conversation.session(session, self._caller)).open_turn_id
+
+    def decide(self, turn: UUID, call: str, *, approve: bool) -> None:
+        self._call(self._conversation.decide(turn, Decision(call, approve), self._caller))
+
     def cancel(self, session: UUID) -> None:
-        self._call(self._cancel(session))
+        turn = self.open_turn(session)
+        if turn is not None:
+            self._call(self._conversation.cancel(turn, self._caller))
 
     def close(self) -> None:
         with suppress(RuntimeError):  # the loop has ended by itself
@@ -90,10 +99,10 @@ class Direct:
             self._opened.put(error)
             raise
 
-    async def _start(self, session: UUID, text: str, model: str | None) -> UUID:
+    async def _start(self, session: UUID, text: str, wishes: Wishes) -> UUID:
         message = await self._conversation.new_message(MessageIn(text))
-        started = await self._conversation.start_turn(session, Ask(message=message, model=model), self._caller)
-        return started.turn
+        ask = Ask(message=message, model=wishes.model, tools=wishes.tools)
+        return (await self._conversation.start_turn(session, ask, self._caller)).turn
 
     async def _read(self, turn: UUID, after: int, batches: Batches) -> None:
         try:
@@ -103,8 +112,3 @@ class Direct:
             batches.put(None)
         except Exception as error:  # noqa: BLE001 - whatever it was, the reader may not be left waiting
             batches.put(error)
-
-    async def _cancel(self, session: UUID) -> None:
-        found = await self._conversation.session(session, self._caller)
-        if found.open_turn_id is not None:
-            await self._conversation.cancel(found.open_turn_id, self._caller)

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from api.commands.reading import ID_DIGITS, read_prefix
-from api.commands.talk.base import LAST_FRAMES
+from api.commands.talk.base import LAST_FRAMES, Awaited, Wishes
 from engine import EngineError, Frame, Invalid
 
 TIMEOUT_S = 60
@@ -52,13 +52,13 @@ class Remote:
     def begin(self, model: str | None, system: str | None) -> UUID:
         return self._json("POST", "/api/sessions", {"model": model, "system": system}).id
 
-    def start(self, session: UUID, text: str, model: str | None) -> UUID:
-        body = {"content": text, "model": model}
+    def start(self, session: UUID, text: str, wishes: Wishes) -> UUID:
+        body = {"content": text, "model": wishes.model, "tools": wishes.tools}
         return self._json("POST", f"/api/sessions/{session}/turns", body, {"prefer": "respond-async"}).id
 
     def frames(self, turn: UUID, after: int) -> Iterator[Frame]:
         """A connection that breaks is made again, after the last frame that came: nothing is lost, or told twice."""
-        failures = 0
+        failures, awaited = 0, Awaited()
         while failures <= RETRIES:
             try:
                 with self._request("GET", f"/api/turns/{turn}/stream?after={after}") as response:
@@ -66,17 +66,26 @@ class Remote:
                         return
                     for frame in _frames(response):
                         failures, after = 0, frame.number or after
+                        awaited.see(frame)
                         yield frame
                         if frame.type in LAST_FRAMES:
                             return
+                    if awaited.calls:
+                        return
             except (OSError, http.client.HTTPException):
                 pass
             failures += 1
             time.sleep(RETRY_S)
         raise ServerRefused("the stream keeps breaking off; the turn goes on, and is on record")
 
+    def open_turn(self, session: UUID) -> UUID | None:
+        return self._json("GET", f"/api/sessions/{session}").open_turn_id
+
+    def decide(self, turn: UUID, call: str, *, approve: bool) -> None:
+        self._json("POST", f"/api/turns/{turn}/decisions", {"tool_use_id": call, "approve": approve})
+
     def cancel(self, session: UUID) -> None:
-        turn = self._json("GET", f"/api/sessions/{session}").open_turn_id
+        turn = self.open_turn(session)
         if turn is not None:
             self._json("POST", f"/api/turns/{turn}/cancel")
 
