@@ -33,7 +33,7 @@ AT_MOST_US = 120
 DECODE, RECORD, WRITE = "upstream decode", "record", "downstream write"
 MARKS = (
     (WRITE, ("api/sse.py EventStream", "engine/reading_along.py")),
-    (RECORD, ("engine/recorder.py",)),
+    (RECORD, ("engine/recorder.py", "thread manent-writer")),
     (DECODE, ("engine/attempts.py", "aiohttp/", "providers/")),
 )
 """What a stack holds that belongs to a part. What feeds the recorder is below it, so the order counts."""
@@ -122,13 +122,13 @@ def _figures(found: Found, stacks: list[tuple[int, list[str]]]) -> list[Figure]:
 
 
 def _dearest(stacks: list[tuple[int, list[str]]], part: str) -> str:
-    """The functions of a part that were seen running most often, with their share of all that was seen."""
+    """The functions of a part that used most by themselves, with their share of all CPU."""
     seen: Counter[str] = Counter()
-    for count, stack in stacks:
+    for spent_us, stack in stacks:
         if _part_of(stack) == part:
-            seen[stack[0]] += count
-    every = sum(count for count, _ in stacks)
-    return ", ".join(f"{name} {100 * count / every:.0f} %" for name, count in seen.most_common(3))
+            seen[stack[0]] += spent_us
+    every_us = sum(spent_us for spent_us, _ in stacks)
+    return ", ".join(f"{name} {100 * spent_us / every_us:.0f} %" for name, spent_us in seen.most_common(3))
 
 
 def _part_of(stack: list[str]) -> str | None:
