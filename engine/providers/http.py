@@ -57,8 +57,7 @@ _BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError)
 _reused: ContextVar[bool] = ContextVar("reused", default=False)
 _content: ContextVar[aiohttp.StreamReader] = ContextVar("content")
 
-CONTENT = "aiohttp_content"
-"""A response's extension: what the body is read from. Test transports have none."""
+CONTENT = "aiohttp_content"  # a response's extension: what its body is read from; a test's has none
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -185,9 +184,7 @@ class _Pieces(httpx.AsyncByteStream):
 
 @asynccontextmanager
 async def _reading(response: httpx.Response) -> AsyncIterator[Callable[[], Awaitable[bytes]]]:
-    """What gives the next bytes of a body as they arrive, and none at its end; decompressed if the upstream compressed
-    them in spite of what it was asked.
-    """
+    """What gives the next bytes of a body as they arrive, decompressed if they came so unasked; none at its end."""
     encoded = response.headers.get("content-encoding", "identity") != "identity"
     content: aiohttp.StreamReader | None = response.extensions.get(CONTENT)
     if content is not None and not encoded:
