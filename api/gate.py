@@ -26,6 +26,9 @@ BODY_METHODS = frozenset({"POST", "PATCH"})
 
 RETRY_AFTER_S = 2
 
+SEND_BODY = "send_body"
+"""In a request's state: what takes the pieces of an answer's body, once its head has been sent through here."""
+
 Scope = dict[str, Any]
 Headers = list[tuple[bytes, bytes]]
 
@@ -49,6 +52,7 @@ class Gate:
         request_id = given if is_correlation(given) else str(new_id())
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        state[SEND_BODY] = send
         answer = _Answer(send, [(b"x-request-id", request_id.encode()), *self._cors.headers(headers.get("origin"))])
         try:
             if self._admit(scope, headers, state):

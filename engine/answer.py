@@ -83,9 +83,12 @@ class Answer:
         if row.kind == VENDOR:
             self.vendor[row.block] = msgspec.json.decode(row.text, type=Vendor)
             return
-        text = row.text.decode()
-        self._texts[row.block].append(text)
-        self._cuts.append(Cut(row.block, len(text), row.elapsed_ms))
+        self.say(row.block, row.text.decode(), row.elapsed_ms)
+
+    def say(self, block: int, text: str, elapsed_ms: int) -> None:
+        """Take in a delta that is on disk."""
+        self._texts[block].append(text)
+        self._cuts.append(Cut(block, len(text), elapsed_ms))
 
     def block_type(self, block: int) -> str:
         return self._openings[block].type
@@ -127,5 +130,10 @@ def start_frame(message: UUID, frame: int, block: int, opening: Opening) -> Fram
     return Frame(frame, "block.started", _encode(data))
 
 
-def delta_frame(message: UUID, frame: int, block: int, block_type: str, text: str) -> Frame:
-    return Frame(frame, "delta", _encode(DeltaData(message, block, DELTA_TYPES[block_type], text)))
+def delta_head(message: UUID, block: int, block_type: str) -> bytes:
+    """What the data of all delta frames of a block begin with, up to the text."""
+    return _encode(DeltaData(message, block, DELTA_TYPES[block_type], "")).removesuffix(b'""}')
+
+
+def delta_frame(head: bytes, frame: int, text: str) -> Frame:
+    return Frame(frame, "delta", b"%b%b}" % (head, _encode(text)))

@@ -98,7 +98,9 @@ class Attempt:
                         # Moving a timer costs more than reading a chunk, so it is moved now and then.
                         patience.reschedule(now + settings.idle_timeout_s)
                         heard = now
-                    await recorder.take(chunk)
+                    recorder.take(chunk)
+                    if recorder.full:
+                        await recorder.room()
                     taken += 1
                     if taken % BREATH_CHUNKS == 0:  # one that is always ready would let nobody else run
                         await asyncio.sleep(0)

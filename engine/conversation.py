@@ -8,7 +8,6 @@ returns are the values of ``engine.views``.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -194,11 +193,9 @@ class Conversation(Desk):
         state = await self._follower.turn_state(caller.tenant, turn)
         return state.status != "running" and cursor >= state.frame
 
-    async def frames(self, turn: UUID, caller: Caller = LOCAL, *, after: int = 0) -> AsyncGenerator[list[Frame], None]:
+    def frames(self, turn: UUID, caller: Caller = LOCAL, *, after: int = 0) -> AsyncGenerator[list[Frame], None]:
         """A turn's frames after a number, in batches, live or from the record, up to its end."""
-        async with aclosing(self._follower.frames(caller.tenant, turn, after)) as batches:
-            async for batch in batches:
-                yield batch
+        return self._follower.frames(caller.tenant, turn, after)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 

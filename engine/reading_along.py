@@ -24,6 +24,7 @@ from engine.store.log import Store
 from engine.story import Story
 from engine.supervisor import RETRY_AFTER_S, Supervisor
 from engine.tail import Tail
+from engine.turns import Turn as RunningTurn
 from engine.views import Frame, Turn
 
 POLL_S = 0.25
@@ -61,17 +62,15 @@ class Follower:
             raise TurnNotFound("there is no such turn", turn_id=str(turn))
         return state
 
-    async def frames(self, tenant: str, turn: UUID, after: int = 0) -> AsyncGenerator[list[Frame], None]:
-        """A turn's frames after a number, in batches, up to its end; an empty one every ``keepalive_s`` of silence."""
-        with self._counted():
-            running = self._supervisor.find(turn)
-            if running is None or running.caller.tenant != tenant:
-                async for batch in self._recorded(tenant, turn, after):
-                    yield batch
-                return
-            with running.audience.reader():
-                async for batch in self._live(tenant, turn, running.tail, after):
-                    yield batch
+    def frames(self, tenant: str, turn: UUID, after: int = 0) -> AsyncGenerator[list[Frame], None]:
+        """A turn's frames after a number, in batches, up to its end; an empty one every ``keepalive_s`` of silence.
+
+        A generator within another would cost each batch as much again.
+        """
+        running = self._supervisor.find(turn)
+        if running is None or running.caller.tenant != tenant:
+            return self._recorded(tenant, turn, after)
+        return self._live(running, after)
 
     async def ended(self, tenant: str, turn: UUID, wait_s: float | None = None) -> bool:
         """Wait for a turn to end, or to be paused, as one of its readers; False if ``wait_s`` were not enough. Who is
@@ -140,14 +139,15 @@ class Follower:
             for wait in waits:
                 wait.cancel()
 
-    async def _live(self, tenant: str, turn: UUID, tail: Tail, after: int) -> AsyncGenerator[list[Frame], None]:
+    async def _live(self, turn: RunningTurn, after: int) -> AsyncGenerator[list[Frame], None]:
+        tail = turn.tail
         cursor, loop, beat_s = after, asyncio.get_running_loop(), self._settings.keepalive_s / 2
         told_at, told_end, past = loop.time(), False, None
-        with _beating(tail, beat_s):
+        with self._counted(), turn.audience.reader(), _beating(tail, beat_s):
             while True:
                 batch = tail.after(cursor, FRAMES_AT_ONCE)
                 if batch is None:
-                    past = past or Past(tenant, turn)
+                    past = past or Past(turn.caller.tenant, turn.id)
                     batch = await self._store.read(partial(past.read, after=cursor))
                 else:
                     past = None
@@ -171,19 +171,20 @@ class Follower:
     async def _recorded(self, tenant: str, turn: UUID, after: int) -> AsyncGenerator[list[Frame], None]:
         """Of a turn that does not run here: it has ended, or is paused, or another process runs it."""
         cursor, past, silent_s = after, Past(tenant, turn), 0.0
-        while True:
-            batch = await self._store.read(partial(past.read, after=cursor))
-            if batch:
-                cursor, silent_s = batch[-1].number, 0.0
-                yield batch
-            elif not past.running or self._closing.is_set():
-                return
-            else:
-                await asyncio.sleep(POLL_S)
-                silent_s += POLL_S
-                if silent_s >= self._settings.keepalive_s:
-                    silent_s = 0.0
-                    yield []
+        with self._counted():
+            while True:
+                batch = await self._store.read(partial(past.read, after=cursor))
+                if batch:
+                    cursor, silent_s = batch[-1].number, 0.0
+                    yield batch
+                elif not past.running or self._closing.is_set():
+                    return
+                else:
+                    await asyncio.sleep(POLL_S)
+                    silent_s += POLL_S
+                    if silent_s >= self._settings.keepalive_s:
+                        silent_s = 0.0
+                        yield []
 
     async def _over(self, tenant: str, turn: UUID) -> bool:
         """Until a turn that does not run here runs nowhere; False if the server ends meanwhile."""

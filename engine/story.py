@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from engine.answer import Opening, delta_frame, start_frame
+from engine.answer import Opening, delta_frame, delta_head, start_frame
 from engine.content import read_blocks
 from engine.cuts import unpack_cuts
 from engine.events import (
@@ -168,6 +168,7 @@ def deltas_of(event: RecordedEvent, facts: MessageAppended, first: int) -> Itera
     if isinstance(words, MessageWords):
         blocks = read_blocks(words.content)
         pieces = _pieces(blocks, words.cuts)
+    heads: dict[int, bytes] = {}
     starts = {start.frame: start for start in facts.blocks}
     for number in range(first, facts.frame or first):
         start = starts.get(number)
@@ -175,7 +176,9 @@ def deltas_of(event: RecordedEvent, facts: MessageAppended, first: int) -> Itera
             yield start_frame(event.id, number, start.block, _opening(start, blocks))
             continue
         for block, text in islice(pieces, 1):
-            yield delta_frame(event.id, number, block, _TYPES[type(blocks[block])], text)
+            if block not in heads:
+                heads[block] = delta_head(event.id, block, _TYPES[type(blocks[block])])
+            yield delta_frame(heads[block], number, text)
 
 
 _TYPES: dict[type, str] = {TextBlock: "text", ThinkingBlock: "thinking", ToolUseBlock: "tool_use"}

@@ -43,6 +43,8 @@ class Tail:
         """The frames that follow a cursor, at most so many; None if some of them are no longer here."""
         if cursor >= self.last:
             return []
+        if cursor == self.last - 1:  # as nearly every reader's
+            return [self._frames[-1]]
         first = self._frames[0].number
         if cursor < first - 1:
             return None
@@ -54,11 +56,11 @@ class Tail:
         """Until it is closed."""
         await self._end.wait()
 
-    async def rung(self) -> None:
-        """Until the bell rings: for news, for the end, or for nothing."""
+    def rung(self) -> asyncio.Future[None]:
+        """Done when the bell rings: for news, for the end, or for nothing."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
-        await waiter
+        return waiter
 
     def ring(self) -> None:
         """Wake whoever waits."""

@@ -73,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
         self._done: asyncio.Future[Answer] | None = None
+        self._begun: asyncio.Future[None] | None = None
         self._whole = b""
 
     async def ask(self, request: bytes) -> Answer:
@@ -84,6 +85,14 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
         return await self._done
 
+    async def begin(self, request: bytes) -> asyncio.Transport:
+        """Send it, and wait for the first that an endless answer says; what is left is the connection."""
+        assert self._transport is not None
+        self._begun = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        await self._begun
+        return self._transport
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
@@ -92,6 +101,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
+        if self._begun is not None and not self._begun.done() and b"\n\n" in data:
+            self._begun.set_result(None)
         if self._answer is None or self._done is None:
             return
         self._answer.pieces.append((time.perf_counter(), data))
@@ -117,6 +128,13 @@ def post(port: int, path: str, body: object) -> bytes:
         b"POST %b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\naccept: text/event-stream\r\n"
         b"content-length: %d\r\n\r\n%b" % (path.encode(), port, len(data), data)
     )
+
+
+def get(port: int, path: str, last_id: int | None = None) -> bytes:
+    """A request for a stream, from its beginning or taken up again."""
+    resumed = b"" if last_id is None else b"last-event-id: %d\r\n" % last_id
+    head = b"GET %b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\naccept: text/event-stream\r\n%b\r\n"
+    return head % (path.encode(), port, resumed)
 
 
 def _without_chunks(body: bytes) -> tuple[bytes, Any]:

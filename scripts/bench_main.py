@@ -15,7 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import bench_appends
+import bench_cpu
+import bench_gaps
 import bench_proofs
+import bench_readers
+import bench_resume
 import bench_sessions
 import bench_streams
 from bench_report import Figure, machine, table
@@ -26,6 +30,10 @@ PARTS: dict[str, tuple[str, Measure]] = {
     "appends": ("durable appends of 300-byte messages", bench_appends.measure),
     "sessions": ("long sessions", bench_sessions.measure),
     "streams": ("streamed turns", bench_streams.measure),
+    "cpu": ("CPU of streamed deltas", bench_cpu.measure),
+    "gaps": ("what recording first costs readers", bench_gaps.measure),
+    "readers": ("readers who wait", bench_readers.measure),
+    "resume": ("taking up a stream again", bench_resume.measure),
     "proofs": ("a record that can be proved", bench_proofs.measure),
 }
 

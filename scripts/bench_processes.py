@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,29 @@ class Server:
     def resident_mb(self) -> float:
         return float(self._process.memory_info().rss) / MEGABYTE
 
+    def profile(self) -> None:
+        """Begin or end a profile, where the server is ``bench_profiled``."""
+        self._process.send_signal(signal.SIGUSR2)
+
     def create_session(self, **fields: Any) -> str:
+        return self._post("/api/sessions", http.HTTPStatus.CREATED, **fields)
+
+    def start_turn(self, model: str) -> str:
+        """A turn of a new session, which nobody reads yet."""
+        fields = {"content": "s0", "model": f"openai/{model}", "stream": False}
+        path = f"/api/sessions/{self.create_session()}/turns"
+        return self._post(path, http.HTTPStatus.ACCEPTED, {"prefer": "respond-async"}, **fields)
+
+    def _post(self, path: str, expected: int, more: Mapping[str, str] | None = None, **fields: Any) -> str:
+        """The id of what was made."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
-        connection.request(
-            "POST", "/api/sessions", msgspec.json.encode(fields), headers={"content-type": "application/json"}
-        )
+        headers = {"content-type": "application/json", **(more or {})}
+        connection.request("POST", path, msgspec.json.encode(fields), headers=headers)
         response = connection.getresponse()
         body = response.read()
         connection.close()
-        if response.status != http.HTTPStatus.CREATED:
-            raise RuntimeError(f"no session was created: {body!r}")
+        if response.status != expected:
+            raise RuntimeError(f"{path} was answered {body!r}")
         return str(msgspec.json.decode(body)["id"])
 
 
@@ -81,8 +95,10 @@ def variant(name: str, base_url: str, streams: int, folder: Path) -> Iterator[Va
 
 
 @contextmanager
-def server(database: Path, base_url: str) -> Iterator[Server]:
-    """A server with the echo model by default, on a database and a port of its own."""
+def server(database: Path, base_url: str, script: str | None = None) -> Iterator[Server]:
+    """A server with the echo model by default, on a database and a port of its own. ``script``: the one beside this
+    that takes the place of the ``manent`` command.
+    """
     own = {
         "MANENT_DATABASE": str(database),
         "MANENT_PORT": "0",
@@ -90,7 +106,8 @@ def server(database: Path, base_url: str) -> Iterator[Server]:
         "MANENT_OPENAI_BASE_URL": base_url,
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MANENT_", "OPENAI_"))}
-    command = [str(Path(sys.executable).with_name("manent")), "serve"]
+    manent = [sys.executable, str(_beside(script))] if script else [str(Path(sys.executable).with_name("manent"))]
+    command = [*manent, "serve"]
     with _running(command, inherited | own) as process:
         assert process.stdout is not None
         for line in process.stdout:

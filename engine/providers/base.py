@@ -70,7 +70,7 @@ class BlockStarted(msgspec.Struct, frozen=True):
     name: str | None = None
 
 
-class Delta(msgspec.Struct, frozen=True):
+class Delta(msgspec.Struct, frozen=True, gc=False):
     """More of a block: text, thinking, or raw JSON of a tool's input."""
 
     block: int
