@@ -104,7 +104,9 @@ async def keeping(
     signer = await asyncio.to_thread(open_signer, path, settings.signing_key_file)
     outside = OutsideFile(outside_path(path, settings.checkpoint_file))
     problem = await _standing(store, outside, signer)
-    if problem is not None:
+    if problem is None:
+        store.begin_purging()
+    else:
         store.freeze(problem)
         notice(f"warning: {problem.detail}")
     keeper = Keeper(store, signer, outside, clock)

@@ -133,6 +133,11 @@ class Store:
         assert self._writer is not None
         return self._writer.submit(work, urgent=urgent)
 
+    def begin_purging(self) -> None:
+        """Purge what an earlier process has left to be purged. Not before the file is known to be the right one."""
+        if self._writer is not None:
+            self._writer.begin_purging()
+
     async def purge(self) -> bool:
         """Clear the bytes of what was erased out of the file. False: not yet; see ``Writer.purge``."""
         if self._writer is None:

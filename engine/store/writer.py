@@ -89,6 +89,7 @@ class Writer:
         self._resumed = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._purger = Purger(path)
+        self._may_purge = False
         self._purges: deque[asyncio.Future[bool]] = deque()
         self._engine = open_writer(path)
         self._connection = self._engine.connect()
@@ -116,6 +117,14 @@ class Writer:
         self._queue.put(job)
         return job.future
 
+    def begin_purging(self) -> None:
+        """Purge what an earlier process has left to be purged, now and at the end: the file is known to be the right
+        one.
+        """
+        self._may_purge = True
+        self._purges.append(self._loop.create_future())
+        self.submit(_nothing, urgent=True)
+
     async def purge(self) -> bool:
         """Clear the bytes of what was erased out of the file, after all that was submitted before. False: a reader's
         snapshot is in the way; it will be done when it has gone.
@@ -138,7 +147,6 @@ class Writer:
     # --- on the writer's thread -------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._purge(look=True)
         while (first := self._next()) is not None:
             batch, last = self._take(first)
             changed = self._commit(batch)
@@ -152,7 +160,7 @@ class Writer:
                 break
         with suppress(*DRIVER_ERRORS, EngineError):
             self._live_connection()  # the last one that is closed writes, and had better be a good one
-        self._purge(look=True)
+        self._purge(look=self._may_purge)
         self._connection.close()
         self._engine.dispose()
         self._purger.close()

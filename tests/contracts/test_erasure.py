@@ -10,7 +10,15 @@ from contextlib import closing
 import pytest
 
 import engine
-from engine.errors import EventNotFound, Invalid, LegalHold, SessionNotFound, TurnAlreadyOpen, VersionConflict
+from engine.errors import (
+    EngineError,
+    EventNotFound,
+    Invalid,
+    LegalHold,
+    SessionNotFound,
+    TurnAlreadyOpen,
+    VersionConflict,
+)
 from engine.projections.forgetting import erased_of_prompt
 from engine.projections.turn import ERASED_DETAIL
 from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
@@ -475,6 +483,27 @@ async def test_a_purge_resumes_at_start(path, tmp_path):
         assert files_with(copy) == []
         assert (await chat.messages(session.id))[0][0].erased
     settle(copy)
+
+
+async def test_a_file_that_is_not_the_right_one_is_not_purged(path, tmp_path):
+    """Where the database is older than its checkpoints outside, it is served and not changed; what is due stays due."""
+    older = tmp_path / "older"
+    async with chatting(path) as chat:
+        session = await chat.create_session(model=ECHO)
+        await chat.append_message(session.id, WORD)
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM bodies").fetchall()
+            assert not (await engine.erase(chat, session.id, "x")).purged
+            shutil.copytree(path.parent, older)
+        await chat.append_message(session.id, "later")
+        await chat.record.checkpoint(new=True)
+    copy = older / path.name
+    shutil.copy(f"{path}.checkpoints", f"{copy}.checkpoints")
+    async with chatting(copy) as chat:
+        with pytest.raises(EngineError, match="read-only"):
+            await chat.append_message(session.id, "more")
+    assert query(copy, "SELECT count(*) FROM purges") != [(0,)]
 
 
 async def test_a_purge_that_fails_is_told_and_tried_again(path, monkeypatch):
