@@ -20,6 +20,7 @@ from engine.errors import CheckpointNotFound
 from engine.foreign import openai_messages, otel_message, whole_units
 from engine.store.base import Connection
 from engine.store.checkpoints import newest_checkpoint, newest_origin
+from engine.store.salted import last_erasure
 from engine.views import Message
 
 PAGE = 500
@@ -38,16 +39,21 @@ async def export_bundle(
     A checkpoint is made first if none covers it. Raises SessionNotFound, or CheckpointNotFound where none covers it and
     none can be made here: beside a running server, which makes one within its ``checkpoint_every_s``.
     """
+    can_sign = conversation.store.writable and conversation.store.frozen is None
     if session is None:
         position = 0
-        can_sign = conversation.store.writable and conversation.store.frozen is None
         await conversation.record.checkpoint(caller, new=can_sign)
     else:
         now = await conversation.session(session, caller)
         position = (await conversation.record.inclusion(session, now.version, caller)).position
-    return await conversation.store.read(
-        partial(_write, tenant=caller.tenant, session=session, position=position, to=to)
-    )
+    write = partial(_write, tenant=caller.tenant, session=session, position=position, to=to)
+    try:
+        return await conversation.store.read(write)
+    except CheckpointNotFound:
+        if not can_sign:
+            raise
+    await conversation.record.checkpoint(caller, new=True)  # something was erased in the meantime
+    return await conversation.store.read(write)
 
 
 async def export_messages(
@@ -89,6 +95,8 @@ async def _messages(conversation: Conversation, session: UUID, caller: Caller) -
 
 
 def _write(connection: Connection, *, tenant: str, session: UUID | None, position: int, to: IO[bytes]) -> int:
+    # What is erased by now must be told of in the bundle, or its verifier would miss the words.
+    position = max(position, last_erasure(connection, tenant, session))
     origin = newest_origin(connection, tenant)
     signed = newest_checkpoint(connection, tenant, origin, at_least=position) if origin else None
     if signed is None:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from engine.store.base import RecordedEvent
 from engine.store.driver import Prepared
 from engine.store.places import SessionQuery
 from engine.store.reading import as_event
 from engine.store.statements import same, with_bodies
-from engine.store.tables import bodies, events
+from engine.store.tables import bodies, erasures, events
 
 _columns = (*events.c, bodies.c.bytes, bodies.c.salt)
 _leaf = (events.c.position, events.c.leaf_hash)
@@ -43,6 +43,15 @@ def salted_events(connection: Connection, tenant: str, session: UUID | None, up_
     for row in rows:
         *columns, salt = row
         yield Salted(as_event(columns), salt)
+
+
+def last_erasure(connection: Connection, tenant: str, session: UUID | None) -> int:
+    """Position of the last event that erased words of a session, or (None) of the log; 0 if there is none."""
+    query = select(func.max(erasures.c.by_position)).where(erasures.c.tenant == tenant)
+    if session is not None:
+        said = (events.c.tenant == erasures.c.tenant) & (events.c.position == erasures.c.by_position)
+        query = query.select_from(erasures.join(events, said)).where(events.c.session == session.bytes)
+    return connection.execute(query).scalar() or 0
 
 
 def leaf_hashes(connection: Connection, tenant: str, session: UUID | None, up_to: int) -> Iterator[tuple[int, bytes]]:
