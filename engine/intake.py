@@ -40,13 +40,11 @@ async def new_messages(messages: Sequence[MessageIn], settings: Settings) -> lis
         raise Invalid("messages", "must hold at least one")
     if len(messages) > most:
         raise TooLarge(f"messages: at most {most} at once", field="messages", limit="max_messages", maximum=most)
+    if len(messages) == 1:
+        return [await new_message(messages[0], settings)]
     if len({message.id is None for message in messages}) > 1:
         raise Invalid("id", "either every message has one, or none has")
-    one = len(messages) == 1
-    return [
-        await new_message(message, settings, "" if one else f"messages[{number}].")
-        for number, message in enumerate(messages)
-    ]
+    return [await new_message(message, settings, f"messages[{number}].") for number, message in enumerate(messages)]
 
 
 async def count_text(text: str) -> int:
