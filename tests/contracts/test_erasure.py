@@ -5,7 +5,7 @@ import json
 import random
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -55,6 +55,15 @@ def files_with(path, word=WORD):
     """Every file beside the database, the database itself included, that holds a word as raw bytes."""
     raws = (word.encode(), word.encode("utf-16-le"), json.dumps(word)[1:-1].encode())
     return sorted(file.name for file in path.parent.iterdir() if any(raw in file.read_bytes() for raw in raws))
+
+
+@contextmanager
+def snapshot_of(path):
+    """Somebody reads, and needs the write-ahead log as it is."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM bodies").fetchall()
+        yield
 
 
 def types_of(events):
@@ -451,9 +460,7 @@ async def test_a_reader_holds_the_purge_up_and_it_is_done_later(path):
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, WORD)
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as reader:
-            reader.execute("BEGIN")
-            reader.execute("SELECT count(*) FROM bodies").fetchall()
+        with snapshot_of(path):
             assert not (await engine.erase(chat, session.id, "x")).purged
             assert files_with(path)
         async with asyncio.timeout(10):
@@ -471,9 +478,7 @@ async def test_a_purge_resumes_at_start(path, tmp_path):
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, WORD)
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as reader:
-            reader.execute("BEGIN")
-            reader.execute("SELECT count(*) FROM bodies").fetchall()
+        with snapshot_of(path):
             assert not (await engine.erase(chat, session.id, "x")).purged
             shutil.copytree(path.parent, dead)
     copy = dead / path.name
@@ -491,9 +496,7 @@ async def test_a_file_that_is_not_the_right_one_is_not_purged(path, tmp_path):
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, WORD)
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as reader:
-            reader.execute("BEGIN")
-            reader.execute("SELECT count(*) FROM bodies").fetchall()
+        with snapshot_of(path):
             assert not (await engine.erase(chat, session.id, "x")).purged
             shutil.copytree(path.parent, older)
         await chat.append_message(session.id, "later")
