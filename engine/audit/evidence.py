@@ -8,7 +8,8 @@ a later one under the log's new name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -18,7 +19,7 @@ from engine.audit.standing import verifiers
 from engine.audit.walk import Names, Stated
 from engine.errors import Broken, ProofInvalid
 from engine.store.base import Connection
-from engine.store.checkpoints import SignedRow, WitnessRow, all_checkpoints, all_cosignatures, all_keys
+from engine.store.checkpoints import SignedRow, WitnessRow, all_checkpoints, all_cosignatures, all_keys, log_names
 
 NOBODY = 0
 
@@ -61,9 +62,16 @@ class _Names:
 
     def key_of(self, note: Note, origin: str) -> bytes | None:
         """The key of the log that signed a note."""
+        return next((key.public for key in self._keys(origin) if key.signed(note)), None)
+
+    def lost_key_of(self, note: Note, origin: str) -> bool:
+        """Whether a note names none of the keys that are on record."""
+        return {key.key_id for key in self._keys(origin)}.isdisjoint(each.key_id for each in note.signatures)
+
+    def _keys(self, origin: str) -> list[Verifier]:
         if origin not in self._verifiers:
             self._verifiers[origin] = verifiers(self._connection, self._tenant, origin, self._signer)
-        return next((verifier.public for verifier in self._verifiers[origin] if verifier.signed(note)), None)
+        return self._verifiers[origin]
 
     def given_up(self, checkpoint: Checkpoint) -> bool:
         """Whether a checkpoint of an earlier name covers what the log went on without."""
@@ -71,8 +79,27 @@ class _Names:
         return limit is not None and checkpoint.size > limit
 
 
-def gather(connection: Connection, tenant: str, names: Names, outside: OutsideFile, signer: Signer | None) -> Evidence:
-    """All evidence about a log."""
+def last_break(connection: Connection, tenants: Iterable[str], outside: OutsideFile) -> int:
+    """Number of the last note outside with which a log took a new name at a break; 0 if there was none. Only there
+    does a log get another name, or is a log of no events signed for.
+    """
+    first: dict[str, Kept] = {}
+    with suppress(ProofInvalid):  # which is said where the log is looked at
+        for each in outside.read():
+            first.setdefault(each.checkpoint.origin, each)
+    last = 0
+    for tenant in tenants:
+        names = log_names(connection, tenant)
+        note = first.get(names[-1][1]) if names else None
+        if note is not None and (len(names) > 1 or note.checkpoint.size == 0):
+            last = max(last, note.number)
+    return last
+
+
+def gather(
+    connection: Connection, tenant: str, names: Names, outside: OutsideFile, signer: Signer | None, break_at: int
+) -> Evidence:
+    """All evidence about a log. ``break_at``: as ``last_break`` says."""
     evidence, known = Evidence({}), _Names(connection, tenant, names, signer)
     for row in all_checkpoints(connection, tenant):
         _take_kept(evidence, known, row)
@@ -81,7 +108,7 @@ def gather(connection: Connection, tenant: str, names: Names, outside: OutsideFi
     for witness in all_cosignatures(connection, tenant):
         _take_witness(evidence, witness)
     try:
-        _take_outside(evidence, known, tenant, [each for each in outside.read() if each.tenant == tenant])
+        _take_outside(evidence, known, tenant, [each for each in outside.read() if each.tenant == tenant], break_at)
     except ProofInvalid as error:
         evidence.complain(error.detail, tenant, 1)
     return evidence
@@ -140,12 +167,17 @@ def _take_witness(evidence: Evidence, row: WitnessRow) -> None:
         )
 
 
-def _take_outside(evidence: Evidence, known: _Names, tenant: str, kept: Sequence[Kept]) -> None:
+def _take_outside(evidence: Evidence, known: _Names, tenant: str, kept: Sequence[Kept], break_at: int) -> None:
+    """A database that goes on from an older copy has lost the keys that came after it, and what they signed before the
+    break is given up: what was signed at the break or since speaks for all that was kept.
+    """
     given_up = 0
     last = max((each.number for each in kept if each.checkpoint.origin == known.current), default=0)
     for each in kept:
         stated, place = each.checkpoint, f"note {each.number} of the checkpoint file"
-        if known.key_of(each.note, stated.origin) is None:
+        if each.number < break_at and known.lost_key_of(each.note, stated.origin):
+            given_up += 1
+        elif known.key_of(each.note, stated.origin) is None:
             evidence.complain(f"{place} is not signed by a key of the log", tenant, stated.size)
         elif stated.origin not in known.limits or known.given_up(stated):
             given_up += 1

@@ -11,16 +11,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from engine.audit.evidence import Evidence, gather
+from engine.audit.evidence import Evidence, gather, last_break
 from engine.audit.merkle import Frontier
 from engine.audit.notes import Signer
 from engine.audit.outside import OutsideFile
-from engine.audit.walk import UNREADABLE, Walked, walk
+from engine.audit.walk import UNREADABLE, Names, Walked, walk
 from engine.errors import Broken, ProofInvalid, StoreCorrupt
 from engine.store import scan
 from engine.store.base import Connection, Projector
@@ -105,8 +106,10 @@ def _verify(
     """The first thing that is wrong. Damage that hinders reading is named by its page."""
     try:
         total = 2 * sum(log_sizes(connection).values())
-        for tenant in _tenants(connection, outside):
-            _verify_log(connection, tenant, outside, signer, lambda done: progress(sums.events + done, total), sums)
+        tenants = _tenants(connection, outside)
+        find = partial(gather, outside=outside, signer=signer, break_at=last_break(connection, tenants, outside))
+        for tenant in tenants:
+            _verify_log(connection, tenant, find, lambda done: progress(sums.events + done, total), sums)
         _check_file(connection)
         _check_projections(connection, projector, tables, lambda done, _: progress(sums.events + done, total))
     except Broken as broken:
@@ -134,14 +137,13 @@ def _tenants(connection: Connection, outside: OutsideFile) -> list[str]:
 def _verify_log(
     connection: Connection,
     tenant: str,
-    outside: OutsideFile,
-    signer: Signer | None,
+    find: Callable[[Connection, str, Names], Evidence],
     progress: Callable[[int], None],
     sums: _Sums,
 ) -> None:
     """Raises Broken with the first position of the log that is wrong."""
     names = log_names(connection, tenant)
-    evidence = gather(connection, tenant, names, outside, signer)
+    evidence = find(connection, tenant, names)
     walked = walk(connection, tenant, names, evidence.stated, progress)
     _check_end(tenant, walked, scan.head(connection, tenant), evidence)
     _check_counts(connection, tenant, walked)

@@ -19,7 +19,7 @@ from sqlalchemy.pool import StaticPool
 from engine.store.base import Projector
 from engine.store.rebuild import Progress, fold_all
 
-SCRATCH_KIB = 64 << 10
+SCRATCH_KIB = 8 << 10
 AT_ONCE = 1000
 
 

@@ -255,6 +255,31 @@ async def test_a_break_that_was_not_told_outside_is_not_accepted(path, rolled_ba
     assert engine.verify_database(path).problem is None
 
 
+@pytest.mark.parametrize("tenant", ["default", "other"])
+async def test_keys_that_a_rolled_back_database_has_lost_are_no_alarm(path, tenant):
+    """Two keys came after the copy: what the first signed nobody can verify any more, and it is given up. What was
+    signed by a key on record, or after the break, still speaks, and must not be changed.
+    """
+    await one_more(path)
+    copy, caller = path.read_bytes(), engine.Caller(tenant)
+    for _ in range(2):
+        beside(path, ".key").unlink()
+        async with chatting(path) as chat:
+            await chat.create_session(caller)
+    path.write_bytes(copy)
+    engine.accept_break(path)
+    await one_more(path)
+    found = engine.verify_database(path)
+    assert found.problem is None
+    assert any(remark.startswith(f"{tenant}: ") and "given up" in remark for remark in found.remarks)
+    notes = beside(path, ".checkpoints").read_text("utf-8")
+    for number in (0, notes.count("\n\nmanent/")):
+        lines = notes.split("\n\nmanent/")
+        lines[number] = lines[number][:-5] + ("A" if lines[number][-5] != "A" else "B") + lines[number][-4:]
+        beside(path, ".checkpoints").write_text("\n\nmanent/".join(lines), "utf-8")
+        assert "not signed by a key of the log" in engine.verify_database(path).problem
+
+
 async def test_a_database_that_is_gone_is_behind(path):
     """A new file beside the old checkpoints: what it once held is not forgotten by itself."""
     size = await one_more(path)
