@@ -88,7 +88,7 @@ def accept_break(path: Path, outside: OutsideFile, signer: Signer, clock: Clock)
             found = list(problems(connection, newest, signer))
             accepted = []
             for problem in found:
-                origin, position, note = _accept(connection, problem, signer, clock)
+                origin, position, note = _accept(connection, problem, newest, signer, clock)
                 accepted.append(Accepted(problem, origin, position))
                 notes += [note] if note else []
     finally:
@@ -137,16 +137,16 @@ def _against(connection: Connection, end: LogEnd, tree: Tree, last: Kept, signer
 
 
 def _accept(
-    connection: Connection, problem: Problem, signer: Signer, clock: Clock
+    connection: Connection, problem: Problem, newest: Mapping[str, Kept], signer: Signer, clock: Clock
 ) -> tuple[str | None, int | None, Note | None]:
     tenant = problem.tenant
     if tenant is None:
         make_guards(connection)
         return None, None, None
     end = _sound_end(connection, tenant)
-    names = log_names(connection, tenant)
-    if names and names[-1][0] == end.size + 1:
-        origin = names[-1][1]  # accepted before, but not told outside
+    last, told = (log_names(connection, tenant) or [(0, "")])[-1], newest.get(tenant)
+    if last[0] == end.size + 1 and (told is None or told.checkpoint.origin != last[1]):
+        origin = last[1]  # accepted before, but not told outside
     else:
         origin = new_origin(tenant, clock)
         add_origin(connection, tenant, end.size + 1, origin)

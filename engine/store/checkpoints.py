@@ -64,9 +64,9 @@ def last_position(connection: Connection, tenant: str) -> int:
 
 
 def log_names(connection: Connection, tenant: str) -> list[tuple[int, str]]:
-    """(first position, origin) of a log's names, oldest first."""
+    """(first position, origin) of a log's names, oldest first: names sort by the time they were made."""
     query = select(origins.c.from_position, origins.c.origin).where(origins.c.tenant == tenant)
-    return [(row[0], row[1]) for row in connection.execute(query.order_by(origins.c.from_position))]
+    return [(row[0], row[1]) for row in connection.execute(query.order_by(origins.c.from_position, origins.c.origin))]
 
 
 def newest_origin(connection: Connection, tenant: str) -> str | None:

@@ -35,7 +35,7 @@ GUARDS: dict[str, str] = {
     **_insert_only("bodies", ("tenant", "position")),
     "bodies_no_delete": _refuse("bodies_no_delete", "bodies", "DELETE", "bodies cannot be deleted", f"NOT {_ERASED}"),
     **_insert_only("erasures", ("tenant", "position")),
-    **_insert_only("origins", ("tenant", "from_position")),
+    **_insert_only("origins", ("tenant", "from_position", "origin")),
     **_insert_only("documents", ("tenant", "digest")),
     **_insert_only("tiles", ("tenant", "level", "number")),
     **_insert_only("verifiers", ("tenant", "origin", "public")),

@@ -59,7 +59,7 @@ class Statements:
         self.select_origin = text(
             select(origins.c.origin)
             .where(origins.c.tenant == bindparam("tenant"))
-            .order_by(origins.c.from_position.desc())
+            .order_by(origins.c.from_position.desc(), origins.c.origin.desc())
         )
         self.select_request = text(
             select(requests.c.salt, requests.c.fingerprint, requests.c.kind, requests.c.id, requests.c.version).where(

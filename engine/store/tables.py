@@ -144,11 +144,11 @@ origins = Table(
     metadata,
     Column("tenant", Text, primary_key=True),
     Column("from_position", Int, primary_key=True, autoincrement=False),
-    Column("origin", Text, nullable=False),
+    Column("origin", Text, primary_key=True),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
-"""The log's name in its leaves, from a position on."""
+"""The log's name in its leaves, from a position on: the last of those that were given at the same position."""
 
 requests = Table(
     "requests",

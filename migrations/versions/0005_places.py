@@ -1,4 +1,5 @@
-"""Where the events of a session stand is written a block of the log at a time, instead of with each event.
+"""Where the events of a session stand is written a block of the log at a time, instead of with each event; and a log
+may be given a second name at a position, where a break was accepted there before.
 
 Revises: 0004
 """
@@ -30,6 +31,10 @@ PLACES = (
     "CREATE TABLE places (tenant TEXT NOT NULL, session BLOB NOT NULL, version INTEGER NOT NULL, "
     f"position INTEGER NOT NULL, PRIMARY KEY (tenant, session, version)) {LAYOUT}"
 )
+ORIGINS = (
+    "CREATE TABLE origins (tenant TEXT NOT NULL, from_position INTEGER NOT NULL, origin TEXT NOT NULL, "
+    f"PRIMARY KEY (tenant, from_position, origin)) {LAYOUT}"
+)
 COPY = "INSERT INTO events SELECT * FROM events_before WHERE tenant = ? AND position > ? AND position <= ?"
 PLACE = (
     "INSERT INTO places SELECT tenant, session, version, position FROM events JOIN heads USING (tenant) "
@@ -46,6 +51,10 @@ def upgrade() -> None:
     op.execute(EVENTS)
     copy(op.get_bind(), context.config.attributes.get("progress"))
     op.execute("DROP TABLE events_before")
+    op.execute("ALTER TABLE origins RENAME TO origins_before")
+    op.execute(ORIGINS)
+    op.execute("INSERT INTO origins SELECT tenant, from_position, origin FROM origins_before")
+    op.execute("DROP TABLE origins_before")
     op.execute(PLACE)
     make_guards(op.get_bind())
 

@@ -255,6 +255,24 @@ async def test_a_break_that_was_not_told_outside_is_not_accepted(path, rolled_ba
     assert engine.verify_database(path).problem is None
 
 
+async def test_a_database_may_be_rolled_back_twice_to_the_same_place(path, rolled_back):
+    """Each break that is accepted gives a name of its own, also where no event stands between two of them."""
+    _, small = rolled_back
+    (first,) = engine.accept_break(path)
+    copy = path.read_bytes()
+    await one_more(path)
+    path.write_bytes(copy)
+    (second,) = engine.accept_break(path)
+    assert first.from_position == second.from_position == small + 1
+    assert first.origin != second.origin
+    assert engine.verify_database(path).problem is None
+    size = await one_more(path)
+    assert engine.verify_database(path).problem is None
+    async with engine.open_beside(path) as chat:
+        session = (await chat.sessions())[0][0].id
+        assert second.origin in (await chat.record.inclusion(session, size)).leaf
+
+
 @pytest.mark.parametrize("tenant", ["default", "other"])
 async def test_keys_that_a_rolled_back_database_has_lost_are_no_alarm(path, tenant):
     """Two keys came after the copy: what the first signed nobody can verify any more, and it is given up. What was
