@@ -21,7 +21,7 @@ from engine.audit.notes import COSIGNATURE, Verifier
 FILE = Path(verify_bundle.__file__)
 FORMAT = FILE.with_name("FORMAT.md").read_text("utf-8")
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(max_codepoint=127)), inner),
     max_leaves=8,
 )
