@@ -117,13 +117,16 @@ class SessionQuery:
         of_session = (session.bytes, after, up_to, *values)
         placed, last = (self._placed, (tenant, *of_session)), (self._last, (tenant, tenant, *of_session))
         for query, found in (last, placed) if self._descending else (placed, last):
-            cursor, number = query(connection, *found, limit, NO_OFFSET), 0
+            cursor = query(connection, *found, limit, NO_OFFSET)
             try:
-                for number, row in enumerate(cursor, 1):  # noqa: B007 - how many there were
-                    yield row
+                if limit == MAX_SAFE_INTEGER:
+                    yield from cursor  # nothing is to be counted
+                else:
+                    for row in cursor:
+                        limit -= 1
+                        yield row
             finally:
                 cursor.close()
-            limit -= number
             if limit <= 0:
                 return
 
