@@ -69,8 +69,8 @@ def _no_tiles(*_: object) -> None:
     """Nothing is written."""
 
 
-def _not_grown(frontier: Frontier, _: Iterable[bytes]) -> Frontier:
-    return frontier
+def _not_grown(frontier: Frontier, leaves: Iterable[bytes]) -> Frontier:
+    return Frontier(frontier.size + sum(1 for _ in leaves), frontier.roots)
 
 
 async def _no_checkpoint(_: Keeper) -> None:
