@@ -8,7 +8,6 @@ second signal ends it at once; the next start then ends what was left open.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import resource
@@ -24,6 +23,7 @@ import uvicorn
 import engine
 from api.app import create_app
 from api.auth import is_loopback, read_keys
+from api.collecting import collecting_in_quiet
 from api.cors import Cors
 from api.protocol import BoundedHttp
 from engine import Conversation, Invalid, Settings
@@ -49,8 +49,7 @@ class Running(msgspec.Struct, frozen=True):
 async def serve(settings: Settings, say: Callable[[str], None]) -> None:
     """Serve until a signal comes. Raises an EngineError where it cannot begin."""
     stopping = asyncio.create_task(_stop_signal().wait())
-    async with running(settings, say) as server:
-        gc.freeze()  # what a server begins with stays, and need not be looked through with each collection
+    async with running(settings, say) as server, collecting_in_quiet(server.conversation):
         await asyncio.wait((server.serving, stopping), return_when=asyncio.FIRST_COMPLETED)
 
 

@@ -199,6 +199,11 @@ class Conversation(Desk):
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def busy(self) -> bool:
+        """Whether turns run in this process."""
+        return bool(self._supervisor.running())
+
     async def ready(self) -> bool:
         """Whether turns may start: the engine can write, which is tried, and is not shutting down."""
         if self._supervisor.draining:
