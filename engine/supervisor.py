@@ -36,6 +36,8 @@ log = logging.getLogger("manent.turns")
 
 SYSTEM = "system"
 RETRY_AFTER_S = 5
+APPENDS_AT_ONCE = 8
+"""So many turns append at the same time; what a commit costs beside its rows is little then for each."""
 ORPHANS_AT_ONCE = 64
 """Of so many the journals are in memory together."""
 LET_GO_S = 2.0
@@ -48,7 +50,8 @@ class Supervisor:
     def __init__(self, store: Store, providers: Providers, tools: ToolRunner, clock: Clock, settings: Settings) -> None:
         owner = clock.new_id()
         guards = Guards(settings, clock)
-        self.kit = Kit(store, Journal(store, owner), clock, settings, owner, providers, guards, tools)
+        appending = asyncio.Semaphore(APPENDS_AT_ONCE)
+        self.kit = Kit(store, Journal(store, owner), clock, settings, owner, providers, guards, tools, appending)
         self._turns: dict[UUID, Turn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leases = asyncio.create_task(self._renew_leases())

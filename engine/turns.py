@@ -79,6 +79,8 @@ class Kit(msgspec.Struct, frozen=True):
     providers: Providers
     guards: Guards
     tools: ToolRunner
+    appending: asyncio.Semaphore
+    """Held by turns that append: when hundreds end at once, the frames of all others come in between."""
 
 
 class StoppedError(Exception):
@@ -314,8 +316,9 @@ class Turn:
 
     async def _append(self, decide: Decide, *, close: bool = False) -> None:
         """Append to the open turn, and show it; the round's journal goes with it, and at the end the run too."""
-        work = self._work(decide, close=close)
-        self._show((await self._kit.store.append(work, urgent=True)).events)
+        async with self._kit.appending:
+            work = self._work(decide, close=close)
+            self._show((await self._kit.store.append(work, urgent=True)).events)
 
     async def _record_end(self, ending: Ending) -> None:
         """Record the turn's end, and if what it says cannot be recorded, that it failed."""

@@ -51,10 +51,10 @@ class Unwritten:
 def leave_the_record_out() -> None:
     unwritten = Unwritten()
 
-    def submit(self: Store, work: Any, *, urgent: bool = False) -> asyncio.Future[Any]:
+    def submit(self: Store, work: Any, **how: bool) -> asyncio.Future[Any]:
         asked = getattr(work, "keywords", {}).get("work")
         if not isinstance(asked, Append) or not asked.scratch:  # no turn's
-            return _written(self, work, urgent=urgent)
+            return _written(self, work, **how)
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         done.set_result(unwritten.append(self, asked))
         return done

@@ -127,11 +127,13 @@ class Store:
         """Have the writer do a work, and wait until it is durable."""
         return await self.submit(work)
 
-    def submit(self, work: Work, *, urgent: bool = False) -> asyncio.Future[Any]:
-        """Have the writer do a work; the future is done when it is durable. ``urgent``: see ``Writer.submit``."""
+    def submit(self, work: Work, *, urgent: bool = False, ahead: bool = False) -> asyncio.Future[Any]:
+        """Have the writer do a work; the future is done when it is durable. ``urgent``, ``ahead``: see
+        ``Writer.submit``.
+        """
         self.check_writable()
         assert self._writer is not None
-        return self._writer.submit(work, urgent=urgent)
+        return self._writer.submit(work, urgent=urgent, ahead=ahead)
 
     def begin_purging(self) -> None:
         """Purge what an earlier process has left to be purged. Not before the file is known to be the right one."""

@@ -30,6 +30,7 @@ from engine.store.base import AnyVersion, Exactly, Exists, JournalRow, NoStream
 from engine.store.log import open_reading
 from engine.store.runs import CloseRun, OpenRun, Run, journal_rows, open_runs, request_cancel
 from engine.store.works import ExtendLeases, WriteJournal, extend_leases, owner_of, probe, write_journal
+from engine.store.writer import BESIDE_AHEAD
 from tests.contracts.test_store import event, one, one_batch, opened, outcome, submit
 from tests.support import audit, begin, chatting, frames_of, query, says, until
 
@@ -37,6 +38,16 @@ from tests.support import audit, begin, chatting, frames_of, query, says, until
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "log.db"
+
+
+def holding(entered, release):
+    """A work that stays in its transaction until it is released."""
+
+    def hold(_):
+        entered.set()
+        release.wait(30)
+
+    return hold
 
 
 # --- group commit -----------------------------------------------------------------------------------------------------
@@ -53,18 +64,38 @@ async def test_all_that_waits_is_one_transaction(path):
     assert [kinds.count(kinds[at]) for at in (0, 8, 16)] == [8, 8, 4]
 
 
+async def test_frames_do_not_stand_in_line(path):
+    """A work that is ahead ends the transaction under way and is committed in the next one, with few others; these keep
+    their order.
+    """
+    done = []
+
+    def work(number):
+        return lambda tx: done.append(number) or tx
+
+    async with opened(path, batch_writes=8) as store:
+        async with one_batch(store):
+            behind = [store.submit(work(number)) for number in range(10)]
+        behind += [store.submit(holding(entered := threading.Event(), release := threading.Event()))]
+        behind += [store.submit(work(number)) for number in range(10, 20)]
+        await asyncio.to_thread(entered.wait)
+        ahead = store.submit(work("ahead"), ahead=True)
+        release.set()
+        await asyncio.gather(*behind, ahead)
+        transaction = await ahead
+    assert [number for number in done if number != "ahead"] == [*range(20)]
+    at = done.index("ahead")
+    assert done[at - 1] == 9
+    assert [future.result() is transaction for future in behind[11:]] == [True] * BESIDE_AHEAD + [False] * 6
+
+
 async def test_nobody_is_answered_before_the_commit(path):
     """While a batch is not committed, none of its works is answered and nobody can see it."""
     entered, release = threading.Event(), threading.Event()
-
-    def hold(_):
-        entered.set()
-        release.wait(30)
-
     async with opened(path) as store:
         async with one_batch(store):
             first = submit(store, one(new_id()))
-            held = store.submit(hold)
+            held = store.submit(holding(entered, release))
         await asyncio.to_thread(entered.wait)
         assert not first.done()
         assert query(path, "SELECT count(*) FROM events") == [(0,)]
