@@ -20,7 +20,7 @@ import msgspec
 from engine.audit import verify_bundle as format_
 from engine.audit.unbundle import kept_documents, recorded_events, take_in
 from engine.bootstrap import migrate_database, open_engine
-from engine.clock import SystemClock
+from engine.clock import SystemClock, id_of
 from engine.envelope import LOCAL, Caller, seal
 from engine.errors import Broken, EngineError, Invalid
 from engine.events import (
@@ -36,10 +36,11 @@ from engine.events import (
 from engine.projections.catalog import Catalog
 from engine.settings import Settings
 from engine.store import driver
-from engine.store.base import Append, Exactly, Expected, NoStream, RecordedEvent
+from engine.store.base import Append, Connection, Exactly, Expected, NoStream, RecordedEvent
 from engine.store.dialects import DRIVER_ERRORS, database_path, meaning_of, open_writer
 from engine.store.log import locked
 from engine.store.rebuild import Progress
+from engine.store.runs import OpenRun
 from engine.upcasts import facts_of, words_of
 
 EVENTS_AT_ONCE = 500
@@ -49,10 +50,7 @@ SOURCE = "imported_from"
 
 Setting = SessionStarted | SessionUpdated | SessionArchived | SessionRestored
 
-LEAVE_TO_RECOVERY = (
-    "INSERT INTO runs SELECT tenant, turn, session, ?, 0, NULL FROM turns WHERE tenant = ? AND status = 'running'"
-)
-"""A turn that was running when its log was exported runs nowhere any more: the next start ends it."""
+RUNNING = "SELECT turn, session FROM turns WHERE tenant = ? AND status = 'running'"
 
 
 class Imported(msgspec.Struct, frozen=True):
@@ -98,7 +96,7 @@ def _import_log(settings: Settings, bundle: format_.Bundle, progress: Progress) 
         try:
             with database.begin() as connection:
                 count = take_in(connection, bundle, Catalog(), clock.now_us(), progress)
-                driver.run(connection, LEAVE_TO_RECOVERY, (clock.new_id().bytes, bundle.manifest["tenant"]))
+                _leave_to_recovery(connection, bundle.manifest["tenant"], clock.new_id())
                 return count
         except EngineError:
             raise
@@ -106,6 +104,12 @@ def _import_log(settings: Settings, bundle: format_.Bundle, progress: Progress) 
             raise meaning_of(error) from error
         finally:
             database.dispose()
+
+
+def _leave_to_recovery(connection: Connection, tenant: str, nobody: UUID) -> None:
+    """A turn that was running when its log was exported runs nowhere any more: the next start ends it."""
+    for turn, session in driver.run(connection, RUNNING, (tenant,)).fetchall():
+        OpenRun(tenant, id_of(turn), id_of(session), nobody, lease_until=0).apply(connection)
 
 
 async def _import_session(settings: Settings, bundle: format_.Bundle, caller: Caller) -> Imported:

@@ -26,6 +26,7 @@ from engine.errors import Broken, ProofInvalid, StoreCorrupt
 from engine.store import scan
 from engine.store.base import Connection, Projector
 from engine.store.checkpoints import log_names, log_sizes
+from engine.store.checksums import damaged
 from engine.store.dialects import DRIVER_ERRORS, meaning_of, open_reader
 from engine.store.documents import read_document
 from engine.store.places import placed
@@ -254,6 +255,10 @@ def _check_projections(connection: Connection, projector: Projector, tables: Seq
 
 
 def _check_file(connection: Connection) -> None:
+    for table, tenant, key in damaged(connection):
+        raise Broken(f"the row {key} of {table} is damaged", tenant=tenant)
+    for tenant, position in scan.stray_purges(connection):
+        raise Broken("a purge is due for an erasure that there is not", tenant=tenant, position=position)
     for tenant, digest, data in scan.all_documents(connection):
         if hashlib.sha256(data).digest() != digest:
             raise Broken(f"the document {digest.hex()} is not what its digest says", tenant=tenant)

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection, func, insert, select, update
 
 from engine.audit.merkle import Frontier
+from engine.store.checksums import checked
 from engine.store.tables import checkpoints, cosignatures, events, heads, origins, verifiers
 from engine.store.tree import stored_frontier
 
@@ -131,7 +132,7 @@ def keep_checkpoint(connection: Connection, row: SignedRow, public: bytes) -> No
         checkpoints.c.key_id == row.key_id,
     )
     if connection.execute(there).first() is None:
-        connection.execute(insert(checkpoints).values(msgspec.structs.astuple(row)))
+        connection.execute(insert(checkpoints).values(checked(msgspec.structs.astuple(row))))
 
 
 def keep_cosignature(connection: Connection, row: WitnessRow) -> None:
@@ -163,7 +164,7 @@ def count_events(connection: Connection, tenant: str) -> int:
 
 
 def _signed(row: Any) -> SignedRow:
-    return SignedRow(*row)
+    return SignedRow(*row[:-1])
 
 
 def _witness(row: Any) -> WitnessRow:

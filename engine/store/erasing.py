@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, delete, insert, literal_column, null, select, update
 
 from engine.codec import MAX_SAFE_INTEGER
+from engine.store.checksums import checked
 from engine.store.driver import Prepared, insert_rows
 from engine.store.places import SessionQuery
 from engine.store.statements import SAME_BODY, same, with_bodies
@@ -77,15 +78,19 @@ _insert_purge = Prepared(insert(purges))
 _delete_body = Prepared(delete(bodies).where(*same(bodies, "tenant", "position")))
 _erased_by = Prepared(select(erasures.c.by_position).where(*same(erasures, "tenant", "position")))
 # tenant, id, first version, last version
-_forget_request = Prepared(
-    update(requests)
-    .values(salt=null())
-    .where(
+_requests_of = Prepared(
+    select(requests).where(
         *same(requests, "tenant", "id"),
         requests.c.version >= bindparam("first_"),
         requests.c.version <= bindparam("last_"),
         requests.c.salt.is_not(None),
     )
+)
+# checksum, tenant, principal, route, key
+_forget_request = Prepared(
+    update(requests)
+    .values(salt=null(), checksum=bindparam("checksum_"))
+    .where(*same(requests, "tenant", "principal", "route", "key"))
 )
 
 
@@ -130,7 +135,10 @@ def forget_requests(
             continue
         first, last = together[0].version, together[-1].version
         for made in (session.bytes, *(trace.raw_id for trace in together)):
-            _forget_request(tx.connection, tenant, made, first, last)
+            for row in _requests_of(tx.connection, tenant, made, first, last).fetchall():
+                *key, _, fingerprint, kind, raw_id, version, _ = row
+                without = checked((*key, None, fingerprint, kind, raw_id, version))
+                _forget_request(tx.connection, without[-1], *key)
 
 
 def _appends(history: Sequence[Trace]) -> Iterator[list[Trace]]:

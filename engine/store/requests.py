@@ -14,6 +14,7 @@ from engine.clock import id_of
 from engine.errors import IdempotencyMismatch
 from engine.store import driver
 from engine.store.base import Reference, RequestKey
+from engine.store.checksums import checked
 from engine.store.statements import statements
 
 
@@ -42,4 +43,4 @@ def remember_request(
     fingerprint = codec.commitment(salt, request.body)
     made = (reference.kind, reference.id.bytes, reference.version)
     key = (tenant, request.principal, request.route, request.key)
-    driver.run(connection, statements(connection).insert_request, (*key, salt, fingerprint, *made))
+    driver.run(connection, statements(connection).insert_request, checked((*key, salt, fingerprint, *made)))

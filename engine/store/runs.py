@@ -4,6 +4,7 @@ reads.
 
 from __future__ import annotations
 
+import logging
 from uuid import UUID
 
 import msgspec
@@ -13,10 +14,13 @@ from engine.clock import id_of
 from engine.errors import TurnNotOpen
 from engine.store import driver
 from engine.store.base import JournalRow, Reference, RequestKey
+from engine.store.checksums import checked, is_sound
 from engine.store.requests import find_request, remember_request
 from engine.store.statements import statements
 from engine.store.tables import journal, runs
 from engine.store.transaction import Transaction
+
+log = logging.getLogger("manent.store")
 
 
 class OpenRun(msgspec.Struct, frozen=True):
@@ -33,7 +37,7 @@ class OpenRun(msgspec.Struct, frozen=True):
 
     def apply(self, connection: Connection) -> None:
         values = (self.tenant, self.turn.bytes, self.session.bytes, self.owner.bytes, self.lease_until, None)
-        driver.run(connection, statements(connection).insert_run, values)
+        driver.run(connection, statements(connection).insert_run, checked(values))
 
 
 class CloseRun(msgspec.Struct, frozen=True):
@@ -88,8 +92,13 @@ def request_cancel(tx: Transaction, tenant: str, turn: UUID, actor: str, request
     """
     if request is not None and find_request(tx.connection, tenant, request) is None:
         remember_request(tx.connection, tenant, request, Reference("turn", turn, 0), tx.salt())
-    result = driver.run(tx.connection, tx.statements.request_cancel, (actor, tenant, turn.bytes))
-    return bool(result.rowcount > 0)
+    row = driver.run(tx.connection, tx.statements.whole_run, (tenant, turn.bytes)).fetchone()
+    if row is None:
+        return False
+    *before, cancelled_by, _ = row
+    after = checked((*before, cancelled_by or actor))
+    driver.run(tx.connection, tx.statements.update_run, (*after[4:], tenant, turn.bytes))
+    return True
 
 
 def open_runs(connection: Connection) -> list[Run]:
@@ -97,7 +106,7 @@ def open_runs(connection: Connection) -> list[Run]:
     rows = connection.execute(select(runs).order_by(runs.c.tenant, runs.c.turn))
     return [
         Run(tenant, id_of(turn), id_of(session), id_of(owner), lease_until, cancelled_by)
-        for tenant, turn, session, owner, lease_until, cancelled_by in rows
+        for tenant, turn, session, owner, lease_until, cancelled_by, _ in rows
     ]
 
 
@@ -110,13 +119,21 @@ def journal_rows(
     limit: int | None = None,
     kind: str | None = None,
 ) -> list[JournalRow]:
-    """The journal of a turn, in order of frames; a vendor's blocks, which have none, come first."""
+    """The journal of a turn, in order of frames; a vendor's blocks, which have none, come first. It ends before a frame
+    whose row is damaged: an answer has no holes.
+    """
     query = select(journal).where(journal.c.tenant == tenant, journal.c.turn == turn.bytes).order_by(journal.c.frame)
     if after is not None:
         query = query.where(journal.c.frame > after)
     if kind is not None:
         query = query.where(journal.c.kind == kind)
-    return [
-        JournalRow(tenant, turn, frame, id_of(message), block, kind, elapsed_ms, text)
-        for _, _, frame, message, block, kind, elapsed_ms, text in connection.execute(query.limit(limit))
-    ]
+    found: list[JournalRow] = []
+    for row in connection.execute(query.limit(limit)):
+        _, _, frame, message, block, kind, elapsed_ms, text, _ = row
+        if is_sound(row):
+            found.append(JournalRow(tenant, turn, frame, id_of(message), block, kind, elapsed_ms, text))
+        else:
+            log.error("frame %d of turn %s is damaged in the journal", frame, turn)
+            if frame > 0:
+                break
+    return found

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, func, select, union
+from sqlalchemy import Connection, bindparam, exists, func, select, union
 
 from engine.store.driver import Prepared, run
 from engine.store.statements import same
@@ -23,6 +23,7 @@ from engine.store.tables import (
     heads,
     origins,
     places,
+    purges,
     tiles,
     verifiers,
 )
@@ -149,6 +150,12 @@ def stray(connection: Connection, tenant: str) -> int | None:
         )
         found.append(connection.execute(query).scalar())
     return min((position for position in found if position is not None), default=None)
+
+
+def stray_purges(connection: Connection) -> list[tuple[str, int]]:
+    """(tenant, position) of each purge that is due for no erasure."""
+    erased = exists().where(erasures.c.tenant == purges.c.tenant, erasures.c.by_position == purges.c.position)
+    return [(row[0], row[1]) for row in connection.execute(select(purges).where(~erased))]
 
 
 def damage(connection: Connection) -> str | None:

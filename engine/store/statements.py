@@ -15,7 +15,6 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
-    func,
     insert,
     select,
     update,
@@ -76,15 +75,13 @@ class Statements:
         self.owned_runs = text(select(runs.c.tenant, runs.c.turn).where(runs.c.owner == bindparam("owner_")))
         self.delete_run = text(delete(runs).where(*same(runs, "tenant", "turn")))
         self.delete_frames = text(delete(journal).where(*same(journal, "tenant", "turn")))
-        # actor, tenant, turn
-        self.request_cancel = text(
+        self.whole_run = text(select(runs).where(*same(runs, "tenant", "turn")))
+        self.runs_of = text(select(runs).where(runs.c.owner == bindparam("owner_")))
+        # lease_until, cancelled_by, checksum, tenant, turn
+        self.update_run = text(
             update(runs)
-            .values(cancelled_by=func.coalesce(runs.c.cancelled_by, bindparam("actor_")))
+            .values(lease_until=bindparam("until_"), cancelled_by=bindparam("actor_"), checksum=bindparam("checksum_"))
             .where(*same(runs, "tenant", "turn"))
-        )
-        # lease_until, owner
-        self.extend_leases = text(
-            update(runs).values(lease_until=bindparam("until_")).where(runs.c.owner == bindparam("owner_"))
         )
 
         self.event_by_id = text(recorded.where(*same(events, "tenant", "id")))

@@ -2,7 +2,7 @@
 
 Every key begins with ``tenant``. Ids are 16 bytes. BLOB columns hold bytes as they are hashed: never TEXT, never a
 database's own JSON. On SQLite the tables are STRICT (types are checked) and without rowid (rows lie in the order of
-their key, and the key is stored once).
+their key, and the key is stored once). ``checksum``: see ``store.checksums``.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ checkpoints = Table(
     Column("root", LargeBinary, nullable=False),
     Column("made_at", Int, nullable=False),
     Column("note", LargeBinary, nullable=False),
+    Column("checksum", Int, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
@@ -162,6 +163,7 @@ requests = Table(
     Column("kind", Text, nullable=False),
     Column("id", LargeBinary, nullable=False),
     Column("version", Int, nullable=False),
+    Column("checksum", Int, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
@@ -187,6 +189,7 @@ runs = Table(
     Column("owner", LargeBinary, nullable=False),
     Column("lease_until", Int, nullable=False),
     Column("cancelled_by", Text),
+    Column("checksum", Int, nullable=False),
     UniqueConstraint("tenant", "session", name="runs_one_per_session"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
@@ -204,6 +207,7 @@ journal = Table(
     Column("kind", Text, nullable=False),
     Column("elapsed_ms", Int, nullable=False),
     Column("text", LargeBinary, nullable=False),
+    Column("checksum", Int, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )

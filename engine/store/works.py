@@ -27,6 +27,7 @@ from engine.store.base import (
     RecordedEvent,
     Reference,
 )
+from engine.store.checksums import checked
 from engine.store.reading import event_by_id, salt_of
 from engine.store.requests import find_request, remember_request
 from engine.store.transaction import Transaction
@@ -121,7 +122,9 @@ def write_journal(tx: Transaction, work: WriteJournal) -> frozenset[UUID]:
     owned = _owned(tx, work.owner, turns)
     lost = frozenset(turns.keys() - owned)
     rows = [
-        (row.tenant, row.turn.bytes, row.frame, row.message.bytes, row.block, row.kind, row.elapsed_ms, row.text)
+        checked(
+            (row.tenant, row.turn.bytes, row.frame, row.message.bytes, row.block, row.kind, row.elapsed_ms, row.text)
+        )
         for row in work.rows
         if row.turn not in lost
     ]
@@ -152,7 +155,10 @@ class ExtendLeases(msgspec.Struct, frozen=True):
 
 
 def extend_leases(tx: Transaction, work: ExtendLeases) -> None:
-    driver.run(tx.connection, tx.statements.extend_leases, (work.until_us, work.owner.bytes))
+    rows = driver.run(tx.connection, tx.statements.runs_of, (work.owner.bytes,)).fetchall()
+    for tenant, turn, session, owner, _, cancelled_by, _ in rows:
+        row = checked((tenant, turn, session, owner, work.until_us, cancelled_by))
+        driver.run(tx.connection, tx.statements.update_run, (*row[4:], tenant, turn))
 
 
 def probe(tx: Transaction) -> None:

@@ -135,6 +135,7 @@ async def test_a_cancel_does_not_wait_for_the_disk(path):
 async def test_a_cancel_is_taken_however_much_waits_for_the_writer(path):
     """Who is overloaded is helped by it most."""
     async with chatting(path, main=says("Half", HANG), queue_writes=1) as chat:
+        await until(chat.ready)
         turn = await start(chat)
         await shown(chat, turn, 3)
         holding = [chat._store.submit(lambda _: time.sleep(0.2))]

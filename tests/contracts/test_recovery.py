@@ -126,6 +126,21 @@ async def test_a_vendors_block_among_the_others_does_not_spoil_the_message(path,
         assert (await chat.say(session, "Again.", model="scripted/main")).status == "completed"
 
 
+async def test_a_damaged_frame_ends_the_message_before_it(path, dead):
+    """Of a journal in which a row is not what was written, what came before it is kept: no message has holes."""
+    session, turn, frames = await die(path, dead, *TEXT)
+    damaged = frames[-2].number
+    execute(dead, f"UPDATE journal SET text = x'7878' WHERE frame = {damaged}")
+    found = engine.verify_database(dead)
+    assert found.problem == f"the row {turn.hex}, {damaged} of journal is damaged"
+    async with chatting(dead, main=says("Yes.")) as chat:
+        after = await frames_of(chat, turn)
+        assert after[: damaged - 1] == frames[: damaged - 1]
+        assert told(after[damaged - 1 :]) == [*enumerate(["message.appended", "turn.interrupted"], damaged)]
+        assert (await chat.say(session, "Again.", model="scripted/main")).status == "completed"
+    assert engine.verify_database(dead).problem is None
+
+
 async def test_recovery_says_who_and_why(path, dead):
     """The end is the system's, for the reason that the server was lost; the attempt says the same."""
     session, turn, _ = await die(path, dead, *TEXT)

@@ -686,7 +686,7 @@ async def test_an_append_is_written_as_a_whole_or_not_at_all(path):
             """Nothing against it."""
 
         def apply(self, connection):
-            connection.exec_driver_sql("INSERT INTO runs VALUES ('default', x'01', x'02', x'03', 'not a number', NULL)")
+            connection.exec_driver_sql("INSERT INTO runs VALUES ('default', x'01', x'02', x'03', 'not one', NULL, 0)")
 
     session = new_id()
     async with opened(path) as store:
@@ -712,7 +712,7 @@ async def test_scratch_may_refuse_before_anything_is_written(path):
 
         def apply(self, connection):
             ((events,),) = connection.exec_driver_sql("SELECT count(*) FROM events").fetchall()
-            connection.exec_driver_sql("INSERT INTO runs VALUES ('default', x'01', x'02', x'03', ?, NULL)", (events,))
+            connection.exec_driver_sql("INSERT INTO runs VALUES ('default', x'01', x'02', x'', ?, NULL, 0)", (events,))
 
     async with opened(path) as store:
         with pytest.raises(Refused):

@@ -32,14 +32,15 @@ from engine.errors import EngineError
 from engine.projections.catalog import Catalog
 from engine.projections.tables import PROJECTIONS
 from engine.store import reading
+from engine.store.base import RequestKey
 from engine.store.checkpoints import keep_checkpoint, log_names
-from engine.store.dialects import open_writer
+from engine.store.dialects import PAGE_BYTES, open_writer
 from engine.store.guards import GUARDS
 from engine.store.leaves import leaf_of, name_at
 from engine.store.rebuild import rebuild_file
 from engine.store.tables import events
 from engine.store.tree import store_tiles
-from tests.support import ManualClock, begin, chatting, dump, execute, query
+from tests.support import ManualClock, begin, chatting, dump, execute, query, snapshot
 
 VARIANTS = int(os.environ.get("TAMPER_VARIANTS", "25"))
 """Seeded places for each attack that has a place, and hundreds of flipped bits."""
@@ -50,8 +51,8 @@ EVENTS = 800
 WITNESSED = (100, 400, EVENTS)
 """Checkpoints were made, and written outside, when the log had so many events (or a few more)."""
 
-RECORD = ("events", "bodies", "erasures", "heads", "origins", "tiles", "verifiers", "checkpoints", "documents")
-
+INNER_PAGE = 2
+"""Kind of a b-tree page that points to others."""
 
 FILES = Counter()
 """How many files were verified, and what came of it."""
@@ -79,7 +80,7 @@ def honest(tmp_path_factory):
     async def first():
         async with chatting(now / "log.db") as chat:
             await chat.create_session(other, title="another log")
-            sessions = [(await chat.create_session(title=f"session {number}")).id for number in range(5)]
+            sessions = [(await chat.create_session(title=str(n), request=asked(n))).id for n in range(5)]
             await chat.say(sessions[0], "Is this on record?", model="echo/echo")
             for tool in ("first", "second", "third"):
                 offered = (engine.ToolSchema(tool, "A tool.", {"type": "object", "properties": {}}),)
@@ -102,8 +103,38 @@ def honest(tmp_path_factory):
     return now
 
 
+def asked(number):
+    """An idempotent request."""
+    return RequestKey("local", "POST /api/sessions", f"key {number}", b"{}")
+
+
 async def length(chat):
     return await chat.store.read(lambda connection: reading.log_size(connection, "default"))
+
+
+@pytest.fixture(scope="module")
+def left_open(honest, tmp_path_factory):
+    """As ``honest``, and then a server was killed while a turn ran and a purge was due."""
+    path = copy_of(honest, tmp_path_factory.mktemp("left_open"))
+    left = path.with_name("left.db")
+
+    async def leave():
+        async with chatting(path) as chat:
+            session = (await chat.sessions())[0][0].id
+            await chat.append_message(session, "word " * 40)
+            turn = await begin(chat, session, model="echo/paced")
+            frames = 0
+            async for batch in chat.frames(turn):
+                frames += len(batch)
+                if frames > 20:
+                    break
+            snapshot(path, left)
+            await chat.cancel(turn)
+
+    asyncio.run(leave())
+    left.replace(path)
+    execute(path, "INSERT INTO purges SELECT tenant, by_position FROM erasures LIMIT 1")
+    return path.parent
 
 
 @pytest.fixture(scope="module")
@@ -739,7 +770,8 @@ def test_a_checkpoint_of_another_log_is_found(path, number):
     """Replayed: signed by the right key, for another log."""
     attack(
         path,
-        "INSERT INTO checkpoints SELECT 'default', origin, size, key_id, root, made_at, note FROM checkpoints "
+        "INSERT INTO checkpoints SELECT 'default', origin, size, key_id, root, made_at, note, checksum "
+        "FROM checkpoints "
         f"WHERE tenant = 'other' ORDER BY size LIMIT 1 OFFSET {number}",
     )
     assert "of another log" in verified(path).problem
@@ -822,25 +854,52 @@ def test_a_document_that_is_missing_or_another_is_found(path, number, change):
 
 
 def test_a_flipped_bit_is_found(honest, tmp_path):
-    """Anywhere in the file: either it is found, or every row of the record is as it was."""
-    chance, original = seeded("bits"), (honest / "log.db").read_bytes()
-    before = record_of(honest / "log.db")
+    """Anywhere in the file: either it is found, or every row of every table is as it was."""
     path = copy_of(honest, tmp_path / "bits")
-    caught = 0
-    for _ in range(VARIANTS * 6):
-        place, bit = chance.randrange(100, len(original)), 1 << chance.randrange(8)
+    chance, pages = seeded("bits"), path.stat().st_size
+    places = [chance.randrange(100, pages) for _ in range(VARIANTS * 6)]
+    assert caught(path, places, chance) > VARIANTS * 3
+
+
+@pytest.mark.parametrize("table", ["requests", "checkpoints", "runs", "journal", "purges"])
+def test_a_flipped_bit_of_what_no_hash_covers_is_found(left_open, tmp_path, table):
+    """In the pages of these tables, where a server was killed while a turn ran and a purge was due."""
+    path = copy_of(left_open, tmp_path / "bits")
+    chance, places = seeded(f"bits of {table}"), []
+    for number, start in pages_of(path, table):
+        places += [number * PAGE_BYTES + chance.randrange(start, PAGE_BYTES) for _ in range(VARIANTS)]
+    assert caught(path, places, chance) > 0
+
+
+def caught(path, places, chance):
+    """How many flipped bits at these places of a file are found; where one is not, nothing has changed."""
+    original, before, found = path.read_bytes(), dump(path), 0
+    for place in places:
+        bit = 1 << chance.randrange(8)
         path.write_bytes(original[:place] + bytes([original[place] ^ bit]) + original[place + 1 :])
         if problem(path):
-            caught += 1
+            found += 1
         else:
-            assert record_of(path) == before, f"bit {bit} of byte {place}"
-    assert caught > VARIANTS * 3
+            assert dump(path) == before, f"bit {bit} of byte {place}"
+    return found
 
 
-def record_of(path):
-    """Every row of the record; of checkpoints all but when they were made, which nobody signs."""
-    rows = query(path, "SELECT tenant, origin, size, key_id, root, note FROM checkpoints ORDER BY 1, 2, 3, 4")
-    return dump(path, [table for table in RECORD if table != "checkpoints"]) | {"checkpoints": rows}
+def pages_of(path, table):
+    """The pages of a table with rows: from 0, and where the cells of each begin."""
+    (root,) = query(path, f"SELECT rootpage FROM sqlite_schema WHERE name = '{table}'")[0]
+    data, found = path.read_bytes(), []
+    waiting = [root - 1]
+    while waiting:
+        number = waiting.pop()
+        page = data[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]
+        cells = int.from_bytes(page[5:7], "big")
+        found.append((number, cells))
+        if page[0] == INNER_PAGE:
+            count = int.from_bytes(page[3:5], "big")
+            pointers = [int.from_bytes(page[12 + 2 * n : 14 + 2 * n], "big") for n in range(count)]
+            waiting += [int.from_bytes(page[at : at + 4], "big") - 1 for at in pointers]
+            waiting.append(int.from_bytes(page[8:12], "big") - 1)
+    return found
 
 
 def problem(path):
@@ -853,23 +912,26 @@ def problem(path):
 
 
 def test_a_flipped_bit_of_the_log_ahead_is_found(honest, tmp_path):
-    """In what is committed and not yet in the file: found, or every event is there all the same."""
+    """In what is committed and not yet in the file: found, or every row that a checkpoint outside speaks for is there
+    all the same.
+    """
     path = copy_of(honest, tmp_path / "live")
     parts, wal = {}, Path(f"{path}-wal")
 
     async def write():
         async with chatting(path) as chat:
             session = (await chat.sessions())[0][0].id
-            await chat.append_messages(session, [engine.MessageIn("in the log ahead")] * 40)
+            await chat.append_messages(session, [engine.MessageIn("in the log ahead")] * 40, request=asked("ahead"))
             await chat.record.checkpoint(new=True)
             parts.update(await asyncio.to_thread(lambda: {"file": path.read_bytes(), "wal": wal.read_bytes()}))
 
     asyncio.run(write())
-    events, chance, data = dump(path, ["events", "bodies"]), seeded("ahead"), parts["wal"]
+    chance, data, before = seeded("ahead"), parts["wal"], dump(path)
+    tables = before.keys() - {"checkpoints", "verifiers"}  # written down after what they speak for
     for _ in range(VARIANTS * 3):
         path.write_bytes(parts["file"])
         Path(f"{path}-shm").unlink(missing_ok=True)
         place, bit = chance.randrange(len(data)), 1 << chance.randrange(8)
         wal.write_bytes(data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :])
         if not problem(path):
-            assert dump(path, ["events", "bodies"]) == events, f"bit {bit} of byte {place}"
+            assert dump(path, tables) == {name: before[name] for name in tables}, f"bit {bit} of byte {place}"
