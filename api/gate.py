@@ -71,6 +71,8 @@ class Gate:
                 raise
             log.exception("a request failed outside of its route")
             await answer.problem(mistake(), scope["path"], request_id)
+        finally:
+            state.clear()  # what sends knows this scope: a circle, which would stay until somebody looked for such
 
     def _admit(self, scope: Scope, headers: dict[str, str], state: dict[str, Any]) -> bool:
         """False for a preflight, which is answered here. Raises Problem for what is not let in."""

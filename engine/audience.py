@@ -47,6 +47,7 @@ class Audience:
         """The turn runs no more, and nobody is missed."""
         self._open = False
         self._restart()
+        self._absent = _nobody  # it leads back to the turn, which would stay until somebody looked for such circles
 
     def seen(self) -> None:
         """Somebody has asked how the turn is: who cannot read along comes again and again."""
@@ -72,3 +73,7 @@ class Audience:
             self._timer = None
         if self._open and self._unread_s and not self._readers:
             self._timer = asyncio.get_running_loop().call_later(self._unread_s, self._absent)
+
+
+def _nobody() -> None:
+    """Nobody is missed."""

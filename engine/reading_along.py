@@ -214,18 +214,21 @@ def _beating(tail: Tail, every_s: float) -> Iterator[None]:
     """Ring a tail from time to time, so that who waits for it can say that it is alive: one timer a reader, where a
     time limit on each wait would cost as much as what is waited for.
     """
-    loop = asyncio.get_running_loop()
     timers: list[asyncio.TimerHandle] = []
-
-    def beat() -> None:
-        tail.ring()
-        timers[:] = [loop.call_later(every_s, beat)]
-
-    timers.append(loop.call_later(every_s, beat))
+    _beat_later(tail, every_s, timers)
     try:
         yield
     finally:
-        timers[0].cancel()
+        timers.pop().cancel()
+
+
+def _beat_later(tail: Tail, every_s: float, timers: list[asyncio.TimerHandle]) -> None:
+    timers[:] = [asyncio.get_running_loop().call_later(every_s, _beat, tail, every_s, timers)]
+
+
+def _beat(tail: Tail, every_s: float, timers: list[asyncio.TimerHandle]) -> None:
+    tail.ring()
+    _beat_later(tail, every_s, timers)
 
 
 def turn_events(connection: Connection, tenant: str, state: TurnState) -> list[RecordedEvent]:

@@ -1,5 +1,6 @@
 """What all tests share: the loop that async tests run on, and how Hypothesis searches."""
 
+import gc
 import os
 
 import pytest
@@ -21,6 +22,15 @@ def anyio_backend():
 def tell(record_property):
     """Says how much was tried and found; pytest's summary has it."""
     return lambda line: record_property("count", line)
+
+
+@pytest.fixture
+def no_collector():
+    """What is left after this is what only a collection would find."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter):

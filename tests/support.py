@@ -5,6 +5,7 @@ The auditor recomputes every commitment and leaf from the rows of a file, by the
 """
 
 import asyncio
+import gc
 import hashlib
 import json
 import shutil
@@ -162,6 +163,11 @@ async def until(condition, timeout_s=5):
     async with asyncio.timeout(timeout_s):
         while not await condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.01)
+
+
+def alive(*kinds):
+    """How many objects of these types there are in memory."""
+    return sum(isinstance(thing, kinds) for thing in gc.get_objects())
 
 
 def told(frames):

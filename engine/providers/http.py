@@ -124,6 +124,7 @@ async def post_stream(
     finally:
         with suppress(*_BROKEN):
             await response.aclose()
+        response.stream = httpx.ByteStream(b"")  # its own knows the response, and circles wait for the collector
 
 
 async def drain(body: AsyncGenerator[bytes, None]) -> None:
@@ -324,8 +325,7 @@ def _look_at(closed: asyncio.Future[None]) -> None:
 
 
 async def _note_reuse(*_: object) -> None:
-    """Called within the request's own task, so the variable is the request's."""
-    _reused.set(True)
+    _reused.set(True)  # within the request's own task, too
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -6,9 +6,11 @@ import threading
 import time
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tests.api.conftest import STRANGE, settings_on
 from tests.api.harness import END_FRAMES, in_thread, opened, pages, problem, read, text_of
+from tests.support import alive
 
 FINISHED = ["echo/echo", "scripted/slow", "scripted/tools", "scripted/think", "scripted/fails", "scripted/strange"]
 
@@ -34,6 +36,15 @@ def test_frames_are_numbered_densely(turns, model):
     assert blocks[0].event == "turn.started"
     assert [block.event in END_FRAMES for block in blocks] == [False] * (len(blocks) - 1) + [True]
     assert blocks[0].json["status"] == "running"
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_stream_leaves_nothing_behind(client):
+    """Of a request and its answer nothing stays in memory until somebody looks for circles."""
+    before = alive(RequestResponseCycle)
+    for _ in range(5):
+        stream_turn(client, "echo/echo")
+    assert alive(RequestResponseCycle) <= before + 1  # a connection that is open keeps its last one
 
 
 @pytest.mark.parametrize("model", FINISHED)

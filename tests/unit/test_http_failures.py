@@ -25,6 +25,7 @@ from engine.errors import (
 from engine.providers import http
 from engine.providers.failures import UPSTREAM_BYTES, failure_from_response
 from engine.providers.http import Head, drain, make_client, post_stream
+from tests.support import alive
 
 KEY = "sk-very-secret"
 NOW_S = 1_800_000_000
@@ -168,6 +169,16 @@ async def test_bytes_arrive_as_they_were_sent(client):
     for line in (b"Bearer sk-very-secret", b"Accept: text/event-stream", b"Accept-Encoding: identity", b"Length: 15"):
         assert line.lower() in head.lower()
     assert b"cookie" not in head.lower()
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_an_answer_leaves_nothing_behind(client):
+    """Of what it was read with nothing stays in memory until somebody looks for circles."""
+    before = alive(httpx.Request, httpx.Response, aiohttp.ClientResponse)
+    async with plays(OK, part(b"data: a\n\n"), LAST) as seen:
+        for _ in range(3):
+            await read(client, seen.address)
+    assert alive(httpx.Request, httpx.Response, aiohttp.ClientResponse) <= before
 
 
 async def test_a_large_body_is_sent_whole(client):
