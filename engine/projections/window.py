@@ -34,7 +34,7 @@ POLICY = "newest-units/1"
 """Recorded with every attempt. A rule that chooses otherwise for any session is a new name."""
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """A message as the choice sees it: ``tokens`` are base tokens, ``unit`` the version of its unit's first message."""
 
     version: int
@@ -71,9 +71,6 @@ class Measure(msgspec.Struct, frozen=True):
             base_tokens + self.fixed_base_tokens, messages + self.fixed_messages, self.factor_permille, self.overhead
         )
 
-    def fits(self, base_tokens: int, messages: int) -> bool:
-        return self.used(base_tokens, messages) <= self.available_tokens
-
 
 class Chosen(msgspec.Struct, frozen=True):
     """A window, oldest first. ``base_tokens`` and ``used_tokens`` are of its rows and the fixed part together."""
@@ -88,6 +85,7 @@ class _Window:
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
+        self.available_tokens = measure.available_tokens
         self.rows: dict[int, Row] = {}
         self.base_tokens = 0
 
@@ -106,8 +104,12 @@ class _Window:
         self.base_tokens -= row.tokens
 
     def has_room_for(self, unit: Sequence[Row]) -> bool:
-        new = [row.tokens for row in unit if row.version not in self.rows]
-        return self.measure.fits(self.base_tokens + sum(new), len(self.rows) + len(new))
+        tokens, messages = self.base_tokens, len(self.rows)
+        for row in unit:
+            if row.version not in self.rows:
+                tokens += row.tokens
+                messages += 1
+        return self.measure.used(tokens, messages) <= self.available_tokens
 
     def chosen(self) -> Chosen:
         rows = tuple(self.rows[version] for version in sorted(self.rows))
@@ -167,7 +169,7 @@ def _units_to_send(newest_first: Iterable[Row]) -> Iterator[list[Row]]:
             unit = []
         unit.append(row)
         if row.version == row.unit:
-            if not any(each.left_out for each in unit):
+            if not (row.left_out or (len(unit) > 1 and any(each.left_out for each in unit))):
                 yield unit
             unit = []
 
