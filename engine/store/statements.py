@@ -7,7 +7,10 @@ comment says otherwise.
 
 from __future__ import annotations
 
+from functools import cache
+
 from sqlalchemy import (
+    BindParameter,
     ClauseElement,
     Connection,
     Dialect,
@@ -15,6 +18,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
+    func,
     insert,
     select,
     update,
@@ -44,6 +48,7 @@ class Statements:
         def text(clause: ClauseElement) -> str:
             return str(clause.compile(dialect=dialect))
 
+        self._text = text
         self.insert_event = text(insert(events))
         self.insert_body = text(insert(bodies))
         self.insert_origin = text(insert(origins))
@@ -72,7 +77,6 @@ class Statements:
             .where(heads.c.tenant == bindparam("tenant_"))
         )
         self.select_run = text(select(runs.c.owner).where(*same(runs, "tenant", "turn")))
-        self.owned_runs = text(select(runs.c.tenant, runs.c.turn).where(runs.c.owner == bindparam("owner_")))
         self.delete_run = text(delete(runs).where(*same(runs, "tenant", "turn")))
         self.delete_frames = text(delete(journal).where(*same(journal, "tenant", "turn")))
         self.whole_run = text(select(runs).where(*same(runs, "tenant", "turn")))
@@ -97,6 +101,12 @@ class Statements:
             .order_by(events.c.position)
             .limit(bindparam("limit_", literal_execute=False))
         )
+
+    @cache  # noqa: B019 - there is one of it
+    def count_owned(self, turns: int) -> str:
+        """How many of so many turns are an owner's: tenant, owner, the turns."""
+        some: list[BindParameter[bytes]] = [bindparam(f"turn_{number}") for number in range(turns)]
+        return self._text(select(func.count()).where(*same(runs, "tenant", "owner"), runs.c.turn.in_(some)))
 
 
 def statements(connection: Connection) -> Statements:
