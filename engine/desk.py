@@ -167,8 +167,10 @@ class Desk:
                 reference=Reference("messages", session, 0),
             )
         )
+        if answer.replayed is None:
+            return [message_view(event, new.meaning) for event, new in zip(answer.events, sealed, strict=True)]
         events: Sequence[RecordedEvent] = answer.events
-        if answer.replayed is not None and not events:
+        if not events:
             last = answer.replayed.version
             events = await self._read(
                 reading.session_events, caller, session=answer.replayed.id, after=last - len(news), up_to=last

@@ -17,6 +17,7 @@ from engine.providers.base import ToolSchema
 from engine.settings import Settings
 from engine.tools.base import NAME
 
+ROLES = get_args(Role)
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
@@ -29,10 +30,9 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 
 def check_role(role: str, field: str = "role") -> Role:
     """The role of this name."""
-    for known in get_args(Role):
-        if role == known:
-            return cast("Role", known)
-    raise Invalid(field, f"must be one of {', '.join(get_args(Role))}", code="unknown_role")
+    if role not in ROLES:
+        raise Invalid(field, f"must be one of {', '.join(ROLES)}", code="unknown_role")
+    return cast("Role", role)
 
 
 def check_content(content: str | Sequence[msgspec.Raw], settings: Settings, field: str = "content") -> Content:

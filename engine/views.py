@@ -14,7 +14,7 @@ import msgspec
 from engine.clock import rfc3339
 from engine.content import read_blocks
 from engine.errors import StoreCorrupt
-from engine.events import Content, MessageAppended, MessageWords, SessionWords, TurnFailed, Usage
+from engine.events import Content, Facts, MessageAppended, MessageWords, SessionWords, TurnFailed, Usage
 from engine.projections.session import SessionState
 from engine.projections.turn import AttemptState, TurnState, cost_of
 from engine.providers.base import ModelInfo
@@ -249,9 +249,9 @@ class Said(Stored, Protocol):
     def erased(self) -> bool: ...
 
 
-def message_view(event: Said) -> Message:
-    """The message that a ``message.appended`` event recorded."""
-    facts = facts_of(event)
+def message_view(event: Said, facts: Facts | None = None) -> Message:
+    """The message that a ``message.appended`` event recorded; its ``facts``, where they are known already."""
+    facts = facts or facts_of(event)
     if not isinstance(facts, MessageAppended):
         raise StoreCorrupt(f"event {event.position} is a {event.type}, not a message")
     words = words_of(event)

@@ -56,7 +56,12 @@ def insert_rows(connection: Connection, statement: str, rows: Sequence[Sequence[
     ``executemany`` gives the interpreter's lock away and takes it again for each row, and each time another thread may
     keep it for long; so it is done once for many rows.
     """
+    if not rows:
+        return
     cursor = connection.connection.cursor()
+    if len(rows) == 1:
+        cursor.execute(statement, rows[0])
+        return
     for some in _in_sizes(rows):
         cursor.execute(_for_rows(statement, len(some)), tuple(chain.from_iterable(some)))
 

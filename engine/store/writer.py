@@ -312,7 +312,8 @@ class Writer:
                 self._loop.call_soon_threadsafe(_settle_purge, done, not self._purger.due)
 
     def _answer(self, batch: list[_Job], changed: set[StateKey]) -> None:
-        self._resumed.clear()
+        if len(batch) > 1:
+            self._resumed.clear()
         with suppress(RuntimeError):  # the loop is gone, and with it everybody who waited
             self._loop.call_soon_threadsafe(self._settle, batch, changed)
 
@@ -329,8 +330,9 @@ class Writer:
                 job.future.set_result(job.result)
         if changed:
             self._changed(changed)
-        # After those who were answered: their wake-ups stand in the loop's queue already.
-        self._loop.call_soon(self._resumed.set)
+        if len(batch) > 1:  # else nobody waits for it
+            # After those who were answered: their wake-ups stand in the loop's queue already.
+            self._loop.call_soon(self._resumed.set)
 
 
 def _first(jobs: deque[_Job], count: int) -> list[_Job]:
