@@ -34,7 +34,7 @@ MAX_WAITING_ROWS = 256
 MANY_ROWS = 8
 """A write of so many rows means that many streams run. Then the next one waits for more: a good part of what a commit
 costs does not depend on its rows."""
-PAUSE_S_A_ROW, MOST_PAUSE_S = 0.00025, 0.004
+PAUSE_S_A_ROW, MOST_PAUSE_S = 0.00025, 0.003
 """How long it waits, for each row of the write before. Longer would save more CPU, and show in the gaps."""
 
 Released = Callable[[list[JournalRow], Exception | None], None]

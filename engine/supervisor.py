@@ -36,7 +36,7 @@ log = logging.getLogger("manent.turns")
 
 SYSTEM = "system"
 RETRY_AFTER_S = 5
-APPENDS_AT_ONCE = 8
+APPENDS_AT_ONCE = 4
 """So many turns append at the same time; what a commit costs beside its rows is little then for each."""
 ORPHANS_AT_ONCE = 64
 """Of so many the journals are in memory together."""

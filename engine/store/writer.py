@@ -42,7 +42,7 @@ RESUME_S = 0.002
 one commit is made where there would be two, and both threads do not struggle for the interpreter's lock. A work that
 comes ahead of all others is not kept waiting."""
 
-BESIDE_AHEAD = 4
+BESIDE_AHEAD = 1
 """So many other works go along with those that come ahead of all: these do not wait long, and the others get on."""
 
 PAGES_PER_COMMIT = 8
