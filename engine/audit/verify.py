@@ -1,9 +1,10 @@
 """``manent verify``: a whole database held against itself, against every checkpoint kept, and against those outside.
 
 What is looked at: each log by ``walk``; its head and its sessions' versions; its erasures; every checkpoint and
-cosignature, in the database and outside; documents; the projections; the guards; and what SQLite says of the file.
-All is read in one snapshot, so it can run beside a server. Nothing is believed that was not signed or hashed, and what
-follows the last checkpoint outside was signed for by nobody yet: *unwitnessed*.
+cosignature, in the database and outside; documents; the projections; the guards; the checksums of rows that no hash
+covers; and what SQLite says of the file. All is read in one snapshot, so it can run beside a server. Nothing is
+believed that was not signed or hashed, and what follows the last checkpoint outside was signed for by nobody yet:
+*unwitnessed*.
 """
 
 from __future__ import annotations
