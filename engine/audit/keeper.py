@@ -16,7 +16,7 @@ from pathlib import Path
 from engine.audit.keys import open_signer
 from engine.audit.notes import Checkpoint, Signer
 from engine.audit.outside import OutsideFile, outside_path
-from engine.audit.standing import problems, signed_row
+from engine.audit.standing import adopt, problems, signed_row
 from engine.clock import Clock
 from engine.errors import AuditError, Behind, Broken, EngineError, ProofInvalid, StoreCorrupt
 from engine.settings import Settings
@@ -103,7 +103,7 @@ async def keeping(
     """
     signer = await asyncio.to_thread(open_signer, path, settings.signing_key_file)
     outside = OutsideFile(outside_path(path, settings.checkpoint_file))
-    problem = await _standing(store, outside, signer)
+    problem = await _standing(store, outside, signer, clock)
     if problem is None:
         store.begin_purging()
     else:
@@ -122,13 +122,17 @@ async def keeping(
                 await keeper.sign_all()
 
 
-async def _standing(store: Store, outside: OutsideFile, signer: Signer) -> AuditError | None:
+async def _standing(store: Store, outside: OutsideFile, signer: Signer, clock: Clock) -> AuditError | None:
     try:
         newest = await asyncio.to_thread(outside.newest)
     except ProofInvalid as error:
         return Behind(f"{error.detail}; the database is served read-only until the file is put right")
     found = await store.read(lambda connection: next(problems(connection, newest, signer), None))
-    return None if found is None else found.error()
+    if found is not None:
+        return found.error()
+    with suppress(EngineError):  # it is tried again at the next start
+        await store.do(lambda tx: adopt(tx.connection, newest, signer, clock))
+    return None
 
 
 def _keep(tx: Transaction, row: SignedRow, public: bytes) -> None:

@@ -86,6 +86,8 @@ def accept_break(path: Path, outside: OutsideFile, signer: Signer, clock: Clock)
     try:
         with engine.begin() as connection:
             found = list(problems(connection, newest, signer))
+            broken = {problem.tenant for problem in found}
+            adopt(connection, {tenant: newest[tenant] for tenant in newest.keys() - broken}, signer, clock)
             accepted = []
             for problem in found:
                 origin, position, note = _accept(connection, problem, newest, signer, clock)
@@ -97,6 +99,18 @@ def accept_break(path: Path, outside: OutsideFile, signer: Signer, clock: Clock)
     for note in notes:
         outside.append(note)
     return accepted
+
+
+def adopt(connection: Connection, newest: Mapping[str, Kept], signer: Signer, clock: Clock) -> None:
+    """Write down the last checkpoints outside that the key in use has signed and that nothing in the database tells of:
+    a server died before it did, or an older copy has come back. When another key is in use, nobody else knows this one.
+    """
+    for tenant, last in newest.items():
+        stated = last.checkpoint
+        if signer.public in public_keys(connection, tenant, stated.origin):
+            continue
+        if Verifier(stated.origin, 1, signer.public).signed(last.note):
+            keep_checkpoint(connection, signed_row(tenant, stated, last.note, clock), signer.public)
 
 
 def _problem(connection: Connection, tenant: str, last: Kept | None, signer: Signer | None) -> Problem | None:

@@ -298,6 +298,31 @@ async def test_keys_that_a_rolled_back_database_has_lost_are_no_alarm(path, tena
         assert "not signed by a key of the log" in engine.verify_database(path).problem
 
 
+@pytest.mark.parametrize("starts", [0, 1])
+async def test_a_key_that_a_copy_has_lost_is_found_outside(path, starts):
+    """A copy with every event comes back that lacks only the newest key: whether the server starts with that key or
+    somebody asks for breaks, it is on record again before the next key comes.
+    """
+    await one_more(path)
+    copy = path.read_bytes()
+    beside(path, ".key").unlink()
+    async with chatting(path) as chat:
+        await chat.record.checkpoint(new=True)
+    path.write_bytes(copy)
+    on_record = "SELECT count(*) FROM verifiers"
+    assert query(path, on_record) == [(1,)]
+    if starts:
+        async with chatting(path, checkpoint_every_s=3600):
+            assert query(path, on_record) == [(2,)]
+    else:
+        assert engine.accept_break(path) == []
+        assert query(path, on_record) == [(2,)]
+    beside(path, ".key").unlink()
+    await one_more(path)
+    found = engine.verify_database(path)
+    assert (found.problem, found.unwitnessed) == (None, ())
+
+
 async def test_a_database_that_is_gone_is_behind(path):
     """A new file beside the old checkpoints: what it once held is not forgotten by itself."""
     size = await one_more(path)
