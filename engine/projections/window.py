@@ -169,7 +169,9 @@ def _units_to_send(newest_first: Iterable[Row]) -> Iterator[list[Row]]:
             unit = []
         unit.append(row)
         if row.version == row.unit:
-            if not (row.left_out or (len(unit) > 1 and any(each.left_out for each in unit))):
+            # Nearly every unit is one message.
+            left_out = row.left_out if len(unit) == 1 else any(each.left_out for each in unit)
+            if not left_out:
                 yield unit
             unit = []
 

@@ -26,12 +26,12 @@ def checksum(values: Sequence[Any]) -> int:
 
 def checked(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """A row with its checksum."""
-    return (*values, zlib.crc32(_encode(values)))
+    return (*values, checksum(values))
 
 
 def is_sound(row: Sequence[Any]) -> bool:
     """Whether a row, its checksum the last of it, is as it was written."""
-    return bool(row[-1] == zlib.crc32(_encode(tuple(row[:-1]))))
+    return bool(row[-1] == checksum(tuple(row[:-1])))
 
 
 def damaged(connection: Connection) -> Iterator[tuple[str, str, str]]:

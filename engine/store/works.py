@@ -136,8 +136,9 @@ def _lost(tx: Transaction, owner: UUID, rows: Sequence[tuple[Any, ...]]) -> set[
     lost: set[tuple[str, bytes]] = set()
     for tenant, some in turns.items():
         ids = list(some)
-        ids += ids[-1:] * ((1 << (len(ids) - 1).bit_length()) - len(ids))  # a few sizes, so that few statements are
-        found = driver.run(tx.connection, tx.statements.count_owned(len(ids)), (tenant, owner.bytes, *ids)).fetchone()
+        size = 1 << (len(ids) - 1).bit_length()  # the next power of two, so that a few statements serve all
+        ids += ids[-1:] * (size - len(ids))
+        found = driver.run(tx.connection, tx.statements.count_owned(size), (tenant, owner.bytes, *ids)).fetchone()
         if found[0] != len(some):
             lost |= {(tenant, turn) for turn in some if owner_of(tx, tenant, id_of(turn)) != owner}
     return lost
