@@ -2,7 +2,8 @@
 
 An index by session would have every commit write a page for each session in it, which is more than all the rest of the
 commit together. So rows of ``places`` are written when the log has grown by another ``PLACES_AT_ONCE`` events, for all
-of these at once, in the transaction of the append that completes them; the few events behind them are looked through.
+of these at once, in the transaction of the append that completes them; the few events behind them are looked through,
+at 50 ns each. A migration belongs to every change of that number: what is written behind it would be found twice.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from engine.store.driver import Prepared
 from engine.store.statements import same
 from engine.store.tables import events, heads, places
 
-PLACES_AT_ONCE = 256
+PLACES_AT_ONCE = 1024
 NO_OFFSET = 0
 """SQLite's compiler writes an OFFSET beside every LIMIT."""
 

@@ -509,7 +509,7 @@ def test_taking_in_what_an_earlier_version_wrote_tells_how_far_it_is(tmp_path, o
     path.write_bytes(gzip.decompress(old.read_bytes()))
     migrate(path, lambda done, total: told.append((done, total)))
     (size,) = query(path, "SELECT sum(size) FROM heads")[0]
-    assert told[-1:] == ([] if old.name == "manent-0005.db.gz" else [(size, size)])
+    assert told[-1:] == ([] if old.name >= "manent-0005" else [(size, size)])
 
 
 async def test_what_a_server_of_an_earlier_version_left_open_is_ended(tmp_path):

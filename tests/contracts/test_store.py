@@ -22,7 +22,7 @@ from engine.settings import Settings
 from engine.store import reading, works
 from engine.store.base import AnyVersion, Append, Exactly, Exists, NewEvent, NoStream, Reference, RequestKey
 from engine.store.log import open_store
-from engine.store.places import SessionQuery
+from engine.store.places import PLACES_AT_ONCE, SessionQuery
 from engine.store.schema import migrate
 from engine.store.tables import events
 from tests.support import ManualClock, audit, dump, query
@@ -267,8 +267,9 @@ async def test_a_session_is_read_in_order_from_a_log_of_any_length(path, seed):
     chance = random.Random(seed)
     sessions, mine = [new_id() for _ in range(3)], {}
     kinds = ("thing.happened", "thing.seen")
+    edges = [PLACES_AT_ONCE + more for more in (-1, 0, 1, PLACES_AT_ONCE, PLACES_AT_ONCE + 1)]
     async with opened(path) as store:
-        for size in sorted({*chance.sample(range(1, 800), 8), 255, 256, 257, 512, 513}):
+        for size in sorted({*chance.sample(range(1, 3 * PLACES_AT_ONCE), 8), *edges}):
             while (missing := size - sum(map(len, mine.values()))) > 0:
                 session = chance.choice(sessions)
                 news = [event(type=chance.choice(kinds)) for _ in range(min(missing, chance.choice([1, 2, 40])))]
@@ -276,7 +277,7 @@ async def test_a_session_is_read_in_order_from_a_log_of_any_length(path, seed):
                 mine.setdefault(session, []).extend(recorded.events)
             places = query(path, "SELECT session, version, position FROM places ORDER BY position")
             every = sorted((each for found in mine.values() for each in found), key=lambda each: each.position)
-            placed = every[: size - size % 256]
+            placed = every[: size - size % PLACES_AT_ONCE]
             assert places == [(each.session.bytes, each.version, each.position) for each in placed]
             for session, right in mine.items():
                 after, limit = chance.randrange(len(right) + 1), chance.randrange(1, len(right) + 2)
