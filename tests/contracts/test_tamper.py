@@ -47,7 +47,7 @@ VARIANTS = int(os.environ.get("TAMPER_VARIANTS", "25"))
 
 SEED = os.environ.get("TAMPER_SEED", "")
 
-EVENTS = 800
+EVENTS = 1200
 WITNESSED = (100, 400, EVENTS)
 """Checkpoints were made, and written outside, when the log had so many events (or a few more)."""
 
@@ -806,7 +806,7 @@ def test_an_edited_checkpoint_outside_is_found(honest, tmp_path):
     [
         "UPDATE messages SET role = 'system' WHERE position = (SELECT max(position) FROM messages)",
         "UPDATE sessions SET status = 'archived' WHERE session = (SELECT min(session) FROM sessions)",
-        "UPDATE session_words SET title = 'another' WHERE title = 'session 3'",
+        "UPDATE session_words SET title = 'another' WHERE title = '3'",
         "DELETE FROM messages WHERE position = (SELECT min(position) FROM messages)",
         "DELETE FROM turns",
         "UPDATE calibrations SET samples = samples + 1",
@@ -819,8 +819,7 @@ def test_an_edited_checkpoint_outside_is_found(honest, tmp_path):
 )
 def test_a_projection_that_is_not_what_the_log_says_is_found(path, change):
     """Whatever is derived is derived again and compared; ``rebuild`` mends it."""
-    if not execute(path, change):
-        pytest.skip("there is no such row")
+    assert execute(path, change), "there is no such row"
     assert "manent rebuild" in verified(path).problem
     rebuild_file(path, Catalog(), PROJECTIONS, lambda *_: None)
     assert verified(path).problem is None
