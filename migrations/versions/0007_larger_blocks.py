@@ -16,8 +16,7 @@ branch_labels = None
 depends_on = None
 
 UNPLACE = (
-    "DELETE FROM places WHERE position > "
-    "(SELECT size - size % 1024 FROM heads WHERE heads.tenant = places.tenant)"
+    "DELETE FROM places WHERE position > (SELECT size - size % 1024 FROM heads WHERE heads.tenant = places.tenant)"
 )
 
 
