@@ -50,7 +50,7 @@ class ManualClock:
 
     def new_id(self):
         self.made += 1
-        return uuid7(self.time_us // 1000, self.made.to_bytes(10, "big"))
+        return uuid7(self.time_us * 1000, self.made.to_bytes(10, "big"))
 
     def salts(self, count):
         self.made += count

@@ -49,7 +49,7 @@ class Stepping(SystemClock):
         return self.shown_us
 
     def new_id(self):
-        return uuid7(self.now_us() // 1000, os.urandom(10))
+        return uuid7(self.now_us() * 1000, os.urandom(10))
 
 
 async def talk(chat, chance):

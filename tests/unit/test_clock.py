@@ -1,5 +1,6 @@
 """Time and ids."""
 
+import os
 import threading
 import time
 from datetime import UTC, datetime
@@ -11,20 +12,23 @@ from hypothesis import strategies as st
 from engine.clock import SystemClock, new_id, rfc3339, uuid7
 
 
-@given(st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
-def test_ids_are_of_version_7(unix_ms, random):
-    """RFC 9562 section 5.7: 48 bits of milliseconds, version 7, variant 10, and 74 random bits as they were given."""
-    made = uuid7(unix_ms, random)
+@given(st.integers(0, 2**48 * 1_000_000 - 1), st.binary(min_size=8, max_size=16))
+def test_ids_are_of_version_7(unix_ns, random):
+    """RFC 9562 section 5.7: 48 bits of milliseconds, version 7, variant 10; and section 6.2, method 3: 4096ths of a
+    millisecond. The last 62 bits are random, as they were given.
+    """
+    made = uuid7(unix_ns, random)
     assert (made.version, made.variant) == (7, "specified in RFC 4122")
-    assert made.int >> 80 == unix_ms
-    given = int.from_bytes(random, "big")
-    mask = (0xFFF << 64) | (2**62 - 1)
-    assert made.int & mask == given & mask
+    assert made.int >> 80 == unix_ns // 1_000_000
+    assert made.int >> 64 & 0xFFF == unix_ns % 1_000_000 * 4096 // 1_000_000
+    mask = 2**62 - 1
+    assert made.int & mask == int.from_bytes(random, "big") & mask
 
 
-def test_ids_are_in_order_of_time():
-    """Later milliseconds sort later, as numbers, as bytes and as text."""
-    early, late = uuid7(1000, b"\xff" * 10), uuid7(1001, b"\0" * 10)
+@given(st.integers(0, 2**60), st.integers(245, 2**40))
+def test_ids_are_in_order_of_time(unix_ns, later_ns):
+    """Those made a quarter of a microsecond later sort later, as numbers, as bytes and as text."""
+    early, late = uuid7(unix_ns, b"\xff" * 16), uuid7(unix_ns + later_ns, b"\0" * 16)
     assert early < late
     assert early.bytes < late.bytes
     assert str(early) < str(late)
@@ -42,6 +46,21 @@ def test_ids_are_fresh(make):
         thread.join()
     assert len(set(made)) == 20_000
     assert all(before <= each.int >> 80 <= time.time_ns() // 1_000_000 for each in made)
+
+
+def test_a_forked_process_draws_bytes_of_its_own():
+    """What its parent has drawn and not given yet is not given twice."""
+    clock, (end, child_end) = SystemClock(), os.pipe()
+    clock.salts(1)
+    child = os.fork()
+    if child == 0:
+        os.write(child_end, b"".join(clock.salts(255)))
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(end, 255 * 16)
+    assert not {theirs[at : at + 16] for at in range(0, 255 * 16, 16)} & set(clock.salts(255))
+    os.close(end)
+    os.close(child_end)
 
 
 def test_salts_are_fresh():
