@@ -23,12 +23,19 @@ _ONE_ROW = re.compile(r"VALUES (\([^()]*\))")
 
 def run(connection: Connection, statement: str, values: Sequence[Any] = ()) -> Any:
     """The driver's cursor after a statement: once with a tuple of values, or once for each of a list of tuples."""
-    cursor = connection.connection.cursor()
+    cursor = _cursor(connection)
     if isinstance(values, list):
         cursor.executemany(statement, values)
     else:
         cursor.execute(statement, values)
     return cursor
+
+
+def _cursor(connection: Connection) -> Any:
+    """The driver's own: SQLAlchemy's way to it takes as long as a small statement."""
+    raw = connection.connection.dbapi_connection
+    assert raw is not None
+    return raw.cursor()
 
 
 @contextmanager
@@ -58,7 +65,7 @@ def insert_rows(connection: Connection, statement: str, rows: Sequence[Sequence[
     """
     if not rows:
         return
-    cursor = connection.connection.cursor()
+    cursor = _cursor(connection)
     if len(rows) == 1:
         cursor.execute(statement, rows[0])
         return
