@@ -7,6 +7,7 @@ section 1).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeGuard
 
 import msgspec
 
@@ -66,13 +67,22 @@ def text_of(content: Content) -> str:
     return "".join(block.text for block in content if isinstance(block, TextBlock))
 
 
+def is_one_text(content: Content) -> TypeGuard[tuple[TextBlock]]:
+    """What most messages are."""
+    return len(content) == 1 and type(content[0]) is TextBlock
+
+
 def calls_of(content: Content) -> tuple[str, ...]:
     """Ids of the tool calls in a message, in order."""
+    if is_one_text(content):
+        return ()
     return tuple([block.id for block in content if isinstance(block, ToolUseBlock)])
 
 
 def results_of(content: Content) -> tuple[str, ...]:
     """Ids of the calls that a message answers, in order."""
+    if is_one_text(content):
+        return ()
     return tuple([block.tool_use_id for block in content if isinstance(block, ToolResultBlock)])
 
 

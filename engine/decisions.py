@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from engine.content import calls_of, raw_blocks, results_of
+from engine.content import calls_of, is_one_text, raw_blocks, results_of
 from engine.errors import (
     EmptyMessage,
     Invalid,
@@ -33,7 +33,6 @@ from engine.events import (
     SessionStarted,
     SessionUpdated,
     SessionWords,
-    TextBlock,
     ToolResultBlock,
     ToolUseBlock,
 )
@@ -126,14 +125,9 @@ def superseded(state: SessionState, message: NewMessage | None, *, continues: bo
 
 
 def message_draft(message: NewMessage) -> Draft:
+    calls, results = calls_of(message.content), results_of(message.content)
     facts = MessageAppended(
-        role=message.role,
-        tokens=message.tokens,
-        counter=message.counter,
-        complete=True,
-        turn=None,
-        calls=calls_of(message.content),
-        results=results_of(message.content),
+        message.role, message.tokens, message.counter, complete=True, turn=None, calls=calls, results=results
     )
     return Draft(facts, MessageWords(content=raw_blocks(message.content)), id=message.id)
 
@@ -142,8 +136,8 @@ def check_shape(message: NewMessage) -> None:
     """Raises EmptyMessage, or Invalid for blocks that have no place in a message of its role."""
     if message.tokens == 0:
         raise EmptyMessage("a message must hold something", field="content")
-    if message.role != "tool" and len(message.content) == 1 and isinstance(message.content[0], TextBlock):
-        return  # what most are
+    if message.role != "tool" and is_one_text(message.content):
+        return
     for number, block in enumerate(message.content):
         if isinstance(block, ToolResultBlock) and message.role != "tool":
             raise Invalid(f"content[{number}]", "a tool_result belongs in a message of role tool")

@@ -8,7 +8,7 @@ import msgspec
 
 from engine import codec
 from engine.clock import Clock
-from engine.events import Draft
+from engine.events import Draft, Facts
 from engine.store.base import NewEvent
 
 
@@ -28,17 +28,18 @@ LOCAL = Caller()
 
 def seal(drafts: Sequence[Draft], caller: Caller, clock: Clock) -> list[NewEvent]:
     """Drafts with their envelope."""
-    return [
-        NewEvent(
-            id=draft.id or clock.new_id(),
-            type=draft.facts.event_type,
-            schema=draft.facts.schema,
-            facts=codec.canonical(draft.facts),
-            actor=draft.actor or caller.actor,
-            body=codec.encode_body(draft.words),
-            causation=draft.causation,
-            correlation=caller.correlation,
-            meaning=draft.facts,
-        )
-        for draft in drafts
-    ]
+    return [_sealed(draft, draft.facts, caller, clock) for draft in drafts]
+
+
+def _sealed(draft: Draft, facts: Facts, caller: Caller, clock: Clock) -> NewEvent:
+    return NewEvent(  # its fields in their order, as every event is made here
+        draft.id or clock.new_id(),
+        facts.event_type,
+        facts.schema,
+        codec.canonical(facts),
+        draft.actor or caller.actor,
+        codec.encode_body(draft.words),
+        draft.causation,
+        caller.correlation,
+        facts,
+    )

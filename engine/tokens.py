@@ -38,6 +38,7 @@ from typing import assert_never
 import msgspec
 import toktok
 
+from engine.content import is_one_text
 from engine.events import (
     Block,
     Content,
@@ -164,6 +165,8 @@ def count_content(content: Content) -> int:
     """Base tokens of a message's blocks: zero if and only if there is nothing to send in them, that is no block, or
     only texts and thoughts without a character.
     """
+    if is_one_text(content):
+        return count_text(content[0].text)
     return sum(map(_count_block, content))
 
 

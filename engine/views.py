@@ -255,19 +255,19 @@ def message_view(event: Said, facts: Facts | None = None) -> Message:
     if not isinstance(facts, MessageAppended):
         raise StoreCorrupt(f"event {event.position} is a {event.type}, not a message")
     words = words_of(event)
-    return Message(
-        id=event.id,
-        session_id=event.session,
-        version=event.version,
-        position=event.position,
-        role=facts.role,
-        content=words.content if isinstance(words, MessageWords) else (),
-        token_count=facts.tokens,
-        complete=facts.complete,
-        erased=event.erased,
-        turn_id=facts.turn,
-        actor=event.actor,
-        created_at=rfc3339(event.recorded_at),
+    return Message(  # its fields in their order: naming them would cost a third of this
+        event.id,
+        event.session,
+        event.version,
+        event.position,
+        facts.role,
+        words.content if isinstance(words, MessageWords) else (),
+        facts.tokens,
+        facts.complete,
+        event.erased,
+        facts.turn,
+        event.actor,
+        rfc3339(event.recorded_at),
     )
 
 

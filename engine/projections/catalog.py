@@ -50,7 +50,7 @@ class Catalog:
         after = evolve(state, event, facts)
         key = (event.tenant, event.session.int)
         self._sessions[key] = after
-        if state is None or _hour(state) != _hour(after):
+        if state is None or state.updated_at // HOUR_US != after.updated_at // HOUR_US:
             self._moved.add(key)
         if isinstance(facts, MessageAppended):
             self._messages.append(_message_row(event, facts, after))
@@ -162,11 +162,7 @@ def clear(connection: Connection) -> None:
 
 
 def _session_row(key: Key, state: SessionState) -> Row:
-    return key[0], state.id.bytes, state.status, state.updated_at, _hour(state), _encode(state)
-
-
-def _hour(state: SessionState) -> int:
-    return state.updated_at // HOUR_US
+    return key[0], state.id.bytes, state.status, state.updated_at, state.updated_at // HOUR_US, _encode(state)
 
 
 def _message_row(event: RecordedEvent, facts: MessageAppended, state: SessionState) -> Row:

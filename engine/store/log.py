@@ -24,7 +24,7 @@ from engine.settings import Settings
 from engine.store import driver, works
 from engine.store.base import Append, Appended, Projector
 from engine.store.dialects import BEGIN_READING, DRIVER_ERRORS, FileLock, meaning_of, open_reader
-from engine.store.transaction import StateKey, Transaction
+from engine.store.transaction import StateKey
 from engine.store.writer import Work, Writer
 
 T = TypeVar("T")
@@ -121,7 +121,7 @@ class Store:
 
     def append(self, work: Append, *, urgent: bool = False) -> asyncio.Future[Appended]:
         """Record events. See ``store.base`` for what is promised and refused."""
-        return self.submit(partial(_append, work), urgent=urgent)
+        return self.submit(partial(works.append, work=work), urgent=urgent)
 
     async def do(self, work: Work) -> Any:
         """Have the writer do a work, and wait until it is durable."""
@@ -154,10 +154,6 @@ class Store:
         self._readers.close()
         if self._writer is not None:
             await self._writer.close()
-
-
-def _append(work: Append, tx: Transaction) -> Appended:
-    return works.append(tx, work)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from engine.clock import id_of
 from engine.errors import IdempotencyMismatch, Invalid, VersionConflict
 from engine.store import driver
 from engine.store.base import (
+    AnyVersion,
     Append,
     Appended,
     Exactly,
@@ -60,6 +61,8 @@ def append(tx: Transaction, work: Append) -> Appended:
 def check_expected(expected: Expected, version: int) -> None:
     """Raises VersionConflict with the current version."""
     match expected:
+        case AnyVersion():
+            return
         case Exactly(wanted) if version != wanted:
             wish = f"at version {wanted}"
         case NoStream() if version != 0:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection
 
 from engine.clock import Clock
@@ -49,17 +50,14 @@ PAGES_PER_COMMIT = 8
 """About what a commit writes at the least: a leaf of each table and index. SQLite tells it with a checkpoint only."""
 
 
-class _Job:
+class _Job(msgspec.Struct, gc=False):
     """A work, who waits for it, and how it went."""
 
-    __slots__ = ("ahead", "error", "future", "result", "work")
-
-    def __init__(self, work: Work, future: asyncio.Future[Any], *, ahead: bool) -> None:
-        self.work = work
-        self.future = future
-        self.ahead = ahead
-        self.result: Any = None
-        self.error: Exception | None = None
+    work: Work
+    future: asyncio.Future[Any]
+    ahead: bool
+    result: Any = None
+    error: Exception | None = None
 
 
 class Writer:
@@ -123,7 +121,7 @@ class Writer:
         if self._waiting >= self._queue_writes and not urgent:
             raise Overloaded("too many writes are waiting", limit="queue_writes", retry_after_s=1)
         self._waiting += 1
-        job = _Job(work, self._loop.create_future(), ahead=ahead)
+        job = _Job(work, self._loop.create_future(), ahead)
         self._queue.put(job)
         if ahead:
             self._hurry = True
