@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import random
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -91,16 +92,19 @@ def _json(content: Sequence[Any]) -> str:
 
 
 async def _in_turns(ways: Sequence[Timed], rounds: int, turns: int, calls: int) -> list[list[float]]:
-    """Each way's mean seconds a call in each round. In a round the ways take turns, so many calls in a row each: one
-    where all do the same, more where each should have the processor's caches for itself. The first round warms up.
+    """Each way's mean seconds a call in each round. In a round the ways take turns in any order, so that what comes
+    every so many calls, as the moving of the write-ahead log does, is not always the same one's. So many calls in a row
+    each: one where all do the same, more where each should have the processor's caches for itself. The first round
+    warms up.
     """
+    chance = random.Random(0)  # noqa: S311 - any order will do
     means: list[list[float]] = [[] for _ in ways]
     for number in range(rounds + 1):
         sums = [0.0] * len(ways)
         for _ in range(turns):
-            for at, way in enumerate(ways):
+            for at in chance.sample(range(len(ways)), len(ways)):
                 for _ in range(calls):
-                    sums[at] += await way()
+                    sums[at] += await ways[at]()
         if number > 0:
             for mean, total in zip(means, sums, strict=True):
                 mean.append(total / (turns * calls))
