@@ -80,6 +80,8 @@ class Transaction:
         self.statements = statements
         self.changed: set[StateKey] = set()
         self.body_bytes = 0
+        self.journaled = 0
+        """Turns of which frames were written to the journal."""
         self._heads = heads
         self._projector = projector
         self._clock = clock

@@ -46,8 +46,9 @@ comes ahead of all others is not kept waiting."""
 BESIDE_AHEAD = 1
 """So many other works go along with those that come ahead of all: these do not wait long, and the others get on."""
 
-PAGES_PER_COMMIT = 8
-"""About what a commit writes at the least: a leaf of each table and index. SQLite tells it with a checkpoint only."""
+PAGES_PER_COMMIT, PAGES_PER_TURN = 8, 2
+"""About what a commit writes at the least, a leaf of each table and index; and what it writes for each turn of which it
+has frames. SQLite tells it with a checkpoint only."""
 
 
 class _Job(msgspec.Struct, gc=False):
@@ -239,8 +240,7 @@ class Writer:
         for tenant, _ in tx.changed:
             self._acknowledged[tenant] = self._heads.logs[tenant].size
         self._heads.trim()
-        # Each session has a row of its own to be written, and an event's other columns are about as large as its body.
-        self._pages_waiting += PAGES_PER_COMMIT + len(tx.changed) + 2 * tx.body_bytes // PAGE_BYTES
+        self._pages_waiting += _pages(tx)
         return tx.changed
 
     def _recover(self, error: Exception) -> None:
@@ -336,6 +336,13 @@ class Writer:
 def _first(jobs: deque[_Job], count: int) -> list[_Job]:
     """The first so many, taken out."""
     return [jobs.popleft() for _ in range(min(count, len(jobs)))]
+
+
+def _pages(tx: Transaction) -> int:
+    """About so many pages a transaction has written: each session has a row of its own, and each turn's frames lie
+    beside one another; an event's other columns are about as large as its body.
+    """
+    return PAGES_PER_COMMIT + len(tx.changed) + PAGES_PER_TURN * tx.journaled + 2 * tx.body_bytes // PAGE_BYTES
 
 
 def _nothing(_: Transaction) -> None:

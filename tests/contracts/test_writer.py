@@ -27,6 +27,7 @@ from engine.errors import (
     VersionConflict,
 )
 from engine.store.base import AnyVersion, Exactly, Exists, JournalRow, NoStream
+from engine.store.dialects import PAGE_BYTES
 from engine.store.log import open_reading
 from engine.store.runs import CloseRun, OpenRun, Run, journal_rows, open_runs, request_cancel
 from engine.store.works import ExtendLeases, WriteJournal, extend_leases, owner_of, probe, write_journal
@@ -563,3 +564,24 @@ async def test_the_first_to_cancel_is_remembered(path):
         ]
         assert asked == [True, True, False, False]
         assert [each.cancelled_by for each in await store.read(open_runs)] == ["key:a"]
+
+
+@pytest.mark.parametrize("what", ["sessions", "long words", "turns"])
+async def test_the_write_ahead_log_stays_near_its_setting(path, what):
+    """Whatever is written, it is moved when about so many pages wait: rows that lie far apart count each, and so do
+    large ones.
+    """
+    most, sessions = 400, [new_id() for _ in range(60)]
+    turns = {session: new_id() for session in sessions}
+    async with opened(path, checkpoint_pages=most) as store:
+        for session, turn in turns.items():
+            await store.append(one(session, scratch=(run(session, turn),)))
+        for number in range(60):
+            if what == "turns":
+                rows = [row(turn, number, text=b"x" * 400) for turn in turns.values()]
+                await store.do(partial(write_journal, work=WriteJournal(OWNER, rows)))
+            elif what == "sessions":
+                await asyncio.gather(*(store.append(one(session)) for session in sessions))
+            else:
+                await store.append(one(sessions[0], AnyVersion(), event(body=os.urandom(100_000))))
+        assert path.with_name(f"{path.name}-wal").stat().st_size < 2.5 * most * PAGE_BYTES
