@@ -119,12 +119,12 @@ async def test_tools_are_named_after_their_server():
 
 async def test_the_server_s_options_are_its_tools():
     """Approval and limits hold for each of its tools."""
-    server = over_stdio(approval=True, timeout_s=0.3, max_output_bytes=4)
-    async with connected(server) as (_, tools, call):
+    async with connected(over_stdio(approval=True, max_output_bytes=4)) as (_, tools, call):
         assert all(tools.get(name).approval for name in tools.names())
         assert (await call("tests_greet", '{"name": "Ann"}')).code == "tool_not_approved"
         cut = await call("tests_greet", '{"name": "Ann"}', approved=True)
         assert (cut.code, cut.content[:4], cut.output_bytes) == ("output_too_large", "hell", 9)
+    async with connected(over_stdio(timeout_s=0.3)) as (_, _, call):
         assert (await call("tests_hang", approved=True)).code == "tool_timed_out"
 
 
