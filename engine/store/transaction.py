@@ -79,9 +79,10 @@ class Transaction:
         self.connection = connection
         self.statements = statements
         self.changed: set[StateKey] = set()
-        self.body_bytes = 0
+        self.word_bytes = 0
+        """Of bodies, and of the journal's frames."""
         self.journaled = 0
-        """Turns of which frames were written to the journal."""
+        """Turns of which the journal was given frames."""
         self._heads = heads
         self._projector = projector
         self._clock = clock
@@ -204,7 +205,7 @@ class Transaction:
                 event.leaf_hash,
             )
         )
-        self.body_bytes += event.length
+        self.word_bytes += event.length
         self._bodies.append((event.tenant, event.position, salt, ENCODING_PLAIN, event.body))
 
 

@@ -125,6 +125,7 @@ def write_journal(tx: Transaction, work: WriteJournal) -> frozenset[UUID]:
         for row in work.rows
     ]
     tx.journaled += len({row[:2] for row in rows})
+    tx.word_bytes += sum([len(row.text) for row in work.rows])
     lost = _lost(tx, work.owner, rows)
     driver.insert_rows(tx.connection, tx.statements.insert_frame, [row for row in rows if row[:2] not in lost])
     return frozenset(id_of(turn) for _, turn in lost)

@@ -51,7 +51,7 @@ PAGES_PER_COMMIT, PAGES_PER_TURN = 8, 2
 has frames. SQLite tells it with a checkpoint only."""
 
 
-class _Job(msgspec.Struct, gc=False):
+class _Job(msgspec.Struct):
     """A work, who waits for it, and how it went."""
 
     work: Work
@@ -235,7 +235,8 @@ class Writer:
                 try:
                     job.result = job.work(tx)
                 except EngineError as refusal:
-                    job.error = refusal
+                    # Its traceback has this frame, and so would keep the whole batch until garbage is collected.
+                    job.error = refusal.with_traceback(None)
             tx.flush()
         for tenant, _ in tx.changed:
             self._acknowledged[tenant] = self._heads.logs[tenant].size
@@ -340,9 +341,9 @@ def _first(jobs: deque[_Job], count: int) -> list[_Job]:
 
 def _pages(tx: Transaction) -> int:
     """About so many pages a transaction has written: each session has a row of its own, and each turn's frames lie
-    beside one another; an event's other columns are about as large as its body.
+    beside one another; the other columns of an event, or of a frame, are about as large as its words.
     """
-    return PAGES_PER_COMMIT + len(tx.changed) + PAGES_PER_TURN * tx.journaled + 2 * tx.body_bytes // PAGE_BYTES
+    return PAGES_PER_COMMIT + len(tx.changed) + PAGES_PER_TURN * tx.journaled + 2 * tx.word_bytes // PAGE_BYTES
 
 
 def _nothing(_: Transaction) -> None:

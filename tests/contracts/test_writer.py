@@ -26,14 +26,14 @@ from engine.errors import (
     TurnNotOpen,
     VersionConflict,
 )
-from engine.store.base import AnyVersion, Exactly, Exists, JournalRow, NoStream
+from engine.store.base import AnyVersion, Appended, Exactly, Exists, JournalRow, NoStream
 from engine.store.dialects import PAGE_BYTES
 from engine.store.log import open_reading
 from engine.store.runs import CloseRun, OpenRun, Run, journal_rows, open_runs, request_cancel
 from engine.store.works import ExtendLeases, WriteJournal, extend_leases, owner_of, probe, write_journal
 from engine.store.writer import BESIDE_AHEAD
 from tests.contracts.test_store import event, one, one_batch, opened, outcome, submit
-from tests.support import audit, begin, chatting, frames_of, query, says, until
+from tests.support import alive, audit, begin, chatting, frames_of, query, says, until
 
 
 @pytest.fixture
@@ -303,6 +303,27 @@ async def test_a_file_that_could_not_be_opened_again_is_tried_later(path):
             assert (await store.append(one(new_id()))).events[0].position == 2
 
 
+async def test_a_refused_write_is_not_kept(path):
+    """Who was refused is told why, and nothing of it stays in memory, nor of those that were written with it; not even
+    until garbage is collected.
+    """
+    session = new_id()
+    async with opened(path) as store:
+        await store.append(one(session))
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                writes = [one(session, Exactly(99)), one(session, AnyVersion()), one(new_id(), Exists())]
+                answers = await asyncio.gather(*map(store.append, writes), return_exceptions=True)
+                assert [type(answer) for answer in answers] == [VersionConflict, Appended, VersionConflict]
+            del answers
+            await store.append(one(new_id()))  # until then the writer has the last it did
+            assert alive(VersionConflict) == 0
+        finally:
+            gc.enable()
+
+
 # --- a full disk ------------------------------------------------------------------------------------------------------
 
 
@@ -566,7 +587,7 @@ async def test_the_first_to_cancel_is_remembered(path):
         assert [each.cancelled_by for each in await store.read(open_runs)] == ["key:a"]
 
 
-@pytest.mark.parametrize("what", ["sessions", "long words", "turns"])
+@pytest.mark.parametrize("what", ["sessions", "long words", "turns", "long frames"])
 async def test_the_write_ahead_log_stays_near_its_setting(path, what):
     """Whatever is written, it is moved when about so many pages wait: rows that lie far apart count each, and so do
     large ones.
@@ -576,12 +597,17 @@ async def test_the_write_ahead_log_stays_near_its_setting(path, what):
     async with opened(path, checkpoint_pages=most) as store:
         for session, turn in turns.items():
             await store.append(one(session, scratch=(run(session, turn),)))
+
+        def journal(number, turns, size):
+            work = WriteJournal(OWNER, [row(turn, number, text=b"x" * size) for turn in turns])
+            return store.do(partial(write_journal, work=work))
+
+        write = {
+            "sessions": lambda _: asyncio.gather(*(store.append(one(session)) for session in sessions)),
+            "long words": lambda _: store.append(one(sessions[0], AnyVersion(), event(body=os.urandom(100_000)))),
+            "turns": lambda number: journal(number, turns.values(), 400),
+            "long frames": lambda number: journal(number, [turns[sessions[0]]], 100_000),
+        }[what]
         for number in range(60):
-            if what == "turns":
-                rows = [row(turn, number, text=b"x" * 400) for turn in turns.values()]
-                await store.do(partial(write_journal, work=WriteJournal(OWNER, rows)))
-            elif what == "sessions":
-                await asyncio.gather(*(store.append(one(session)) for session in sessions))
-            else:
-                await store.append(one(sessions[0], AnyVersion(), event(body=os.urandom(100_000))))
+            await write(number)
         assert path.with_name(f"{path.name}-wal").stat().st_size < 2.5 * most * PAGE_BYTES
