@@ -26,7 +26,7 @@ from datetime import datetime, timedelta
 from functools import reduce
 from typing import IO, Any
 
-FORMAT, LEAF_FORMAT, DOCUMENT = "manent-bundle/1", "manent/1", "documents/{}.json"
+FORMAT, LEAF_FORMAT, DOCUMENT, MAX_LINE_BYTES = "manent-bundle/1", "manent/1", "documents/{}.json", 1 << 28
 MANIFEST, EVENTS, LEAVES, PROOFS = "manifest.json", "events.jsonl", "leaves.txt", "proofs.jsonl"
 CHECKPOINTS, KEYS, TRANSCRIPTS = "checkpoints.jsonl", "keys.txt", ("transcript.md", "transcript.html")
 LEAF_FIELDS = "actor causation commitment correlation facts format id length origin position recorded_at".split()
@@ -34,7 +34,6 @@ LEAF_FIELDS += "schema session tenant type version".split()
 EVENT_FIELDS = sorted((*LEAF_FIELDS, "body", "salt"))
 MANIFEST_FIELDS = ["events", "files", "format", "kind", "names", "session", "size", "tenant"]
 FILES = {EVENTS, LEAVES, PROOFS, CHECKPOINTS, KEYS, *TRANSCRIPTS, "verify_bundle.py", "FORMAT.md"}
-MAX_LINE_BYTES = 1 << 28
 
 
 class Broken(Exception):
@@ -148,8 +147,7 @@ class Key:
     """A verifier key, ``name+hash+key`` (C2SP signed-note): type 1 is a log's, type 4 a witness's."""
 
     def __init__(self, text: str) -> None:
-        self.text, (self.name, _, rest) = text, text.partition("+")
-        key_id, _, key = rest.partition("+")
+        self.text, (self.name, key_id, key, *_) = text, [*text.split("+", 2), "", ""]
         data = _unbase64(key)
         self.kind, self.public = data[0] if data else 0, data[1:]
         self.id = hashlib.sha256(self.name.encode() + b"\n" + data).digest()[:4]
@@ -252,7 +250,9 @@ class Bundle:
     def __init__(self, file: str | IO[bytes]) -> None:
         self.zip = zipfile.ZipFile(file)
         names = self.zip.namelist()
-        self.manifest = parse(self.zip.read(MANIFEST)) if MANIFEST in names else {}
+        if not {each.compress_type for each in self.zip.infolist()} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise Broken("a file is neither stored nor deflated")
+        self.manifest = parse(self.zip.open(MANIFEST).read(MAX_LINE_BYTES)) if MANIFEST in names else {}
         if sorted(self.manifest) != MANIFEST_FIELDS or self.manifest["format"] != FORMAT:
             raise Broken(f"there is no {MANIFEST} of {FORMAT}")
         if sorted([MANIFEST, *self.manifest["files"]]) != sorted(names):

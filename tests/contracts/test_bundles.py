@@ -408,6 +408,16 @@ def test_no_byte_of_the_zip_makes_it_lie(tmp_path, made, kind):
         assert opened(changed) == opened(data)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, 99])
+def test_a_file_that_is_packed_in_another_way_is_refused(made, method):
+    """Whatever its bytes are: a flipped bit can make it so."""
+    data = bytearray(bundle_of(made, "session"))
+    entry = data.index(b"PK\x01\x02")  # the first of the central directory
+    data[entry + 10 : entry + 12] = method.to_bytes(2, "little")
+    with pytest.raises(verify_bundle.Broken, match="neither stored nor deflated"):
+        verify_bundle.verify(io.BytesIO(data), [])
+
+
 @pytest.mark.parametrize("kind", ["session", "log"])
 def test_events_cannot_be_left_out_moved_or_doubled(tmp_path, made, kind):
     """At the beginning, in the middle and at the end, whatever else is made to fit."""

@@ -312,6 +312,7 @@ async def test_a_refused_write_is_not_kept(path):
         await store.append(one(session))
         gc.collect()
         gc.disable()
+        before = alive(VersionConflict)
         try:
             for _ in range(20):
                 writes = [one(session, Exactly(99)), one(session, AnyVersion()), one(new_id(), Exists())]
@@ -319,7 +320,7 @@ async def test_a_refused_write_is_not_kept(path):
                 assert [type(answer) for answer in answers] == [VersionConflict, Appended, VersionConflict]
             del answers
             await store.append(one(new_id()))  # until then the writer has the last it did
-            assert alive(VersionConflict) == 0
+            assert alive(VersionConflict) <= before
         finally:
             gc.enable()
 
