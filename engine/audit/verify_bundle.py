@@ -370,7 +370,7 @@ def verify(file: str | IO[bytes], trusted: list[Key]) -> Bundle:
         bundle.check_signatures(trusted)
         bundle.check_events()
         bundle.check_digests()
-    except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, ValueError, TypeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, ValueError, TypeError, RuntimeError) as error:
         raise Broken(f"the bundle cannot be read: {error!r}") from None
     return bundle
 

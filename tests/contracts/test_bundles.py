@@ -408,13 +408,23 @@ def test_no_byte_of_the_zip_makes_it_lie(tmp_path, made, kind):
         assert opened(changed) == opened(data)
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, 99])
-def test_a_file_that_is_packed_in_another_way_is_refused(made, method):
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        (10, zipfile.ZIP_BZIP2, "neither stored nor deflated"),
+        (10, zipfile.ZIP_LZMA, "neither stored nor deflated"),
+        (10, 99, "neither stored nor deflated"),
+        (8, 1, "encrypted"),
+        (8, 0x20, "patch"),
+    ],
+)
+def test_a_file_that_is_packed_in_another_way_is_refused(made, field, value, told):
     """Whatever its bytes are: a flipped bit can make it so."""
     data = bytearray(bundle_of(made, "session"))
-    entry = data.index(b"PK\x01\x02")  # the first of the central directory
-    data[entry + 10 : entry + 12] = method.to_bytes(2, "little")
-    with pytest.raises(verify_bundle.Broken, match="neither stored nor deflated"):
+    entry = -1
+    while (entry := data.find(b"PK\x01\x02", entry + 1)) >= 0:  # in the central directory
+        data[entry + field : entry + field + 2] = value.to_bytes(2, "little")
+    with pytest.raises(verify_bundle.Broken, match=told):
         verify_bundle.verify(io.BytesIO(data), [])
 
 
