@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 
 from api.cli import main
-from engine.audit.merkle import Frontier
 from engine.clock import SystemClock
 from engine.projections.catalog import Catalog
 from engine.recorder import Journal, Released
 from engine.store.base import Append, Appended, JournalRow
 from engine.store.log import Store
 from engine.store.transaction import Head, Heads, Transaction
+from engine.store.tree import Growing
 from engine.store.works import append
 
 _written = Store.submit
@@ -36,7 +36,7 @@ class Unwritten:
     def append(self, store: Any, work: Append) -> Appended:
         if work.tenant not in self._heads.logs:
             self._heads.logs[work.tenant] = Head(
-                size=0, recorded_at=0, origin="manent/bench", stored=True, frontier=Frontier(), leaves=[]
+                size=0, recorded_at=0, origin="manent/bench", stored=True, tree=Growing(), leaves=[]
             )
         key = (work.tenant, work.session.int)
         if key not in self._heads.states:

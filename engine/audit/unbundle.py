@@ -14,7 +14,6 @@ from uuid import UUID
 
 from engine import codec
 from engine.audit import verify_bundle as format_
-from engine.audit.merkle import Frontier
 from engine.errors import Broken, Refused
 from engine.store.base import Connection, Projector, RecordedEvent
 from engine.store.checkpoints import SignedRow, add_origin, keep_checkpoint, log_end
@@ -26,7 +25,7 @@ from engine.store.rebuild import Progress
 from engine.store.statements import statements
 from engine.store.tables import erasures
 from engine.store.transaction import ENCODING_PLAIN, UNREAD, Heads
-from engine.store.tree import store_tiles
+from engine.store.tree import Growing, grow
 
 BATCH_EVENTS = 1000
 KEPT_STATES = 10_000
@@ -48,25 +47,24 @@ def take_in(
     tenant, total = bundle.manifest["tenant"], bundle.manifest["events"]
     if log_end(connection, tenant).last:
         raise Refused(f"the log of {tenant} has begun: a whole log can be taken into an empty one only")
-    known, frontier, recorded_at = Heads(KEPT_STATES), Frontier(), 0
+    known, tree, recorded_at = Heads(KEPT_STATES), Growing(), 0
     for batch in _batches(recorded_events(bundle)):
         _insert(connection, batch)
-        leaves = [event.leaf_hash for event, _ in batch]
-        place_events(connection, tenant, frontier.size, frontier.size + len(batch))
-        store_tiles(connection, tenant, frontier.size, frontier.size + len(batch))
-        frontier, recorded_at = frontier.extend(leaves), batch[-1][0].recorded_at
+        place_events(connection, tenant, tree.size, tree.size + len(batch))
+        grow(connection, tenant, tree, [event.leaf_hash for event, _ in batch])
+        recorded_at = batch[-1][0].recorded_at
         _fold(connection, projector, known, [event for event, _ in batch])
-        progress(frontier.size, total)
+        progress(tree.size, total)
     by_position = [(tenant, position, by) for position, (by, *_) in sorted(bundle.erased.items())]
     insert_rows(connection, str(erasures.insert().compile(dialect=connection.dialect)), by_position)
-    head = (tenant, frontier.size, recorded_at, frontier.to_bytes())
+    head = (tenant, tree.size, recorded_at, tree.frontier().to_bytes())
     insert_rows(connection, statements(connection).insert_head, [head])
     for first, name in bundle.manifest["names"]:
         add_origin(connection, tenant, first, name)
     for document in kept_documents(bundle, tenant):
         document.apply(connection)
     _keep_checkpoints(connection, tenant, bundle, made_at)
-    return frontier.size
+    return tree.size
 
 
 def recorded_events(bundle: format_.Bundle) -> Iterator[tuple[RecordedEvent, bytes | None]]:

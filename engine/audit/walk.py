@@ -6,7 +6,6 @@ root on the way.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -21,7 +20,7 @@ from engine.store import scan
 from engine.store.base import Connection
 from engine.store.dialects import DRIVER_ERRORS, meaning_of
 from engine.store.documents import NAMING, named_by
-from engine.store.tree import TILE_HASHES, TILE_LEVELS
+from engine.store.tree import TILE_HASHES, TILE_LEVELS, Growing
 
 PLAIN = 0
 TOLD_EVERY = 1000
@@ -47,38 +46,6 @@ class Walked(msgspec.Struct):
     recorded_at: int = 0
     frontier: Frontier = Frontier()
     documents: dict[str, int] = {}
-
-
-class Growing:
-    """A tree that grows by a leaf at a time, and keeps the nodes of the tiles that are open."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.roots: list[bytes] = []
-        self._levels: list[list[bytes]] = [[] for _ in range(TILE_LEVELS * 8 + 1)]
-
-    def append(self, leaf_hash: bytes) -> None:
-        sha256, roots, levels = hashlib.sha256, self.roots, self._levels
-        right, rest, level = leaf_hash, self.size, 0
-        while rest & 1:
-            right = sha256(b"\x01" + roots.pop() + right).digest()
-            rest >>= 1
-            level += 1
-            levels[level].append(right)
-        roots.append(right)
-        self.size += 1
-
-    def frontier(self) -> Frontier:
-        return Frontier(self.size, tuple(self.roots))
-
-    def complete(self, level: int) -> list[list[bytes]]:
-        """The nodes of the tile of a level that has just become complete, level by level, the root last; they are
-        forgotten.
-        """
-        first = level * TILE_LEVELS + 1
-        nodes = self._levels[first : first + TILE_LEVELS]
-        self._levels[first : first + TILE_LEVELS] = [[] for _ in nodes]
-        return nodes
 
 
 def walk(
@@ -218,15 +185,12 @@ def _check_stated(tenant: str, tree: Growing, stated: Sequence[Stated], good: in
 
 def _check_tiles(connection: Connection, tenant: str, tree: Growing) -> int:
     """Hold the tiles that are complete now against those stored; how many they are."""
-    level, span = 0, TILE_HASHES
-    while tree.size % span == 0:
-        nodes, number = tree.complete(level), tree.size // span - 1
-        found = scan.tile(connection, tenant, level, number)
-        right = [*(node for nodes_of_level in nodes[:-1] for node in nodes_of_level)]
-        if found != (nodes[-1][0], b"".join(right)):
-            first = tree.size - span + 1
+    tiles = tree.completed()
+    for tile in tiles:
+        found = scan.tile(connection, tenant, tile.level, tile.number)
+        if found != (tile.root, tile.inner):
+            first = tree.size - (TILE_HASHES << TILE_LEVELS * tile.level) + 1
             what = "is missing" if found is None else "is not what the events say"
             where = f"positions {first} to {tree.size}"
             raise Broken(f"the tile of the {where} {what}", tenant=tenant, position=first)
-        level, span = level + 1, span * TILE_HASHES
-    return level
+    return len(tiles)

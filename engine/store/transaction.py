@@ -18,13 +18,17 @@ from engine import codec
 from engine.audit.merkle import Frontier
 from engine.clock import Clock
 from engine.errors import EngineError
-from engine.store import driver, tree
+from engine.store import driver
 from engine.store.base import NewEvent, Place, Projector, RecordedEvent
 from engine.store.places import place_events
 from engine.store.statements import Statements
+from engine.store.tree import Growing, grow
 
 ENCODING_PLAIN = 0
 UNREAD = object()
+MOST_LOGS = 1000
+"""Heads that are kept, of up to 20 KB each."""
+
 StateKey = tuple[str, int]
 """Tenant, and a session's id as a number: that is hashed in no time, a UUID takes its."""
 
@@ -40,9 +44,9 @@ class Head(msgspec.Struct):
     recorded_at: int
     origin: str
     stored: bool
-    frontier: Frontier
+    tree: Growing
     leaves: list[bytes]
-    """Hashes of the leaves that the frontier does not have yet."""
+    """Hashes of the leaves that the tree does not have yet."""
     dirty: bool = False
 
 
@@ -60,9 +64,13 @@ class Heads:
         self.states[key] = state
 
     def trim(self) -> None:
-        """Let go of the states longest unused; only between transactions, for a state may be ahead of its rows."""
+        """Let go of the states longest unused and of the oldest heads; only between transactions, for both may be ahead
+        of their rows.
+        """
         while len(self.states) > self._most_states:
             del self.states[next(iter(self.states))]
+        while len(self.logs) > MOST_LOGS:
+            del self.logs[next(iter(self.logs))]
 
     def drop(self) -> None:
         """Forget everything: the database is the truth again."""
@@ -159,13 +167,13 @@ class Transaction:
         row = driver.run(self.connection, self.statements.select_head, (tenant,)).fetchone()
         if row is None:
             return None
-        frontier = Frontier.from_bytes(row[2])
-        return Head(row[0], row[1], self._origin(tenant) or "", stored=True, frontier=frontier, leaves=[])
+        tree = Growing.resume(self.connection, tenant, Frontier.from_bytes(row[2]))
+        return Head(row[0], row[1], self._origin(tenant) or "", stored=True, tree=tree, leaves=[])
 
     def _new_head(self, tenant: str) -> Head:
         """The head of a log that has not begun; it is written with the log's first event."""
         origin = self._origin(tenant) or new_origin(tenant, self._clock)
-        return Head(size=0, recorded_at=0, origin=origin, stored=False, frontier=Frontier(), leaves=[])
+        return Head(size=0, recorded_at=0, origin=origin, stored=False, tree=Growing(), leaves=[])
 
     def _origin(self, tenant: str) -> str | None:
         row = driver.run(self.connection, self.statements.select_origin, (tenant,)).fetchone()
@@ -173,10 +181,9 @@ class Transaction:
 
     def _write_head(self, tenant: str, head: Head) -> None:
         run = partial(driver.run, self.connection)
-        place_events(self.connection, tenant, head.frontier.size, head.size)
-        tree.store_tiles(self.connection, tenant, head.frontier.size, head.size)
-        head.frontier, head.leaves = head.frontier.extend(head.leaves), []
-        frontier = head.frontier.to_bytes()
+        place_events(self.connection, tenant, head.tree.size, head.size)
+        grow(self.connection, tenant, head.tree, head.leaves)
+        head.leaves, frontier = [], head.tree.frontier().to_bytes()
         if head.stored:
             run(self.statements.update_head, (head.size, head.recorded_at, frontier, tenant))
         else:

@@ -10,9 +10,14 @@ computed, from at most 255 of them.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+from itertools import chain
+from typing import NamedTuple, Self
+
 from sqlalchemy import Connection, bindparam, insert, select
 
-from engine.audit.merkle import HASH_BYTES, Frontier, range_root, subtree
+from engine.audit.merkle import HASH_BYTES, Frontier, node_hash, range_root, subtree
 from engine.errors import StoreCorrupt
 from engine.store.driver import Prepared
 from engine.store.statements import same
@@ -46,10 +51,69 @@ _roots = Prepared(
 )
 
 
-def store_tiles(connection: Connection, tenant: str, before: int, after: int) -> None:
-    """Write the tiles that a log completes by growing from ``before`` to ``after`` leaves; its events are written."""
-    for number in range(before // TILE_HASHES, after // TILE_HASHES):
-        store_tile(connection, tenant, 0, number)
+class Tile(NamedTuple):
+    """A complete tile, as its row is."""
+
+    level: int
+    number: int
+    root: bytes
+    inner: bytes
+
+
+class Growing:
+    """A tree that grows by a leaf at a time, and keeps the nodes of the tiles that are open."""
+
+    def __init__(self, frontier: Frontier = Frontier()) -> None:  # noqa: B008 - a frozen value
+        self.size = frontier.size
+        self._roots = list(frontier.roots)
+        self._nodes: list[list[bytes]] = [[] for _ in range(TILE_LEVELS * TILE_LEVELS + 1)]
+
+    @classmethod
+    def resume(cls, connection: Connection, tenant: str, frontier: Frontier) -> Self:
+        """The stored tree of this frontier. Raises StoreCorrupt where it cannot be had."""
+        tree = cls(frontier)
+        level, end = 0, frontier.size
+        while end:
+            nodes = hashes(connection, tenant, level, end - end % TILE_HASHES, end)
+            for above in range(1, TILE_LEVELS):
+                nodes = [node_hash(left, right) for left, right in zip(nodes[::2], nodes[1::2], strict=False)]
+                tree._nodes[TILE_LEVELS * level + above] = nodes
+            level, end = level + 1, end // TILE_HASHES
+        return tree
+
+    def append(self, leaf_hash: bytes) -> None:
+        sha256, roots, nodes = hashlib.sha256, self._roots, self._nodes
+        right, rest, level = leaf_hash, self.size, 0
+        while rest & 1:
+            right = sha256(b"\x01" + roots.pop() + right).digest()
+            rest >>= 1
+            level += 1
+            nodes[level].append(right)
+        roots.append(right)
+        self.size += 1
+
+    def frontier(self) -> Frontier:
+        return Frontier(self.size, tuple(self._roots))
+
+    def completed(self) -> list[Tile]:
+        """The tiles that the last leaf has made complete; to be asked for after each leaf that does."""
+        tiles, number = list[Tile](), self.size
+        while number and number % TILE_HASHES == 0:
+            number //= TILE_HASHES
+            first = TILE_LEVELS * len(tiles) + 1
+            *inner, (root,) = self._nodes[first : first + TILE_LEVELS]
+            tiles.append(Tile(len(tiles), number - 1, root, b"".join(chain.from_iterable(inner))))
+            self._nodes[first : first + TILE_LEVELS] = [[] for _ in range(TILE_LEVELS)]
+        return tiles
+
+
+def grow(connection: Connection, tenant: str, tree: Growing, leaf_hashes: Iterable[bytes]) -> None:
+    """Let a log's tree grow by leaves whose events are written, and write the tiles that they complete."""
+    for leaf_hash in leaf_hashes:
+        tree.append(leaf_hash)
+        if tree.size % TILE_HASHES == 0:
+            for tile in tree.completed():
+                _insert_tile(connection, tenant, *tile)
 
 
 def store_tile(connection: Connection, tenant: str, level: int, number: int) -> None:

@@ -416,8 +416,10 @@ def test_tiles_of_two_levels_hold_every_node(path, tmp_path):
         ]
         values = ", ".join("?" * len(events.c))
         connection.connection.executemany(f"INSERT INTO events VALUES ({values})", rows)
+        growing = tree.Growing()
         for before, after in ((0, 1), (1, 300), (300, 65_536), (65_536, len(leaves))):
-            tree.store_tiles(connection, "big", before, after)
+            growing = tree.Growing.resume(connection, "big", growing.frontier())
+            tree.grow(connection, "big", growing, leaves[before:after])
         stored = tree.Tree(connection, "big")
         levels = [leaves]
         while len(levels[-1]) > 1:

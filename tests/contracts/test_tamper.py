@@ -39,7 +39,7 @@ from engine.store.guards import GUARDS
 from engine.store.leaves import leaf_of, name_at
 from engine.store.rebuild import rebuild_file
 from engine.store.tables import events
-from engine.store.tree import store_tiles
+from engine.store.tree import Growing, grow
 from tests.support import ManualClock, begin, chatting, dump, execute, query, snapshot
 
 VARIANTS = int(os.environ.get("TAMPER_VARIANTS", "25"))
@@ -202,7 +202,7 @@ def rehash(path, tenant="default"):
             sql = "UPDATE events SET commitment = ?, length = ?, leaf_hash = ? WHERE tenant = ? AND position = ?"
             connection.exec_driver_sql(sql, values)
         connection.exec_driver_sql("DELETE FROM tiles WHERE tenant = ?", (tenant,))
-        store_tiles(connection, tenant, 0, len(leaves))
+        grow(connection, tenant, Growing(), leaves)
         sql = (
             "UPDATE heads SET size = ?, frontier = ?, recorded_at = (SELECT max(recorded_at) FROM events e "
             "WHERE e.tenant = heads.tenant) WHERE tenant = ?"
