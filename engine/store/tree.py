@@ -116,15 +116,6 @@ def grow(connection: Connection, tenant: str, tree: Growing, leaf_hashes: Iterab
                 _insert_tile(connection, tenant, *tile)
 
 
-def store_tile(connection: Connection, tenant: str, level: int, number: int) -> None:
-    """Write a tile, and those above that it completes."""
-    first = number * TILE_HASHES
-    nodes = subtree(hashes(connection, tenant, level, first, first + TILE_HASHES))
-    _insert_tile(connection, tenant, level, number, nodes[-1], b"".join(nodes[:-1]))
-    if (number + 1) % TILE_HASHES == 0:
-        store_tile(connection, tenant, level + 1, number // TILE_HASHES)
-
-
 def hashes(connection: Connection, tenant: str, level: int, first: int, end: int) -> list[bytes]:
     """The hashes ``first`` to ``end`` (excluded) on which tiles of a level stand.
 

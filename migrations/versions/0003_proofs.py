@@ -10,9 +10,8 @@ from collections.abc import Callable
 from alembic import context, op
 from sqlalchemy import Connection
 
-from engine.audit.merkle import Frontier
 from engine.store.schema import make_guards
-from engine.store.tree import TILE_HASHES, store_tile
+from engine.store.tree import TILE_HASHES, Growing, grow
 
 revision = "0003"
 down_revision = "0002"
@@ -63,18 +62,15 @@ def take_in(connection: Connection, progress: Progress | None) -> None:
     logs = connection.exec_driver_sql("SELECT tenant, size, recorded_at FROM heads_before").all()
     done, total = 0, sum(size for _, size, _ in logs)
     for tenant, size, recorded_at in logs:
-        frontier = Frontier()
-        while frontier.size < size:
-            end = min(frontier.size + BATCH_EVENTS, size)
-            leaves = connection.exec_driver_sql(LEAVES, (tenant, frontier.size, end)).scalars()
-            before, frontier = frontier.size, frontier.extend(leaves)
-            if frontier.size != end:
+        tree = Growing()
+        while tree.size < size:
+            before, end = tree.size, min(tree.size + BATCH_EVENTS, size)
+            grow(connection, tenant, tree, connection.exec_driver_sql(LEAVES, (tenant, before, end)).scalars().all())
+            if tree.size != end:
                 raise ValueError(f"an event of {tenant} is missing between the positions {before + 1} and {end}")
-            for number in range(before // TILE_HASHES, end // TILE_HASHES):
-                store_tile(connection, tenant, 0, number)
             done += end - before
             if progress is not None:
                 progress(done, total)
-        row = (tenant, size, recorded_at, frontier.to_bytes())
+        row = (tenant, size, recorded_at, tree.frontier().to_bytes())
         connection.exec_driver_sql("INSERT INTO heads VALUES (?, ?, ?, ?)", row)
     op.execute("DROP TABLE heads_before")

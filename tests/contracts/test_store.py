@@ -19,7 +19,7 @@ from engine.clock import SystemClock, new_id
 from engine.errors import EngineError, IdempotencyMismatch, Refused, StoreError, VersionConflict
 from engine.projections.catalog import Catalog
 from engine.settings import Settings
-from engine.store import reading, works
+from engine.store import reading, transaction, works
 from engine.store.base import AnyVersion, Append, Exactly, Exists, NewEvent, NoStream, Reference, RequestKey
 from engine.store.log import open_store
 from engine.store.places import PLACES_AT_ONCE, SessionQuery
@@ -257,6 +257,19 @@ BACKWARDS = SessionQuery((events.c.version,), descending=True)
 
 def backwards(connection, tenant, session, part):
     return [version for (version,) in BACKWARDS(connection, tenant, session, *part)]
+
+
+async def test_a_head_that_is_not_kept_is_read_again(path, monkeypatch):
+    """Logs that are written by turns are whole, with their trees, also where only one of them is known by heart."""
+    monkeypatch.setattr(transaction, "MOST_LOGS", 1)
+    tenants, session = ("acme", "bolt", "core"), new_id()
+    async with opened(path) as store:
+        for _ in range(9):
+            for tenant in tenants:
+                await store.append(one(session, AnyVersion(), *(event() for _ in range(70)), tenant=tenant))
+            assert len(store._writer._heads.logs) == 1
+    assert audit(path) == 3 * 9 * 70
+    assert query(path, "SELECT tenant, count(*) FROM tiles GROUP BY tenant") == [(tenant, 2) for tenant in tenants]
 
 
 @pytest.mark.parametrize("seed", range(4))
