@@ -9,24 +9,26 @@ from litestar import Litestar, Request, Router
 from litestar.di import Provide
 from litestar.params import QueryParameter
 
-from api import docs, errors
-from api.auth import Keys
-from api.body import Http
-from api.cors import Cors
-from api.errors import Problem, invalid
-from api.gate import Gate
-from api.routes import erasure, events, exports, guide, health, log, offers, sessions, turns
-from engine import Conversation
+from ..engine import Conversation
+from . import openapi
+from .compat import plumego
+from .http import errors
+from .http.auth import Keys
+from .http.body import Http
+from .http.cors import Cors
+from .http.errors import Problem, invalid
+from .http.middleware import Gate
+from .routes import discovery, erasure, events, evidence, export, health, sessions, turns
 
 NATIVE_ROUTES = [
     *health.ROUTES,
     *sessions.ROUTES,
     *turns.ROUTES,
     *events.ROUTES,
-    *offers.ROUTES,
-    *log.ROUTES,
+    *discovery.ROUTES,
+    *evidence.ROUTES,
     *erasure.ROUTES,
-    *exports.ROUTES,
+    *export.ROUTES,
 ]
 
 
@@ -34,12 +36,12 @@ def create_app(conversation: Conversation, keys: Keys, cors: Cors) -> Gate:
     """The ASGI application. Draining and closing the engine is its owner's to do."""
     settings = conversation.settings
     app = Litestar(
-        [Router("/", route_handlers=NATIVE_ROUTES, before_request=check_parameters), *guide.ROUTES],
+        [Router("/", route_handlers=NATIVE_ROUTES, before_request=check_parameters), *plumego.ROUTES],
         dependencies={"conversation": Provide(lambda: conversation, sync_to_thread=False)},
         exception_handlers={Exception: errors.handle},
         logging_config=None,
-        openapi_config=docs.config(),
-        plugins=[docs.RawSchema()],
+        openapi_config=openapi.config(),
+        plugins=[openapi.RawSchema()],
         request_class=Http,
         request_max_body_size=settings.max_body_bytes,
     )

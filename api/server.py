@@ -20,13 +20,13 @@ from typing import Any
 import msgspec
 import uvicorn
 
-import engine
-from api.app import create_app
-from api.auth import is_loopback, read_keys
-from api.collecting import collecting_in_quiet
-from api.cors import Cors
-from api.protocol import BoundedHttp
-from engine import Conversation, Invalid, Settings
+from .. import engine
+from ..engine import Conversation, Invalid, Settings
+from .app import create_app
+from .garbage_collection import collecting_in_quiet
+from .http.auth import is_loopback, read_keys
+from .http.cors import Cors
+from .http.protocol import BoundedHttp
 
 log = logging.getLogger("manent.api")
 

@@ -1,6 +1,7 @@
 """Manent's engine: an event-sourced chat that keeps its record.
 
-    import asyncio, engine
+    import asyncio
+    from manent import engine
 
     async def main():
         async with engine.open("chat.db") as chat:
@@ -13,26 +14,23 @@
 Everything that routes and scripts use is named here, and nothing is defined here.
 """
 
-from engine.asking import Ask, Started
-from engine.audit.proof import Consistency, Inclusion
-from engine.audit.standing import Accepted
-from engine.audit.verify import Verified
-from engine.bootstrap import (
+from .audit.proof import Consistency, Inclusion
+from .audit.rollback import Accepted
+from .audit.verify.database import Verified
+from .bootstrap import (
     accept_break,
     examine_database,
+    existing_database,
+    import_bundle,
     migrate_database,
     open_beside,
     rebuild_projections,
     verify_database,
 )
-from engine.bootstrap import open_engine as open  # noqa: A004 - engine.open(...) is what it is for
-from engine.clock import new_id, rfc3339
-from engine.content import text_content, text_of
-from engine.conversation import Conversation
-from engine.deciding import Decision
-from engine.envelope import LOCAL, Caller
-from engine.erasure import Erasure, Retained, erase, purge, retain
-from engine.errors import (
+from .bootstrap import open_engine as open  # noqa: A004 - engine.open(...) is what it is for
+from .clock import new_id, rfc3339
+from .context.prompt import Limits
+from .errors import (
     BudgetTooSmall,
     CheckpointNotFound,
     Conflict,
@@ -57,24 +55,29 @@ from engine.errors import (
     UnknownModel,
     VersionConflict,
 )
-from engine.events import Usage
-from engine.exporting import export_bundle, export_messages
-from engine.importing import Imported, import_bundle
-from engine.inputs import is_correlation
-from engine.intake import MessageIn
-from engine.planning import Limits
-from engine.providers.base import ToolSchema
-from engine.reading_along import SHUTTING_DOWN
-from engine.replay import Rerun, differences, play_back, read_pace, run_again
-from engine.settings import Settings, from_mapping
-from engine.store.base import RequestKey
-from engine.store.doctor import Finding
-from engine.store.rebuild import Rebuilt
-from engine.tools.base import Tool, ToolContext, ToolOutput
-from engine.tools.functions import tool
-from engine.version import version
-from engine.views import Event, Frame, Message, Session, ToolInfo, Turn, Window
-from engine.views import Model as ModelInfo
+from .events.blocks import ToolSchema, text_content, text_of
+from .events.usage import Usage
+from .log.base import RequestKey
+from .log.rebuild import Rebuilt
+from .log.sqlite.doctor import Finding
+from .service.discovery import Model as ModelInfo
+from .service.discovery import ToolInfo
+from .service.engine import Conversation
+from .service.erasure import Erasure, Retained, erase, purge, retain
+from .service.export import export_bundle, export_messages
+from .service.import_bundle import Imported
+from .service.inputs import MessageIn, check_tenant, is_correlation
+from .service.replay.playback import play_back, read_pace
+from .service.replay.rerun import Rerun, differences, run_again
+from .sessions.envelope import LOCAL, Caller
+from .sessions.views import Event, Message, Session, Turn, Window
+from .settings import Settings, env_name, from_mapping, unknown_names, version
+from .streams.follow import SHUTTING_DOWN
+from .streams.frames import Frame
+from .tools.base import Tool, ToolContext, ToolOutput
+from .tools.functions import tool
+from .turns.approvals import Decision
+from .turns.start import Ask, Started
 
 __all__ = [
     "LOCAL",
@@ -135,9 +138,12 @@ __all__ = [
     "VersionConflict",
     "Window",
     "accept_break",
+    "check_tenant",
     "differences",
+    "env_name",
     "erase",
     "examine_database",
+    "existing_database",
     "export_bundle",
     "export_messages",
     "from_mapping",
@@ -157,6 +163,7 @@ __all__ = [
     "text_content",
     "text_of",
     "tool",
+    "unknown_names",
     "verify_database",
     "version",
 ]

@@ -11,49 +11,54 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
-from engine import tokens
-from engine.audit.examine import examine_evidence
-from engine.audit.keeper import keeping
-from engine.audit.keys import open_signer, read_signer, signing_key_path
-from engine.audit.outside import OutsideFile, outside_path
-from engine.audit.standing import Accepted
-from engine.audit.standing import accept_break as accept_break_of
-from engine.audit.verify import Verified, verify_file
-from engine.clock import Clock, SystemClock
-from engine.conversation import Conversation
-from engine.errors import Invalid
-from engine.projections.catalog import Catalog
-from engine.projections.tables import PROJECTIONS, metadata
-from engine.providers.base import Provider
-from engine.providers.catalogue import Catalogue
-from engine.providers.catalogued import catalogued
-from engine.providers.claude import VENDOR_URL as CLAUDE_URL
-from engine.providers.claude import ClaudeProvider
-from engine.providers.echo import EchoProvider
-from engine.providers.local import LocalProvider, local_model_available
-from engine.providers.models import Providers
-from engine.providers.openai import VENDOR_URL as OPENAI_URL
-from engine.providers.openai import OpenAIProvider
-from engine.providers.responses import ResponsesProvider
-from engine.providers.scripted import ScriptedProvider, read_script
-from engine.record import Record
-from engine.settings import Settings
-from engine.store.dialects import database_path
-from engine.store.doctor import Finding, examine, existing
-from engine.store.log import locked, open_reading, open_store
-from engine.store.rebuild import Progress, Rebuilt, rebuild_file
-from engine.store.schema import check_revision, migrate
-from engine.supervisor import Supervisor
-from engine.tools.base import Tool
-from engine.tools.builtin import builtin_tools
-from engine.tools.registry import Tools
-from engine.tools.running import Limits as ToolLimits
-from engine.tools.running import ToolRunner
-from engine.tools.servers import McpServer, mcp_available, read_servers
+from .audit.bundle import verify_bundle as format_
+from .audit.checkpoint_file import OutsideFile, outside_path
+from .audit.checkpointer import keeping
+from .audit.doctor import examine_evidence
+from .audit.keys import open_signer, read_signer, signing_key_path
+from .audit.rollback import Accepted
+from .audit.rollback import accept_break as accept_break_of
+from .audit.verify.database import Verified, verify_file
+from .clock import Clock, SystemClock
+from .errors import Broken, EngineError, Invalid
+from .log.rebuild import Rebuilt, rebuild_file
+from .log.sql.tables import metadata
+from .log.sqlite.connection import DRIVER_ERRORS, database_path, meaning_of, open_writer
+from .log.sqlite.doctor import Finding, examine, existing
+from .log.sqlite.lock import locked
+from .log.sqlite.schema import Progress, check_revision, migrate
+from .log.store import open_reading, open_store
+from .providers import tokens
+from .providers.anthropic.messages import VENDOR_URL as CLAUDE_URL
+from .providers.anthropic.messages import ClaudeProvider
+from .providers.base import Provider
+from .providers.catalogue import Catalogue, catalogued
+from .providers.echo import EchoProvider
+from .providers.local.provider import LocalProvider, local_model_available
+from .providers.openai.chat import VENDOR_URL as OPENAI_URL
+from .providers.openai.chat import OpenAIProvider
+from .providers.openai.responses import ResponsesProvider
+from .providers.registry import Providers
+from .providers.scripted import ScriptedProvider, read_script
+from .service.engine import Conversation
+from .service.evidence import Record
+from .service.import_bundle import Imported, import_log, import_session
+from .sessions.envelope import LOCAL, Caller
+from .sessions.projector import Catalog
+from .sessions.tables import PROJECTIONS
+from .settings import Settings
+from .tools.base import Tool
+from .tools.builtin import builtin_tools
+from .tools.mcp.config import McpServer, mcp_available, read_servers
+from .tools.registry import Tools
+from .tools.runner import Limits as ToolLimits
+from .tools.runner import ToolRunner
+from .turns.recovery import recover
+from .turns.supervisor import Supervisor
 
 Notice = Callable[[str], None]
 
@@ -93,9 +98,9 @@ async def open_engine(
                 Tools([*builtin_tools(clock), *tools, *more]),
                 clock,
                 settings,
-            ) as (conversation, supervisor),
+            ) as conversation,
         ):
-            ended = 0 if store.frozen else await supervisor.recover()
+            ended = 0 if store.frozen else await recover(store, clock)
             if ended:
                 (notice or _quiet)(f"ended {ended} turn(s) that a stopped server had left open")
             yield conversation
@@ -111,9 +116,14 @@ async def open_beside(database: str | Path | Settings | None = None) -> AsyncIte
         open_reading(path, settings) as store,
         _running(
             Record(store, None), make_providers(settings, clock), Tools(builtin_tools(clock)), clock, settings
-        ) as (conversation, _),
+        ) as conversation,
     ):
         yield conversation
+
+
+def existing_database(database: str | Path | Settings | None = None) -> Path:
+    """The path of a database file that is there. Raises StoreUnavailable where there is none."""
+    return existing(database_path(_settings(database).database))
 
 
 def migrate_database(
@@ -180,7 +190,7 @@ def examine_database(database: str | Path | Settings | None = None) -> list[Find
 @asynccontextmanager
 async def _running(
     record: Record, providers: Providers, tools: Tools, clock: Clock, settings: Settings
-) -> AsyncIterator[tuple[Conversation, Supervisor]]:
+) -> AsyncIterator[Conversation]:
     limits = ToolLimits(
         timeout_s=settings.tool_timeout_s,
         max_output_bytes=settings.max_tool_output_bytes,
@@ -189,7 +199,7 @@ async def _running(
     )
     supervisor = Supervisor(record.store, providers, ToolRunner(tools, limits, clock), clock, settings)
     try:
-        yield Conversation(supervisor, tools, default_model(settings, providers), record), supervisor
+        yield Conversation(supervisor, tools, default_model(settings, providers), record)
     finally:
         await supervisor.close()
         await providers.aclose()
@@ -247,7 +257,7 @@ async def _mcp_tools(settings: Settings) -> AsyncIterator[list[Tool]]:
     if not mcp_available():
         raise Invalid("mcp_servers_file", "needs the extra `mcp`: pip install 'manent[mcp]'")
     # Imported only where it is asked for: the package is optional, and half a second to import.
-    mcp = import_module("engine.tools.mcp")
+    mcp = import_module(".tools.mcp.client", __package__)
     servers = await asyncio.to_thread(_mcp_servers, Path(settings.mcp_servers_file))
     connections, tools = await mcp.connect_all(servers)
     try:
@@ -298,3 +308,48 @@ def _in_tenths(notice: Notice) -> Progress:
 
 def _no_progress(_: int, __: int) -> None:
     return None
+
+
+def import_bundle(settings: Settings, file: Path, caller: Caller = LOCAL, progress: Progress | None = None) -> Imported:
+    """Verify a bundle and take it in. No server may have the database open; it is created if need be.
+
+    Raises Broken for a bundle that is not good, Invalid for one of another tenant, and Refused for a whole log where
+    there is one already.
+    """
+    try:
+        with file.open("rb") as opened:
+            return _import(settings, opened, caller, progress or _no_progress)
+    except format_.Broken as error:
+        raise Broken(str(error), position=error.args[1] if len(error.args) > 1 else None) from None
+    except OSError as error:
+        raise Invalid("file", f"cannot be read: {error.strerror}") from None
+
+
+def _import(settings: Settings, file: IO[bytes], caller: Caller, progress: Progress) -> Imported:
+    bundle = format_.verify(file, [])
+    if not bundle.whole:
+        return asyncio.run(_import_session(settings, bundle, caller))
+    if bundle.manifest["tenant"] != caller.tenant:
+        raise Invalid("tenant", f"the bundle is of the log of {bundle.manifest['tenant']}")
+    migrate_database(settings)
+    return _import_log(settings, bundle, progress)
+
+
+async def _import_session(settings: Settings, bundle: format_.Bundle, caller: Caller) -> Imported:
+    async with open_engine(settings) as conversation:
+        return await import_session(conversation.store, conversation.clock, bundle, caller)
+
+
+def _import_log(settings: Settings, bundle: format_.Bundle, progress: Progress) -> Imported:
+    path = database_path(settings.database)
+    with locked(path):
+        database = open_writer(path)
+        try:
+            with database.begin() as connection:
+                return import_log(connection, bundle, SystemClock(), progress)
+        except EngineError:
+            raise
+        except DRIVER_ERRORS as error:
+            raise meaning_of(error) from error
+        finally:
+            database.dispose()

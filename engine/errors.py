@@ -23,6 +23,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+RETRY_AFTER_S = 5
+"""When a caller who was refused for want of room should come again, unless something better is known."""
+
 
 class EngineError(Exception):
     """The root: a stable code, a sentence, and named members."""

@@ -8,13 +8,14 @@ be read from a file (``…_FILE``). Secrets never show in a repr.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from engine.errors import Invalid
+from .errors import Invalid
 
 PREFIX = "MANENT_"
 VENDOR_NAMES = {"openai_api_key": "OPENAI_API_KEY", "anthropic_api_key": "ANTHROPIC_API_KEY"}
@@ -217,3 +218,7 @@ def _convert(found: dict[str, Any]) -> Settings:
         if field.name.endswith("_key"):
             values[field.name] = Secret(values[field.name])
     return Settings(**values)
+
+
+def version() -> str:
+    return installed("manent")

@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that ``engine.store.schema`` hands over.
+"""Runs the migrations on the connection that ``engine.log.sqlite.schema`` hands over.
 
 From the command line of alembic itself the database comes from ``MANENT_DATABASE``, as everywhere else.
 """
@@ -10,10 +10,11 @@ import os
 from alembic import context
 from sqlalchemy import Connection
 
-from engine.projections import tables as projections
-from engine.store.dialects import database_path, open_writer
+from manent.engine.log.sql.tables import metadata
+from manent.engine.log.sqlite.connection import database_path, open_writer
+from manent.engine.sessions import tables as _projections  # noqa: F401 - they join the same metadata
 
-target_metadata = projections.metadata
+target_metadata = metadata
 
 
 def run(connection: Connection) -> None:

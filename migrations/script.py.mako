@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from engine.store.schema import make_guards
+from engine.log.sqlite.schema import make_guards
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

@@ -32,14 +32,14 @@ try:
     import click
     import msgspec
 
-    from api.cli import run
-    from api.commands.settings import read_settings, settings_options
-    from engine import EngineError, Invalid, ProviderError, Settings
-    from engine.clock import SystemClock
-    from engine.events import TextBlock
-    from engine.providers import claude_render, openai_render, responses_render
-    from engine.providers.addresses import checked_key, checked_url
-    from engine.providers.base import (
+    from manent.api.cli.main import run
+    from manent.api.cli.options import read_settings, settings_options
+    from manent.engine import EngineError, Invalid, ProviderError, Settings
+    from manent.engine.clock import SystemClock
+    from manent.engine.events.blocks import TextBlock, ToolSchema
+    from manent.engine.providers.anthropic import render as claude_render
+    from manent.engine.providers.anthropic.stream import MessageStream
+    from manent.engine.providers.base import (
         BlockStarted,
         Chunk,
         Delta,
@@ -47,14 +47,14 @@ try:
         Parameters,
         Prompt,
         PromptMessage,
-        ToolSchema,
         VendorBlock,
     )
-    from engine.providers.claude_stream import MessageStream
-    from engine.providers.http import Client, make_client, post_stream
-    from engine.providers.openai_stream import AnswerStream, ChatStream
-    from engine.providers.responses_stream import ResponsesStream
-    from engine.providers.sse import SseDecoder
+    from manent.engine.providers.openai import chat_render, responses_render
+    from manent.engine.providers.openai.chat_stream import AnswerStream, ChatStream
+    from manent.engine.providers.openai.responses_stream import ResponsesStream
+    from manent.engine.providers.wire.addresses import checked_key, checked_url
+    from manent.engine.providers.wire.http import Client, make_client, post_stream
+    from manent.engine.providers.wire.sse import SseDecoder
 except ModuleNotFoundError as error:
     if error.name not in {"click", "msgspec", "engine", "api"}:
         raise
@@ -155,7 +155,7 @@ def _target(protocol: str, settings: Settings) -> Target:
     headers = {"authorization": f"Bearer {key}"} if key else {}
     if protocol == "responses":
         return f"{base}/responses", headers, responses_render.render_responses
-    render = openai_render.render_chat if is_vendor else openai_render.render_chat_compat
+    render = chat_render.render_chat if is_vendor else chat_render.render_chat_compat
     return f"{base}/chat/completions", headers, render
 
 

@@ -22,14 +22,14 @@ try:
     import click
     import msgspec
 
-    import engine
-    from api.cli import run
-    from api.commands.reading import caller_for, find_session, open_existing, tenant_option
-    from api.commands.settings import read_settings, settings_options
-    from api.commands.terminal import FramePrinter, moment, notice, one_line, print_message, printable
-    from engine import Caller, Message, Rerun, Settings
+    from manent import engine
+    from manent.api.cli.database import caller_for, find_session, open_existing, tenant_option
+    from manent.api.cli.main import run
+    from manent.api.cli.options import read_settings, settings_options
+    from manent.api.cli.terminal import FramePrinter, moment, notice, one_line, print_message, printable
+    from manent.engine import Caller, Message, Rerun, Settings
 except ModuleNotFoundError as error:
-    if error.name not in {"click", "engine", "api"}:
+    if error.name not in {"click", "manent"}:
         raise
     # Started with some other Python: go on with the one that scripts/serve and scripts/test make.
     if Path(sys.prefix) != VENV and (VENV / "bin/python").exists():

@@ -17,19 +17,20 @@ from uuid import UUID
 
 import rfc8785
 
-import engine
-from engine import codec, tokens
-from engine.clock import uuid7
-from engine.projections.catalog import Catalog, clear
-from engine.projections.session import evolve
-from engine.projections.tables import PROJECTIONS
-from engine.providers.base import ModelInfo
-from engine.providers.echo import RENDERER, RENDERERS, EchoProvider
-from engine.providers.models import Providers
-from engine.providers.scripted import ScriptedProvider, parse_script
-from engine.store import reading
-from engine.store.base import RecordedEvent
-from engine.store.dialects import open_writer
+from manent import engine
+from manent.engine.clock import uuid7
+from manent.engine.log import codec
+from manent.engine.log.base import RecordedEvent
+from manent.engine.log.sql import reads
+from manent.engine.log.sqlite.connection import open_writer
+from manent.engine.providers import tokens
+from manent.engine.providers.base import ModelInfo
+from manent.engine.providers.echo import RENDERER, RENDERERS, EchoProvider
+from manent.engine.providers.registry import Providers
+from manent.engine.providers.scripted import ScriptedProvider, parse_script
+from manent.engine.sessions.projector import Catalog, clear
+from manent.engine.sessions.state import evolve
+from manent.engine.sessions.tables import PROJECTIONS
 
 SESSION = engine.new_id()
 
@@ -277,7 +278,7 @@ def assert_rebuilds(path, scratch):
     with database.begin() as connection:
         clear(connection)
         catalog, states = Catalog(), {}
-        for event in reading.all_events(connection):
+        for event in reads.all_events(connection):
             key = event.tenant, event.session
             states[key] = catalog.fold(states.get(key), event)
         catalog.flush(connection)

@@ -22,63 +22,55 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # --- the rules, as data -----------------------------------------------------------------------------------------------
 
-LAYERS = (
-    # From the ground up. A module imports from lower layers and from its own, and nothing imports in circles. A name
-    # stands for what lies below it too, unless that has a place of its own.
-    "migrations",  # the bare package: the place of its files
-    "engine.errors",
-    "engine.blocks engine.clock engine.settings engine.usage",
-    "engine.events",
-    "engine.content engine.cuts engine.money engine.version",
-    "engine.codec engine.audit.merkle",
-    "engine.projections.base engine.providers.base engine.store.base engine.tools.base",
-    "engine.envelope engine.inputs engine.upcasts",
-    "engine.audit engine.decisions engine.projections engine.providers engine.store engine.tokens engine.tools",
-    "engine.views",
-    "engine.answer engine.intake engine.planning engine.tail",
-    "engine.audience engine.endings engine.foreign engine.story",
-    "engine.recorder engine.rounds",
-    "engine.attempts engine.calls engine.past engine.retries",
+ROOMS = (
+    # Who may stand on whom, from the ground up: a room imports from lower lines and from itself, never from its own
+    # line's other rooms and never upwards.
+    "engine.errors engine.clock",
+    "engine.settings engine.events",
+    "engine.log engine.providers",
+    "engine.audit engine.tools engine.sessions",
+    "engine.context engine.streams",
     "engine.turns",
-    "engine.supervisor",
-    "engine.asking engine.reading_along engine.record",
-    "engine.deciding engine.paging engine.repeats",
-    "engine.desk",
-    "engine.conversation",
-    "engine.erasure engine.exporting engine.replay",
+    "engine.service",
     "engine.bootstrap",
-    "engine.importing",
     "engine",
-    "api migrations.env migrations.versions scripts",
+    "api migrations",
+    "scripts",
     "tests",
 )
-LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
+FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms.split()}
+MOST_ROOMS, MOST_FLOORS = 15, 9
 
-TABLE_PROJECTIONS = ("engine/projections/catalog.py", "engine/projections/queries.py", "engine/projections/tables*.py")
+API_ROOMS = "api.garbage_collection api.http api.schemas api.routes api.compat api.openapi api.app api.server api.cli"
+"""The same inside ``api/``, one room a line."""
+
 CONFINED = {  # a library -> the only files that may import it
-    "aiohttp": ("engine/providers/http.py",),
+    "aiohttp": ("engine/providers/wire/http.py",),
     "cryptography": ("engine/audit/*",),
-    "alembic": ("engine/store/*", "migrations/*"),
-    "httpx": ("engine/providers/http.py",),
-    "httpx2": ("engine/tools/mcp.py",),
-    "httpx_aiohttp": ("engine/providers/http.py",),
+    "alembic": ("engine/log/sqlite/*", "migrations/*"),
+    "httpx": ("engine/providers/wire/http.py",),
+    "httpx2": ("engine/tools/mcp/client.py",),
+    "httpx_aiohttp": ("engine/providers/wire/http.py",),
     "litestar": ("api/*",),
-    "mcp": ("engine/tools/mcp.py",),
-    "mcp_types": ("engine/tools/mcp.py",),
-    "sqlalchemy": ("engine/store/*", *TABLE_PROJECTIONS, "migrations/*"),
+    "mcp": ("engine/tools/mcp/client.py",),
+    "mcp_types": ("engine/tools/mcp/client.py",),
+    "sqlalchemy": (
+        "engine/log/*",
+        "engine/sessions/projector.py",
+        "engine/sessions/queries.py",
+        "engine/sessions/tables.py",
+        "migrations/*",
+    ),
     "uvicorn": ("api/*",),
 }
 
 # The log could leave the house as a library of its own: these files know nothing of chat.
-CHATLESS = ("engine/audit/*", "engine/codec.py", "engine/store/*")
-CHATLESS_MAY_IMPORT = (
-    "engine.audit engine.clock engine.codec engine.errors engine.projections.base engine.settings engine.store"
-)
+CHATLESS = ("engine/audit/*", "engine/log/*")
+CHATLESS_MAY_IMPORT = "engine.audit engine.clock engine.errors engine.log engine.settings"
 
 PURE = (  # no clock, no chance, no I/O, no waiting
-    "engine/audit/merkle.py engine/blocks.py engine/codec.py engine/decisions.py engine/events.py engine/money.py "
-    "engine/projections/session.py "
-    "engine/projections/window.py engine/tokens.py engine/upcasts.py"
+    "engine/events/* engine/log/codec.py engine/log/merkle.py engine/providers/tokens.py engine/sessions/decisions.py "
+    "engine/sessions/state.py engine/sessions/turn_state.py engine/context/window.py engine/streams/transcript.py"
 )
 IMPURE_IMPORTS = (
     "anyio asyncio httpx io logging os pathlib random secrets select selectors shutil socket sqlalchemy sqlite3 ssl "
@@ -93,7 +85,8 @@ MAX_FILE_LINES = 400
 PRODUCT = ("engine/*", "api/*", "migrations/*", "scripts/*")
 
 TOP_LEVEL = (
-    "pyproject.toml engine migrations api tests scripts README.md CHANGELOG.md LICENSE requirements.lock .ci .gitignore"
+    "pyproject.toml engine migrations api tests scripts README.md CHANGELOG.md LICENSE requirements.lock .ci .src "
+    ".gitignore"
 )
 
 REGISTRIES = (  # with gaps, so that this line names none
@@ -130,11 +123,12 @@ class Source:
         found = []
         for node in self.nodes:
             if isinstance(node, ast.Import):
-                found += [(node.lineno, alias.name) for alias in node.names]
+                found += [(node.lineno, alias.name.removeprefix("manent.")) for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
-                package = self.module.split(".") + ["__init__"] * self.path.endswith("__init__.py")
+                package = ["manent", *self.module.split("."), *["__init__"] * self.path.endswith("__init__.py")]
                 base = ".".join(package[: -node.level] if node.level else []) + "." * bool(node.level and node.module)
-                found += [(node.lineno, f"{base}{node.module or ''}.{alias.name}") for alias in node.names]
+                names = [f"{base}{node.module or ''}.{alias.name}" for alias in node.names]
+                found += [(node.lineno, name.removeprefix("manent.").removeprefix(".")) for name in names]
         return found
 
     def is_in(self, patterns):
@@ -188,18 +182,55 @@ def walk_checkout():
 # --- the rules --------------------------------------------------------------------------------------------------------
 
 
-def imports_go_one_way(sources):
-    """No module imports from a layer above its own, and every module has a layer."""
-    modules = {source.module for source in product(sources) if source.nodes}
-    unplaced = {module for module in modules if nearest(module, LEVELS) in {"engine", "migrations"} - {module}}
+def room_of(name, rooms):
+    """The room that a module or a name stands in; None: it is not of this house."""
+    return nearest(name, rooms)
+
+
+def rooms_stand_on_lower_rooms(sources):
+    """A room imports from lower floors and from itself only."""
     for source in product(sources):
-        if source.module in unplaced:
-            yield source.offence(1, f"{source.module} stands in no layer: give it one in LAYERS")
+        own = room_of(source.module, FLOORS)
+        if (source.nodes and own is None) or (own == "engine" and source.module != "engine"):
+            yield source.offence(1, f"{source.module} stands in no room: give it one in ROOMS")
         elif source.nodes:
-            own = LEVELS[nearest(source.module, LEVELS)]
-            placed = {(line, nearest(name, LEVELS)) for line, name in source.imports if nearest(name, unplaced) is None}
-            above = sorted((line, target) for line, target in placed if target and LEVELS[target] > own)
-            yield from (source.offence(line, f"{target} stands above {source.module}") for line, target in above)
+            above = {
+                (line, room) for line, name in source.imports if (room := room_of(name, FLOORS)) not in {None, own}
+            }
+            for line, room in sorted(above):
+                if FLOORS[room] >= FLOORS[own]:
+                    yield source.offence(line, f"{own} may not stand on {room}")
+
+
+def the_api_has_floors_too(sources):
+    """Inside ``api/`` each room stands on those named before it."""
+    floors = {room: floor for floor, room in enumerate(API_ROOMS.split())}
+    for source in sources:
+        own = nearest(source.module, floors) if source.is_in(("api/*",)) else None
+        for line, name in source.imports if own else ():
+            room = nearest(name, floors)
+            if room is not None and floors[room] > floors[own]:
+                yield source.offence(line, f"{own} may not stand on {room}")
+
+
+def the_api_uses_public_names(sources):
+    """The API takes from the engine what the engine exports, as anybody else would."""
+    for source in sources:
+        for line, name in source.imports if source.is_in(("api/*",)) else ():
+            if name.startswith("engine.") and name.count(".") > 1:
+                yield source.offence(line, f"{name} is not a public name of the engine")
+
+
+def packages_import_each_other_relatively(sources):
+    """They are installed below one name, which they do not have to know; revisions are loaded by path and do."""
+    for source in sources:
+        by_path = source.is_in(("migrations/env.py", "migrations/versions/*"))
+        for node in source.nodes if source.is_in(("engine/*", "api/*", "migrations/*")) and not by_path else ():
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            if any(is_below(name, ("manent", "engine", "api", "migrations")) for name in names):
+                yield source.offence(node.lineno, "packages of this project import each other relatively")
 
 
 def nothing_imports_in_circles(sources):
@@ -332,7 +363,10 @@ def every_test_says_what_it_shows(sources):
 # --- the tests --------------------------------------------------------------------------------------------------------
 
 RULES = (
-    imports_go_one_way,
+    rooms_stand_on_lower_rooms,
+    the_api_has_floors_too,
+    the_api_uses_public_names,
+    packages_import_each_other_relatively,
     nothing_imports_in_circles,
     libraries_stay_in_their_place,
     the_log_knows_nothing_of_chat,
@@ -347,35 +381,47 @@ RULES = (
 )
 
 OFFENDING = [  # rule, path, text, offending line
-    (imports_go_one_way, "engine/events.py", "import json\nfrom engine.codec import canonical\n", 2),
-    (imports_go_one_way, "engine/turns.py", "from engine import Engine\n", 1),
-    (imports_go_one_way, "engine/store/log.py", "\nfrom .. import recorder\n", 2),
-    (imports_go_one_way, "engine/store/log.py", "from ..turns import Turn\n", 1),
-    (imports_go_one_way, "engine/store/__init__.py", "from ..turns import Turn\n", 1),
-    (imports_go_one_way, "engine/bootstrap.py", "if TYPE_CHECKING:\n    import api.app\n", 2),
-    (imports_go_one_way, "engine/__init__.py", "from tests.support import fake\n", 1),
-    (imports_go_one_way, "engine/unheard_of.py", "import json\n", 1),
-    (nothing_imports_in_circles, "engine/tokens.py", "import json\nfrom engine.decisions import decide\n", 2),
-    (libraries_stay_in_their_place, "engine/projections/session.py", "import sqlalchemy.exc as sa\n", 1),
-    (libraries_stay_in_their_place, "engine/providers/openai.py", "\nfrom httpx import Client\n", 2),
-    (libraries_stay_in_their_place, "api/cli.py", "import alembic\n", 1),
+    (rooms_stand_on_lower_rooms, "engine/events/types.py", "import json\nfrom ..log.codec import canonical\n", 2),
+    (rooms_stand_on_lower_rooms, "engine/settings.py", "from .events.types import Facts\n", 1),
+    (rooms_stand_on_lower_rooms, "engine/errors.py", "from . import clock\n", 1),
+    (rooms_stand_on_lower_rooms, "engine/log/store.py", "\nfrom ..providers import base\n", 2),
+    (rooms_stand_on_lower_rooms, "engine/log/sql/reads.py", "from ...turns.turn import Turn\n", 1),
+    (rooms_stand_on_lower_rooms, "engine/log/__init__.py", "from ..audit import proof\n", 1),
+    (rooms_stand_on_lower_rooms, "engine/audit/proof.py", "from ..sessions.state import SessionState\n", 1),
+    (rooms_stand_on_lower_rooms, "engine/context/plan.py", "from ..streams.frames import Frame\n", 1),
+    (rooms_stand_on_lower_rooms, "engine/streams/follow.py", "from ..turns.turn import Turn\n", 1),
+    (rooms_stand_on_lower_rooms, "engine/turns/turn.py", "from ..service.engine import Engine\n", 1),
+    (rooms_stand_on_lower_rooms, "engine/service/engine.py", "from .. import bootstrap\n", 1),
+    (rooms_stand_on_lower_rooms, "engine/service/export.py", "from .. import Engine\n", 1),
+    (rooms_stand_on_lower_rooms, "engine/bootstrap.py", "if TYPE_CHECKING:\n    from ..api import app\n", 2),
+    (rooms_stand_on_lower_rooms, "engine/__init__.py", "from tests.support import fake\n", 1),
+    (rooms_stand_on_lower_rooms, "engine/unheard_of.py", "import json\n", 1),
+    (the_api_has_floors_too, "api/http/errors.py", "from ..routes import turns\n", 1),
+    (the_api_has_floors_too, "api/routes/turns.py", "from ..cli.main import main\n", 1),
+    (the_api_uses_public_names, "api/routes/turns.py", "from ...engine.sessions import queries\n", 1),
+    (packages_import_each_other_relatively, "engine/log/store.py", "from manent.engine.log import base\n", 1),
+    (packages_import_each_other_relatively, "api/app.py", "import json\nimport engine\n", 2),
+    (nothing_imports_in_circles, "engine/providers/tokens.py", "import json\nfrom .registry import resolve\n", 2),
+    (libraries_stay_in_their_place, "engine/sessions/state.py", "import sqlalchemy.exc as sa\n", 1),
+    (libraries_stay_in_their_place, "engine/providers/openai/chat.py", "\nfrom httpx import Client\n", 2),
+    (libraries_stay_in_their_place, "api/cli/main.py", "import alembic\n", 1),
     (libraries_stay_in_their_place, "scripts/load", "#!/usr/bin/env python3\nimport uvicorn\n", 2),
-    (the_log_knows_nothing_of_chat, "engine/store/log.py", "from engine.projections import session\n", 1),
-    (the_log_knows_nothing_of_chat, "engine/codec.py", "\nfrom .events import Facts\n", 2),
-    (no_import_inside_a_function, "api/cli.py", "def main():\n    if True:\n        import json\n", 3),
+    (the_log_knows_nothing_of_chat, "engine/log/store.py", "from ..events import types\n", 1),
+    (the_log_knows_nothing_of_chat, "engine/audit/proof.py", "\nfrom ..events.types import Facts\n", 2),
+    (no_import_inside_a_function, "api/cli/main.py", "def main():\n    if True:\n        import json\n", 3),
     (
         no_import_inside_a_function,
         "scripts/replay.py",
         "class A:\n    async def b(self):\n        from c import d\n",
         3,
     ),
-    (pure_files_are_pure, "engine/tokens.py", "from time import monotonic\n", 1),
-    (pure_files_are_pure, "engine/decisions.py", "from uuid import UUID, uuid4\n", 1),
-    (pure_files_are_pure, "engine/codec.py", "from datetime import datetime as d\nat = d.now()\n", 2),
-    (pure_files_are_pure, "engine/projections/window.py", "async def choose(): ...\n", 1),
-    (pure_files_are_pure, "engine/upcasts.py", "def read(path):\n    return open(path)\n", 2),
-    (nothing_gets_long, "engine/turns.py", "\ndef run():\n" + "    pass\n" * MAX_FUNCTION_LINES, 2),
-    (nothing_gets_long, "api/sse.py", "pass\n" * (MAX_FILE_LINES + 1), MAX_FILE_LINES + 1),
+    (pure_files_are_pure, "engine/providers/tokens.py", "from time import monotonic\n", 1),
+    (pure_files_are_pure, "engine/sessions/decisions.py", "from uuid import UUID, uuid4\n", 1),
+    (pure_files_are_pure, "engine/log/codec.py", "from datetime import datetime as d\nat = d.now()\n", 2),
+    (pure_files_are_pure, "engine/context/window.py", "async def choose(): ...\n", 1),
+    (pure_files_are_pure, "engine/events/upcasts.py", "def read(path):\n    return open(path)\n", 2),
+    (nothing_gets_long, "engine/turns/turn.py", "\ndef run():\n" + "    pass\n" * MAX_FUNCTION_LINES, 2),
+    (nothing_gets_long, "api/http/sse.py", "pass\n" * (MAX_FILE_LINES + 1), MAX_FILE_LINES + 1),
     (the_top_level_is_the_users, "docs/index.md", "# Manual\n", 1),
     (files_name_no_registry_and_no_machine, "README.md", "\nSee https://" + "pypi" + ".org/manent.\n", 2),
     (files_name_no_registry_and_no_machine, "scripts/bench", "cd " + "/home" + "/ann\n", 1),
@@ -391,13 +437,22 @@ OFFENDING = [  # rule, path, text, offending line
 BLAMELESS = [
     Source("README.md", "Open http://127.0.0.1:8000/api/work/1, or /usr/bin/python3, or ~/work/manent.\n"),
     Source("requirements.lock", "a-b==1.0rc1 ; sys_platform == 'win32' \\\n    --hash=sha256:" + 64 * "0" + "\n"),
-    Source("engine/store/log.py", "import sqlalchemy\nfrom . import base\nfrom ..projections.base import Projector\n"),
-    Source("engine/decisions.py", "from datetime import datetime\nfrom engine.projections.session import State\n"),
+    Source("engine/log/store.py", "import sqlalchemy\nfrom . import base\nfrom ..settings import Settings\n"),
+    Source("engine/sessions/decisions.py", "from datetime import datetime\nfrom .state import State\n"),
     Source("engine/settings.py", "class Settings:\n    a: Annotated[int, Meta(description='what')]\n"),
-    Source("api/app.py", "import litestar\nfrom engine import Engine\n\n\nasync def f():\n    await g()\n"),
-    Source("migrations/env.py", "import alembic\nfrom engine.store.tables import metadata\n"),
+    Source("api/app.py", "import litestar\nfrom ..engine import Engine\n\n\nasync def f():\n    await g()\n"),
+    Source("migrations/env.py", "import alembic\nfrom manent.engine.log.sql.tables import metadata\n"),
     Source("tests/unit/test_a.py", "import httpx\n\n\ndef test_a():\n    '''It holds.'''\n    import json\n"),
 ]
+
+
+def test_the_engine_is_a_house_that_one_can_walk_through():
+    """It has few rooms on few floors; each that is there is named, and each that is named is there."""
+    named = {room for room in FLOORS if room.startswith("engine.")}
+    assert len(named) <= MOST_ROOMS
+    assert len({FLOORS[room] for room in named}) <= MOST_FLOORS
+    there = {nearest(source.module, named) for source in product(read_checkout()) if source.nodes}
+    assert named <= there
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -410,7 +465,7 @@ def test_the_checkout_keeps(rule):
 @pytest.mark.parametrize(("rule", "path", "text", "line"), OFFENDING)
 def test_a_rule_sees_what_breaks_it(rule, path, text, line):
     """In a checkout with one offending line, that line is named, and no other."""
-    counterpart = Source("engine/decisions.py", "from engine.tokens import count\n")
+    counterpart = Source("engine/providers/registry.py", "from .tokens import count\n")
     (offence,) = rule([*BLAMELESS[:3], counterpart, Source(path, text)])
     assert offence.startswith(f"{path}:{line}: ")
 

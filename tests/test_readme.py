@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.providers.catalogue import Catalogue
-from engine.tools.servers import mcp_available
+from manent.engine.providers.catalogue import Catalogue
+from manent.engine.tools.mcp.config import mcp_available
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 MANENT = Path(sys.executable).with_name("manent")

@@ -10,7 +10,7 @@ import socket
 import struct
 from contextlib import asynccontextmanager
 
-import engine
+from manent import engine
 
 KEY = "sk-Secret.of-the_house-4711"
 WORDS = "words of the upstream"

@@ -7,8 +7,8 @@ import hashlib
 import json
 from collections import Counter
 
-from engine.audit import merkle
-from engine.audit.notes import parse_checkpoint, parse_note, parse_verifier, signed_by_any
+from manent.engine.audit.notes import parse_checkpoint, parse_note, parse_verifier, signed_by_any
+from manent.engine.log import merkle
 
 
 class Witness:

@@ -7,9 +7,10 @@ from uuid import UUID
 from litestar import Response, post
 from litestar.params import FromPath, JSONBody
 
-from api.body import Http
-from api.schemas import Chat, EraseIn, IdempotencyKey, IfMatch, caller_of, expected_version, request_key
-from engine import Erasure, erase
+from ...engine import Erasure, erase
+from ..http.body import Http
+from ..schemas.bodies import EraseIn
+from ..schemas.parameters import Chat, IdempotencyKey, IfMatch, caller_of, expected_version, request_key
 
 
 @post("/api/sessions/{session_id:uuid}/erase", status_code=200)

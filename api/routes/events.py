@@ -7,13 +7,15 @@ from uuid import UUID
 from litestar import get
 from litestar.params import FromPath, FromQuery
 
-from api import sse
-from api.body import Http
-from api.schemas import (
+from ...engine import Event
+from ..http import sse
+from ..http.body import Http
+from ..http.disconnect import unless_left
+from ..schemas.answers import EventList
+from ..schemas.parameters import (
     After,
     Chat,
     Cursor,
-    EventList,
     LastEventId,
     Limit,
     WaitSeconds,
@@ -23,8 +25,6 @@ from api.schemas import (
     request_id_of,
     write_cursor,
 )
-from api.waiting import unless_left
-from engine import Event
 
 NOBODY: tuple[list[Event], bool] = ([], False)
 """For a client that has left."""

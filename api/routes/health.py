@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
 
-from api.schemas import Chat
+from ..schemas.parameters import Chat
 
 
 @get("/healthz", media_type="application/json")

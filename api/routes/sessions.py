@@ -9,22 +9,20 @@ import msgspec
 from litestar import Response, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from api.body import Http
-from api.errors import invalid
-from api.schemas import (
+from ...engine import Message, MessageIn, Session, Window
+from ..http.body import Http
+from ..http.errors import invalid
+from ..schemas.answers import MessageList, SessionList
+from ..schemas.bodies import MessagesIn, SessionIn, SessionPatch
+from ..schemas.parameters import (
     After,
     Chat,
     Cursor,
     IdempotencyKey,
     IfMatch,
     Limit,
-    MessageList,
-    MessagesIn,
     Model,
     Place,
-    SessionIn,
-    SessionList,
-    SessionPatch,
     Version,
     caller_of,
     expected_version,
@@ -33,7 +31,6 @@ from api.schemas import (
     request_key,
     write_cursor,
 )
-from engine import Message, MessageIn, Session, Window
 
 ALL_DEFAULTS = SessionIn()
 

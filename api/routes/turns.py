@@ -10,23 +10,22 @@ from litestar import Response, get, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from api import sse
-from api.body import Http
-from api.errors import invalid
-from api.schemas import (
+from ...engine import Ask, Caller, Conversation, Decision, Frame, Limits, MessageIn, Turn
+from ..http import sse
+from ..http.body import Http
+from ..http.disconnect import unless_left
+from ..http.errors import invalid
+from ..schemas.answers import TurnList
+from ..schemas.bodies import DecisionIn, NothingIn, OneMessage, TurnIn
+from ..schemas.parameters import (
     After,
     Chat,
     Cursor,
-    DecisionIn,
     IdempotencyKey,
     IfMatch,
     LastEventId,
     Limit,
-    NothingIn,
-    OneMessage,
     Prefer,
-    TurnIn,
-    TurnList,
     Wait,
     caller_of,
     expected_version,
@@ -39,8 +38,6 @@ from api.schemas import (
     wait_of,
     write_cursor,
 )
-from api.waiting import unless_left
-from engine import Ask, Caller, Conversation, Decision, Frame, Limits, MessageIn, Turn
 
 RUNNING = "running"
 REQUIRED = "required"

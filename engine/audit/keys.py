@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from engine.audit.notes import Signer
-from engine.errors import Invalid
+from ..errors import Invalid
+from .notes import Signer
 
 FIELD = "signing_key_file"
 

@@ -16,8 +16,8 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from engine.audit.merkle import HASH_BYTES
-from engine.errors import ProofInvalid
+from ..errors import ProofInvalid
+from ..log.merkle import HASH_BYTES
 
 ED25519, COSIGNATURE = 0x01, 0x04
 """Types of signature: of a log, and of a witness."""

@@ -10,13 +10,13 @@ import base64
 
 import msgspec
 
-from engine.audit import merkle
-from engine.audit.notes import Signature, parse_note
-from engine.errors import ProofInvalid
-from engine.store.base import Connection, RecordedEvent
-from engine.store.checkpoints import SignedRow, WitnessRow, cosignatures_of, log_names
-from engine.store.leaves import leaf_of, name_at
-from engine.store.tree import TILE_HASHES, TILE_LEVELS, Tree, hashes
+from ..errors import ProofInvalid
+from ..log import merkle
+from ..log.base import Connection, RecordedEvent
+from ..log.codec import leaf_of, name_at
+from ..log.sql.checkpoints import SignedRow, WitnessRow, cosignatures_of, log_names
+from ..log.sql.tree import TILE_HASHES, TILE_LEVELS, Tree, hashes
+from .notes import Signature, parse_note
 
 HEADER = "c2sp.org/tlog-proof@v1"
 

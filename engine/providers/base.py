@@ -19,22 +19,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import date
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from engine.events import Content, Role
-from engine.usage import Price, Usage
+from ..events.blocks import Content, ToolSchema
+from ..events.types import Role
+from ..events.usage import Price, Usage
 
 BlockType = Literal["text", "thinking", "tool_use"]
-
-
-class ToolSchema(msgspec.Struct, frozen=True):
-    """A function the model may call: ``parameters`` is a JSON Schema object."""
-
-    name: str
-    description: str
-    parameters: dict[str, Any]
 
 
 class Parameters(msgspec.Struct, frozen=True):
@@ -113,8 +106,8 @@ Chunk = BlockStarted | Delta | VendorBlock | BlockStopped | UsageReported | Ende
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
-    """``family`` names how its tokens are counted (``engine.tokens``); ``context_tokens`` is input and output together;
-    ``prices`` are in order of their days; None is *not known*.
+    """``family`` names how its tokens are counted (``engine.providers.tokens``); ``context_tokens`` is input and output
+    together; ``prices`` are in order of their days; None is *not known*.
     """
 
     name: str

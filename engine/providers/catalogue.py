@@ -8,19 +8,18 @@ whole), and a model that is new is added. Its header is optional, but for ``as_o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import date
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from engine.errors import Invalid
-from engine.money import Price
-from engine.providers.base import ModelInfo
-from engine.tokens import family_of
+from ..errors import Invalid
+from ..events.usage import Price
+from .base import Chunk, Counting, ModelInfo, Provider
+from .tokens import family_of
 
 DATA = "catalogue.json"
 SETTING = "models_file"
@@ -79,7 +78,7 @@ class Catalogue:
     @classmethod
     def load(cls, override: Path | None = None) -> Catalogue:
         """The file that is shipped, and ``override`` over it. Raises Invalid, which names file, model and field."""
-        own = resources.files("engine.providers").joinpath(DATA).read_bytes()
+        own = Path(__file__).with_name(DATA).read_bytes()
         return cls.read((DATA, own)) if override is None else cls.read((DATA, own), (override.name, _read(override)))
 
     @classmethod
@@ -180,3 +179,45 @@ def _check_names(entries: Sequence[Entry], files: Mapping[tuple[str, str], str])
                 file = files[entry.provider, entry.name]
                 detail = f"{file}: {entry.provider}/{entry.name}: aliases: {name} is also {owner}'s"
                 raise Invalid(SETTING, detail)
+
+
+def catalogued(provider: Provider, catalogue: Catalogue) -> Provider:
+    """The provider, with what the catalogue knows of its models."""
+    if isinstance(provider, Counting):
+        return _CataloguedCounting(provider, provider, catalogue)
+    return Catalogued(provider, catalogue)
+
+
+class Catalogued:
+    """All of it is the provider's own, but for what is known of its models."""
+
+    def __init__(self, provider: Provider, catalogue: Catalogue) -> None:
+        self.name = provider.name
+        self.renderer = provider.renderer
+        self.renderers = provider.renderers
+        self._provider = provider
+        self._catalogue = catalogue
+
+    def models(self) -> Sequence[ModelInfo]:
+        return [entry.info() for entry in self._catalogue.models(self.name)] or self._provider.models()
+
+    def model(self, name: str) -> ModelInfo | None:
+        entry = self._catalogue.find(self.name, name)
+        return self._provider.model(name) if entry is None else entry.info(name)
+
+    def stream(self, request: bytes) -> AsyncGenerator[Chunk, None]:
+        return self._provider.stream(request)
+
+    async def aclose(self) -> None:
+        await self._provider.aclose()
+
+
+class _CataloguedCounting(Catalogued):
+    """As it is, and it counts."""
+
+    def __init__(self, provider: Provider, counting: Counting, catalogue: Catalogue) -> None:
+        super().__init__(provider, catalogue)
+        self._counting = counting
+
+    async def count_tokens(self, request: bytes) -> int:
+        return await self._counting.count_tokens(request)

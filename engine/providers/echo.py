@@ -13,19 +13,10 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 import msgspec
 
-from engine.errors import ProviderRejected
-from engine.events import Content, TextBlock, ToolResultBlock, Usage
-from engine.providers.base import (
-    BlockStarted,
-    BlockStopped,
-    Chunk,
-    Delta,
-    Ended,
-    ModelInfo,
-    Prompt,
-    Renderer,
-    UsageReported,
-)
+from ..errors import ProviderRejected
+from ..events.blocks import Content, TextBlock, ToolResultBlock
+from ..events.usage import Usage
+from .base import BlockStarted, BlockStopped, Chunk, Delta, Ended, ModelInfo, Prompt, Renderer, UsageReported
 
 RENDERER = "echo/1"
 PIECE_CHARS = 4096

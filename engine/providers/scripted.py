@@ -39,7 +39,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from engine.errors import (
+from ..errors import (
     Invalid,
     ProviderError,
     ProviderMalformed,
@@ -48,8 +48,8 @@ from engine.errors import (
     ProviderTruncated,
     ProviderUnavailable,
 )
-from engine.events import Usage
-from engine.providers.base import (
+from ..events.usage import Usage
+from .base import (
     BlockStarted,
     BlockStopped,
     BlockType,
@@ -61,7 +61,7 @@ from engine.providers.base import (
     UsageReported,
     VendorBlock,
 )
-from engine.providers.echo import PlainRequest, in_pieces, read_plain, render_plain
+from .echo import PlainRequest, in_pieces, read_plain, render_plain
 
 RENDERER = "scripted/1"
 RENDERERS: Mapping[str, Renderer] = {RENDERER: render_plain}

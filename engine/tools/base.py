@@ -11,7 +11,7 @@ Rules every member keeps, and ``tests/contracts/test_tools.py`` checks:
   cancelled at any await, and is when its time is up.
 * A tool is called from many turns at once.
 
-Limits, the allow-list, approval and the form of what comes back are the runner's (``engine/tools/running.py``).
+Limits, the allow-list, approval and the form of what comes back are the runner's (``engine/tools/runner.py``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from uuid import UUID
 
 import msgspec
 
-from engine.events import ImageBlock, TextBlock
+from ..events.blocks import ImageBlock, TextBlock
 
 T = TypeVar("T")
 

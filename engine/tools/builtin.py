@@ -14,10 +14,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from engine.clock import Clock, rfc3339
-from engine.errors import ToolError
-from engine.tools.base import Tool
-from engine.tools.functions import tool
+from ..clock import Clock, rfc3339
+from ..errors import ToolError
+from .base import Tool
+from .functions import tool
 
 MAX_EXPRESSION_CHARS = 1000
 MAX_DEPTH = 100

@@ -25,9 +25,9 @@ from typing import Any, get_type_hints, overload
 
 import msgspec
 
-from engine.errors import Invalid, ToolError
-from engine.events import ImageBlock, TextBlock
-from engine.tools.base import ToolContext, ToolOutput
+from ..errors import Invalid, ToolError
+from ..events.blocks import ImageBlock, TextBlock
+from .base import ToolContext, ToolOutput
 
 _REFERENCE = "#/$defs/{name}"
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-from engine.errors import Invalid, ToolError
-from engine.providers.base import ToolSchema
-from engine.tools.base import NAME, Tool
+from ..errors import Invalid, ToolError
+from ..events.blocks import ToolSchema
+from .base import NAME, Tool
 
 
 class Tools:

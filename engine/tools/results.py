@@ -7,9 +7,8 @@ from __future__ import annotations
 import base64
 import binascii
 
-from engine.events import Base64Source, ImageBlock, TextBlock
-from engine.inputs import IMAGE_TYPES
-from engine.tools.base import ToolContent
+from ..events.blocks import IMAGE_TYPES, Base64Source, ImageBlock, TextBlock
+from .base import ToolContent
 
 _REPLACEMENT = "\ufffd"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from engine.store.schema import make_guards, mark
+from manent.engine.log.sqlite.schema import make_guards, mark
 
 revision = "0001"
 down_revision = None

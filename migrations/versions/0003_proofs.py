@@ -10,8 +10,8 @@ from collections.abc import Callable
 from alembic import context, op
 from sqlalchemy import Connection
 
-from engine.store.schema import make_guards
-from engine.store.tree import TILE_HASHES, Growing, grow
+from manent.engine.log.sql.tree import TILE_HASHES, Growing, grow
+from manent.engine.log.sqlite.schema import make_guards
 
 revision = "0003"
 down_revision = "0002"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from alembic import context, op
 from sqlalchemy import Connection
 
-from engine.store.schema import make_guards
+from manent.engine.log.sqlite.schema import make_guards
 
 revision = "0005"
 down_revision = "0004"

@@ -14,7 +14,7 @@ import msgspec
 from alembic import op
 from sqlalchemy import Connection
 
-from engine.store.schema import make_guards
+from manent.engine.log.sqlite.schema import make_guards
 
 revision = "0006"
 down_revision = "0005"

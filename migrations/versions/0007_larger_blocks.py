@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from engine.store.schema import make_guards
+from manent.engine.log.sqlite.schema import make_guards
 
 revision = "0007"
 down_revision = "0006"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from engine import Settings
+from manent.engine import Settings
 from tests.api.harness import in_thread
 
 STRANGE = (

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import uvloop
 
-from api import server as api_server
+from manent.api import server as api_server
 
 MANENT = Path(sys.executable).with_name("manent")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")

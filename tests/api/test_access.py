@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from api.auth import host_is_loopback, read_keys
-from engine import Invalid
+from manent.api.http.auth import host_is_loopback, read_keys
+from manent.engine import Invalid
 from tests.api.conftest import settings_on
 from tests.api.harness import in_thread, opened, problem
 

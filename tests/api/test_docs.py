@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from api.app import NATIVE_ROUTES
-from api.routes import guide
-from api.schemas import Body
+from manent.api.app import NATIVE_ROUTES
+from manent.api.compat import plumego
+from manent.api.schemas.bodies import Body
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "openapi.json"
 
@@ -51,7 +51,7 @@ def test_every_route_is_there(document):
     """All that is served, under the paths of the contract, with a name and a sentence."""
     routes = {
         (method, re.sub(r":\w+\}", "}", path))
-        for handler in [*NATIVE_ROUTES, *guide.ROUTES]
+        for handler in [*NATIVE_ROUTES, *plumego.ROUTES]
         for path in handler.paths
         for method in handler.http_methods
     }

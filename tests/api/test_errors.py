@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-import engine.errors
-from api.errors import problem_of
-from engine import EngineError, Frame
-from engine.errors import (
+from manent import engine
+from manent.api.http.errors import problem_of
+from manent.engine import EngineError, Frame
+from manent.engine.errors import (
     BudgetTooSmall,
     IdempotencyMismatch,
     Invalid,
@@ -151,5 +151,5 @@ def test_a_turn_whose_end_cannot_be_recorded(server, client, session, monkeypatc
 
 def test_a_gate_that_breaks(client, monkeypatch):
     """Even then it is a problem document with a request id."""
-    monkeypatch.setattr("api.gate._check_media_type", lambda *_: 1 / 0)
+    monkeypatch.setattr("manent.api.http.middleware._check_media_type", lambda *_: 1 / 0)
     problem(client.get("/healthz"), 500, "internal_error")

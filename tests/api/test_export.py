@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from engine.audit import verify_bundle
+from manent.engine.audit.bundle import verify_bundle
 from tests.api.conftest import settings_on
 from tests.api.harness import in_thread, problem
 

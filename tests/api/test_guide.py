@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from api.routes.guide import split_markers
+from manent.api.compat.plumego import split_markers
 from tests.api.conftest import STRANGE
 from tests.api.harness import opened, read
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from engine.audit import merkle
-from engine.audit.notes import Verifier, parse_checkpoint, parse_note, parse_verifier
+from manent.engine.audit.notes import Verifier, parse_checkpoint, parse_note, parse_verifier
+from manent.engine.log import merkle
 from tests.api.conftest import settings_on
 from tests.api.harness import in_thread
 

@@ -6,8 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from engine import Invalid
-from engine.tools.servers import mcp_available
+from manent.engine import Invalid
+from manent.engine.tools.mcp.config import mcp_available
 from tests.api.conftest import settings_on
 from tests.api.harness import Process, in_thread, named, problem, read
 

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from api import server as api_server
-from api.errors import Problem
-from api.gate import Bodies
+from manent.api import server as api_server
+from manent.api.http.errors import Problem
+from manent.api.http.middleware import Bodies
 from tests.api.conftest import settings_on
 from tests.api.harness import in_thread, opened, problem
 

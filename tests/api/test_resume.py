@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from api.protocol import BoundedHttp
+from manent.api.http.protocol import BoundedHttp
 from tests.api.conftest import SCRIPT, settings_on
 from tests.api.harness import END_FRAMES, Process, in_thread, opened, parse, problem, read
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from engine import Invalid
+from manent.engine import Invalid
 from tests.api.conftest import SCRIPT, settings_on
 from tests.api.harness import MANENT, PATIENCE_S, Process, in_thread, opened, problem, read
 
@@ -239,7 +239,7 @@ def test_hosts_that_are_this_machine_alone(tmp_path, host):
 
 def test_clients_that_do_not_come_to_an_end(tmp_path, monkeypatch, caplog):
     """A shutdown does not wait for ever for a body that never ends, nor for a reader that never reads."""
-    monkeypatch.setattr("api.server.CLOSE_STREAMS_S", 0.3)
+    monkeypatch.setattr("manent.api.server.CLOSE_STREAMS_S", 0.3)
     with socket.socket() as half, socket.socket() as slow:
         with in_thread(settings_on(tmp_path)) as server, server.client() as client:
             path = client.post("/api/sessions").headers["location"]

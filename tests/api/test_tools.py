@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import Settings
-from engine.tools.servers import mcp_available
+from manent.engine import Settings
+from manent.engine.tools.mcp.config import mcp_available
 from tests.api.harness import END_FRAMES, Process, in_thread, named, opened, problem, read, text_of
 
 NOBODY = "01890000-0000-7000-8000-000000000000"

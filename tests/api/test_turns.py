@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 
-from api.schemas import wait_of
+from manent.api.schemas.parameters import wait_of
 from tests.api.harness import opened, pages, problem, read
 
 FIELDS = [

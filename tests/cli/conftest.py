@@ -16,8 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 
-import engine
-from api.cli import main
+from manent import engine
+from manent.api.cli.main import main
 from tests.support import begin, chatting, says, shown
 
 MANENT = Path(sys.executable).with_name("manent")

@@ -16,7 +16,7 @@ from threading import Thread
 
 import pytest
 
-from api.commands.talk import remote
+from manent.api.cli.chat import remote
 from tests.cli.conftest import MANENT, TIMEOUT_S
 
 MCP_SERVER = Path(__file__).parents[1] / "mcp_server.py"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-import engine
-from engine.audit.merkle import verify_consistency
-from engine.audit.notes import Verifier, parse_checkpoint, parse_note, parse_verifier
-from engine.store.guards import GUARDS
+from manent import engine
+from manent.engine.audit.notes import Verifier, parse_checkpoint, parse_note, parse_verifier
+from manent.engine.log.merkle import verify_consistency
+from manent.engine.log.sqlite.guards import GUARDS
 from tests.support import execute, query
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-import engine
+from manent import engine
 from tests.support import chatting, query
 
 WORD = b"Schibboleth"

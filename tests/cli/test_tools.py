@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-import engine
-from engine.bootstrap import open_engine
+from manent import engine
+from manent.engine.bootstrap import open_engine
 from tests.cli.test_replay_script import REPLAY
 
 

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.store import doctor
-from engine.store import rebuild as rebuilding
-from engine.store.guards import GUARDS
-from engine.store.schema import newest_revision
+from manent.engine.log import rebuild as rebuilding
+from manent.engine.log.sqlite import doctor
+from manent.engine.log.sqlite.guards import GUARDS
+from manent.engine.log.sqlite.schema import newest_revision
 from tests.support import audit, dump, execute, query
 
 DAMAGES = {

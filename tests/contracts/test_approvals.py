@@ -9,10 +9,9 @@ import json
 import msgspec
 import pytest
 
-import engine
-from engine.clock import new_id
-from engine.endings import Stop
-from engine.errors import (
+from manent import engine
+from manent.engine.clock import new_id
+from manent.engine.errors import (
     EngineError,
     IdempotencyMismatch,
     Invalid,
@@ -24,6 +23,7 @@ from engine.errors import (
     TurnAlreadyOpen,
     TurnNotFound,
 )
+from manent.engine.turns.outcomes import Stop
 from tests.support import (
     assert_rebuilds,
     audit,

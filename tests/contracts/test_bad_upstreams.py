@@ -19,10 +19,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.errors import Invalid, ProviderMalformed
-from engine.providers.claude_stream import MessageStream
-from engine.providers.responses_stream import ResponsesStream
-from engine.providers.sse import SseEvent
+from manent.engine.errors import Invalid, ProviderMalformed
+from manent.engine.providers.anthropic.stream import MessageStream
+from manent.engine.providers.openai.responses_stream import ResponsesStream
+from manent.engine.providers.wire.sse import SseEvent
 from tests.support import assert_rebuilds, audit, begin, frames_of, text_of, texts_of, until
 from tests.upstream import (
     CLOSE,

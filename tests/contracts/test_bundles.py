@@ -14,14 +14,15 @@ from types import SimpleNamespace
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-import engine
-from engine import codec, exporting
-from engine.audit import verify_bundle
-from engine.audit.notes import ED25519, Checkpoint, Signer, Verifier
-from engine.errors import Broken, CheckpointNotFound, Invalid, Refused, SessionNotFound
-from engine.events import AttemptEnded
-from engine.settings import Settings
-from engine.store.base import AnyVersion, Append, NewEvent
+from manent import engine
+from manent.engine.audit.bundle import verify_bundle
+from manent.engine.audit.notes import ED25519, Checkpoint, Signer, Verifier
+from manent.engine.errors import Broken, CheckpointNotFound, Invalid, Refused, SessionNotFound
+from manent.engine.events.types import AttemptEnded
+from manent.engine.log import codec
+from manent.engine.log.base import AnyVersion, Append, NewEvent
+from manent.engine.service import export
+from manent.engine.settings import Settings
 from tests.support import assert_rebuilds, audit, begin, chatting, dump, query, says, shown, snapshot, text_of
 
 ECHO = "echo/echo"
@@ -218,7 +219,7 @@ async def test_an_erasure_that_no_checkpoint_covers_yet_is_not_left_out(path, tm
         read = chat.store.read
 
         async def erase_first(work):
-            if getattr(work, "func", None) is exporting._write:
+            if getattr(work, "func", None) is export._write:
                 chat.store.read = read
                 await engine.erase(chat, session.id, "asked again", versions=[3])
             return await read(work)

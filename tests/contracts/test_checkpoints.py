@@ -8,16 +8,16 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-import engine
-from engine.audit import merkle
-from engine.audit.notes import parse_checkpoint, parse_note, parse_verifier
-from engine.audit.outside import OutsideFile
-from engine.errors import Behind, CheckpointNotFound, Invalid, StoreUnavailable
-from engine.store import tree
-from engine.store.checkpoints import log_end
-from engine.store.dialects import open_writer
-from engine.store.guards import GUARDS
-from engine.store.tables import events
+from manent import engine
+from manent.engine.audit.checkpoint_file import OutsideFile
+from manent.engine.audit.notes import parse_checkpoint, parse_note, parse_verifier
+from manent.engine.errors import Behind, CheckpointNotFound, Invalid, StoreUnavailable
+from manent.engine.log import merkle
+from manent.engine.log.sql import tree
+from manent.engine.log.sql.checkpoints import log_end
+from manent.engine.log.sql.tables import events
+from manent.engine.log.sqlite.connection import open_writer
+from manent.engine.log.sqlite.guards import GUARDS
 from tests.support import audit, chatting, execute, query, until
 
 

@@ -6,9 +6,9 @@ import json
 import msgspec
 import pytest
 
-import engine
-from engine.clock import new_id
-from engine.errors import (
+from manent import engine
+from manent.engine.clock import new_id
+from manent.engine.errors import (
     EmptyMessage,
     IdempotencyMismatch,
     Invalid,

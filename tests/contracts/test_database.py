@@ -20,18 +20,26 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-import engine
-from engine.clock import new_id
-from engine.errors import EngineError, Invalid, StoreForeign, StoreLocked, StoreNewer, StoreOlder, StoreUnavailable
-from engine.projections.tables import PROJECTIONS
-from engine.projections.tables import metadata as all_tables
-from engine.store.base import AnyVersion, RequestKey
-from engine.store.dialects import APPLICATION_ID, WRITER_PRAGMAS, FileLock, database_path, open_reader, open_writer
-from engine.store.guards import GUARDS
-from engine.store.log import locked
-from engine.store.schema import check_revision, make_guards, migrate, missing_guards, newest_revision
-from engine.store.tables import GUARDED
-from engine.store.tables import metadata as log_tables
+from manent import engine
+from manent.engine.clock import new_id
+from manent.engine.errors import (
+    EngineError,
+    Invalid,
+    StoreForeign,
+    StoreLocked,
+    StoreNewer,
+    StoreOlder,
+    StoreUnavailable,
+)
+from manent.engine.log.base import AnyVersion, RequestKey
+from manent.engine.log.sql.tables import GUARDED
+from manent.engine.log.sql.tables import metadata as all_tables
+from manent.engine.log.sql.tables import metadata as log_tables
+from manent.engine.log.sqlite.connection import APPLICATION_ID, WRITER_PRAGMAS, database_path, open_reader, open_writer
+from manent.engine.log.sqlite.guards import GUARDS
+from manent.engine.log.sqlite.lock import FileLock, locked
+from manent.engine.log.sqlite.schema import check_revision, make_guards, migrate, missing_guards, newest_revision
+from manent.engine.sessions.tables import PROJECTIONS
 from tests.contracts.test_store import event, one, opened
 from tests.support import audit, copied, dump, execute, query
 
@@ -426,7 +434,7 @@ async def test_reading_what_is_not_there_is_an_error_of_the_store(tmp_path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from engine.store.log import locked
+from engine.log.store import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

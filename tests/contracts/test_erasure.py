@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-import engine
-from engine.errors import (
+from manent import engine
+from manent.engine.errors import (
     EngineError,
     EventNotFound,
     Invalid,
@@ -19,11 +19,12 @@ from engine.errors import (
     TurnAlreadyOpen,
     VersionConflict,
 )
-from engine.projections.forgetting import erased_of_prompt
-from engine.projections.turn import ERASED_DETAIL
-from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
-from engine.store import reading, scrub
-from engine.store.base import RequestKey
+from manent.engine.log.base import RequestKey
+from manent.engine.log.sql import reads
+from manent.engine.log.sqlite import scrub
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
+from manent.engine.sessions.erasure import erased_of_prompt
+from manent.engine.sessions.turn_state import ERASED_DETAIL
 from tests.support import (
     Dictated,
     ManualClock,
@@ -178,7 +179,7 @@ async def test_an_idempotent_erasure_gives_the_first_answer_again(path):
 
 async def test_a_long_session_is_erased_by_several_events(path, monkeypatch):
     """A leaf stays small: many targets are named by several events of one transaction, each body by one of them."""
-    monkeypatch.setattr("engine.erasure.TARGETS_PER_EVENT", 4)
+    monkeypatch.setattr("manent.engine.service.erasure.TARGETS_PER_EVENT", 4)
     key = RequestKey("local", "POST erase", "k", b"{}")
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
@@ -308,7 +309,7 @@ async def test_a_prompt_that_held_erased_words_is_gone_with_its_salt(path):
         assert erasure.versions == (named.version, attempts[1].version)
 
         def derivable(connection):
-            found = [reading.event_at_position(connection, "default", each.position) for each in attempts]
+            found = [reads.event_at_position(connection, "default", each.position) for each in attempts]
             return [erased_of_prompt(connection, "default", each) for each in found]
 
         assert await chat.store.read(derivable) == [(), (named.position, attempts[1].position)]
@@ -521,7 +522,7 @@ async def test_a_purge_that_fails_is_told_and_tried_again(path, monkeypatch):
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, WORD)
         with monkeypatch.context() as patched:
-            patched.setattr("engine.store.purge.scrub", broken)
+            patched.setattr("manent.engine.log.sqlite.purge.scrub", broken)
             assert not (await engine.erase(chat, session.id, "x")).purged
         await chat.append_message(session.id, "goes on")
         assert await engine.purge(chat)

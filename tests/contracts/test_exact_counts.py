@@ -5,11 +5,10 @@ import msgspec
 import pytest
 import respx
 
-from engine.clock import SystemClock
-from engine.errors import NoExactCount, ProviderRejected
-from engine.providers.catalogue import Catalogue
-from engine.providers.catalogued import catalogued
-from engine.providers.claude import ClaudeProvider
+from manent.engine.clock import SystemClock
+from manent.engine.errors import NoExactCount, ProviderRejected
+from manent.engine.providers.anthropic.messages import ClaudeProvider
+from manent.engine.providers.catalogue import Catalogue, catalogued
 from tests.support import chatting
 
 ADDRESS = "https://claude.test"

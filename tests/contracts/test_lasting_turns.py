@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-import engine
-from engine.errors import IdempotencyMismatch, Overloaded, ShuttingDown
-from engine.events import Usage
-from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, UsageReported
-from engine.repeats import SWEEP_FROM, Repeats
+from manent import engine
+from manent.engine.errors import IdempotencyMismatch, Overloaded, ShuttingDown
+from manent.engine.events.usage import Usage
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, UsageReported
+from manent.engine.turns.deduplicate import SWEEP_FROM, Repeats
 from tests.support import (
     Dictated,
     audit,
@@ -538,10 +538,10 @@ async def steps_of(chat, turn):
 
         raw.set_progress_handler(step, 1)
         try:
-            past, after = engine.reading_along.Past("default", turn), 0
+            past, after = engine.streams.follow.Past("default", turn), 0
             while page := past.read(connection, after):
                 after = page[-1].number
-            engine.reading_along.read_turn(connection, tenant="default", turn=turn)
+            engine.streams.backlog.read_turn(connection, tenant="default", turn=turn)
         finally:
             raw.set_progress_handler(None, 0)
         return steps
@@ -567,7 +567,7 @@ async def lengthen(chat, path, session, turns):
     assert len(raw) == len(model)
     for _ in range(turns // 100):
         news = [event for _ in range(100) for event in once_more(raw)]
-        await chat._store.append(engine.store.base.Append("default", session, engine.store.base.Exists(), news))
+        await chat._store.append(engine.log.base.Append("default", session, engine.log.base.Exists(), news))
 
 
 def once_more(raw):
@@ -578,4 +578,4 @@ def once_more(raw):
         if "turn" in values:
             values["turn"] = str(turn)
         event = turn if kind == "turn.started" else engine.new_id()
-        yield engine.store.base.NewEvent(event, kind, schema, json.dumps(values).encode(), "local", body)
+        yield engine.log.base.NewEvent(event, kind, schema, json.dumps(values).encode(), "local", body)

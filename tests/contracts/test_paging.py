@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-import engine
+from manent import engine
 from tests.support import chatting, says
 
 LARGE = 5000

@@ -19,10 +19,20 @@ import psutil
 import pytest
 import respx
 
-from engine.clock import SystemClock
-from engine.errors import Invalid, ProviderError, ProviderMalformed, ProviderTruncated, ProviderUnavailable
-from engine.events import ImageBlock, OtherBlock, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock, UrlSource
-from engine.providers.base import (
+from manent.engine.clock import SystemClock
+from manent.engine.errors import Invalid, ProviderError, ProviderMalformed, ProviderTruncated, ProviderUnavailable
+from manent.engine.events.blocks import (
+    ImageBlock,
+    OtherBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolSchema,
+    ToolUseBlock,
+    UrlSource,
+)
+from manent.engine.providers.anthropic.messages import ClaudeProvider
+from manent.engine.providers.base import (
     BlockStarted,
     BlockStopped,
     Delta,
@@ -31,17 +41,15 @@ from engine.providers.base import (
     Parameters,
     Prompt,
     PromptMessage,
-    ToolSchema,
     UsageReported,
     VendorBlock,
 )
-from engine.providers.claude import ClaudeProvider
-from engine.providers.echo import EchoProvider
-from engine.providers.local import LocalProvider, local_model_available
-from engine.providers.openai import OpenAIProvider
-from engine.providers.responses import ResponsesProvider
-from engine.providers.scripted import ScriptedProvider, parse_script
-from engine.tokens import FAMILIES, count_text
+from manent.engine.providers.echo import EchoProvider
+from manent.engine.providers.local.provider import LocalProvider, local_model_available
+from manent.engine.providers.openai.chat import OpenAIProvider
+from manent.engine.providers.openai.responses import ResponsesProvider
+from manent.engine.providers.scripted import ScriptedProvider, parse_script
+from manent.engine.providers.tokens import FAMILIES, count_text
 
 ROOT = Path(__file__).parent.parent.parent
 WIRE = ROOT / "tests" / "golden" / "wire"
@@ -563,8 +571,8 @@ async def test_the_local_model_dies_with_its_server():
     """Also if that is killed in a way that it cannot see."""
     script = textwrap.dedent("""
         import asyncio, time
-        from engine.clock import SystemClock
-        from engine.providers.local import LocalProvider
+        from manent.engine.clock import SystemClock
+        from manent.engine.providers.local.provider import LocalProvider
 
         async def main():
             provider = LocalProvider(clock=SystemClock(), connect_timeout_s=5)
@@ -602,7 +610,7 @@ async def test_a_local_model_that_cannot_start_is_unavailable(monkeypatch, tmp_p
     """Not installed, or broken: the failure says which, and no path."""
     path = tmp_path / "broken.gguf"
     path.write_text(weights or "")
-    monkeypatch.setattr("engine.providers.local._weights", lambda: path if weights else None)
+    monkeypatch.setattr("manent.engine.providers.local.provider._weights", lambda: path if weights else None)
     provider = LocalProvider(clock=SystemClock(), connect_timeout_s=5)
     with pytest.raises(ProviderUnavailable, match="extra `local`" if weights is None else "could not load") as caught:
         await provider.start()

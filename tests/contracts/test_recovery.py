@@ -10,9 +10,9 @@ import threading
 
 import pytest
 
-import engine
-from engine.endings import Stop
-from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, VendorBlock
+from manent import engine
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, VendorBlock
+from manent.engine.turns.outcomes import Stop
 from tests.support import (
     Dictated,
     assert_rebuilds,

@@ -15,8 +15,8 @@ from itertools import pairwise
 
 import pytest
 
-import engine
-from engine.clock import SystemClock
+from manent import engine
+from manent.engine.clock import SystemClock
 from tests.support import assert_rebuilds, audit, begin, frames_of, query, shown, snapshot, text_of, texts_of, until
 from tests.upstream import (
     CLOSE,

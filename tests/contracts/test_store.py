@@ -1,4 +1,4 @@
-"""The contract of ``engine.store.base``, clause by clause, on real files.
+"""The contract of ``engine.log.base``, clause by clause, on real files.
 
 The projector here is the least there can be: a session's state is its version. What a store promises, it promises
 without knowing of chat.
@@ -15,16 +15,17 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from engine.clock import SystemClock, new_id
-from engine.errors import EngineError, IdempotencyMismatch, Refused, StoreError, VersionConflict
-from engine.projections.catalog import Catalog
-from engine.settings import Settings
-from engine.store import reading, transaction, works
-from engine.store.base import AnyVersion, Append, Exactly, Exists, NewEvent, NoStream, Reference, RequestKey
-from engine.store.log import open_store
-from engine.store.places import PLACES_AT_ONCE, SessionQuery
-from engine.store.schema import migrate
-from engine.store.tables import events
+from manent.engine.clock import SystemClock, new_id
+from manent.engine.errors import EngineError, IdempotencyMismatch, Refused, StoreError, VersionConflict
+from manent.engine.log import append, transaction
+from manent.engine.log.base import AnyVersion, Append, Exactly, Exists, NewEvent, NoStream, Reference, RequestKey
+from manent.engine.log.sql import reads
+from manent.engine.log.sql.session_index import PLACES_AT_ONCE, SessionQuery
+from manent.engine.log.sql.tables import events
+from manent.engine.log.sqlite.schema import migrate
+from manent.engine.log.store import open_store
+from manent.engine.sessions.projector import Catalog
+from manent.engine.settings import Settings
 from tests.support import ManualClock, audit, dump, query
 
 FACTS = b'{"n":1}'
@@ -93,7 +94,7 @@ def one(session, expected=AnyVersion(), *events, tenant="default", **fields):  #
 
 
 def submit(store, work):
-    return store.submit(lambda tx: works.append(tx, work))
+    return store.submit(lambda tx: append.append(tx, work))
 
 
 async def outcome(future):
@@ -236,17 +237,17 @@ async def test_what_is_read_is_what_was_acknowledged(path):
     async with opened(path) as store:
         mine = [e for _ in range(4) for e in (await store.append(one(session, AnyVersion(), event(), event()))).events]
         await store.append(one(other))
-        assert await store.read(lambda c: reading.session_events(c, "default", session)) == mine
-        assert await store.read(lambda c: reading.session_events(c, "default", session, after=2, up_to=5)) == mine[2:5]
-        assert await store.read(lambda c: reading.session_events(c, "default", session, after=6, limit=1)) == mine[6:7]
-        assert await store.read(lambda c: reading.log_events(c, "default", after=3, limit=2)) == mine[3:5]
-        assert await store.read(lambda c: reading.event_by_id(c, "default", mine[1].id)) == mine[1]
-        assert await store.read(lambda c: reading.event_at_version(c, "default", session, 3)) == mine[2]
-        assert await store.read(lambda c: reading.event_at_position(c, "default", 4)) == mine[3]
-        assert await store.read(lambda c: reading.events_at_positions(c, "default", [5, 1])) == [mine[0], mine[4]]
-        assert await store.read(lambda c: reading.event_by_id(c, "default", new_id())) is None
-        assert await store.read(lambda c: reading.log_size(c, "nobody")) == 0
-        assert [e.position for e in await store.read(lambda c: [*reading.all_events(c)])] == [*range(1, 10)]
+        assert await store.read(lambda c: reads.session_events(c, "default", session)) == mine
+        assert await store.read(lambda c: reads.session_events(c, "default", session, after=2, up_to=5)) == mine[2:5]
+        assert await store.read(lambda c: reads.session_events(c, "default", session, after=6, limit=1)) == mine[6:7]
+        assert await store.read(lambda c: reads.log_events(c, "default", after=3, limit=2)) == mine[3:5]
+        assert await store.read(lambda c: reads.event_by_id(c, "default", mine[1].id)) == mine[1]
+        assert await store.read(lambda c: reads.event_at_version(c, "default", session, 3)) == mine[2]
+        assert await store.read(lambda c: reads.event_at_position(c, "default", 4)) == mine[3]
+        assert await store.read(lambda c: reads.events_at_positions(c, "default", [5, 1])) == [mine[0], mine[4]]
+        assert await store.read(lambda c: reads.event_by_id(c, "default", new_id())) is None
+        assert await store.read(lambda c: reads.log_size(c, "nobody")) == 0
+        assert [e.position for e in await store.read(lambda c: [*reads.all_events(c)])] == [*range(1, 10)]
 
 
 # --- the expected version ---------------------------------------------------------------------------------------------
@@ -299,11 +300,11 @@ async def test_a_session_is_read_in_order_from_a_log_of_any_length(path, seed):
                 seen = [each for each in right[after:] if each.type == kinds[1]]
                 back = [each.version for each in reversed(right[after:up_to])]
                 for ask, answer in (
-                    (reading.session_events, right),
-                    (partial(reading.session_events, **part), right[after:up_to][:limit]),
-                    (partial(reading.session_events_of_types, types=kinds[1:], after=after, limit=limit), seen[:limit]),
-                    (partial(reading.event_at_version, version=len(right)), right[-1]),
-                    (partial(reading.event_at_version, version=len(right) + 1), None),
+                    (reads.session_events, right),
+                    (partial(reads.session_events, **part), right[after:up_to][:limit]),
+                    (partial(reads.session_events_of_types, types=kinds[1:], after=after, limit=limit), seen[:limit]),
+                    (partial(reads.event_at_version, version=len(right)), right[-1]),
+                    (partial(reads.event_at_version, version=len(right) + 1), None),
                     (partial(backwards, part=(after, up_to, limit)), back[:limit]),
                 ):
                     assert await store.read(partial(ask, tenant="default", session=session)) == answer
@@ -385,7 +386,7 @@ async def test_one_of_many_writers_wins_each_version(path):
 
     async with opened(path) as store:
         await asyncio.gather(*(work(store, b"%d" % number) for number in range(16)))
-        events = await store.read(lambda c: reading.session_events(c, "default", session))
+        events = await store.read(lambda c: reads.session_events(c, "default", session))
     assert sorted(each.body for each in events) == sorted(won)
     assert all(ahead > 0 for ahead in told)
     assert [each.version for each in events] == [*range(1, len(won) + 1)]

@@ -20,26 +20,26 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-import engine
-from engine import codec
-from engine.audit.keys import read_signer
-from engine.audit.merkle import Frontier
-from engine.audit.notes import Checkpoint, Signer
-from engine.audit.outside import OutsideFile
-from engine.audit.standing import signed_row
-from engine.audit.verify import verify_file
-from engine.errors import EngineError
-from engine.projections.catalog import Catalog
-from engine.projections.tables import PROJECTIONS
-from engine.store import reading
-from engine.store.base import RequestKey
-from engine.store.checkpoints import keep_checkpoint, log_names
-from engine.store.dialects import PAGE_BYTES, open_writer
-from engine.store.guards import GUARDS
-from engine.store.leaves import leaf_of, name_at
-from engine.store.rebuild import rebuild_file
-from engine.store.tables import events
-from engine.store.tree import Growing, grow
+from manent import engine
+from manent.engine.audit.checkpoint_file import OutsideFile
+from manent.engine.audit.keys import read_signer
+from manent.engine.audit.notes import Checkpoint, Signer
+from manent.engine.audit.rollback import signed_row
+from manent.engine.audit.verify.database import verify_file
+from manent.engine.errors import EngineError
+from manent.engine.log import codec
+from manent.engine.log.base import RequestKey
+from manent.engine.log.codec import leaf_of, name_at
+from manent.engine.log.merkle import Frontier
+from manent.engine.log.rebuild import rebuild_file
+from manent.engine.log.sql import reads
+from manent.engine.log.sql.checkpoints import keep_checkpoint, log_names
+from manent.engine.log.sql.tables import events
+from manent.engine.log.sql.tree import Growing, grow
+from manent.engine.log.sqlite.connection import PAGE_BYTES, open_writer
+from manent.engine.log.sqlite.guards import GUARDS
+from manent.engine.sessions.projector import Catalog
+from manent.engine.sessions.tables import PROJECTIONS
 from tests.support import ManualClock, begin, chatting, dump, execute, query, snapshot
 
 VARIANTS = int(os.environ.get("TAMPER_VARIANTS", "25"))
@@ -109,7 +109,7 @@ def asked(number):
 
 
 async def length(chat):
-    return await chat.store.read(lambda connection: reading.log_size(connection, "default"))
+    return await chat.store.read(lambda connection: reads.log_size(connection, "default"))
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def rehash(path, tenant="default"):
             connection.exec_driver_sql(f"DROP TRIGGER {name}")
         names, leaves = log_names(connection, tenant), []
         salts = dict(connection.exec_driver_sql("SELECT position, salt FROM bodies WHERE tenant = ?", (tenant,)).all())
-        for event in reading.log_events(connection, tenant, limit=1 << 40):
+        for event in reads.log_events(connection, tenant, limit=1 << 40):
             made = event
             if event.body is not None:
                 commitment = codec.commitment(salts[event.position], event.body)

@@ -16,17 +16,18 @@ import msgspec
 import pytest
 from msgspec import UNSET, Meta
 
-import engine
-from engine import codec, turns
-from engine.errors import BudgetTooSmall, Invalid, ProviderUnavailable, ToolResultsMissing, TurnAlreadyOpen
-from engine.planning import content_to_send
-from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, Parameters, Prompt, PromptMessage
-from engine.providers.claude_render import MESSAGES, RENDERERS
-from engine.store import reading
-from engine.store.documents import read_document
-from engine.tools import running
-from engine.tools.registry import read_schemas
-from engine.upcasts import facts_of, words_of
+from manent import engine
+from manent.engine.context.prompt import content_to_send
+from manent.engine.errors import BudgetTooSmall, Invalid, ProviderUnavailable, ToolResultsMissing, TurnAlreadyOpen
+from manent.engine.events.upcasts import facts_of, words_of
+from manent.engine.log import codec
+from manent.engine.log.sql import reads
+from manent.engine.log.sql.documents import read_document
+from manent.engine.providers.anthropic.render import MESSAGES, RENDERERS
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, Parameters, Prompt, PromptMessage
+from manent.engine.tools import runner
+from manent.engine.tools.registry import read_schemas
+from manent.engine.turns import turn as turns
 from tests.support import (
     Dictated,
     assert_rebuilds,
@@ -708,7 +709,7 @@ def let_go():
 def impatient(monkeypatch):
     """What is waited for a second elsewhere is waited for a moment here."""
     monkeypatch.setattr(turns, "END_RETRY_S", 0.05)
-    monkeypatch.setattr(running, "GRACE_S", 0.05)
+    monkeypatch.setattr(runner, "GRACE_S", 0.05)
 
 
 ENDLESS = [[call("add", "a", one=1), {"usage": {"input_tokens": 60, "output_tokens": 40}}]]
@@ -1079,11 +1080,11 @@ EVENTFUL = (
 def derived(connection, providers, event):
     """The request of an attempt, from the record alone: positions, system prompt, the tools' document, parameters."""
     facts, words = facts_of(event), words_of(event)
-    said = [reading.event_at_position(connection, event.tenant, position) for position in facts.positions]
+    said = [reads.event_at_position(connection, event.tenant, position) for position in facts.positions]
     messages = [PromptMessage(facts_of(each).role, content) for each in said if (content := content_to_send(each))]
     system, tools = None, ()
     if facts.system is not None:
-        system = words_of(reading.event_at_position(connection, event.tenant, facts.system)).system
+        system = words_of(reads.event_at_position(connection, event.tenant, facts.system)).system
     if facts.tools is not None:
         tools = read_schemas(read_document(connection, event.tenant, facts.tools))
     parameters = Parameters(
@@ -1100,7 +1101,7 @@ async def assert_derivable(chat, session, requests):
     """Every attempt of a session, derived again, is what was sent, and what was committed to."""
 
     def check(connection):
-        events = [e for e in reading.session_events(connection, "default", session) if e.type == "attempt.started"]
+        events = [e for e in reads.session_events(connection, "default", session) if e.type == "attempt.started"]
         found = [derived(connection, chat.providers, event) for event in events]
         for event, request in zip(events, found, strict=True):
             assert codec.commitment(words_of(event).salt, request).hex() == facts_of(event).request

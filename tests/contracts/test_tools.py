@@ -17,17 +17,17 @@ import psutil
 import pytest
 from msgspec import Meta
 
-from engine.clock import SystemClock, new_id
-from engine.tools.base import NAME, Tool
-from engine.tools.builtin import builtin_tools
-from engine.tools.functions import tool
-from engine.tools.registry import Tools, digest, read_schemas, write_schemas
-from engine.tools.running import Limits, Ready, ToolCall, ToolRunner
-from engine.tools.servers import McpServer, mcp_available
+from manent.engine.clock import SystemClock, new_id
+from manent.engine.tools.base import NAME, Tool
+from manent.engine.tools.builtin import builtin_tools
+from manent.engine.tools.functions import tool
+from manent.engine.tools.mcp.config import McpServer, mcp_available
+from manent.engine.tools.registry import Tools, digest, read_schemas, write_schemas
+from manent.engine.tools.runner import Limits, Ready, ToolCall, ToolRunner
 from tests.support import ManualClock
 
 if mcp_available():
-    from engine.tools.mcp import close_all, connect_all
+    from manent.engine.tools.mcp.client import close_all, connect_all
 
 SERVER = str(Path(__file__).parent.parent / "mcp_server.py")
 KINDS = ["sync", "async", "builtin", "mcp", "mcp_http"]

@@ -10,11 +10,10 @@ import time
 import msgspec
 import pytest
 
-import engine
-from engine import codec
-from engine.clock import new_id
-from engine.content import read_blocks
-from engine.errors import (
+from manent import engine
+from manent.engine.clock import new_id
+from manent.engine.context.prompt import content_to_send
+from manent.engine.errors import (
     BudgetTooSmall,
     EngineError,
     IdempotencyMismatch,
@@ -31,10 +30,11 @@ from engine.errors import (
     UnknownModel,
     VersionConflict,
 )
-from engine.planning import content_to_send
-from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, Parameters, Prompt, PromptMessage
-from engine.store import reading
-from engine.upcasts import facts_of, words_of
+from manent.engine.events.blocks import read_blocks
+from manent.engine.events.upcasts import facts_of, words_of
+from manent.engine.log import codec
+from manent.engine.log.sql import reads
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, Parameters, Prompt, PromptMessage
 from tests.support import (
     Dictated,
     assert_rebuilds,
@@ -949,10 +949,10 @@ def derived(connection, providers, event):
     facts, words = facts_of(event), words_of(event)
     system = None
     if facts.system is not None:
-        system = words_of(reading.event_at_position(connection, event.tenant, facts.system)).system
+        system = words_of(reads.event_at_position(connection, event.tenant, facts.system)).system
     messages = []
     for position in facts.positions:
-        message = reading.event_at_position(connection, event.tenant, position)
+        message = reads.event_at_position(connection, event.tenant, position)
         content = content_to_send(message)
         if content:
             messages.append(PromptMessage(facts_of(message).role, content))
@@ -969,7 +969,7 @@ async def assert_derivable(chat, session, requests):
     """Every attempt of a session: its request, derived again, is what was sent, and what was committed to."""
 
     def check(connection):
-        events = [e for e in reading.session_events(connection, "default", session) if e.type == "attempt.started"]
+        events = [e for e in reads.session_events(connection, "default", session) if e.type == "attempt.started"]
         found = [derived(connection, chat.providers, event) for event in events]
         for event, request in zip(events, found, strict=True):
             assert codec.commitment(words_of(event).salt, request).hex() == facts_of(event).request

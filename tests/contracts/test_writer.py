@@ -15,9 +15,9 @@ from functools import partial
 import pytest
 from sqlalchemy.exc import OperationalError
 
-import engine
-from engine.clock import new_id
-from engine.errors import (
+from manent import engine
+from manent.engine.clock import new_id
+from manent.engine.errors import (
     EngineError,
     Overloaded,
     StoreCorrupt,
@@ -26,12 +26,22 @@ from engine.errors import (
     TurnNotOpen,
     VersionConflict,
 )
-from engine.store.base import AnyVersion, Appended, Exactly, Exists, JournalRow, NoStream
-from engine.store.dialects import PAGE_BYTES
-from engine.store.log import open_reading
-from engine.store.runs import CloseRun, OpenRun, Run, journal_rows, open_runs, request_cancel
-from engine.store.works import ExtendLeases, WriteJournal, extend_leases, owner_of, probe, write_journal
-from engine.store.writer import BESIDE_AHEAD
+from manent.engine.log.append import probe
+from manent.engine.log.base import AnyVersion, Appended, Exactly, Exists, NoStream
+from manent.engine.log.journal import JournalRow, WriteJournal, journal_rows, write_journal
+from manent.engine.log.leases import (
+    CloseRun,
+    ExtendLeases,
+    OpenRun,
+    Run,
+    extend_leases,
+    open_runs,
+    owner_of,
+    request_cancel,
+)
+from manent.engine.log.sqlite.connection import PAGE_BYTES
+from manent.engine.log.store import open_reading
+from manent.engine.log.writer import BESIDE_AHEAD
 from tests.contracts.test_store import event, one, one_batch, opened, outcome, submit
 from tests.support import alive, audit, begin, chatting, frames_of, query, says, until
 

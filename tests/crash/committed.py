@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from engine.store.writer import Writer
+from manent.engine.log.writer import Writer
 from tests.crash.traced import provider, talk
 from tests.support import chatting
 

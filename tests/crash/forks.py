@@ -10,9 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from api.cli import main
-from api.server import running
-from engine import Settings, tokens
+from manent.api.cli.main import main
+from manent.api.server import running
+from manent.engine import Settings
+from manent.engine.providers import tokens
 
 
 async def warm_up():

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-import engine
-from engine.clock import SystemClock, uuid7
+from manent import engine
+from manent.engine.clock import SystemClock, uuid7
 from tests.crash.torture import LIMIT_S, TIMES, chance_of
 from tests.crash.traced import provider
 from tests.support import assert_rebuilds, audit, begin, chatting, frames_of, query, snapshot

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from engine import turns
-from engine.clock import new_id
-from engine.errors import EngineError, StoreCorrupt, StoreUnavailable
-from engine.store import dialects, reading, writer
-from engine.store.schema import migrate
+from manent.engine.clock import new_id
+from manent.engine.errors import EngineError, StoreCorrupt, StoreUnavailable
+from manent.engine.log import writer
+from manent.engine.log.sql import reads
+from manent.engine.log.sqlite import connection
+from manent.engine.log.sqlite.schema import migrate
+from manent.engine.turns import turn as turns
 from tests.contracts.test_store import one, opened, outcome
 from tests.crash.failing import IOERR_FSYNC, IOERR_WRITE, Fault, failing_disk, sqlite
 from tests.crash.test_power_loss import Told, go_on, lay
@@ -183,7 +185,7 @@ def test_the_failing_disk_is_not_blind(migrated, fresh, tmp_path, tell, monkeypa
     """A writer that does not sync loses what it acknowledged, and one that goes on after a failed sync is seen."""
     monkeypatch.setattr(turns, "END_RETRY_S", 0.01)
     if careless == "never synced":
-        monkeypatch.setitem(dialects.WRITER_PRAGMAS, "synchronous", "off")
+        monkeypatch.setitem(connection.WRITER_PRAGMAS, "synchronous", "off")
     else:
         monkeypatch.setattr(writer, "needs_reopening", lambda _: False)
     seen = 0
@@ -219,7 +221,7 @@ async def test_a_file_that_came_back_shorter_is_not_written(tmp_path):
         for _ in range(2):
             with pytest.raises(StoreCorrupt, match="ends at 3, and 4 was acknowledged"):
                 await store.append(one(session))
-        assert await store.read(partial(reading.log_size, tenant="default")) == 3
+        assert await store.read(partial(reads.log_size, tenant="default")) == 3
         store._writer._acknowledged["default"] = 3
         assert (await store.append(one(session))).state.version == 4
     assert audit(path) == 4

@@ -20,8 +20,8 @@ from uuid import UUID
 import psutil
 import pytest
 
-import engine
-from engine.providers.local import local_model_available
+from manent import engine
+from manent.engine.providers.local.provider import local_model_available
 from tests.support import assert_rebuilds, audit, query
 
 ROOT = Path(__file__).parents[2]
@@ -297,8 +297,8 @@ def test_fifteen_kills_lose_nothing(tmp_path, forked):
 
 CHILD = """
 import asyncio, json, sys
-import engine
-from engine.providers.base import BlockStarted, Delta
+from manent import engine
+from manent.engine.providers.base import BlockStarted, Delta
 from tests.support import Dictated, begin, chatting
 
 async def main(path):

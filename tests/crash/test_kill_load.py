@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-import engine
-from engine.audit.merkle import Frontier
+from manent import engine
+from manent.engine.log.merkle import Frontier
 from tests.crash.test_kill import GONE, Talker, forking, text_of
 from tests.crash.torture import LIMIT_S, PARTS, SEED, TIMES, chance_of, share
 from tests.support import assert_rebuilds, audit, query

@@ -14,17 +14,17 @@ from uuid import UUID
 
 import pytest
 
-import engine
-from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
+from manent import engine
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
 from tests.support import Dictated, assert_rebuilds, audit, chatting, frames_of, query, says, text_of
 
 ROOT = Path(__file__).parents[2]
 
 CHILD = """
 import asyncio, sys, time
-import engine
-from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
-from engine.providers.echo import render_plain
+from manent import engine
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
+from manent.engine.providers.echo import render_plain
 from tests.support import Dictated, begin, chatting
 
 path, moment = sys.argv[1:]

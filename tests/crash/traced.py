@@ -10,8 +10,8 @@ import os
 import random
 import sys
 
-from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
-from engine.store import dialects
+from manent.engine.log.sqlite import connection
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
 from tests.support import Dictated, begin, chatting
 
 SESSIONS = 5
@@ -53,5 +53,5 @@ async def main(path, rounds, seed):
 
 
 if __name__ == "__main__":
-    dialects.WRITER_PRAGMAS["synchronous"] = sys.argv[2]
+    connection.WRITER_PRAGMAS["synchronous"] = sys.argv[2]
     asyncio.run(main(sys.argv[1], int(sys.argv[3]), sys.argv[4]))

@@ -8,9 +8,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import engine
-from engine.audit import verify_bundle
-from engine.errors import Refused
+from manent import engine
+from manent.engine.audit.bundle import verify_bundle
+from manent.engine.errors import Refused
 from tests.support import assert_rebuilds, audit, chatting, says
 
 STEPS = st.lists(

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import engine
-from engine.clock import new_id
-from engine.errors import EngineError
-from engine.events import Usage
-from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, UsageReported
-from engine.store.schema import migrate
+from manent import engine
+from manent.engine.clock import new_id
+from manent.engine.errors import EngineError
+from manent.engine.events.usage import Usage
+from manent.engine.log.sqlite.schema import migrate
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, UsageReported
 from tests.support import Dictated, assert_rebuilds, audit, chatting, frames_of
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)

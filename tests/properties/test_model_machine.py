@@ -30,9 +30,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-import engine
-from engine.errors import IdempotencyMismatch, VersionConflict
-from engine.providers.models import Providers
+from manent import engine
+from manent.engine.errors import IdempotencyMismatch, VersionConflict
+from manent.engine.providers.registry import Providers
 from tests.support import Counted, assert_rebuilds, audit, frames_of, says, shown, snapshot, text_of
 from tests.witness import Witness
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.cuts import Cut, pack_cuts, unpack_cuts
-from engine.events import OtherBlock
-from engine.past import Past
-from engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, VendorBlock
-from engine.providers.surrogates import Halves
-from engine.store.runs import open_runs
+from manent.engine.events.blocks import OtherBlock
+from manent.engine.events.cuts import Cut, pack_cuts, unpack_cuts
+from manent.engine.log.leases import open_runs
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, VendorBlock
+from manent.engine.providers.wire.surrogates import Halves
+from manent.engine.streams.backlog import Past
 from tests.support import Dictated, audit, begin, chatting, frames_of, texts_of
 
 NUMBERS = st.integers(0, 2**40)

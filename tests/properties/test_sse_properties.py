@@ -6,8 +6,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import ProviderMalformed
-from engine.providers.sse import SseDecoder
+from manent.engine.errors import ProviderMalformed
+from manent.engine.providers.wire.sse import SseDecoder
 
 lines = st.one_of(
     st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=12),

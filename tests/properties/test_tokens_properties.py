@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rs_bpe.bpe import openai
 
-from engine import tokens
-from engine.events import (
+from manent.engine.events.blocks import (
     Base64Source,
     ImageBlock,
     OtherBlock,
@@ -19,6 +18,7 @@ from engine.events import (
     ToolUseBlock,
     UrlSource,
 )
+from manent.engine.providers import tokens
 
 REFERENCE = openai.o200k_base()
 

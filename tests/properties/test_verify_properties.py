@@ -9,7 +9,7 @@ import os
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import engine
+from manent import engine
 from tests.support import chatting
 
 HISTORIES = int(os.environ.get("HONEST_HISTORIES", "25"))

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import BudgetTooSmall
-from engine.projections.window import Measure, Row, choose
+from manent.engine.context.window import Measure, choose
+from manent.engine.errors import BudgetTooSmall
+from manent.engine.sessions.state import Row
 
 TOKENS = st.integers(0, 30)
 

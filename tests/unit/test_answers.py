@@ -5,25 +5,18 @@ import json
 import msgspec
 import pytest
 
-from engine import tokens
-from engine.answer import Answer, Opening, parse_input
-from engine.clock import new_id
-from engine.cuts import Cut, pack_cuts, unpack_cuts
-from engine.endings import Ending, Stop, end_of_turn, estimated_usage
-from engine.errors import EngineError, ProviderRejected, ProviderUnavailable
-from engine.events import (
-    AttemptEndedWords,
-    AttemptStarted,
-    OtherBlock,
-    SessionStarted,
-    TextBlock,
-    ThinkingBlock,
-    ToolUseBlock,
-    TurnStarted,
-    Usage,
-)
-from engine.store.base import JournalRow
-from engine.story import Story
+from manent.engine.clock import new_id
+from manent.engine.errors import EngineError, ProviderRejected, ProviderUnavailable
+from manent.engine.events.blocks import OtherBlock, TextBlock, ThinkingBlock, ToolUseBlock
+from manent.engine.events.cuts import Cut, pack_cuts, unpack_cuts
+from manent.engine.events.types import AttemptEndedWords, AttemptStarted, SessionStarted, TurnStarted
+from manent.engine.events.usage import Usage
+from manent.engine.log.journal import JournalRow
+from manent.engine.providers import tokens
+from manent.engine.streams.frames import Opening
+from manent.engine.streams.transcript import Story
+from manent.engine.turns.answer import Answer, parse_input
+from manent.engine.turns.outcomes import Ending, Stop, end_of_turn, estimated_usage
 from tests.support import folded, recorded, told
 
 TURN, MESSAGE = new_id(), new_id()

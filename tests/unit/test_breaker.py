@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.errors import (
+from manent.engine.errors import (
     Overloaded,
     ProviderMalformed,
     ProviderRejected,
@@ -15,8 +15,8 @@ from engine.errors import (
     ProviderTruncated,
     ProviderUnavailable,
 )
-from engine.providers.breaker import Breaker, Permit, Slots, backoff_s, counts_as_fault, next_delay_s
-from engine.providers.failures import failure_from_response, failure_in_stream
+from manent.engine.providers.resilience import Breaker, Permit, Slots, backoff_s, counts_as_fault, next_delay_s
+from manent.engine.providers.wire.failures import failure_from_response, failure_in_stream
 
 ANY_SECONDS = st.floats(0, 10**6)
 JITTER = st.floats(0, 1, exclude_max=True)

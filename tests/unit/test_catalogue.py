@@ -3,15 +3,16 @@
 import json
 import re
 from datetime import date, timedelta
-from importlib import resources
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import Invalid
-from engine.providers.catalogue import DATA, Catalogue
-from engine.tokens import UNKNOWN
+from manent.engine.errors import Invalid
+from manent.engine.providers import catalogue
+from manent.engine.providers.catalogue import DATA, Catalogue
+from manent.engine.providers.tokens import UNKNOWN
 
 SHIPPED = Catalogue.load()
 TODAY = date(2026, 11, 22)
@@ -46,7 +47,7 @@ def names(provider):
 
 def test_the_shipped_file_is_dated_and_says_where_it_is_from():
     """Its day, its currency and its sources stand in its header."""
-    header = json.loads(resources.files("engine.providers").joinpath(DATA).read_bytes())
+    header = json.loads(Path(catalogue.__file__).with_name(DATA).read_bytes())
     assert SHIPPED.as_of == date.fromisoformat(header["as_of"])
     assert header["currency"] == "USD"
     assert len(SHIPPED.sources) >= 3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.store.checksums import checked, checksum, is_sound
+from manent.engine.log.sql.checksums import checked, checksum, is_sound
 
 ROW = ("default", b"\x00\xff", None, 1, 300, -1, 2**53 - 1, "ü" * 40)
 

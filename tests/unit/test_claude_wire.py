@@ -22,9 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from engine.clock import SystemClock
-from engine.content import raw_block, read_block
-from engine.errors import (
+from manent.engine.clock import SystemClock
+from manent.engine.errors import (
     Invalid,
     ProviderError,
     ProviderMalformed,
@@ -32,18 +31,24 @@ from engine.errors import (
     ProviderTruncated,
     ProviderUnavailable,
 )
-from engine.events import (
+from manent.engine.events.blocks import (
     Base64Source,
     ImageBlock,
     OtherBlock,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
+    ToolSchema,
     ToolUseBlock,
     UrlSource,
-    Usage,
+    raw_block,
+    read_block,
 )
-from engine.providers.base import (
+from manent.engine.events.usage import Usage
+from manent.engine.providers.anthropic.messages import VENDOR_MODELS, ClaudeProvider
+from manent.engine.providers.anthropic.render import RENDERERS, VERSIONS
+from manent.engine.providers.anthropic.stream import MessageStream
+from manent.engine.providers.base import (
     BlockStarted,
     BlockStopped,
     Delta,
@@ -51,15 +56,11 @@ from engine.providers.base import (
     Parameters,
     Prompt,
     PromptMessage,
-    ToolSchema,
     UsageReported,
     VendorBlock,
 )
-from engine.providers.claude import VENDOR_MODELS, ClaudeProvider
-from engine.providers.claude_render import RENDERERS, VERSIONS
-from engine.providers.claude_stream import MessageStream
-from engine.providers.local import LocalProvider, local_model_available
-from engine.providers.sse import SseDecoder
+from manent.engine.providers.local.provider import LocalProvider, local_model_available
+from manent.engine.providers.wire.sse import SseDecoder
 
 WIRE = Path(__file__).parent.parent / "golden" / "wire"
 ADDRESS = "https://upstream.test"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.clock import SystemClock, new_id, rfc3339, uuid7
+from manent.engine.clock import SystemClock, new_id, rfc3339, uuid7
 
 
 @given(st.integers(0, 2**48 * 1_000_000 - 1), st.binary(min_size=8, max_size=16))

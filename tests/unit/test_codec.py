@@ -11,8 +11,8 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import codec
-from engine.events import SessionArchived, SessionWords
+from manent.engine.events.types import SessionArchived, SessionWords
+from manent.engine.log import codec
 
 VECTORS = json.loads((Path(__file__).parents[1] / "golden" / "leaves.json").read_text("utf-8"))
 

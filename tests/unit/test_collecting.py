@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from api import collecting
-from api.collecting import MOST_DUE, collecting_in_quiet
+from manent.api import garbage_collection
+from manent.api.garbage_collection import MOST_DUE, collecting_in_quiet
 
 USUAL = gc.get_threshold()
 
@@ -22,7 +22,7 @@ class Knot:
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(collecting, "LOOK_S", 0.01)
+    monkeypatch.setattr(garbage_collection, "LOOK_S", 0.01)
 
 
 @pytest.mark.usefixtures("quick")

@@ -3,19 +3,8 @@
 import msgspec
 import pytest
 
-from engine.clock import new_id
-from engine.decisions import (
-    Changes,
-    NewMessage,
-    check_messages,
-    check_shape,
-    check_turn,
-    message_draft,
-    start_session,
-    superseded,
-    update_session,
-)
-from engine.errors import (
+from manent.engine.clock import new_id
+from manent.engine.errors import (
     EmptyMessage,
     Invalid,
     NothingToAnswer,
@@ -26,23 +15,36 @@ from engine.errors import (
     ToolResultsMissing,
     TurnAlreadyOpen,
 )
-from engine.events import (
+from manent.engine.events.blocks import (
     Base64Source,
     ImageBlock,
-    MessageAppended,
     OtherBlock,
-    SessionRestored,
-    SessionStarted,
-    SessionUpdated,
-    SessionWords,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
     ToolUseBlock,
+)
+from manent.engine.events.types import (
+    MessageAppended,
+    NewMessage,
+    SessionRestored,
+    SessionStarted,
+    SessionUpdated,
+    SessionWords,
     TurnFailed,
     TurnStarted,
 )
-from engine.events import SessionArchived as Archived
+from manent.engine.events.types import SessionArchived as Archived
+from manent.engine.sessions.decisions import (
+    Changes,
+    check_messages,
+    check_shape,
+    check_turn,
+    message_draft,
+    start_session,
+    superseded,
+    update_session,
+)
 from tests.support import folded
 
 STARTED = SessionStarted(model="echo/echo")

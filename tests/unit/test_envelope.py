@@ -1,8 +1,8 @@
 """From drafts to events that can be appended."""
 
-from engine.clock import new_id
-from engine.envelope import LOCAL, Caller, seal
-from engine.events import Draft, SessionArchived, SessionStarted, SessionWords
+from manent.engine.clock import new_id
+from manent.engine.events.types import Draft, SessionArchived, SessionStarted, SessionWords
+from manent.engine.sessions.envelope import LOCAL, Caller, seal
 from tests.support import ManualClock
 
 

@@ -3,9 +3,9 @@
 import inspect
 import re
 
-import engine
-from engine import errors
-from engine.errors import BudgetTooSmall, EngineError, Invalid, ProviderError, VersionConflict
+from manent import engine
+from manent.engine import errors
+from manent.engine.errors import BudgetTooSmall, EngineError, Invalid, ProviderError, VersionConflict
 
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, EngineError)]
 

@@ -10,12 +10,13 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from engine import codec, upcasts
-from engine.clock import new_id
-from engine.errors import StoreCorrupt, StoreNewer
-from engine.events import EVENT_TYPES, TURN_ENDS, Facts
-from engine.store.base import RecordedEvent
-from engine.upcasts import facts_of, upcast, words_of
+from manent.engine.clock import new_id
+from manent.engine.errors import StoreCorrupt, StoreNewer
+from manent.engine.events import upcasts
+from manent.engine.events.types import EVENT_TYPES, TURN_ENDS, Facts
+from manent.engine.events.upcasts import facts_of, upcast, words_of
+from manent.engine.log import codec
+from manent.engine.log.base import RecordedEvent
 
 STORED = json.loads((Path(__file__).parents[1] / "golden" / "events.json").read_text("utf-8"))
 

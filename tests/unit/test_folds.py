@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from engine.clock import new_id
-from engine.events import (
+from manent.engine.clock import new_id
+from manent.engine.events.types import (
     AttemptEnded,
     AttemptStarted,
     BlockStart,
@@ -20,10 +20,10 @@ from engine.events import (
     TurnFailed,
     TurnInterrupted,
     TurnStarted,
-    Usage,
 )
-from engine.projections.session import LastMessage, SessionState, SystemPrompt, evolve
-from engine.projections.turn import ERASED_DETAIL, TurnState, add_usage
+from manent.engine.events.usage import Usage
+from manent.engine.sessions.state import LastMessage, SessionState, SystemPrompt, evolve
+from manent.engine.sessions.turn_state import ERASED_DETAIL, TurnState, add_usage
 from tests.support import SESSION, folded, recorded
 
 TURN, OTHER = new_id(), new_id()

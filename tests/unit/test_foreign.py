@@ -5,9 +5,9 @@ import json
 import msgspec
 import pytest
 
-import engine
-from engine.foreign import openai_messages, otel_message, whole_units
-from engine.views import Message
+from manent import engine
+from manent.engine.service.formats import openai_messages, otel_message, whole_units
+from manent.engine.sessions.views import Message
 
 
 def message(role, *blocks, complete=True, erased=False):

@@ -12,8 +12,8 @@ import aiohttp
 import httpx
 import pytest
 
-from engine.clock import SystemClock
-from engine.errors import (
+from manent.engine.clock import SystemClock
+from manent.engine.errors import (
     Invalid,
     ProviderError,
     ProviderMalformed,
@@ -22,9 +22,9 @@ from engine.errors import (
     ProviderTruncated,
     ProviderUnavailable,
 )
-from engine.providers import http
-from engine.providers.failures import UPSTREAM_BYTES, failure_from_response
-from engine.providers.http import Head, drain, make_client, post_stream
+from manent.engine.providers.wire import http
+from manent.engine.providers.wire.failures import UPSTREAM_BYTES, failure_from_response
+from manent.engine.providers.wire.http import Head, drain, make_client, post_stream
 from tests.support import alive
 
 KEY = "sk-very-secret"

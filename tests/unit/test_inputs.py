@@ -5,9 +5,17 @@ import json
 import msgspec
 import pytest
 
-import engine
-from engine import inputs
-from engine.content import (
+from manent import engine
+from manent.engine.errors import EngineError, Invalid, TooLarge
+from manent.engine.events.blocks import (
+    Base64Source,
+    ImageBlock,
+    OtherBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UrlSource,
     calls_of,
     raw_blocks,
     read_block,
@@ -17,19 +25,9 @@ from engine.content import (
     text_of,
     without_calls_and_thinking,
 )
-from engine.errors import EngineError, Invalid, TooLarge
-from engine.events import (
-    Base64Source,
-    ImageBlock,
-    OtherBlock,
-    TextBlock,
-    ThinkingBlock,
-    ToolResultBlock,
-    ToolUseBlock,
-    UrlSource,
-)
-from engine.intake import MessageIn, new_message
-from engine.settings import Settings
+from manent.engine.service import inputs
+from manent.engine.service.inputs import MessageIn, new_message
+from manent.engine.settings import Settings
 
 SETTINGS = Settings(
     max_message_bytes=1000, max_blocks=4, max_title_chars=10, max_metadata_bytes=50, max_budget_tokens=100

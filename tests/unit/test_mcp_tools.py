@@ -14,15 +14,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine.clock import SystemClock, new_id
-from engine.errors import Invalid, ToolError
-from engine.events import Base64Source, ImageBlock, TextBlock
-from engine.tools.registry import Tools
-from engine.tools.running import Limits, ToolCall, ToolRunner
-from engine.tools.servers import McpServer, check_server, mcp_available, read_servers
+from manent.engine.clock import SystemClock, new_id
+from manent.engine.errors import Invalid, ToolError
+from manent.engine.events.blocks import Base64Source, ImageBlock, TextBlock
+from manent.engine.tools.mcp.config import McpServer, check_server, mcp_available, read_servers
+from manent.engine.tools.registry import Tools
+from manent.engine.tools.runner import Limits, ToolCall, ToolRunner
 
 if mcp_available():
-    from engine.tools.mcp import McpConnection, close_all, connect_all
+    from manent.engine.tools.mcp.client import McpConnection, close_all, connect_all
 
 pytestmark = pytest.mark.skipif(not mcp_available(), reason="MCP IS NOT TESTED: no extra `mcp`")
 
@@ -334,8 +334,8 @@ async def test_a_deaf_server_dies_with_us():
     """However we die: the engine's process is killed, and its server, which never looks at its input, goes too."""
     script = textwrap.dedent(f"""
         import asyncio, sys, time
-        from engine.tools.mcp import McpConnection
-        from engine.tools.servers import McpServer
+        from manent.engine.tools.mcp.client import McpConnection
+        from manent.engine.tools.mcp.config import McpServer
 
         async def main():
             connection = McpConnection(McpServer(name="tests", command=sys.executable, args=({SERVER!r}, "deaf")))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pymerkle import InclusionProof, InmemoryTree, InvalidProof
 from pymerkle.core import _inclusion_path_layout
 
-from engine.audit import merkle
-from engine.audit.merkle import EMPTY_ROOT, Frontier
+from manent.engine.log import merkle
+from manent.engine.log.merkle import EMPTY_ROOT, Frontier
 
 ENTRIES = [b"entry %d" % number for number in range(700)]
 LEAVES = [hashlib.sha256(b"\0" + entry).digest() for entry in ENTRIES]

@@ -3,11 +3,11 @@
 import httpx
 import pytest
 
-from engine.clock import SystemClock
-from engine.errors import Invalid, UnknownModel
-from engine.providers.echo import EchoProvider
-from engine.providers.models import Providers
-from engine.providers.openai import VENDOR_URL, OpenAIProvider
+from manent.engine.clock import SystemClock
+from manent.engine.errors import Invalid, UnknownModel
+from manent.engine.providers.echo import EchoProvider
+from manent.engine.providers.openai.chat import VENDOR_URL, OpenAIProvider
+from manent.engine.providers.registry import Providers
 
 
 class Named:

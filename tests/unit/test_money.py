@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.codec import canonical
-from engine.events import Usage
-from engine.money import Cost, Costs, Price, Tier, cost, total
+from manent.engine.events.usage import Cost, Costs, Price, Tier, Usage, cost, total
+from manent.engine.log.codec import canonical
 
 SONNET = Price(currency="USD", input=3_000_000, cache_read=300_000, cache_write=3_750_000, output=15_000_000)
 TIERED = Price(

@@ -5,7 +5,7 @@ import base64
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from engine.audit.notes import (
+from manent.engine.audit.notes import (
     Checkpoint,
     Note,
     Signature,
@@ -16,7 +16,7 @@ from engine.audit.notes import (
     parse_signature,
     parse_verifier,
 )
-from engine.errors import ProofInvalid
+from manent.engine.errors import ProofInvalid
 
 SIGNED_NOTE = (
     "This is an example message.\n\n\u2014 example.com/foo Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZ"

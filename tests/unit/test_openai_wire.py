@@ -19,18 +19,20 @@ from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 from pydantic import TypeAdapter
 
-from engine.errors import ProviderMalformed, ProviderRejected, ProviderTruncated, ProviderUnavailable
-from engine.events import (
+from manent.engine.errors import ProviderMalformed, ProviderRejected, ProviderTruncated, ProviderUnavailable
+from manent.engine.events.blocks import (
     Base64Source,
     ImageBlock,
     OtherBlock,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
+    ToolSchema,
     ToolUseBlock,
     UrlSource,
 )
-from engine.providers.base import (
+from manent.engine.events.usage import Usage
+from manent.engine.providers.base import (
     BlockStarted,
     BlockStopped,
     Delta,
@@ -38,14 +40,12 @@ from engine.providers.base import (
     Parameters,
     Prompt,
     PromptMessage,
-    ToolSchema,
     UsageReported,
 )
-from engine.providers.openai import EventReader
-from engine.providers.openai_render import RENDERERS, render_chat, render_chat_compat
-from engine.providers.openai_stream import ChatStream
-from engine.providers.sse import SseDecoder
-from engine.usage import Usage
+from manent.engine.providers.openai.chat import EventReader
+from manent.engine.providers.openai.chat_render import RENDERERS, render_chat, render_chat_compat
+from manent.engine.providers.openai.chat_stream import ChatStream
+from manent.engine.providers.wire.sse import SseDecoder
 
 WIRE = Path(__file__).parent.parent / "golden" / "wire"
 

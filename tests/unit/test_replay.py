@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-import engine
-from engine import replay
+from manent import engine
+from manent.engine.service.replay import rerun as replay
 from tests.support import begin, chatting, frames_of, says, shown, text_of
 
 RESULT = '{"type":"tool_result","tool_use_id":"%s","content":"%s"}'

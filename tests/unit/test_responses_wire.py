@@ -18,20 +18,23 @@ from openai.types.responses import ResponseStreamEvent
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 from pydantic import TypeAdapter
 
-from engine.clock import SystemClock
-from engine.content import raw_block, read_block
-from engine.errors import Invalid, ProviderMalformed, ProviderRejected, ProviderTruncated, ProviderUnavailable
-from engine.events import (
+from manent.engine.clock import SystemClock
+from manent.engine.errors import Invalid, ProviderMalformed, ProviderRejected, ProviderTruncated, ProviderUnavailable
+from manent.engine.events.blocks import (
     Base64Source,
     ImageBlock,
     OtherBlock,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
+    ToolSchema,
     ToolUseBlock,
     UrlSource,
+    raw_block,
+    read_block,
 )
-from engine.providers.base import (
+from manent.engine.events.usage import Usage
+from manent.engine.providers.base import (
     BlockStarted,
     BlockStopped,
     Delta,
@@ -39,16 +42,14 @@ from engine.providers.base import (
     Parameters,
     Prompt,
     PromptMessage,
-    ToolSchema,
     UsageReported,
     VendorBlock,
 )
-from engine.providers.local import LocalProvider, local_model_available
-from engine.providers.openai import VENDOR_URL, EventReader, OpenAIProvider
-from engine.providers.responses import ResponsesProvider
-from engine.providers.responses_render import RENDERERS, render_responses
-from engine.providers.responses_stream import ResponsesStream
-from engine.usage import Usage
+from manent.engine.providers.local.provider import LocalProvider, local_model_available
+from manent.engine.providers.openai.chat import VENDOR_URL, EventReader, OpenAIProvider
+from manent.engine.providers.openai.responses import ResponsesProvider
+from manent.engine.providers.openai.responses_render import RENDERERS, render_responses
+from manent.engine.providers.openai.responses_stream import ResponsesStream
 
 WIRE = Path(__file__).parent.parent / "golden" / "wire"
 ADDRESS = "http://upstream.test/v1"

@@ -6,11 +6,12 @@ from contextlib import aclosing
 
 import pytest
 
-from engine import errors
-from engine.errors import Invalid, ProviderError, ProviderRejected, ProviderTruncated, ProviderUnavailable
-from engine.events import TextBlock, ToolResultBlock, ToolUseBlock, Usage
-from engine.providers import scripted
-from engine.providers.base import (
+from manent.engine import errors
+from manent.engine.errors import Invalid, ProviderError, ProviderRejected, ProviderTruncated, ProviderUnavailable
+from manent.engine.events.blocks import TextBlock, ToolResultBlock, ToolUseBlock
+from manent.engine.events.usage import Usage
+from manent.engine.providers import scripted
+from manent.engine.providers.base import (
     BlockStarted,
     BlockStopped,
     Delta,
@@ -20,7 +21,7 @@ from engine.providers.base import (
     UsageReported,
     VendorBlock,
 )
-from engine.providers.scripted import ScriptedProvider, parse_script, read_script
+from manent.engine.providers.scripted import ScriptedProvider, parse_script, read_script
 
 
 def user(text):

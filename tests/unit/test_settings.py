@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from engine.errors import Invalid
-from engine.settings import Secret, Settings, env_name, from_mapping, unknown_names
+from manent.engine.errors import Invalid
+from manent.engine.settings import Secret, Settings, env_name, from_mapping, unknown_names
 
 
 def test_nothing_given_is_the_defaults():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.errors import ProviderMalformed
-from engine.providers.sse import SseDecoder, SseEvent
+from manent.engine.errors import ProviderMalformed
+from manent.engine.providers.wire.sse import SseDecoder, SseEvent
 
 
 def events_of(*pieces, limit_bytes=1 << 20):

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from engine.tail import Tail
-from engine.views import Frame
+from manent.engine.streams.frames import Frame
+from manent.engine.streams.tail import Tail
 
 
 def frames(*numbers):

@@ -9,19 +9,27 @@ import msgspec
 import pytest
 from rs_bpe.bpe import openai
 
-from engine import tokens
-from engine.events import (
+from manent.engine.events.blocks import (
     Base64Source,
     ImageBlock,
     OtherBlock,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
+    ToolSchema,
     ToolUseBlock,
     UrlSource,
 )
-from engine.providers.base import ToolSchema
-from engine.tokens import FRAME_TOKENS, IMAGE_TOKENS, SLICE_CHARS, UNKNOWN, count_content, count_text, family
+from manent.engine.providers import tokens
+from manent.engine.providers.tokens import (
+    FRAME_TOKENS,
+    IMAGE_TOKENS,
+    SLICE_CHARS,
+    UNKNOWN,
+    count_content,
+    count_text,
+    family,
+)
 
 REFERENCE = openai.o200k_base()
 REFERENCE_CL100K = openai.cl100k_base()

@@ -21,16 +21,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from engine.clock import SystemClock, new_id
-from engine.errors import Invalid, ToolError
-from engine.events import Base64Source, ImageBlock, TextBlock, UrlSource
-from engine.providers.base import ToolSchema
-from engine.tools.base import ToolContext, ToolOutput
-from engine.tools.builtin import MAX_BITS, builtin_tools, evaluate
-from engine.tools.functions import tool
-from engine.tools.registry import Tools, digest, read_schemas, write_schemas
-from engine.tools.results import fit, repair
-from engine.tools.running import DaemonThreads, Limits, Ready, ToolCall, ToolOutcome, ToolRunner
+from manent.engine.clock import SystemClock, new_id
+from manent.engine.errors import Invalid, ToolError
+from manent.engine.events.blocks import Base64Source, ImageBlock, TextBlock, ToolSchema, UrlSource
+from manent.engine.tools.base import ToolContext, ToolOutput
+from manent.engine.tools.builtin import MAX_BITS, builtin_tools, evaluate
+from manent.engine.tools.functions import tool
+from manent.engine.tools.registry import Tools, digest, read_schemas, write_schemas
+from manent.engine.tools.results import fit, repair
+from manent.engine.tools.runner import DaemonThreads, Limits, Ready, ToolCall, ToolOutcome, ToolRunner
 from tests.support import ManualClock
 
 PIXEL = "iVBORw0KGgo="
@@ -728,7 +727,7 @@ async def test_a_tool_can_say_that_it_failed():
 
 async def test_one_that_will_not_be_cancelled_is_left_behind(monkeypatch):
     """A tool that swallows its cancellation does not hold up its turn."""
-    monkeypatch.setattr("engine.tools.running.GRACE_S", 0.05)
+    monkeypatch.setattr("manent.engine.tools.runner.GRACE_S", 0.05)
     over = asyncio.Event()
 
     @tool(timeout_s=0.05)
@@ -976,7 +975,7 @@ def test_a_thread_that_hangs_does_not_keep_the_process():
     """The server can end."""
     script = """
 import asyncio, time
-from engine.tools.running import DaemonThreads
+from manent.engine.tools.runner import DaemonThreads
 
 async def main():
     try:

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import codec
-from engine.audit import merkle, verify_bundle
-from engine.audit.notes import COSIGNATURE, Verifier
+from manent.engine.audit.bundle import verify_bundle
+from manent.engine.audit.notes import COSIGNATURE, Verifier
+from manent.engine.log import codec, merkle
 
 FILE = Path(verify_bundle.__file__)
 FORMAT = FILE.with_name("FORMAT.md").read_text("utf-8")

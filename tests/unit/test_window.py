@@ -8,8 +8,9 @@ out. A window is written as the versions in it.
 import msgspec
 import pytest
 
-from engine.errors import BudgetTooSmall
-from engine.projections.window import POLICY, Measure, Row, choose
+from manent.engine.context.window import POLICY, Measure, choose
+from manent.engine.errors import BudgetTooSmall
+from manent.engine.sessions.state import Row
 
 ROLES = {"U": "user", "A": "assistant", "S": "system"}
 

@@ -1,0 +1,1 @@
+"""The command ``manent``: one file a command."""

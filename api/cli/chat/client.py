@@ -1,0 +1,84 @@
+"""What a terminal chat talks to: a session that answers, behind a server's API or in a file of one's own.
+
+Calls block, and may be interrupted by Ctrl-C (KeyboardInterrupt) anywhere: what was asked goes on and is on record,
+``cancel`` stops it, and ``frames`` takes a turn up again after any frame. Every failure is an EngineError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from ....engine import Frame
+
+LAST_FRAMES = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted", "error"})
+"""After one of these a stream of frames is over; without one it broke off, or the turn waits for a person."""
+
+
+class Awaited:
+    """What a turn waits for, as its frames tell: ``calls`` are the ids of tool calls that a person must decide on."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def see(self, frame: Frame) -> None:
+        """One more frame, in order."""
+        if frame.type == "turn.paused":
+            self.calls = msgspec.json.decode(frame.data)["pending_approvals"]
+        elif frame.type in {"tool.approved", "tool.refused"} and self.calls:
+            decided = msgspec.json.decode(frame.data)["tool_use_id"]
+            self.calls = [call for call in self.calls if call != decided]
+        elif frame.type in LAST_FRAMES:
+            self.calls = []
+
+
+class Wishes(msgspec.Struct, frozen=True):
+    """What the user wants of a chat. ``session``: go on with this one. ``system`` is for new sessions only;
+    ``tools``: names of those that the model is offered.
+    """
+
+    session: str | None = None
+    model: str | None = None
+    system: str | None = None
+    tools: tuple[str, ...] = ()
+
+
+class Talk(Protocol):
+    """One conversation partner. ``address`` is how it is named on a command line."""
+
+    address: str
+
+    def resume(self, session: str) -> UUID:
+        """Go on with a session that exists."""
+        ...
+
+    def begin(self, model: str | None, system: str | None) -> UUID:
+        """Begin a new session."""
+        ...
+
+    def start(self, session: UUID, text: str, wishes: Wishes) -> UUID:
+        """Send a message and run the model; the turn, once its start is on record."""
+        ...
+
+    def frames(self, turn: UUID, after: int) -> Iterator[Frame]:
+        """A turn's frames after a number, up to its end, or to where it waits for a person."""
+        ...
+
+    def open_turn(self, session: UUID) -> UUID | None:
+        """The session's turn that runs, or waits for a person."""
+        ...
+
+    def decide(self, turn: UUID, call: str, *, approve: bool) -> None:
+        """Say yes or no to a tool call; with the last decision that it waits for, the turn goes on."""
+        ...
+
+    def cancel(self, session: UUID) -> None:
+        """Cancel the session's open turn, if there is one."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...

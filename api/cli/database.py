@@ -1,0 +1,82 @@
+"""What commands that read have in common: opening a file beside its server, whose log, which session, and JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from uuid import UUID
+
+import click
+import msgspec
+
+from ... import engine
+from ...engine import LOCAL, Caller, Conversation, Invalid, Refused, Session, SessionNotFound, Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ID_DIGITS = 32
+_DASHED = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{0,4}){1,3}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{0,12}")
+_DIGITS = re.compile(rf"[0-9a-f]{{1,{ID_DIGITS}}}")
+
+
+def tenant_option(command: F) -> F:
+    """Whose log: every look-up is by tenant and id."""
+    return click.option("--tenant", default=LOCAL.tenant, show_default=True, help="whose log")(command)
+
+
+def json_option(command: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="as JSON, in the shapes of the HTTP API")(command)
+
+
+def caller_for(tenant: str) -> Caller:
+    """The local user, in a tenant's log. Raises Invalid."""
+    engine.check_tenant(tenant)
+    return Caller(tenant)
+
+
+@asynccontextmanager
+async def open_existing(settings: Settings) -> AsyncIterator[Conversation]:
+    """Read a database file beside whoever writes it. Raises StoreUnavailable where there is none."""
+    engine.existing_database(settings)
+    async with engine.open_beside(settings) as conversation:
+        yield conversation
+
+
+async def find_session(conversation: Conversation, text: str, caller: Caller) -> Session:
+    """The session with this id, or the only one whose id begins with it.
+
+    Raises Invalid for what cannot begin an id, SessionNotFound, and Refused where several ids begin with it.
+    """
+    prefix = read_prefix(text)
+    if len(prefix) == ID_DIGITS:
+        return await conversation.session(UUID(prefix), caller)
+    # Ids are in order of creation, so those that begin with the prefix are the newest before the first one above it.
+    above = (int(prefix, 16) + 1) << 4 * (ID_DIGITS - len(prefix))
+    before = (0, UUID(int=above)) if above < 1 << 128 else None
+    newest, _ = await conversation.sessions(caller, order="created", before=before, limit=2)
+    found = [session for session in newest if session.id.hex.startswith(prefix)]
+    if not found:
+        raise SessionNotFound(f"there is no session {text}")
+    if len(found) > 1:
+        raise Refused(f"more than one session begins with {text}, among them {found[1].id} and {found[0].id}")
+    return found[0]
+
+
+def read_prefix(text: str) -> str:
+    """The hexadecimal digits of an id or of its beginning, with the dashes where they belong or without any."""
+    lower = text.lower()
+    digits = lower.replace("-", "")
+    if not (_DIGITS.fullmatch(digits) and (lower == digits or _DASHED.fullmatch(lower))):
+        raise Invalid("session", "must be the id of a session, or the beginning of one")
+    return digits
+
+
+async def print_array(items: AsyncIterator[object]) -> None:
+    """A JSON array, one item a line, printed as the items come."""
+    before = "[\n"
+    async for item in items:
+        click.echo(before + msgspec.json.encode(item).decode(), nl=False)
+        before = ",\n"
+    click.echo("[]" if before == "[\n" else "\n]")

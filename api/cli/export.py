@@ -1,0 +1,98 @@
+"""``manent export``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import IO, Any, Literal
+from uuid import UUID
+
+import click
+
+from ... import engine
+from ...engine import Caller, CheckpointNotFound, Conversation, Invalid, Refused, Settings, StoreLocked
+from .database import caller_for, find_session, open_existing, tenant_option
+from .options import read_settings, settings_options
+from .terminal import notice
+
+Style = Literal["bundle", "openai", "otel"]
+PAGE = 1000
+
+
+@click.command()
+@click.argument("session", required=False)
+@click.option("--log", "whole", is_flag=True, help="the whole log, instead of one session")
+@click.option("--format", "style", type=click.Choice(["bundle", "openai", "otel"]), default="bundle", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="file to write  [named by what it is]")
+@tenant_option
+@settings_options("database", "signing_key_file", "checkpoint_file")
+def export(*, session: str | None, whole: bool, style: Style, output: Path | None, tenant: str, **options: Any) -> None:
+    """Export a SESSION, or with --log all there is: as a bundle that proves itself, or as messages for other tools.
+
+    Works beside a running server, as far as its checkpoints reach. openai and otel are JSON lines, a session a line.
+    """
+    if whole == (session is not None):
+        raise Invalid("session", "give a session or --log")
+    settings, caller = read_settings(options), caller_for(tenant)
+    found = None if session is None else asyncio.run(_find(settings, session, caller))
+    path = output or Path(f"{found or tenant}.{'zip' if style == 'bundle' else f'{style}.jsonl'}")
+    if path.exists():
+        raise Refused(f"{path} is there already")
+    draft = Path(f"{path}.part")
+    try:
+        with draft.open("wb") as file:
+            said = asyncio.run(_write(settings, caller, found, style, file))
+        draft.rename(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    notice(f"{path}: {said}")
+
+
+async def _find(settings: Settings, session: str, caller: Caller) -> UUID:
+    async with open_existing(settings) as conversation:
+        return (await find_session(conversation, session, caller)).id
+
+
+async def _write(settings: Settings, caller: Caller, session: UUID | None, style: Style, file: IO[bytes]) -> str:
+    """Write what is asked for; what it was, in words."""
+    if style == "bundle":
+        return f"{await _bundle(settings, caller, session, file)} event(s); verify_bundle.py in it verifies it"
+    count = 0
+    async with open_existing(settings) as conversation:
+        async for each in _sessions(conversation, caller, session):
+            count += 1
+            async for piece in engine.export_messages(conversation, each, style, caller):
+                file.write(piece)
+    return f"{count} session(s)"
+
+
+async def _bundle(settings: Settings, caller: Caller, session: UUID | None, file: IO[bytes]) -> int:
+    """Beside a server its checkpoints must do; else one is made that covers all."""
+    async with open_existing(settings):
+        """A file that is none, or an older one, is named before anything is written to it."""
+    try:
+        async with engine.open(settings, notice=notice) as conversation:
+            return await engine.export_bundle(conversation, file, session, caller)
+    except StoreLocked:
+        pass
+    try:
+        async with open_existing(settings) as conversation:
+            return await engine.export_bundle(conversation, file, session, caller)
+    except CheckpointNotFound as error:
+        every = f"the server that runs makes one every {settings.checkpoint_every_s} s"
+        raise CheckpointNotFound(f"no checkpoint covers this yet: {every}") from error
+
+
+async def _sessions(conversation: Conversation, caller: Caller, session: UUID | None) -> AsyncGenerator[UUID, None]:
+    """That one, or all, the newest first."""
+    if session is not None:
+        yield session
+        return
+    before = None
+    while True:
+        page, before = await conversation.sessions(caller, order="created", limit=PAGE, before=before)
+        for each in page:
+            yield each.id
+        if before is None:
+            return

@@ -1,0 +1,30 @@
+"""``manent import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...engine import import_bundle
+from .database import caller_for, tenant_option
+from .options import read_settings, settings_options
+from .progress import progress
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@tenant_option
+@settings_options("database")
+def import_(*, file: Path, tenant: str, **options: Any) -> None:
+    """Verify a bundle FILE and take it in. No server may have the database open.
+
+    A whole log goes into a database without one, and keeps its hashes. A session comes in as a new one.
+    """
+    with progress("taking in events", "took in") as tell:
+        imported = import_bundle(read_settings(options), file, caller_for(tenant), tell)
+    if imported.session_id is None:
+        click.echo(f"log of {imported.tenant}: {imported.events} event(s)")
+    else:
+        click.echo(f"session {imported.session_id}: {imported.events} event(s), {imported.left_behind} left behind")

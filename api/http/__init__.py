@@ -1,0 +1,1 @@
+"""HTTP below the routes: protocol, middleware, authentication, errors, server-sent events."""

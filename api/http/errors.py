@@ -1,0 +1,230 @@
+"""Errors at the edge: the one table from the engine's errors to status codes, and the bodies in which they are told.
+
+Native routes answer RFC 9457 problem documents, the guide's routes Plumego's error envelope. ``code`` is stable.
+Nothing of an upstream body, a key or a stack trace gets into either; what nobody foresaw is logged, and answered
+with 500 ``internal_error`` and no more.
+"""
+
+from __future__ import annotations
+
+import http
+import logging
+import re
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, InternalServerException, NotFoundException, ValidationException
+
+from ...engine import errors
+
+log = logging.getLogger("manent.api")
+
+PROBLEM_JSON = "application/problem+json"
+JSON = "application/json"
+GUIDE = "/api/ai/"
+"""What stands below it is answered in the guide's envelopes."""
+
+STATUS: dict[type[Exception], int] = {
+    errors.NotFound: 404,
+    errors.SessionArchived: 409,
+    errors.ToolResultsMissing: 409,
+    errors.NothingToAnswer: 409,
+    errors.BudgetTooSmall: 422,
+    errors.TooLarge: 413,
+    errors.Refused: 400,
+    errors.VersionConflict: 412,
+    errors.IdempotencyMismatch: 422,
+    errors.Conflict: 409,
+    errors.Erased: 410,
+    errors.ShuttingDown: 503,
+    errors.Overloaded: 503,
+    errors.TurnLimitReached: 422,
+    errors.ProviderTimedOut: 504,
+    errors.ProviderUnavailable: 503,
+    errors.ProviderError: 502,
+    errors.ToolError: 502,
+    errors.StoreFull: 507,
+    errors.StoreError: 503,
+    errors.ProofInvalid: 400,
+    errors.AuditError: 503,
+    errors.EngineError: 500,
+}
+"""The first row that an error is an instance of counts."""
+
+HTTP_CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    431: "headers_too_large",
+}
+
+GUIDE_KINDS = {
+    400: ("validation_error", "validation_failure"),
+    401: ("auth_error", "unauthorized_request"),
+    403: ("auth_error", "forbidden_request"),
+    404: ("client_error", "resource_not_found"),
+    405: ("client_error", "method_not_allowed"),
+    409: ("client_error", "resource_conflict"),
+    413: ("validation_error", "value_out_of_range"),
+    415: ("client_error", "invalid_format"),
+    422: ("business_error", "invalid_state"),
+    502: ("server_error", "bad_gateway"),
+    503: ("server_error", "service_unavailable"),
+    504: ("timeout_error", "timeout_failure"),
+    507: ("server_error", "service_unavailable"),
+}
+"""Status -> Plumego's words for it: category and type."""
+
+_UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_MISSING_FIELD = re.compile(r"missing required field `(?P<name>[^`]*)`")
+_AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
+_ID_IN_PATH = re.compile(r"/api/(?P<kind>session|turn)s/(?P<id>[^/]+)(?:/.*)?")
+
+
+class Problem(Exception):
+    """A refusal that the API itself makes."""
+
+    def __init__(
+        self, status: int, code: str, detail: str, headers: dict[str, str] | None = None, **extra: object
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = headers or {}
+        self.extra = extra
+
+
+def invalid(field: str, detail: str, code: str = "invalid_value") -> Problem:
+    """A value that is not of the form it must have."""
+    return Problem(400, code, f"{field}: {detail}", field=field)
+
+
+def mistake() -> Problem:
+    """What nobody foresaw. The client is told no more: the log is."""
+    return Problem(500, "internal_error", "the server made a mistake")
+
+
+def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's exception handler for everything."""
+    path = request.scope["path"]
+    problem = _nowhere(path) if isinstance(error, NotFoundException) else problem_of(error)
+    body, media_type = body_of(problem, path, request.scope["state"]["request_id"])
+    return Response(body, status_code=problem.status, media_type=media_type, headers=problem.headers)
+
+
+def problem_of(error: Exception) -> Problem:
+    """Any exception as the problem that a client is told."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, errors.EngineError):
+        return _engine_problem(error)
+    if isinstance(error, msgspec.ValidationError):
+        return _field_problem(str(error), "")
+    if isinstance(error, msgspec.MsgspecError):
+        return Problem(400, "malformed_json", f"the body is not JSON: {_AT.sub('', str(error))}")
+    if isinstance(error, ValidationException):
+        return _parameter_problem(error)
+    if isinstance(error, InternalServerException) and error.detail == "client disconnected prematurely":
+        return Problem(400, "body_incomplete", "the connection closed before the body was complete")
+    if isinstance(error, HTTPException) and error.status_code < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        code = HTTP_CODES.get(error.status_code, "bad_request")
+        return Problem(error.status_code, code, error.detail, dict(error.headers or {}))
+    log.error("a request failed in a way that nobody foresaw", exc_info=error)
+    return mistake()
+
+
+def problem_of_code(code: str, detail: str) -> Problem:
+    """The problem of an engine error that is known by its code."""
+    statuses = (status for kind, status in STATUS.items() if getattr(kind, "code", None) == code)
+    return Problem(next(statuses, 500), code, detail)
+
+
+def body_of(problem: Problem, path: str, request_id: str) -> tuple[bytes, str]:
+    """What a request to this path is answered with, and its media type."""
+    if path.startswith(GUIDE):
+        return _envelope(problem, request_id), JSON
+    return document(problem, request_id), PROBLEM_JSON
+
+
+def document(problem: Problem, request_id: str) -> bytes:
+    """A problem document (RFC 9457)."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        "code": problem.code,
+        "request_id": request_id,
+    }
+    return msgspec.json.encode(body | {name: value for name, value in problem.extra.items() if name not in body})
+
+
+def _envelope(problem: Problem, request_id: str) -> bytes:
+    server = problem.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
+    default = ("server_error", "internal_error") if server else ("client_error", "validation_failure")
+    category, kind = GUIDE_KINDS.get(problem.status, default)
+    error = {
+        "code": problem.code,
+        "message": problem.detail,
+        "category": category,
+        "type": kind,
+        "details": problem.extra,
+    }
+    return msgspec.json.encode({"error": error, "request_id": request_id})
+
+
+def _nowhere(path: str) -> Problem:
+    """No route has this path: either there is none, or what stands where its id should is no id."""
+    match = _ID_IN_PATH.fullmatch(path)
+    if match is None or _is_uuid(match["id"]):
+        return Problem(404, "not_found", "there is nothing here")
+    field = f"{match['kind']}_id"
+    return Problem(404, f"{match['kind']}_not_found", f"{field}: is not the form of an id (a UUID)", field=field)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _parameter_problem(error: ValidationException) -> Problem:
+    """What Litestar says of a parameter. Of a body it says only that it is missing: those that come are read by us."""
+    first = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
+    key = str(first.get("key", "")).removesuffix("_")  # a name that is a word of Python's has one
+    if key == "data":
+        return Problem(400, "missing_body", "a body of JSON is needed", field="body")
+    return _field_problem(str(first.get("message", error.detail)), key)
+
+
+def _field_problem(message: str, key: str) -> Problem:
+    at = _AT.search(message)
+    path = at["path"] if at else key
+    text = _AT.sub("", message)
+    if unknown := _UNKNOWN_FIELD.search(text):
+        return invalid(f"{path}.{unknown['name']}".strip("."), "there is no such field", "unknown_field")
+    if missing := _MISSING_FIELD.search(text):
+        return invalid(f"{path}.{missing['name']}".strip("."), "is required", "missing_field")
+    return invalid(path or "body", text)
+
+
+def _engine_problem(error: errors.EngineError) -> Problem:
+    status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
+    extra = dict(error.extra)
+    if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("refused with %s: %s", error.code, error.detail)
+    retry_after = extra.get("retry_after_s")
+    headers = {"retry-after": str(retry_after)} if retry_after is not None else {}
+    if status == http.HTTPStatus.CONFLICT:  # vendors' clients repeat a 409 at once, which changes nothing
+        headers["x-should-retry"] = "false"
+    return Problem(status, error.code, error.detail, headers, **extra)

@@ -1,0 +1,168 @@
+"""The gate in front of the application: request ids, CORS, identity, media types, and the size of heads.
+
+It is plain ASGI around Litestar, so that it also covers what never reaches a route. What it refuses, and what went
+wrong behind it, is answered in the form that belongs to the path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ...engine import is_correlation, new_id
+from .auth import Keys, check_local
+from .cors import Cors
+from .errors import Problem, body_of, mistake
+
+log = logging.getLogger("manent.api")
+
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/schema", "/schema/", "/schema/openapi.json"})
+"""Served without a key: for those who watch the server, and those who read about it."""
+
+BODY_METHODS = frozenset({"POST", "PATCH"})
+
+RETRY_AFTER_S = 2
+
+SEND_BODY = "send_body"
+"""In a request's state: what takes the pieces of an answer's body, once its head has been sent through here."""
+
+Scope = dict[str, Any]
+Headers = list[tuple[bytes, bytes]]
+
+
+class Gate:
+    """ASGI middleware; puts ``request_id`` and ``identity`` into the scope's state."""
+
+    def __init__(self, app: Any, keys: Keys, cors: Cors, *, max_header_bytes: int, max_bodies_bytes: int) -> None:
+        self.app = app
+        self._keys = keys
+        self._cors = cors
+        self._max_header_bytes = max_header_bytes
+        self._bodies = Bodies(max_bodies_bytes)
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        given = headers.get("x-request-id", "")
+        request_id = given if is_correlation(given) else str(new_id())
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        state[SEND_BODY] = send
+        answer = _Answer(send, [(b"x-request-id", request_id.encode()), *self._cors.headers(headers.get("origin"))])
+        try:
+            if self._admit(scope, headers, state):
+                with self._bodies.held(receive) as bounded:
+                    await self.app(scope, bounded, answer.send)
+            else:
+                await answer.whole(204, self._cors.preflight(headers))
+        except Problem as problem:
+            await answer.problem(problem, scope["path"], request_id)
+        except asyncio.CancelledError:  # a shutdown that has waited long enough for a slow client
+            if not answer.begun:
+                refusal = Problem(503, "shutting_down", "the server is shutting down", {"retry-after": "5"})
+                await answer.problem(refusal, scope["path"], request_id)
+        except Exception:
+            if answer.begun:
+                raise
+            log.exception("a request failed outside of its route")
+            await answer.problem(mistake(), scope["path"], request_id)
+        finally:
+            state.clear()  # what sends knows this scope: a circle, which would stay until somebody looked for such
+
+    def _admit(self, scope: Scope, headers: dict[str, str], state: dict[str, Any]) -> bool:
+        """False for a preflight, which is answered here. Raises Problem for what is not let in."""
+        self._check_size(scope)
+        if self._keys.open:
+            check_local(headers, self._cors)
+        if scope["method"] == "OPTIONS" and self._cors.is_preflight(headers):
+            return False
+        if scope["path"] not in PUBLIC_PATHS:
+            state["identity"] = self._keys.identify(headers.get("authorization"))
+        _check_media_type(scope, headers)
+        return True
+
+    def _check_size(self, scope: Scope) -> None:
+        size = len(scope.get("raw_path") or scope["path"]) + len(scope.get("query_string", b""))
+        size += sum(len(name) + len(value) for name, value in scope["headers"])
+        if size > self._max_header_bytes:
+            raise head_too_large(self._max_header_bytes)
+
+
+class Bodies:
+    """The bodies of all requests that are being answered: what they hold together is bounded."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held_bytes = 0
+
+    @contextmanager
+    def held(self, receive: Any) -> Iterator[Any]:
+        """``receive``, counting until the request is answered. It raises Problem 503 where there is no more room."""
+        mine = 0
+
+        async def counted() -> Any:
+            nonlocal mine
+            message = await receive()
+            size = len(message.get("body", b""))
+            if self._held_bytes + size > self._max_bytes:
+                raise _no_room(self._max_bytes)
+            mine += size
+            self._held_bytes += size
+            return message
+
+        try:
+            yield counted
+        finally:
+            self._held_bytes -= mine
+
+
+class _Answer:
+    """What is sent back; every answer has the headers given here."""
+
+    def __init__(self, send: Any, headers: Headers) -> None:
+        self._send = send
+        self._headers = headers
+        self.begun = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.begun = True
+            message["headers"] = [*message.get("headers", ()), *self._headers]
+        await self._send(message)
+
+    async def whole(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def problem(self, problem: Problem, path: str, request_id: str) -> None:
+        body, media_type = body_of(problem, path, request_id)
+        headers = [(name.encode(), value.encode()) for name, value in problem.headers.items()]
+        headers += [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
+        await self.whole(problem.status, headers, body)
+
+
+def _no_room(max_bytes: int) -> Problem:
+    detail = "the requests that are being answered hold as much as there is room for"
+    headers = {"retry-after": str(RETRY_AFTER_S)}
+    figures = {"limit": "max_bodies_bytes", "maximum": max_bytes, "retry_after_s": RETRY_AFTER_S}
+    return Problem(503, "overloaded", detail, headers, **figures)
+
+
+def head_too_large(max_bytes: int) -> Problem:
+    detail = f"the request's head is larger than {max_bytes} bytes"
+    return Problem(431, "headers_too_large", detail, limit="max_header_bytes", maximum=max_bytes)
+
+
+def _check_media_type(scope: Scope, headers: dict[str, str]) -> None:
+    if scope["method"] not in BODY_METHODS:
+        return
+    media_type = headers.get("content-type")
+    if media_type is None and headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+        return
+    if (media_type or "").partition(";")[0].strip().lower() != "application/json":
+        raise Problem(415, "unsupported_media_type", "the body must be application/json", field="Content-Type")

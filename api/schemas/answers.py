@@ -1,0 +1,64 @@
+"""Bodies of answers, where they are not the engine's views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from ...engine import Event, Message, ModelInfo, Session, ToolInfo, Turn, Usage
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """``next_cursor`` gives the next page; null: this is the last."""
+
+
+class SessionList(Listing, frozen=True):
+    items: Sequence[Session]
+    next_cursor: str | None
+
+
+class MessageList(Listing, frozen=True):
+    items: Sequence[Message]
+    next_cursor: str | None
+
+
+class TurnList(Listing, frozen=True):
+    items: Sequence[Turn]
+    next_cursor: str | None
+
+
+class EventList(Listing, frozen=True):
+    items: Sequence[Event]
+    next_cursor: str | None
+
+
+class ModelList(Listing, frozen=True):
+    items: Sequence[ModelInfo]
+    next_cursor: str | None
+
+
+class ToolList(Listing, frozen=True):
+    items: Sequence[ToolInfo]
+    next_cursor: str | None
+
+
+class Reply(msgspec.Struct, frozen=True):
+    reply: str
+
+
+class ChatReply(msgspec.Struct, frozen=True):
+    session_id: UUID
+    reply: str
+    usage: Usage
+
+
+class CompleteOut(msgspec.Struct, frozen=True):
+    data: Reply
+    request_id: str
+
+
+class ChatOut(msgspec.Struct, frozen=True):
+    data: ChatReply
+    request_id: str

@@ -1,0 +1,150 @@
+"""Bodies of requests on native routes and on the guide's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta, UnsetType
+
+from ...engine import ToolSchema
+from ..http.errors import invalid
+from .parameters import Count, Model
+
+Blocks = tuple[msgspec.Raw, ...]
+
+
+class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A body of a native route: unknown fields are refused with their name."""
+
+
+class NothingIn(Body, frozen=True):
+    """No field at all."""
+
+
+class SessionIn(Body, frozen=True):
+    model: Model | None = None
+    system: str | None = None
+    title: str | None = None
+    metadata: dict[str, Any] | None = None
+    budget_tokens: Count | None = None
+    max_output_tokens: Count | None = None
+    fallback_model: Model | None = None
+    allowed_tools: tuple[str, ...] | None = None
+
+
+class SessionPatch(Body, frozen=True):
+    """Only the fields given are changed; null sets null."""
+
+    model: Model | UnsetType | None = msgspec.UNSET
+    system: str | UnsetType | None = msgspec.UNSET
+    title: str | UnsetType | None = msgspec.UNSET
+    metadata: dict[str, Any] | UnsetType | None = msgspec.UNSET
+    budget_tokens: Count | UnsetType | None = msgspec.UNSET
+    max_output_tokens: Count | UnsetType | None = msgspec.UNSET
+    fallback_model: Model | UnsetType | None = msgspec.UNSET
+    allowed_tools: tuple[str, ...] | UnsetType | None = msgspec.UNSET
+    status: Literal["active", "archived"] | UnsetType = msgspec.UNSET
+    legal_hold: bool | UnsetType = msgspec.UNSET
+
+
+class EraseIn(Body, frozen=True):
+    """``versions`` absent: all that the session holds."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+    versions: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=10_000)] | None = None
+
+
+class OneMessage(Body, frozen=True):
+    content: str | Blocks
+    role: str = "user"
+
+
+class MessagesIn(Body, frozen=True):
+    """One message (``role``, ``content``), or several at once (``messages``): all are appended, or none."""
+
+    role: str | UnsetType = msgspec.UNSET
+    content: str | Blocks | UnsetType = msgspec.UNSET
+    messages: Annotated[tuple[OneMessage, ...], Meta(min_length=1)] | UnsetType = msgspec.UNSET
+
+
+class Function(Body, frozen=True):
+    """A function that a model may call: ``parameters`` is a JSON Schema of type object."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] | UnsetType = msgspec.UNSET
+    strict: bool | None = None
+
+
+class ClientTool(Body, frozen=True):
+    """A tool that the caller runs: ``parameters`` is a JSON Schema of type object, none at all means no parameters. The
+    vendors' forms are taken too: ``input_schema``, and ``{"type": "function", "function": {…}}``.
+    """
+
+    name: str | UnsetType = msgspec.UNSET
+    description: str = ""
+    parameters: dict[str, Any] | UnsetType = msgspec.UNSET
+    input_schema: dict[str, Any] | UnsetType = msgspec.UNSET
+    strict: bool | None = None
+    type: Literal["function", "custom"] | UnsetType = msgspec.UNSET
+    function: Function | UnsetType = msgspec.UNSET
+
+    def schema(self, where: str) -> ToolSchema:
+        """Raises Problem for what is in neither form, or in both."""
+        if self.function is not msgspec.UNSET:
+            beside = (self.name, self.parameters, self.input_schema)
+            if self.description or any(each is not msgspec.UNSET for each in beside):
+                raise invalid(f"{where}.function", "goes without name, description, parameters and input_schema")
+            function = self.function
+            return ToolSchema(function.name, function.description, _parameters_or_none(function.parameters))
+        if self.name is msgspec.UNSET:
+            raise invalid(f"{where}.name", "is required", "missing_field")
+        if self.parameters is not msgspec.UNSET and self.input_schema is not msgspec.UNSET:
+            raise invalid(f"{where}.input_schema", "goes without parameters")
+        given = self.input_schema if self.parameters is msgspec.UNSET else self.parameters
+        return ToolSchema(self.name, self.description, _parameters_or_none(given))
+
+
+def _parameters_or_none(given: dict[str, Any] | UnsetType) -> dict[str, Any]:
+    return {"type": "object", "properties": {}} if given is msgspec.UNSET else given
+
+
+class DecisionIn(Body, frozen=True):
+    """A person's word on a tool call that waits for it."""
+
+    tool_use_id: str
+    approve: bool
+    reason: str | None = None
+
+
+class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
+    """``content`` is short for ``message: {role: "user", content}``; ``continue`` goes on with a partial answer.
+    ``tools`` names registered tools; ``tool_choice`` is ``auto``, ``any``, ``none`` or the name of a tool.
+    """
+
+    content: str | Blocks | None = None
+    message: OneMessage | None = None
+    model: Model | None = None
+    max_output_tokens: Count | None = None
+    budget_tokens: Count | None = None
+    temperature: float | None = None
+    stop: str | tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    client_tools: tuple[ClientTool, ...] = ()
+    tool_choice: str | None = None
+    on_disconnect: Literal["continue", "cancel"] = "continue"
+    continues: bool = False
+    stream: bool | None = None
+
+
+class CompleteIn(msgspec.Struct, frozen=True):
+    message: str
+    model: Model | None = None
+
+
+class ChatIn(msgspec.Struct, frozen=True):
+    message: str
+    session_id: UUID | None = None
+    model: Model | None = None

@@ -1,0 +1,177 @@
+"""Parameters that stand beside a body: path, query, idempotency keys, versions, cursors, preferences."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Annotated, Any
+
+import msgspec
+from litestar.di import NamedDependency
+from litestar.params import HeaderParameter, QueryParameter
+from msgspec import Meta
+
+from ...engine import Caller, Conversation, RequestKey
+from ..http.auth import Identity, Scope
+from ..http.body import Http
+from ..http.errors import Problem, invalid
+
+DEFAULT_WAIT_S = 60
+
+MAX_WAIT_S = 600
+
+MAX_LONG_POLL_S = 60
+
+MAX_KEY_CHARS = 256
+
+MAX_NUMBER = 1 << 53
+
+_FRAME_ID = re.compile("[0-9]{1,16}")
+
+_IF_MATCH = re.compile(r'(?:W/)?"([0-9]{1,16})"')
+
+_PREFERENCE = re.compile(r"\s*([a-z-]+)\s*(?:=\s*\"?([0-9]{1,18})\"?)?\s*")
+
+_PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+Chat = NamedDependency[Conversation]
+"""The open engine, as handlers are given it."""
+
+Count = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
+
+Place = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+
+Model = Annotated[str, Meta(min_length=1, max_length=200)]
+
+Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="Most items of a page.")]
+
+Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")]
+
+Version = Annotated[int | None, QueryParameter(ge=0, le=MAX_NUMBER, description="As it was then.")]
+
+After = Annotated[
+    int | None, QueryParameter(ge=0, le=MAX_NUMBER, description="What follows this version, position or frame.")
+]
+
+WaitSeconds = Annotated[
+    int,
+    QueryParameter(ge=0, le=MAX_LONG_POLL_S, description="Where there is nothing yet, wait so many seconds for it."),
+]
+
+IfMatch = Annotated[
+    str | None, HeaderParameter(name="If-Match", description='The version the session must be at, in quotes: `"7"`.')
+]
+
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(name="Idempotency-Key", description="The same key with the same body gets the first answer again."),
+]
+
+Prefer = Annotated[
+    str | None,
+    HeaderParameter(name="Prefer", description="`wait=N`: wait at most N seconds. `respond-async`: do not wait."),
+]
+
+LastEventId = Annotated[
+    str | None,
+    HeaderParameter(name="Last-Event-ID", description="The id of the last frame read; comes before `after`."),
+]
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """How long a caller waits for an answer, in seconds; 0: not at all. ``asked``: they said so."""
+
+    seconds: int
+    asked: bool
+
+
+def caller_of(request: Http, scope: Scope = "chat") -> Caller:
+    """On whose behalf a request is made. Raises Problem 403 where their key does not reach that far."""
+    identity: Identity = request.scope["state"]["identity"]
+    if scope not in identity.scopes:
+        raise Problem(403, "scope_missing", f"this needs a key with the scope {scope!r}", scope=scope)
+    return identity.caller(request_id_of(request))
+
+
+def request_id_of(request: Http) -> str:
+    return str(request.scope["state"]["request_id"])
+
+
+async def request_key(request: Http, raw: str | None) -> RequestKey | None:
+    """The idempotency key of a request, quoted or bare; None if it has none.
+
+    It is remembered for ever under the route's path, with ids in their canonical form.
+    """
+    if raw is None:
+        return None
+    key = raw[1:-1] if len(raw) > 1 and raw[0] == raw[-1] == '"' else raw
+    if not (0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
+        raise invalid("Idempotency-Key", f"must be 1 to {MAX_KEY_CHARS} printable ASCII characters")
+    return msgspec.structs.replace(await said_in(request), key=key)
+
+
+async def said_in(request: Http) -> RequestKey:
+    """Who asks, where, and what they say: a request's key, but for the key."""
+    path = _PATH_PARAMETER.sub(lambda match: str(request.path_params[match[1]]), request.scope["path_template"])
+    said = await request.body() or request.scope["query_string"]
+    return RequestKey(caller_of(request).actor, f"{request.method} {path}", "", said)
+
+
+def is_repeated(request: Http) -> bool:
+    """Whether a vendor's library says that it has sent this request before: they count, and send no key."""
+    count: str = request.headers.get("x-stainless-retry-count", "0")
+    return count.isascii() and count.isdigit() and bool(count.strip("0"))
+
+
+def expected_version(raw: str | None) -> int | None:
+    """The version that a caller expects, from ``If-Match: "<version>"``; None if they do not say, or say ``*``."""
+    if raw is None or raw.strip() == "*":
+        return None
+    match = _IF_MATCH.fullmatch(raw.strip())
+    if match is None:
+        raise invalid("If-Match", 'must be a version in quotes, like "7"')
+    return int(match[1])
+
+
+def wait_of(raw: str | None) -> Wait:
+    """What ``Prefer`` asks for (RFC 7240): ``respond-async``, or ``wait=N``. What is not understood is passed over."""
+    wait = Wait(DEFAULT_WAIT_S, asked=False)
+    for part in (raw or "").lower().split(","):
+        match = _PREFERENCE.fullmatch(part)
+        if match is None:
+            continue
+        if match[1] == "respond-async":
+            return Wait(0, asked=True)
+        if match[1] == "wait" and match[2]:
+            wait = Wait(min(int(match[2]), MAX_WAIT_S), asked=True)
+    return wait
+
+
+def read_after(last_event_id: str | None, after: int | None) -> int | None:
+    """Where a stream is taken up again: ``Last-Event-ID``, which a browser sends by itself, or ``?after=``."""
+    if not last_event_id:
+        return after
+    if not _FRAME_ID.fullmatch(last_event_id) or int(last_event_id) > MAX_NUMBER:
+        raise invalid("Last-Event-ID", "must be the id of a frame")
+    return int(last_event_id)
+
+
+def write_cursor(value: tuple[object, ...]) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(value)).decode().rstrip("=")
+
+
+def read_cursor(raw: str, kind: Any) -> Any:
+    """A cursor that we gave. Raises Problem for any other."""
+    try:
+        padded = raw + "=" * (-len(raw) % 4)
+        return msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=kind)
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        raise invalid("cursor", "is not one that this server gave", "invalid_cursor") from None
+
+
+def page_start(after: int | None, cursor: str | None) -> int | None:
+    """Where a page of a list that is ordered by one number begins: after that number."""
+    if cursor is not None:
+        return int(read_cursor(cursor, tuple[Place])[0])
+    return after

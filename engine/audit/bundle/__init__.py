@@ -1,0 +1,1 @@
+"""Bundles: a session or a log in one file that verifies offline (FORMAT.md)."""

@@ -1,0 +1,147 @@
+"""Taking a whole log in from a verified bundle: the same events at the same places, with the same hashes.
+
+Words that were erased stay erased. What the bundle does not hold begins anew: idempotency keys, and the signatures of
+witnesses. Checkpoints come along and can be verified; the next one is signed by the key of this database.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from ...errors import Broken, Refused
+from ...log import codec
+from ...log.base import Connection, Projector, RecordedEvent
+from ...log.codec import leaf_of
+from ...log.sql.checkpoints import SignedRow, add_origin, keep_checkpoint, log_end
+from ...log.sql.documents import KeepDocument
+from ...log.sql.driver import insert_rows
+from ...log.sql.session_index import place_events
+from ...log.sql.statements import statements
+from ...log.sql.tables import erasures
+from ...log.sql.tree import Growing, grow
+from ...log.sqlite.schema import Progress
+from ...log.transaction import ENCODING_PLAIN, UNREAD, Heads
+from . import verify_bundle as format_
+
+BATCH_EVENTS = 1000
+KEPT_STATES = 10_000
+
+
+def kept_documents(bundle: format_.Bundle, tenant: str) -> list[KeepDocument]:
+    """The documents of a verified bundle, to be kept in a log."""
+    return [KeepDocument(tenant, bundle.zip.read(name)) for name in sorted(bundle.named)]
+
+
+def take_in(
+    connection: Connection, bundle: format_.Bundle, projector: Projector, made_at: int, progress: Progress
+) -> int:
+    """Write a log into a database that has none of its tenant; how many events. The bundle is verified by now, and the
+    connection in a transaction, to be rolled back after any error.
+
+    Raises Refused where there is such a log already.
+    """
+    tenant, total = bundle.manifest["tenant"], bundle.manifest["events"]
+    if log_end(connection, tenant).last:
+        raise Refused(f"the log of {tenant} has begun: a whole log can be taken into an empty one only")
+    known, tree, recorded_at = Heads(KEPT_STATES), Growing(), 0
+    for batch in _batches(recorded_events(bundle)):
+        _insert(connection, batch)
+        place_events(connection, tenant, tree.size, tree.size + len(batch))
+        grow(connection, tenant, tree, [event.leaf_hash for event, _ in batch])
+        recorded_at = batch[-1][0].recorded_at
+        _fold(connection, projector, known, [event for event, _ in batch])
+        progress(tree.size, total)
+    by_position = [(tenant, position, by) for position, (by, *_) in sorted(bundle.erased.items())]
+    insert_rows(connection, str(erasures.insert().compile(dialect=connection.dialect)), by_position)
+    head = (tenant, tree.size, recorded_at, tree.frontier().to_bytes())
+    insert_rows(connection, statements(connection).insert_head, [head])
+    for first, name in bundle.manifest["names"]:
+        add_origin(connection, tenant, first, name)
+    for document in kept_documents(bundle, tenant):
+        document.apply(connection)
+    _keep_checkpoints(connection, tenant, bundle, made_at)
+    return tree.size
+
+
+def recorded_events(bundle: format_.Bundle) -> Iterator[tuple[RecordedEvent, bytes | None]]:
+    """The events of a bundle, each with the salt of its body. Raises Broken for one that has another leaf here."""
+    for line in bundle.lines(format_.EVENTS):
+        values = format_.parse(line)
+        event = _event(values)
+        if codec.leaf_hash(leaf_of(event, values["origin"])) != event.leaf_hash:
+            raise Broken("the event's leaf is another here", tenant=event.tenant, position=event.position)
+        yield event, None if values["salt"] is None else bytes.fromhex(values["salt"])
+
+
+def _event(values: dict[str, Any]) -> RecordedEvent:
+    body = values["body"]
+    if body is not None:
+        body = body.encode() if isinstance(body, str) else base64.b64decode(body["base64"])
+    return RecordedEvent(
+        tenant=values["tenant"],
+        position=values["position"],
+        session=UUID(values["session"]),
+        version=values["version"],
+        id=UUID(values["id"]),
+        type=values["type"],
+        schema=values["schema"],
+        actor=values["actor"],
+        recorded_at=values["recorded_at"],
+        causation=None if values["causation"] is None else UUID(values["causation"]),
+        correlation=values["correlation"],
+        facts=format_.canonical(values["facts"]),
+        length=values["length"],
+        commitment=bytes.fromhex(values["commitment"]),
+        leaf_hash=format_.leaf_hash(values),
+        body=body,
+        erased=body is None,
+    )
+
+
+def _insert(connection: Connection, batch: Sequence[tuple[RecordedEvent, bytes | None]]) -> None:
+    rows = [
+        (
+            *(event.tenant, event.position, event.session.bytes, event.version, event.id.bytes, event.type),
+            *(event.schema, event.actor, event.recorded_at),
+            *(event.causation.bytes if event.causation else None, event.correlation, event.facts),
+            *(event.length, event.commitment, event.leaf_hash),
+        )
+        for event, _ in batch
+    ]
+    insert_rows(connection, statements(connection).insert_event, rows)
+    bodies = [
+        (event.tenant, event.position, salt, ENCODING_PLAIN, event.body) for event, salt in batch if salt is not None
+    ]
+    insert_rows(connection, statements(connection).insert_body, bodies)
+
+
+def _fold(connection: Connection, projector: Projector, known: Heads, events: Sequence[RecordedEvent]) -> None:
+    for event in events:
+        key = (event.tenant, event.session.int)
+        state = known.states.get(key, UNREAD)
+        if state is UNREAD:
+            state = projector.load(connection, event.tenant, event.session)
+        known.keep(key, projector.fold(state, event))
+    projector.flush(connection)
+    known.trim()
+
+
+def _keep_checkpoints(connection: Connection, tenant: str, bundle: format_.Bundle, made_at: int) -> None:
+    lines = bundle.lines(format_.CHECKPOINTS)
+    for each, line in zip(bundle.checkpoints, lines, strict=True):
+        for key in bundle.keys:
+            if (key.name, key.kind) == (each.origin, 1) and key.signed(each.text, each.signatures):
+                note = format_.parse(line)["note"].encode()
+                row = SignedRow(tenant, each.origin, each.size, key.id, each.root, made_at, note)
+                keep_checkpoint(connection, row, key.public)
+
+
+def _batches(
+    events: Iterator[tuple[RecordedEvent, bytes | None]],
+) -> Iterator[list[tuple[RecordedEvent, bytes | None]]]:
+    while batch := list(islice(events, BATCH_EVENTS)):
+        yield batch

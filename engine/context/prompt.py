@@ -1,0 +1,182 @@
+"""From a session's record to what a model would be sent now: state, window, prompt, request. Reads; decides nothing,
+writes nothing.
+
+Everything is read in one snapshot, on a reading thread. The plan names the version it was made at, and the turn is
+appended only if the session is still there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import chain
+from uuid import UUID
+
+import msgspec
+
+from ..errors import Refused
+from ..events.blocks import Content, ToolSchema, read_blocks, without_calls_and_thinking
+from ..events.types import MessageAppended, MessageWords, NewMessage, SessionWords
+from ..events.upcasts import Stored, facts_of, words_of
+from ..log.base import Connection
+from ..log.sql import reads
+from ..providers import tokens
+from ..providers.base import Parameters, Prompt, PromptMessage
+from ..providers.registry import Model, Providers, resolve
+from ..sessions import queries
+from ..sessions.history import state_at
+from ..sessions.state import Row, SessionState
+from ..sessions.views import Omitted, Said, Window, message_view
+from ..settings import Settings
+from .window import POLICY, Chosen, Measure, choose
+
+UNPLACED = 0
+"""Position of a message that is still to be appended."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a caller sets for one window or turn; None leaves it to the session, then to the settings."""
+
+    budget_tokens: int | None = None
+    max_output_tokens: int | None = None
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """A window with its content: ``rows`` and ``events`` go together; ``events`` lacks a message that is still to
+    come.
+    """
+
+    state: SessionState
+    system: str | None
+    chosen: Chosen
+    events: dict[int, Said]
+    measure: Measure
+
+
+def measure_of(
+    connection: Connection,
+    tenant: str,
+    state: SessionState,
+    model: Model,
+    limits: Limits,
+    settings: Settings,
+    *,
+    tool_tokens: int = 0,
+) -> Measure:
+    """What messages cost this model, and what there is to spend; ``tool_tokens`` is the base count of the schemas."""
+    family = tokens.family(model.info.family)
+    samples, base, messages, reported = queries.calibration(connection, tenant, model.name)
+    budget = limits.budget_tokens or state.budget_tokens or settings.budget_tokens
+    if model.info.context_tokens is not None:
+        budget = min(budget, model.info.context_tokens)
+    wanted = limits.max_output_tokens or state.max_output_tokens
+    return Measure(
+        factor_permille=tokens.calibrate(family, base, messages, reported, samples),
+        overhead=family.overhead,
+        fixed_base_tokens=tool_tokens + (state.system.tokens if state.system else 0),
+        fixed_messages=1 if state.system else 0,
+        budget_tokens=budget,
+        reserve_tokens=wanted if wanted is not None else min(settings.reserve_tokens, budget // 4),
+    )
+
+
+def look(
+    connection: Connection,
+    tenant: str,
+    state: SessionState,
+    words: SessionWords,
+    measure: Measure,
+    *,
+    new: NewMessage | None = None,
+    without: int | None = None,
+) -> Sight:
+    """Choose a window. ``new`` is a message about to be appended; ``without`` the position of one to leave out."""
+    last_user = queries.last_user(connection, tenant, state)
+    first: tuple[Row, ...] = ()
+    if new is not None:
+        first = (_new_row(state, new),)
+        last_user = first[0] if new.role == "user" else last_user
+    read: dict[int, Said] = {}
+    with closing(queries.newest_messages(connection, tenant, state.id, up_to=state.version)) as messages:
+        chosen = choose(chain(first, _noted(messages, read, without)), last_user, (), measure)
+    return Sight(state, words.system, chosen, _events(connection, tenant, chosen, read), measure)
+
+
+def _noted(messages: Iterable[tuple[Row, Said]], read: dict[int, Said], without: int | None) -> Iterator[Row]:
+    """The rows, while what was read of their events is kept in ``read``."""
+    for row, event in messages:
+        if row.position != without:
+            read[row.position] = event
+            yield row
+
+
+def _events(connection: Connection, tenant: str, chosen: Chosen, read: dict[int, Said]) -> dict[int, Said]:
+    """The events of a window: those read while it was chosen, and what is required from further back."""
+    positions = [row.position for row in chosen.rows if row.position != UNPLACED]
+    further = reads.events_at_positions(connection, tenant, [each for each in positions if each not in read])
+    return {each: read[each] for each in positions if each in read} | {event.position: event for event in further}
+
+
+def window(
+    connection: Connection,
+    *,
+    tenant: str,
+    session: UUID,
+    limits: Limits,
+    model: str | None,
+    version: int | None,
+    providers: Providers,
+    settings: Settings,
+) -> Window:
+    """What a model would be sent now, or at a version, as callers see it."""
+    state, words = state_at(connection, tenant, session, version)
+    resolved = resolve(providers, model or state.model)
+    measure = measure_of(connection, tenant, state, resolved, limits, settings)
+    view = look(connection, tenant, state, words, measure)
+    left_tokens = state.base_tokens + measure.fixed_base_tokens - view.chosen.base_tokens
+    left_count = state.message_count - len(view.chosen.rows)
+    return Window(
+        session_id=state.id,
+        version=state.version,
+        model=resolved.name,
+        budget_tokens=measure.budget_tokens,
+        used_tokens=view.chosen.used_tokens,
+        counter=tokens.COUNTER,
+        policy=POLICY,
+        system=view.system,
+        messages=tuple(message_view(view.events[row.position]) for row in view.chosen.rows),
+        omitted=Omitted(left_count, tokens.figure(left_tokens, left_count, measure.factor_permille, measure.overhead)),
+    )
+
+
+def prompt_of(
+    view: Sight, model: Model, parameters: Parameters, new: NewMessage | None, tools: tuple[ToolSchema, ...] = ()
+) -> Prompt:
+    """What the model is asked, in the common form."""
+    messages = []
+    for row in view.chosen.rows:
+        if row.position == UNPLACED:
+            assert new is not None
+            messages.append(PromptMessage(new.role, new.content))
+        else:
+            content = content_to_send(view.events[row.position])
+            if content:
+                messages.append(PromptMessage(row.role, content))
+    if not messages:
+        raise Refused("the session holds nothing that can be sent")
+    return Prompt(model.info.name, tuple(messages), view.system, tools, parameters)
+
+
+def content_to_send(event: Stored) -> Content:
+    """A recorded message as it is sent on."""
+    facts, words = facts_of(event), words_of(event)
+    assert isinstance(facts, MessageAppended)
+    assert isinstance(words, MessageWords)
+    blocks = read_blocks(words.content)
+    return blocks if facts.complete else without_calls_and_thinking(blocks)
+
+
+def _new_row(state: SessionState, new: NewMessage) -> Row:
+    version = state.version + 1
+    unit = state.last.unit if new.role == "tool" and state.last is not None else version
+    return Row(version, UNPLACED, new.role, new.tokens, unit)

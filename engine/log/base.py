@@ -1,0 +1,186 @@
+"""What a store is: one totally ordered log per tenant, written by appending, never changed.
+
+The store knows nothing of chat. It is given a ``Projector``, which folds events into rows in the append's own
+transaction, and callers may pass a function that decides, on the session's state at that moment, which events to
+append.
+
+* ``append`` writes all of its events or none. It is acknowledged only after the commit is durable.
+* Positions (per log) and versions (per session) are dense from 1, in commit order.
+* ``expected`` is enforced inside the transaction, against batch-mates too; a conflict names the current version.
+* An event id that came before gives the first answer again if its words are the same, and is refused otherwise.
+* What was written is refused every change by the database itself.
+
+``tests/contracts/test_store.py`` holds every member to this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection as Connection  # noqa: PLC0414 - named here for those who only pass it on
+
+
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event before the disk. ``facts`` is canonical JSON, ``body`` plain bytes (empty: no words). ``meaning``: what
+    the facts say, for the projector, if whoever made them has it at hand.
+    """
+
+    id: UUID
+    type: str
+    schema: int
+    facts: bytes
+    actor: str
+    body: bytes = b""
+    causation: UUID | None = None
+    correlation: str | None = None
+    meaning: Any = None
+
+
+class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event after the disk. ``body`` is None where it was not read or is erased; ``recorded_at`` in
+    microseconds.
+    """
+
+    tenant: str
+    position: int
+    session: UUID
+    version: int
+    id: UUID
+    type: str
+    schema: int
+    actor: str
+    recorded_at: int
+    causation: UUID | None
+    correlation: str | None
+    facts: bytes
+    length: int
+    commitment: bytes
+    leaf_hash: bytes
+    body: bytes | None = None
+    erased: bool = False
+
+
+# --- the version that a caller expects: a closed type -----------------------------------------------------------------
+
+
+class Exactly(msgspec.Struct, frozen=True, gc=False):
+    """The session is at this version."""
+
+    version: int
+
+
+class NoStream(msgspec.Struct, frozen=True, gc=False):
+    """The session has not begun."""
+
+
+class Exists(msgspec.Struct, frozen=True, gc=False):
+    """The session has begun."""
+
+
+class AnyVersion(msgspec.Struct, frozen=True, gc=False):
+    """Whatever it is."""
+
+
+Expected = Exactly | NoStream | Exists | AnyVersion
+
+
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Where the first event of an append will stand."""
+
+    position: int
+    version: int
+
+
+class SessionLike(Protocol):
+    """All that the store asks of a session's state."""
+
+    @property
+    def version(self) -> int:
+        """The session's last version."""
+        ...
+
+
+Decide = Callable[[Place, Any], Sequence[NewEvent]]
+
+
+class RequestKey(msgspec.Struct, frozen=True, gc=False):
+    """An idempotent request: who sent what where under which key. ``body`` is what is fingerprinted (salted)."""
+
+    principal: str
+    route: str
+    key: str
+    body: bytes
+
+
+class Reference(msgspec.Struct, frozen=True, gc=False):
+    """What a remembered request made: never an answer's words. ``kind`` is the caller's; ``id`` and ``version``
+    find it.
+    """
+
+    kind: str
+    id: UUID
+    version: int
+
+
+class Scratch(Protocol):
+    """A change to scratch tables that belongs to an append. ``check`` may refuse it, before anything is written."""
+
+    def check(self, connection: Connection) -> None:
+        """Raise an EngineError if the append must not happen."""
+        ...
+
+    def apply(self, connection: Connection) -> None:
+        """Write; called after the events of the append."""
+        ...
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """One append. ``events`` are given, or decided on the state inside the transaction. ``known`` are those of the
+    decided events whose ids the caller chose: if they came before, theirs is the first answer. ``request`` makes
+    it idempotent by key, ``reference`` says what to remember (default: the session and its new version).
+    """
+
+    tenant: str
+    session: UUID
+    expected: Expected
+    events: Sequence[NewEvent] | Decide
+    known: Sequence[NewEvent] = ()
+    request: RequestKey | None = None
+    reference: Reference | None = None
+    scratch: tuple[Scratch, ...] = ()
+
+
+class Appended(msgspec.Struct, frozen=True, gc=False):
+    """The answer to an append: what was recorded, and the state after it. ``replayed`` is set where the request or
+    the event ids came before: then ``events`` are the first answer's (empty for a request), and nothing was
+    written.
+    """
+
+    events: tuple[RecordedEvent, ...]
+    state: Any
+    replayed: Reference | None = None
+
+
+class Projector(Protocol):
+    """Folds events into the rows of projections, inside the transaction that writes them."""
+
+    def load(self, connection: Connection, tenant: str, session: UUID) -> Any:
+        """The state of a session, or None if it has not begun."""
+        ...
+
+    def fold(self, state: Any, event: RecordedEvent, meaning: Any = None) -> Any:
+        """The state after one more event (``meaning``: see ``NewEvent``); remembers the rows to write until ``flush``
+        or ``forget``.
+        """
+        ...
+
+    def flush(self, connection: Connection) -> None:
+        """Write the rows of all events folded since the last flush."""
+        ...
+
+    def forget(self) -> None:
+        """Drop the rows remembered: their transaction was rolled back."""
+        ...

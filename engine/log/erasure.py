@@ -1,0 +1,149 @@
+"""Erasing bodies: what the store does of it, inside the transaction that records the erasure.
+
+The event that tells of it is recorded before; then each body and its salt go, and with them the salts of the
+idempotent requests that held the same words. What stays in the bytes of the file is the purge's to clear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, bindparam, delete, insert, literal_column, null, select, update
+
+from .codec import MAX_SAFE_INTEGER
+from .sql.checksums import checked
+from .sql.driver import Prepared, insert_rows
+from .sql.session_index import SessionQuery
+from .sql.statements import SAME_BODY, same, with_bodies
+from .sql.tables import bodies, erasures, events, purges, requests
+from .transaction import Transaction
+
+NO_WORDS_BYTES = len(b"{}")
+"""A body of no more than this says nothing: it is empty, or an object without a member."""
+
+
+class Trace(msgspec.Struct, frozen=True, gc=False):
+    """An event without its words: as much as erasing asks. ``present``: its body is there (it may be empty)."""
+
+    position: int
+    version: int
+    raw_id: bytes
+    type: str
+    schema: int
+    recorded_at: int
+    correlation: str | None
+    facts: bytes
+    length: int
+    present: bool
+
+    body: None = None
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there is something to erase."""
+        return self.present and self.length > NO_WORDS_BYTES
+
+
+_traces = SessionQuery(
+    (
+        events.c.position,
+        events.c.version,
+        events.c.id,
+        events.c.type,
+        events.c.schema,
+        events.c.recorded_at,
+        events.c.correlation,
+        events.c.facts,
+        events.c.length,
+        bodies.c.position.is_not(None),
+    ),
+    with_bodies,
+)
+_sessions_with_words = Prepared(
+    select(events.c.session)
+    .distinct()
+    .select_from(events.join(bodies, SAME_BODY))
+    .where(
+        *same(events, "tenant"),
+        events.c.recorded_at < bindparam("before_"),
+        events.c.length > literal_column(str(NO_WORDS_BYTES)),
+        events.c.type != bindparam("but_"),
+    )
+    .order_by(events.c.session)
+)
+_insert_purge = Prepared(insert(purges))
+_delete_body = Prepared(delete(bodies).where(*same(bodies, "tenant", "position")))
+_erased_by = Prepared(select(erasures.c.by_position).where(*same(erasures, "tenant", "position")))
+# tenant, id, first version, last version
+_requests_of = Prepared(
+    select(requests).where(
+        *same(requests, "tenant", "id"),
+        requests.c.version >= bindparam("first_"),
+        requests.c.version <= bindparam("last_"),
+        requests.c.salt.is_not(None),
+    )
+)
+# checksum, tenant, principal, route, key
+_forget_request = Prepared(
+    update(requests)
+    .values(salt=null(), checksum=bindparam("checksum_"))
+    .where(*same(requests, "tenant", "principal", "route", "key"))
+)
+
+
+def traces(
+    connection: Connection, tenant: str, session: UUID, *, after: int = 0, up_to: int = MAX_SAFE_INTEGER
+) -> list[Trace]:
+    """A session's events with ``after < version <= up_to``, without their words."""
+    return [Trace(*row) for row in _traces(connection, tenant, session, after, up_to)]
+
+
+def sessions_with_words(connection: Connection, tenant: str, before_us: int, but: str) -> list[UUID]:
+    """Sessions that have words recorded before a time, in order of their ids; events of the type ``but`` do not
+    count.
+    """
+    return [UUID(bytes=raw) for (raw,) in _sessions_with_words(connection, tenant, before_us, but)]
+
+
+def erased_by(connection: Connection, tenant: str, position: int) -> int | None:
+    """The position of the event that tells of this one's erasure; None: it is not erased."""
+    row = _erased_by(connection, tenant, position).fetchone()
+    return None if row is None else int(row[0])
+
+
+def erase_bodies(tx: Transaction, tenant: str, targets: Sequence[tuple[int, int]]) -> None:
+    """Delete bodies, each (position, position of the event that tells of it). Those events are recorded by now."""
+    tx.flush()
+    rows = [(tenant, position, by_position) for position, by_position in targets]
+    insert_rows(tx.connection, str(insert(erasures).compile(dialect=tx.connection.dialect)), rows)
+    for _, position, _ in rows:
+        _delete_body(tx.connection, tenant, position)
+    _insert_purge(tx.connection, tenant, rows[-1][2])
+
+
+def forget_requests(
+    tx: Transaction, tenant: str, session: UUID, history: Sequence[Trace], positions: frozenset[int]
+) -> None:
+    """Remove the salts of idempotent requests that recorded one of these events of a session: without them the
+    fingerprint of a request tells nobody what its words were.
+    """
+    for together in _appends(history):
+        if positions.isdisjoint(trace.position for trace in together):
+            continue
+        first, last = together[0].version, together[-1].version
+        for made in (session.bytes, *(trace.raw_id for trace in together)):
+            for row in _requests_of(tx.connection, tenant, made, first, last).fetchall():
+                *key, _, fingerprint, kind, raw_id, version, _ = row
+                without = checked((*key, None, fingerprint, kind, raw_id, version))
+                _forget_request(tx.connection, without[-1], *key)
+
+
+def _appends(history: Sequence[Trace]) -> Iterator[list[Trace]]:
+    """Events that were appended together. They have one time and one correlation; neighbours that have the same by
+    chance are taken for one append, which forgets a salt too many and never one too few.
+    """
+    for _, together in groupby(history, key=lambda trace: (trace.recorded_at, trace.correlation)):
+        yield list(together)

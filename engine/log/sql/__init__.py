@@ -1,0 +1,1 @@
+"""The log's tables and queries, for every database that SQLAlchemy speaks to."""

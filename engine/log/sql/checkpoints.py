@@ -1,0 +1,171 @@
+"""Rows about a log's checkpoints: what was signed, by which keys, and under which names. Plain functions, a query each.
+
+They are history: inserted once, and never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, func, insert, select, update
+
+from ..merkle import Frontier
+from .checksums import checked
+from .tables import checkpoints, cosignatures, events, heads, origins, verifiers
+from .tree import stored_frontier
+
+
+class SignedRow(msgspec.Struct, frozen=True):
+    """A checkpoint as it is kept; ``note`` is the signed text."""
+
+    tenant: str
+    origin: str
+    size: int
+    key_id: bytes
+    root: bytes
+    made_at: int
+    note: bytes
+
+
+class WitnessRow(msgspec.Struct, frozen=True):
+    """A witness's signature of a checkpoint; ``public`` is the type and the key, as in a verifier key."""
+
+    tenant: str
+    origin: str
+    size: int
+    name: str
+    key_id: bytes
+    signature: bytes
+    public: bytes
+
+
+class LogEnd(msgspec.Struct, frozen=True):
+    """The end of a log in one snapshot. ``size`` and ``root`` are the head row's own; ``last`` is the last position of
+    its events.
+    """
+
+    tenant: str
+    origin: str | None
+    size: int
+    last: int
+    root: bytes
+
+
+def log_end(connection: Connection, tenant: str) -> LogEnd:
+    """Raises StoreCorrupt where the head's row cannot be read."""
+    frontier = stored_frontier(connection, tenant)
+    size = connection.execute(select(heads.c.size).where(heads.c.tenant == tenant)).scalar() or 0
+    return LogEnd(tenant, newest_origin(connection, tenant), size, last_position(connection, tenant), frontier.root())
+
+
+def last_position(connection: Connection, tenant: str) -> int:
+    return connection.execute(select(func.max(events.c.position)).where(events.c.tenant == tenant)).scalar() or 0
+
+
+def log_names(connection: Connection, tenant: str) -> list[tuple[int, str]]:
+    """(first position, origin) of a log's names, oldest first: names sort by the time they were made."""
+    query = select(origins.c.from_position, origins.c.origin).where(origins.c.tenant == tenant)
+    return [(row[0], row[1]) for row in connection.execute(query.order_by(origins.c.from_position, origins.c.origin))]
+
+
+def newest_origin(connection: Connection, tenant: str) -> str | None:
+    names = log_names(connection, tenant)
+    return names[-1][1] if names else None
+
+
+def newest_checkpoint(
+    connection: Connection, tenant: str, origin: str, *, at_least: int = 0, exactly: int | None = None
+) -> SignedRow | None:
+    """The last that was made under a name, of those that cover so many leaves."""
+    query = select(checkpoints).where(
+        checkpoints.c.tenant == tenant, checkpoints.c.origin == origin, checkpoints.c.size >= at_least
+    )
+    if exactly is not None:
+        query = query.where(checkpoints.c.size == exactly)
+    row = connection.execute(query.order_by(checkpoints.c.size.desc(), checkpoints.c.made_at.desc()).limit(1)).first()
+    return None if row is None else _signed(row)
+
+
+def all_checkpoints(connection: Connection, tenant: str) -> Iterator[SignedRow]:
+    """Every checkpoint of a log, by size."""
+    query = select(checkpoints).where(checkpoints.c.tenant == tenant).order_by(checkpoints.c.size)
+    for row in connection.execute(query).yield_per(1000):
+        yield _signed(row)
+
+
+def public_keys(connection: Connection, tenant: str, origin: str) -> list[bytes]:
+    """The keys that signed for a log under a name, the newest first."""
+    query = select(verifiers.c.public).where(verifiers.c.tenant == tenant, verifiers.c.origin == origin)
+    return list(connection.execute(query.order_by(verifiers.c.since_size.desc())).scalars())
+
+
+def all_keys(connection: Connection, tenant: str) -> dict[tuple[str, bytes], int]:
+    """Every key that signed for a log, by the name under which it did: from which size on."""
+    query = select(verifiers.c.origin, verifiers.c.public, verifiers.c.since_size).where(verifiers.c.tenant == tenant)
+    return {(row[0], row[1]): row[2] for row in connection.execute(query)}
+
+
+def cosignatures_of(connection: Connection, tenant: str, origin: str, size: int) -> list[WitnessRow]:
+    query = select(cosignatures).where(
+        cosignatures.c.tenant == tenant, cosignatures.c.origin == origin, cosignatures.c.size == size
+    )
+    rows = connection.execute(query.order_by(cosignatures.c.name, cosignatures.c.key_id))
+    return [_witness(row) for row in rows]
+
+
+def all_cosignatures(connection: Connection, tenant: str) -> Iterator[WitnessRow]:
+    query = select(cosignatures).where(cosignatures.c.tenant == tenant).order_by(cosignatures.c.size)
+    for row in connection.execute(query).yield_per(1000):
+        yield _witness(row)
+
+
+def keep_checkpoint(connection: Connection, row: SignedRow, public: bytes) -> None:
+    """Write a checkpoint down, and the key that signed it; one that is kept already is passed over."""
+    if public not in public_keys(connection, row.tenant, row.origin):
+        connection.execute(insert(verifiers).values((row.tenant, row.origin, public, row.size)))
+    there = select(checkpoints.c.size).where(
+        checkpoints.c.tenant == row.tenant,
+        checkpoints.c.origin == row.origin,
+        checkpoints.c.size == row.size,
+        checkpoints.c.key_id == row.key_id,
+    )
+    if connection.execute(there).first() is None:
+        connection.execute(insert(checkpoints).values(checked(msgspec.structs.astuple(row))))
+
+
+def keep_cosignature(connection: Connection, row: WitnessRow) -> None:
+    """Write a witness's signature down; the first one of a witness stays."""
+    kept = cosignatures_of(connection, row.tenant, row.origin, row.size)
+    if (row.name, row.key_id) not in {(each.name, each.key_id) for each in kept}:
+        connection.execute(insert(cosignatures).values(msgspec.structs.astuple(row)))
+
+
+def add_origin(connection: Connection, tenant: str, from_position: int, origin: str) -> None:
+    """Give a log a new name from a position on."""
+    connection.execute(insert(origins).values((tenant, from_position, origin)))
+
+
+def log_sizes(connection: Connection) -> dict[str, int]:
+    """Size of each log that has begun."""
+    return {row[0]: row[1] for row in connection.execute(select(heads.c.tenant, heads.c.size))}
+
+
+def set_head(connection: Connection, tenant: str, frontier: Frontier) -> None:
+    """Make a log's head what its events say."""
+    last = select(events.c.recorded_at).where(events.c.tenant == tenant, events.c.position == frontier.size)
+    values = {"size": frontier.size, "recorded_at": last.scalar_subquery(), "frontier": frontier.to_bytes()}
+    connection.execute(update(heads).where(heads.c.tenant == tenant).values(values))
+
+
+def count_events(connection: Connection, tenant: str) -> int:
+    return connection.execute(select(func.count()).where(events.c.tenant == tenant)).scalar_one()
+
+
+def _signed(row: Any) -> SignedRow:
+    return SignedRow(*row[:-1])
+
+
+def _witness(row: Any) -> WitnessRow:
+    return WitnessRow(*row)

@@ -1,0 +1,46 @@
+"""Idempotent requests: what a key made, remembered for ever in the transaction that made it.
+
+Only a salted fingerprint of the request's body is kept, and a reference to what it made: never an answer's words.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from sqlalchemy import Connection
+
+from ...clock import id_of
+from ...errors import IdempotencyMismatch
+from .. import codec
+from ..base import Reference, RequestKey
+from . import driver
+from .checksums import checked
+from .statements import statements
+
+
+def find_request(connection: Connection, tenant: str, request: RequestKey | None) -> Reference | None:
+    """What this request made when it came before, or None.
+
+    Raises IdempotencyMismatch if the key came with another body.
+    """
+    if request is None:
+        return None
+    key = (tenant, request.principal, request.route, request.key)
+    row = driver.run(connection, statements(connection).select_request, key).fetchone()
+    if row is None:
+        return None
+    salt, fingerprint, kind, raw_id, version = row
+    # Without its salt the words that it held are erased, and nothing is left to compare with.
+    if salt is not None and not hmac.compare_digest(codec.commitment(salt, request.body), fingerprint):
+        raise IdempotencyMismatch("this idempotency key came before with another body", field="Idempotency-Key")
+    return Reference(kind=kind, id=id_of(raw_id), version=version)
+
+
+def remember_request(
+    connection: Connection, tenant: str, request: RequestKey, reference: Reference, salt: bytes
+) -> None:
+    """Write down what a request made."""
+    fingerprint = codec.commitment(salt, request.body)
+    made = (reference.kind, reference.id.bytes, reference.version)
+    key = (tenant, request.principal, request.route, request.key)
+    driver.run(connection, statements(connection).insert_request, checked((*key, salt, fingerprint, *made)))

@@ -1,0 +1,163 @@
+"""Reading a whole log for whoever verifies it: every column of every row, as it lies there, in order.
+
+Nothing is believed here: ids are bytes, and what ought to be there may be None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, bindparam, exists, func, select, union
+
+from .driver import Prepared, run
+from .statements import same
+from .tables import (
+    bodies,
+    checkpoints,
+    cosignatures,
+    documents,
+    erasures,
+    events,
+    heads,
+    origins,
+    places,
+    purges,
+    tiles,
+    verifiers,
+)
+
+ERASED = "body.erased"
+FORKED = "session.forked"
+
+_body = (events.c.tenant == bodies.c.tenant) & (events.c.position == bodies.c.position)
+_erasure = (events.c.tenant == erasures.c.tenant) & (events.c.position == erasures.c.position)
+_rows = Prepared(
+    select(
+        *(column for column in events.c if column.name != "tenant"),
+        *(bodies.c.salt, bodies.c.encoding, bodies.c.bytes, erasures.c.by_position),
+    )
+    .select_from(events.outerjoin(bodies, _body).outerjoin(erasures, _erasure))
+    .where(*same(events, "tenant"))
+    .order_by(events.c.position)
+)
+_versions = Prepared(
+    select(events.c.session, events.c.version, events.c.position)
+    .where(*same(events, "tenant"))
+    .order_by(events.c.session, events.c.version)
+)
+_places = Prepared(
+    select(places.c.session, places.c.version, places.c.position)
+    .where(*same(places, "tenant"))
+    .order_by(places.c.session, places.c.version)
+)
+_erasing = events.alias()
+_erasures = Prepared(
+    select(erasures.c.position, erasures.c.by_position, _erasing.c.type, _erasing.c.facts)
+    .select_from(
+        erasures.outerjoin(
+            _erasing, (_erasing.c.tenant == erasures.c.tenant) & (_erasing.c.position == erasures.c.by_position)
+        )
+    )
+    .where(erasures.c.tenant == bindparam("tenant_"))
+    .order_by(erasures.c.position)
+)
+_head = Prepared(select(heads.c.size, heads.c.recorded_at, heads.c.frontier).where(*same(heads, "tenant")))
+_tile = Prepared(select(tiles.c.root, tiles.c.inner).where(*same(tiles, "tenant", "level", "number")))
+_type_at = Prepared(select(events.c.type).where(*same(events, "tenant", "position")))
+_documents = Prepared(select(documents.c.tenant, documents.c.digest, documents.c.bytes))
+
+Event = tuple[bytes, int, int]
+"""(session, version, position)."""
+
+
+class Head(msgspec.Struct, frozen=True):
+    """A head's row."""
+
+    size: int
+    recorded_at: int
+    frontier: bytes
+
+
+def rows(connection: Connection, tenant: str) -> Iterator[tuple[Any, ...]]:
+    """Each event by position: its columns but the tenant, then its body's (salt, encoding, bytes) and the position that
+    erased it, None where there is none.
+    """
+    yield from _rows(connection, tenant)
+
+
+def versions(connection: Connection, tenant: str) -> Iterator[Event]:
+    """Each event, in order of session and version."""
+    yield from _versions(connection, tenant)
+
+
+def found_places(connection: Connection, tenant: str) -> Generator[Event, None, None]:
+    """Each event as ``places`` has it, in the same order."""
+    yield from _places(connection, tenant)
+
+
+def erased(connection: Connection, tenant: str) -> Iterator[tuple[int, int, str | None, bytes | None]]:
+    """Each erasure: the position, the one that erased it, and that event's type and facts."""
+    yield from _erasures(connection, tenant)
+
+
+def head(connection: Connection, tenant: str) -> Head | None:
+    row = _head(connection, tenant).fetchone()
+    return None if row is None else Head(*row)
+
+
+def tile(connection: Connection, tenant: str, level: int, number: int) -> tuple[bytes, bytes] | None:
+    """Root and inner nodes of a tile."""
+    row: tuple[bytes, bytes] | None = _tile(connection, tenant, level, number).fetchone()
+    return row
+
+
+def type_at(connection: Connection, tenant: str, position: int) -> str | None:
+    row = _type_at(connection, tenant, position).fetchone()
+    return None if row is None else row[0]
+
+
+def all_documents(connection: Connection) -> Iterator[tuple[str, bytes, bytes]]:
+    yield from _documents(connection)
+
+
+def all_tenants(connection: Connection) -> list[str]:
+    """Every tenant that a row of the record names, whether its log has a head or not."""
+    tables = (events, bodies, erasures, heads, origins, tiles, verifiers, checkpoints, cosignatures)
+    return sorted(connection.execute(union(*(select(table.c.tenant).distinct() for table in tables))).scalars())
+
+
+def counts(connection: Connection, tenant: str) -> tuple[int, int, int]:
+    """How many bodies, erasures and tiles a log has."""
+    found = [
+        connection.execute(select(func.count()).where(table.c.tenant == tenant)).scalar_one()
+        for table in (bodies, erasures, tiles)
+    ]
+    return found[0], found[1], found[2]
+
+
+def stray(connection: Connection, tenant: str) -> int | None:
+    """The first position that has a body or an erasure, and no event."""
+    found = []
+    for table in (bodies, erasures):
+        same_event = (events.c.tenant == table.c.tenant) & (events.c.position == table.c.position)
+        query = (
+            select(func.min(table.c.position))
+            .select_from(table.outerjoin(events, same_event))
+            .where(table.c.tenant == tenant, events.c.position.is_(None))
+        )
+        found.append(connection.execute(query).scalar())
+    return min((position for position in found if position is not None), default=None)
+
+
+def stray_purges(connection: Connection) -> list[tuple[str, int]]:
+    """(tenant, position) of each purge that is due for no erasure."""
+    erased = exists().where(erasures.c.tenant == purges.c.tenant, erasures.c.by_position == purges.c.position)
+    return [(row[0], row[1]) for row in connection.execute(select(purges).where(~erased))]
+
+
+def damage(connection: Connection) -> str | None:
+    """What SQLite itself finds wrong with the file, naming the page; None where it finds nothing."""
+    line: str = run(connection, "PRAGMA integrity_check(1)").fetchone()[0]
+    return None if line == "ok" else " ".join(line.split())

@@ -1,0 +1,188 @@
+"""The store on SQLite: the writer, a few reading threads, and bells that ring when a session has changed.
+
+``open_store`` is the only way in. It takes the file's lock; reading beside a running server goes through
+``open_reading``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from ..clock import Clock
+from ..errors import EngineError, StoreUnavailable
+from ..settings import Settings
+from . import append
+from .base import Append, Appended, Projector
+from .sql import driver
+from .sqlite.connection import BEGIN_READING, DRIVER_ERRORS, meaning_of, open_reader
+from .transaction import StateKey
+from .writer import Work, Writer
+
+T = TypeVar("T")
+
+
+class Bells:
+    """Wakes whoever waits for a session, or for anything in a tenant's log (``session`` None), to change."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, int | None], set[asyncio.Event]] = {}
+
+    @contextmanager
+    def listen(self, tenant: str, session: UUID | None) -> Iterator[asyncio.Event]:
+        """An event that is set at every change from now on; clear it before each look."""
+        bell = asyncio.Event()
+        key = (tenant, None if session is None else session.int)
+        waiting = self._waiting.setdefault(key, set())
+        waiting.add(bell)
+        try:
+            yield bell
+        finally:
+            waiting.discard(bell)
+            if not waiting:
+                self._waiting.pop(key, None)
+
+    def ring(self, changed: set[StateKey]) -> None:
+        if not self._waiting:
+            return
+        for tenant, session in changed:
+            for key in ((tenant, session), (tenant, None)):
+                for bell in self._waiting.get(key, ()):
+                    bell.set()
+
+
+class Readers:
+    """Threads that read, each with a connection of its own. No read transaction outlives its function."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._engine = open_reader(path)
+        self._local = threading.local()
+        self._connections: list[Connection] = []
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manent-reader")
+
+    async def read(self, function: Callable[[Connection], T]) -> T:
+        """What ``function`` reads in one snapshot."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, partial(self._read, function))
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        for connection in self._connections:
+            connection.close()
+        self._engine.dispose()
+
+    def _read(self, function: Callable[[Connection], T]) -> T:
+        try:
+            connection = self._connection()
+            with driver.transaction(connection, BEGIN_READING):
+                return function(connection)
+        except DRIVER_ERRORS as error:
+            raise meaning_of(error) from error
+
+    def _connection(self) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._engine.connect()
+            self._connections.append(connection)
+        return connection
+
+
+class Store:
+    """An open store. ``writer`` is None where it was opened for reading only."""
+
+    def __init__(self, readers: Readers, writer: Writer | None, bells: Bells) -> None:
+        self._readers = readers
+        self._writer = writer
+        self.bells = bells
+        self.frozen: EngineError | None = None
+
+    def freeze(self, reason: EngineError) -> None:
+        """Let nothing more be written, for a reason that every write is refused with from now on."""
+        self.frozen = reason
+
+    def check_writable(self) -> None:
+        """Raises what the store is frozen with, or StoreUnavailable where it was opened for reading only."""
+        if self.frozen is not None:
+            raise self.frozen
+        if self._writer is None:
+            raise StoreUnavailable("the database is open for reading only")
+
+    @property
+    def writable(self) -> bool:
+        return self._writer is not None
+
+    def append(self, work: Append, *, urgent: bool = False) -> asyncio.Future[Appended]:
+        """Record events. See ``store.base`` for what is promised and refused."""
+        return self.submit(partial(append.append, work=work), urgent=urgent)
+
+    async def do(self, work: Work) -> Any:
+        """Have the writer do a work, and wait until it is durable."""
+        return await self.submit(work)
+
+    def submit(self, work: Work, *, urgent: bool = False, ahead: bool = False) -> asyncio.Future[Any]:
+        """Have the writer do a work; the future is done when it is durable. ``urgent``, ``ahead``: see
+        ``Writer.submit``.
+        """
+        self.check_writable()
+        assert self._writer is not None
+        return self._writer.submit(work, urgent=urgent, ahead=ahead)
+
+    def begin_purging(self) -> None:
+        """Purge what an earlier process has left to be purged. Not before the file is known to be the right one."""
+        if self._writer is not None:
+            self._writer.begin_purging()
+
+    async def purge(self) -> bool:
+        """Clear the bytes of what was erased out of the file. False: not yet; see ``Writer.purge``."""
+        if self._writer is None:
+            raise StoreUnavailable("the database is open for reading only")
+        return await self._writer.purge()
+
+    async def read(self, function: Callable[[Connection], T]) -> T:
+        """What ``function`` reads in one snapshot, on a reading thread."""
+        return await self._readers.read(function)
+
+    async def close(self) -> None:
+        self._readers.close()
+        if self._writer is not None:
+            await self._writer.close()
+
+
+@asynccontextmanager
+async def open_store(path: Path, projector: Projector, clock: Clock, settings: Settings) -> AsyncIterator[Store]:
+    """The store of a migrated database file, for writing. The caller holds the file's lock."""
+    bells = Bells()
+    writer = Writer(
+        path,
+        projector,
+        clock,
+        changed=bells.ring,
+        queue_writes=settings.queue_writes,
+        batch_writes=settings.batch_writes,
+        cached_sessions=settings.cached_sessions,
+        checkpoint_pages=settings.checkpoint_pages,
+    )
+    store = Store(Readers(path, settings.reader_threads), writer, bells)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def open_reading(path: Path, settings: Settings) -> AsyncIterator[Store]:
+    """The store of a database file, for reading beside a server that writes it."""
+    store = Store(Readers(path, settings.reader_threads), None, Bells())
+    try:
+        yield store
+    finally:
+        await store.close()

@@ -1,0 +1,264 @@
+"""One write transaction: what the works of a batch have decided, held in memory until it is written at once.
+
+A work checks everything before it records anything, so a refusal leaves no trace, and its batch-mates go on. Heads
+and session states outlive a transaction only if it was committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection
+
+from ..clock import Clock
+from ..errors import EngineError
+from . import codec
+from .base import NewEvent, Place, Projector, RecordedEvent
+from .merkle import Frontier
+from .sql import driver
+from .sql.session_index import place_events
+from .sql.statements import Statements
+from .sql.tree import Growing, grow
+
+ENCODING_PLAIN = 0
+UNREAD = object()
+MOST_LOGS = 1000
+"""Heads that are kept, of up to 20 KB each."""
+
+StateKey = tuple[str, int]
+"""Tenant, and a session's id as a number: that is hashed in no time, a UUID takes its."""
+
+
+class UnrecordableError(Exception):
+    """An event that the projector cannot fold; its cause says why. The transaction must be rolled back."""
+
+
+class Head(msgspec.Struct):
+    """The end of one log, as the writer knows it."""
+
+    size: int
+    recorded_at: int
+    origin: str
+    stored: bool
+    tree: Growing
+    leaves: list[bytes]
+    """Hashes of the leaves that the tree does not have yet."""
+    dirty: bool = False
+
+
+class Heads:
+    """What the writer knows by heart: log heads, and the states of the sessions last written (bounded)."""
+
+    def __init__(self, most_states: int) -> None:
+        self.logs: dict[str, Head] = {}
+        self.states: dict[StateKey, Any] = {}
+        self._most_states = most_states
+
+    def keep(self, key: StateKey, state: Any) -> None:
+        """As the newest."""
+        self.states.pop(key, None)
+        self.states[key] = state
+
+    def trim(self) -> None:
+        """Let go of the states longest unused and of the oldest heads; only between transactions, for both may be ahead
+        of their rows.
+        """
+        while len(self.states) > self._most_states:
+            del self.states[next(iter(self.states))]
+        while len(self.logs) > MOST_LOGS:
+            del self.logs[next(iter(self.logs))]
+
+    def drop(self) -> None:
+        """Forget everything: the database is the truth again."""
+        self.logs.clear()
+        self.states.clear()
+
+
+class Transaction:
+    """What one batch reads and writes. Rows wait in lists and are written by ``flush``."""
+
+    def __init__(
+        self, connection: Connection, statements: Statements, heads: Heads, projector: Projector, clock: Clock
+    ) -> None:
+        self.connection = connection
+        self.statements = statements
+        self.changed: set[StateKey] = set()
+        self.word_bytes = 0
+        """Of bodies, and of the journal's frames."""
+        self.journaled = 0
+        """Turns of which the journal was given frames."""
+        self._heads = heads
+        self._projector = projector
+        self._clock = clock
+        self._events: list[tuple[object, ...]] = []
+        self._bodies: list[tuple[object, ...]] = []
+
+    def state(self, tenant: str, session: UUID) -> Any:
+        """The session's state now, batch-mates included; None if it has not begun."""
+        key = (tenant, session.int)
+        state = self._heads.states.get(key, UNREAD)
+        if state is UNREAD:
+            state = self._heads.states[key] = self._projector.load(self.connection, tenant, session)
+        return state
+
+    def salt(self) -> bytes:
+        """A fresh salt, for a fingerprint."""
+        return self._clock.salts(1)[0]
+
+    def place(self, tenant: str, version: int) -> Place:
+        """Where the next event of a session at ``version`` would stand."""
+        return Place(position=self._head(tenant).size + 1, version=version + 1)
+
+    def record(
+        self, tenant: str, session: UUID, news: Sequence[NewEvent], state: Any
+    ) -> tuple[tuple[RecordedEvent, ...], Any]:
+        """Give each event its place, time, salt and hashes; fold it into the session's ``state``; remember its rows.
+        Returns the events and the new state.
+        """
+        head = self._head(tenant)
+        now = max(self._clock.now_us(), head.recorded_at)
+        version = 0 if state is None else state.version
+        recorded = []
+        for new, salt in zip(news, self._clock.salts(len(news)), strict=True):
+            head.size += 1
+            version += 1
+            event = _recorded(new, salt, tenant, session, head, version, now)
+            self._remember(event, salt)
+            state = self._fold(state, event, new.meaning)
+            recorded.append(event)
+            head.leaves.append(event.leaf_hash)
+        head.recorded_at = now
+        head.dirty = True
+        key = (tenant, session.int)
+        self._heads.keep(key, state)
+        self.changed.add(key)
+        return tuple(recorded), state
+
+    def flush(self) -> None:
+        """Write what was remembered so far; called before scratch, and at the end."""
+        if not self._events:
+            return
+        driver.insert_rows(self.connection, self.statements.insert_event, self._events)
+        driver.insert_rows(self.connection, self.statements.insert_body, self._bodies)
+        self._projector.flush(self.connection)
+        self._events, self._bodies = [], []
+        for tenant, head in self._heads.logs.items():
+            if head.dirty:
+                self._write_head(tenant, head)
+
+    def _fold(self, state: Any, event: RecordedEvent, meaning: Any) -> Any:
+        try:
+            return self._projector.fold(state, event, meaning)
+        except EngineError as error:
+            # By now rows are remembered, so this cannot be a refusal that leaves the batch alone.
+            raise UnrecordableError from error
+
+    def _head(self, tenant: str) -> Head:
+        head = self._heads.logs.get(tenant)
+        if head is None:
+            head = self._heads.logs[tenant] = self._load_head(tenant) or self._new_head(tenant)
+        return head
+
+    def _load_head(self, tenant: str) -> Head | None:
+        row = driver.run(self.connection, self.statements.select_head, (tenant,)).fetchone()
+        if row is None:
+            return None
+        tree = Growing.resume(self.connection, tenant, Frontier.from_bytes(row[2]))
+        return Head(row[0], row[1], self._origin(tenant) or "", stored=True, tree=tree, leaves=[])
+
+    def _new_head(self, tenant: str) -> Head:
+        """The head of a log that has not begun; it is written with the log's first event."""
+        origin = self._origin(tenant) or new_origin(tenant, self._clock)
+        return Head(size=0, recorded_at=0, origin=origin, stored=False, tree=Growing(), leaves=[])
+
+    def _origin(self, tenant: str) -> str | None:
+        row = driver.run(self.connection, self.statements.select_origin, (tenant,)).fetchone()
+        return None if row is None else row[0]
+
+    def _write_head(self, tenant: str, head: Head) -> None:
+        run = partial(driver.run, self.connection)
+        place_events(self.connection, tenant, head.tree.size, head.size)
+        grow(self.connection, tenant, head.tree, head.leaves)
+        head.leaves, frontier = [], head.tree.frontier().to_bytes()
+        if head.stored:
+            run(self.statements.update_head, (head.size, head.recorded_at, frontier, tenant))
+        else:
+            run(self.statements.insert_head, (tenant, head.size, head.recorded_at, frontier))
+            if self._origin(tenant) is None:
+                run(self.statements.insert_origin, (tenant, 1, head.origin))
+        head.stored, head.dirty = True, False
+
+    def _remember(self, event: RecordedEvent, salt: bytes) -> None:
+        self._events.append(
+            (
+                event.tenant,
+                event.position,
+                event.session.bytes,
+                event.version,
+                event.id.bytes,
+                event.type,
+                event.schema,
+                event.actor,
+                event.recorded_at,
+                event.causation.bytes if event.causation else None,
+                event.correlation,
+                event.facts,
+                event.length,
+                event.commitment,
+                event.leaf_hash,
+            )
+        )
+        self.word_bytes += event.length
+        self._bodies.append((event.tenant, event.position, salt, ENCODING_PLAIN, event.body))
+
+
+def new_origin(tenant: str, clock: Clock) -> str:
+    """A name for a log that no other log has."""
+    return f"manent/{clock.new_id()}/{tenant}"
+
+
+def _recorded(
+    new: NewEvent, salt: bytes, tenant: str, session: UUID, head: Head, version: int, now: int
+) -> RecordedEvent:
+    """The fields of both structs in their order: naming sixteen of them takes longer than hashing them."""
+    position, length, commitment = head.size, len(new.body), codec.commitment(salt, new.body)
+    leaf = codec.Leaf(
+        new.actor,
+        new.causation,
+        commitment.hex(),
+        new.correlation,
+        msgspec.Raw(new.facts),
+        codec.FORMAT,
+        new.id,
+        length,
+        head.origin,
+        position,
+        now,
+        new.schema,
+        session,
+        tenant,
+        new.type,
+        version,
+    )
+    return RecordedEvent(
+        tenant,
+        position,
+        session,
+        version,
+        new.id,
+        new.type,
+        new.schema,
+        new.actor,
+        now,
+        new.causation,
+        new.correlation,
+        new.facts,
+        length,
+        commitment,
+        codec.leaf_hash(codec.leaf_bytes(leaf)),
+        new.body,
+    )

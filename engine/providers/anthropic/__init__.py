@@ -1,0 +1,1 @@
+"""Anthropic's Messages: rendering a request, reading its stream."""

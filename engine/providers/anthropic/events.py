@@ -1,0 +1,183 @@
+"""The events of Anthropic's streams: their forms, and how they are read.
+
+What has a known type must have its form. What has not is passed over, as the vendor asks of those who read.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from ..wire.sse import SseEvent
+from ..wire.surrogates import Halves, read_with_halves
+
+NOTHING = msgspec.Raw()
+
+
+class TextDelta(msgspec.Struct, tag_field="type", tag="text_delta", gc=False):
+    text: str
+
+
+class ThinkingDelta(msgspec.Struct, tag_field="type", tag="thinking_delta", gc=False):
+    thinking: str
+
+
+class SignatureDelta(msgspec.Struct, tag_field="type", tag="signature_delta", gc=False):
+    signature: str
+
+
+class InputDelta(msgspec.Struct, tag_field="type", tag="input_json_delta", gc=False):
+    partial_json: str
+
+
+Piece = TextDelta | ThinkingDelta | SignatureDelta | InputDelta
+
+
+class _Event(msgspec.Struct, tag_field="type"):
+    pass
+
+
+class Message(msgspec.Struct):
+    id: Any = None
+    usage: msgspec.Raw = NOTHING
+
+
+class MessageStart(_Event, tag="message_start"):
+    message: Message
+
+
+class BlockStart(_Event, tag="content_block_start"):
+    index: int
+    content_block: msgspec.Raw
+
+
+class BlockDelta(_Event, tag="content_block_delta"):
+    index: int
+    delta: Piece
+
+
+class BlockStop(_Event, tag="content_block_stop"):
+    index: int
+
+
+class End(msgspec.Struct):
+    stop_reason: str | None = None
+
+
+class MessageDelta(_Event, tag="message_delta"):
+    delta: End
+    usage: msgspec.Raw = NOTHING
+
+
+class MessageStop(_Event, tag="message_stop"):
+    pass
+
+
+class Ping(_Event, tag="ping"):
+    pass
+
+
+class Error(_Event, tag="error"):
+    pass
+
+
+Event = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping | Error
+
+
+class Block(msgspec.Struct):
+    """The beginning of a block, of a type that we do not know; which fields it has else, its type decides."""
+
+    type: str
+
+
+class Text(Block):
+    text: str | None = None
+
+
+class Thinking(Block):
+    thinking: str | None = None
+    signature: str | None = None
+
+
+class Call(Block):
+    id: str
+    name: str
+    input: dict[str, Any] | None = None
+
+
+_EVENTS = frozenset(
+    {
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "ping",
+        "error",
+        "message",  # what an event is called that has neither a type nor a name
+    }
+)
+_PIECES = frozenset({"text_delta", "thinking_delta", "signature_delta", "input_json_delta"})
+_BLOCKS: dict[str, type[Block]] = {"text": Text, "thinking": Thinking, "tool_use": Call}
+
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def read_event(event: SseEvent) -> Event | None:
+    """None for an event or a piece of a type that is not known. Raises ValueError for what has not its type's form."""
+    if event.event == "error":
+        return Error()  # whatever it says
+    try:
+        return _decoder.decode(event.data)
+    except (msgspec.DecodeError, RecursionError):
+        pass  # unknown, of another form, or with half a character: read again, slowly
+    try:
+        read = {"type": event.event} | msgspec.convert(read_with_halves(event.data), dict[str, Any])
+        if read["type"] == "message" and "error" in read:
+            return Error()  # as gateways put it
+        return None if _is_unknown(read) else msgspec.convert(_with_raw(read), Event)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise ValueError from None
+
+
+def read_block(raw: bytes) -> tuple[Block, bytes]:
+    """The beginning of a block, and its JSON: as it came, unless that holds half a character. Raises ValueError."""
+    try:
+        try:
+            msgspec.json.decode(raw)
+        except msgspec.DecodeError:
+            raw = _repaired(read_with_halves(raw.decode()))
+        kind = msgspec.json.decode(raw, type=Block).type
+        return msgspec.json.decode(raw, type=_BLOCKS.get(kind, Block)), raw
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise ValueError from None
+
+
+def whole(text: str) -> str:
+    """A text that comes in one piece, without half characters."""
+    halves = Halves()
+    return halves.feed(text) + halves.close()
+
+
+def _is_unknown(read: dict[str, Any]) -> bool:
+    kind, delta, known = read["type"], read.get("delta"), _EVENTS
+    if kind == "content_block_delta" and isinstance(delta, dict):
+        kind, known = delta.get("type"), _PIECES
+    return isinstance(kind, str) and kind not in known
+
+
+def _with_raw(read: dict[str, Any]) -> dict[str, Any]:
+    """Encode again what the typed form keeps as bytes."""
+    read = read | {name: msgspec.Raw(_repaired(read[name])) for name in ("content_block", "usage") if name in read}
+    message = read.get("message")
+    return read | {"message": _with_raw(message)} if isinstance(message, dict) else read
+
+
+def _repaired(value: Any) -> bytes:
+    """JSON without half characters. Raises MsgspecError for what has no JSON, as a number that is none."""
+    raw = whole(json.dumps(value, ensure_ascii=False)).encode()
+    msgspec.json.decode(raw)
+    return raw

@@ -1,0 +1,1 @@
+"""A small real model that runs beside the server, without a network."""

@@ -1,0 +1,1 @@
+"""OpenAI's Chat Completions and Responses: rendering a request, reading its stream."""

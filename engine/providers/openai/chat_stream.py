@@ -1,0 +1,364 @@
+"""The answer of OpenAI Chat Completions, from events to chunks. Synchronous and pure: it never waits.
+
+Tolerant where servers of the protocol differ (fields that are null, missing or unknown; thinking as
+``reasoning_content`` or ``reasoning``; calls without an index or an id; an end without usage), strict where a mistake
+would go on record: broken JSON, names that are no names, a stream that just stops.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+
+from ...errors import ProviderError, ProviderMalformed, ProviderTruncated
+from ...events.usage import Usage
+from ..base import BlockStarted, BlockStopped, BlockType, Chunk, Delta, Ended, UsageReported
+from ..wire.failures import UPSTREAM_BYTES, failure_in_stream, vendor_id, vendor_word
+from ..wire.sse import SseEvent
+from ..wire.surrogates import Halves, read_with_halves
+
+MAX_NAME_CHARS = 128
+DONE = "[DONE]"
+
+_NAME = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_NAME_CHARS}}}")
+_STOP_REASONS = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "refusal",
+}
+
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct, gc=False):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None  # the form before tools
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    id: str | int | None = None
+    object: str | None = None
+    type: str | None = None
+    usage: Any = None
+    error: Any = None
+
+
+class _WithUsage(msgspec.Struct, gc=False):
+    usage: msgspec.Raw
+
+
+class _InputDetails(msgspec.Struct, gc=False):
+    cached_tokens: Tokens | None = None
+    cache_write_tokens: Tokens | None = None
+
+
+class _OutputDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: Tokens | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: Tokens | None = None
+    completion_tokens: Tokens | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+
+_read_event = msgspec.json.Decoder(_Event).decode
+_read_raw_usage = msgspec.json.Decoder(_WithUsage).decode
+_read_usage = msgspec.json.Decoder(_Usage).decode
+
+
+class OpenBlock:
+    """A block under way. ``said``: it has a delta. ``arguments`` are a call's, as far as they have come."""
+
+    __slots__ = ("arguments", "halves", "id", "number", "said", "type")
+
+    def __init__(self, number: int, block_type: BlockType, call_id: str | None) -> None:
+        self.number = number
+        self.type = block_type
+        self.id = call_id
+        self.said = False
+        self.arguments: list[str] = []
+        self.halves = Halves()
+
+
+class AnswerStream(ABC):
+    """What the answers of OpenAI's protocols have in common: blocks that are numbered, made valid, and all stopped.
+
+    Feed it every event. It is over when ``ended``; it has failed if there is a ``failure``, to be raised after the
+    chunks that came with it; and it is ``broken_off`` if the events end before either.
+    """
+
+    def __init__(self, provider: str) -> None:
+        self.ended = False
+        self.failure: ProviderError | None = None
+        self.request_id: str | None = None
+        self._provider = provider
+        self._response_id: str | None = None
+        self._begun = 0
+        self._under_way: dict[int, OpenBlock] = {}
+        self._calls: list[OpenBlock] = []
+        self._refused = False
+        self._halved = False  # whether the answer has had half a character: only then must more be looked for
+
+    @abstractmethod
+    def feed(self, event: SseEvent) -> list[Chunk]:
+        """The chunks of one event. Raises ProviderMalformed, or what an error in the stream means."""
+
+    def broken_off(self) -> ProviderTruncated:
+        """What it means that no more events come."""
+        return ProviderTruncated(
+            f"the stream of {self._provider} ended without its end marker", request_id=self.request_id
+        )
+
+    def malformed(self, what: str) -> ProviderMalformed:
+        return ProviderMalformed(f"{self._provider} sent {what}", request_id=self.request_id)
+
+    def failed(self, said: bytes) -> ProviderError:
+        """What the vendor's error object means."""
+        return failure_in_stream(self._provider, said, request_id=self.request_id)
+
+    def read_again(self, data: str) -> Any:
+        """An event that the fast decoder did not read for its syntax: it may hold half a character."""
+        self._halved = True
+        try:
+            return read_with_halves(data)
+        except ValueError:
+            raise self.malformed("an event that is not JSON") from None
+
+    def start(self, block_type: BlockType, chunks: list[Chunk]) -> OpenBlock:
+        return self._start(block_type, None, None, chunks)
+
+    def start_call(self, call_id: str, name: str, chunks: list[Chunk]) -> OpenBlock:
+        if not (_NAME.fullmatch(call_id) and _NAME.fullmatch(name)):
+            raise self.malformed("a tool call whose id or name is none")
+        if any(call_id == other.id for other in self._calls):
+            raise self.malformed("two tool calls of one id")
+        call = self._start("tool_use", call_id, name, chunks)
+        self._calls.append(call)
+        return call
+
+    def next_number(self) -> int:
+        """For a block that comes whole."""
+        self._begun += 1
+        return self._begun - 1
+
+    def extend(self, block: OpenBlock, text: str, chunks: list[Chunk]) -> None:
+        block.said = True
+        if self._halved:
+            text = block.halves.feed(text)
+        if text:
+            chunks.append(Delta(block.number, text))
+
+    def stop(self, block: OpenBlock, chunks: list[Chunk]) -> None:
+        """Once or more often."""
+        if self._under_way.pop(block.number, None) is None:
+            return
+        left = block.halves.close()
+        if left:
+            chunks.append(Delta(block.number, left))
+        chunks.append(BlockStopped(block.number))
+
+    def end(self, stop_reason: str, vendor_stop_reason: str, chunks: list[Chunk]) -> list[Chunk]:
+        """What the blocks show goes before the vendor's word: a turn waits for results if there are calls, not else."""
+        for block in [*self._under_way.values()]:
+            self.stop(block, chunks)
+        if stop_reason in {"end_turn", "tool_use"}:
+            stop_reason = "tool_use" if self._calls else "refusal" if self._refused else "end_turn"
+        self.ended = True
+        chunks.append(Ended(stop_reason, vendor_stop_reason, self._response_id, self.request_id))
+        return chunks
+
+    def _start(self, block_type: BlockType, call_id: str | None, name: str | None, chunks: list[Chunk]) -> OpenBlock:
+        block = OpenBlock(self.next_number(), block_type, call_id)
+        self._under_way[block.number] = block
+        chunks.append(BlockStarted(block.number, block_type, call_id, name))
+        return block
+
+
+class ChatStream(AnswerStream):
+    """One answer of Chat Completions."""
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(provider)
+        self._speech: OpenBlock | None = None  # text or thinking: one at a time
+        self._by_index: dict[int, OpenBlock] = {}  # fragments of parallel calls may alternate
+        self._finish: str | None = None
+
+    def feed(self, event: SseEvent) -> list[Chunk]:
+        try:
+            read = _read_event(event.data)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            if event.data.strip() == DONE:
+                return self._end()
+            read = self._read_again(event.data, error)
+        if read.error is not None or event.event == "error" or (not read.choices and _is_error(read)):
+            raise self.failed(event.data.encode(errors="replace"))
+        if self._response_id is None:
+            self._response_id = vendor_id(read.id)
+        chunks: list[Chunk] = []
+        for choice in read.choices or ():
+            if choice.index == 0:
+                self._choose(choice, chunks)
+        if read.usage is not None:
+            chunks.append(usage_reported(_raw_usage(event.data, read.usage), _chat_usage))
+        return chunks
+
+    def _read_again(self, data: str, error: Exception) -> _Event:
+        try:
+            if isinstance(error, msgspec.DecodeError) and not isinstance(error, msgspec.ValidationError):
+                return msgspec.convert(self.read_again(data), _Event)
+        except (msgspec.ValidationError, UnicodeEncodeError):
+            pass
+        raise self.malformed("an event of another form") from None
+
+    def _choose(self, choice: _Choice, chunks: list[Chunk]) -> None:
+        delta = choice.delta
+        if delta is not None:
+            if thinking := delta.reasoning_content or delta.reasoning:  # some send the same in both
+                self._say("thinking", thinking, chunks)
+            if delta.content:
+                speech = self._speech
+                if speech is not None and speech.type == "text" and not self._halved:
+                    chunks.append(Delta(speech.number, delta.content))  # nearly every event, so without two calls
+                else:
+                    self._say("text", delta.content, chunks)
+            if delta.refusal:
+                self._refused = True
+                self._say("text", delta.refusal, chunks)
+            if delta.tool_calls:
+                for fragment in delta.tool_calls:
+                    self._call(fragment, chunks)
+            if delta.function_call is not None:
+                self._call(_ToolCall(index=0, function=delta.function_call), chunks)
+        if choice.finish_reason:
+            self._note_finish(choice.finish_reason)
+
+    def _note_finish(self, reason: str) -> None:
+        self._finish = vendor_word(reason)
+        if self._finish is None:
+            raise self.malformed("a finish reason that is no word")
+
+    def _say(self, block_type: BlockType, text: str, chunks: list[Chunk]) -> None:
+        speech = self._speech
+        if speech is None or speech.type != block_type:
+            self._stop_speech(chunks)
+            speech = self._speech = self.start(block_type, chunks)
+        self.extend(speech, text, chunks)
+
+    def _call(self, fragment: _ToolCall, chunks: list[Chunk]) -> None:
+        function = fragment.function or _Function()
+        call = self._call_of(fragment)
+        if call is None or _is_another(call, fragment.id, function.name):
+            self._stop_speech(chunks)
+            call = self.start_call(fragment.id or f"call_{len(self._calls)}", function.name or "", chunks)
+        self._by_index[self._calls.index(call) if fragment.index is None else fragment.index] = call
+        if function.arguments:
+            call.arguments.append(function.arguments)
+            self.extend(call, function.arguments, chunks)
+
+    def _call_of(self, fragment: _ToolCall) -> OpenBlock | None:
+        """The call that a fragment belongs to, if it has begun: by its index, else its id, else it is the last one."""
+        if fragment.index is not None:
+            return self._by_index.get(fragment.index)
+        if fragment.id:
+            return next((call for call in self._calls if call.id == fragment.id), None)
+        return self._calls[-1] if self._calls else None
+
+    def _stop_speech(self, chunks: list[Chunk]) -> None:
+        if self._speech is not None:
+            self.stop(self._speech, chunks)
+            self._speech = None
+
+    def _end(self) -> list[Chunk]:
+        if self._finish is None:
+            raise self.broken_off()
+        return self.end(_STOP_REASONS.get(self._finish, self._finish), self._finish, [])
+
+
+def _is_error(read: _Event) -> bool:
+    return "error" in {read.object, read.type}
+
+
+def _is_another(call: OpenBlock, call_id: str | None, name: str | None) -> bool:
+    """Whether a fragment that names a function begins a new call, although its place is taken.
+
+    Some servers give every call the index 0, or none: there a new id tells them apart, or, where there are no ids,
+    that the arguments so far are whole.
+    """
+    if not name:
+        return False
+    if call_id:
+        return call_id != call.id
+    if not (call.arguments and call.arguments[-1].rstrip().endswith("}")):  # joining them each time would add up
+        return False
+    try:
+        msgspec.json.decode("".join(call.arguments), type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def usage_reported(raw: bytes, read: Callable[[bytes], Usage]) -> UsageReported:
+    """Figures that are none count as not reported: an answer does not fail for its bill."""
+    kept = raw if len(raw) <= UPSTREAM_BYTES else b"{}"
+    try:
+        return UsageReported(read(raw), kept)
+    except (msgspec.MsgspecError, RecursionError):
+        return UsageReported(Usage(), kept)
+
+
+def _chat_usage(raw: bytes) -> Usage:
+    read = _read_usage(raw)
+    inputs = read.prompt_tokens_details or _InputDetails()
+    outputs = read.completion_tokens_details or _OutputDetails()
+    return Usage(
+        input_tokens=read.prompt_tokens,
+        cache_read_tokens=inputs.cached_tokens,
+        cache_write_tokens=inputs.cache_write_tokens,
+        output_tokens=read.completion_tokens,
+        reasoning_tokens=outputs.reasoning_tokens,
+    )
+
+
+def _raw_usage(data: str, read: Any) -> bytes:
+    """As it came; encoded again if the event holds half a character."""
+    try:
+        return bytes(_read_raw_usage(data).usage)
+    except msgspec.MsgspecError:
+        return mended(read)
+
+
+def mended(read: Any) -> bytes:
+    """JSON again, of what was read with half characters: joined if they are neighbours, else U+FFFD."""
+    text = json.dumps(read, ensure_ascii=False)
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()

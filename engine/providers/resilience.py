@@ -1,0 +1,221 @@
+"""Guards before a provider: when to try again, when not to ask at all, and how many may ask at once.
+
+Time and chance come from the caller, so that all of it but ``Slots`` is arithmetic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import msgspec
+
+from ..clock import Clock
+from ..errors import CircuitOpen, Overloaded, ProviderError, ProviderTimedOut, ProviderTruncated, ProviderUnavailable
+from ..settings import Settings
+
+# Limits of the caller's, in the vendors' words: an error object in a stream has them without a status.
+_LIMITS = frozenset({"insufficient_quota", "rate_limit_error", "rate_limit_exceeded"})
+_MOST_DOUBLINGS = 64
+
+
+# --- trying again -----------------------------------------------------------------------------------------------------
+
+
+def backoff_s(attempt: int, base_s: float, cap_s: float, jitter: float) -> float:
+    """How long to wait after the ``attempt``-th failure (from 1): anything from nothing to ``base_s``, doubled each
+    time, at most ``cap_s``; ``jitter`` (0 to 1) says where. This is *full jitter* of "Exponential Backoff And Jitter"
+    (AWS Architecture Blog): callers that failed together do not come back together.
+    """
+    return jitter * min(cap_s, math.ldexp(base_s, min(max(attempt, 1) - 1, _MOST_DOUBLINGS)))
+
+
+def next_delay_s(
+    attempt: int, *, base_s: float, cap_s: float, jitter: float, left_s: float, retry_after_s: float | None = None
+) -> float | None:
+    """The wait before the next attempt; None if it would not begin within the ``left_s`` seconds that are left.
+
+    Never less than the provider asked for. The backoff comes on top of that: all who were refused were told the same.
+    """
+    delay_s = (retry_after_s or 0.0) + backoff_s(attempt, base_s, cap_s, jitter)
+    return delay_s if delay_s < left_s else None
+
+
+# --- not asking at all ------------------------------------------------------------------------------------------------
+
+
+def counts_as_fault(error: ProviderError) -> bool:
+    """Whether a failure speaks against the provider: it was not reached, took too long, broke off, or failed on its
+    side (5xx, 529). A 4xx, 429 too, is about one caller or one request; an answer that is not of the protocol is about
+    the address.
+    """
+    if isinstance(error, ProviderTimedOut | ProviderTruncated):
+        return True
+    if error.status is not None:
+        return error.status >= 500
+    return isinstance(error, ProviderUnavailable) and error.vendor_code not in _LIMITS
+
+
+class Permit(msgspec.Struct, frozen=True):
+    """Leave to ask once. ``trial``: the one request that finds out whether the provider is well again."""
+
+    era: int
+    trial: bool = False
+
+
+class Breaker:
+    """Stops asking a provider that keeps failing.
+
+    *Closed*, it lets everything through, until ``failures`` faults come in a row within ``window_s`` seconds. *Open*,
+    it refuses for ``open_s`` seconds. Then, *half open*, one trial is let through: if it succeeds the breaker is
+    closed, if it fails it is open again, and if it is given up the next caller is the trial.
+
+    Every permit must be reported: ``succeeded`` for an answer, ``failed`` for what ``counts_as_fault``, ``gave_up``
+    for the rest (a 4xx, a client's cancel). A trial may be reported as succeeded with its first chunk, so that others
+    need not wait for its end. A report counts only until the breaker changes its state: a request from before an
+    outage does not end it, nor does it decide a trial.
+    """
+
+    def __init__(self, failures: int, window_s: float, open_s: float) -> None:
+        assert failures >= 1, failures
+        self._window_s = window_s
+        self._open_s = open_s
+        self._faults: deque[float] = deque(maxlen=failures)
+        self._era = 0
+        self._open_until_s: float | None = None
+        self._on_trial = False
+
+    def admit(self, now_s: float) -> Permit | float:
+        """A permit, or how many seconds to wait before asking again; while a trial runs that is a guess."""
+        if self._open_until_s is None:
+            return Permit(self._era)
+        if now_s < self._open_until_s:
+            return self._open_until_s - now_s
+        if self._on_trial:
+            return self._open_s
+        self._on_trial = True
+        return Permit(self._era, trial=True)
+
+    def succeeded(self, permit: Permit) -> None:
+        """The provider answered."""
+        if permit.era != self._era:
+            return
+        self._faults.clear()
+        if permit.trial:
+            self._turn(None)
+
+    def failed(self, permit: Permit, now_s: float) -> None:
+        """The provider failed."""
+        if permit.era != self._era:
+            return
+        self._faults.append(now_s)
+        is_full = len(self._faults) == self._faults.maxlen
+        if permit.trial or (is_full and now_s - self._faults[0] <= self._window_s):
+            self._turn(now_s + self._open_s)
+
+    def gave_up(self, permit: Permit) -> None:
+        """It ended without saying anything about the provider."""
+        if permit.era == self._era and permit.trial:
+            self._turn(self._open_until_s)
+
+    def _turn(self, open_until_s: float | None) -> None:
+        self._era += 1
+        self._open_until_s = open_until_s
+        self._on_trial = False
+
+
+# --- how many at once -------------------------------------------------------------------------------------------------
+
+
+class Slots:
+    """At most ``limit`` at once, the rest in a queue, first come first served; at most ``max_waiting`` wait, and none
+    longer than ``max_wait_s``. Fairness, and that nobody who is cancelled keeps a slot, are asyncio's.
+    """
+
+    def __init__(self, limit: int, max_waiting: int, max_wait_s: float) -> None:
+        assert limit >= 1, limit
+        self._free = asyncio.Semaphore(limit)
+        self._max_waiting = max_waiting
+        self._max_wait_s = max_wait_s
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a slot. Raises Overloaded if too many wait already, or if none is free in time."""
+        if self._free.locked():
+            await self._wait()
+        else:
+            await self._free.acquire()  # does not suspend
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    async def _wait(self) -> None:
+        if self._waiting >= self._max_waiting:
+            raise self._overloaded("too many requests wait for this provider", "max_provider_waiting")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._max_wait_s):
+                await self._free.acquire()
+        except TimeoutError:
+            raise self._overloaded("too many requests run at this provider", "max_provider_requests") from None
+        finally:
+            self._waiting -= 1
+
+    def _overloaded(self, detail: str, limit: str) -> Overloaded:
+        return Overloaded(detail, limit=limit, retry_after_s=math.ceil(self._max_wait_s))
+
+
+class Guards:
+    """A breaker and slots for each provider, made when it is first asked."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._by_name: dict[str, tuple[Breaker, Slots]] = {}
+
+    @asynccontextmanager
+    async def request(self, provider: str) -> AsyncIterator[Callable[[], None]]:
+        """Leave to send one request; what it gives is to be called with the answer's first chunk, which lets the others
+        in after an outage. That the provider is well is known at the answer's end.
+
+        Raises Overloaded where too many ask at once, and CircuitOpen while the provider is left alone. What the body
+        raises decides what is thought of the provider.
+        """
+        breaker, slots = self._guards_of(provider)
+        async with slots.slot():
+            permit = breaker.admit(self._clock.monotonic_s())
+            if not isinstance(permit, Permit):
+                raise CircuitOpen(f"{provider} has failed too often lately", retry_after_s=math.ceil(permit))
+            answered = partial(breaker.succeeded, permit) if permit.trial else _nothing
+            try:
+                yield answered
+            except ProviderError as error:
+                if counts_as_fault(error):
+                    breaker.failed(permit, self._clock.monotonic_s())
+                else:
+                    breaker.gave_up(permit)
+                raise
+            except BaseException:
+                breaker.gave_up(permit)
+                raise
+            else:
+                breaker.succeeded(permit)
+
+    def _guards_of(self, provider: str) -> tuple[Breaker, Slots]:
+        if provider not in self._by_name:
+            wanted = self._settings
+            self._by_name[provider] = (
+                Breaker(wanted.breaker_failures, wanted.breaker_window_s, wanted.breaker_open_s),
+                Slots(wanted.max_provider_requests, wanted.max_provider_waiting, wanted.provider_wait_s),
+            )
+        return self._by_name[provider]
+
+
+def _nothing() -> None:
+    """A first chunk decides a trial, and nothing else."""

@@ -1,0 +1,1 @@
+"""What the vendors' HTTP protocols share: the client, server-sent events, failures."""

@@ -1,0 +1,1 @@
+"""What callers ask of the engine: sessions, turns, evidence, erasure, export, replay."""

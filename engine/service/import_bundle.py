@@ -1,0 +1,130 @@
+"""Taking a record in again: a whole log as it was, or a session as a new one that names the old.
+
+Either comes as a bundle (``engine/audit/bundle/FORMAT.md``) and is verified first. A whole log goes into a database
+that has no log of its tenant, and keeps positions, times, ids and hashes. A session comes in as new events of the log
+that takes it: what was said and how the session was set, each with the id of the event it comes from as its causation.
+Turns stay behind, for they happened elsewhere; so do messages whose words, or whose unit's, are erased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from uuid import UUID
+
+import msgspec
+
+from ..audit.bundle import verify_bundle as format_
+from ..audit.bundle.read import kept_documents, recorded_events, take_in
+from ..clock import Clock, id_of
+from ..events.types import (
+    Draft,
+    MessageAppended,
+    MessageWords,
+    SessionArchived,
+    SessionRestored,
+    SessionStarted,
+    SessionUpdated,
+    SessionWords,
+)
+from ..events.upcasts import facts_of, words_of
+from ..log.base import Append, Connection, Exactly, Expected, NoStream, RecordedEvent
+from ..log.leases import OpenRun
+from ..log.sql import driver
+from ..log.sqlite.schema import Progress
+from ..log.store import Store
+from ..sessions.envelope import Caller, seal
+from ..sessions.projector import Catalog
+
+EVENTS_AT_ONCE = 500
+SOURCE = "imported_from"
+"""Key of a session's metadata: where it comes from."""
+
+Setting = SessionStarted | SessionUpdated | SessionArchived | SessionRestored
+
+RUNNING = "SELECT turn, session FROM turns WHERE tenant = ? AND status = 'running'"
+
+
+class Imported(msgspec.Struct, frozen=True):
+    """What was taken in. ``session_id``: the new session; None: the whole log. ``left_behind``: events of the bundle
+    that have no counterpart here.
+    """
+
+    tenant: str
+    events: int
+    session_id: UUID | None = None
+    left_behind: int = 0
+
+
+def import_log(connection: Connection, bundle: format_.Bundle, clock: Clock, progress: Progress) -> Imported:
+    """Take in a whole log, in the caller's transaction. Raises Refused where the tenant has a log already."""
+    tenant = bundle.manifest["tenant"]
+    count = take_in(connection, bundle, Catalog(), clock.now_us(), progress)
+    _leave_to_recovery(connection, tenant, clock.new_id())
+    return Imported(tenant, count)
+
+
+def _leave_to_recovery(connection: Connection, tenant: str, nobody: UUID) -> None:
+    """A turn that was running when its log was exported runs nowhere any more: the next start ends it."""
+    for turn, session in driver.run(connection, RUNNING, (tenant,)).fetchall():
+        OpenRun(tenant, id_of(turn), id_of(session), nobody, lease_until=0).apply(connection)
+
+
+async def import_session(store: Store, clock: Clock, bundle: format_.Bundle, caller: Caller) -> Imported:
+    """Take in a session as a new one."""
+    session, version, drafts = clock.new_id(), 0, _drafts(bundle)
+    while some := list(islice(drafts, EVENTS_AT_ONCE)):
+        expected: Expected = Exactly(version) if version else NoStream()
+        documents = () if version else tuple(kept_documents(bundle, caller.tenant))
+        news = seal(some, caller, clock)
+        work = Append(caller.tenant, session, expected, news, scratch=documents)
+        version = (await store.append(work)).state.version
+    return Imported(caller.tenant, version, session, bundle.manifest["events"] - version)
+
+
+def _drafts(bundle: format_.Bundle) -> Iterator[Draft]:
+    """New events for those of a session, in order; a unit with an erased message is left out whole."""
+    unit: list[RecordedEvent] = []
+    for event, _ in recorded_events(bundle):
+        facts = facts_of(event)
+        if not (isinstance(facts, MessageAppended) and facts.role == "tool"):
+            if not isinstance(facts, MessageAppended | Setting):
+                continue
+            yield from _unit(unit)
+            unit = []
+        if isinstance(facts, MessageAppended):
+            unit.append(event)
+        else:
+            yield _setting(event, bundle)
+    yield from _unit(unit)
+
+
+def _unit(messages: list[RecordedEvent]) -> Iterator[Draft]:
+    if any(message.erased for message in messages):
+        return
+    for message in messages:
+        facts, words = facts_of(message), words_of(message)
+        assert isinstance(facts, MessageAppended)
+        assert isinstance(words, MessageWords)
+        said = msgspec.structs.replace(facts, turn=None, frame=None, blocks=())
+        yield Draft(said, MessageWords(words.content), causation=message.id)
+
+
+def _setting(event: RecordedEvent, bundle: format_.Bundle) -> Draft:
+    """How a session is set; where its words are erased, nothing is, but for where it comes from."""
+    facts, words = facts_of(event), words_of(event)
+    if not isinstance(facts, SessionStarted | SessionUpdated):
+        return Draft(facts, causation=event.id)
+    assert words is None or isinstance(words, SessionWords)
+    if event.erased:
+        facts = msgspec.structs.replace(facts, system_tokens=0)
+    if isinstance(facts, SessionStarted) or "metadata" in facts.changed:
+        words = words or SessionWords()
+        source = {
+            "session": bundle.manifest["session"],
+            "origin": bundle.newest.origin,
+            "size": bundle.newest.size,
+            "root": bundle.newest.root.hex(),
+        }
+        words = msgspec.structs.replace(words, metadata={**(words.metadata or {}), SOURCE: source})
+    return Draft(facts, words, causation=event.id)

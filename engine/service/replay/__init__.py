@@ -1,0 +1,1 @@
+"""Doing a recorded conversation again: played back, or run on another model."""

@@ -1,0 +1,185 @@
+"""Commands on a session: the state and what is asked for give events, or a refusal. Pure.
+
+They run inside the write transaction, on the state as it is then, so what they check still holds when their events
+are committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ..errors import (
+    EmptyMessage,
+    Invalid,
+    NothingToAnswer,
+    SessionArchived,
+    SessionNotFound,
+    ToolCallNotFound,
+    ToolResultsMissing,
+    TurnAlreadyOpen,
+)
+from ..events.blocks import ToolResultBlock, ToolUseBlock, calls_of, is_one_text, raw_blocks, results_of
+from ..events.types import (
+    Draft,
+    MessageAppended,
+    MessageWords,
+    NewMessage,
+    SessionRestored,
+    SessionStarted,
+    SessionUpdated,
+    SessionWords,
+)
+from ..events.types import SessionArchived as ArchivedEvent
+from .state import SETTABLE, SessionState
+
+CLOSED_DURING_TURN = frozenset({*SETTABLE, "system", "status"}) - {"legal_hold"}
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What to change of a session: names of fields and their new values (None sets null)."""
+
+    values: dict[str, Any]
+    system_tokens: int = 0
+
+
+def start_session(facts: SessionStarted, words: SessionWords) -> list[Draft]:
+    return [Draft(facts, words)]
+
+
+def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
+    """Set fields; ``status`` becomes an event of its own, and the status that it has already none."""
+    state = _existing(state)
+    if state.open_turn is not None and CLOSED_DURING_TURN & changes.values.keys():
+        raise _turn_open(state)
+    values = dict(changes.values)
+    status = values.pop("status", state.status)
+    if state.status == "archived" and status == "archived" and values.keys() - {"legal_hold"}:
+        raise SessionArchived(f"session {state.id} is archived")
+    drafts = []
+    if status != state.status and status == "active":
+        drafts.append(Draft(SessionRestored()))
+    if values:
+        drafts.append(_updated(values, changes.system_tokens))
+    if status != state.status and status == "archived":
+        drafts.append(Draft(ArchivedEvent()))
+    return drafts
+
+
+def check_messages(state: SessionState | None, messages: Sequence[NewMessage]) -> None:
+    """Raises unless these messages may be appended, without running a model."""
+    open_calls = _open_for_input(state).open_calls
+    for message in messages:
+        check_shape(message)
+        open_calls = _answer_calls(open_calls, message)
+
+
+def check_turn(state: SessionState | None, message: NewMessage | None, *, continues: bool) -> SessionState:
+    """The state on which a turn may start with this input, or a refusal."""
+    state = _open_for_input(state)
+    if message is not None:
+        check_shape(message)
+        left = _answer_calls(state.open_calls, message)
+        if message.role == "tool" and left:
+            raise _results_missing(left)
+        if message.role not in {"user", "tool"}:
+            raise Invalid("message.role", "a turn starts with a message of role user or tool")
+        if continues:
+            raise Invalid("continue", "goes without new content")
+        return state
+    last = state.last
+    if state.open_calls:
+        raise _results_missing(state.open_calls)
+    partial = last is not None and last.role == "assistant" and not last.complete
+    if last is None or last.erased or not (partial or last.role in {"user", "tool"}):
+        raise NothingToAnswer("there is no message from user or tool to answer; give content", field="content")
+    if continues and not (partial and last.tokens and not last.superseded):
+        raise Invalid("continue", "there is no partial message to continue")
+    return state
+
+
+def superseded(state: SessionState, message: NewMessage | None, *, continues: bool) -> int | None:
+    """Position of the partial message that a turn without new content answers anew, if there is one."""
+    last = state.last
+    if message is None and not continues and last is not None and last.role == "assistant" and not last.complete:
+        return last.position
+    return None
+
+
+def message_draft(message: NewMessage) -> Draft:
+    calls, results = calls_of(message.content), results_of(message.content)
+    facts = MessageAppended(
+        message.role, message.tokens, message.counter, complete=True, turn=None, calls=calls, results=results
+    )
+    return Draft(facts, MessageWords(content=raw_blocks(message.content)), id=message.id)
+
+
+def check_shape(message: NewMessage) -> None:
+    """Raises EmptyMessage, or Invalid for blocks that have no place in a message of its role."""
+    if message.tokens == 0:
+        raise EmptyMessage("a message must hold something", field="content")
+    if message.role != "tool" and is_one_text(message.content):
+        return
+    for number, block in enumerate(message.content):
+        if isinstance(block, ToolResultBlock) and message.role != "tool":
+            raise Invalid(f"content[{number}]", "a tool_result belongs in a message of role tool")
+        if isinstance(block, ToolUseBlock) and message.role != "assistant":
+            raise Invalid(f"content[{number}]", "a tool_use belongs in a message of role assistant")
+        if message.role == "tool" and not isinstance(block, ToolResultBlock):
+            raise Invalid(f"content[{number}]", "a message of role tool holds tool_result blocks only")
+    calls = calls_of(message.content)
+    if len(set(calls)) != len(calls):
+        raise Invalid("content", "two tool_use blocks have the same id")
+
+
+def _answer_calls(open_calls: tuple[str, ...], message: NewMessage) -> tuple[str, ...]:
+    """The calls still open after a message; refuses results without a call, and input that is not the results
+    waited for.
+    """
+    if message.role != "tool":
+        if open_calls:
+            raise _results_missing(open_calls)
+        return calls_of(message.content)
+    left = list(open_calls)
+    for result in results_of(message.content):
+        if result not in left:
+            raise ToolCallNotFound(f"no open call has the id {result!r}", tool_use_id=result, field="content")
+        left.remove(result)
+    return tuple(left)
+
+
+def _results_missing(open_calls: tuple[str, ...]) -> ToolResultsMissing:
+    detail = "the last assistant message asked for tools; their results must come next"
+    return ToolResultsMissing(detail, tool_use_ids=list(open_calls))
+
+
+def _updated(values: dict[str, Any], system_tokens: int) -> Draft:
+    words = {name: values[name] for name in ("title", "system", "metadata") if name in values}
+    facts = {name: values[name] for name in SETTABLE if values.get(name) is not None}
+    updated = SessionUpdated(changed=tuple(sorted(values)), system_tokens=system_tokens, **facts)
+    return Draft(updated, SessionWords(**words) if words else None)
+
+
+def _existing(state: SessionState | None) -> SessionState:
+    if state is None:
+        raise SessionNotFound("there is no such session")
+    return state
+
+
+def _open_for_input(state: SessionState | None) -> SessionState:
+    state = _existing(state)
+    if state.open_turn is not None:
+        raise _turn_open(state)
+    if state.status == "archived":
+        raise SessionArchived(f"session {state.id} is archived")
+    return state
+
+
+def _turn_open(state: SessionState) -> TurnAlreadyOpen:
+    assert state.open_turn is not None
+    turn = state.open_turn
+    waits = turn.status == "requires_action"
+    detail = "a turn of this session waits for a decision" if waits else "a turn is running in this session"
+    return TurnAlreadyOpen(detail, turn_id=str(turn.id))

@@ -1,0 +1,82 @@
+"""Erased words leave the projections in the erasure's own transaction, and to the same bytes that folding the log
+again would give.
+
+Two projections hold words: a session's title, system prompt and metadata, and the detail of a failed turn. What else
+an erasure changes follows from the facts of its event (``projections.session``, ``projections.catalog``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+import msgspec
+
+from ..events.types import AttemptStarted, SessionStarted, SessionUpdated, SessionWords, TurnFailed
+from ..events.upcasts import Stored, facts_of, words_of
+from ..log.base import Connection
+from ..log.erasure import erased_by
+from ..log.sql import driver, reads
+from . import queries
+from .turn_state import ERASED_DETAIL
+
+WORD_FIELDS = ("title", "system", "metadata")
+SETTING_WORDS = (SessionStarted.event_type, SessionUpdated.event_type)
+MOST_SETTINGS = 1 << 30
+
+_SET_WORDS = "UPDATE session_words SET title = ?, system = ?, metadata = ? WHERE tenant = ? AND session = ?"
+_SET_TURN = "UPDATE turns SET state = ? WHERE tenant = ? AND turn = ?"
+_encode = msgspec.json.Encoder().encode
+
+
+def forget_words(connection: Connection, tenant: str, session: UUID, erased: Iterable[Stored]) -> None:
+    """Take the words of these events of a session out of its projections. Their bodies are gone by now."""
+    settings = False
+    for event in erased:
+        if event.type in SETTING_WORDS:
+            settings = True
+        elif event.type == TurnFailed.event_type:
+            _forget_detail(connection, tenant, event)
+    if settings:
+        words = _words_now(connection, tenant, session)
+        metadata = None if words.metadata is None else _encode(words.metadata)
+        driver.run(connection, _SET_WORDS, (words.title, words.system, metadata, tenant, session.bytes))
+
+
+def words_after(words: SessionWords, event: Stored, facts: object) -> SessionWords:
+    """A session's words after one more event; those erased are None."""
+    if isinstance(facts, SessionStarted):
+        changed = list(WORD_FIELDS)
+    elif isinstance(facts, SessionUpdated):
+        changed = [name for name in WORD_FIELDS if name in facts.changed]
+    else:
+        return words
+    new = words_of(event) or SessionWords()
+    return msgspec.structs.replace(words, **{name: getattr(new, name) for name in changed})
+
+
+def erased_of_prompt(connection: Connection, tenant: str, attempt: Stored) -> tuple[int, ...]:
+    """Positions of what an ``attempt.started`` was sent and is erased since, its own among them: where there is any,
+    the request cannot be derived again. Empty: it can.
+    """
+    facts = facts_of(attempt)
+    assert isinstance(facts, AttemptStarted)
+    sent = {attempt.position, *facts.positions, *([] if facts.system is None else [facts.system])}
+    return tuple(position for position in sorted(sent) if erased_by(connection, tenant, position) is not None)
+
+
+def _words_now(connection: Connection, tenant: str, session: UUID) -> SessionWords:
+    words = SessionWords()
+    events = reads.session_events_of_types(connection, tenant, session, SETTING_WORDS, after=0, limit=MOST_SETTINGS)
+    for event in events:
+        words = words_after(words, event, facts_of(event))
+    return words
+
+
+def _forget_detail(connection: Connection, tenant: str, event: Stored) -> None:
+    facts = facts_of(event)
+    assert isinstance(facts, TurnFailed)
+    state = queries.turn_state(connection, tenant, facts.turn)
+    assert state is not None
+    state = msgspec.structs.replace(state, error_detail=ERASED_DETAIL)
+    driver.run(connection, _SET_TURN, (_encode(state), tenant, facts.turn.bytes))

@@ -1,0 +1,214 @@
+"""Reading the projections: sessions and their words, messages, turns, and what usage taught us. Each function is
+one query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, FromClause, literal_column, select, tuple_
+
+from ..clock import id_of
+from ..events.types import SessionWords
+from ..log.codec import MAX_SAFE_INTEGER
+from ..log.sql.driver import Prepared
+from ..log.sql.session_index import SessionQuery
+from ..log.sql.statements import same, with_bodies
+from ..log.sql.tables import bodies, events
+from .state import Row, SessionState
+from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
+from .turn_state import TurnState
+
+MESSAGE = "message.appended"
+
+
+class SaidMessage(msgspec.Struct, frozen=True, gc=False):
+    """A message as its readers need it: without its place in the tree, its cause and its hashes."""
+
+    session: UUID
+    position: int
+    version: int
+    raw_id: bytes
+    schema: int
+    actor: str
+    recorded_at: int
+    facts: bytes
+    body: bytes | None
+
+    @property
+    def id(self) -> UUID:
+        return id_of(self.raw_id)
+
+    @property
+    def type(self) -> str:
+        return MESSAGE
+
+    @property
+    def erased(self) -> bool:
+        return self.body is None
+
+
+Order = Literal["activity", "created"]
+
+_state = msgspec.json.Decoder(SessionState)
+_turn = msgspec.json.Decoder(TurnState)
+_IS_MESSAGE = [events.c.type == literal_column(f"'{MESSAGE}'")]
+_SAID = (
+    events.c.position,
+    events.c.version,
+    events.c.id,
+    events.c.schema,
+    events.c.actor,
+    events.c.recorded_at,
+    events.c.facts,
+    bodies.c.bytes,
+)
+_messages_after = SessionQuery(_SAID, with_bodies, _IS_MESSAGE)
+_messages_before = SessionQuery(_SAID, with_bodies, _IS_MESSAGE, descending=True)
+
+
+def _with_figures(rows: FromClause) -> FromClause:
+    same_message = (messages.c.tenant == events.c.tenant) & (messages.c.position == events.c.position)
+    return with_bodies(rows).join(messages, same_message)
+
+
+_newest = SessionQuery(
+    (*_SAID, messages.c.role, messages.c.tokens, messages.c.unit, messages.c.left_out), _with_figures, descending=True
+)
+_is_present = Prepared(select(bodies.c.tenant).where(*same(bodies, "tenant", "position")))
+_session_state = Prepared(select(sessions.c.state).where(*same(sessions, "tenant", "session")))
+_session_words = Prepared(
+    select(session_words.c.title, session_words.c.system, session_words.c.metadata).where(
+        *same(session_words, "tenant", "session")
+    )
+)
+_turn_state = Prepared(select(turns.c.state).where(*same(turns, "tenant", "turn")))
+_calibration = Prepared(
+    select(
+        calibrations.c.samples, calibrations.c.base_tokens, calibrations.c.messages, calibrations.c.input_tokens
+    ).where(*same(calibrations, "tenant", "model"))
+)
+
+
+def session_state(connection: Connection, tenant: str, session: UUID) -> SessionState | None:
+    row = _session_state(connection, tenant, session.bytes).fetchone()
+    return None if row is None else _state.decode(row[0])
+
+
+def words_of_session(connection: Connection, tenant: str, session: UUID) -> SessionWords:
+    """Title, system prompt and metadata."""
+    row = _session_words(connection, tenant, session.bytes).fetchone()
+    return _words(*row) if row is not None else SessionWords()
+
+
+def list_sessions(
+    connection: Connection,
+    tenant: str,
+    *,
+    order: Order,
+    status: str | None,
+    before: tuple[int, UUID] | None,
+    limit: int,
+) -> list[tuple[SessionState, SessionWords]]:
+    """Sessions, newest first: by last activity, or by creation (ids are in order of time). ``before``:
+    (updated_at, id).
+    """
+    query = select(
+        sessions.c.state, session_words.c.title, session_words.c.system, session_words.c.metadata
+    ).select_from(
+        sessions.outerjoin(
+            session_words,
+            (session_words.c.tenant == sessions.c.tenant) & (session_words.c.session == sessions.c.session),
+        )
+    )
+    query = query.where(sessions.c.tenant == tenant).limit(limit)
+    if status is not None:
+        query = query.where(sessions.c.status == status)
+    if order == "created":
+        query = query.order_by(sessions.c.session.desc())
+        if before is not None:
+            query = query.where(sessions.c.session < before[1].bytes)
+    else:
+        # The hours come from the index, and no more than those that the page needs are sorted.
+        query = query.order_by(sessions.c.active_hour.desc(), sessions.c.updated_at.desc(), sessions.c.session.desc())
+        if before is not None:
+            query = query.where(
+                sessions.c.active_hour <= before[0] // HOUR_US,
+                tuple_(sessions.c.updated_at, sessions.c.session) < tuple_(before[0], before[1].bytes),
+            )
+    return [(_state.decode(row[0]), _words(*row[1:])) for row in connection.execute(query)]
+
+
+def list_messages(
+    connection: Connection, tenant: str, session: UUID, *, after: int | None, limit: int, descending: bool = False
+) -> list[SaidMessage]:
+    """A session's messages, in order of version; ``after``: those that follow it in that order."""
+    if descending:
+        up_to = MAX_SAFE_INTEGER if after is None else after - 1
+        rows = _messages_before(connection, tenant, session, 0, up_to, limit)
+    else:
+        rows = _messages_after(connection, tenant, session, after or 0, limit=limit)
+    return [SaidMessage(session, *row) for row in rows]
+
+
+def newest_messages(
+    connection: Connection, tenant: str, session: UUID, *, up_to: int
+) -> Generator[tuple[Row, SaidMessage], None, None]:
+    """Messages from version ``up_to`` backwards, and the rows that a window is chosen by. They are read only as they
+    are asked for; close the iterator when there are enough.
+    """
+    with closing(_newest(connection, tenant, session, up_to=up_to)) as rows:
+        for row in rows:
+            role, tokens, unit, left_out = row[8:]
+            said = SaidMessage(session, *row[:8])
+            yield (
+                Row(
+                    said.version,
+                    said.position,
+                    role,
+                    tokens,
+                    unit,
+                    left_out=said.erased or (left_out is not None and left_out <= up_to),
+                ),
+                said,
+            )
+
+
+def last_user(connection: Connection, tenant: str, state: SessionState) -> Row | None:
+    """The newest user message of a session that can be sent: its words may have been erased since."""
+    last = state.last_user
+    if last is None:
+        return None
+    if _is_present(connection, tenant, last.position).fetchone():
+        return Row(last.version, last.position, "user", last.tokens, last.unit)
+    with closing(newest_messages(connection, tenant, state.id, up_to=last.version)) as messages:
+        return next((row for row, _ in messages if row.role == "user" and not row.left_out), None)
+
+
+def turn_state(connection: Connection, tenant: str, turn: UUID) -> TurnState | None:
+    row = _turn_state(connection, tenant, turn.bytes).fetchone()
+    return None if row is None else _turn.decode(row[0])
+
+
+def list_turns(
+    connection: Connection, tenant: str, session: UUID, *, after: int | None, limit: int, descending: bool = False
+) -> list[TurnState]:
+    """A session's turns in order of the version at which they started."""
+    query = select(turns.c.state).where(turns.c.tenant == tenant, turns.c.session == session.bytes).limit(limit)
+    query = query.order_by(turns.c.version.desc() if descending else turns.c.version)
+    if after is not None:
+        query = query.where(turns.c.version < after if descending else turns.c.version > after)
+    return [_turn.decode(state) for state in connection.execute(query).scalars()]
+
+
+def calibration(connection: Connection, tenant: str, model: str) -> tuple[int, int, int, int]:
+    """Sums over a model's attempts that the vendor counted: samples, base tokens, messages, input tokens."""
+    return _calibration(connection, tenant, model).fetchone() or (0, 0, 0, 0)
+
+
+def _words(title: str | None, system: str | None, metadata: bytes | None) -> SessionWords:
+    return SessionWords(title, system, msgspec.json.decode(metadata) if metadata is not None else None)

@@ -1,0 +1,206 @@
+"""A session's state, folded from its events: all that commands decide on. Pure, and without a word of anybody's
+text.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from ..events.types import (
+    TURN_ENDS,
+    AttemptEnded,
+    BodyErased,
+    Facts,
+    MessageAppended,
+    Role,
+    SessionArchived,
+    SessionRestored,
+    SessionStarted,
+    SessionUpdated,
+    TurnStarted,
+)
+from ..events.usage import Costs, Usage
+from ..log.base import RecordedEvent
+from . import turn_state as turns
+from .turn_state import TurnState, add_usage
+
+SETTABLE = ("model", "budget_tokens", "max_output_tokens", "fallback_model", "allowed_tools", "legal_hold")
+"""Facts of a session that ``session.updated`` may set."""
+
+SessionStatus = Literal["active", "archived"]
+
+
+class LastMessage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The session's newest message. ``superseded``: a partial one that a later turn answers anew. ``erased``: its words
+    are gone. ``unit`` is the version of the first message of its unit (DESIGN section 6).
+    """
+
+    version: int
+    position: int
+    role: str
+    unit: int
+    tokens: int
+    complete: bool = True
+    superseded: bool = False
+    erased: bool = False
+
+
+class SystemPrompt(msgspec.Struct, frozen=True, gc=False):
+    """Where the words of the system prompt stand, and its base count."""
+
+    position: int
+    tokens: int
+
+
+class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """``open_calls``: tools that the last unit asked for and that have no result yet. ``base_tokens``: running
+    total of all messages. ``legal_hold``: nothing of it may be erased. Times in microseconds.
+    """
+
+    id: UUID
+    version: int
+    position: int
+    model: str
+    created_at: int
+    updated_at: int
+    status: SessionStatus = "active"
+    budget_tokens: int | None = None
+    max_output_tokens: int | None = None
+    system: SystemPrompt | None = None
+    message_count: int = 0
+    base_tokens: int = 0
+    usage: Usage | None = None
+    costs: Costs = Costs()
+    fallback_model: str | None = None
+    allowed_tools: tuple[str, ...] | None = None
+    last: LastMessage | None = None
+    last_user: LastMessage | None = None
+    open_calls: tuple[str, ...] = ()
+    turn: TurnState | None = None
+    parent_session: UUID | None = None
+    parent_version: int | None = None
+    legal_hold: bool = False
+
+    @property
+    def open_turn(self) -> TurnState | None:
+        """The turn that has not ended, if there is one."""
+        return self.turn if self.turn is not None and self.turn.end_version is None else None
+
+
+def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> SessionState:
+    """The state after one more event, whose facts are given too."""
+    if state is None:
+        return _begin(event, facts)
+    changes: dict[str, object] = {
+        "version": event.version,
+        "position": event.position,
+        "updated_at": event.recorded_at,
+    }
+    if state.turn is not None or isinstance(facts, TurnStarted):
+        changes["turn"] = _turn(state, event, facts)
+    match facts:
+        case TurnStarted() if state.last is not None and state.last.position == facts.supersedes:
+            changes["last"] = msgspec.structs.replace(state.last, superseded=True)
+        case MessageAppended():
+            changes |= _message(state, event, facts)
+        case AttemptEnded():
+            changes["usage"] = add_usage(state.usage, facts.usage)
+            changes["costs"] = state.costs + _cost(changes.get("turn"))
+        case SessionUpdated():
+            changes |= _updated(event, facts)
+        case BodyErased():
+            changes |= _erased(state, facts)
+        case SessionArchived():
+            changes["status"] = "archived"
+        case SessionRestored():
+            changes["status"] = "active"
+    return msgspec.structs.replace(state, **changes)
+
+
+def _begin(event: RecordedEvent, facts: Facts) -> SessionState:
+    if not isinstance(facts, SessionStarted):
+        raise TypeError(f"a session cannot begin with {event.type}")
+    return SessionState(
+        id=event.session,
+        version=event.version,
+        position=event.position,
+        model=facts.model,
+        created_at=event.recorded_at,
+        updated_at=event.recorded_at,
+        budget_tokens=facts.budget_tokens,
+        max_output_tokens=facts.max_output_tokens,
+        system=_system(event, facts.system_tokens),
+        fallback_model=facts.fallback_model,
+        allowed_tools=facts.allowed_tools,
+    )
+
+
+def _turn(state: SessionState, event: RecordedEvent, facts: Facts) -> TurnState | None:
+    """The newest turn; an ended one stays until the next begins, so that its last state can be written."""
+    if isinstance(facts, TurnStarted):
+        return turns.begin(event, facts)
+    if state.turn is None:
+        return None
+    if state.open_turn is None:
+        return None if event.type not in TURN_ENDS else state.turn
+    return turns.evolve(state.turn, event, facts)
+
+
+def _message(state: SessionState, event: RecordedEvent, facts: MessageAppended) -> dict[str, object]:
+    unit = state.last.unit if facts.role == "tool" and state.last is not None else event.version
+    last = LastMessage(event.version, event.position, facts.role, unit, facts.tokens, facts.complete)
+    if facts.role == "tool":
+        open_calls = tuple(call for call in state.open_calls if call not in facts.results)
+    else:
+        open_calls = facts.calls if facts.complete else ()
+    return {
+        "message_count": state.message_count + 1,
+        "base_tokens": state.base_tokens + facts.tokens,
+        "last": last,
+        "last_user": last if facts.role == "user" else state.last_user,
+        "open_calls": open_calls,
+    }
+
+
+def _updated(event: RecordedEvent, facts: SessionUpdated) -> dict[str, object]:
+    names = [name for name in SETTABLE if name in facts.changed]
+    changes: dict[str, object] = {name: getattr(facts, name) for name in names}
+    if "system" in facts.changed:
+        changes["system"] = _system(event, facts.system_tokens)
+    return changes
+
+
+def _cost(turn: object) -> Costs:
+    """What the turn's newest attempt cost."""
+    return turns.cost_of(turn.attempts[-1]) if isinstance(turn, TurnState) and turn.attempts else Costs()
+
+
+def _erased(state: SessionState, facts: BodyErased) -> dict[str, object]:
+    """What a turn is started on, where its words are among those erased."""
+    changes: dict[str, object] = {}
+    if state.last is not None and state.last.position in facts.targets:
+        changes["last"] = msgspec.structs.replace(state.last, erased=True)
+    if state.system is not None and state.system.position in facts.targets:
+        changes["system"] = None
+    if facts.closes:
+        changes["open_calls"] = tuple(call for call in state.open_calls if call not in facts.closes)
+    return changes
+
+
+def _system(event: RecordedEvent, tokens: int) -> SystemPrompt | None:
+    return SystemPrompt(event.position, tokens) if tokens else None
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """A message as the choice sees it: ``tokens`` are base tokens, ``unit`` the version of its unit's first message."""
+
+    version: int
+    position: int
+    role: Role
+    tokens: int
+    unit: int
+    pinned: bool = False
+    left_out: bool = False

@@ -1,0 +1,98 @@
+"""The tables of the projections: sessions, their words, messages (no content), turns, and what vendors' usage
+taught us.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Index, LargeBinary, Table, Text
+
+from ..log.sql.tables import (
+    Int,
+    metadata,
+)
+
+HOUR_US = 3_600_000_000
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("updated_at", Int, nullable=False),
+    Column("active_hour", Int, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""``state`` is the JSON of ``projections.session.SessionState``; the other columns are for listing. ``active_hour`` is
+``updated_at`` in whole hours."""
+
+Index("sessions_by_hour", sessions.c.tenant, sessions.c.active_hour)
+"""By the hour, so that it changes once an hour for a session and not with each append; a page of the list sorts the
+sessions of its hours."""
+
+session_words = Table(
+    "session_words",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("title", Text),
+    Column("system", Text),
+    Column("metadata", LargeBinary),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Apart from ``sessions``, whose row every append rewrites."""
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("position", Int, primary_key=True, autoincrement=False),
+    Column("session", LargeBinary, nullable=False),
+    Column("version", Int, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("tokens", Int, nullable=False),
+    Column("total_tokens", Int, nullable=False),
+    Column("unit", Int, nullable=False),
+    Column("complete", Int, nullable=False),
+    Column("left_out", Int),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""In order of position, so that a commit writes one page for the messages of many sessions; a session's are found
+through ``events``. ``total_tokens`` runs along the session, this message included. ``left_out``: the version from
+which on windows leave it out, because it is empty, superseded or erased."""
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("turn", LargeBinary, primary_key=True),
+    Column("session", LargeBinary, nullable=False),
+    Column("version", Int, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""``state`` is the JSON of ``projections.turn.TurnState``."""
+
+Index("turns_by_session", turns.c.tenant, turns.c.session, turns.c.version)
+
+calibrations = Table(
+    "calibrations",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("samples", Int, nullable=False),
+    Column("base_tokens", Int, nullable=False),
+    Column("messages", Int, nullable=False),
+    Column("input_tokens", Int, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Sums over the attempts whose usage the vendor reported: what we counted, and what it counted."""
+
+PROJECTIONS = (sessions, session_words, messages, turns, calibrations)

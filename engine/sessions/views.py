@@ -1,0 +1,310 @@
+"""What the outside sees: sessions, messages, turns, windows, events and frames, in the shapes that API.md fixes.
+
+Plain values, ready for JSON: times are RFC 3339 text in UTC with microseconds, ids are UUIDs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+import msgspec
+
+from ..clock import rfc3339
+from ..errors import StoreCorrupt
+from ..events.blocks import Content, read_blocks
+from ..events.types import Facts, MessageAppended, MessageWords, SessionWords, TurnFailed
+from ..events.upcasts import Stored, facts_of, words_of
+from ..events.usage import Cost, Usage
+from ..log.base import RecordedEvent
+from .state import SessionState
+from .turn_state import AttemptState, TurnState, cost_of
+
+
+class View(msgspec.Struct, frozen=True, gc=False):
+    """The base of all."""
+
+
+class Parent(View, frozen=True):
+    session_id: UUID
+    version: int
+
+
+class Session(View, frozen=True):
+    id: UUID
+    title: str | None
+    model: str
+    system: str | None
+    metadata: dict[str, Any] | None
+    budget_tokens: int | None
+    max_output_tokens: int | None
+    status: Literal["active", "archived"]
+    version: int
+    message_count: int
+    token_count: int
+    usage: Usage
+    parent: Parent | None
+    open_turn_id: UUID | None
+    created_at: str
+    updated_at: str
+    costs: tuple[Cost, ...]
+    fallback_model: str | None
+    allowed_tools: tuple[str, ...] | None
+    legal_hold: bool
+
+
+class Message(View, frozen=True):
+    """``content`` is JSON already: blocks as they were recorded."""
+
+    id: UUID
+    session_id: UUID
+    version: int
+    position: int
+    role: str
+    content: tuple[msgspec.Raw, ...]
+    token_count: int
+    complete: bool
+    erased: bool
+    turn_id: UUID | None
+    actor: str
+    created_at: str
+
+    def blocks(self) -> Content:
+        """``content`` as typed blocks."""
+        return read_blocks(self.content)
+
+
+class Attempt(View, frozen=True):
+    """One request to a provider. ``outcome`` is None while it runs, ``completed``, or the code of what ended it."""
+
+    round: int
+    attempt: int
+    provider: str
+    model: str
+    started_at: str
+    outcome: str | None
+    first_chunk_ms: int | None
+    duration_ms: int | None
+    usage: Usage | None
+    costs: tuple[Cost, ...]
+
+
+class Failure(View, frozen=True):
+    """``limit``: the setting that bounds what there was too much of, where one does; ``maximum``: its value then."""
+
+    code: str
+    detail: str | None
+    retryable: bool
+    limit: str | msgspec.UnsetType = msgspec.UNSET
+    maximum: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Turn(View, frozen=True):
+    """``messages`` are those the turn made; ``message`` is the last of them from the assistant. ``costs``: by currency,
+    at the prices recorded with its attempts. ``pending_approvals``: ids of the tool calls that a person must decide on.
+    """
+
+    id: UUID
+    session_id: UUID
+    status: str
+    model: str
+    provider: str
+    started_at: str
+    ended_at: str | None
+    first_chunk_ms: int | None
+    duration_ms: int | None
+    stop_reason: str | None
+    vendor_stop_reason: str | None
+    usage: Usage
+    attempts: tuple[Attempt, ...]
+    error: Failure | None
+    messages: tuple[Message, ...]
+    message: Message | None
+    costs: tuple[Cost, ...]
+    pending_approvals: tuple[str, ...]
+
+
+class Omitted(View, frozen=True):
+    """What a window leaves out: messages, and their tokens in the model's count."""
+
+    count: int
+    tokens: int
+
+
+class Window(View, frozen=True):
+    """``used_tokens`` is our count by ``counter``, or, if ``exact``, the vendor's own."""
+
+    session_id: UUID
+    version: int
+    model: str
+    budget_tokens: int
+    used_tokens: int
+    counter: str
+    policy: str
+    system: str | None
+    messages: tuple[Message, ...]
+    omitted: Omitted
+    exact: bool = False
+
+
+class Event(View, frozen=True):
+    """An event as the log has it. ``facts`` and ``body`` are JSON as stored; ``body`` is null where there are no
+    words.
+    """
+
+    id: UUID
+    position: int
+    session_id: UUID
+    version: int
+    type: str
+    schema: int
+    actor: str
+    recorded_at: str
+    causation_id: UUID | None
+    correlation_id: str | None
+    facts: msgspec.Raw
+    body: msgspec.Raw | None
+    commitment: str
+    leaf_hash: str
+    erased: bool
+
+
+NO_USAGE = Usage()
+
+
+def session_view(state: SessionState, words: SessionWords) -> Session:
+    turn = state.open_turn
+    parent = None
+    if state.parent_session is not None and state.parent_version is not None:
+        parent = Parent(state.parent_session, state.parent_version)
+    return Session(
+        id=state.id,
+        title=words.title,
+        model=state.model,
+        system=words.system,
+        metadata=words.metadata,
+        budget_tokens=state.budget_tokens,
+        max_output_tokens=state.max_output_tokens,
+        status=state.status,
+        version=state.version,
+        message_count=state.message_count,
+        token_count=state.base_tokens,
+        usage=state.usage or NO_USAGE,
+        costs=state.costs.known,
+        fallback_model=state.fallback_model,
+        allowed_tools=state.allowed_tools,
+        parent=parent,
+        open_turn_id=turn.id if turn else None,
+        created_at=rfc3339(state.created_at),
+        updated_at=rfc3339(state.updated_at),
+        legal_hold=state.legal_hold,
+    )
+
+
+class Said(Stored, Protocol):
+    """A ``message.appended`` event, as much as its view needs."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def session(self) -> UUID: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def actor(self) -> str: ...
+    @property
+    def recorded_at(self) -> int: ...
+    @property
+    def erased(self) -> bool: ...
+
+
+def message_view(event: Said, facts: Facts | None = None) -> Message:
+    """The message that a ``message.appended`` event recorded; its ``facts``, where they are known already."""
+    facts = facts or facts_of(event)
+    if not isinstance(facts, MessageAppended):
+        raise StoreCorrupt(f"event {event.position} is a {event.type}, not a message")
+    words = words_of(event)
+    return Message(  # its fields in their order: naming them would cost a third of this
+        event.id,
+        event.session,
+        event.version,
+        event.position,
+        facts.role,
+        words.content if isinstance(words, MessageWords) else (),
+        facts.tokens,
+        facts.complete,
+        event.erased,
+        facts.turn,
+        event.actor,
+        rfc3339(event.recorded_at),
+    )
+
+
+def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed | None = None) -> Turn:
+    """``failed``: what its end said, where it is told."""
+    answers = [message for message in messages if message.role == "assistant"]
+    error = None
+    if turn.error_code is not None:
+        limit, maximum = (None, None) if failed is None else (failed.limit, failed.maximum)
+        error = Failure(
+            turn.error_code,
+            turn.error_detail,
+            turn.error_retryable,
+            msgspec.UNSET if limit is None else limit,
+            msgspec.UNSET if maximum is None else maximum,
+        )
+    return Turn(
+        id=turn.id,
+        session_id=turn.session,
+        status=turn.status,
+        model=turn.model,
+        provider=turn.provider,
+        started_at=rfc3339(turn.started_at),
+        ended_at=rfc3339(turn.ended_at) if turn.ended_at is not None else None,
+        first_chunk_ms=turn.first_chunk_ms,
+        duration_ms=(turn.ended_at - turn.started_at) // 1000 if turn.ended_at is not None else None,
+        stop_reason=turn.stop_reason,
+        vendor_stop_reason=turn.vendor_stop_reason,
+        usage=turn.usage or NO_USAGE,
+        costs=turn.costs.known,
+        pending_approvals=turn.awaited if turn.status == "requires_action" else (),
+        attempts=tuple(_attempt_view(attempt) for attempt in turn.attempts),
+        error=error,
+        messages=messages,
+        message=answers[-1] if answers else None,
+    )
+
+
+def event_view(event: RecordedEvent) -> Event:
+    return Event(
+        id=event.id,
+        position=event.position,
+        session_id=event.session,
+        version=event.version,
+        type=event.type,
+        schema=event.schema,
+        actor=event.actor,
+        recorded_at=rfc3339(event.recorded_at),
+        causation_id=event.causation,
+        correlation_id=event.correlation,
+        facts=msgspec.Raw(event.facts),
+        body=msgspec.Raw(event.body) if event.body else None,
+        commitment=event.commitment.hex(),
+        leaf_hash=event.leaf_hash.hex(),
+        erased=event.erased,
+    )
+
+
+def _attempt_view(attempt: AttemptState) -> Attempt:
+    return Attempt(
+        round=attempt.round,
+        attempt=attempt.attempt,
+        provider=attempt.provider,
+        model=attempt.model,
+        started_at=rfc3339(attempt.started_at),
+        outcome=attempt.outcome,
+        first_chunk_ms=attempt.first_chunk_ms,
+        duration_ms=attempt.duration_ms,
+        usage=attempt.usage,
+        costs=cost_of(attempt).known if attempt.outcome else (),
+    )

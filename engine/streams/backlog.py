@@ -1,0 +1,130 @@
+"""The part of a turn that is no longer in its tail, or never was: frames from the record and the journal.
+
+A page at a time, and each event is read and told once, however long the turn is and however slowly it is read. What is
+held for a reader is a page, a little of the log, and the messages that the turn has shown so far: its end tells them
+all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from uuid import UUID
+
+import msgspec
+
+from ..errors import TurnNotFound
+from ..log.base import Connection, RecordedEvent
+from ..log.journal import journal_rows
+from ..log.sql import reads
+from ..sessions import queries
+from ..sessions.turn_state import TurnState
+from ..sessions.views import Turn
+from .frames import START, Frame, frame_of
+from .transcript import Story
+
+FRAMES_AT_ONCE = 512
+"""Most frames that a reader is given at once."""
+
+BYTES_AT_ONCE = 256 << 10
+"""A page is full when it holds this much: no more than one event, or one frame, goes beyond."""
+
+
+class Past:
+    """One reader's way through a turn. ``read`` runs on a reading thread, one at a time."""
+
+    def __init__(self, tenant: str, turn: UUID) -> None:
+        self._tenant = tenant
+        self._turn = turn
+        self._story = Story(turn)
+        self._version: int | None = None
+        self._telling: Iterator[Frame] = iter(())
+        self._types: dict[int, str] = {}
+        self._typed = 0
+        self.running = True
+        """Whether more may come after what was given, as of the last page."""
+
+    def read(self, connection: Connection, after: int, limit: int = FRAMES_AT_ONCE) -> list[Frame]:
+        """The next frames after a number, which is never less than before; none: that was all there is now. One
+        snapshot. Raises TurnNotFound.
+        """
+        page = _page(self._telling, after, limit)
+        while not page:
+            state = queries.turn_state(connection, self._tenant, self._turn)
+            if state is None:
+                raise TurnNotFound("there is no such turn", turn_id=str(self._turn))
+            told = state.version - 1 if self._version is None else self._version
+            events = reads.session_events(
+                connection,
+                self._tenant,
+                state.session,
+                after=told,
+                **({} if state.end_version is None else {"up_to": state.end_version}),
+                most_bytes=BYTES_AT_ONCE,
+            )
+            if not events:
+                self.running = state.status == "running"
+                return self._journalled(connection, after, limit) if state.end_version is None else []
+            self._version = events[-1].version
+            self._types, self._typed = {}, 0
+            self._telling = told_frames(self._story, events, after)
+            page = _page(self._telling, after, limit)
+        return page
+
+    def _journalled(self, connection: Connection, after: int, limit: int) -> list[Frame]:
+        """The frames of the round that runs now: what is journalled follows what is recorded."""
+        starts = journal_rows(connection, self._tenant, self._turn, after=self._typed, kind=START)
+        for row in starts:
+            self._types[row.block] = str(msgspec.json.decode(row.text)["type"])
+            self._typed = row.frame
+        after = max(after, self._story.state.frame)
+        rows = journal_rows(connection, self._tenant, self._turn, after=after, limit=limit)
+        return [frame_of(row, self._types[row.block]) for row in rows]
+
+
+def told_frames(story: Story, events: Sequence[RecordedEvent], after: int) -> Iterator[Frame]:
+    """The frames of events that follow a number, one by one."""
+    for event in events:
+        yield from story.deltas(event, after)
+        for frame in story.tell(event):
+            if frame.number > after:
+                yield frame
+
+
+def _page(telling: Iterator[Frame], after: int, limit: int) -> list[Frame]:
+    page: list[Frame] = []
+    size = 0
+    for frame in telling:
+        if frame.number <= after:
+            continue
+        page.append(frame)
+        size += len(frame.data)
+        if len(page) >= limit or size >= BYTES_AT_ONCE:
+            break
+    return page
+
+
+def turn_events(connection: Connection, tenant: str, state: TurnState) -> list[RecordedEvent]:
+    """The session's events from a turn's start to its end, or to now."""
+    up_to = {} if state.end_version is None else {"up_to": state.end_version}
+    return reads.session_events(connection, tenant, state.session, after=state.version - 1, **up_to)
+
+
+def read_turn(connection: Connection, *, tenant: str, turn: UUID) -> Turn:
+    state = queries.turn_state(connection, tenant, turn)
+    if state is None:
+        raise TurnNotFound("there is no such turn", turn_id=str(turn))
+    return turn_of(connection, tenant, state)
+
+
+def read_turns(
+    connection: Connection, *, tenant: str, session: UUID, after: int | None, limit: int, descending: bool
+) -> list[tuple[int, Turn]]:
+    states = queries.list_turns(connection, tenant, session, after=after, limit=limit, descending=descending)
+    return [(state.version, turn_of(connection, tenant, state)) for state in states]
+
+
+def turn_of(connection: Connection, tenant: str, state: TurnState) -> Turn:
+    story = Story(state.id)
+    for event in turn_events(connection, tenant, state):
+        story.tell(event)
+    return story.view()

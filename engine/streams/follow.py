@@ -1,0 +1,269 @@
+"""Reading along: a turn's frames and a log's events, from any cursor, live or long after.
+
+A reader takes what follows its cursor from the turn's tail, or, where the cursor lies before it, from the
+database; it never slows the writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+from ..errors import RETRY_AFTER_S, Overloaded, SessionNotFound, ShuttingDown, TurnNotFound
+from ..log.base import Connection, RecordedEvent
+from ..log.sql import reads
+from ..log.store import Store
+from ..sessions import queries
+from ..sessions.turn_state import TurnState
+from ..settings import Settings
+from .backlog import BYTES_AT_ONCE, FRAMES_AT_ONCE, Past
+from .frames import Frame
+from .subscribers import Subscribers
+from .tail import Tail
+
+POLL_S = 0.25
+"""How often a turn that runs in another process is looked at."""
+
+SHUTTING_DOWN = Frame(0, "shutting_down", b"{}")
+"""Told to readers when the server has been asked to end, while their turn may still end in time. No part of the
+record."""
+
+Found = TypeVar("Found", bound=Sized)
+
+
+class LiveTurn(Protocol):
+    """As much of a running turn as its readers need. Whoever writes it knows nothing of them."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def tail(self) -> Tail: ...
+    @property
+    def subscribers(self) -> Subscribers: ...
+
+
+class Follower:
+    """Gives readers what they follow. Bounded: ``max_readers`` at once. ``find`` and ``running`` tell of the turns that
+    run in this process.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        find: Callable[[UUID], LiveTurn | None],
+        running: Callable[[], Iterable[LiveTurn]],
+    ) -> None:
+        self._store = store
+        self._find = find
+        self._running = running
+        self._settings = settings
+        self._readers = 0
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """Tell those who read a turn, and let go of those who follow a log, which has no end: a shutdown must not wait
+        for them.
+        """
+        self._closing.set()
+        for turn in self._running():
+            turn.tail.ring()
+
+    async def turn_state(self, tenant: str, turn: UUID) -> TurnState:
+        """Raises TurnNotFound."""
+        state = await self._store.read(partial(queries.turn_state, tenant=tenant, turn=turn))
+        if state is None:
+            raise TurnNotFound("there is no such turn", turn_id=str(turn))
+        return state
+
+    def frames(self, tenant: str, turn: UUID, after: int = 0) -> AsyncGenerator[list[Frame], None]:
+        """A turn's frames after a number, in batches, up to its end; an empty one every ``keepalive_s`` of silence.
+
+        A generator within another would cost each batch as much again.
+        """
+        running = self._find(turn)
+        if running is None or running.tenant != tenant:
+            return self._recorded(tenant, turn, after)
+        return self._live(running, after)
+
+    async def ended(self, tenant: str, turn: UUID, wait_s: float | None = None) -> bool:
+        """Wait for a turn to end, or to be paused, as one of its readers; False if ``wait_s`` were not enough. Who is
+        cancelled meanwhile has left.
+        """
+        with self._counted():
+            running = self._find(turn)
+            if running is None or running.tenant != tenant:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        return await self._over(tenant, turn)
+                return False
+            with running.subscribers.reader() as reader:
+                try:
+                    async with asyncio.timeout(wait_s):
+                        await running.tail.end()
+                except TimeoutError:
+                    reader.excused = True
+                    return False
+            return True
+
+    async def events(
+        self, tenant: str, session: UUID | None, after: int | None = None
+    ) -> AsyncGenerator[list[RecordedEvent], None]:
+        """Events of a session (or, for None, of the whole log) as they are committed: after a version (a
+        position), or from the newest. An empty batch says that all there is was given.
+        """
+        with self._counted(), self._store.bells.listen(tenant, session) as bell:
+            newest = await self._store.read(partial(_newest, tenant=tenant, session=session))
+            cursor = newest if after is None else after
+            while not self._closing.is_set():
+                bell.clear()
+                batch = await self._store.read(partial(_events, tenant=tenant, session=session, after=cursor))
+                yield batch
+                if batch:
+                    cursor = batch[-1].position if session is None else batch[-1].version
+                else:
+                    await self._wait(bell, self._settings.keepalive_s)
+
+    async def first(
+        self, tenant: str, session: UUID | None, look: Callable[[], Awaitable[tuple[Found, bool]]], wait_s: float
+    ) -> tuple[Found, bool]:
+        """What ``look`` finds in a session (or, for None, in the whole log), as soon as it finds something; what it has
+        found when the time is over, or the server ends, is nothing. Raises ShuttingDown to who begins to wait while it
+        ends: they would come again at once.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        ending = self._closing.is_set()
+        with self._counted(), self._store.bells.listen(tenant, session) as bell:
+            while True:
+                bell.clear()
+                found = await look()
+                if ending and not len(found[0]):
+                    raise ShuttingDown("the server is shutting down", retry_after_s=RETRY_AFTER_S)
+                left_s = until - loop.time()
+                if len(found[0]) or left_s <= 0 or self._closing.is_set():
+                    return found
+                await self._wait(bell, left_s)
+
+    async def _wait(self, bell: asyncio.Event, timeout_s: float) -> None:
+        waits = [asyncio.ensure_future(bell.wait()), asyncio.ensure_future(self._closing.wait())]
+        try:
+            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _live(self, turn: LiveTurn, after: int) -> AsyncGenerator[list[Frame], None]:
+        tail = turn.tail
+        cursor, loop, beat_s = after, asyncio.get_running_loop(), self._settings.keepalive_s / 2
+        told_at, told_end, past = loop.time(), False, None
+        with self._counted(), turn.subscribers.reader(), _beating(tail, beat_s):
+            while True:
+                batch = tail.after(cursor, FRAMES_AT_ONCE)
+                if batch is None:
+                    past = past or Past(turn.tenant, turn.id)
+                    batch = await self._store.read(partial(past.read, after=cursor))
+                else:
+                    past = None
+                if batch:
+                    cursor = batch[-1].number
+                    yield batch
+                elif tail.closed:
+                    if tail.error is not None:
+                        yield [tail.error]
+                    return
+                elif self._closing.is_set() and not told_end:
+                    told_end = True
+                    yield [SHUTTING_DOWN]
+                elif loop.time() - told_at >= beat_s:
+                    yield []
+                else:
+                    await tail.rung()
+                    continue
+                told_at = loop.time()
+
+    async def _recorded(self, tenant: str, turn: UUID, after: int) -> AsyncGenerator[list[Frame], None]:
+        """Of a turn that does not run here: it has ended, or is paused, or another process runs it."""
+        cursor, past, silent_s = after, Past(tenant, turn), 0.0
+        with self._counted():
+            while True:
+                batch = await self._store.read(partial(past.read, after=cursor))
+                if batch:
+                    cursor, silent_s = batch[-1].number, 0.0
+                    yield batch
+                elif not past.running or self._closing.is_set():
+                    return
+                else:
+                    await asyncio.sleep(POLL_S)
+                    silent_s += POLL_S
+                    if silent_s >= self._settings.keepalive_s:
+                        silent_s = 0.0
+                        yield []
+
+    async def _over(self, tenant: str, turn: UUID) -> bool:
+        """Until a turn that does not run here runs nowhere; False if the server ends meanwhile."""
+        while (await self.turn_state(tenant, turn)).status == "running":
+            if self._closing.is_set():
+                return False
+            await asyncio.sleep(POLL_S)
+        return True
+
+    def admit(self) -> None:
+        """Raises Overloaded where there is no room for one more reader."""
+        if self._readers >= self._settings.max_readers:
+            raise Overloaded("too many streams are open", limit="max_readers", retry_after_s=RETRY_AFTER_S)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.admit()
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+
+
+@contextmanager
+def _beating(tail: Tail, every_s: float) -> Iterator[None]:
+    """Ring a tail from time to time, so that who waits for it can say that it is alive: one timer a reader, where a
+    time limit on each wait would cost as much as what is waited for.
+    """
+    timers: list[asyncio.TimerHandle] = []
+    _beat_later(tail, every_s, timers)
+    try:
+        yield
+    finally:
+        timers.pop().cancel()
+
+
+def _beat_later(tail: Tail, every_s: float, timers: list[asyncio.TimerHandle]) -> None:
+    timers[:] = [asyncio.get_running_loop().call_later(every_s, _beat, tail, every_s, timers)]
+
+
+def _beat(tail: Tail, every_s: float, timers: list[asyncio.TimerHandle]) -> None:
+    tail.ring()
+    _beat_later(tail, every_s, timers)
+
+
+def _events(connection: Connection, *, tenant: str, session: UUID | None, after: int) -> list[RecordedEvent]:
+    if session is None:
+        return reads.log_events(connection, tenant, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE)
+    return reads.session_events(
+        connection, tenant, session, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE
+    )
+
+
+def _newest(connection: Connection, *, tenant: str, session: UUID | None) -> int:
+    if session is None:
+        return reads.log_size(connection, tenant)
+    state = queries.session_state(connection, tenant, session)
+    if state is None:
+        raise SessionNotFound("there is no such session", session_id=str(session))
+    return state.version

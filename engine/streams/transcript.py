@@ -1,0 +1,201 @@
+"""A turn told as frames, from its recorded events: the same frames live, later, and after a restart. Pure.
+
+A recorded frame carries its number in the event's facts. The deltas between are in the journal while their round
+runs, and afterwards in the message's cuts; ``deltas_of`` gives them back with the same numbers. After an erasure
+the deltas are gone and the other frames keep their numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from uuid import UUID
+
+import msgspec
+
+from ..events.blocks import Block, Content, TextBlock, ThinkingBlock, ToolUseBlock, read_blocks
+from ..events.cuts import unpack_cuts
+from ..events.types import (
+    AttemptEnded,
+    BlockStart,
+    DecisionWords,
+    Facts,
+    MessageAppended,
+    MessageWords,
+    ToolApproved,
+    ToolCalled,
+    ToolRefused,
+    ToolReturned,
+    TurnFailed,
+    TurnStarted,
+)
+from ..events.upcasts import facts_of, words_of
+from ..log.base import RecordedEvent
+from ..sessions import turn_state as turns
+from ..sessions.turn_state import TurnState
+from ..sessions.views import Message, Turn, message_view, turn_view
+from .frames import Frame, Opening, delta_frame, delta_head, start_frame
+
+_encode = msgspec.json.Encoder().encode
+
+
+class CallData(msgspec.Struct, frozen=True):
+    """The data of a ``tool.called`` frame; its input stands in the message."""
+
+    tool_use_id: str
+    name: str
+    message_id: UUID
+    runner: str
+
+
+class ReturnedData(msgspec.Struct, frozen=True):
+    """The data of a ``tool.returned`` frame; what it gave is in the message that follows."""
+
+    tool_use_id: str
+    name: str
+    outcome: str
+    is_error: bool
+    duration_ms: int | None
+
+
+class DecisionData(msgspec.Struct, frozen=True):
+    """The data of a ``tool.approved`` or ``tool.refused`` frame."""
+
+    tool_use_id: str
+    approve: bool
+    reason: str | None
+    actor: str
+
+
+class AttemptFailedData(msgspec.Struct, frozen=True):
+    """The data of an ``attempt.failed`` frame: another attempt follows."""
+
+    round: int
+    attempt: int
+    code: str
+
+
+class Story:
+    """Tells one turn. Feed it the session's events in order, from ``turn.started`` on; it passes over those that
+    are not the turn's.
+    """
+
+    def __init__(self, turn: UUID) -> None:
+        self._turn = turn
+        self._state: TurnState | None = None
+        self._failed: TurnFailed | None = None
+        self.messages: list[Message] = []
+        self.reasons: dict[str, str] = {}
+
+    @property
+    def state(self) -> TurnState:
+        assert self._state is not None
+        return self._state
+
+    def view(self) -> Turn:
+        """The turn as it is now."""
+        return turn_view(self.state, tuple(self.messages), self._failed)
+
+    def tell(self, event: RecordedEvent, *, deltas_after: int | None = None, limit: int | None = None) -> list[Frame]:
+        """The frames of one event; with ``deltas_after`` also those deltas of a message (no more than ``limit``)
+        whose numbers are above it: they precede the message's own frame.
+        """
+        facts = facts_of(event)
+        deltas = [] if deltas_after is None else list(islice(self.deltas(event, deltas_after), limit))
+        if isinstance(facts, TurnStarted):
+            if event.id != self._turn:
+                return []
+            self._state = turns.begin(event, facts)
+            return [self._frame(facts.frame, event.type, self.view())]
+        if self._state is None or getattr(facts, "turn", None) != self._turn:
+            return []
+        self._state = turns.evolve(self._state, event, facts)
+        return deltas + self._tell(event, facts)
+
+    def deltas(self, event: RecordedEvent, after: int) -> Iterator[Frame]:
+        """The deltas of the event that is told next, one by one: those whose numbers are above ``after``."""
+        facts = facts_of(event)
+        if self._state is None or not isinstance(facts, MessageAppended) or facts.turn != self._turn:
+            return
+        for frame in deltas_of(event, facts, self._state.frame + 1):
+            if frame.number > after:
+                yield frame
+
+    def _tell(self, event: RecordedEvent, facts: Facts) -> list[Frame]:
+        number = getattr(facts, "frame", None)
+        if isinstance(facts, TurnFailed):
+            self._failed = facts
+        if isinstance(facts, MessageAppended):
+            message = message_view(event)
+            self.messages.append(message)
+            return [] if number is None else [self._frame(number, event.type, message)]
+        if number is None:
+            return []
+        if isinstance(facts, ToolReturned):
+            returned = ReturnedData(facts.call, facts.name, facts.outcome, facts.is_error, facts.duration_ms)
+            return [self._frame(number, event.type, returned)]
+        if isinstance(facts, ToolApproved | ToolRefused):
+            return [self._frame(number, event.type, self._decision(event, facts))]
+        if isinstance(facts, ToolCalled):
+            call = CallData(facts.call, facts.name, self.messages[-1].id, facts.runner)
+            return [self._frame(number, event.type, call)]
+        if isinstance(facts, AttemptEnded):
+            return [self._frame(number, "attempt.failed", AttemptFailedData(facts.round, facts.attempt, facts.outcome))]
+        return [self._frame(number, event.type, self.view())]
+
+    def _decision(self, event: RecordedEvent, facts: ToolApproved | ToolRefused) -> DecisionData:
+        words = words_of(event)
+        reason = words.reason if isinstance(words, DecisionWords) else None
+        self.reasons.pop(facts.call, None)  # a call of an earlier round may have had the same id
+        if reason is not None:
+            self.reasons[facts.call] = reason
+        return DecisionData(facts.call, isinstance(facts, ToolApproved), reason, event.actor)
+
+    def _frame(self, number: int, kind: str, data: object) -> Frame:
+        return Frame(number, kind, _encode(data))
+
+
+def deltas_of(event: RecordedEvent, facts: MessageAppended, first: int) -> Iterator[Frame]:
+    """The block and delta frames of a recorded message: numbers from ``first`` up to its own."""
+    words = words_of(event)
+    blocks: Content = ()
+    pieces: Iterator[tuple[int, str]] = iter(())
+    if isinstance(words, MessageWords):
+        blocks = read_blocks(words.content)
+        pieces = _pieces(blocks, words.cuts)
+    heads: dict[int, bytes] = {}
+    starts = {start.frame: start for start in facts.blocks}
+    for number in range(first, facts.frame or first):
+        start = starts.get(number)
+        if start is not None:
+            yield start_frame(event.id, number, start.block, _opening(start, blocks))
+            continue
+        for block, text in islice(pieces, 1):
+            if block not in heads:
+                heads[block] = delta_head(event.id, block, _TYPES[type(blocks[block])])
+            yield delta_frame(heads[block], number, text)
+
+
+_TYPES: dict[type, str] = {TextBlock: "text", ThinkingBlock: "thinking", ToolUseBlock: "tool_use"}
+
+
+def _pieces(blocks: Content, cuts: bytes) -> Iterator[tuple[int, str]]:
+    """Each delta again: its block and its text."""
+    read: dict[int, int] = {}
+    for cut in unpack_cuts(cuts):
+        at = read.get(cut.block, 0)
+        read[cut.block] = at + cut.length
+        yield cut.block, _streamed_text(blocks[cut.block])[at : at + cut.length]
+
+
+def _streamed_text(block: Block) -> str:
+    if isinstance(block, ToolUseBlock):
+        return block.input_text or ""
+    return block.text if isinstance(block, TextBlock | ThinkingBlock) else ""
+
+
+def _opening(start: BlockStart, blocks: Content) -> Opening:
+    block = blocks[start.block] if blocks else None
+    if isinstance(block, ToolUseBlock):
+        return Opening(start.type, block.id, block.name)
+    return Opening(start.type)

@@ -1,0 +1,254 @@
+"""A model's call of a tool, from what the model wrote to what it is given back. Nothing here raises for what a tool or
+a model does: every call has an outcome, with a code for the record and words for the model.
+
+============================  =========================================================================================
+``completed``                 it ran, and this is its output
+``output_too_large``          it ran; its output is cut at the limit, with a note, and is no error
+``unknown_tool``              there is none of this name
+``tool_not_allowed``          there is, and it may not be used here
+``invalid_arguments``         what the model wrote is not a JSON object, or does not fit the schema
+``tool_not_approved``         it needs a person's yes, and has none
+``tool_failed``               it raised, said itself that it failed, or returned what has no form
+``tool_timed_out``            it did not end in time and was given up
+============================  =========================================================================================
+
+All but the first two are errors. What the model reads holds no stack trace and no path: of an exception that is not
+one of ours it is told the type; the log has the rest. A tool that is ``async`` and blocks holds up the whole server,
+and a thread that hangs cannot be killed (``engine/tools/functions.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from ..clock import Clock
+from ..errors import EngineError, Invalid
+from .base import Tool, ToolContent, ToolContext, ToolOutput
+from .registry import Tools
+from .results import fit
+
+log = logging.getLogger("manent.tools")
+
+T = TypeVar("T")
+
+GRACE_S = 1.0
+"""How long a tool that is cancelled may clean up before it is left behind."""
+
+MAX_WORDS_BYTES = 4096
+"""Our own words to the model about a call that went wrong."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """``timeout_s`` and ``max_output_bytes`` hold for each call whose tool has none of its own; ``max_parallel`` for
+    the calls of one round, ``max_threads`` for all that runs in threads.
+    """
+
+    timeout_s: float = 30.0
+    max_output_bytes: int = 64 << 10
+    max_parallel: int = 8
+    max_threads: int = 16
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's call: ``input_text`` as it wrote it; ``approved`` if a person said yes to it; ``others``: the tools
+    that the model was told of and that its caller runs.
+    """
+
+    tenant: str
+    session: UUID
+    turn: UUID
+    id: str
+    name: str
+    input_text: str
+    approved: bool = False
+    others: tuple[str, ...] = ()
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """A call that can be made."""
+
+    tool: Tool
+    given: dict[str, Any]
+
+
+class ToolOutcome(msgspec.Struct, frozen=True):
+    """What came of a call. ``output_bytes`` is the size of what the tool gave, before it was cut."""
+
+    code: str
+    content: ToolContent
+    is_error: bool
+    duration_ms: int = 0
+    output_bytes: int = 0
+
+
+class ToolRunner:
+    """Runs calls within limits. One for all turns; it lives in one event loop."""
+
+    def __init__(self, tools: Tools, limits: Limits, clock: Clock) -> None:
+        self._tools = tools
+        self._limits = limits
+        self._clock = clock
+        self._threads = DaemonThreads(limits.max_threads)
+        self._left_behind: set[asyncio.Task[ToolOutput]] = set()
+
+    def prepare(self, call: ToolCall, allowed: Collection[str]) -> Ready | ToolOutcome:
+        """The call ready to be made, or the outcome of one that cannot be. Nothing has run yet; if the tool needs a
+        person's yes, this is the moment to ask.
+        """
+        tool = self._tools.get(call.name)
+        if tool is None or call.name not in allowed:
+            code = "unknown_tool" if tool is None else "tool_not_allowed"
+            return _failure(code, f"There is no tool {call.name[:64]!r} here. {self._what_there_is(call, allowed)}")
+        try:
+            given = msgspec.json.decode(call.input_text or "{}", type=dict[str, Any])
+            tool.check(given)
+        except Invalid as error:
+            return _failure("invalid_arguments", f"Not called: {error.detail}. Try again with other arguments.")
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            words = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            return _failure("invalid_arguments", f"Not called: the arguments must be a JSON object ({words}).")
+        except Exception as error:  # noqa: BLE001 - a tool's own code
+            return _raised(call.name, error)
+        return Ready(tool, given)
+
+    def _what_there_is(self, call: ToolCall, allowed: Collection[str]) -> str:
+        names = [*(name for name in self._tools.names() if name in allowed), *call.others]
+        return f"There are: {', '.join(names)}." if names else "There are no tools."
+
+    async def call(self, call: ToolCall, allowed: Collection[str]) -> ToolOutcome:
+        """Make one call. Raises CancelledError only."""
+        ready = self.prepare(call, allowed)
+        if isinstance(ready, ToolOutcome):
+            return ready
+        if ready.tool.approval and not call.approved:
+            return _failure("tool_not_approved", "Not called: this tool needs a person's approval, and has none.")
+        started_s = self._clock.monotonic_s()
+        outcome = await self._run(ready, call)
+        duration_ms = round((self._clock.monotonic_s() - started_s) * 1000)
+        return msgspec.structs.replace(outcome, duration_ms=duration_ms)
+
+    async def call_all(self, calls: Sequence[ToolCall], allowed: Collection[str]) -> list[ToolOutcome]:
+        """Make the calls of one round side by side; outcomes in the order of the calls. Raises CancelledError only."""
+        free = asyncio.Semaphore(self._limits.max_parallel)
+
+        async def one(call: ToolCall) -> ToolOutcome:
+            async with free:
+                return await self.call(call, allowed)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(call)) for call in calls]
+        return [task.result() for task in tasks]
+
+    async def _run(self, ready: Ready, call: ToolCall) -> ToolOutcome:
+        """In a task of its own: a tool that will not be cancelled is left behind, and cannot hold up its turn."""
+        tool = ready.tool
+        limit_s = self._limits.timeout_s if tool.timeout_s is None else tool.timeout_s
+        context = ToolContext(call.tenant, call.session, call.turn, call.id, self._threads)
+        task = asyncio.create_task(_shielded_from_exits(tool, ready.given, context))
+        try:
+            await asyncio.wait({task}, timeout=limit_s)
+            in_time = task.done()
+        finally:
+            await self._give_up(task)
+        if not in_time:
+            return _failure("tool_timed_out", f"{tool.name} did not end within {limit_s:g} s and was given up.")
+        if task.cancelled():
+            return _failure("tool_failed", f"{tool.name} failed: it was cancelled from within.")
+        if error := task.exception():
+            return _raised(tool.name, error)
+        most_bytes = self._limits.max_output_bytes if tool.max_output_bytes is None else tool.max_output_bytes
+        return _outcome(tool.name, task.result(), most_bytes)
+
+    async def _give_up(self, task: asyncio.Task[ToolOutput]) -> None:
+        if task.done():
+            return
+        self._left_behind.add(task)
+        task.add_done_callback(self._forget)
+        task.cancel()
+        await asyncio.wait({task}, timeout=GRACE_S)
+
+    def _forget(self, task: asyncio.Task[ToolOutput]) -> None:
+        self._left_behind.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that the loop does not report it
+
+
+class DaemonThreads:
+    """Threads for what blocks, at most so many at once. They do not keep the process from ending, as a pool's would:
+    one that hangs hangs for good.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._free = asyncio.Semaphore(most)
+
+    async def run(self, function: Callable[[], T]) -> T:
+        await self._free.acquire()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def settle(result: Any, error: BaseException | None) -> None:
+            self._free.release()
+            if done.done():  # given up
+                return
+            if error is None:
+                done.set_result(result)
+            else:
+                done.set_exception(error)
+
+        def work() -> None:
+            result: T | None = None
+            error: BaseException | None = None
+            try:
+                result = function()
+            except (StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit) as raised:
+                error = RuntimeError(type(raised).__name__)  # a future cannot hold these, or a loop would end by them
+            except BaseException as raised:  # noqa: BLE001 - handed on to who waits
+                error = raised
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits
+                loop.call_soon_threadsafe(settle, result, error)
+
+        try:
+            threading.Thread(target=work, name="manent-tool", daemon=True).start()
+        except RuntimeError:  # the system gives no more threads
+            self._free.release()
+            raise
+        return await done
+
+
+async def _shielded_from_exits(tool: Tool, given: dict[str, Any], context: ToolContext) -> ToolOutput:
+    """A tool that says ``sys.exit()`` has failed; it does not end the server."""
+    try:
+        return await tool.run(given, context)
+    except (SystemExit, GeneratorExit) as error:
+        raise RuntimeError(type(error).__name__) from error
+
+
+def _outcome(name: str, output: Any, most_bytes: int) -> ToolOutcome:
+    """What a tool gave back, made fit for the record and for a model."""
+    try:
+        content, size, is_cut = fit(output.content, most_bytes)
+        is_error = bool(output.is_error)
+    except (AttributeError, TypeError):
+        return _failure("tool_failed", f"{name} failed: it returned neither text nor images.")
+    code = "tool_failed" if is_error else "output_too_large" if is_cut else "completed"
+    return ToolOutcome(code, content, is_error, output_bytes=size)
+
+
+def _raised(name: str, error: BaseException) -> ToolOutcome:
+    if isinstance(error, EngineError):
+        return _failure("tool_failed", f"{name} failed: {error.detail}")
+    log.warning("the tool %s failed", name, exc_info=error)
+    return _failure("tool_failed", f"{name} failed with {type(error).__name__}.")
+
+
+def _failure(code: str, words: str) -> ToolOutcome:
+    content, size, _ = fit(words, MAX_WORDS_BYTES)
+    return ToolOutcome(code, content, is_error=True, output_bytes=size)

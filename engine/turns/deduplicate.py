@@ -1,0 +1,73 @@
+"""Requests that a client's library repeats by itself, without a key: while what the first one started still runs, the
+next is given that, and starts nothing.
+
+Vendors' libraries repeat a request that timed out or broke off, and count how often in a header; without this, each
+repetition would cost a model's answer, or be refused because of the turn that its first try has opened. What is known
+lives in memory: a restart ends the turns too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import msgspec
+
+from ..log.base import RequestKey
+from .start import Started
+
+SWEEP_FROM = 256
+"""Below so many, those that are over are not looked for."""
+
+
+class Repeats:
+    """What requests have started. ``runs`` tells whether a turn runs here."""
+
+    def __init__(self, runs: Callable[[UUID], bool]) -> None:
+        self._runs = runs
+        self._started: dict[bytes, asyncio.Future[Started | None]] = {}
+        self._sweep_at = SWEEP_FROM
+
+    async def once(
+        self, tenant: str, said: RequestKey, *, repeated: bool, start: Callable[[], Awaitable[Started]]
+    ) -> Started:
+        """What ``start`` starts; or, where this request says that it is a repetition, what the same one (``said``: who,
+        where and what) has started before, if that runs, or is being started.
+        """
+        digest = _digest(tenant, said)
+        before = self._started.get(digest)
+        if repeated and before is not None:
+            started = await asyncio.shield(before)
+            if started is not None and self._runs(started.turn):
+                return msgspec.structs.replace(started, replayed=True)
+        mine: asyncio.Future[Started | None] = asyncio.get_running_loop().create_future()
+        self._started[digest] = mine
+        result: Started | None = None
+        try:
+            result = await start()
+        finally:
+            mine.set_result(result)
+            if result is None and self._started.get(digest) is mine:
+                del self._started[digest]
+            self._sweep()
+        return result
+
+    def _sweep(self) -> None:
+        """Forget what is over, when there is much of it."""
+        if len(self._started) < self._sweep_at:
+            return
+        self._started = {digest: each for digest, each in self._started.items() if self._is_needed(each)}
+        self._sweep_at = max(SWEEP_FROM, 2 * len(self._started))
+
+    def _is_needed(self, each: asyncio.Future[Started | None]) -> bool:
+        if not each.done():
+            return True
+        started = each.result()
+        return started is not None and self._runs(started.turn)
+
+
+def _digest(tenant: str, said: RequestKey) -> bytes:
+    head = f"{tenant}\0{said.principal}\0{said.route}\0".encode()
+    return hashlib.sha256(head + said.body).digest()

@@ -1,0 +1,78 @@
+"""Whether an answer that failed is asked for again: when, and of which model. Only before anything of it was shown."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..clock import Clock
+from ..errors import EngineError, Overloaded, ProviderError
+from ..providers.resilience import next_delay_s
+from ..settings import Settings
+from .outcomes import Ending
+
+_ITS_OWN_FAULT = frozenset({400, 413, 422})
+"""Statuses that speak against the request: another model would hardly like it better."""
+
+
+class Again(msgspec.Struct, frozen=True):
+    """Another attempt, after a wait; ``fallback``: of the other model."""
+
+    delay_s: float
+    fallback: bool = False
+
+
+class Retries:
+    """The attempts of one round: ``max_attempts`` for each model, all begun within ``retry_for_s``."""
+
+    def __init__(self, settings: Settings, clock: Clock, *, has_fallback: bool) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._begun_s = clock.monotonic_s()
+        self._made = 0
+        self._fallback_left = has_fallback
+
+    def after(self, ending: Ending, left_s: float) -> Again | None:
+        """What to do after one more attempt; None: its failure stands. ``left_s``: what is left of the turn's time."""
+        self._made += 1
+        error = _failure_of(ending)
+        if error is None:
+            return None
+        # Nobody waits for a provider that is busy or left alone while there is another model.
+        again = None if self._fallback_left and isinstance(error, Overloaded) else self._same(error, left_s)
+        if again is None and self._fallback_left and is_for_another(ending):
+            self._fallback_left, self._made = False, 0
+            return Again(0.0, fallback=True)
+        return again
+
+    def _same(self, error: ProviderError | Overloaded, left_s: float) -> Again | None:
+        settings = self._settings
+        if self._made >= settings.max_attempts or not error.retryable:
+            return None
+        waited_s = self._clock.monotonic_s() - self._begun_s
+        delay_s = next_delay_s(
+            self._made,
+            base_s=settings.retry_base_ms / 1000,
+            cap_s=settings.retry_cap_s,
+            jitter=self._clock.salts(1)[0][0] / 256,
+            left_s=min(left_s, settings.retry_for_s - waited_s),
+            retry_after_s=_retry_after_s(error),
+        )
+        return None if delay_s is None else Again(delay_s)
+
+
+def is_for_another(ending: Ending) -> bool:
+    """Whether another model may answer where this one has failed: nothing came, and it was not the request's fault."""
+    error = _failure_of(ending)
+    return error is not None and getattr(error, "status", None) not in _ITS_OWN_FAULT
+
+
+def _failure_of(ending: Ending) -> ProviderError | Overloaded | None:
+    """The failure of a provider that has shown nothing."""
+    if ending.stop is not None or ending.answer is not None:
+        return None
+    return ending.error if isinstance(ending.error, ProviderError | Overloaded) else None
+
+
+def _retry_after_s(error: EngineError) -> float | None:
+    asked = error.retry_after_s if isinstance(error, ProviderError) else error.extra.get("retry_after_s")
+    return float(asked) if isinstance(asked, int | float) else None

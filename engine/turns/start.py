@@ -1,0 +1,230 @@
+"""Starting a turn: plan on a snapshot, then append message, start and first attempt at once, if the session is still
+where it was.
+
+The attempt's request is rendered before the append, so that ``attempt.started`` - committed before anything is
+sent - holds all that decides its bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from ..context.plan import Brief, Offer, Planned, attempt_draft, plan
+from ..context.prompt import Limits
+from ..errors import Invalid, TooLarge, VersionConflict
+from ..events.blocks import ToolSchema
+from ..events.types import Draft, NewMessage, TurnStarted
+from ..log.base import Append, Connection, Exactly, NewEvent, Place, Reference, RequestKey, Scratch
+from ..log.sql.documents import KeepDocument
+from ..log.sql.idempotency import find_request
+from ..providers.base import Parameters
+from ..providers.registry import resolve, resolve_if_there
+from ..sessions import queries
+from ..sessions.decisions import check_turn, message_draft, superseded
+from ..sessions.envelope import Caller, seal
+from ..sessions.history import state_at
+from ..sessions.state import SessionState
+from ..settings import Settings
+from ..tools.registry import Tools, write_schemas
+from .supervisor import Supervisor
+from .turn import Turn
+
+CHOICES = ("auto", "any", "none")
+MAX_PLANS = 5
+"""How often a turn is planned anew when the session moves on between plan and append."""
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What a caller wants of a turn. ``message`` None: answer what is there. ``tools``: names of registered tools;
+    ``client_tools``: those that the caller runs; ``tool_choice``: ``auto``, ``any``, ``none`` or a name.
+    ``continues``: go on with a partial answer.
+    """
+
+    message: NewMessage | None = None
+    model: str | None = None
+    limits: Limits = Limits()
+    temperature: float | None = None
+    stop: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    client_tools: tuple[ToolSchema, ...] = ()
+    tool_choice: str | None = None
+    continues: bool = False
+    on_disconnect: Literal["continue", "cancel"] = "continue"
+
+
+class Started(msgspec.Struct, frozen=True):
+    """A turn that runs, or that ran before under the same idempotency key (``replayed``)."""
+
+    session: UUID
+    turn: UUID
+    replayed: bool = False
+
+
+class Start(msgspec.Struct, frozen=True):
+    """A turn ready to be appended at ``first.view.state.version``."""
+
+    first: Planned
+    supersedes: int | None
+
+
+class TurnStarter:
+    """Starts turns."""
+
+    def __init__(self, supervisor: Supervisor, tools: Tools) -> None:
+        self._supervisor = supervisor
+        self._tools = tools
+        self._store = supervisor.kit.store
+        self._providers = supervisor.kit.providers
+        self._clock = supervisor.kit.clock
+        self._settings = supervisor.kit.settings
+        self._starting: set[asyncio.Task[Started]] = set()
+
+    async def start(
+        self, caller: Caller, session: UUID, ask: Ask, *, expected: int | None = None, request: RequestKey | None = None
+    ) -> Started:
+        """Start a turn; returns when its start is durable and it runs.
+
+        Raises what ``decisions.check_turn`` refuses, BudgetTooSmall, UnknownModel, VersionConflict, Overloaded.
+        """
+        plans = MAX_PLANS if expected is None else 1
+        while True:
+            plans -= 1
+            planning_it = partial(self._plan, caller=caller, session=session, ask=ask, expected=expected)
+            planned = await self._store.read(partial(_recall_or, planning_it, tenant=caller.tenant, request=request))
+            if isinstance(planned, Reference):
+                return await self._replayed(caller, planned)
+            # A caller who leaves while the start is written must not leave a turn that is open and not run.
+            starting = asyncio.create_task(self._append(caller, session, ask, planned, request))
+            self._starting.add(starting)
+            starting.add_done_callback(self._starting.discard)
+            try:
+                return await asyncio.shield(starting)
+            except VersionConflict:
+                if plans <= 0:
+                    raise
+
+    async def _replayed(self, caller: Caller, reference: Reference) -> Started:
+        event = await self._store.read(partial(_event_session, tenant=caller.tenant, turn=reference.id))
+        return Started(event, reference.id, replayed=True)
+
+    def _plan(self, connection: Connection, *, caller: Caller, session: UUID, ask: Ask, expected: int | None) -> Start:
+        state, words = state_at(connection, caller.tenant, session)
+        if expected is not None and state.version != expected:
+            detail = f"the session was expected to be at version {expected}, and is at {state.version}"
+            raise VersionConflict(detail, current_version=state.version)
+        check_turn(state, ask.message, continues=ask.continues)
+        supersedes = superseded(state, ask.message, continues=ask.continues)
+        first = plan(
+            connection,
+            tenant=caller.tenant,
+            state=state,
+            words=words,
+            brief=self._brief(ask, state),
+            settings=self._settings,
+            new=ask.message,
+            without=supersedes,
+        )
+        return Start(first, supersedes)
+
+    def _brief(self, ask: Ask, state: SessionState) -> Brief:
+        """What the turn's rounds have in common. Raises UnknownModel, and Invalid for tools that are not to be had."""
+        names = self._tools.allowed(ask.tools, state.allowed_tools)
+        schemas = (*self._tools.schemas(names), *ask.client_tools)
+        check_offer(schemas, ask.tool_choice, self._settings)
+        return Brief(
+            model=resolve(self._providers, ask.model or state.model),
+            limits=ask.limits,
+            parameters=Parameters(
+                max_output_tokens=ask.limits.max_output_tokens or state.max_output_tokens,
+                temperature=ask.temperature,
+                stop=ask.stop,
+                tool_choice=ask.tool_choice if schemas else None,
+            ),
+            offer=Offer(schemas, tuple(schema.name for schema in ask.client_tools)),
+            fallback=resolve_if_there(self._providers, state.fallback_model),
+            fallback_name=state.fallback_model,
+        )
+
+    async def _append(
+        self, caller: Caller, session: UUID, ask: Ask, planned: Start, request: RequestKey | None
+    ) -> Started:
+        turn, first = self._clock.new_id(), planned.first
+        document = first.brief.offer.document
+        scratch: list[Scratch] = [self._supervisor.run_of(caller.tenant, session, turn)]
+        if document:
+            scratch.append(KeepDocument(caller.tenant, document))
+        with self._supervisor.admitted():
+            answer = await self._store.append(
+                Append(
+                    tenant=caller.tenant,
+                    session=session,
+                    expected=Exactly(first.view.state.version),
+                    events=partial(self._events, caller=caller, turn=turn, ask=ask, planned=planned),
+                    request=request,
+                    reference=Reference("turn", turn, 0),
+                    scratch=tuple(scratch),
+                )
+            )
+            if answer.replayed is None:
+                kit = self._supervisor.kit
+                self._supervisor.start(Turn(kit, caller, turn, first.brief, answer.events, first=first))
+                return Started(session, turn)
+        return await self._replayed(caller, answer.replayed)
+
+    def _events(self, place: Place, _: Any, *, caller: Caller, turn: UUID, ask: Ask, planned: Start) -> list[NewEvent]:
+        first, drafts = planned.first, []
+        if ask.message is not None:
+            drafts.append(message_draft(msgspec.structs.replace(ask.message, id=self._clock.new_id())))
+        cause = drafts[0].id if drafts else None
+        started = TurnStarted(
+            model=first.model.name,
+            provider=first.model.provider.name,
+            continues=ask.continues,
+            supersedes=planned.supersedes,
+            on_disconnect=ask.on_disconnect,
+            client_tools=first.brief.offer.client,
+        )
+        drafts.append(Draft(started, id=turn, causation=cause))
+        salt, now_us = self._clock.salts(1)[0], self._clock.now_us()
+        drafts.append(attempt_draft(turn, first, (1, 1), now_us=now_us, salt=salt, new_position=place.position))
+        return seal(drafts, caller, self._clock)
+
+
+def check_offer(schemas: Sequence[ToolSchema], choice: str | None, settings: Settings) -> None:
+    """Raises Invalid or TooLarge for tools that cannot be offered together, or a choice that is none of them."""
+    names = [schema.name for schema in schemas]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise Invalid("client_tools", f"two tools of this turn are named {twice}")
+    for what, size, setting, maximum in (
+        ("tools", len(names), "max_tools", settings.max_tools),
+        ("bytes of schemas", len(write_schemas(schemas)), "max_tools_bytes", settings.max_tools_bytes),
+    ):
+        if size > maximum:
+            detail = f"tools: {size} {what}, and {setting} allows {maximum}"
+            raise TooLarge(detail, field="tools", limit=setting, maximum=maximum)
+    if choice is not None and choice not in {*CHOICES, *names}:
+        raise Invalid("tool_choice", f"must be one of {', '.join(CHOICES)}, or the name of a tool of this turn")
+    if choice == "any" and not names:
+        raise Invalid("tool_choice", "this turn has no tools")
+
+
+def _recall_or(
+    plan: Callable[[Connection], Start], connection: Connection, *, tenant: str, request: RequestKey | None
+) -> Start | Reference:
+    """What the request made when it came before, else a plan: a repetition is answered whatever has become of the
+    session.
+    """
+    return find_request(connection, tenant, request) or plan(connection)
+
+
+def _event_session(connection: Connection, *, tenant: str, turn: UUID) -> UUID:
+    state = queries.turn_state(connection, tenant, turn)
+    assert state is not None, "a remembered turn is in the record"
+    return state.session
