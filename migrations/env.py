@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from manent.engine.log.sql.tables import metadata
 from manent.engine.log.sqlite.connection import database_path, open_writer
+from manent.engine.log.sqlite.schema import make_guards
 from manent.engine.sessions import tables as _projections  # noqa: F401 - they join the same metadata
 
 target_metadata = metadata
@@ -21,6 +22,7 @@ def run(connection: Connection) -> None:
     context.configure(connection=connection, target_metadata=target_metadata, transaction_per_migration=False)
     with context.begin_transaction():
         context.run_migrations()
+        make_guards(connection)  # SQLite drops the triggers of every table that a revision makes anew
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from manent.engine.log.sqlite.schema import make_guards, mark
+from manent.migrations.helpers import mark
 
 revision = "0001"
 down_revision = None
@@ -37,7 +37,6 @@ def upgrade() -> None:
     create_log()
     create_scratch()
     create_projections()
-    make_guards(op.get_bind())
     mark(op.get_bind())
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from alembic import op
 
-from manent.engine.log.sqlite.schema import make_guards
-
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -33,4 +31,3 @@ def upgrade() -> None:
         "CREATE TABLE documents (tenant TEXT NOT NULL, digest BLOB NOT NULL, bytes BLOB NOT NULL, "
         "PRIMARY KEY (tenant, digest)) STRICT, WITHOUT ROWID"
     )
-    make_guards(op.get_bind())

@@ -5,13 +5,10 @@ Revises: 0002
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from alembic import context, op
 from sqlalchemy import Connection
 
-from manent.engine.log.sql.tree import TILE_HASHES, Growing, grow
-from manent.engine.log.sqlite.schema import make_guards
+from manent.migrations.helpers import LAYOUT, TILE_HASHES, MerkleTree, Progress, grow
 
 revision = "0003"
 down_revision = "0002"
@@ -19,16 +16,12 @@ branch_labels = None
 depends_on = None
 
 LEAVES = "SELECT leaf_hash FROM events WHERE tenant = ? AND position > ? AND position <= ? ORDER BY position"
-LAYOUT = "STRICT, WITHOUT ROWID"
 BATCH_EVENTS = TILE_HASHES * 16
-
-Progress = Callable[[int, int], None]
 
 
 def upgrade() -> None:
     make_tables()
     take_in(op.get_bind(), context.config.attributes.get("progress"))
-    make_guards(op.get_bind())
 
 
 def make_tables() -> None:
@@ -62,7 +55,7 @@ def take_in(connection: Connection, progress: Progress | None) -> None:
     logs = connection.exec_driver_sql("SELECT tenant, size, recorded_at FROM heads_before").all()
     done, total = 0, sum(size for _, size, _ in logs)
     for tenant, size, recorded_at in logs:
-        tree = Growing()
+        tree = MerkleTree()
         while tree.size < size:
             before, end = tree.size, min(tree.size + BATCH_EVENTS, size)
             grow(connection, tenant, tree, connection.exec_driver_sql(LEAVES, (tenant, before, end)).scalars().all())
@@ -71,6 +64,6 @@ def take_in(connection: Connection, progress: Progress | None) -> None:
             done += end - before
             if progress is not None:
                 progress(done, total)
-        row = (tenant, size, recorded_at, tree.frontier().to_bytes())
+        row = (tenant, size, recorded_at, tree.frontier())
         connection.exec_driver_sql("INSERT INTO heads VALUES (?, ?, ?, ?)", row)
     op.execute("DROP TABLE heads_before")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from alembic import op
 
-from manent.engine.log.sqlite.schema import make_guards
-
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -21,4 +19,3 @@ def upgrade() -> None:
         "CREATE TABLE purges (tenant TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (tenant, position)) "
         "STRICT, WITHOUT ROWID"
     )
-    make_guards(op.get_bind())

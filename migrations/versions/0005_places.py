@@ -6,12 +6,10 @@ Revises: 0004
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from alembic import context, op
 from sqlalchemy import Connection
 
-from manent.engine.log.sqlite.schema import make_guards
+from manent.migrations.helpers import LAYOUT, Progress
 
 revision = "0005"
 down_revision = "0004"
@@ -19,7 +17,6 @@ branch_labels = None
 depends_on = None
 
 BATCH_EVENTS = 4096
-LAYOUT = "STRICT, WITHOUT ROWID"
 EVENTS = (
     "CREATE TABLE events (tenant TEXT NOT NULL, position INTEGER NOT NULL, session BLOB NOT NULL, "
     "version INTEGER NOT NULL, id BLOB NOT NULL, type TEXT NOT NULL, schema INTEGER NOT NULL, actor TEXT NOT NULL, "
@@ -41,8 +38,6 @@ PLACE = (
     "WHERE position <= size - size % 256 ORDER BY tenant, session, version"
 )
 
-Progress = Callable[[int, int], None]
-
 
 def upgrade() -> None:
     op.execute(PLACES)
@@ -56,7 +51,6 @@ def upgrade() -> None:
     op.execute("INSERT INTO origins SELECT tenant, from_position, origin FROM origins_before")
     op.execute("DROP TABLE origins_before")
     op.execute(PLACE)
-    make_guards(op.get_bind())
 
 
 def copy(connection: Connection, progress: Progress | None) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from alembic import op
 from sqlalchemy import Connection
 
-from manent.engine.log.sqlite.schema import make_guards
+from manent.migrations.helpers import LAYOUT
 
 revision = "0006"
 down_revision = "0005"
@@ -22,7 +22,6 @@ branch_labels = None
 depends_on = None
 
 BATCH_ROWS = 4096
-LAYOUT = "STRICT, WITHOUT ROWID"
 TABLES = {
     "requests": (
         "tenant TEXT NOT NULL, principal TEXT NOT NULL, route TEXT NOT NULL, key TEXT NOT NULL, salt BLOB, "
@@ -59,7 +58,6 @@ def upgrade() -> None:
         op.execute(f"DROP TABLE {table}_before")
     for index in INDEXES:
         op.execute(index)
-    make_guards(op.get_bind())
 
 
 def copy(connection: Connection, table: str) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from alembic import op
 
-from manent.engine.log.sqlite.schema import make_guards
-
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
@@ -22,4 +20,3 @@ UNPLACE = (
 
 def upgrade() -> None:
     op.execute(UNPLACE)
-    make_guards(op.get_bind())

@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from ...errors import StoreNewer, StoreOlder
-from .connection import APPLICATION_ID, DRIVER_ERRORS, meaning_of, open_reader, open_writer
+from .connection import DRIVER_ERRORS, meaning_of, open_reader, open_writer
 from .guards import GUARDS, guarded_table
 
 MIGRATIONS = Path(__file__).parents[3] / "migrations"
@@ -74,8 +74,8 @@ def newest_revision() -> str:
 
 
 def make_guards(connection: Connection) -> None:
-    """Create anew every guard whose table there is yet. Each migration ends with it: SQLite drops the triggers of a
-    rebuilt table.
+    """Create every guard anew whose table exists. A migration ends with it: SQLite drops the triggers of a table that
+    is rebuilt.
     """
     tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_schema WHERE type = 'table'").scalars())
     for name, statement in GUARDS.items():
@@ -89,11 +89,6 @@ def missing_guards(connection: Connection) -> list[str]:
     rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
     found: dict[str, str] = {row[0]: row[1] for row in rows}
     return [name for name, statement in GUARDS.items() if found.get(name) != statement]
-
-
-def mark(connection: Connection) -> None:
-    """Say in the file's header whose it is."""
-    connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _refuse_newer(revision: str | None) -> None:
