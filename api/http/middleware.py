@@ -22,6 +22,8 @@ log = logging.getLogger("manent.api")
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/schema", "/schema/", "/schema/openapi.json"})
 """Served without a key: for those who watch the server, and those who read about it."""
 
+ONCE_AT_MOST = {b"host": "Host", b"authorization": "Authorization", b"x-api-key": "X-Api-Key"}
+
 BODY_METHODS = frozenset({"POST", "PATCH"})
 
 RETRY_AFTER_S = 2
@@ -77,6 +79,7 @@ class Gate:
     def _admit(self, scope: Scope, headers: dict[str, str], state: dict[str, Any]) -> bool:
         """False for a preflight, which is answered here. Raises Problem for what is not let in."""
         self._check_size(scope)
+        _check_once_each(scope)
         if self._keys.open:
             check_local(headers, self._cors)
         if scope["method"] == "OPTIONS" and self._cors.is_preflight(headers):
@@ -156,6 +159,18 @@ def _no_room(max_bytes: int) -> Problem:
 def head_too_large(max_bytes: int) -> Problem:
     detail = f"the request's head is larger than {max_bytes} bytes"
     return Problem(431, "headers_too_large", detail, limit="max_header_bytes", maximum=max_bytes)
+
+
+def _check_once_each(scope: Scope) -> None:
+    """Raises Problem 400 for a request without ``Host``, or with two of a field that decides who is served: whoever
+    stands before this server may have looked at the other one (RFC 9112, section 3.2).
+    """
+    names = [name for name, _ in scope["headers"]]
+    if b"host" not in names:
+        raise Problem(400, "missing_field", "Host: is required", field="Host")
+    for name, field in ONCE_AT_MOST.items():
+        if names.count(name) > 1:
+            raise Problem(400, "duplicate_field", f"{field}: is given twice", field=field)
 
 
 def _check_media_type(scope: Scope, headers: dict[str, str]) -> None:

@@ -33,6 +33,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self._loose_bytes = 0
+        self._head_is_complete = False
         self._refused = False
         self._serving: RequestResponseCycle | None = None
         self._sending: asyncio.TimerHandle | None = None
@@ -64,7 +65,19 @@ class BoundedHttp(HttpToolsProtocol):
         elif self._loose_bytes and self._sending is None:
             self._expect_more()
 
+    def on_message_begin(self) -> None:
+        self._head_is_complete = False
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of the head. Those of a chunked body's trailer are passed over: they must not be taken for headers,
+        which were checked before (RFC 9112, section 7.1.2).
+        """
+        if not self._head_is_complete:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
+        self._head_is_complete = True
         self._loose_bytes = 0  # the gate looks at the size of a head that is complete
         self._expect_more()
         super().on_headers_complete()
@@ -80,7 +93,16 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not told
-        self._refuse(Problem(400, "bad_request", "this is not an HTTP request"))
+        """Refuse what is no request. Garbage that follows a complete one does not take that one's answer away, or its
+        client would send it again. The connection closes after it.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.more_body and not cycle.response_started:
+            self._refused = True
+            self._expect_nothing()
+            cycle.keep_alive = False
+        else:
+            self._refuse(Problem(400, "bad_request", "this is not an HTTP request"))
 
     # --- clients that stall -------------------------------------------------------------------------------------------
 
@@ -134,13 +156,17 @@ class BoundedHttp(HttpToolsProtocol):
             self._drop()
 
     def _drop(self) -> None:
-        """Let a client go that takes nothing. What it was sent stays whole: if it reads on before the connection is
-        aborted, the last that it reads is why there is no more.
+        """Drop a client that takes nothing. A stream stays whole: if its client reads on before the connection is
+        aborted, the last that it reads is why there is no more. Any other answer is freed at once: it can be large, and
+        is of no use in part.
         """
         self._refused = True
         cycle = self._serving
+        last_words = cycle.scope.get("state", {}).get(LAST_WORDS) if cycle is not None else None
+        if last_words is None:
+            self.transport.abort()
+            return
         if cycle is not None and not cycle.response_complete:
-            last_words = cycle.scope.get("state", {}).get(LAST_WORDS, b"")
             if last_words and cycle.chunked_encoding:
                 last_words = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last_words), last_words)
             self.transport.write(last_words)

@@ -181,6 +181,27 @@ def test_requests_in_one_packet(server):
         read_refusal(read_answer(connection), 404, "not_found")
 
 
+@pytest.mark.parametrize(
+    ("lines", "code", "field"),
+    [
+        ((b"host: localhost", b"host: example.org"), "duplicate_field", "Host"),
+        ((b"host: localhost", b"Host: localhost"), "duplicate_field", "Host"),
+        (
+            (b"host: localhost", b"authorization: Bearer a", b"Authorization: Bearer b"),
+            "duplicate_field",
+            "Authorization",
+        ),
+        ((b"x: y",), "missing_field", "Host"),
+    ],
+)
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_what_decides_who_is_served_is_said_once(exchange, lines, code, field, version):
+    """A request names its host once, and one key at most: two readers could take two."""
+    answer = exchange(b"\r\n".join([b"GET /healthz HTTP/" + version, *lines, b"", b""]))
+    read_refusal(answer, 400, code)
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["field"] == field
+
+
 def test_garbage_during_an_answer(server, session):
     """It ends the connection, and does not get into the answer."""
     with socket.create_connection(server.host, timeout=20) as connection:
