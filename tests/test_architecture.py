@@ -461,6 +461,16 @@ def test_the_engine_is_a_house_that_one_can_walk_through():
     assert named <= there
 
 
+def test_the_drawing_shows_the_house_as_it_is():
+    """The engine's README draws each room on its floor, and names files that are there."""
+    text = (ROOT / "engine/README.md").read_text("utf-8")
+    drawn = [{*line[:45].split()} for line in text.split("```")[1].strip("\n").splitlines()]
+    floors = [{room.removeprefix("engine.") for room in line.split()} for line in ROOMS if line.startswith("engine")]
+    assert drawn == [{"__init__"} if floor == {"engine"} else floor for floor in reversed(floors)]
+    named = re.findall(r"`([\w/]+\.(?:py|md))`", text)
+    assert [name for name in named if not (ROOT / "engine" / name).exists() and not (ROOT / name).exists()] == []
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_checkout_keeps(rule):
     """No file of the checkout breaks the rule."""
