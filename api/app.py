@@ -17,8 +17,10 @@ from .http.auth import Keys
 from .http.body import Http
 from .http.cors import Cors
 from .http.errors import Problem, invalid
+from .http.files import ConsoleFiles
 from .http.middleware import Gate
-from .routes import discovery, erasure, events, evidence, export, health, sessions, turns
+from .http.passes import Failures, Passes, console_secret
+from .routes import console, discovery, erasure, events, evidence, export, health, sessions, turns
 
 NATIVE_ROUTES = [
     *health.ROUTES,
@@ -29,15 +31,21 @@ NATIVE_ROUTES = [
     *evidence.ROUTES,
     *erasure.ROUTES,
     *export.ROUTES,
+    *console.ROUTES,
 ]
 
 
 def create_app(conversation: Conversation, keys: Keys, cors: Cors) -> Gate:
     """The ASGI application. Draining and closing the engine is its owner's to do."""
     settings = conversation.settings
+    passes, failures = Passes(keys, console_secret()), Failures()
     app = Litestar(
         [Router("/", route_handlers=NATIVE_ROUTES, before_request=check_parameters), *plumego.ROUTES],
-        dependencies={"conversation": Provide(lambda: conversation, sync_to_thread=False)},
+        dependencies={
+            "conversation": Provide(lambda: conversation, sync_to_thread=False),
+            "passes": Provide(lambda: passes, sync_to_thread=False),
+            "failures": Provide(lambda: failures, sync_to_thread=False),
+        },
         exception_handlers={Exception: errors.handle},
         logging_config=None,
         openapi_config=openapi.config(),
@@ -45,7 +53,8 @@ def create_app(conversation: Conversation, keys: Keys, cors: Cors) -> Gate:
         request_class=Http,
         request_max_body_size=settings.max_body_bytes,
     )
-    return Gate(app, keys, cors, max_header_bytes=settings.max_header_bytes, max_bodies_bytes=settings.max_bodies_bytes)
+    sizes = {"max_header_bytes": settings.max_header_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
+    return Gate(ConsoleFiles(app), keys, passes, cors, **sizes)
 
 
 NO_VALUES = frozenset({"", "null"})

@@ -55,6 +55,7 @@ class Keys:
 
     def __init__(self, keys: Sequence[Key]) -> None:
         self._by_hash: Mapping[str, Key] = {key.sha256: key for key in keys}
+        self._by_id: Mapping[str, Key] = {key.id: key for key in keys}
         self.open = not keys
 
     def identify(self, authorization: str | None) -> Identity:
@@ -67,7 +68,20 @@ class Keys:
         if scheme.lower() != "bearer" or key is None:
             headers = {"www-authenticate": 'Bearer realm="manent"'}
             raise Problem(401, "unauthorized", "a valid API key is needed: Authorization: Bearer KEY", headers)
-        return Identity(key.tenant, f"key:{key.id}", frozenset(key.scopes))
+        return _identity_of(key)
+
+    def named(self, key_id: str) -> Identity | None:
+        """The identity of a key, by its id: for a caller who has shown the key before."""
+        key = self._by_id.get(key_id)
+        return None if key is None else _identity_of(key)
+
+    def hash_of(self, key_id: str) -> str | None:
+        key = self._by_id.get(key_id)
+        return None if key is None else key.sha256
+
+
+def _identity_of(key: Key) -> Identity:
+    return Identity(key.tenant, f"key:{key.id}", frozenset(key.scopes))
 
 
 def read_keys(path: str | None) -> Keys:
@@ -104,13 +118,16 @@ def host_is_loopback(header: str) -> bool:
     return match is not None and is_loopback(match["six"] or match["name"])
 
 
-def check_local(headers: Mapping[str, str], cors: Cors) -> None:
+def check_local(headers: Mapping[str, str], cors: Cors, *, is_file: bool = False) -> None:
     """Without keys, refuse what a page from elsewhere could make a browser send (DNS rebinding, cross-site requests).
+    A link from elsewhere may lead to a file of the console (``is_file``).
 
     Raises Problem 403.
     """
     if not host_is_loopback(headers.get("host", "")):
         raise Problem(403, "foreign_host", "without API keys only requests to this machine's own name are served")
+    if is_file:
+        return
     origin = headers.get("origin")
     if cors.allows(origin):
         return

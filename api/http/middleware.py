@@ -16,11 +16,15 @@ from ...engine import is_correlation, new_id
 from .auth import Keys, check_local
 from .cors import Cors
 from .errors import Problem, body_of, mistake
+from .files import is_file
+from .passes import Passes
 
 log = logging.getLogger("manent.api")
 
-PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/schema", "/schema/", "/schema/openapi.json"})
-"""Served without a key: for those who watch the server, and those who read about it."""
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/schema", "/schema/", "/schema/openapi.json", "/api/console/session"})
+"""Served without a key: for those who watch the server, who read about it, and who trade a key for a pass. So are the
+console's files.
+"""
 
 ONCE_AT_MOST = {b"host": "Host", b"authorization": "Authorization", b"x-api-key": "X-Api-Key"}
 
@@ -38,9 +42,12 @@ Headers = list[tuple[bytes, bytes]]
 class Gate:
     """ASGI middleware; puts ``request_id`` and ``identity`` into the scope's state."""
 
-    def __init__(self, app: Any, keys: Keys, cors: Cors, *, max_header_bytes: int, max_bodies_bytes: int) -> None:
+    def __init__(
+        self, app: Any, keys: Keys, passes: Passes, cors: Cors, *, max_header_bytes: int, max_bodies_bytes: int
+    ) -> None:
         self.app = app
         self._keys = keys
+        self._passes = passes
         self._cors = cors
         self._max_header_bytes = max_header_bytes
         self._bodies = Bodies(max_bodies_bytes)
@@ -80,12 +87,13 @@ class Gate:
         """False for a preflight, which is answered here. Raises Problem for what is not let in."""
         self._check_size(scope)
         _check_once_each(scope)
+        public_file = is_file(scope["path"])
         if self._keys.open:
-            check_local(headers, self._cors)
+            check_local(headers, self._cors, is_file=public_file)
         if scope["method"] == "OPTIONS" and self._cors.is_preflight(headers):
             return False
-        if scope["path"] not in PUBLIC_PATHS:
-            state["identity"] = self._keys.identify(headers.get("authorization"))
+        if not public_file and scope["path"] not in PUBLIC_PATHS:
+            state["identity"] = self._passes.identify(scope, headers)
         _check_media_type(scope, headers)
         return True
 

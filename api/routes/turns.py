@@ -32,6 +32,7 @@ from ..schemas.parameters import (
     is_repeated,
     page_start,
     read_after,
+    read_cursor,
     request_id_of,
     request_key,
     said_in,
@@ -39,6 +40,7 @@ from ..schemas.parameters import (
     write_cursor,
 )
 
+Status = Literal["running", "requires_action", "completed", "failed", "cancelled", "interrupted"]
 RUNNING = "running"
 REQUIRED = "required"
 """OpenAI's word for a choice of ``any``."""
@@ -105,6 +107,20 @@ async def list_turns(
     turns, more = await conversation.turns(
         session_id, caller_of(request), after=start, limit=limit, descending=order == "desc"
     )
+    return TurnList(turns, write_cursor((more,)) if more is not None else None)
+
+
+@get("/api/turns")
+async def list_all_turns(
+    request: Http,
+    conversation: Chat,
+    status: FromQuery[Status | None] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> TurnList:
+    """List the turns of all sessions, newest first. `status=requires_action`: those that wait for a person."""
+    before = read_cursor(cursor, tuple[UUID])[0] if cursor is not None else None
+    turns, more = await conversation.all_turns(caller_of(request), status=status, before=before, limit=limit)
     return TurnList(turns, write_cursor((more,)) if more is not None else None)
 
 
@@ -206,4 +222,4 @@ def _location(turn_id: UUID) -> str:
     return f"/api/turns/{turn_id}"
 
 
-ROUTES = [start_turn, list_turns, get_turn, stream_turn, cancel_turn, decide]
+ROUTES = [start_turn, list_turns, list_all_turns, get_turn, stream_turn, cancel_turn, decide]

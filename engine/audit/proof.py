@@ -15,6 +15,7 @@ from ..log import merkle
 from ..log.base import Connection, RecordedEvent
 from ..log.codec import leaf_of, name_at
 from ..log.sql.checkpoints import SignedRow, WitnessRow, cosignatures_of, log_names
+from ..log.sql.reads import salt_of
 from ..log.sql.tree import TILE_HASHES, TILE_LEVELS, Tree, hashes
 from .notes import Signature, parse_note
 
@@ -23,7 +24,8 @@ HEADER = "c2sp.org/tlog-proof@v1"
 
 class Inclusion(msgspec.Struct, frozen=True):
     """That an event stands in the log that a checkpoint speaks of. ``index`` is its position less one; hashes are hex,
-    from the leaf up. ``leaf`` is the canonical JSON that was hashed.
+    from the leaf up. ``leaf`` is the canonical JSON that was hashed. ``salt`` (hex) and ``body_base64`` are what the
+    leaf's commitment is over; null where the words were erased.
     """
 
     origin: str
@@ -35,6 +37,8 @@ class Inclusion(msgspec.Struct, frozen=True):
     hashes: tuple[str, ...]
     root: str
     checkpoint: str
+    salt: str | None
+    body_base64: str | None
 
     def text(self) -> str:
         """As C2SP tlog-proof."""
@@ -67,6 +71,7 @@ def inclusion(connection: Connection, event: RecordedEvent, signed: SignedRow) -
     """The proof that an event is in the log that a checkpoint covers, as it is stored."""
     leaf = leaf_of(event, name_at(log_names(connection, event.tenant), event.position))
     path = merkle.inclusion_path(event.position - 1, signed.size, Tree(connection, event.tenant))
+    salt = salt_of(connection, event.tenant, event.position)
     return Inclusion(
         origin=signed.origin,
         position=event.position,
@@ -77,6 +82,8 @@ def inclusion(connection: Connection, event: RecordedEvent, signed: SignedRow) -
         hashes=tuple(each.hex() for each in path),
         root=signed.root.hex(),
         checkpoint=with_witnesses(connection, signed),
+        salt=None if salt is None else salt.hex(),
+        body_base64=None if salt is None else _base64(event.body or b""),
     )
 
 

@@ -39,7 +39,7 @@ from . import inputs
 from .discovery import Model, ToolInfo, model_view, tool_view
 from .evidence import Record
 from .inputs import MessageIn
-from .paging import TURNS
+from .paging import ALL_TURNS, TURNS
 from .sessions import DEFAULT_LIMIT, Desk
 
 
@@ -120,6 +120,18 @@ class Conversation(Desk):
         arguments = {"session": session, "after": after, "descending": descending}
         page, more = await self._page(TURNS, caller, limit, **arguments)
         return [turn for _, turn in page], page[-1][0] if more else None
+
+    async def all_turns(
+        self,
+        caller: Caller = LOCAL,
+        *,
+        status: str | None = None,
+        before: UUID | None = None,
+        limit: int = DEFAULT_LIMIT,
+    ) -> tuple[list[Turn], UUID | None]:
+        """A tenant's turns, newest first, and the one before which the next page begins (None: this was the last)."""
+        page, more = await self._page(ALL_TURNS, caller, limit, status=status, before=before)
+        return page, page[-1].id if more else None
 
     async def cancel(self, turn: UUID, caller: Caller = LOCAL, *, request: RequestKey | None = None) -> Turn:
         """Cancel a turn; one that has ended stays as it is."""

@@ -16,7 +16,7 @@ from ..log.sql import reads
 from ..sessions import queries
 from ..sessions.state import SessionState
 from ..sessions.views import Turn
-from ..streams.backlog import read_turns
+from ..streams.backlog import read_all_turns, read_turns
 
 T = TypeVar("T")
 
@@ -82,3 +82,4 @@ EVENTS: Listing[Any] = Listing(reads.session_events, _version, _stored)
 EVENTS_OF_TYPES: Listing[Any] = Listing(reads.session_events_of_types, _version, _stored)
 LOG_EVENTS: Listing[Any] = Listing(reads.log_events, lambda event: event.position, _stored)
 TURNS: Listing[Any] = Listing(read_turns, lambda item: item[0], _turn_bytes)
+ALL_TURNS: Listing[Any] = Listing(read_all_turns, lambda turn: turn.id, lambda turn: _turn_bytes((0, turn)), "before")

@@ -205,6 +205,20 @@ def list_turns(
     return [_turn.decode(state) for state in connection.execute(query).scalars()]
 
 
+def list_all_turns(
+    connection: Connection, tenant: str, *, status: str | None, before: UUID | None, limit: int
+) -> list[TurnState]:
+    """A tenant's turns, newest first (ids are in order of time); with ``status`` only those. No index helps there: the
+    turns before the page are looked through.
+    """
+    query = select(turns.c.state).where(turns.c.tenant == tenant).order_by(turns.c.turn.desc()).limit(limit)
+    if status is not None:
+        query = query.where(turns.c.status == status)
+    if before is not None:
+        query = query.where(turns.c.turn < before.bytes)
+    return [_turn.decode(state) for state in connection.execute(query).scalars()]
+
+
 def calibration(connection: Connection, tenant: str, model: str) -> tuple[int, int, int, int]:
     """Sums over a model's attempts that the vendor counted: samples, base tokens, messages, input tokens."""
     return _calibration(connection, tenant, model).fetchone() or (0, 0, 0, 0)

@@ -123,6 +123,13 @@ def read_turns(
     return [(state.version, turn_of(connection, tenant, state)) for state in states]
 
 
+def read_all_turns(
+    connection: Connection, *, tenant: str, status: str | None, before: UUID | None, limit: int
+) -> list[Turn]:
+    states = queries.list_all_turns(connection, tenant, status=status, before=before, limit=limit)
+    return [turn_of(connection, tenant, state) for state in states]
+
+
 def turn_of(connection: Connection, tenant: str, state: TurnState) -> Turn:
     story = Story(state.id)
     for event in turn_events(connection, tenant, state):
