@@ -8,11 +8,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
+from manent.engine.tools.mcp.config import mcp_available
 from tests.api.harness import Process
 from tests.console.harness import SCRIPT, Watched, run_module
 
@@ -20,6 +23,9 @@ FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
 ]
+MCP_SERVER = Path(__file__).parent.parent / "mcp_server.py"
+PATIENCE_MS = 20_000
+SLOW = "a slow test of the console: CI runs it, and -m slow does"
 NO_CHROMIUM = "no Chromium here: the console was not tested in a browser (on Debian: apt-get install chromium)"
 
 
@@ -27,6 +33,15 @@ def chromium():
     """The path of a Chromium that is installed, or None: none is fetched."""
     names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
     return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave slow tests to CI, or to whoever asks for them by their mark."""
+    if os.environ.get("CI") or config.option.markexpr:
+        return
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason=SLOW))
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -43,6 +58,7 @@ def browser():
     path = chromium()
     if path is None:
         pytest.skip(NO_CHROMIUM)
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
@@ -51,8 +67,13 @@ def browser():
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory):
-    """A server process with a script, shared; it is open."""
-    with serving(tmp_path_factory.mktemp("console")) as server:
+    """A server process with a script, shared; it is open. One of its tools waits for a person."""
+    folder = tmp_path_factory.mktemp("console")
+    tools = folder / "mcp.json"
+    known = {"command": sys.executable, "args": [str(MCP_SERVER)], "approval": True}
+    tools.write_text(json.dumps({"mcpServers": {"tests": known}}), encoding="utf-8")
+    more = {"MANENT_MCP_SERVERS_FILE": str(tools)} if mcp_available() else {}
+    with serving(folder, **more) as server:
         yield server
 
 
@@ -77,6 +98,7 @@ def watched(browser, request):
 
     def open_page(server, **options):
         context = browser.new_context(**{"reduced_motion": "reduce", "locale": "en-GB"} | options)
+        context.set_default_timeout(PATIENCE_MS)
         opened.append(Watched(context, server.url))
         return opened[-1]
 

@@ -1,0 +1,142 @@
+// A tree of Markdown as nodes of the page. What is shown already stays: only what differs is made anew.
+//
+// Nothing here reads markup: words become text nodes, whatever they say. Links lead outside, and images are links too.
+
+import { h } from "../core/reactive.js";
+import { copyButton } from "../parts/copy.js";
+
+const OUTSIDE = /^(?:https?:\/\/|mailto:)/i;
+
+export class MarkdownView {
+  constructor(host) {
+    this.host = host;
+    this.shown = [];
+  }
+
+  show(root) {
+    syncBlocks(this.host, this.shown, root.children);
+  }
+}
+
+// --- blocks ----------------------------------------------------------------------------------------------------------
+
+function syncBlocks(host, shown, nodes) {
+  nodes.forEach((node, index) => {
+    let entry = shown[index];
+    if (entry?.settled && entry.node === node) return;
+    if (!entry || shapeOf(entry.node) !== shapeOf(node)) {
+      drop(shown, index);
+      entry = makeBlock(node);
+      shown.push(entry);
+      host.append(entry.element);
+    }
+    updateBlock(entry, node);
+  });
+  drop(shown, nodes.length);
+}
+
+function drop(shown, from) {
+  for (const entry of shown.splice(from)) entry.element.remove();
+}
+
+// Two nodes of one shape can be shown in the same element.
+function shapeOf({ type, level, ordered, start, info, align }) {
+  return [type, level, ordered, start, info, align?.join()].join("|");
+}
+
+function makeBlock(node) {
+  const entry = { node: null, settled: false, shown: [] };
+  const only = (element, host = element) => Object.assign(entry, { element, host });
+  if (node.type === "paragraph") return only(h("p", { dir: "auto" }));
+  if (node.type === "heading") return only(h(`h${Math.min(6, node.level + 2)}.level${node.level}`, { dir: "auto" }));
+  if (node.type === "quote") return only(h("blockquote"));
+  if (node.type === "item") return only(h("li"));
+  if (node.type === "rule") return only(h("hr"));
+  if (node.type === "list") return only(node.ordered ? h("ol", { start: node.start }) : h("ul"));
+  if (node.type === "table") {
+    const [head, body] = [h("thead"), h("tbody")];
+    const frame = { tabindex: 0, role: "group", "aria-label": "Table" };
+    return only(h("div.table", frame, h("table", head, body)), { head, body });
+  }
+  const text = document.createTextNode("");
+  const language = node.info?.split(/\s/)[0] ?? "";
+  const bar = h("figcaption", h("span", language), copyButton(() => text.data, "Copy", "Copy code"));
+  const frame = { tabindex: 0, role: "group", "aria-label": language ? `Code, ${language}` : "Code" };
+  return only(h("figure.code", bar, h("pre", frame, h("code", { dir: "ltr" }, text))), text);
+}
+
+function updateBlock(entry, node) {
+  const { host, shown } = entry;
+  if (node.inline) syncInline(host, shown, node.inline.tokens);
+  else if (node.type === "code") setText(host, node.text.endsWith("\n") ? node.text.slice(0, -1) : node.text);
+  else if (node.type === "table") syncRows(host, shown, node);
+  else if (node.children) syncBlocks(host, shown, node.children);
+  if (node.type === "list") entry.element.classList.toggle("loose", node.loose);
+  entry.node = node;
+  entry.settled = node.closed;
+}
+
+function setText(text, value) {
+  if (text.data === value) return;
+  if (value.startsWith(text.data)) text.appendData(value.slice(text.length));
+  else text.data = value;
+}
+
+function syncRows({ head, body }, shown, { rows, align }) {
+  rows.forEach((cells, index) => {
+    let entry = shown[index];
+    if (!entry) {
+      const tag = index ? "td" : "th";
+      const made = cells.map((_, at) => h(tag, { class: align[at] ?? "", dir: "auto", scope: index ? null : "col" }));
+      entry = { element: h("tr", made), cells: made.map((element) => ({ element, shown: [] })), row: null };
+      shown.push(entry);
+      (index ? body : head).append(entry.element);
+    }
+    if (entry.row === cells) return;
+    cells.forEach((cell, at) => syncInline(entry.cells[at].element, entry.cells[at].shown, cell.tokens));
+    entry.row = cells;
+  });
+  drop(shown, rows.length);
+}
+
+// --- inside a block --------------------------------------------------------------------------------------------------
+
+function syncInline(host, shown, tokens) {
+  tokens.forEach((token, index) => {
+    let entry = shown[index];
+    if (entry?.token === token) return;
+    const same = entry && entry.token.type === token.type && entry.token.href === token.href;
+    if (!same) {
+      drop(shown, index);
+      entry = { element: makeInline(token), shown: [], token };
+      shown.push(entry);
+      host.append(entry.element);
+    }
+    if (token.type === "text") setText(entry.element, token.text);
+    else if (token.type === "code") entry.element.textContent = token.text;
+    else if (token.type === "image") entry.element.textContent = `image: ${plain(token.children) || token.href}`;
+    else if (token.children) syncInline(entry.element, entry.shown, token.children);
+    entry.token = token;
+  });
+  drop(shown, tokens.length);
+}
+
+function makeInline(token) {
+  if (token.type === "text") return document.createTextNode("");
+  if (token.type === "newline") return document.createTextNode("\n");
+  if (token.type === "break") return h("br");
+  if (token.type === "link" || token.type === "image") return outsideLink(token.href, token.title);
+  return h(token.type);
+}
+
+// A link that tells nobody where it was followed. What is no address of the web or of mail is shown, and leads nowhere.
+export function outsideLink(href, title, ...children) {
+  const hint = title ? `${title} (${href})` : href;
+  if (!OUTSIDE.test(href)) return h("span.nowhere", { title: hint }, children);
+  const outside = { target: "_blank", rel: "noopener noreferrer", referrerpolicy: "no-referrer" };
+  return h("a", { href, title: hint, ...outside }, children);
+}
+
+function plain(tokens) {
+  return tokens.map((token) => token.text ?? (token.children ? plain(token.children) : " ")).join("");
+}

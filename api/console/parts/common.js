@@ -1,0 +1,147 @@
+// Small pieces that most views are made of.
+
+import { actorName, full, moment } from "../core/format.js";
+import { effect, h, inScope, signal } from "../core/reactive.js";
+import { address } from "../core/router.js";
+import { Problem } from "../client/http.js";
+
+export function link(parts, query, ...children) {
+  return h("a", { href: address(parts, query) }, children);
+}
+
+export function button(label, onclick, properties = {}) {
+  return h("button", { type: "button", onclick, ...properties }, label);
+}
+
+export const quiet = (label, onclick, properties = {}) => button(label, onclick, { class: "quiet", ...properties });
+
+export function stamp(time, show = moment) {
+  return h("time", { datetime: time, title: `${full(time)} (${time})` }, show(time));
+}
+
+// Words of somebody: their direction is their own, and ends with them.
+export function words(text, tag = "bdi") {
+  return h(tag, { dir: "auto" }, text);
+}
+
+export function plainText(text, label = "Text", properties = { dir: "auto" }) {
+  return h("pre.plain", { tabindex: 0, role: "group", "aria-label": label, ...properties }, text);
+}
+
+export const pretty = (value) => plainText(JSON.stringify(value, null, 2), "JSON", { dir: "ltr" });
+
+export function facts(pairs) {
+  const shown = pairs.filter(([, value]) => value === 0 || value);
+  return h("dl.facts", shown.map(([name, value]) => h("div", h("dt", name), h("dd", value))));
+}
+
+// What is unfolded when somebody asks for it is made then.
+export function folded(summary, build, properties = {}) {
+  const body = h("div.folded");
+  const ontoggle = (event) => {
+    if (event.target.open && !body.hasChildNodes()) body.append(...[build()].flat());
+  };
+  return h("details", { ...properties, ontoggle }, h("summary", summary), body);
+}
+
+let fields = 0;
+export function field(label, control, hint = null) {
+  const input = control.querySelector("input") ?? control;
+  input.id ||= `field${++fields}`;
+  return h("div.field", h("label", { for: input.id }, label), control, hint && h("p.hint", hint));
+}
+
+// A form that does something, instead of going somewhere.
+export function form(work, ...children) {
+  const onsubmit = (event) => {
+    event.preventDefault();
+    work(event.target);
+  };
+  return h("form", { onsubmit }, children);
+}
+
+export function heading(title, ...children) {
+  return h("div.heading", h("h1", title), children);
+}
+
+// What went wrong, in a line, and a way to try again where that may help.
+export function problemLine(problem, retry = null) {
+  return () => {
+    const found = problem.value;
+    if (!found) return null;
+    const ours = found instanceof Problem;
+    const again = retry && (!ours || found.passes || found.code === "version_conflict");
+    const code = ours && found.status > 0 && h("code", found.code);
+    return h("p.problem", { role: "alert" }, words(found.message), " ", code, again && button("Try again", retry));
+  };
+}
+
+// Something that is done once at a time; its problem is shown where it is asked for.
+export function action(work) {
+  const [busy, problem] = [signal(false), signal(null)];
+  const run = async (...given) => {
+    if (busy.peek()) return undefined;
+    busy.value = true;
+    problem.value = null;
+    try {
+      return await work(...given);
+    } catch (error) {
+      problem.value = error;
+      return undefined;
+    } finally {
+      busy.value = false;
+    }
+  };
+  return { run, busy, problem };
+}
+
+// A page of what is read at first, and again when `again` is called; it shows what `show` makes of that.
+export function loaded(read, show, tag = "div.page") {
+  const found = signal(null);
+  const reading = action(async () => {
+    found.value = await read();
+  });
+  reading.run();
+  return h(tag, problemLine(reading.problem, reading.run), () => found.value && show(found.value, reading.run));
+}
+
+// Who erased words, when, and why.
+export function erasedLine(erased) {
+  if (erased === true) return h("p.erased", "The words were erased.");
+  const { actor, at, reason } = erased;
+  const why = reason ? [": ", words(reason)] : ".";
+  return h("p.erased", `The words were erased by ${actorName(actor)}`, at && [", ", stamp(at)], why);
+}
+
+// A modal dialog; `build` is given what closes it. What is returned resolves with what it was closed with.
+export function dialog(title, build) {
+  return new Promise((resolve) => {
+    const before = document.activeElement;
+    let result;
+    const close = (value) => {
+      result = value;
+      box.close();
+    };
+    const [box, end] = inScope(() => h("dialog", { "aria-label": title }, h("h2", title), build(close)));
+    box.addEventListener("close", () => {
+      end();
+      box.remove();
+      before?.focus?.();
+      resolve(result);
+    });
+    document.body.append(box);
+    box.showModal();
+  });
+}
+
+// Resolves with the first value that is true of those that the function gives.
+export function until(read) {
+  return new Promise((resolve) => {
+    const [, end] = inScope(() => effect(() => {
+      const found = read();
+      if (!found) return;
+      resolve(found);
+      queueMicrotask(() => end());
+    }));
+  });
+}

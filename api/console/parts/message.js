@@ -1,0 +1,103 @@
+// One message of a conversation, and the notes between them.
+
+import { actorName, clock, count, duration, money } from "../core/format.js";
+import { each, h } from "../core/reactive.js";
+import { knows, may } from "../client/features.js";
+import { blockView } from "./blocks.js";
+import { button, erasedLine, link, quiet, stamp, words } from "./common.js";
+
+const ROLES = { user: "User", assistant: "Assistant", tool: "Tool", system: "System" };
+const USUAL = new Set(["end_turn", "tool_use"]);
+
+export function messageView(item, view) {
+  const { message, blocks } = item;
+  const known = (show) => () => message.value && show(message.value, view);
+  const roleOf = ({ role }) => ROLES[role] ?? role;
+  const name = () => (message.value ? `${roleOf(message.value)}, ${clock(message.value.created_at)}` : "An answer that comes");
+  const own = { class: () => message.value?.role ?? "assistant", "aria-label": name, tabindex: -1 };
+  const body = each(h("div.body"), () => blocks.value, (block) => block, (_, block) => h("div.block", blockView(block, view)));
+  return h(
+    "article.message",
+    own,
+    h("header", () => (message.value ? head(message.value, view) : [h("b", "Assistant"), h("span.writing", "is writing")])),
+    body,
+    known(({ erased }) => erased && erasedLine(erased)),
+    known(({ complete }) => !complete && h("p.cut", "This answer was cut off here.")),
+    known(foot),
+  );
+}
+
+function head(message, view) {
+  const { role, actor, created_at: time, turn_id: turn } = message;
+  const model = role === "assistant" && (message.model ?? (turn && view.conversation.turn(turn).value?.model));
+  const who = role === "user" && actor !== "local" && h("span", actorName(actor));
+  return [h("b", ROLES[role] ?? role), who, model && h("code.model", model), stamp(time, clock), actions(message, view)];
+}
+
+function actions(message, view) {
+  const { session_id: session, version, turn_id: turn, role } = message;
+  const branches = knows("TurnIn", "from_version") && may("chat");
+  return h(
+    "span.actions",
+    view.siblings?.(message),
+    branches && role === "user" && quiet("Edit", () => view.edit(message)),
+    branches && role === "assistant" && quiet("Answer again", () => view.regenerate(message)),
+    turn && link(["turns", turn], {}, "What the model saw"),
+    link(["events", session, String(version)], {}, "Proof"),
+  );
+}
+
+function foot(message, { conversation }) {
+  const turn = message.role === "assistant" && message.turn_id && conversation.turn(message.turn_id).value;
+  if (!turn || turn.message?.id !== message.id) return null;
+  const reason = message.stop_reason ?? turn.stop_reason;
+  const { input_tokens: sent, output_tokens: given } = turn.usage;
+  const figures = [
+    sent !== null && `${count(sent)} in`,
+    given !== null && `${count(given)} out`,
+    money(turn.costs),
+    turn.duration_ms !== null && duration(turn.duration_ms),
+    turn.first_chunk_ms !== null && `first word after ${duration(turn.first_chunk_ms)}`,
+    turn.attempts.length > 1 && `${turn.attempts.length} requests`,
+  ];
+  const unusual = reason && !USUAL.has(reason) && h("b.reason", `stopped: ${reason}`);
+  return h("footer", unusual, figures.filter(Boolean).map((figure) => h("span", figure)));
+}
+
+// --- notes -----------------------------------------------------------------------------------------------------------
+
+export function noteView(item, view) {
+  const { type, session_id: session, version, recorded_at: at } = item.event;
+  const told = h("p", { class: type.replace(".", "-") }, sentence(item.event), " ", stamp(at, clock));
+  const record = h("span.actions", link(["events", session, String(version)], {}, "Proof"));
+  const retry = () => view.isLast(item) && may("chat") && retries(type, view);
+  return h("div.between", { tabindex: -1, role: "note" }, h("div", told, record), retry);
+}
+
+const SENTENCES = {
+  "turn.failed": (_, { code }, body) => [h("b", "The answer failed"), " ", h("code", code), " ", body?.detail && words(body.detail)],
+  "turn.cancelled": (who) => `The answer was stopped by ${who}.`,
+  "turn.interrupted": (_, { reason }) => [h("b", "The answer was interrupted"), reason === "shutdown" ? ": the server was shut down." : ": the server was lost."],
+  "tool.approved": (who, _, body) => [`${who} approved the call`, because(body)],
+  "tool.refused": (who, _, body) => [`${who} refused the call`, because(body)],
+  "body.erased": (who, { targets }, body) => [`${who} erased the words of ${targets.length} events`, because(body)],
+  "session.archived": (who) => `${who} archived the session.`,
+  "session.restored": (who) => `${who} restored the session.`,
+  "session.updated": (who, facts) => `${who} changed ${facts.changed.map((name) => change(name, facts[name])).join(", ")}.`,
+};
+
+const sentence = ({ type, facts, body, actor }) => SENTENCES[type]?.(actorName(actor), facts, body) ?? type;
+const because = (body) => (body?.reason ? [": ", words(body.reason)] : ".");
+
+function change(name, value) {
+  if (name === "system") return "the system prompt";
+  const plain = value === undefined || typeof value === "object";
+  return plain ? name.replaceAll("_", " ") : `${name.replaceAll("_", " ")} to ${value}`;
+}
+
+function retries(type, view) {
+  if (!["turn.failed", "turn.cancelled", "turn.interrupted"].includes(type)) return null;
+  const partial = view.messages().at(-1)?.complete === false;
+  const again = button("Try again", () => view.start({}));
+  return h("div.buttons", partial && button("Continue the answer", () => view.start({ continue: true })), again);
+}

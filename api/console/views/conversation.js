@@ -1,0 +1,151 @@
+// A conversation: its messages, live, and a place to go on in it.
+
+import { h, onEnd, signal } from "../core/reactive.js";
+import { address, go } from "../core/router.js";
+import { siblingsOf } from "../client/branches.js";
+import { Conversation } from "../client/conversation.js";
+import { has, may } from "../client/features.js";
+import { get } from "../client/http.js";
+import { approvalCards } from "../parts/approvals.js";
+import { button, heading, link, problemLine, quiet, until, words } from "../parts/common.js";
+import { Composer } from "../parts/composer.js";
+import { messageView, noteView } from "../parts/message.js";
+import { say } from "../parts/shell.js";
+import { VirtualList } from "../parts/virtual.js";
+import { figures, titleOf } from "./sessions.js";
+import { settingsDialog } from "./settings.js";
+
+export function conversationView([id], query) {
+  const conversation = new Conversation(id, { say });
+  const view = new ConversationView(conversation);
+  const at = query.get("at");
+  conversation.open(at === null ? null : Number(at));
+  onEnd(() => conversation.close());
+  if (at !== null) view.goTo(Number(at));
+  return view.show();
+}
+
+class ConversationView {
+  constructor(conversation) {
+    this.conversation = conversation;
+    this.composer = may("chat") ? new Composer(conversation) : null;
+    if (this.composer) this.composer.started = ({ session_id: id }) => id !== conversation.id && go(["sessions", id]);
+    this.family = signal([]);
+    if (has("GET /api/sessions/{}/branches")) this.readFamily();
+    this.list = new VirtualList(h("div.messages", { role: "feed", "aria-label": "Messages" }), {
+      label: "Conversation",
+      items: () => conversation.items.value,
+      keyOf: ({ key }) => key,
+      render: (item) => (item.peek().kind === "note" ? noteView(item.peek(), this) : messageView(item.peek(), this)),
+      guess: 140,
+      bottom: true,
+      atEnd: () => conversation.atEnd.peek(),
+      onStart: () => conversation.older(),
+      onEnd: () => conversation.newer(),
+    });
+  }
+
+  async readFamily() {
+    const found = await get(`${this.conversation.path}/branches`).catch(() => ({ nodes: [] }));
+    this.family.value = found.nodes;
+  }
+
+  // Brings the message of a version, or the one behind it, before the eye; it is loaded if need be.
+  async goTo(version) {
+    const { conversation, list } = this;
+    if (conversation.session.peek()) await conversation.show(version);
+    const items = await until(() => conversation.items.value.length > 0 && conversation.items.value);
+    const near = items.find(({ order }) => order >= version) ?? items.at(-1);
+    requestAnimationFrame(() => list.toKey(near.key));
+  }
+
+  async toNewest() {
+    if (!this.conversation.atEnd.peek()) await this.conversation.show(null);
+    requestAnimationFrame(() => this.list.toEnd());
+  }
+
+  show() {
+    const { conversation, composer, list } = this;
+    const { atStart, atEnd, connection, items } = conversation;
+    const away = () => !(list.sticking.value && atEnd.value) && items.value.length > 0;
+    const first = () => !atStart.value && button("↑ First", () => this.goTo(1));
+    const jumps = () => away() && h("span.jumps", first, button("↓ Newest", () => this.toNewest()));
+    const lost = () => connection.value === "lost" && h("p.lost", "The connection is lost. Trying again …");
+    const archived = () => conversation.session.value?.status === "archived";
+    const writing = composer?.view();
+    return [
+      () => this.heading(conversation.session.value),
+      problemLine(conversation.problem, () => location.reload()),
+      list.element,
+      h("div.over", lost, jumps),
+      () => conversation.waiting.value && may("chat") && approvalCards(conversation.waiting.value),
+      () => (archived() ? h("p.hint", "This session is archived: nothing is added to it.") : writing),
+    ];
+  }
+
+  heading(session) {
+    if (!session) return heading("Conversation");
+    const { id, model, legal_hold: hold, system } = session;
+    const settings = async () => {
+      const changed = await settingsDialog(session);
+      if (changed) this.conversation.session.value = changed;
+    };
+    const actions = [
+      link(["sessions", id, "record"], {}, "Record"),
+      this.family.value.length > 1 && link(["sessions", id, "branches"], {}, "Branches"),
+      may("chat") && quiet("Settings", settings),
+      link(["sessions", id, "keep"], {}, "Erase, hold, export"),
+    ];
+    return heading(
+      words(titleOf(session)),
+      h("span.figures", h("code.model", model), figures(session), hold && h("span.flag", "held")),
+      h("nav.actions", { "aria-label": "This session" }, actions),
+      system && h("details.system", h("summary", "System prompt"), words(system, "p")),
+    );
+  }
+
+  // --- what messages ask for ---
+
+  start(more) {
+    this.composer?.sending.run(more);
+  }
+
+  edit(message) {
+    this.composer?.edit(message, message.version - 1);
+  }
+
+  // Answers the same question again, in a branch from the version behind it.
+  regenerate({ version }) {
+    const asked = this.messages().findLast((message) => message.version < version && message.role === "user");
+    if (asked) this.start({ from_version: asked.version });
+  }
+
+  siblings(message) {
+    const first = this.messages().find(({ session_id: id }) => id === message.session_id);
+    const found = siblingsOf(this.family.value, message, first?.id === message.id);
+    if (!found) return null;
+    const { sessions, index } = found;
+    const to = (id, sign, name) => {
+      const href = id && address(["sessions", id], { at: message.version });
+      return id ? h("a", { href, "aria-label": name }, sign) : h("span.quiet", sign);
+    };
+    const [before, place] = [to(sessions[index - 1], "‹", "Branch before"), ` ${index + 1}/${sessions.length} `];
+    return h("span.siblings", before, place, to(sessions[index + 1], "›", "Next branch"));
+  }
+
+  messages() {
+    return this.conversation.items.peek().map(({ message }) => message?.peek()).filter(Boolean);
+  }
+
+  // Whether a note tells how the newest turn ended.
+  isLast(note) {
+    const { running, waiting, items } = this.conversation;
+    const isEnd = ({ kind, event }) => kind === "message" || event.type.startsWith("turn.");
+    return !running.value && !waiting.value && items.value.findLast(isEnd)?.key === note.key;
+  }
+
+  toolName(call) {
+    const blocks = this.conversation.items.peek().flatMap(({ blocks: own }) => own?.peek() ?? []);
+    return blocks.find(({ type, id }) => type === "tool_use" && id === call)?.name ?? null;
+  }
+}

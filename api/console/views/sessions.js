@@ -1,0 +1,106 @@
+// The sessions of the tenant, newest activity first.
+
+import { money, plural, short } from "../core/format.js";
+import { h, onEnd, signal } from "../core/reactive.js";
+import { stay } from "../core/router.js";
+import { has, may } from "../client/features.js";
+import { Pages, write } from "../client/http.js";
+import { action, button, heading, link, problemLine, quiet, stamp, words } from "../parts/common.js";
+import { VirtualList } from "../parts/virtual.js";
+import { newSession, settingsDialog } from "./settings.js";
+
+const LIST = "GET /api/sessions";
+const TYPED_MS = 250;
+
+export const titleOf = (session) => session.title || session.preview || "Untitled";
+
+export function sessionsView(_, query) {
+  const filters = signal({ status: "active", ...Object.fromEntries(query) });
+  const asked = () => ({ limit: 100, ...filters.peek(), ...(filters.peek().status === "all" && { status: null }) });
+  const pages = new Pages("/api/sessions", asked());
+  const set = (name, value) => {
+    filters.update((before) => ({ ...before, [name]: value }));
+    stay(["sessions"], filters.peek());
+    pages.again(asked());
+  };
+  const changing = action(async (session, change) => {
+    const match = { match: session.version };
+    const archived = change && (await write("PATCH", `/api/sessions/${session.id}`, change, match));
+    if (archived ?? (await settingsDialog(session))) await pages.again();
+  });
+  const list = new VirtualList(h("ul.rows"), {
+    label: "Sessions",
+    items: () => pages.items.value,
+    keyOf: ({ id }) => id,
+    render: (session) => row(session, changing),
+    guess: 41,
+    onEnd: () => !pages.problem.peek() && pages.more(),
+  });
+  pages.more();
+  const isEmpty = () => pages.complete.value && !pages.items.value.length;
+  return [
+    heading("Sessions", controls(filters, set), button("New session", newSession, { class: "primary", "data-new": "" })),
+    problemLine(changing.problem),
+    problemLine(pages.problem, () => pages.more()),
+    () => isEmpty() && h("p.empty", "No session here. ", button("Begin one", newSession)),
+    list.element,
+  ];
+}
+
+function controls(filters, set) {
+  const given = filters.peek();
+  const typed = (name, label) => {
+    let timer;
+    const oninput = (event) => {
+      clearTimeout(timer);
+      timer = setTimeout(() => set(name, event.target.value.trim()), TYPED_MS);
+    };
+    onEnd(() => clearTimeout(timer));
+    const search = { type: "search", placeholder: label, "aria-label": label, value: given[name] ?? "", oninput };
+    return has(LIST, name) && h("input", { ...search, "data-search": true });
+  };
+  const box = (name) => {
+    const onchange = (event) => set(name, event.target.checked ? "true" : null);
+    const input = () => h("input", { type: "checkbox", checked: given[name] === "true", onchange });
+    return has(LIST, name) && h("label.check", input(), name.replace("has_", ""));
+  };
+  const onchange = (event) => set("status", event.target.value);
+  const option = (value) => h("option", { value, selected: given.status === value }, value);
+  const status = h("select", { "aria-label": "Which sessions", onchange }, ["active", "archived", "all"].map(option));
+  const search = [typed("title_contains", "Title"), typed("model", "Model")];
+  return h("span.controls", search, status, box("has_failed"), box("waiting"));
+}
+
+function row(session, changing) {
+  const { id, status } = session.peek();
+  const now = () => session.value;
+  const [label, other] = status === "archived" ? ["Restore", "active"] : ["Archive", "archived"];
+  const shown = link(
+    ["sessions", id],
+    {},
+    h("span.title", { class: () => (now().title || now().preview ? "" : "quiet") }, () => words(titleOf(now()))),
+    h("span.flags", () => flags(now())),
+    h("code.model", () => now().model),
+    h("span.figures", () => figures(now())),
+    () => stamp(now().updated_at),
+  );
+  const rename = quiet("Rename", () => changing.run(session.peek()));
+  const archive = quiet(label, () => changing.run(session.peek(), { status: other }));
+  return h("li.row", { class: status }, shown, may("chat") && h("span.actions", rename, archive));
+}
+
+function flags({ status, open_turn_id: open, legal_hold: hold, failed_count: failed, family }) {
+  return [
+    status === "archived" && h("span.flag", "archived"),
+    open && h("span.flag.live", "open turn"),
+    hold && h("span.flag", "held"),
+    failed > 0 && h("span.flag.bad", plural(failed, "failure")),
+    family?.size > 1 && h("span.flag", plural(family.size, "branch", "branches")),
+  ];
+}
+
+export function figures({ turn_count: turns, message_count: messages, usage, costs }) {
+  const used = (usage.input_tokens ?? 0) + (usage.output_tokens ?? 0);
+  const said = turns === undefined ? plural(messages, "message") : plural(turns, "turn");
+  return [said, used > 0 && `${short(used)} tokens`, money(costs)].filter(Boolean).map((figure) => h("span", figure));
+}
