@@ -44,14 +44,30 @@ Elsewhere: install Python, or name one: PYTHON=/path/to/python3"
     return 1
 }
 
-# A moved checkout is a stale one too: the paths inside a virtual environment are absolute.
-_lock_stamp() { printf '%s\n' "$root" && cat -- "$root/requirements.lock"; }
-_lock_is_installed() { [ -x "$python" ] && cmp -s "$venv/lock.stamp" <(_lock_stamp); }
-_project_is_installed() { cmp -s "$venv/project.stamp" "$root/pyproject.toml"; }
+# Prints a part of the lock: `serving`, the `local model`, or `tests`, which is what only tests need.
+_locked() { awk -v title="# $1" '/^#/ { inside = $0 == title; next } inside' "$root/requirements.lock"; }
 
-# Nothing is fetched but what the lock names: no resolution, no newer pip, no build environment.
+# What an environment with a part of the lock is made of. A moved checkout is a stale one too: the paths inside a virtual
+# environment are absolute.
+_stamp() {
+    case $1 in
+        serving) printf '%s\n' "$root" && _locked serving && _locked 'local model' ;;
+        tests) _locked tests ;;
+    esac
+}
+_has() { [ -x "$python" ] && [ -e "$venv/$1.stamp" ]; }
+_is_installed() { _has "$1" && cmp -s "$venv/$1.stamp" <(_stamp "$1"); }
+_project_is_installed() { cmp -s "$venv/project.stamp" "$root/pyproject.toml"; }
+_all_is_installed() {
+    _project_is_installed || return
+    local part
+    for part; do _is_installed "$part" || return; done
+}
+
+# Nothing is fetched but what the lock names: no resolution, no newer pip, no build environment. Python compiles a module
+# when it is first imported, and most never are.
 _pip_install() {
-    pip_said=$("$python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps "$@" 2>&1)
+    pip_said=$("$python" -m pip install --quiet --disable-pip-version-check --no-input --no-compile --no-deps "$@" 2>&1)
 }
 
 _give_up() {
@@ -60,18 +76,24 @@ _give_up() {
     exit 1
 }
 
-# Makes .venv if it is missing or stale; two commands started at once wait for each other.
+# Makes .venv if it is missing or stale, with what serving needs; `ensure_env tests`: and with what only tests need. That
+# is added to what is there, and stays there for whoever only serves. Two commands started at once wait for each other.
 ensure_env() {
-    if _lock_is_installed && _project_is_installed; then return; fi
-    local base
+    set -- serving "$@"
+    if _all_is_installed "$@"; then return; fi
+    local base part
     base=$(find_python)
     exec 9<"$root/pyproject.toml"
     "$base" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' # the shell's descriptor keeps the lock
-    if ! _lock_is_installed; then
-        _make_venv "$base"
-        _install_lock
-        _lock_stamp >"$venv/lock.stamp"
-    fi
+    for part; do
+        if _has "$part" && ! _is_installed "$part"; then rm -rf -- "$venv"; fi
+    done
+    for part; do
+        if ! _is_installed "$part"; then
+            "_install_$part" "$base"
+            _stamp "$part" >"$venv/$part.stamp"
+        fi
+    done
     if ! _project_is_installed; then
         _pip_install --no-build-isolation --editable "$root" || _give_up
         cp -- "$root/pyproject.toml" "$venv/project.stamp"
@@ -79,31 +101,27 @@ ensure_env() {
     exec 9<&-
 }
 
-_make_venv() {
+_install_serving() {
     say "making .venv with $("$1" --version) ($1)"
     rm -rf -- "$venv"
     "$1" -m venv -- "$venv"
+    _install_part serving
+    _install_local_model
 }
 
-# The lock is installed in two parts: a platform without wheels of the local model does without that.
-_install_lock() {
-    "$python" - "$root" "$venv" <<'SPLIT'
-import re
-import sys
-import tomllib
-from pathlib import Path
+_install_tests() { _install_part tests; }
 
-root, parts = map(Path, sys.argv[1:])
-project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
-local = tuple(re.match(r"[\w.-]+", need)[0] + "==" for need in project["optional-dependencies"]["local"])
-pins = re.split(r"^(?=\w)", (root / "requirements.lock").read_text("utf-8"), flags=re.MULTILINE)
-(parts / "lock.main").write_text("".join(pin for pin in pins if not pin.startswith(local)), "utf-8")
-(parts / "lock.local").write_text("".join(pin for pin in pins if pin.startswith(local)), "utf-8")
-SPLIT
-    say "installing $(grep -c == "$venv/lock.main") packages as locked (about a minute, this once)"
-    _pip_install --require-hashes --requirement "$venv/lock.main" || _give_up
+_install_part() {
+    _locked "$1" >"$venv/lock"
+    say "installing $(grep -c == "$venv/lock") packages for $1, as locked"
+    _pip_install --require-hashes --requirement "$venv/lock" || _give_up
+}
+
+# A platform without wheels of the local model does without that.
+_install_local_model() {
+    _locked 'local model' >"$venv/lock"
     say "installing the local model (130 MB)"
-    if ! _pip_install --require-hashes --only-binary :all: --requirement "$venv/lock.local"; then
+    if ! _pip_install --require-hashes --only-binary :all: --requirement "$venv/lock"; then
         case $pip_said in
             *Retrying*) _give_up ;; # the network's failure, which pip ends in the same words as the next
             *"No matching distribution found"*)

@@ -94,6 +94,7 @@ REGISTRIES = (  # with gaps, so that this line names none
 )
 MACHINE_PATH = re.compile(r"(?<![\w.:~/$}-])/(?:(?:root|work|home|Users|opt|mnt)/\w|tmp/\w+/\w)[\w/]*")
 PIN = re.compile(r"[a-z0-9-]+==[0-9a-z.+!-]+( ; [^:/]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
+PARTS_OF_THE_LOCK = ("# serving", "# local model", "# tests")
 
 
 # --- sources and offences ---------------------------------------------------------------------------------------------
@@ -191,9 +192,11 @@ def rooms_stand_on_lower_rooms(sources):
     """A room imports from lower floors and from itself only."""
     for source in product(sources):
         own = room_of(source.module, FLOORS)
-        if (source.nodes and own is None) or (own == "engine" and source.module != "engine"):
+        if not source.nodes:
+            continue
+        if own is None or (own == "engine" and source.module != "engine"):
             yield source.offence(1, f"{source.module} stands in no room: give it one in ROOMS")
-        elif source.nodes:
+        else:
             above = {
                 (line, room) for line, name in source.imports if (room := room_of(name, FLOORS)) not in {None, own}
             }
@@ -329,11 +332,11 @@ def files_name_no_registry_and_no_machine(sources):
 
 
 def the_lock_holds_pins_only(sources):
-    """Names, versions, markers and hashes; no address."""
+    """Names, versions, markers and hashes, below the titles of its parts; no address."""
     for source in sources:
         lines = source.text.splitlines() if source.path == "requirements.lock" else []
         for number, line in enumerate(lines, 1):
-            if not PIN.fullmatch(line):
+            if line not in PARTS_OF_THE_LOCK and not PIN.fullmatch(line):
                 yield source.offence(number, f"neither a pin nor a hash: {line}")
 
 
@@ -428,6 +431,7 @@ OFFENDING = [  # rule, path, text, offending line
     (files_name_no_registry_and_no_machine, "engine/clock.py", "HERE = '" + "/work" + "/main'\n", 1),
     (the_lock_holds_pins_only, "requirements.lock", "--index-url https://index.example/simple\n", 1),
     (the_lock_holds_pins_only, "requirements.lock", "a==1 \\\n    --hash=sha256:" + 64 * "0" + "\nb>=1\n", 3),
+    (the_lock_holds_pins_only, "requirements.lock", "# tests\n# found at https://index.example/simple\n", 2),
     (the_lock_holds_pins_only, "requirements.lock", "a @ file:///wheels/a.whl \\\n", 1),
     (settings_are_described, "engine/settings.py", "class Settings:\n    port: Annotated[int, Meta(ge=0)] = 1\n", 2),
     (settings_are_described, "engine/settings.py", "class Settings:\n    a: Annotated[int, Meta(description='')]\n", 2),
@@ -436,7 +440,9 @@ OFFENDING = [  # rule, path, text, offending line
 
 BLAMELESS = [
     Source("README.md", "Open http://127.0.0.1:8000/api/work/1, or /usr/bin/python3, or ~/work/manent.\n"),
-    Source("requirements.lock", "a-b==1.0rc1 ; sys_platform == 'win32' \\\n    --hash=sha256:" + 64 * "0" + "\n"),
+    Source(
+        "requirements.lock", "# serving\na-b==1.0rc1 ; sys_platform == 'win32' \\\n    --hash=sha256:" + 64 * "0" + "\n"
+    ),
     Source("engine/log/store.py", "import sqlalchemy\nfrom . import base\nfrom ..settings import Settings\n"),
     Source("engine/sessions/decisions.py", "from datetime import datetime\nfrom .state import State\n"),
     Source("engine/settings.py", "class Settings:\n    a: Annotated[int, Meta(description='what')]\n"),
@@ -453,6 +459,16 @@ def test_the_engine_is_a_house_that_one_can_walk_through():
     assert len({FLOORS[room] for room in named}) <= MOST_FLOORS
     there = {nearest(source.module, named) for source in product(read_checkout()) if source.nodes}
     assert named <= there
+
+
+def test_the_drawing_shows_the_house_as_it_is():
+    """The engine's README draws each room on its floor, and names files that are there."""
+    text = (ROOT / "engine/README.md").read_text("utf-8")
+    drawn = [{*line[:45].split()} for line in text.split("```")[1].strip("\n").splitlines()]
+    floors = [{room.removeprefix("engine.") for room in line.split()} for line in ROOMS if line.startswith("engine")]
+    assert drawn == [{"__init__"} if floor == {"engine"} else floor for floor in reversed(floors)]
+    named = re.findall(r"`([\w/]+\.(?:py|md))`", text)
+    assert [name for name in named if not (ROOT / "engine" / name).exists() and not (ROOT / name).exists()] == []
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
