@@ -23,7 +23,7 @@ from ..errors import EngineError, StoreUnavailable
 from ..settings import Settings
 from . import append
 from .base import Append, Appended, Projector
-from .sql import driver
+from .sql.driver import transaction
 from .sqlite.connection import BEGIN_READING, DRIVER_ERRORS, meaning_of, open_reader
 from .transaction import StateKey
 from .writer import Work, Writer
@@ -83,7 +83,7 @@ class Readers:
     def _read(self, function: Callable[[Connection], T]) -> T:
         try:
             connection = self._connection()
-            with driver.transaction(connection, BEGIN_READING):
+            with transaction(connection, BEGIN_READING):
                 return function(connection)
         except DRIVER_ERRORS as error:
             raise meaning_of(error) from error
@@ -161,16 +161,7 @@ class Store:
 async def open_store(path: Path, projector: Projector, clock: Clock, settings: Settings) -> AsyncIterator[Store]:
     """The store of a migrated database file, for writing. The caller holds the file's lock."""
     bells = Bells()
-    writer = Writer(
-        path,
-        projector,
-        clock,
-        changed=bells.ring,
-        queue_writes=settings.queue_writes,
-        batch_writes=settings.batch_writes,
-        cached_sessions=settings.cached_sessions,
-        checkpoint_pages=settings.checkpoint_pages,
-    )
+    writer = Writer(path, projector, clock, changed=bells.ring, settings=settings)
     store = Store(Readers(path, settings.reader_threads), writer, bells)
     try:
         yield store

@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ...errors import EngineError, Invalid, StoreCorrupt, StoreForeign, StoreFull, StoreUnavailable
+from ..sql.driver import driver_connection
 
 APPLICATION_ID = 0x4D414E54
 """``MANT``: how a file says what it is (SQLite file format, section 1.3.13)."""
@@ -148,6 +149,22 @@ def _refuse_foreign(connection: sqlite3.Connection) -> None:
         raise meaning_of(error) from error
     if not empty and application_id != APPLICATION_ID:
         raise StoreForeign("the file is a SQLite database, but not one of Manent's")
+
+
+def run(connection: Connection, text: str) -> Any:
+    """The driver's cursor after a statement that only SQLite has."""
+    return driver_connection(connection).execute(text)
+
+
+def write_nothing(connection: Connection) -> None:
+    """Write the file's header as it is: this fails where a write would."""
+    run(connection, "PRAGMA user_version = 0")
+
+
+def checkpoint(connection: Connection) -> None:
+    """Move what pages can be moved from the write-ahead log into the file, without waiting for anybody."""
+    # Closed, and not left to be collected: while it is open, SQLite refuses the next commit.
+    run(connection, "PRAGMA wal_checkpoint(PASSIVE)").close()
 
 
 def _itself(value: Any) -> Any:
