@@ -221,29 +221,9 @@ def new_origin(tenant: str, clock: Clock) -> str:
 def _recorded(
     new: NewEvent, salt: bytes, tenant: str, session: UUID, head: Head, version: int, now: int
 ) -> RecordedEvent:
-    """The fields of both structs in their order: naming sixteen of them takes longer than hashing them."""
-    position, length, commitment = head.size, len(new.body), codec.commitment(salt, new.body)
-    leaf = codec.Leaf(
-        new.actor,
-        new.causation,
-        commitment.hex(),
-        new.correlation,
-        msgspec.Raw(new.facts),
-        codec.FORMAT,
-        new.id,
-        length,
-        head.origin,
-        position,
-        now,
-        new.schema,
-        session,
+    columns = (
         tenant,
-        new.type,
-        version,
-    )
-    return RecordedEvent(
-        tenant,
-        position,
+        head.size,
         session,
         version,
         new.id,
@@ -254,8 +234,8 @@ def _recorded(
         new.causation,
         new.correlation,
         new.facts,
-        length,
-        commitment,
-        codec.leaf_hash(codec.leaf_bytes(leaf)),
-        new.body,
+        len(new.body),
+        codec.commitment(salt, new.body),
     )
+    leaf_hash = codec.leaf_hash(codec.leaf_bytes(head.origin, columns))
+    return RecordedEvent(*columns, leaf_hash, new.body)
