@@ -40,6 +40,7 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     present: bool
 
     body: None = None
+    meaning: None = None
 
     @property
     def has_words(self) -> bool:

@@ -145,7 +145,7 @@ class Transaction:
             event = _recorded(new, salt, tenant, session, head, version, now)
             self._events.append((event, salt))
             self.word_bytes += event.length
-            state = self._fold(state, event, new.meaning)
+            state = self._fold(state, event)
             recorded.append(event)
             head.leaves.append(event.leaf_hash)
         head.recorded_at = now
@@ -166,9 +166,9 @@ class Transaction:
             if head.dirty:
                 self._write_head(tenant, head)
 
-    def _fold(self, state: Any, event: RecordedEvent, meaning: Any) -> Any:
+    def _fold(self, state: Any, event: RecordedEvent) -> Any:
         try:
-            return self._projector.fold(state, event, meaning)
+            return self._projector.fold(state, event)
         except EngineError as error:
             # By now rows are remembered, so this cannot be a refusal that leaves the batch alone.
             raise UnrecordableError from error
@@ -238,4 +238,4 @@ def _recorded(
         codec.commitment(salt, new.body),
     )
     leaf_hash = codec.leaf_hash(codec.leaf_bytes(head.origin, columns))
-    return RecordedEvent(*columns, leaf_hash, new.body)
+    return RecordedEvent(*columns, leaf_hash, new.body, meaning=new.meaning)

@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 from ..clock import Clock
 from ..errors import EngineError, Overloaded, StoreUnavailable
 from ..settings import Settings
-from .base import Projector
+from .base import Decoder, Projector
 from .sql.driver import transaction
 from .sqlite.connection import (
     BEGIN_WRITING,
@@ -79,6 +79,7 @@ class Writer:
         projector: Projector,
         clock: Clock,
         *,
+        decode: Decoder | None = None,
         changed: Changed,
         settings: Settings,
     ) -> None:
@@ -103,7 +104,7 @@ class Writer:
         self._purger = Purger(path)
         self._may_purge = False
         self._purges: deque[asyncio.Future[bool]] = deque()
-        self._engine = open_writer(path)
+        self._engine = open_writer(path, decode=decode)
         self._connection = self._engine.connect()
         self._distrusted = False
         self._thread = threading.Thread(target=self._run, name="manent-writer", daemon=True)

@@ -27,7 +27,7 @@ from ..events.types import (
     SessionUpdated,
     SessionWords,
 )
-from ..events.upcasts import facts_of, words_of
+from ..events.upcasts import facts_of, meaning_of, words_of
 from ..log.base import Append, Connection, Exactly, Expected, NoStream, RecordedEvent
 from ..log.leases import OpenRun
 from ..log.sqlite.schema import Progress
@@ -83,7 +83,7 @@ async def import_session(store: Store, clock: Clock, bundle: format_.Bundle, cal
 def _drafts(bundle: format_.Bundle) -> Iterator[Draft]:
     """New events for those of a session, in order; a unit with an erased message is left out whole."""
     unit: list[RecordedEvent] = []
-    for event, _ in recorded_events(bundle):
+    for event, _ in recorded_events(bundle, meaning_of):
         facts = facts_of(event)
         if not (isinstance(facts, MessageAppended) and facts.role == "tool"):
             if not isinstance(facts, MessageAppended | Setting):

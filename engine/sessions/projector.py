@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -12,7 +11,6 @@ from sqlalchemy import Connection, bindparam, func, insert, update
 from ..events.types import (
     AttemptEnded,
     BodyErased,
-    Facts,
     MessageAppended,
     SessionStarted,
     SessionUpdated,
@@ -63,8 +61,8 @@ class Catalog:
     def load(self, connection: Connection, tenant: str, session: UUID) -> SessionState | None:
         return session_state(connection, tenant, session)
 
-    def fold(self, state: SessionState | None, event: RecordedEvent, meaning: Any = None) -> SessionState:
-        facts: Facts = meaning or facts_of(event)
+    def fold(self, state: SessionState | None, event: RecordedEvent) -> SessionState:
+        facts = facts_of(event)
         after = evolve(state, event, facts)
         key = (event.tenant, event.session.int)
         self._sessions[key] = after

@@ -39,6 +39,7 @@ class SaidMessage(msgspec.Struct, frozen=True, gc=False):
     recorded_at: int
     facts: bytes
     body: bytes | None
+    meaning: None = None
 
     @property
     def id(self) -> UUID:

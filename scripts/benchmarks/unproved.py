@@ -61,6 +61,7 @@ def _recorded(
         NOTHING,
         NOTHING,
         new.body,
+        meaning=new.meaning,
     )
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from ...errors import Broken, Refused
 from ...log import codec
-from ...log.base import Connection, Projector, RecordedEvent
+from ...log.base import Connection, Decoder, Projector, RecordedEvent
 from ...log.codec import leaf_of
 from ...log.erasure import note_erasures
 from ...log.rebuild import BATCH_EVENTS, KEPT_STATES, fold_batch
@@ -62,17 +62,20 @@ def take_in(
     return tree.size
 
 
-def recorded_events(bundle: format_.Bundle) -> Iterator[tuple[RecordedEvent, bytes | None]]:
+def recorded_events(
+    bundle: format_.Bundle, decode: Decoder | None = None
+) -> Iterator[tuple[RecordedEvent, bytes | None]]:
     """The events of a bundle, each with the salt of its body. Raises Broken for one that has another leaf here."""
     for line in bundle.lines(format_.EVENTS):
         values = format_.parse(line)
-        event = _event(values)
+        event = _event(values, decode)
         if codec.leaf_hash(leaf_of(event, values["origin"])) != event.leaf_hash:
             raise Broken("the event's leaf is another here", tenant=event.tenant, position=event.position)
         yield event, None if values["salt"] is None else bytes.fromhex(values["salt"])
 
 
-def _event(values: dict[str, Any]) -> RecordedEvent:
+def _event(values: dict[str, Any], decode: Decoder | None) -> RecordedEvent:
+    facts = format_.canonical(values["facts"])
     body = values["body"]
     if body is not None:
         body = body.encode() if isinstance(body, str) else base64.b64decode(body["base64"])
@@ -88,12 +91,13 @@ def _event(values: dict[str, Any]) -> RecordedEvent:
         recorded_at=values["recorded_at"],
         causation=None if values["causation"] is None else UUID(values["causation"]),
         correlation=values["correlation"],
-        facts=format_.canonical(values["facts"]),
+        facts=facts,
         length=values["length"],
         commitment=bytes.fromhex(values["commitment"]),
         leaf_hash=format_.leaf_hash(values),
         body=body,
         erased=body is None,
+        meaning=decode(values["type"], values["schema"], facts) if decode else None,
     )
 
 

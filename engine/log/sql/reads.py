@@ -1,7 +1,7 @@
 """Reading the log: plain functions over a connection, each one query.
 
 They serve readers' snapshots and the writer's own look-ups alike. A RecordedEvent read here has its body, or is
-``erased``.
+``erased``; its ``meaning`` is what the decoder makes of it that the store was opened with.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..base import RecordedEvent
 from ..codec import MAX_SAFE_INTEGER
 from .clauses import limited, recorded, recorded_columns, same, with_bodies
 from .driver import Prepared
-from .rows import event_of
+from .rows import event_of, reading
 from .session_index import SessionQuery
 from .tables import bodies, erasures, events, heads
 
@@ -49,15 +49,15 @@ _of_session = SessionQuery(recorded_columns, with_bodies)
 
 
 def event_by_id(connection: Connection, tenant: str, event_id: UUID) -> RecordedEvent | None:
-    return _one(_by_id(connection, tenant, event_id.bytes))
+    return _one(connection, _by_id(connection, tenant, event_id.bytes))
 
 
 def event_at_version(connection: Connection, tenant: str, session: UUID, version: int) -> RecordedEvent | None:
-    return next(map(event_of, _of_session(connection, tenant, session, version - 1, version)), None)
+    return next(map(reading(connection), _of_session(connection, tenant, session, version - 1, version)), None)
 
 
 def event_at_position(connection: Connection, tenant: str, position: int) -> RecordedEvent | None:
-    return _one(_at_position(connection, tenant, position))
+    return _one(connection, _at_position(connection, tenant, position))
 
 
 def session_events(
@@ -73,7 +73,7 @@ def session_events(
     """Events of a session with ``after < version <= up_to``, oldest first; no more once their bodies have
     ``most_bytes``.
     """
-    return _up_to(_of_session(connection, tenant, session, after, up_to, limit), most_bytes)
+    return _up_to(connection, _of_session(connection, tenant, session, after, up_to, limit), most_bytes)
 
 
 def log_events(
@@ -86,13 +86,13 @@ def log_events(
     most_bytes: int = MAX_SAFE_INTEGER,
 ) -> list[RecordedEvent]:
     """Events of a log with ``after < position <= up_to``, in order; no more once their bodies have ``most_bytes``."""
-    return _up_to(_of_log(connection, tenant, after, up_to, limit), most_bytes)
+    return _up_to(connection, _of_log(connection, tenant, after, up_to, limit), most_bytes)
 
 
 def all_events(connection: Connection) -> Iterator[RecordedEvent]:
     """Every event of every log, each log in order; one at a time, for an event may be megabytes."""
     for tenant in tenants(connection):
-        yield from map(event_of, _of_log(connection, tenant, 0, MAX_SAFE_INTEGER, MAX_SAFE_INTEGER))
+        yield from map(reading(connection), _of_log(connection, tenant, 0, MAX_SAFE_INTEGER, MAX_SAFE_INTEGER))
 
 
 def events_at_positions(connection: Connection, tenant: str, positions: Sequence[int]) -> list[RecordedEvent]:
@@ -101,7 +101,7 @@ def events_at_positions(connection: Connection, tenant: str, positions: Sequence
     for start in range(0, len(positions), POSITIONS_AT_ONCE):
         some = positions[start : start + POSITIONS_AT_ONCE]
         padding = [some[-1]] * (POSITIONS_AT_ONCE - len(some))
-        found += map(event_of, _at_positions(connection, tenant, *some, *padding))
+        found += map(reading(connection), _at_positions(connection, tenant, *some, *padding))
     return found
 
 
@@ -111,7 +111,7 @@ def session_events_of_types(
     """As ``session_events``, of some types only."""
     query = _of_session_and_types(len(types))
     rows = query(connection, tenant, session, after, MAX_SAFE_INTEGER, limit, values=types)
-    return list(map(event_of, rows))
+    return list(map(reading(connection), rows))
 
 
 @lru_cache(maxsize=64)
@@ -136,12 +136,12 @@ def salt_of(connection: Connection, tenant: str, position: int) -> bytes | None:
     return None if row is None else row[0]
 
 
-def _up_to(cursor: Any, most_bytes: int) -> list[RecordedEvent]:
+def _up_to(connection: Connection, cursor: Any, most_bytes: int) -> list[RecordedEvent]:
     """What a cursor gives, read no further than so many bytes of bodies: the last may go beyond."""
     found: list[RecordedEvent] = []
     size = 0
     try:
-        for event in map(event_of, cursor):
+        for event in map(reading(connection), cursor):
             found.append(event)
             size += event.length
             if size >= most_bytes:
@@ -151,9 +151,9 @@ def _up_to(cursor: Any, most_bytes: int) -> list[RecordedEvent]:
     return found
 
 
-def _one(cursor: Any) -> RecordedEvent | None:
+def _one(connection: Connection, cursor: Any) -> RecordedEvent | None:
     row = cursor.fetchone()
-    return None if row is None else event_of(row)
+    return None if row is None else reading(connection)(row)
 
 
 _salted_columns = (*events.c, bodies.c.bytes, bodies.c.salt)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, insert
 
 from ...clock import id_of
-from ..base import RecordedEvent
+from ..base import DECODER, Decoder, RecordedEvent
 from .driver import PreparedRows
 from .tables import bodies, events
 
@@ -20,11 +20,11 @@ _insert_events = PreparedRows(insert(events))
 _insert_bodies = PreparedRows(insert(bodies))
 
 
-def event_of(row: Sequence[Any]) -> RecordedEvent:
-    """The event of a row of ``clauses.recorded``."""
+def event_of(row: Sequence[Any], decode: Decoder | None = None) -> RecordedEvent:
+    """The event of a row of ``clauses.recorded``; its meaning as ``decode`` has it."""
     tenant, position, session, version, event_id, kind, schema, actor, recorded_at, causation, *rest = row
     correlation, facts, length, commitment, leaf_hash, body = rest
-    return RecordedEvent(  # its fields in their order: naming seventeen of them takes longer than reading them
+    return RecordedEvent(  # its fields in their order: naming eighteen of them takes longer than reading them
         tenant,
         position,
         session_id(session),
@@ -42,7 +42,13 @@ def event_of(row: Sequence[Any]) -> RecordedEvent:
         leaf_hash,
         body,
         body is None,
+        decode(kind, schema, facts) if decode else None,
     )
+
+
+def reading(connection: Connection) -> Callable[[Sequence[Any]], RecordedEvent]:
+    """``event_of``, with the decoder that the connection's store was opened with."""
+    return partial(event_of, decode=connection.info.get(DECODER))
 
 
 def write_events(connection: Connection, recorded: Iterable[tuple[RecordedEvent, bytes | None]]) -> None:
