@@ -25,6 +25,7 @@ from .audit.rollback import accept_break as accept_break_of
 from .audit.verify.database import Verified, verify_file
 from .clock import Clock, SystemClock
 from .errors import Broken, EngineError, Invalid
+from .events.upcasts import meaning_of as meaning_of_facts
 from .log.rebuild import Rebuilt, rebuild_file
 from .log.sql.tables import metadata
 from .log.sqlite.connection import DRIVER_ERRORS, database_path, meaning_of, open_writer
@@ -89,7 +90,7 @@ async def open_engine(
             (notice or _quiet)(f"database {path}: " + (f"migrated from {before} to {now}" if before else "created"))
         await asyncio.to_thread(tokens.load)
         async with (
-            open_store(path, Catalog(), clock, settings) as store,
+            open_store(path, Catalog(), clock, settings, meaning_of_facts) as store,
             keeping(store, path, clock, settings, notice or _quiet) as keeper,
             _mcp_tools(settings) as more,
             _running(
@@ -113,7 +114,7 @@ async def open_beside(database: str | Path | Settings | None = None) -> AsyncIte
     path = database_path(settings.database)
     await asyncio.to_thread(check_revision, path)
     async with (
-        open_reading(path, settings) as store,
+        open_reading(path, settings, meaning_of_facts) as store,
         _running(
             Record(store, None), make_providers(settings, clock), Tools(builtin_tools(clock)), clock, settings
         ) as conversation,

@@ -22,13 +22,14 @@ from manent.engine.clock import uuid7
 from manent.engine.log import codec
 from manent.engine.log.base import RecordedEvent
 from manent.engine.log.sql import reads
+from manent.engine.log.sql.driver import empty_table
 from manent.engine.log.sqlite.connection import open_writer
 from manent.engine.providers import tokens
 from manent.engine.providers.base import ModelInfo
 from manent.engine.providers.echo import RENDERER, RENDERERS, EchoProvider
 from manent.engine.providers.registry import Providers
 from manent.engine.providers.scripted import ScriptedProvider, parse_script
-from manent.engine.sessions.projector import Catalog, clear
+from manent.engine.sessions.projector import Catalog
 from manent.engine.sessions.state import evolve
 from manent.engine.sessions.tables import PROJECTIONS
 
@@ -276,7 +277,8 @@ def assert_rebuilds(path, scratch):
     before = dump(scratch, names)
     database = open_writer(scratch)
     with database.begin() as connection:
-        clear(connection)
+        for table in PROJECTIONS:
+            empty_table(connection, table)
         catalog, states = Catalog(), {}
         for event in reads.all_events(connection):
             key = event.tenant, event.session

@@ -61,8 +61,21 @@ CONFINED = {  # a library -> the only files that may import it
         "engine/sessions/tables.py",
         "migrations/*",
     ),
+    "sqlite3": ("engine/log/sqlite/*", "scripts/*"),
     "uvicorn": ("api/*",),
 }
+
+# SQL is run in one way, ``log.sql.driver``, and written in SQLAlchemy's terms, so that it holds for every database.
+# Text that only SQLite understands stands in the one place, and in the history of its schema.
+SQL_TEXT_MAY_STAND_IN = ("engine/log/sqlite/*", "migrations/*")
+SQL_IS_RUN_BY = ("engine/log/sql/driver.py",)
+SQL_DIALECTS_ARE_KNOWN_TO = ("engine/log/sql/clauses.py",)
+SQL_TEXT = re.compile(
+    r"\s*(SELECT|INSERT|REPLACE|UPDATE \w+ SET|DELETE FROM|WITH \w+ AS|PRAGMA|BEGIN|COMMIT|ROLLBACK|SAVEPOINT|"
+    r"CREATE \w+|DROP \w+|ALTER \w+)\b.*[ ;]|.*(= \?|\bPRAGMA\b)",
+    re.DOTALL,
+)
+SQL_CALLS = {"exec_driver_sql", "execute", "executemany", "executescript"}
 
 # The log could leave the house as a library of its own: these files know nothing of chat.
 CHATLESS = ("engine/audit/*", "engine/log/*")
@@ -270,6 +283,23 @@ def the_log_knows_nothing_of_chat(sources):
                 yield source.offence(line, f"the log may not know of {name}")
 
 
+def sql_is_run_in_one_way(sources):
+    """Statements are prepared, hold for every database, and go through one door."""
+    for source in sources:
+        if not source.is_in(("engine/*", "api/*")) or source.is_in(SQL_TEXT_MAY_STAND_IN):
+            continue
+        for line, name in source.imports:
+            if is_below(name, ("sqlalchemy.dialects",)) and not source.is_in(SQL_DIALECTS_ARE_KNOWN_TO):
+                yield source.offence(line, f"{name} is one database's")
+        docstrings = {id(node.value) for node in source.nodes if isinstance(node, ast.Expr)}
+        for node in source.nodes:
+            if isinstance(node, ast.Attribute) and node.attr in SQL_CALLS and not source.is_in(SQL_IS_RUN_BY):
+                yield source.offence(node.lineno, f".{node.attr} is not how SQL is run: see log.sql.driver.Prepared")
+            text = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+            if text and SQL_TEXT.match(node.value):
+                yield source.offence(node.lineno, "SQL as text, which not every database understands")
+
+
 def no_import_inside_a_function(sources):
     """What a file needs stands at its top."""
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -373,6 +403,7 @@ RULES = (
     nothing_imports_in_circles,
     libraries_stay_in_their_place,
     the_log_knows_nothing_of_chat,
+    sql_is_run_in_one_way,
     no_import_inside_a_function,
     pure_files_are_pure,
     nothing_gets_long,
@@ -411,6 +442,14 @@ OFFENDING = [  # rule, path, text, offending line
     (libraries_stay_in_their_place, "scripts/load", "#!/usr/bin/env python3\nimport uvicorn\n", 2),
     (the_log_knows_nothing_of_chat, "engine/log/store.py", "from ..events import types\n", 1),
     (the_log_knows_nothing_of_chat, "engine/audit/proof.py", "\nfrom ..events.types import Facts\n", 2),
+    (libraries_stay_in_their_place, "engine/log/compare.py", "import sqlite3\n", 1),
+    (sql_is_run_in_one_way, "engine/log/writer.py", "def f(c):\n    c.exec_driver_sql(text)\n", 2),
+    (sql_is_run_in_one_way, "engine/sessions/queries.py", "def f(c):\n    return c.execute(query)\n", 2),
+    (sql_is_run_in_one_way, "engine/log/append.py", "\nPROBE = 'PRAGMA user_version = 0'\n", 2),
+    (sql_is_run_in_one_way, "engine/sessions/erasure.py", "TEXT = 'UPDATE turns SET state = :state'\n", 1),
+    (sql_is_run_in_one_way, "engine/service/export.py", "def f(table):\n    return f'SELECT * FROM {table}'\n", 2),
+    (sql_is_run_in_one_way, "engine/sessions/tables.py", "WHERE = 'tenant = ? AND turn = ?'\n", 1),
+    (sql_is_run_in_one_way, "engine/sessions/projector.py", "from sqlalchemy.dialects.sqlite import insert\n", 1),
     (no_import_inside_a_function, "api/cli/main.py", "def main():\n    if True:\n        import json\n", 3),
     (
         no_import_inside_a_function,
@@ -444,6 +483,8 @@ BLAMELESS = [
         "requirements.lock", "# serving\na-b==1.0rc1 ; sys_platform == 'win32' \\\n    --hash=sha256:" + 64 * "0" + "\n"
     ),
     Source("engine/log/store.py", "import sqlalchemy\nfrom . import base\nfrom ..settings import Settings\n"),
+    Source("engine/log/sqlite/lock.py", "import sqlite3\n\n\ndef f(c):\n    c.execute('PRAGMA optimize = ?')\n"),
+    Source("api/routes/log.py", "METHODS = 'DELETE', 'SELECT'\n\n\ndef f():\n    'PRAGMA is not for here. Why = ?'\n"),
     Source("engine/sessions/decisions.py", "from datetime import datetime\nfrom .state import State\n"),
     Source("engine/settings.py", "class Settings:\n    a: Annotated[int, Meta(description='what')]\n"),
     Source("api/app.py", "import litestar\nfrom ..engine import Engine\n\n\nasync def f():\n    await g()\n"),

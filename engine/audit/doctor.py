@@ -12,8 +12,8 @@ from pathlib import Path
 from ..errors import EngineError, Invalid
 from ..log.base import Connection
 from ..log.sql.checkpoints import log_names, log_sizes, newest_checkpoint
-from ..log.sql.driver import run
-from ..log.sqlite.connection import DRIVER_ERRORS, meaning_of
+from ..log.sql.driver import transaction
+from ..log.sqlite.connection import BEGIN_READING, DRIVER_ERRORS, meaning_of
 from ..log.sqlite.doctor import Finding, looking
 from ..log.sqlite.lock import holder
 from ..log.sqlite.schema import newest_revision, revision_of
@@ -64,9 +64,9 @@ def _file(path: Path) -> Finding:
 def _last(connection: Connection, outside: OutsideFile, signer: Signer | None) -> Finding:
     try:
         newest = outside.newest()  # before the snapshot: a server that runs writes it first
-        run(connection, "BEGIN")
-        wrong = [each for each in problems(connection, newest, signer) if each.tenant is not None]
-        alone = _without(connection, newest)
+        with transaction(connection, BEGIN_READING):
+            wrong = [each for each in problems(connection, newest, signer) if each.tenant is not None]
+            alone = _without(connection, newest)
     except EngineError as error:
         return Finding(LAST, "cannot be read", AGREES, "wrong", error.detail)
     except DRIVER_ERRORS as error:

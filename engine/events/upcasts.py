@@ -1,7 +1,7 @@
 """Old shapes of events to the newest, one pure step per version, and from there to typed facts and words.
 
 A step takes the JSON object of one schema version and returns that of the next; stored bytes are never rewritten.
-``facts_of`` and ``words_of`` are the only way from stored bytes to types.
+``facts_of``, ``meaning_of`` and ``words_of`` are the only way from stored bytes to types.
 """
 
 from __future__ import annotations
@@ -40,13 +40,27 @@ def facts_of(event: Stored) -> Facts:
     Raises StoreNewer for a type or schema that this version does not know, StoreCorrupt for facts that are not of
     their shape.
     """
+    if event.meaning is not None:
+        known: Facts = event.meaning
+        return known
     reader = _reader(event)
     try:
-        if event.schema == reader.schema:
-            return reader.facts.decode(event.facts)
-        return msgspec.convert(upcast(FACTS_STEPS, event.type, event.schema, reader.schema, event.facts), reader.kind)
+        return _decoded(reader, event.type, event.schema, event.facts)
     except msgspec.MsgspecError as error:
         raise _unreadable(event, error) from error
+
+
+def meaning_of(kind: str, schema: int, facts: bytes) -> Facts | None:
+    """The decoder of stores (``log.base.Decoder``): the typed facts of an event; None for facts that ``facts_of``
+    refuses, and says why.
+    """
+    reader = _READERS.get(kind)
+    if reader is None or schema > reader.schema:
+        return None
+    try:
+        return _decoded(reader, kind, schema, facts)
+    except (ValueError, RecursionError):
+        return None
 
 
 def words_of(event: Stored) -> Words | None:
@@ -61,6 +75,12 @@ def words_of(event: Stored) -> Words | None:
         return msgspec.convert(words, reader.words.type)
     except msgspec.MsgspecError as error:
         raise _unreadable(event, error) from error
+
+
+def _decoded(reader: _Reader, kind: str, schema: int, facts: bytes) -> Facts:
+    if schema == reader.schema:
+        return reader.facts.decode(facts)
+    return msgspec.convert(upcast(FACTS_STEPS, kind, schema, reader.schema, facts), reader.kind)
 
 
 def upcast(steps: Mapping[tuple[str, int], Step], kind: str, schema: int, to: int, data: bytes) -> dict[str, Any]:
@@ -84,7 +104,9 @@ def _unreadable(event: Stored, error: Exception) -> StoreCorrupt:
 
 
 class Stored(Protocol):
-    """As much of an event as its meaning is read from; ``body`` None: not read, or erased."""
+    """As much of an event as its meaning is read from; ``body`` None: not read, or erased. ``meaning``: its facts, if
+    they were decoded before.
+    """
 
     @property
     def position(self) -> int: ...
@@ -96,3 +118,5 @@ class Stored(Protocol):
     def facts(self) -> bytes: ...
     @property
     def body(self) -> bytes | None: ...
+    @property
+    def meaning(self) -> Any: ...

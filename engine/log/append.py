@@ -14,9 +14,9 @@ import msgspec
 from ..errors import IdempotencyMismatch, Invalid, VersionConflict
 from . import codec
 from .base import AnyVersion, Append, Appended, Exactly, Exists, Expected, NewEvent, NoStream, RecordedEvent, Reference
-from .sql import driver
 from .sql.idempotency import find_request, remember_request
 from .sql.reads import event_by_id, salt_of
+from .sqlite.connection import write_nothing
 from .transaction import Transaction
 
 
@@ -97,4 +97,4 @@ def _same_words(tx: Transaction, new: NewEvent, old: RecordedEvent) -> bool:
 
 def probe(tx: Transaction) -> None:
     """A write that changes nothing, and fails where a write would."""
-    driver.run(tx.connection, "PRAGMA user_version = 0")
+    write_nothing(tx.connection)

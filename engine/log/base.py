@@ -1,8 +1,16 @@
 """What a store is: one totally ordered log per tenant, written by appending, never changed.
 
-The store knows nothing of chat. It is given a ``Projector``, which folds events into rows in the append's own
-transaction, and callers may pass a function that decides, on the session's state at that moment, which events to
-append.
+The log reads nothing of what an event says. It holds some things for its caller, without looking into them:
+
+* *Meaning*: what an event's facts say. Whoever appends gives it along, and a ``Decoder`` makes it of what is read, so
+  that facts are decoded once. It is no part of what is recorded.
+* *Projections*: a ``Projector`` folds events into rows of the caller's, in the append's own transaction; and callers
+  may pass a function that decides, on the session's state at that moment, which events to append.
+* *Scratch*, which is neither hashed nor kept: the runs of what the caller has open and by whom (``log.leases``), the
+  journal of what it has not appended yet (``log.journal``); and *requests*, which are kept: what an idempotency key has
+  made (``log.sql.idempotency``). Their columns are named for turns and frames, and it could be any other work.
+
+What is promised:
 
 * ``append`` writes all of its events or none. It is acknowledged only after the commit is durable.
 * Positions (per log) and versions (per session) are dense from 1, in commit order.
@@ -22,10 +30,15 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection as Connection  # noqa: PLC0414 - named here for those who only pass it on
 
+Decoder = Callable[[str, int, bytes], Any]
+"""What an event's facts say, of its type and schema; None where they say nothing that is known. Raises nothing."""
+DECODER = "manent.decoder"
+"""Under which name a connection carries its decoder (``Connection.info``)."""
+
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
     """An event before the disk. ``facts`` is canonical JSON, ``body`` plain bytes (empty: no words). ``meaning``: what
-    the facts say, for the projector, if whoever made them has it at hand.
+    the facts say, if whoever made them has it at hand.
     """
 
     id: UUID
@@ -41,7 +54,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
 
 class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event after the disk. ``body`` is None where it was not read or is erased; ``recorded_at`` in
-    microseconds.
+    microseconds. ``meaning``: what the facts say, if somebody has decoded them.
     """
 
     tenant: str
@@ -61,6 +74,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     leaf_hash: bytes
     body: bytes | None = None
     erased: bool = False
+    meaning: Any = None
 
 
 # --- the version that a caller expects: a closed type -----------------------------------------------------------------
@@ -171,10 +185,8 @@ class Projector(Protocol):
         """The state of a session, or None if it has not begun."""
         ...
 
-    def fold(self, state: Any, event: RecordedEvent, meaning: Any = None) -> Any:
-        """The state after one more event (``meaning``: see ``NewEvent``); remembers the rows to write until ``flush``
-        or ``forget``.
-        """
+    def fold(self, state: Any, event: RecordedEvent) -> Any:
+        """The state after one more event; remembers the rows to write until ``flush`` or ``forget``."""
         ...
 
     def flush(self, connection: Connection) -> None:

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, bindparam, delete, insert, literal_column, nu
 
 from .codec import MAX_SAFE_INTEGER
 from .sql.checksums import checked
-from .sql.driver import Prepared, insert_rows
+from .sql.clauses import SAME_BODY, same, with_bodies
+from .sql.driver import Prepared, PreparedRows
 from .sql.session_index import SessionQuery
-from .sql.statements import SAME_BODY, same, with_bodies
 from .sql.tables import bodies, erasures, events, purges, requests
 from .transaction import Transaction
 
@@ -40,6 +40,7 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     present: bool
 
     body: None = None
+    meaning: None = None
 
     @property
     def has_words(self) -> bool:
@@ -74,6 +75,7 @@ _sessions_with_words = Prepared(
     )
     .order_by(events.c.session)
 )
+_insert_erasures = PreparedRows(insert(erasures))
 _insert_purge = Prepared(insert(purges))
 _delete_body = Prepared(delete(bodies).where(*same(bodies, "tenant", "position")))
 _erased_by = Prepared(select(erasures.c.by_position).where(*same(erasures, "tenant", "position")))
@@ -117,11 +119,15 @@ def erased_by(connection: Connection, tenant: str, position: int) -> int | None:
 def erase_bodies(tx: Transaction, tenant: str, targets: Sequence[tuple[int, int]]) -> None:
     """Delete bodies, each (position, position of the event that tells of it). Those events are recorded by now."""
     tx.flush()
-    rows = [(tenant, position, by_position) for position, by_position in targets]
-    insert_rows(tx.connection, str(insert(erasures).compile(dialect=tx.connection.dialect)), rows)
-    for _, position, _ in rows:
+    note_erasures(tx.connection, tenant, targets)
+    for position, _ in targets:
         _delete_body(tx.connection, tenant, position)
-    _insert_purge(tx.connection, tenant, rows[-1][2])
+    _insert_purge(tx.connection, tenant, targets[-1][1])
+
+
+def note_erasures(connection: Connection, tenant: str, targets: Sequence[tuple[int, int]]) -> None:
+    """Write down that bodies are erased, each (position, position of the event that tells of it)."""
+    _insert_erasures(connection, [(tenant, position, by_position) for position, by_position in targets])
 
 
 def forget_requests(

@@ -22,8 +22,8 @@ from ..clock import Clock
 from ..errors import EngineError, StoreUnavailable
 from ..settings import Settings
 from . import append
-from .base import Append, Appended, Projector
-from .sql import driver
+from .base import Append, Appended, Decoder, Projector
+from .sql.driver import transaction
 from .sqlite.connection import BEGIN_READING, DRIVER_ERRORS, meaning_of, open_reader
 from .transaction import StateKey
 from .writer import Work, Writer
@@ -63,8 +63,8 @@ class Bells:
 class Readers:
     """Threads that read, each with a connection of its own. No read transaction outlives its function."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        self._engine = open_reader(path)
+    def __init__(self, path: Path, threads: int, decode: Decoder | None = None) -> None:
+        self._engine = open_reader(path, decode=decode)
         self._local = threading.local()
         self._connections: list[Connection] = []
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manent-reader")
@@ -83,7 +83,7 @@ class Readers:
     def _read(self, function: Callable[[Connection], T]) -> T:
         try:
             connection = self._connection()
-            with driver.transaction(connection, BEGIN_READING):
+            with transaction(connection, BEGIN_READING):
                 return function(connection)
         except DRIVER_ERRORS as error:
             raise meaning_of(error) from error
@@ -158,20 +158,15 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(path: Path, projector: Projector, clock: Clock, settings: Settings) -> AsyncIterator[Store]:
-    """The store of a migrated database file, for writing. The caller holds the file's lock."""
+async def open_store(
+    path: Path, projector: Projector, clock: Clock, settings: Settings, decode: Decoder | None = None
+) -> AsyncIterator[Store]:
+    """The store of a migrated database file, for writing. The caller holds the file's lock. ``decode``: see
+    ``log.base``.
+    """
     bells = Bells()
-    writer = Writer(
-        path,
-        projector,
-        clock,
-        changed=bells.ring,
-        queue_writes=settings.queue_writes,
-        batch_writes=settings.batch_writes,
-        cached_sessions=settings.cached_sessions,
-        checkpoint_pages=settings.checkpoint_pages,
-    )
-    store = Store(Readers(path, settings.reader_threads), writer, bells)
+    writer = Writer(path, projector, clock, decode=decode, changed=bells.ring, settings=settings)
+    store = Store(Readers(path, settings.reader_threads, decode), writer, bells)
     try:
         yield store
     finally:
@@ -179,9 +174,9 @@ async def open_store(path: Path, projector: Projector, clock: Clock, settings: S
 
 
 @asynccontextmanager
-async def open_reading(path: Path, settings: Settings) -> AsyncIterator[Store]:
+async def open_reading(path: Path, settings: Settings, decode: Decoder | None = None) -> AsyncIterator[Store]:
     """The store of a database file, for reading beside a server that writes it."""
-    store = Store(Readers(path, settings.reader_threads), None, Bells())
+    store = Store(Readers(path, settings.reader_threads, decode), None, Bells())
     try:
         yield store
     finally:

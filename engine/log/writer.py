@@ -24,10 +24,18 @@ from sqlalchemy import Connection
 
 from ..clock import Clock
 from ..errors import EngineError, Overloaded, StoreUnavailable
-from .base import Projector
-from .sql import driver
-from .sql.statements import statements
-from .sqlite.connection import BEGIN_WRITING, DRIVER_ERRORS, PAGE_BYTES, meaning_of, needs_reopening, open_writer
+from ..settings import Settings
+from .base import Decoder, Projector
+from .sql.driver import transaction
+from .sqlite.connection import (
+    BEGIN_WRITING,
+    DRIVER_ERRORS,
+    PAGE_BYTES,
+    checkpoint,
+    meaning_of,
+    needs_reopening,
+    open_writer,
+)
 from .sqlite.purge import RETRY_S, Purger
 from .sqlite.reopening import check_ends
 from .transaction import Heads, StateKey, Transaction, UnrecordableError
@@ -71,19 +79,17 @@ class Writer:
         projector: Projector,
         clock: Clock,
         *,
+        decode: Decoder | None = None,
         changed: Changed,
-        queue_writes: int,
-        batch_writes: int,
-        cached_sessions: int,
-        checkpoint_pages: int,
+        settings: Settings,
     ) -> None:
         self._projector = projector
         self._clock = clock
         self._changed = changed
-        self._queue_writes = queue_writes
-        self._batch_writes = batch_writes
-        self._checkpoint_pages = checkpoint_pages
-        self._heads = Heads(cached_sessions)
+        self._queue_writes = settings.queue_writes
+        self._batch_writes = settings.batch_writes
+        self._checkpoint_pages = settings.checkpoint_pages
+        self._heads = Heads(settings.cached_sessions)
         self._acknowledged: dict[str, int] = {}
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._hurry = False
@@ -98,7 +104,7 @@ class Writer:
         self._purger = Purger(path)
         self._may_purge = False
         self._purges: deque[asyncio.Future[bool]] = deque()
-        self._engine = open_writer(path)
+        self._engine = open_writer(path, decode=decode)
         self._connection = self._engine.connect()
         self._distrusted = False
         self._thread = threading.Thread(target=self._run, name="manent-writer", daemon=True)
@@ -223,8 +229,8 @@ class Writer:
         stand in line again, and are of this batch no more: a hundred ends of turns take 30 ms.
         """
         connection = self._live_connection()
-        with driver.transaction(connection, BEGIN_WRITING):
-            tx = Transaction(connection, statements(connection), self._heads, self._projector, self._clock)
+        with transaction(connection, BEGIN_WRITING):
+            tx = Transaction(connection, self._heads, self._projector, self._clock)
             for number, job in enumerate(batch):
                 if number and self._hurry and not job.ahead:
                     self._behind.extendleft(reversed(batch[number:]))
@@ -287,8 +293,7 @@ class Writer:
             return
         self._pages_waiting = 0
         try:
-            # Closed, and not left to be collected: while it is open, SQLite refuses the next commit.
-            driver.run(self._live_connection(), "PRAGMA wal_checkpoint(PASSIVE)").close()
+            checkpoint(self._live_connection())
         except (*DRIVER_ERRORS, EngineError) as error:
             if needs_reopening(error):
                 self._recover(error)

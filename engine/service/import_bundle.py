@@ -16,7 +16,7 @@ import msgspec
 
 from ..audit.bundle import verify_bundle as format_
 from ..audit.bundle.read import kept_documents, recorded_events, take_in
-from ..clock import Clock, id_of
+from ..clock import Clock
 from ..events.types import (
     Draft,
     MessageAppended,
@@ -27,22 +27,20 @@ from ..events.types import (
     SessionUpdated,
     SessionWords,
 )
-from ..events.upcasts import facts_of, words_of
+from ..events.upcasts import facts_of, meaning_of, words_of
 from ..log.base import Append, Connection, Exactly, Expected, NoStream, RecordedEvent
 from ..log.leases import OpenRun
-from ..log.sql import driver
 from ..log.sqlite.schema import Progress
 from ..log.store import Store
 from ..sessions.envelope import Caller, seal
 from ..sessions.projector import Catalog
+from ..sessions.queries import running_turns
 
 EVENTS_AT_ONCE = 500
 SOURCE = "imported_from"
 """Key of a session's metadata: where it comes from."""
 
 Setting = SessionStarted | SessionUpdated | SessionArchived | SessionRestored
-
-RUNNING = "SELECT turn, session FROM turns WHERE tenant = ? AND status = 'running'"
 
 
 class Imported(msgspec.Struct, frozen=True):
@@ -66,8 +64,8 @@ def import_log(connection: Connection, bundle: format_.Bundle, clock: Clock, pro
 
 def _leave_to_recovery(connection: Connection, tenant: str, nobody: UUID) -> None:
     """A turn that was running when its log was exported runs nowhere any more: the next start ends it."""
-    for turn, session in driver.run(connection, RUNNING, (tenant,)).fetchall():
-        OpenRun(tenant, id_of(turn), id_of(session), nobody, lease_until=0).apply(connection)
+    for turn, session in running_turns(connection, tenant):
+        OpenRun(tenant, turn, session, nobody, lease_until=0).apply(connection)
 
 
 async def import_session(store: Store, clock: Clock, bundle: format_.Bundle, caller: Caller) -> Imported:
@@ -85,7 +83,7 @@ async def import_session(store: Store, clock: Clock, bundle: format_.Bundle, cal
 def _drafts(bundle: format_.Bundle) -> Iterator[Draft]:
     """New events for those of a session, in order; a unit with an erased message is left out whole."""
     unit: list[RecordedEvent] = []
-    for event, _ in recorded_events(bundle):
+    for event, _ in recorded_events(bundle, meaning_of):
         facts = facts_of(event)
         if not (isinstance(facts, MessageAppended) and facts.role == "tool"):
             if not isinstance(facts, MessageAppended | Setting):

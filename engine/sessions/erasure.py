@@ -16,17 +16,13 @@ from ..events.types import AttemptStarted, SessionStarted, SessionUpdated, Sessi
 from ..events.upcasts import Stored, facts_of, words_of
 from ..log.base import Connection
 from ..log.erasure import erased_by
-from ..log.sql import driver, reads
+from ..log.sql import reads
 from . import queries
 from .turn_state import ERASED_DETAIL
 
 WORD_FIELDS = ("title", "system", "metadata")
 SETTING_WORDS = (SessionStarted.event_type, SessionUpdated.event_type)
 MOST_SETTINGS = 1 << 30
-
-_SET_WORDS = "UPDATE session_words SET title = ?, system = ?, metadata = ? WHERE tenant = ? AND session = ?"
-_SET_TURN = "UPDATE turns SET state = ? WHERE tenant = ? AND turn = ?"
-_encode = msgspec.json.Encoder().encode
 
 
 def forget_words(connection: Connection, tenant: str, session: UUID, erased: Iterable[Stored]) -> None:
@@ -38,9 +34,7 @@ def forget_words(connection: Connection, tenant: str, session: UUID, erased: Ite
         elif event.type == TurnFailed.event_type:
             _forget_detail(connection, tenant, event)
     if settings:
-        words = _words_now(connection, tenant, session)
-        metadata = None if words.metadata is None else _encode(words.metadata)
-        driver.run(connection, _SET_WORDS, (words.title, words.system, metadata, tenant, session.bytes))
+        queries.set_words_of_session(connection, tenant, session, _words_now(connection, tenant, session))
 
 
 def words_after(words: SessionWords, event: Stored, facts: object) -> SessionWords:
@@ -78,5 +72,4 @@ def _forget_detail(connection: Connection, tenant: str, event: Stored) -> None:
     assert isinstance(facts, TurnFailed)
     state = queries.turn_state(connection, tenant, facts.turn)
     assert state is not None
-    state = msgspec.structs.replace(state, error_detail=ERASED_DETAIL)
-    driver.run(connection, _SET_TURN, (_encode(state), tenant, facts.turn.bytes))
+    queries.set_turn_state(connection, tenant, msgspec.structs.replace(state, error_detail=ERASED_DETAIL))

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
-from typing import Any
+from functools import cache
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Dialect, bindparam, delete, select
-from sqlalchemy.dialects.sqlite import insert as upsert_into
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy import Connection, bindparam, func, insert, update
 
 from ..events.types import (
     AttemptEnded,
     BodyErased,
-    Facts,
     MessageAppended,
     SessionStarted,
     SessionUpdated,
@@ -23,30 +19,50 @@ from ..events.types import (
 )
 from ..events.upcasts import facts_of, words_of
 from ..log.base import RecordedEvent
-from ..log.sql import driver
+from ..log.sql.clauses import same, upsert
+from ..log.sql.driver import Prepared, PreparedRows
+from .queries import session_state
 from .state import SessionState, evolve
-from .tables import HOUR_US, PROJECTIONS, calibrations, messages, session_words, sessions, turns
+from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
 
 _encode = msgspec.json.Encoder().encode
-_state = msgspec.json.Decoder(SessionState)
 
 Row = tuple[object, ...]
 Key = tuple[str, int]
+Sums = tuple[int, int, int, int]
+"""Samples, base tokens, messages and input tokens."""
+
+_upsert_sessions = PreparedRows(upsert(sessions, ["status", "updated_at", "state"]))
+# An index is written anew whenever its columns are set, changed or not.
+_move_sessions = PreparedRows(upsert(sessions, ["status", "updated_at", "active_hour", "state"]))
+_upsert_turns = PreparedRows(upsert(turns, ["status", "state"]))
+_insert_messages = PreparedRows(insert(messages))
+_add_calibrations = PreparedRows(upsert(calibrations, [], added=["samples", "base_tokens", "messages", "input_tokens"]))
+# version, tenant, position
+_leave_out = Prepared(
+    update(messages)
+    .values(left_out=func.coalesce(messages.c.left_out, bindparam("version_")))
+    .where(*same(messages, "tenant", "position"))
+)
+
+
+@cache
+def _upsert_words(names: tuple[str, ...]) -> Prepared:
+    """Sets these columns of a session's words, in this order after its key."""
+    return Prepared(upsert(session_words, names, columns=("tenant", "session", *names)))
 
 
 class Catalog:
     """Folds events and writes the rows of a whole batch at once. See ``store.base.Projector``."""
 
     def __init__(self) -> None:
-        self._sql = _Statements(SQLiteDialect_pysqlite())
         self.forget()
 
     def load(self, connection: Connection, tenant: str, session: UUID) -> SessionState | None:
-        row = driver.run(connection, self._sql.select_state, (tenant, session.bytes)).fetchone()
-        return None if row is None else _state.decode(row[0])
+        return session_state(connection, tenant, session)
 
-    def fold(self, state: SessionState | None, event: RecordedEvent, meaning: Any = None) -> SessionState:
-        facts: Facts = meaning or facts_of(event)
+    def fold(self, state: SessionState | None, event: RecordedEvent) -> SessionState:
+        facts = facts_of(event)
         after = evolve(state, event, facts)
         key = (event.tenant, event.session.int)
         self._sessions[key] = after
@@ -67,17 +83,16 @@ class Catalog:
         return after
 
     def flush(self, connection: Connection) -> None:
-        insert = partial(driver.insert_rows, connection)
         moved, rows = self._moved, [(key, _session_row(key, state)) for key, state in self._sessions.items()]
-        insert(self._sql.upsert_session, [row for key, row in rows if key not in moved])
-        insert(self._sql.move_session, [row for key, row in rows if key in moved])
-        insert(self._sql.insert_message, self._messages)
-        insert(self._sql.upsert_turn, [_turn_row(key[0], state) for key, state in self._turns.items()])
-        insert(self._sql.add_calibration, self._calibrations)
-        if self._left_out:
-            driver.run(connection, self._sql.leave_out, self._left_out)
-        for statement, values in self._words:
-            driver.run(connection, statement, values)
+        _upsert_sessions(connection, [row for key, row in rows if key not in moved])
+        _move_sessions(connection, [row for key, row in rows if key in moved])
+        _insert_messages(connection, self._messages)
+        _upsert_turns(connection, [_turn_row(key[0], state) for key, state in self._turns.items()])
+        _add_calibrations(connection, [(*key, *sums) for key, sums in self._calibrations.items()])
+        for values in self._left_out:
+            _leave_out(connection, *values)
+        for set_words, values in self._words:
+            set_words(connection, *values)
         self.forget()
 
     def forget(self) -> None:
@@ -86,8 +101,8 @@ class Catalog:
         self._messages: list[Row] = []
         self._left_out: list[Row] = []
         self._turns: dict[Key, SessionState] = {}
-        self._calibrations: list[Row] = []
-        self._words: list[tuple[str, Row]] = []
+        self._calibrations: dict[tuple[str, str], Sums] = {}
+        self._words: list[tuple[Prepared, Row]] = []
 
     def _remember_words(self, event: RecordedEvent, facts: SessionStarted | SessionUpdated) -> None:
         """Title, system and metadata; those erased become null."""
@@ -101,64 +116,20 @@ class Catalog:
         if values.get("metadata") is not None:
             values["metadata"] = _encode(values["metadata"])
         row = (event.tenant, event.session.bytes, *values.values())
-        self._words.append((self._sql.upsert_words(tuple(values)), row))
+        self._words.append((_upsert_words(tuple(values)), row))
 
     def _calibrate(self, tenant: str, state: SessionState) -> None:
         attempt = state.turn.attempts[-1] if state.turn is not None else None
         if attempt is None or attempt.usage is None or attempt.usage.estimated or not attempt.usage.input_tokens:
             return
-        model = f"{attempt.provider}/{attempt.model}"
-        self._calibrations.append((tenant, model, 1, attempt.base_tokens, attempt.messages, attempt.usage.input_tokens))
-
-
-class _Statements:
-    """Hot statements as text, as in ``store.statements``."""
-
-    def __init__(self, dialect: Dialect) -> None:
-        def text(clause: Any) -> str:
-            return str(clause.compile(dialect=dialect))
-
-        self._text = text
-        self.select_state = text(
-            select(sessions.c.state).where(
-                sessions.c.tenant == bindparam("tenant"), sessions.c.session == bindparam("session")
-            )
+        key = (tenant, f"{attempt.provider}/{attempt.model}")
+        samples, base, sent, counted = self._calibrations.get(key, (0, 0, 0, 0))
+        self._calibrations[key] = (
+            samples + 1,
+            base + attempt.base_tokens,
+            sent + attempt.messages,
+            counted + attempt.usage.input_tokens,
         )
-        self.upsert_session = text(_upsert(sessions, ["tenant", "session"], ["status", "updated_at", "state"]))
-        # An index is written anew whenever its columns are set, changed or not.
-        self.move_session = text(
-            _upsert(sessions, ["tenant", "session"], ["status", "updated_at", "active_hour", "state"])
-        )
-        self.upsert_turn = text(_upsert(turns, ["tenant", "turn"], ["status", "state"]))
-        self.insert_message = text(messages.insert())
-        self.leave_out = "UPDATE messages SET left_out = coalesce(left_out, ?) WHERE tenant = ? AND position = ?"
-        add = upsert_into(calibrations)
-        sums = {
-            name: calibrations.c[name] + add.excluded[name]
-            for name in ("samples", "base_tokens", "messages", "input_tokens")
-        }
-        self.add_calibration = text(add.on_conflict_do_update(index_elements=["tenant", "model"], set_=sums))
-
-    @cache  # noqa: B019 - there is one of it
-    def upsert_words(self, names: tuple[str, ...]) -> str:
-        """Sets these columns of a session's words, in this order after its key."""
-        key = ["tenant", "session"]
-        return self._text(_upsert(session_words, key, list(names), [*key, *names]))
-
-
-def _upsert(table: Any, keys: list[str], changed: list[str], columns: list[str] | None = None) -> Any:
-    statement = upsert_into(table)
-    if columns is not None:
-        statement = statement.values({name: bindparam(name) for name in columns})
-    return statement.on_conflict_do_update(
-        index_elements=keys, set_={name: statement.excluded[name] for name in changed}
-    )
-
-
-def clear(connection: Connection) -> None:
-    """Drop every row of every projection."""
-    for table in PROJECTIONS:
-        connection.execute(delete(table))
 
 
 def _session_row(key: Key, state: SessionState) -> Row:

@@ -1,24 +1,25 @@
-"""Reading the projections: sessions and their words, messages, turns, and what usage taught us. Each function is
-one query.
+"""The projections' rows: sessions and their words, messages, turns, and what usage taught us. Each function is one
+query, or changes one row that an erasure has made untrue.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
+from functools import cache
 from typing import Literal
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, FromClause, literal_column, select, tuple_
+from sqlalchemy import Connection, FromClause, LargeBinary, bindparam, literal_column, select, tuple_, update
 
 from ..clock import id_of
 from ..events.types import SessionWords
 from ..log.codec import MAX_SAFE_INTEGER
+from ..log.sql.clauses import limited, same, with_bodies
 from ..log.sql.driver import Prepared
 from ..log.sql.session_index import SessionQuery
-from ..log.sql.statements import same, with_bodies
-from ..log.sql.tables import bodies, events
+from ..log.sql.tables import Int, bodies, events
 from .state import Row, SessionState
 from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
 from .turn_state import TurnState
@@ -38,6 +39,7 @@ class SaidMessage(msgspec.Struct, frozen=True, gc=False):
     recorded_at: int
     facts: bytes
     body: bytes | None
+    meaning: None = None
 
     @property
     def id(self) -> UUID:
@@ -54,6 +56,7 @@ class SaidMessage(msgspec.Struct, frozen=True, gc=False):
 
 Order = Literal["activity", "created"]
 
+_encode = msgspec.json.Encoder().encode
 _state = msgspec.json.Decoder(SessionState)
 _turn = msgspec.json.Decoder(TurnState)
 _IS_MESSAGE = [events.c.type == literal_column(f"'{MESSAGE}'")]
@@ -86,7 +89,28 @@ _session_words = Prepared(
         *same(session_words, "tenant", "session")
     )
 )
+_set_words = Prepared(
+    update(session_words)
+    .values(title=bindparam("title_"), system=bindparam("words_"), metadata=bindparam("metadata_"))
+    .where(*same(session_words, "tenant", "session"))
+)
 _turn_state = Prepared(select(turns.c.state).where(*same(turns, "tenant", "turn")))
+_set_turn = Prepared(update(turns).values(state=bindparam("state_")).where(*same(turns, "tenant", "turn")))
+_running_turns = Prepared(select(turns.c.turn, turns.c.session).where(*same(turns, "tenant", "status")))
+_turns_after = Prepared(
+    limited(
+        select(turns.c.state)
+        .where(*same(turns, "tenant", "session"), turns.c.version > bindparam("after_"))
+        .order_by(turns.c.version)
+    )
+)
+_turns_before = Prepared(
+    limited(
+        select(turns.c.state)
+        .where(*same(turns, "tenant", "session"), turns.c.version < bindparam("before_"))
+        .order_by(turns.c.version.desc())
+    )
+)
 _calibration = Prepared(
     select(
         calibrations.c.samples, calibrations.c.base_tokens, calibrations.c.messages, calibrations.c.input_tokens
@@ -117,30 +141,37 @@ def list_sessions(
     """Sessions, newest first: by last activity, or by creation (ids are in order of time). ``before``:
     (updated_at, id).
     """
-    query = select(
-        sessions.c.state, session_words.c.title, session_words.c.system, session_words.c.metadata
-    ).select_from(
-        sessions.outerjoin(
-            session_words,
-            (session_words.c.tenant == sessions.c.tenant) & (session_words.c.session == sessions.c.session),
-        )
-    )
-    query = query.where(sessions.c.tenant == tenant).limit(limit)
+    values: list[object] = [tenant]
     if status is not None:
-        query = query.where(sessions.c.status == status)
+        values.append(status)
+    if before is not None:
+        updated_at, session = before
+        values += [session.bytes] if order == "created" else [updated_at // HOUR_US, updated_at, session.bytes]
+    query = _listing(order, of_status=status is not None, goes_on=before is not None)
+    return [(_state.decode(row[0]), _words(*row[1:])) for row in query(connection, *values, limit)]
+
+
+@cache
+def _listing(order: Order, *, of_status: bool, goes_on: bool) -> Prepared:
+    """Sessions of a tenant, and of a status; those that follow one."""
+    same_session = (session_words.c.tenant == sessions.c.tenant) & (session_words.c.session == sessions.c.session)
+    query = (
+        select(sessions.c.state, session_words.c.title, session_words.c.system, session_words.c.metadata)
+        .select_from(sessions.outerjoin(session_words, same_session))
+        .where(*same(sessions, "tenant", *["status"] * of_status))
+    )
     if order == "created":
         query = query.order_by(sessions.c.session.desc())
-        if before is not None:
-            query = query.where(sessions.c.session < before[1].bytes)
+        beyond = [sessions.c.session < bindparam("last_")]
     else:
         # The hours come from the index, and no more than those that the page needs are sorted.
         query = query.order_by(sessions.c.active_hour.desc(), sessions.c.updated_at.desc(), sessions.c.session.desc())
-        if before is not None:
-            query = query.where(
-                sessions.c.active_hour <= before[0] // HOUR_US,
-                tuple_(sessions.c.updated_at, sessions.c.session) < tuple_(before[0], before[1].bytes),
-            )
-    return [(_state.decode(row[0]), _words(*row[1:])) for row in connection.execute(query)]
+        last = tuple_(bindparam("updated_", type_=Int), bindparam("last_", type_=LargeBinary))
+        beyond = [
+            sessions.c.active_hour <= bindparam("hour_"),
+            tuple_(sessions.c.updated_at, sessions.c.session) < last,
+        ]
+    return Prepared(limited(query.where(*beyond) if goes_on else query))
 
 
 def list_messages(
@@ -189,6 +220,22 @@ def last_user(connection: Connection, tenant: str, state: SessionState) -> Row |
         return next((row for row, _ in messages if row.role == "user" and not row.left_out), None)
 
 
+def set_words_of_session(connection: Connection, tenant: str, session: UUID, words: SessionWords) -> None:
+    """Make a session's words what is left of them."""
+    metadata = None if words.metadata is None else _encode(words.metadata)
+    _set_words(connection, words.title, words.system, metadata, tenant, session.bytes)
+
+
+def set_turn_state(connection: Connection, tenant: str, state: TurnState) -> None:
+    """Make a turn's state what is left of it."""
+    _set_turn(connection, _encode(state), tenant, state.id.bytes)
+
+
+def running_turns(connection: Connection, tenant: str) -> list[tuple[UUID, UUID]]:
+    """(turn, session) of those that have neither ended nor paused."""
+    return [(id_of(turn), id_of(session)) for turn, session in _running_turns(connection, tenant, "running")]
+
+
 def turn_state(connection: Connection, tenant: str, turn: UUID) -> TurnState | None:
     row = _turn_state(connection, tenant, turn.bytes).fetchone()
     return None if row is None else _turn.decode(row[0])
@@ -198,11 +245,11 @@ def list_turns(
     connection: Connection, tenant: str, session: UUID, *, after: int | None, limit: int, descending: bool = False
 ) -> list[TurnState]:
     """A session's turns in order of the version at which they started."""
-    query = select(turns.c.state).where(turns.c.tenant == tenant, turns.c.session == session.bytes).limit(limit)
-    query = query.order_by(turns.c.version.desc() if descending else turns.c.version)
-    if after is not None:
-        query = query.where(turns.c.version < after if descending else turns.c.version > after)
-    return [_turn.decode(state) for state in connection.execute(query).scalars()]
+    if descending:
+        rows = _turns_before(connection, tenant, session.bytes, MAX_SAFE_INTEGER if after is None else after, limit)
+    else:
+        rows = _turns_after(connection, tenant, session.bytes, after or 0, limit)
+    return [_turn.decode(row[0]) for row in rows]
 
 
 def calibration(connection: Connection, tenant: str, model: str) -> tuple[int, int, int, int]:

@@ -88,11 +88,15 @@ def _beside(rates: dict[Run, list[float]], run: Run, raw: Sequence[float]) -> Sp
 
 @contextmanager
 def _contestants(folder: Path) -> Iterator[dict[str, Contestant]]:
-    pythons = {"raw": sys.executable, "manent": sys.executable, "agents": _peer_python()}
+    commands = {
+        "raw": (sys.executable, "raw.py"),
+        "manent": (sys.executable, "appender.py"),
+        "agents": (_peer_python(), "peer_openai_agents.py"),
+    }
     with ExitStack() as running:
         yield {
-            name: running.enter_context(Contestant(python, f"bench_{name}.py", folder))
-            for name, python in pythons.items()
+            name: running.enter_context(Contestant(python, script, folder))
+            for name, (python, script) in commands.items()
             if python is not None
         }
 

@@ -1,5 +1,5 @@
 """The fastest peer as a contestant in appends: ``SQLiteSession`` of openai-agents, as its documentation uses it, on the
-event loop that Manent has too. It runs in an environment of its own, which ``bench_appends`` makes.
+event loop that Manent has too. It runs in an environment of its own, which ``appends`` makes.
 """
 
 from __future__ import annotations

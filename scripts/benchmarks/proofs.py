@@ -1,6 +1,6 @@
 """What a provable record costs: an append with all hashes beside one without, proofs out of a long log, and verifying.
 
-The appends are measured as in ``bench_appends``. The long log is appended through the engine, and measured on its way:
+The appends are measured as in ``appends``. The long log is appended through the engine, and measured on its way:
 so memory at its end is held against memory at a tenth of it. ``manent verify`` and ``verify_bundle.py`` are run as
 their users run them, and their memory is the most that the system saw them hold.
 """
@@ -74,13 +74,14 @@ def measure(folder: Path, *, quick: bool) -> list[Figure]:
 def _appends(folder: Path, *, quick: bool) -> list[Figure]:
     chance = random.Random(0)  # noqa: S311 - any order will do
     rounds, seconds = (7, 0.15) if quick else (60, 0.25)
-    names = ["manent", "unproved"]
+    scripts = {"manent": "appender.py", "unproved": "unproved.py"}
+    names = [*scripts]
     speeds: dict[str, list[Speed]] = {name: [] for name in names}
     with ExitStack() as running:
         contestants = {}
         for name in names:
             (folder / name).mkdir()
-            contestants[name] = running.enter_context(Contestant(sys.executable, f"bench_{name}.py", folder / name))
+            contestants[name] = running.enter_context(Contestant(sys.executable, scripts[name], folder / name))
         for number in range(rounds + 1):
             for name in chance.sample(names, len(names)):
                 speed = contestants[name].measure("tasks", CALLERS, seconds)

@@ -42,8 +42,8 @@ class Unwritten:
         key = (work.tenant, work.session.int)
         if key not in self._heads.states:
             self._heads.keep(key, store._writer._heads.states[key])  # noqa: SLF001 - written as ever: only it has them
-        none: Any = None  # of connection and statements: what has no scratch and no key asks for neither
-        tx = Transaction(none, none, self._heads, self._projector, self._clock)
+        none: Any = None  # of a connection: what has no scratch and no key asks for none
+        tx = Transaction(none, self._heads, self._projector, self._clock)
         answer = append(tx, msgspec.structs.replace(work, request=None, scratch=()))
         self._projector.forget()
         return answer

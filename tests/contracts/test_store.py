@@ -45,7 +45,7 @@ class Counting:
         version = connection.exec_driver_sql(sql, (tenant, session.bytes)).scalar()
         return None if version is None else Version(version)
 
-    def fold(self, state, event, meaning=None):
+    def fold(self, state, event):
         assert event.version == (state.version if state else 0) + 1
         return Version(event.version)
 
@@ -57,10 +57,10 @@ class Counting:
 
 
 @asynccontextmanager
-async def opened(path, clock=None, projector=None, **settings):
+async def opened(path, clock=None, projector=None, decode=None, **settings):
     """A store on a migrated file."""
     migrate(path)
-    async with open_store(path, projector or Counting(), clock or SystemClock(), Settings(**settings)) as store:
+    async with open_store(path, projector or Counting(), clock or SystemClock(), Settings(**settings), decode) as store:
         yield store
 
 
@@ -248,6 +248,47 @@ async def test_what_is_read_is_what_was_acknowledged(path):
         assert await store.read(lambda c: reads.event_by_id(c, "default", new_id())) is None
         assert await store.read(lambda c: reads.log_size(c, "nobody")) == 0
         assert [e.position for e in await store.read(lambda c: [*reads.all_events(c)])] == [*range(1, 10)]
+
+
+# --- what events mean -------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_means_what_the_decoder_of_its_store_says(path):
+    """Whatever way it is read, by readers and by the writer; one just appended means what whoever made it said."""
+    session, told = new_id(), event(meaning="as it was told")
+
+    def decode(kind, schema, facts):
+        return (kind, schema, facts)
+
+    async with opened(path, decode=decode) as store:
+        (appended,) = (await submit(store, one(session, NoStream(), told))).events
+        assert appended.meaning == "as it was told"
+        ways = {
+            "by id": lambda c: reads.event_by_id(c, "default", told.id),
+            "by version": lambda c: reads.event_at_version(c, "default", session, 1),
+            "by position": lambda c: reads.event_at_position(c, "default", 1),
+            "of the session": lambda c: reads.session_events(c, "default", session)[0],
+            "of a type": lambda c: reads.session_events_of_types(c, "default", session, [told.type], after=0, limit=1)[
+                0
+            ],
+            "of the log": lambda c: reads.log_events(c, "default")[0],
+            "of all": lambda c: next(reads.all_events(c)),
+            "at positions": lambda c: reads.events_at_positions(c, "default", [1])[0],
+        }
+        for way, read in ways.items():
+            assert (await store.read(read)).meaning == ("thing.happened", 1, FACTS), way
+        (again,) = (await submit(store, one(session, AnyVersion(), told))).events
+        assert again.meaning == ("thing.happened", 1, FACTS)
+
+
+async def test_a_store_without_a_decoder_says_nothing_of_what_events_mean(path):
+    """Then they have no meaning, and are the same in all else."""
+    session, told = new_id(), event()
+    async with opened(path) as store:
+        (appended,) = (await submit(store, one(session, NoStream(), told))).events
+        read = await store.read(lambda c: reads.event_by_id(c, "default", told.id))
+        assert read == appended
+        assert read.meaning is None
 
 
 # --- the expected version ---------------------------------------------------------------------------------------------

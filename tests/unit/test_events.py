@@ -14,7 +14,7 @@ from manent.engine.clock import new_id
 from manent.engine.errors import StoreCorrupt, StoreNewer
 from manent.engine.events import upcasts
 from manent.engine.events.types import EVENT_TYPES, TURN_ENDS, Facts
-from manent.engine.events.upcasts import facts_of, upcast, words_of
+from manent.engine.events.upcasts import facts_of, meaning_of, upcast, words_of
 from manent.engine.log import codec
 from manent.engine.log.base import RecordedEvent
 
@@ -164,6 +164,36 @@ def test_facts_of_another_form_are_damage(facts):
     """Facts that are not of their type's shape are reported with their position."""
     with pytest.raises(StoreCorrupt, match="event 1"):
         facts_of(recorded("session.started", 1, facts))
+
+
+@stored_events
+def test_a_decoder_reads_what_facts_of_reads(stored):
+    """What a store decodes beforehand is what is decoded when it is asked for."""
+    event = recorded(stored["type"], stored["schema"], stored["facts"].encode())
+    assert meaning_of(event.type, event.schema, event.facts) == facts_of(event)
+
+
+@pytest.mark.parametrize(
+    ("kind", "schema", "facts"),
+    [
+        ("session.abolished", 1, b"{}"),
+        ("session.started", 2, b'{"model":"echo/echo"}'),
+        ("session.started", 1, b"{"),
+        ("session.started", 1, b'{"model":7}'),
+        ("session.started", 1, b'{"model":"\xff"}'),
+        ("session.started", 1, b'{"model":' + b"[" * 100_000),
+    ],
+)
+def test_a_decoder_raises_nothing(kind, schema, facts):
+    """What it cannot read it leaves to ``facts_of``, which says why."""
+    assert meaning_of(kind, schema, facts) is None
+
+
+def test_facts_are_decoded_once():
+    """An event that has its meaning is not read again."""
+    event = recorded("session.archived", 1, b"{}")
+    known = facts_of(event)
+    assert facts_of(msgspec.structs.replace(event, facts=b"not even JSON", meaning=known)) is known
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"title":7}', b"\xff"])

@@ -19,7 +19,7 @@ from uuid import UUID
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from ...log.base import Connection
-from ...log.codec import FORMAT, name_at
+from ...log.codec import leaf_of, name_at
 from ...log.merkle import inclusion_path
 from ...log.sql.checkpoints import SignedRow, all_checkpoints, log_names, public_keys
 from ...log.sql.documents import named_by, read_document
@@ -127,27 +127,10 @@ def _naming(events: Iterable[dict[str, Any]], named: set[str]) -> Iterator[dict[
 
 def event_line(salted: Salted, origin: str) -> dict[str, Any]:
     """A line of ``events.jsonl``: the leaf's members, and salt and body, which are null where they are erased."""
-    event = salted.event
-    return {
-        "actor": event.actor,
-        "body": _text(event.body),
-        "causation": None if event.causation is None else str(event.causation),
-        "commitment": event.commitment.hex(),
-        "correlation": event.correlation,
-        "facts": json.loads(event.facts),
-        "format": FORMAT,
-        "id": str(event.id),
-        "length": event.length,
-        "origin": origin,
-        "position": event.position,
-        "recorded_at": event.recorded_at,
-        "salt": None if salted.salt is None else salted.salt.hex(),
-        "schema": event.schema,
-        "session": str(event.session),
-        "tenant": event.tenant,
-        "type": event.type,
-        "version": event.version,
-    }
+    line: dict[str, Any] = json.loads(leaf_of(salted.event, origin))
+    line["salt"] = None if salted.salt is None else salted.salt.hex()
+    line["body"] = _text(salted.event.body)
+    return line
 
 
 def _text(body: bytes | None) -> str | dict[str, str] | None:

@@ -29,6 +29,7 @@ from ...log.sql.documents import read_document
 from ...log.sql.session_index import placed
 from ...log.sql.tree import TILE_HASHES
 from ...log.sqlite.connection import DRIVER_ERRORS, meaning_of, open_reader
+from ...log.sqlite.doctor import damage
 from ...log.sqlite.schema import Progress, missing_guards
 from ..checkpoint_file import OutsideFile
 from ..notes import Signer
@@ -127,7 +128,7 @@ def _verify(
 
 def _damage(connection: Connection) -> str | None:
     try:
-        return scan.damage(connection)
+        return damage(connection)
     except DRIVER_ERRORS:
         return None
 
@@ -266,6 +267,6 @@ def _check_file(connection: Connection) -> None:
     gone = missing_guards(connection)
     if gone:
         raise Broken(f"of the guards that keep the record from being changed, these are gone: {', '.join(gone)}")
-    damage = scan.damage(connection)
-    if damage:
-        raise Broken(f"the file is damaged: {damage}")
+    damaged_page = damage(connection)
+    if damaged_page:
+        raise Broken(f"the file is damaged: {damaged_page}")

@@ -7,18 +7,18 @@ root on the way.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
+from ...clock import id_of
 from ...errors import Broken
 from ...log import codec
 from ...log.base import Connection
 from ...log.merkle import Frontier
 from ...log.sql import scan
 from ...log.sql.documents import NAMING, named_by
+from ...log.sql.rows import session_id
 from ...log.sql.tree import TILE_HASHES, TILE_LEVELS, Growing
 from ...log.sqlite.connection import DRIVER_ERRORS, meaning_of
 
@@ -127,28 +127,10 @@ class _Reader:
         return found
 
     def _leaf(self, row: tuple[Any, ...]) -> bytes:
-        position, session, version, event_id, kind, schema, actor, recorded_at, causation, correlation = row[:10]
-        facts, length, commitment = row[10:13]
-        return codec.leaf_bytes(
-            codec.Leaf(
-                actor=actor,
-                causation=None if causation is None else UUID(bytes=causation),
-                commitment=commitment.hex(),
-                correlation=correlation,
-                facts=msgspec.Raw(facts),
-                format=codec.FORMAT,
-                id=UUID(bytes=event_id),
-                length=length,
-                origin=self._origin,
-                position=position,
-                recorded_at=recorded_at,
-                schema=schema,
-                session=_session(session),
-                tenant=self._tenant,
-                type=kind,
-                version=version,
-            )
-        )
+        position, session, version, event_id, kind, schema, actor, recorded_at, causation, *rest = row[:13]
+        caused_by = None if causation is None else id_of(causation)
+        place = (self._tenant, position, session_id(session), version, id_of(event_id))
+        return codec.leaf_bytes(self._origin, (*place, kind, schema, actor, recorded_at, caused_by, *rest))
 
     def _check_body(self, position: int, row: tuple[Any, ...]) -> None:
         length, commitment, (salt, encoding, body, by_position) = row[11], row[12], row[14:]
@@ -164,11 +146,6 @@ class _Reader:
 
     def _broken(self, position: int, what: str) -> Broken:
         return Broken(f"position {position} {what}", tenant=self._tenant, position=position)
-
-
-@lru_cache(maxsize=1024)
-def _session(raw: bytes) -> UUID:
-    return UUID(bytes=raw)
 
 
 def _check_stated(tenant: str, tree: Growing, stated: Sequence[Stated], good: int) -> None:

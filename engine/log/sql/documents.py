@@ -7,17 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, insert, select
 
 from ...errors import StoreCorrupt
+from .clauses import same
 from .driver import Prepared
-from .statements import same
 from .tables import documents
 
 _find = Prepared(select(documents.c.bytes).where(*same(documents, "tenant", "digest")))
-_keep = Prepared(
-    insert(documents).values(tenant=bindparam("tenant"), digest=bindparam("digest"), bytes=bindparam("bytes"))
-)
+_keep = Prepared(insert(documents))
 
 NAMING = "attempt.started"
 """The only type of event whose facts name a document, as ``tools``."""

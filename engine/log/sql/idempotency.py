@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import hmac
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert, select
 
 from ...clock import id_of
 from ...errors import IdempotencyMismatch
 from .. import codec
 from ..base import Reference, RequestKey
-from . import driver
 from .checksums import checked
-from .statements import statements
+from .clauses import same
+from .driver import Prepared
+from .tables import requests
+
+_KEY = same(requests, "tenant", "principal", "route", "key")
+_find = Prepared(
+    select(requests.c.salt, requests.c.fingerprint, requests.c.kind, requests.c.id, requests.c.version).where(*_KEY)
+)
+_remember = Prepared(insert(requests))
 
 
 def find_request(connection: Connection, tenant: str, request: RequestKey | None) -> Reference | None:
@@ -26,7 +33,7 @@ def find_request(connection: Connection, tenant: str, request: RequestKey | None
     if request is None:
         return None
     key = (tenant, request.principal, request.route, request.key)
-    row = driver.run(connection, statements(connection).select_request, key).fetchone()
+    row = _find(connection, *key).fetchone()
     if row is None:
         return None
     salt, fingerprint, kind, raw_id, version = row
@@ -43,4 +50,4 @@ def remember_request(
     fingerprint = codec.commitment(salt, request.body)
     made = (reference.kind, reference.id.bytes, reference.version)
     key = (tenant, request.principal, request.route, request.key)
-    driver.run(connection, statements(connection).insert_request, checked((*key, salt, fingerprint, *made)))
+    _remember(connection, *checked((*key, salt, fingerprint, *made)))

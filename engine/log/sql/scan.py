@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, bindparam, exists, func, select, union
 
-from .driver import Prepared, run
-from .statements import same
+from .clauses import same
+from .driver import Prepared
 from .tables import (
     bodies,
     checkpoints,
@@ -66,6 +66,27 @@ _erasures = Prepared(
 _head = Prepared(select(heads.c.size, heads.c.recorded_at, heads.c.frontier).where(*same(heads, "tenant")))
 _tile = Prepared(select(tiles.c.root, tiles.c.inner).where(*same(tiles, "tenant", "level", "number")))
 _type_at = Prepared(select(events.c.type).where(*same(events, "tenant", "position")))
+_NAMING_A_LOG = (events, bodies, erasures, heads, origins, tiles, verifiers, checkpoints, cosignatures)
+_all_tenants = Prepared(union(*(select(table.c.tenant).distinct() for table in _NAMING_A_LOG)))
+_counts = [
+    Prepared(select(func.count()).select_from(table).where(*same(table, "tenant")))
+    for table in (bodies, erasures, tiles)
+]
+_strays = [
+    Prepared(
+        select(func.min(table.c.position))
+        .select_from(
+            table.outerjoin(events, (events.c.tenant == table.c.tenant) & (events.c.position == table.c.position))
+        )
+        .where(*same(table, "tenant"), events.c.position.is_(None))
+    )
+    for table in (bodies, erasures)
+]
+_stray_purges = Prepared(
+    select(purges).where(
+        ~exists().where(erasures.c.tenant == purges.c.tenant, erasures.c.by_position == purges.c.position)
+    )
+)
 _documents = Prepared(select(documents.c.tenant, documents.c.digest, documents.c.bytes))
 
 Event = tuple[bytes, int, int]
@@ -124,40 +145,21 @@ def all_documents(connection: Connection) -> Iterator[tuple[str, bytes, bytes]]:
 
 def all_tenants(connection: Connection) -> list[str]:
     """Every tenant that a row of the record names, whether its log has a head or not."""
-    tables = (events, bodies, erasures, heads, origins, tiles, verifiers, checkpoints, cosignatures)
-    return sorted(connection.execute(union(*(select(table.c.tenant).distinct() for table in tables))).scalars())
+    return sorted(row[0] for row in _all_tenants(connection))
 
 
 def counts(connection: Connection, tenant: str) -> tuple[int, int, int]:
     """How many bodies, erasures and tiles a log has."""
-    found = [
-        connection.execute(select(func.count()).where(table.c.tenant == tenant)).scalar_one()
-        for table in (bodies, erasures, tiles)
-    ]
+    found = [count(connection, tenant).fetchone()[0] for count in _counts]
     return found[0], found[1], found[2]
 
 
 def stray(connection: Connection, tenant: str) -> int | None:
     """The first position that has a body or an erasure, and no event."""
-    found = []
-    for table in (bodies, erasures):
-        same_event = (events.c.tenant == table.c.tenant) & (events.c.position == table.c.position)
-        query = (
-            select(func.min(table.c.position))
-            .select_from(table.outerjoin(events, same_event))
-            .where(table.c.tenant == tenant, events.c.position.is_(None))
-        )
-        found.append(connection.execute(query).scalar())
+    found = [query(connection, tenant).fetchone()[0] for query in _strays]
     return min((position for position in found if position is not None), default=None)
 
 
 def stray_purges(connection: Connection) -> list[tuple[str, int]]:
     """(tenant, position) of each purge that is due for no erasure."""
-    erased = exists().where(erasures.c.tenant == purges.c.tenant, erasures.c.by_position == purges.c.position)
-    return [(row[0], row[1]) for row in connection.execute(select(purges).where(~erased))]
-
-
-def damage(connection: Connection) -> str | None:
-    """What SQLite itself finds wrong with the file, naming the page; None where it finds nothing."""
-    line: str = run(connection, "PRAGMA integrity_check(1)").fetchone()[0]
-    return None if line == "ok" else " ".join(line.split())
+    return [(row[0], row[1]) for row in _stray_purges(connection)]

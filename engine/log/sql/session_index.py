@@ -24,23 +24,18 @@ from sqlalchemy import (
     literal_column,
     select,
 )
-from sqlalchemy.sql.elements import BindParameter
 
 from ..codec import MAX_SAFE_INTEGER
+from .clauses import limited, same
 from .driver import Prepared
-from .statements import same
 from .tables import events, heads, places
 
 PLACES_AT_ONCE = 1024
-NO_OFFSET = 0
-"""SQLite's compiler writes an OFFSET beside every LIMIT."""
-
 Joined = Callable[[FromClause], FromClause]
 """What is joined to the events."""
 
 _AT_ONCE: ColumnElement[int] = literal_column(str(PLACES_AT_ONCE), Integer)
 _SAME_EVENT = (events.c.tenant == places.c.tenant) & (events.c.position == places.c.position)
-_LIMIT: BindParameter[int] = bindparam("limit_", type_=Integer)
 
 # tenant, first, end
 _place = Prepared(
@@ -97,7 +92,7 @@ class SessionQuery:
 
         def query(rows: FromClause, order: ColumnElement[int], *where: ColumnElement[bool]) -> Prepared:
             chosen: Select[Any] = select(*columns).select_from(joined(rows)).where(*where, *conditions)
-            return Prepared(chosen.order_by(order.desc() if descending else order).limit(_LIMIT))
+            return Prepared(limited(chosen.order_by(order.desc() if descending else order)))
 
         self._placed = query(found, places.c.version, *same(places, "tenant", "session"), *_between(places.c.version))
         self._last = query(events, events.c.position, events.c.tenant == bindparam("log_"), unplaced, *_of_session())
@@ -118,7 +113,7 @@ class SessionQuery:
         of_session = (session.bytes, after, up_to, *values)
         placed, last = (self._placed, (tenant, *of_session)), (self._last, (tenant, tenant, *of_session))
         for query, found in (last, placed) if self._descending else (placed, last):
-            cursor = query(connection, *found, limit, NO_OFFSET)
+            cursor = query(connection, *found, limit)
             try:
                 if limit == MAX_SAFE_INTEGER:
                     yield from cursor  # nothing is to be counted

@@ -19,6 +19,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ...errors import EngineError, Invalid, StoreCorrupt, StoreForeign, StoreFull, StoreUnavailable
+from ..base import DECODER, Decoder
+from ..sql.driver import driver_connection
 
 APPLICATION_ID = 0x4D414E54
 """``MANT``: how a file says what it is (SQLite file format, section 1.3.13)."""
@@ -79,9 +81,9 @@ def database_path(url: str) -> Path:
     return Path(parsed.database)
 
 
-def open_writer(path: Path, *, may_change_schema: bool = False) -> Engine:
+def open_writer(path: Path, *, decode: Decoder | None = None, may_change_schema: bool = False) -> Engine:
     """An engine whose single connection writes and checkpoints. Creates the file, readable by its owner only. What
-    stands in the file's schema, its guards above all, is changed by migrations only.
+    stands in the file's schema, its guards above all, is changed by migrations only. ``decode``: see ``log.base``.
     """
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -90,7 +92,8 @@ def open_writer(path: Path, *, may_change_schema: bool = False) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _: object) -> None:
+    def configure(connection: sqlite3.Connection, record: Any) -> None:
+        record.info[DECODER] = decode
         _refuse_foreign(connection)
         for name, value in WRITER_PRAGMAS.items():
             connection.execute(f"PRAGMA {name} = {value}")
@@ -101,15 +104,16 @@ def open_writer(path: Path, *, may_change_schema: bool = False) -> Engine:
     return engine
 
 
-def open_reader(path: Path) -> Engine:
-    """An engine that can only read, and sees one snapshot for each transaction."""
+def open_reader(path: Path, *, decode: Decoder | None = None) -> Engine:
+    """An engine that can only read, and sees one snapshot for each transaction. ``decode``: see ``log.base``."""
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     engine = _engine(
         lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     )
 
     @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _: object) -> None:
+    def configure(connection: sqlite3.Connection, record: Any) -> None:
+        record.info[DECODER] = decode
         _refuse_foreign(connection)
         connection.execute("PRAGMA query_only = on")
         connection.execute("PRAGMA cache_size = -16000")
@@ -148,6 +152,22 @@ def _refuse_foreign(connection: sqlite3.Connection) -> None:
         raise meaning_of(error) from error
     if not empty and application_id != APPLICATION_ID:
         raise StoreForeign("the file is a SQLite database, but not one of Manent's")
+
+
+def run(connection: Connection, text: str) -> Any:
+    """The driver's cursor after a statement that only SQLite has."""
+    return driver_connection(connection).execute(text)
+
+
+def write_nothing(connection: Connection) -> None:
+    """Write the file's header as it is: this fails where a write would."""
+    run(connection, "PRAGMA user_version = 0")
+
+
+def checkpoint(connection: Connection) -> None:
+    """Move what pages can be moved from the write-ahead log into the file, without waiting for anybody."""
+    # Closed, and not left to be collected: while it is open, SQLite refuses the next commit.
+    run(connection, "PRAGMA wal_checkpoint(PASSIVE)").close()
 
 
 def _itself(value: Any) -> Any:

@@ -20,11 +20,10 @@ from urllib.parse import quote
 
 import msgspec
 from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ...errors import StoreForeign, StoreUnavailable
-from .connection import APPLICATION_ID, BUSY_TIMEOUT_S, PAGE_BYTES, WRITER_PRAGMAS, meaning_of
+from .connection import APPLICATION_ID, BUSY_TIMEOUT_S, DRIVER_ERRORS, PAGE_BYTES, WRITER_PRAGMAS, meaning_of, run
 from .guards import GUARDS
 from .lock import holder
 from .schema import missing_guards, newest_revision, revision_of
@@ -69,7 +68,7 @@ def examine(path: Path, tables: Collection[str]) -> list[Finding]:
     pid = holder(existing(path))
     try:
         return [*_on_file(path, pid), *_in_file(path, tables, pid)]
-    except DBAPIError as error:
+    except DRIVER_ERRORS as error:
         raise meaning_of(error) from error
     except OSError as error:
         raise StoreUnavailable(f"{path} cannot be looked at: {error.strerror}") from error
@@ -262,7 +261,7 @@ def _as_writer(connection: Connection) -> Iterator[Finding]:
     """What is set per connection, after setting it as the writer does."""
     for name, value in WRITER_PRAGMAS.items():
         if name != "journal_mode":  # a property of the file, and setting it would change the file
-            connection.exec_driver_sql(f"PRAGMA {name} = {value}")
+            run(connection, f"PRAGMA {name} = {value}")
     level = int(_pragma(connection, "synchronous"))
     note = "set by the writer for its own connection"
     yield Finding("synchronous", _SYNCHRONOUS[level], "full", "ok" if level >= 2 else "wrong", note)
@@ -292,7 +291,7 @@ def _guards(connection: Connection) -> Finding:
 
 
 def _strict(connection: Connection, tables: Collection[str]) -> Finding:
-    rows = connection.exec_driver_sql("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'")
+    rows = run(connection, "SELECT name, strict FROM pragma_table_list WHERE schema = 'main'")
     strict = {name: bool(flag) for name, flag in rows}
     gone = sorted(name for name in tables if name not in strict)
     loose = sorted(name for name in tables if not strict.get(name, True))
@@ -303,8 +302,14 @@ def _strict(connection: Connection, tables: Collection[str]) -> Finding:
     return Finding("strict tables", good, "all")
 
 
+def damage(connection: Connection) -> str | None:
+    """What SQLite itself finds wrong with the file, naming the page; None where it finds nothing."""
+    line: str = run(connection, "PRAGMA integrity_check(1)").fetchone()[0]
+    return None if line == "ok" else " ".join(line.split())
+
+
 def _pragma(connection: Connection, name: str) -> str:
-    return str(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+    return str(run(connection, f"PRAGMA {name}").fetchone()[0])
 
 
 def _dotted(version: tuple[int, ...]) -> str:

@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from ...errors import StoreNewer, StoreOlder
-from .connection import DRIVER_ERRORS, meaning_of, open_reader, open_writer
+from .connection import DRIVER_ERRORS, meaning_of, open_reader, open_writer, run
 from .guards import GUARDS, guarded_table
 
 MIGRATIONS = Path(__file__).parents[3] / "migrations"
@@ -77,16 +77,16 @@ def make_guards(connection: Connection) -> None:
     """Create every guard anew whose table exists. A migration ends with it: SQLite drops the triggers of a table that
     is rebuilt.
     """
-    tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_schema WHERE type = 'table'").scalars())
+    tables = {row[0] for row in run(connection, "SELECT name FROM sqlite_schema WHERE type = 'table'")}
     for name, statement in GUARDS.items():
         if guarded_table(statement) in tables:
-            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
-            connection.exec_driver_sql(statement)
+            run(connection, f"DROP TRIGGER IF EXISTS {name}")
+            run(connection, statement)
 
 
 def missing_guards(connection: Connection) -> list[str]:
     """Names of guards that are gone or are not what they should be."""
-    rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
+    rows = run(connection, "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
     found: dict[str, str] = {row[0]: row[1] for row in rows}
     return [name for name, statement in GUARDS.items() if found.get(name) != statement]
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from ...errors import Invalid
 from ...events.cuts import unpack_cuts
 from ...events.types import Facts, MessageAppended, MessageWords, TurnStarted
-from ...events.upcasts import facts_of, words_of
+from ...events.upcasts import facts_of, meaning_of, words_of
 from ...log.base import RecordedEvent
 from ...sessions.envelope import LOCAL, Caller
 from ...sessions.views import Event, Message, message_view
@@ -92,6 +92,7 @@ def _recorded(event: Event, tenant: str) -> RecordedEvent:
         leaf_hash=bytes.fromhex(event.leaf_hash),
         body=None if event.erased else body,
         erased=event.erased,
+        meaning=meaning_of(event.type, event.schema, bytes(event.facts)),
     )
 
 
