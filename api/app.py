@@ -9,7 +9,7 @@ from litestar import Litestar, Request, Router
 from litestar.di import Provide
 from litestar.params import QueryParameter
 
-from ..engine import Conversation
+from ..engine import Engine
 from . import openapi
 from .compat import plumego
 from .http import errors
@@ -32,12 +32,12 @@ NATIVE_ROUTES = [
 ]
 
 
-def create_app(conversation: Conversation, keys: Keys, cors: Cors) -> Gate:
+def create_app(chat: Engine, keys: Keys, cors: Cors) -> Gate:
     """The ASGI application. Draining and closing the engine is its owner's to do."""
-    settings = conversation.settings
+    settings = chat.settings
     app = Litestar(
         [Router("/", route_handlers=NATIVE_ROUTES, before_request=check_parameters), *plumego.ROUTES],
-        dependencies={"conversation": Provide(lambda: conversation, sync_to_thread=False)},
+        dependencies={"chat": Provide(lambda: chat, sync_to_thread=False)},
         exception_handlers={Exception: errors.handle},
         logging_config=None,
         openapi_config=openapi.config(),

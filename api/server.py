@@ -21,7 +21,7 @@ import msgspec
 import uvicorn
 
 from .. import engine
-from ..engine import Conversation, Invalid, Settings
+from ..engine import Engine, Invalid, Settings
 from .app import create_app
 from .garbage_collection import collecting_in_quiet
 from .http.auth import is_loopback, read_keys
@@ -42,14 +42,14 @@ class Running(msgspec.Struct, frozen=True):
     """A server that listens. ``serving`` ends when it does."""
 
     address: str
-    conversation: Conversation
+    chat: Engine
     serving: asyncio.Task[None]
 
 
 async def serve(settings: Settings, say: Callable[[str], None]) -> None:
     """Serve until a signal comes. Raises an EngineError where it cannot begin."""
     stopping = asyncio.create_task(_stop_signal().wait())
-    async with running(settings, say) as server, collecting_in_quiet(server.conversation):
+    async with running(settings, say) as server, collecting_in_quiet(server.chat):
         await asyncio.wait((server.serving, stopping), return_when=asyncio.FIRST_COMPLETED)
 
 
@@ -59,18 +59,18 @@ async def running(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
     keys, cors = read_keys(settings.api_keys_file), Cors(settings.cors_origins)
     if keys.open and not is_loopback(settings.host):
         raise Invalid("host", "without API keys only a loopback address can be served; set MANENT_API_KEYS_FILE")
-    async with engine.open(settings, notice=say) as conversation:
-        server = _Server(_config(create_app(conversation, keys, cors), settings))
-        say(f"model of sessions that name none: {conversation.default_model}")
+    async with engine.open(settings, notice=say) as chat:
+        server = _Server(_config(create_app(chat, keys, cors), settings))
+        say(f"model of sessions that name none: {chat.default_model}")
         listening = listen(settings.host, settings.port, _gone_after_s(settings))
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         try:
             await _started(server, serving)
             address = _address(listening)
             say(f"listening on {address}")
-            yield Running(address, conversation, serving)
+            yield Running(address, chat, serving)
         finally:
-            await conversation.drain()
+            await chat.serving.drain()
             server.should_exit = True
             await serving
             await _abort(server)

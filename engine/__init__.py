@@ -7,16 +7,17 @@
         async with engine.open("chat.db") as chat:
             session = await chat.create_session(model="echo/echo")
             turn = await chat.say(session.id, "Is this on record?")
-            print(engine.text_of(turn.message.blocks()))
+            print(turn.text)
 
     asyncio.run(main())
 
 Everything that routes and scripts use is named here, and nothing is defined here.
 """
 
+from . import errors
 from .audit.proof import Consistency, Inclusion
-from .audit.rollback import Accepted
-from .audit.verify.database import Verified
+from .audit.rollback import Accepted, Problem
+from .audit.verify.database import Unwitnessed, Verified
 from .bootstrap import (
     accept_break,
     examine_database,
@@ -24,128 +25,252 @@ from .bootstrap import (
     import_bundle,
     migrate_database,
     open_beside,
+    open_sync,
     rebuild_projections,
     verify_database,
 )
 from .bootstrap import open_engine as open  # noqa: A004 - engine.open(...) is what it is for
-from .clock import new_id, rfc3339
-from .context.prompt import Limits
+from .clock import Clock, new_id, rfc3339
 from .errors import (
+    AuditError,
+    Behind,
+    Broken,
     BudgetTooSmall,
     CheckpointNotFound,
+    CircuitOpen,
     Conflict,
     EmptyMessage,
     EngineError,
     Erased,
+    EventNotFound,
+    IdempotencyMismatch,
     Invalid,
     LegalHold,
+    NoDecisionAwaited,
+    NoExactCount,
     NotFound,
+    NothingToAnswer,
     Overloaded,
+    ProofInvalid,
     ProviderError,
+    ProviderMalformed,
+    ProviderRejected,
+    ProviderTimedOut,
+    ProviderTruncated,
+    ProviderUnavailable,
     Refused,
     SessionArchived,
     SessionNotFound,
+    ShuttingDown,
+    StoreCorrupt,
     StoreError,
+    StoreForeign,
     StoreFull,
     StoreLocked,
+    StoreNewer,
+    StoreOlder,
+    StoreUnavailable,
     TooLarge,
+    ToolCallNotFound,
     ToolError,
+    ToolResultsMissing,
     TurnAlreadyOpen,
+    TurnLimitReached,
     TurnNotFound,
+    TurnNotOpen,
     UnknownModel,
     VersionConflict,
 )
-from .events.blocks import ToolSchema, text_content, text_of
-from .events.usage import Usage
+from .events.blocks import (
+    Base64Source,
+    Block,
+    Content,
+    ImageBlock,
+    OtherBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolSchema,
+    ToolUseBlock,
+    UrlSource,
+    text_content,
+    text_of,
+)
+from .events.usage import Cost, Price, Rates, Tier, Usage
 from .log.base import RequestKey
 from .log.rebuild import Rebuilt
 from .log.sqlite.doctor import Finding
-from .service.discovery import Model as ModelInfo
-from .service.discovery import ToolInfo
-from .service.engine import Conversation
-from .service.erasure import Erasure, Retained, erase, purge, retain
-from .service.export import export_bundle, export_messages
+from .providers.base import (
+    BlockStarted,
+    BlockStopped,
+    Chunk,
+    Delta,
+    Ended,
+    ModelInfo,
+    Parameters,
+    Prompt,
+    PromptMessage,
+    Provider,
+    UsageReported,
+    VendorBlock,
+)
+from .providers.registry import Providers
+from .service.discovery import Model, ToolInfo
+from .service.engine import Engine
+from .service.erasure import Erasure, Retained
+from .service.evidence import Evidence
+from .service.ids import Id
 from .service.import_bundle import Imported
-from .service.inputs import MessageIn, check_tenant, is_correlation
-from .service.replay.playback import play_back, read_pace
-from .service.replay.rerun import Rerun, differences, run_again
+from .service.inputs import MessageIn, check_content, check_tenant, is_correlation
+from .service.paging import Page
+from .service.replay.playback import read_pace
+from .service.replay.rerun import Rerun, differences
+from .service.serving import Serving
+from .service.sync import SyncEngine, SyncEvidence, SyncTextStream
+from .service.text_stream import TextStream
+from .service.turns import TurnOptions
 from .sessions.envelope import LOCAL, Caller
-from .sessions.views import Event, Message, Session, Turn, Window
+from .sessions.views import Attempt, Event, Failure, Message, Omitted, Parent, Session, Turn, Window
 from .settings import Settings, env_name, from_mapping, unknown_names, version
 from .streams.follow import SHUTTING_DOWN
 from .streams.frames import Frame
-from .tools.base import Tool, ToolContext, ToolOutput
-from .tools.functions import tool
-from .turns.approvals import Decision
-from .turns.start import Ask, Started
+from .tools.base import Threads, Tool, ToolContext, ToolOutput
+from .tools.functions import FunctionTool, tool
+from .turns.start import Started
 
 __all__ = [
     "LOCAL",
     "SHUTTING_DOWN",
     "Accepted",
-    "Ask",
+    "Attempt",
+    "AuditError",
+    "Base64Source",
+    "Behind",
+    "Block",
+    "BlockStarted",
+    "BlockStopped",
+    "Broken",
     "BudgetTooSmall",
     "Caller",
     "CheckpointNotFound",
+    "Chunk",
+    "CircuitOpen",
+    "Clock",
     "Conflict",
     "Consistency",
-    "Conversation",
-    "Decision",
+    "Content",
+    "Cost",
+    "Delta",
     "EmptyMessage",
+    "Ended",
+    "Engine",
     "EngineError",
     "Erased",
     "Erasure",
     "Event",
+    "EventNotFound",
+    "Evidence",
+    "Failure",
     "Finding",
     "Frame",
+    "FunctionTool",
+    "Id",
+    "IdempotencyMismatch",
+    "ImageBlock",
     "Imported",
     "Inclusion",
     "Invalid",
     "LegalHold",
-    "Limits",
     "Message",
     "MessageIn",
+    "Model",
     "ModelInfo",
+    "NoDecisionAwaited",
+    "NoExactCount",
     "NotFound",
+    "NothingToAnswer",
+    "Omitted",
+    "OtherBlock",
     "Overloaded",
+    "Page",
+    "Parameters",
+    "Parent",
+    "Price",
+    "Problem",
+    "Prompt",
+    "PromptMessage",
+    "ProofInvalid",
+    "Provider",
     "ProviderError",
+    "ProviderMalformed",
+    "ProviderRejected",
+    "ProviderTimedOut",
+    "ProviderTruncated",
+    "ProviderUnavailable",
+    "Providers",
+    "Rates",
     "Rebuilt",
     "Refused",
     "RequestKey",
     "Rerun",
     "Retained",
+    "Serving",
     "Session",
     "SessionArchived",
     "SessionNotFound",
     "Settings",
+    "ShuttingDown",
     "Started",
+    "StoreCorrupt",
     "StoreError",
+    "StoreForeign",
     "StoreFull",
     "StoreLocked",
+    "StoreNewer",
+    "StoreOlder",
+    "StoreUnavailable",
+    "SyncEngine",
+    "SyncEvidence",
+    "SyncTextStream",
+    "TextBlock",
+    "TextStream",
+    "ThinkingBlock",
+    "Threads",
+    "Tier",
     "TooLarge",
     "Tool",
+    "ToolCallNotFound",
     "ToolContext",
     "ToolError",
     "ToolInfo",
     "ToolOutput",
+    "ToolResultBlock",
+    "ToolResultsMissing",
     "ToolSchema",
+    "ToolUseBlock",
     "Turn",
     "TurnAlreadyOpen",
+    "TurnLimitReached",
     "TurnNotFound",
+    "TurnNotOpen",
+    "TurnOptions",
     "UnknownModel",
+    "Unwitnessed",
+    "UrlSource",
     "Usage",
+    "UsageReported",
+    "VendorBlock",
     "Verified",
     "VersionConflict",
     "Window",
     "accept_break",
+    "check_content",
     "check_tenant",
     "differences",
     "env_name",
-    "erase",
+    "errors",
     "examine_database",
     "existing_database",
-    "export_bundle",
-    "export_messages",
     "from_mapping",
     "import_bundle",
     "is_correlation",
@@ -153,13 +278,10 @@ __all__ = [
     "new_id",
     "open",
     "open_beside",
-    "play_back",
-    "purge",
+    "open_sync",
     "read_pace",
     "rebuild_projections",
-    "retain",
     "rfc3339",
-    "run_again",
     "text_content",
     "text_of",
     "tool",

@@ -1,7 +1,7 @@
 """Settings to a running engine: the only place that chooses members.
 
 ``open_engine`` takes the database file for itself: it locks and migrates it, ends the turns of a server that died,
-and gives a ``Conversation``. ``open_beside`` only reads, also while a server has the file.
+and gives an ``Engine``. ``open_beside`` only reads, also while a server has the file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .log.sqlite.connection import DRIVER_ERRORS, database_path, meaning_of, ope
 from .log.sqlite.doctor import Finding, examine, existing
 from .log.sqlite.lock import locked
 from .log.sqlite.schema import Progress, check_revision, migrate
-from .log.store import open_reading, open_store
+from .log.store import Store, open_reading, open_store
 from .providers import tokens
 from .providers.anthropic.messages import VENDOR_URL as CLAUDE_URL
 from .providers.anthropic.messages import ClaudeProvider
@@ -45,9 +45,11 @@ from .providers.openai.chat import OpenAIProvider
 from .providers.openai.responses import ResponsesProvider
 from .providers.registry import Providers
 from .providers.scripted import ScriptedProvider, read_script
-from .service.engine import Conversation
-from .service.evidence import Record
+from .service.engine import Engine
+from .service.evidence import Evidence
 from .service.import_bundle import Imported, import_log, import_session
+from .service.parts import Parts
+from .service.sync import SyncEngine
 from .sessions.envelope import LOCAL, Caller
 from .sessions.projector import Catalog
 from .sessions.tables import PROJECTIONS
@@ -75,51 +77,85 @@ async def open_engine(
     tools: Iterable[Tool] = (),
     clock: Clock | None = None,
     notice: Notice | None = None,
-) -> AsyncIterator[Conversation]:
-    """An engine on a database file, which is created or migrated if need be. ``tools`` are offered beside the built-in
-    ones. ``notice`` is told what was done.
+) -> AsyncIterator[Engine]:
+    """Open an engine on a database file, which is created or migrated if need be. ``tools`` are offered beside the
+    built-in ones. ``notice`` is told what was done.
 
     Raises StoreLocked if a server has the file, StoreNewer, StoreForeign, or Invalid for a setting.
     """
+    async with _open_parts(database, providers, tools, clock, notice or _quiet) as parts:
+        yield Engine(parts)
+
+
+def open_sync(
+    database: str | Path | Settings | None = None,
+    *,
+    providers: Providers | None = None,
+    tools: Iterable[Tool] = (),
+    clock: Clock | None = None,
+    notice: Notice | None = None,
+) -> SyncEngine:
+    """Open an engine for code that does not await: scripts and notebooks, also where an event loop runs already.
+    Arguments and errors are those of ``open``. Close it, or use it in a ``with`` statement.
+    """
+    return SyncEngine(lambda: open_engine(database, providers=providers, tools=tools, clock=clock, notice=notice))
+
+
+@asynccontextmanager
+async def _open_parts(
+    database: str | Path | Settings | None,
+    providers: Providers | None,
+    tools: Iterable[Tool],
+    clock: Clock | None,
+    notice: Notice,
+) -> AsyncIterator[Parts]:
     settings = _settings(database)
     clock = clock or SystemClock()
     path = database_path(settings.database)
     with locked(path):
-        before, now = await asyncio.to_thread(_migrate, path, _in_tenths(notice or _quiet))
+        before, now = await asyncio.to_thread(_migrate, path, _in_tenths(notice))
         if before != now:
-            (notice or _quiet)(f"database {path}: " + (f"migrated from {before} to {now}" if before else "created"))
+            notice(f"database {path}: " + (f"migrated from {before} to {now}" if before else "created"))
         await asyncio.to_thread(tokens.load)
         async with (
             open_store(path, Catalog(), clock, settings, meaning_of_facts) as store,
-            keeping(store, path, clock, settings, notice or _quiet) as keeper,
+            keeping(store, path, clock, settings, notice) as keeper,
             _mcp_tools(settings) as more,
             _running(
-                Record(store, keeper),
+                store,
+                Evidence(store, keeper),
                 providers or make_providers(settings, clock),
                 Tools([*builtin_tools(clock), *tools, *more]),
                 clock,
                 settings,
-            ) as conversation,
+            ) as parts,
         ):
             ended = 0 if store.frozen else await recover(store, clock)
             if ended:
-                (notice or _quiet)(f"ended {ended} turn(s) that a stopped server had left open")
-            yield conversation
+                notice(f"ended {ended} turn(s) that a stopped server had left open")
+            yield parts
 
 
 @asynccontextmanager
-async def open_beside(database: str | Path | Settings | None = None) -> AsyncIterator[Conversation]:
-    """An engine that only reads. Raises StoreOlder where the file must be migrated first."""
+async def open_beside(database: str | Path | Settings | None = None) -> AsyncIterator[Engine]:
+    """Open an engine that only reads, also while a server has the file. Raises StoreOlder where the file must be
+    migrated first, and StoreUnavailable where there is none; the engine raises StoreUnavailable for what would write.
+    """
     settings, clock = _settings(database), SystemClock()
     path = database_path(settings.database)
     await asyncio.to_thread(check_revision, path)
     async with (
         open_reading(path, settings, meaning_of_facts) as store,
         _running(
-            Record(store, None), make_providers(settings, clock), Tools(builtin_tools(clock)), clock, settings
-        ) as conversation,
+            store,
+            Evidence(store, None),
+            make_providers(settings, clock),
+            Tools(builtin_tools(clock)),
+            clock,
+            settings,
+        ) as parts,
     ):
-        yield conversation
+        yield Engine(parts)
 
 
 def existing_database(database: str | Path | Settings | None = None) -> Path:
@@ -190,17 +226,17 @@ def examine_database(database: str | Path | Settings | None = None) -> list[Find
 
 @asynccontextmanager
 async def _running(
-    record: Record, providers: Providers, tools: Tools, clock: Clock, settings: Settings
-) -> AsyncIterator[Conversation]:
+    store: Store, evidence: Evidence, providers: Providers, tools: Tools, clock: Clock, settings: Settings
+) -> AsyncIterator[Parts]:
     limits = ToolLimits(
         timeout_s=settings.tool_timeout_s,
         max_output_bytes=settings.max_tool_output_bytes,
         max_parallel=settings.max_parallel_tools,
         max_threads=settings.max_tool_threads,
     )
-    supervisor = Supervisor(record.store, providers, ToolRunner(tools, limits, clock), clock, settings)
+    supervisor = Supervisor(store, providers, ToolRunner(tools, limits, clock), clock, settings)
     try:
-        yield Conversation(supervisor, tools, default_model(settings, providers), record)
+        yield Parts(supervisor, tools, default_model(settings, providers), evidence)
     finally:
         await supervisor.close()
         await providers.aclose()
@@ -311,12 +347,19 @@ def _no_progress(_: int, __: int) -> None:
     return None
 
 
-def import_bundle(settings: Settings, file: Path, caller: Caller = LOCAL, progress: Progress | None = None) -> Imported:
+def import_bundle(
+    database: str | Path | Settings | None,
+    file: Path,
+    *,
+    caller: Caller = LOCAL,
+    progress: Progress | None = None,
+) -> Imported:
     """Verify a bundle and take it in. No server may have the database open; it is created if need be.
 
     Raises Broken for a bundle that is not good, Invalid for one of another tenant, and Refused for a whole log where
     there is one already.
     """
+    settings = _settings(database)
     try:
         with file.open("rb") as opened:
             return _import(settings, opened, caller, progress or _no_progress)
@@ -337,8 +380,9 @@ def _import(settings: Settings, file: IO[bytes], caller: Caller, progress: Progr
 
 
 async def _import_session(settings: Settings, bundle: format_.Bundle, caller: Caller) -> Imported:
-    async with open_engine(settings) as conversation:
-        return await import_session(conversation.store, conversation.clock, bundle, caller)
+    clock = SystemClock()
+    async with _open_parts(settings, None, (), clock, _quiet) as parts:
+        return await import_session(parts.store, clock, bundle, caller)
 
 
 def _import_log(settings: Settings, bundle: format_.Bundle, progress: Progress) -> Imported:

@@ -58,9 +58,9 @@ def replay(*, session: str, model: str | None, pace: str, tenant: str, **options
 async def play_back(settings: Settings, caller: Caller, text: str, pace: float) -> None:
     """Print the conversation, its answers at their pace."""
     printer = FramePrinter()
-    async with open_existing(settings) as conversation:
-        session = await find_session(conversation, text, caller)
-        async for thing in engine.play_back(conversation, session.id, pace, caller):
+    async with open_existing(settings) as chat:
+        session = await find_session(chat, text, caller)
+        async for thing in chat.play_back(session.id, pace=pace, caller=caller):
             if isinstance(thing, Message):
                 print_message(thing)
                 continue
@@ -74,10 +74,10 @@ async def play_back(settings: Settings, caller: Caller, text: str, pace: float) 
 async def run_again(settings: Settings, caller: Caller, text: str, model: str) -> bool:
     """Print each exchange with what differs; whether nothing did."""
     counts: Counter[str] = Counter()
-    async with open_existing(settings) as conversation:  # who is wrong about the session shall not take the lock
-        session = await find_session(conversation, text, caller)
-    async with engine.open(settings, notice=notice) as conversation:
-        async for rerun in engine.run_again(conversation, session.id, model, caller):
+    async with open_existing(settings) as chat:  # who is wrong about the session shall not take the lock
+        session = await find_session(chat, text, caller)
+    async with engine.open(settings, notice=notice) as chat:
+        async for rerun in chat.run_again(session.id, model, caller=caller):
             if not counts:
                 click.echo(f"running {session.id} again on {model}, as session {rerun.session}")
             counts[show_rerun(rerun)] += 1
@@ -88,7 +88,7 @@ async def run_again(settings: Settings, caller: Caller, text: str, model: str) -
 
 def show_rerun(rerun: Rerun) -> str:
     """One exchange; how its answers compare."""
-    asked = " / ".join(one_line(engine.text_of(message.blocks())) or f"[{message.role}]" for message in rerun.inputs)
+    asked = " / ".join(one_line(message.text) or f"[{message.role}]" for message in rerun.inputs)
     click.secho(f"\n{asked}", bold=True)
     if rerun.new is None:
         click.echo(f"left out: {rerun.reason}")

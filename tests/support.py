@@ -139,13 +139,12 @@ async def chatting(path, clock=None, providers=(), tools=(), *, unwitnessed=Fals
 
 async def begin(chat, session, content=None, **options):
     """Start a turn on a text (or on what is there); the id of the turn."""
-    message = None if content is None else await chat.new_message(engine.MessageIn(content))
-    return (await chat.start_turn(session, engine.Ask(message=message, **options))).turn
+    return (await chat.start_turn(session, content, **options)).turn
 
 
 async def frames_of(chat, turn, after=0, caller=engine.LOCAL):
     """All frames of a turn, up to its end."""
-    return [frame async for batch in chat.frames(turn, caller, after=after) for frame in batch]
+    return [frame async for batch in chat.frames(turn, caller=caller, after=after) for frame in batch]
 
 
 async def shown(chat, turn, count):

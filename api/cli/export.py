@@ -11,13 +11,12 @@ from uuid import UUID
 import click
 
 from ... import engine
-from ...engine import Caller, CheckpointNotFound, Conversation, Invalid, Refused, Settings, StoreLocked
+from ...engine import Caller, CheckpointNotFound, Engine, Invalid, Refused, Settings, StoreLocked
 from .database import caller_for, find_session, open_existing, tenant_option
 from .options import read_settings, settings_options
 from .terminal import notice
 
 Style = Literal["bundle", "openai", "otel"]
-PAGE = 1000
 
 
 @click.command()
@@ -50,8 +49,8 @@ def export(*, session: str | None, whole: bool, style: Style, output: Path | Non
 
 
 async def _find(settings: Settings, session: str, caller: Caller) -> UUID:
-    async with open_existing(settings) as conversation:
-        return (await find_session(conversation, session, caller)).id
+    async with open_existing(settings) as chat:
+        return (await find_session(chat, session, caller)).id
 
 
 async def _write(settings: Settings, caller: Caller, session: UUID | None, style: Style, file: IO[bytes]) -> str:
@@ -59,10 +58,10 @@ async def _write(settings: Settings, caller: Caller, session: UUID | None, style
     if style == "bundle":
         return f"{await _bundle(settings, caller, session, file)} event(s); verify_bundle.py in it verifies it"
     count = 0
-    async with open_existing(settings) as conversation:
-        async for each in _sessions(conversation, caller, session):
+    async with open_existing(settings) as chat:
+        async for each in _sessions(chat, caller, session):
             count += 1
-            async for piece in engine.export_messages(conversation, each, style, caller):
+            async for piece in chat.export_messages(each, style, caller=caller):
                 file.write(piece)
     return f"{count} session(s)"
 
@@ -72,27 +71,22 @@ async def _bundle(settings: Settings, caller: Caller, session: UUID | None, file
     async with open_existing(settings):
         """A file that is none, or an older one, is named before anything is written to it."""
     try:
-        async with engine.open(settings, notice=notice) as conversation:
-            return await engine.export_bundle(conversation, file, session, caller)
+        async with engine.open(settings, notice=notice) as chat:
+            return await chat.export(file, session, caller=caller)
     except StoreLocked:
         pass
     try:
-        async with open_existing(settings) as conversation:
-            return await engine.export_bundle(conversation, file, session, caller)
+        async with open_existing(settings) as chat:
+            return await chat.export(file, session, caller=caller)
     except CheckpointNotFound as error:
         every = f"the server that runs makes one every {settings.checkpoint_every_s} s"
         raise CheckpointNotFound(f"no checkpoint covers this yet: {every}") from error
 
 
-async def _sessions(conversation: Conversation, caller: Caller, session: UUID | None) -> AsyncGenerator[UUID, None]:
+async def _sessions(chat: Engine, caller: Caller, session: UUID | None) -> AsyncGenerator[UUID, None]:
     """That one, or all, the newest first."""
     if session is not None:
         yield session
         return
-    before = None
-    while True:
-        page, before = await conversation.sessions(caller, order="created", limit=PAGE, before=before)
-        for each in page:
-            yield each.id
-        if before is None:
-            return
+    async for each in chat.iter_sessions(order="created", caller=caller):
+        yield each.id

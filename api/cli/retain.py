@@ -36,11 +36,11 @@ async def _retain(
     settings: Settings, caller: Caller, days: int, tag: tuple[str, str] | None, *, dry_run: bool, as_json: bool
 ) -> None:
     sessions = events = 0
-    async with engine.open(settings, notice=notice) as conversation:
-        async for each in engine.retain(conversation, days, caller, tag=tag, dry_run=dry_run):
+    async with engine.open(settings, notice=notice) as chat:
+        async for each in chat.retain(days, tag=tag, dry_run=dry_run, caller=caller):
             _tell(each, dry_run=dry_run, as_json=as_json)
             sessions, events = sessions + bool(each.versions), events + len(each.versions)
-        purged = dry_run or await engine.purge(conversation)
+        purged = dry_run or await chat.purge()
     done = "would be erased" if dry_run else "erased"
     notice(f"{events} event(s) of {sessions} session(s) {done}" + ("" if purged else "; their bytes go later"))
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.table import Table
 from rich.text import Text
 
-from ...engine import Caller, Conversation, Session, Settings
+from ...engine import Caller, Session, Settings
 from .database import caller_for, json_option, open_existing, print_array, tenant_option
 from .options import read_settings, settings_options
 from .terminal import moment, notice, one_line, print_table
 
-MAX_PAGE = 1000
+Status = Literal["active", "archived"]
 
 
 @click.command()
@@ -24,14 +24,14 @@ MAX_PAGE = 1000
 @click.option("--status", type=click.Choice(["active", "archived"]), help="only these")
 @tenant_option
 @settings_options("database")
-def sessions(*, as_json: bool, limit: int, status: str | None, tenant: str, **options: Any) -> None:
+def sessions(*, as_json: bool, limit: int, status: Status | None, tenant: str, **options: Any) -> None:
     """List sessions, the last active first. Reads beside a running server."""
     asyncio.run(_list(read_settings(options), caller_for(tenant), status, limit, as_json=as_json))
 
 
-async def _list(settings: Settings, caller: Caller, status: str | None, limit: int, *, as_json: bool) -> None:
-    async with open_existing(settings) as conversation:
-        found = [session async for session in _newest(conversation, caller, status, limit + 1)]
+async def _list(settings: Settings, caller: Caller, status: Status | None, limit: int, *, as_json: bool) -> None:
+    async with open_existing(settings) as chat:
+        found = [session async for session in _first(chat.iter_sessions(status=status, caller=caller), limit + 1)]
     if as_json:
         await print_array(_each(found[:limit]))
     else:
@@ -40,18 +40,12 @@ async def _list(settings: Settings, caller: Caller, status: str | None, limit: i
         notice(f"there are more than these {limit}: see --limit")
 
 
-async def _newest(
-    conversation: Conversation, caller: Caller, status: str | None, limit: int
-) -> AsyncGenerator[Session, None]:
-    """The newest sessions, as many pages as it takes."""
-    before = None
-    while limit > 0:
-        page, before = await conversation.sessions(caller, status=status, limit=min(limit, MAX_PAGE), before=before)
-        for session in page:
-            yield session
-        if before is None:
+async def _first(found: AsyncGenerator[Session, None], count: int) -> AsyncGenerator[Session, None]:
+    async for session in found:
+        yield session
+        count -= 1
+        if not count:
             return
-        limit -= len(page)
 
 
 async def _each(found: list[Session]) -> AsyncGenerator[Session, None]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import click
 import msgspec
 
-from ...engine import Caller, Conversation, Event, Message, Session, Settings
+from ...engine import Caller, Engine, Event, Message, Settings
 from .database import caller_for, find_session, json_option, open_existing, print_array, tenant_option
 from .options import read_settings, settings_options
 from .terminal import moment, one_line, print_message, print_session, printable
-
-PAGE = 500
 
 
 @click.command()
@@ -32,46 +29,28 @@ def show(*, session: str, as_events: bool, as_json: bool, tenant: str, **options
 
 
 async def _show(settings: Settings, caller: Caller, text: str, *, as_events: bool, as_json: bool) -> None:
-    async with open_existing(settings) as conversation:
-        session = await find_session(conversation, text, caller)
+    async with open_existing(settings) as chat:
+        session = await find_session(chat, text, caller)
         if as_events and as_json:
-            await print_array(_events(conversation, session, caller))
+            await print_array(chat.iter_events(session.id, caller=caller))
         elif as_events:
-            async for event in _events(conversation, session, caller):
+            async for event in chat.iter_events(session.id, caller=caller):
                 _print_event(event)
         elif as_json:
-            messages = [message async for message in _messages(conversation, session, caller)]
+            messages = [message async for message in chat.iter_messages(session.id, caller=caller)]
             click.echo(msgspec.json.encode({"session": session, "messages": messages}).decode())
         else:
             open_turn = session.open_turn_id
-            print_session(session, await conversation.turn(open_turn, caller) if open_turn else None)
-            async for message in _messages(conversation, session, caller):
-                print_message(message, await _remark(conversation, message, caller))
+            print_session(session, await chat.turn(open_turn, caller=caller) if open_turn else None)
+            async for message in chat.iter_messages(session.id, caller=caller):
+                print_message(message, await _remark(chat, message, caller))
 
 
-async def _messages(conversation: Conversation, session: Session, caller: Caller) -> AsyncGenerator[Message, None]:
-    after, more = 0, True
-    while more:
-        page, more = await conversation.messages(session.id, caller, after=after, limit=PAGE)
-        for message in page:
-            yield message
-            after = message.version
-
-
-async def _events(conversation: Conversation, session: Session, caller: Caller) -> AsyncGenerator[Event, None]:
-    after, more = 0, True
-    while more:
-        page, more = await conversation.events(session.id, caller, after=after, limit=PAGE)
-        for event in page:
-            yield event
-            after = event.version
-
-
-async def _remark(conversation: Conversation, message: Message, caller: Caller) -> str:
+async def _remark(chat: Engine, message: Message, caller: Caller) -> str:
     """How the turn ended that left a message incomplete."""
     if message.complete or message.turn_id is None:
         return ""
-    turn = await conversation.turn(message.turn_id, caller)
+    turn = await chat.turn(message.turn_id, caller=caller)
     return turn.status if turn.error is None else f"{turn.status}, {turn.error.code}"
 
 

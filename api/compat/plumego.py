@@ -14,7 +14,7 @@ import msgspec
 from litestar import Response, get, post
 from litestar.params import FromQuery, JSONBody
 
-from ...engine import SHUTTING_DOWN, Ask, Caller, Conversation, Frame, MessageIn, RequestKey, Started, Turn, text_of
+from ...engine import SHUTTING_DOWN, Caller, Engine, Frame, RequestKey, Started, Turn, check_content
 from ..http import sse
 from ..http.body import Http
 from ..http.disconnect import unless_left
@@ -28,10 +28,9 @@ from ..schemas.parameters import (
     LastEventId,
     Model,
     caller_of,
-    is_repeated,
     request_id_of,
     request_key,
-    said_in,
+    start_once,
 )
 
 END_FRAMES = frozenset({"turn.failed", "turn.cancelled", "turn.interrupted"})
@@ -54,28 +53,28 @@ class Cursor(msgspec.Struct, frozen=True):
 
 @post("/api/ai/complete", status_code=200)
 async def complete(
-    request: Http, conversation: Chat, data: JSONBody[CompleteIn], idempotency_key: IdempotencyKey = None
+    request: Http, chat: Chat, data: JSONBody[CompleteIn], idempotency_key: IdempotencyKey = None
 ) -> Response[CompleteOut]:
     """One question, one answer; recorded in a session of its own."""
     asked = ChatIn(data.message, None, data.model)
-    turn = await _run(request, conversation, asked, idempotency_key)
-    return Response(CompleteOut(Reply(_reply(turn)), request_id_of(request)), headers=_session_header(turn.session_id))
+    turn = await _run(request, chat, asked, idempotency_key)
+    return Response(CompleteOut(Reply(turn.text), request_id_of(request)), headers=_session_header(turn.session_id))
 
 
 @post("/api/ai/chat", status_code=200)
 async def chat(
-    request: Http, conversation: Chat, data: JSONBody[ChatIn], idempotency_key: IdempotencyKey = None
+    request: Http, chat: Chat, data: JSONBody[ChatIn], idempotency_key: IdempotencyKey = None
 ) -> Response[ChatOut]:
     """A conversation: send `session_id` back to resume it."""
-    turn = await _run(request, conversation, data, idempotency_key)
-    reply = ChatReply(turn.session_id, _reply(turn), turn.usage)
+    turn = await _run(request, chat, data, idempotency_key)
+    reply = ChatReply(turn.session_id, turn.text, turn.usage)
     return Response(ChatOut(reply, request_id_of(request)), headers=_session_header(turn.session_id))
 
 
 @get("/api/ai/stream")
 async def stream(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     q: FromQuery[str | None] = None,
     session_id: FromQuery[UUID | None] = None,
     model: FromQuery[Model | None] = None,
@@ -84,31 +83,26 @@ async def stream(
 ) -> Response[None] | sse.EventStream[Frame]:
     """Text deltas as `data:`, and `data: [DONE]` at the end."""
     caller = caller_of(request)
-    conversation.admit_reader()
+    chat.serving.admit_reader()
     if last_event_id:
         cursor = read_cursor(last_event_id)
-        if await conversation.read_to_end(cursor.turn, cursor.frame, caller):
+        if await chat.serving.read_to_end(cursor.turn, cursor.frame, caller=caller):
             return Response(None, status_code=204)
-        session = (await conversation.turn(cursor.turn, caller)).session_id
+        session = (await chat.turn(cursor.turn, caller=caller)).session_id
     else:
         key = await request_key(request, idempotency_key)
-        started = await _start(conversation, caller, ChatIn(q or "", session_id, model), key, "q")
+        started = await _start(chat, caller, ChatIn(q or "", session_id, model), key, "q")
         cursor, session = Cursor(started.turn, 0), started.session
-    batches = conversation.frames(cursor.turn, caller, after=cursor.frame)
+    batches = chat.frames(cursor.turn, after=cursor.frame, caller=caller)
     return sse.EventStream(batches, _encoder(cursor), lambda problem: _error(problem.detail), _session_header(session))
 
 
-async def _run(request: Http, conversation: Conversation, asked: ChatIn, idempotency_key: str | None) -> Turn:
+async def _run(request: Http, chat: Engine, asked: ChatIn, idempotency_key: str | None) -> Turn:
     caller, key = caller_of(request), await request_key(request, idempotency_key)
-    conversation.admit_reader()
-    start = partial(_start, conversation, caller, asked, key, "message")
-    if key is None:
-        said = await said_in(request)
-        started = await conversation.once(said, caller, repeated=is_repeated(request), start=start)
-    else:
-        started = await start()
-    turn = await unless_left(request, conversation.ended(started.turn, caller))
-    turn = turn or await conversation.turn(started.turn, caller)
+    chat.serving.admit_reader()
+    started = await start_once(request, chat, key, partial(_start, chat, caller, asked, key, "message"))
+    turn = await unless_left(request, chat.ended(started.turn, caller=caller))
+    turn = turn or await chat.turn(started.turn, caller=caller)
     if turn.status != "completed":
         code, detail = f"turn_{turn.status}", f"the turn was {turn.status}"
         if turn.error is not None:
@@ -117,26 +111,20 @@ async def _run(request: Http, conversation: Conversation, asked: ChatIn, idempot
     return turn
 
 
-async def _start(
-    conversation: Conversation, caller: Caller, asked: ChatIn, key: RequestKey | None, field: str
-) -> Started:
+async def _start(chat: Engine, caller: Caller, asked: ChatIn, key: RequestKey | None, field: str) -> Started:
     """A turn on a session, which is begun if need be. Refused input begins nothing."""
-    message = await conversation.new_message(MessageIn(asked.message))
-    if not message.tokens:
+    check_content(asked.message, chat.settings)
+    if not asked.message:
         raise invalid(field, "must hold something", "empty_message")
     session = asked.session_id
     if session is None:
-        session = (await conversation.create_session(caller, request=_for_session(key), model=asked.model)).id
-    return await conversation.start_turn(session, Ask(message=message, model=asked.model), caller, request=key)
+        session = (await chat.create_session(model=asked.model, request=_for_session(key), caller=caller)).id
+    return await chat.start_turn(session, asked.message, model=asked.model, request=key, caller=caller)
 
 
 def _for_session(key: RequestKey | None) -> RequestKey | None:
     """The session that a keyed request begins is remembered beside its turn."""
     return msgspec.structs.replace(key, route=f"{key.route} session") if key is not None else None
-
-
-def _reply(turn: Turn) -> str:
-    return text_of(turn.message.blocks()) if turn.message is not None else ""
 
 
 def _session_header(session: UUID) -> dict[str, str]:

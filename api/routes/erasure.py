@@ -7,7 +7,7 @@ from uuid import UUID
 from litestar import Response, post
 from litestar.params import FromPath, JSONBody
 
-from ...engine import Erasure, erase
+from ...engine import Erasure
 from ..http.body import Http
 from ..schemas.bodies import EraseIn
 from ..schemas.parameters import Chat, IdempotencyKey, IfMatch, caller_of, expected_version, request_key
@@ -16,21 +16,20 @@ from ..schemas.parameters import Chat, IdempotencyKey, IfMatch, caller_of, expec
 @post("/api/sessions/{session_id:uuid}/erase", status_code=200)
 async def erase_words(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     session_id: FromPath[UUID],
     data: JSONBody[EraseIn],
     if_match: IfMatch = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response[Erasure]:
     """Erase the words of these versions, or of all. The envelopes stay, and prove as before."""
-    erasure = await erase(
-        conversation,
+    erasure = await chat.erase(
         session_id,
         data.reason,
-        caller_of(request, "erase"),
         versions=data.versions,
         expected=expected_version(if_match),
         request=await request_key(request, idempotency_key),
+        caller=caller_of(request, "erase"),
     )
     return Response(erasure, headers={"etag": f'"{erasure.version}"'})
 

@@ -13,7 +13,6 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery
 from litestar.response import Stream
 
-from ...engine import export_bundle, export_messages
 from ..http.body import Http
 from ..schemas.parameters import Chat, caller_of
 
@@ -31,19 +30,19 @@ BUNDLE = ResponseSpec(
 @get("/api/sessions/{session_id:uuid}/export", responses={200: BUNDLE})
 async def export_session(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     session_id: FromPath[UUID],
     format: FromQuery[Literal["bundle", "openai", "otel"]] = "bundle",  # noqa: A002 - the parameter's public name
 ) -> Stream:
     """A session as a bundle that the offline verifier accepts, or as messages for other tools."""
     caller = caller_of(request)
     if format != "bundle":
-        await conversation.session(session_id, caller)
-        lines = export_messages(conversation, session_id, format, caller)
+        await chat.session(session_id, caller=caller)
+        lines = chat.export_messages(session_id, format, caller=caller)
         return Stream(lines, media_type=JSON_LINES, headers=_attached(f"{session_id}.{format}.jsonl"))
     file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115 - it is closed when it was sent
     try:
-        await export_bundle(conversation, file, session_id, caller)
+        await chat.export(file, session_id, caller=caller)
     except BaseException:
         file.close()
         raise

@@ -18,9 +18,9 @@ NOT_READY = ResponseSpec(dict[str, str], description="Not now", generate_example
 
 
 @get("/readyz", media_type="application/json", responses={503: NOT_READY})
-async def readyz(conversation: Chat) -> Response[dict[str, str]]:
+async def readyz(chat: Chat) -> Response[dict[str, str]]:
     """The engine can write, and takes turns; 503 otherwise, also while it shuts down."""
-    ready = await conversation.ready()
+    ready = await chat.serving.ready()
     return Response({"status": "ready" if ready else "not ready"}, status_code=200 if ready else 503)
 
 

@@ -22,14 +22,11 @@ from ..schemas.parameters import (
     IfMatch,
     Limit,
     Model,
-    Place,
     Version,
     caller_of,
     expected_version,
     page_start,
-    read_cursor,
     request_key,
-    write_cursor,
 )
 
 ALL_DEFAULTS = SessionIn()
@@ -38,13 +35,15 @@ ALL_DEFAULTS = SessionIn()
 @post("/api/sessions", status_code=201)
 async def create_session(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     data: JSONBody[SessionIn] = ALL_DEFAULTS,
     idempotency_key: IdempotencyKey = None,
 ) -> Response[Session]:
     """Begin a session."""
-    session = await conversation.create_session(
-        caller_of(request), request=await request_key(request, idempotency_key), **msgspec.structs.asdict(data)
+    session = await chat.create_session(
+        **msgspec.structs.asdict(data),
+        request=await request_key(request, idempotency_key),
+        caller=caller_of(request),
     )
     headers = _etag(session.version) | {"location": f"/api/sessions/{session.id}"}
     return Response(session, status_code=201, headers=headers)
@@ -53,33 +52,30 @@ async def create_session(
 @get("/api/sessions")
 async def list_sessions(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     order: FromQuery[Literal["activity", "created"]] = "activity",
     status: FromQuery[Literal["active", "archived"] | None] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> SessionList:
     """List sessions, newest activity first; `order=created` is stable while sessions are in use."""
-    before = read_cursor(cursor, tuple[Place, UUID]) if cursor is not None else None
-    sessions, more = await conversation.sessions(
-        caller_of(request), order=order, status=status, limit=limit, before=before
-    )
-    return SessionList(sessions, write_cursor(more) if more else None)
+    page = await chat.sessions(order=order, status=status, after=cursor, limit=limit, caller=caller_of(request))
+    return SessionList(page.items, page.next)
 
 
 @get("/api/sessions/{session_id:uuid}")
 async def get_session(
-    request: Http, conversation: Chat, session_id: FromPath[UUID], version: Version = None
+    request: Http, chat: Chat, session_id: FromPath[UUID], version: Version = None
 ) -> Response[Session]:
     """A session now, or as it was at a version."""
-    session = await conversation.session(session_id, caller_of(request), version=version)
+    session = await chat.session(session_id, version=version, caller=caller_of(request))
     return Response(session, headers=_etag(session.version))
 
 
 @patch("/api/sessions/{session_id:uuid}")
 async def update_session(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     session_id: FromPath[UUID],
     data: JSONBody[SessionPatch],
     if_match: IfMatch = None,
@@ -87,13 +83,12 @@ async def update_session(
 ) -> Response[Session]:
     """Change title, system, model, metadata, budgets, status or legal hold (which needs the scope `erase`)."""
     caller = caller_of(request, "chat" if data.legal_hold is msgspec.UNSET else "erase")
-    changes = {name: value for name, value in msgspec.structs.asdict(data).items() if value is not msgspec.UNSET}
-    session = await conversation.update_session(
+    session = await chat.update_session(
         session_id,
-        changes,
-        caller,
+        **msgspec.structs.asdict(data),
         expected=expected_version(if_match),
         request=await request_key(request, idempotency_key),
+        caller=caller,
     )
     return Response(session, headers=_etag(session.version))
 
@@ -101,19 +96,19 @@ async def update_session(
 @post("/api/sessions/{session_id:uuid}/messages", status_code=201)
 async def append_message(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     session_id: FromPath[UUID],
     data: JSONBody[MessagesIn],
     if_match: IfMatch = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response[Message | MessageList]:
     """Append a message, or several at once, without running a model."""
-    messages = await conversation.append_messages(
+    messages = await chat.append_messages(
         session_id,
         _messages_in(data),
-        caller_of(request),
         expected=expected_version(if_match),
         request=await request_key(request, idempotency_key),
+        caller=caller_of(request),
     )
     answer = messages[0] if data.messages is msgspec.UNSET else MessageList(messages, None)
     return Response(answer, status_code=201, headers=_etag(messages[-1].version))
@@ -122,7 +117,7 @@ async def append_message(
 @get("/api/sessions/{session_id:uuid}/messages")
 async def list_messages(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     session_id: FromPath[UUID],
     after: After = None,
     limit: Limit = 100,
@@ -130,17 +125,20 @@ async def list_messages(
     cursor: Cursor = None,
 ) -> MessageList:
     """List a session's messages, after a version in the order asked for."""
-    start = page_start(after, cursor)
-    messages, more = await conversation.messages(
-        session_id, caller_of(request), after=start, limit=limit, descending=order == "desc"
+    page = await chat.messages(
+        session_id,
+        after=page_start(after, cursor),
+        limit=limit,
+        descending=order == "desc",
+        caller=caller_of(request),
     )
-    return MessageList(messages, write_cursor((messages[-1].version,)) if more else None)
+    return MessageList(page.items, page.next)
 
 
 @get("/api/sessions/{session_id:uuid}/window")
 async def get_window(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     session_id: FromPath[UUID],
     budget_tokens: FromQuery[int | None] = None,
     model: FromQuery[Model | None] = None,
@@ -148,13 +146,13 @@ async def get_window(
     exact: FromQuery[bool] = False,  # noqa: FBT002 - a parameter of the address
 ) -> Window:
     """What a model would be sent now, or at a version. With `exact` the vendor counts the tokens, where it does."""
-    return await conversation.window(
+    return await chat.window(
         session_id,
-        caller_of(request),
         budget_tokens=budget_tokens,
         model=model,
         version=version,
         exact=exact,
+        caller=caller_of(request),
     )
 
 

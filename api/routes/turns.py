@@ -10,7 +10,7 @@ from litestar import Response, get, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from ...engine import Ask, Caller, Conversation, Decision, Frame, Limits, MessageIn, Turn
+from ...engine import Caller, Engine, Frame, MessageIn, Turn, TurnOptions
 from ..http import sse
 from ..http.body import Http
 from ..http.disconnect import unless_left
@@ -29,14 +29,12 @@ from ..schemas.parameters import (
     Wait,
     caller_of,
     expected_version,
-    is_repeated,
     page_start,
     read_after,
     request_id_of,
     request_key,
-    said_in,
+    start_once,
     wait_of,
-    write_cursor,
 )
 
 RUNNING = "running"
@@ -53,7 +51,7 @@ NOTHING = NothingIn()
 )
 async def start_turn(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     session_id: FromPath[UUID],
     data: JSONBody[TurnIn] = ALL_DEFAULTS,
     if_match: IfMatch = None,
@@ -70,30 +68,22 @@ async def start_turn(
     after = read_after(last_event_id, None) or 0
     streaming = _wants_stream(request, data)
     if streaming or wait.seconds:
-        conversation.admit_reader()
-    start = partial(
-        conversation.start_turn,
-        session_id,
-        await _ask(conversation, data),
-        caller,
-        expected=expected_version(if_match),
-        request=await request_key(request, idempotency_key),
-    )
-    if idempotency_key is None:
-        said = await said_in(request)
-        started = await conversation.once(said, caller, repeated=is_repeated(request), start=start)
-    else:
-        started = await start()
+        chat.serving.admit_reader()
+    message, options = _message(data), _options(data)
+    options["expected"] = expected_version(if_match)
+    options["request"] = await request_key(request, idempotency_key)
+    start = partial(chat.start_turn, session_id, message, caller=caller, **options)
+    started = await start_once(request, chat, options["request"], start)
     if streaming:
-        batches = conversation.frames(started.turn, caller, after=after)
+        batches = chat.frames(started.turn, after=after, caller=caller)
         return sse.frames(batches, request_id_of(request), {"location": _location(started.turn)})
-    return await _answer(request, conversation, caller, started.turn, wait)
+    return await _answer(request, chat, caller, started.turn, wait)
 
 
 @get("/api/sessions/{session_id:uuid}/turns")
 async def list_turns(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     session_id: FromPath[UUID],
     after: After = None,
     limit: Limit = 100,
@@ -101,83 +91,92 @@ async def list_turns(
     cursor: Cursor = None,
 ) -> TurnList:
     """List a session's turns in the order they started."""
-    start = page_start(after, cursor)
-    turns, more = await conversation.turns(
-        session_id, caller_of(request), after=start, limit=limit, descending=order == "desc"
+    page = await chat.turns(
+        session_id,
+        after=page_start(after, cursor),
+        limit=limit,
+        descending=order == "desc",
+        caller=caller_of(request),
     )
-    return TurnList(turns, write_cursor((more,)) if more is not None else None)
+    return TurnList(page.items, page.next)
 
 
 @get("/api/turns/{turn_id:uuid}")
-async def get_turn(request: Http, conversation: Chat, turn_id: FromPath[UUID]) -> Turn:
+async def get_turn(request: Http, chat: Chat, turn_id: FromPath[UUID]) -> Turn:
     """A turn as it is now."""
-    return await conversation.turn(turn_id, caller_of(request))
+    return await chat.turn(turn_id, caller=caller_of(request))
 
 
 @get("/api/turns/{turn_id:uuid}/stream")
 async def stream_turn(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     turn_id: FromPath[UUID],
     after: After = None,
     last_event_id: LastEventId = None,
 ) -> Response[None] | sse.EventStream[Frame]:
     """A turn's frames: live while it runs, from the log when it has ended, at any age; 204 where nothing is left."""
     caller, cursor = caller_of(request), read_after(last_event_id, after) or 0
-    if await conversation.read_to_end(turn_id, cursor, caller):
+    if await chat.serving.read_to_end(turn_id, cursor, caller=caller):
         return Response(None, status_code=204)
-    conversation.admit_reader()
-    return sse.frames(conversation.frames(turn_id, caller, after=cursor), request_id_of(request))
+    chat.serving.admit_reader()
+    return sse.frames(chat.frames(turn_id, after=cursor, caller=caller), request_id_of(request))
 
 
 @post("/api/turns/{turn_id:uuid}/cancel", status_code=200)
 async def cancel_turn(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     turn_id: FromPath[UUID],
     data: JSONBody[NothingIn] = NOTHING,  # noqa: ARG001 - a field in it is refused
     idempotency_key: IdempotencyKey = None,
 ) -> Turn:
     """Cancel a turn; one that has ended stays as it is."""
     key = await request_key(request, idempotency_key)
-    return await conversation.cancel(turn_id, caller_of(request), request=key)
+    return await chat.cancel(turn_id, request=key, caller=caller_of(request))
 
 
 @post("/api/turns/{turn_id:uuid}/decisions", status_code=200)
 async def decide(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     turn_id: FromPath[UUID],
     data: JSONBody[DecisionIn],
     idempotency_key: IdempotencyKey = None,
 ) -> Turn:
     """Approve or refuse a tool call that waits for a person; with the last of them the turn goes on."""
-    return await conversation.decide(
+    return await chat.decide(
         turn_id,
-        Decision(data.tool_use_id, data.approve, data.reason),
-        caller_of(request),
+        data.tool_use_id,
+        approve=data.approve,
+        reason=data.reason,
         request=await request_key(request, idempotency_key),
+        caller=caller_of(request),
     )
 
 
-async def _ask(conversation: Conversation, body: TurnIn) -> Ask:
+def _message(body: TurnIn) -> MessageIn | None:
     message = body.message
     if body.content is not None:
         if message is not None:
             raise invalid("message", "goes without content")
         message = OneMessage(body.content)
-    return Ask(
-        message=await conversation.new_message(MessageIn(message.content, message.role)) if message else None,
-        model=body.model,
-        limits=Limits(body.budget_tokens, body.max_output_tokens),
-        temperature=body.temperature,
-        stop=(body.stop,) if isinstance(body.stop, str) else body.stop,
-        tools=body.tools,
-        client_tools=tuple(tool.schema(f"client_tools[{number}]") for number, tool in enumerate(body.client_tools)),
-        tool_choice="any" if body.tool_choice == REQUIRED else body.tool_choice,
-        continues=body.continues,
-        on_disconnect=body.on_disconnect,
-    )
+    return None if message is None else MessageIn(message.content, message.role)
+
+
+def _options(body: TurnIn) -> TurnOptions:
+    return {
+        "model": body.model,
+        "budget_tokens": body.budget_tokens,
+        "max_output_tokens": body.max_output_tokens,
+        "temperature": body.temperature,
+        "stop": body.stop,
+        "tools": body.tools,
+        "client_tools": [tool.schema(f"client_tools[{number}]") for number, tool in enumerate(body.client_tools)],
+        "tool_choice": "any" if body.tool_choice == REQUIRED else body.tool_choice,
+        "continues": body.continues,
+        "on_disconnect": body.on_disconnect,
+    }
 
 
 def _wants_stream(request: Http, body: TurnIn) -> bool:
@@ -186,9 +185,7 @@ def _wants_stream(request: Http, body: TurnIn) -> bool:
     return body.stream if body.stream is not None else "text/event-stream" in accept.lower()
 
 
-async def _answer(
-    request: Http, conversation: Conversation, caller: Caller, turn_id: UUID, wait: Wait
-) -> Response[Turn]:
+async def _answer(request: Http, chat: Engine, caller: Caller, turn_id: UUID, wait: Wait) -> Response[Turn]:
     """The ended turn; or, after the time that the caller waits, the turn as it is. Who leaves waits no longer, and was
     a reader of the turn until then.
     """
@@ -197,8 +194,8 @@ async def _answer(
         headers["preference-applied"] = f"wait={wait.seconds}" if wait.seconds else "respond-async"
     turn = None
     if wait.seconds:
-        turn = await unless_left(request, conversation.ended(turn_id, caller, wait_s=wait.seconds))
-    turn = turn or await conversation.turn(turn_id, caller)
+        turn = await unless_left(request, chat.ended(turn_id, wait_s=wait.seconds, caller=caller))
+    turn = turn or await chat.turn(turn_id, caller=caller)
     return Response(turn, status_code=202 if turn.status == RUNNING or not wait.seconds else 200, headers=headers)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from ...engine import Event, Message, ModelInfo, Session, ToolInfo, Turn, Usage
+from ...engine import Event, Message, Model, Session, ToolInfo, Turn, Usage
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ class EventList(Listing, frozen=True):
 
 
 class ModelList(Listing, frozen=True):
-    items: Sequence[ModelInfo]
+    items: Sequence[Model]
     next_cursor: str | None
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated
 
 import msgspec
 from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, QueryParameter
 from msgspec import Meta
 
-from ...engine import Caller, Conversation, RequestKey
+from ...engine import Caller, Engine, RequestKey, Started
 from ..http.auth import Identity, Scope
 from ..http.body import Http
 from ..http.errors import Problem, invalid
@@ -35,12 +34,10 @@ _PREFERENCE = re.compile(r"\s*([a-z-]+)\s*(?:=\s*\"?([0-9]{1,18})\"?)?\s*")
 
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
-Chat = NamedDependency[Conversation]
+Chat = NamedDependency[Engine]
 """The open engine, as handlers are given it."""
 
 Count = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
-
-Place = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 
 Model = Annotated[str, Meta(min_length=1, max_length=200)]
 
@@ -118,10 +115,22 @@ async def said_in(request: Http) -> RequestKey:
     return RequestKey(caller_of(request).actor, f"{request.method} {path}", "", said)
 
 
-def is_repeated(request: Http) -> bool:
+def _is_repeated(request: Http) -> bool:
     """Whether a vendor's library says that it has sent this request before: they count, and send no key."""
     count: str = request.headers.get("x-stainless-retry-count", "0")
     return count.isascii() and count.isdigit() and bool(count.strip("0"))
+
+
+async def start_once(
+    request: Http, chat: Engine, key: RequestKey | None, start: Callable[[], Awaitable[Started]]
+) -> Started:
+    """Start the turn that a request asks for. One with an idempotency key is known by that; one without, which a
+    vendor's library repeats by itself, is given the turn that its first try started, while it runs.
+    """
+    if key is not None:
+        return await start()
+    said, repeated = await said_in(request), _is_repeated(request)
+    return await chat.serving.start_once(said, start, repeated=repeated, caller=caller_of(request))
 
 
 def expected_version(raw: str | None) -> int | None:
@@ -157,21 +166,6 @@ def read_after(last_event_id: str | None, after: int | None) -> int | None:
     return int(last_event_id)
 
 
-def write_cursor(value: tuple[object, ...]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(value)).decode().rstrip("=")
-
-
-def read_cursor(raw: str, kind: Any) -> Any:
-    """A cursor that we gave. Raises Problem for any other."""
-    try:
-        padded = raw + "=" * (-len(raw) % 4)
-        return msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=kind)
-    except (binascii.Error, ValueError, msgspec.MsgspecError):
-        raise invalid("cursor", "is not one that this server gave", "invalid_cursor") from None
-
-
-def page_start(after: int | None, cursor: str | None) -> int | None:
-    """Where a page of a list that is ordered by one number begins: after that number."""
-    if cursor is not None:
-        return int(read_cursor(cursor, tuple[Place])[0])
-    return after
+def page_start(after: int | None, cursor: str | None) -> int | str | None:
+    """Where a page begins: after what the page before ended with, or after a version or position."""
+    return after if cursor is None else cursor

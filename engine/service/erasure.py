@@ -38,12 +38,12 @@ from ..log.base import AnyVersion, Connection, Exactly, Reference, RequestKey
 from ..log.erasure import NO_WORDS_BYTES, Trace, erase_bodies, forget_requests, sessions_with_words, traces
 from ..log.sql import reads
 from ..log.sql.idempotency import find_request, remember_request
+from ..log.store import Store
 from ..log.transaction import Transaction
 from ..sessions import queries
-from ..sessions.envelope import LOCAL, Caller, seal
+from ..sessions.envelope import Caller, seal
 from ..sessions.erasure import SETTING_WORDS, forget_words
 from ..sessions.state import SessionState
-from .engine import Conversation
 from .inputs import check_text
 
 MAX_REASON_CHARS = 1000
@@ -51,6 +51,10 @@ TARGETS_PER_EVENT = 1000
 """A longer list becomes several events: a leaf must stay small."""
 
 DAY_US = 86_400_000_000
+
+Erased = tuple[int, tuple[int, ...]]
+"""A session's version afterwards, and the versions erased."""
+
 OUT_OF_REACH = ("backups", "earlier exports")
 
 
@@ -83,71 +87,69 @@ class Order(msgspec.Struct, frozen=True):
     before_us: int | None = None
 
 
-async def erase(
-    conversation: Conversation,
-    session: UUID,
-    reason: str,
-    caller: Caller = LOCAL,
-    *,
-    versions: Sequence[int] | None = None,
-    expected: int | None = None,
-    request: RequestKey | None = None,
-) -> Erasure:
-    """Erase the words of a session's events: of these ``versions``, or of all. What is erased already stays so.
+class Erasures:
+    """Erases words of sessions, one by one or by age."""
 
-    Raises SessionNotFound, EventNotFound, Invalid, VersionConflict, LegalHold or TurnAlreadyOpen.
-    """
-    order = Order(session, None if versions is None else tuple(versions))
-    work = partial(
-        _erase,
-        order=order,
-        words=_reason(reason),
-        caller=caller,
-        expected=expected,
-        request=request,
-        clock=conversation.clock,
-    )
-    version, erased = await conversation.store.do(work)
-    return Erasure(session, version, erased, purged=await conversation.store.purge())
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
 
+    async def erase(
+        self,
+        caller: Caller,
+        session: UUID,
+        reason: str,
+        versions: Sequence[int] | None,
+        expected: int | None,
+        request: RequestKey | None,
+    ) -> Erasure:
+        order = Order(session, None if versions is None else tuple(versions))
+        version, erased = await self._erase(order, _reason(reason), caller, expected, request)
+        return Erasure(session, version, erased, purged=await self.purge())
 
-async def retain(
-    conversation: Conversation,
-    days: int,
-    caller: Caller = LOCAL,
-    *,
-    tag: tuple[str, str] | None = None,
-    dry_run: bool = False,
-) -> AsyncGenerator[Retained, None]:
-    """Erase what was recorded more than so many days ago, session by session; ``tag``: only of sessions whose metadata
-    has this key with this value. A session's own words (title, system prompt, metadata) go when all else has gone.
+    async def retain(
+        self, caller: Caller, days: int, tag: tuple[str, str] | None, *, dry_run: bool
+    ) -> AsyncGenerator[Retained, None]:
+        before_us = self._clock.now_us() - days * DAY_US
+        words = _reason(f"retention: recorded more than {days} days ago")
+        read = partial(sessions_with_words, tenant=caller.tenant, before_us=before_us, but=BodyErased.event_type)
+        for session in await self._store.read(read):
+            order = Order(session, before_us=before_us)
+            plan = await self._store.read(partial(_plan, order=order, tenant=caller.tenant, tag=tag))
+            if plan is None:
+                continue
+            if plan.versions and not dry_run:
+                try:
+                    _, erased = await self._erase(order, words, caller)
+                except (LegalHold, TurnAlreadyOpen) as refusal:
+                    plan = Retained(session, kept=refusal.code)
+                else:
+                    plan = Retained(session, erased)
+            yield plan
 
-    ``dry_run`` changes nothing. Otherwise call ``purge`` at the end.
-    """
-    before_us = conversation.clock.now_us() - days * DAY_US
-    words = _reason(f"retention: recorded more than {days} days ago")
-    read = partial(sessions_with_words, tenant=caller.tenant, before_us=before_us, but=BodyErased.event_type)
-    for session in await conversation.store.read(read):
-        order = Order(session, before_us=before_us)
-        plan = await conversation.store.read(partial(_plan, order=order, tenant=caller.tenant, tag=tag))
-        if plan is None:
-            continue
-        if plan.versions and not dry_run:
-            work = partial(_erase, order=order, words=words, caller=caller, clock=conversation.clock)
-            try:
-                _, erased = await conversation.store.do(work)
-            except (LegalHold, TurnAlreadyOpen) as refusal:
-                plan = Retained(session, kept=refusal.code)
-            else:
-                plan = Retained(session, erased)
-        yield plan
+    async def purge(self) -> bool:
+        return await self._store.purge()
 
-
-async def purge(conversation: Conversation) -> bool:
-    """Clear the bytes of what was erased out of the server's files. False: a reader is in the way, and it will be done
-    later.
-    """
-    return await conversation.store.purge()
+    async def _erase(
+        self,
+        order: Order,
+        words: ErasureWords,
+        caller: Caller,
+        expected: int | None = None,
+        request: RequestKey | None = None,
+    ) -> Erased:
+        erased: Erased = await self._store.submit(
+            partial(
+                _erase,
+                order=order,
+                words=words,
+                caller=caller,
+                expected=expected,
+                request=request,
+                clock=self._clock,
+            )
+        )
+        return erased
 
 
 # --- inside the write transaction -------------------------------------------------------------------------------------
@@ -162,8 +164,7 @@ def _erase(
     clock: Clock,
     expected: int | None = None,
     request: RequestKey | None = None,
-) -> tuple[int, tuple[int, ...]]:
-    """The session's version afterwards, and the versions erased."""
+) -> Erased:
     tenant, session = caller.tenant, order.session
     tx.flush()
     before = find_request(tx.connection, tenant, request)

@@ -15,11 +15,13 @@ import msgspec
 from ..errors import Invalid, TooLarge
 from ..events.blocks import (
     IMAGE_TYPES,
+    Block,
     Content,
     ImageBlock,
     ToolResultBlock,
     ToolSchema,
     ToolUseBlock,
+    raw_block,
     raw_blocks,
     read_block,
     text_content,
@@ -46,21 +48,22 @@ def check_role(role: str, field: str = "role") -> Role:
     return cast("Role", role)
 
 
-def check_content(content: str | Sequence[msgspec.Raw], settings: Settings, field: str = "content") -> Content:
-    """A message's content, from text or from blocks as JSON."""
+def check_content(content: str | Sequence[Block | msgspec.Raw], settings: Settings, field: str = "content") -> Content:
+    """The blocks of a message, from text or from blocks. Raises Invalid or TooLarge."""
     if isinstance(content, str):
         check_text(content, field)
         _check_size(len(content.encode()), settings, field)
         return text_content(content)
-    _check_size(sum(len(bytes(raw)) for raw in content), settings, field)
-    if len(content) > settings.max_blocks:
+    given = [_as_json(each, f"{field}[{number}]") for number, each in enumerate(content)]
+    _check_size(sum(len(bytes(raw)) for raw in given), settings, field)
+    if len(given) > settings.max_blocks:
         raise TooLarge(
             f"{field}: more than {settings.max_blocks} blocks",
             field=field,
             limit="max_blocks",
             maximum=settings.max_blocks,
         )
-    blocks = tuple(read_block(raw, f"{field}[{number}]") for number, raw in enumerate(content))
+    blocks = tuple(read_block(raw, f"{field}[{number}]") for number, raw in enumerate(given))
     for number, (block, raw) in enumerate(zip(blocks, raw_blocks(blocks), strict=True)):
         where = f"{field}[{number}]"
         if b"\\u0000" in bytes(raw):
@@ -75,6 +78,16 @@ def check_content(content: str | Sequence[msgspec.Raw], settings: Settings, fiel
     return blocks
 
 
+HALF_CHARACTER = "holds half of a surrogate pair, which is no character"
+
+
+def _as_json(block: Block | msgspec.Raw, field: str) -> msgspec.Raw:
+    try:
+        return block if isinstance(block, msgspec.Raw) else raw_block(block)
+    except UnicodeEncodeError:
+        raise Invalid(field, HALF_CHARACTER) from None
+
+
 def check_text(text: str, field: str) -> None:
     """Text that can be kept and given back anywhere: no NUL."""
     if "\0" in text:
@@ -82,7 +95,7 @@ def check_text(text: str, field: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Invalid(field, "holds half of a surrogate pair, which is no character") from None
+        raise Invalid(field, HALF_CHARACTER) from None
 
 
 def check_no_nul(value: Any, field: str) -> None:
@@ -226,11 +239,11 @@ def _check_most(size: int, maximum: int, field: str, limit: str, unit: str) -> N
 
 
 class MessageIn(msgspec.Struct, frozen=True):
-    """A message as callers give it: text, or blocks as JSON. ``id``: its event id, for imports that may be
+    """A message as callers give it: text, or blocks, typed or as JSON. ``id``: its event id, for imports that may be
     repeated.
     """
 
-    content: str | tuple[msgspec.Raw, ...]
+    content: str | Sequence[Block | msgspec.Raw]
     role: str = "user"
     id: UUID | None = None
 

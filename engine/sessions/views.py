@@ -12,7 +12,7 @@ import msgspec
 
 from ..clock import rfc3339
 from ..errors import StoreCorrupt
-from ..events.blocks import Content, read_blocks
+from ..events.blocks import Content, read_blocks, text_of
 from ..events.types import Facts, MessageAppended, MessageWords, SessionWords, TurnFailed
 from ..events.upcasts import Stored, facts_of, words_of
 from ..events.usage import Cost, Usage
@@ -73,6 +73,11 @@ class Message(View, frozen=True):
         """``content`` as typed blocks."""
         return read_blocks(self.content)
 
+    @property
+    def text(self) -> str:
+        """What a person reads of it: its text blocks, joined."""
+        return text_of(self.blocks())
+
 
 class Attempt(View, frozen=True):
     """One request to a provider. ``outcome`` is None while it runs, ``completed``, or the code of what ended it."""
@@ -122,6 +127,11 @@ class Turn(View, frozen=True):
     message: Message | None
     costs: tuple[Cost, ...]
     pending_approvals: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """What a person reads of the answer: the text of ``message``; empty where there is none."""
+        return "" if self.message is None else self.message.text
 
 
 class Omitted(View, frozen=True):

@@ -22,8 +22,9 @@ from uuid import UUID
 import uvloop
 
 from manent import engine
-from manent.engine import Conversation, Limits, MessageIn
+from manent.engine import Engine, MessageIn
 from manent.engine.context import prompt
+from manent.engine.context.prompt import Limits
 from manent.engine.log.base import Connection
 from manent.engine.log.sql import reads
 from manent.engine.log.store import Store, open_reading
@@ -71,21 +72,17 @@ async def _measure(folder: Path, rounds: int, length: int) -> list[Figure]:
     return [*figures, *await _bytes(folder), built]
 
 
-async def _fill(chat: Conversation, session: UUID, texts: Iterator[str], count: int) -> None:
+async def _fill(chat: Engine, session: UUID, texts: Iterator[str], count: int) -> None:
     for _ in range(0, count, BATCH):
         await chat.append_messages(session, [MessageIn(text) for text in islice(texts, BATCH)])
 
 
-async def _copy(chat: Conversation, session: UUID, path: Path) -> sqlite3.Connection:
+async def _copy(chat: Engine, session: UUID, path: Path) -> sqlite3.Connection:
     """The same messages as raw sqlite3 would keep them."""
     connection = open_raw(path)
     connection.execute("BEGIN")
-    after, more = 0, True
-    while more:
-        page, more = await chat.messages(session, after=after, limit=PAGE)
-        after = page[-1].version
-        rows = [(str(session), message.role, _json(message.content)) for message in page]
-        connection.executemany(INSERT, rows)
+    async for message in chat.iter_messages(session):
+        connection.execute(INSERT, (str(session), message.role, _json(message.content)))
     connection.execute("COMMIT")
     return connection
 
@@ -118,7 +115,7 @@ async def _in_turns(ways: Sequence[Timed], rounds: int, turns: int, calls: int) 
 
 
 async def _appends(
-    chat: Conversation, long: UUID, empty: UUID, texts: Iterator[str], rounds: int, length: int
+    chat: Engine, long: UUID, empty: UUID, texts: Iterator[str], rounds: int, length: int
 ) -> list[Figure]:
     async def append(session: UUID) -> float:
         text = next(texts)
@@ -137,7 +134,7 @@ async def _appends(
 
 
 async def _windows(
-    chat: Conversation, store: Store, sessions: tuple[UUID, UUID], raw: sqlite3.Connection, rounds: int, length: int
+    chat: Engine, store: Store, sessions: tuple[UUID, UUID], raw: sqlite3.Connection, rounds: int, length: int
 ) -> list[Figure]:
     """Two forms of it. The bare choice is what a turn pays: state, budget, choice and the chosen messages' content,
     read in a reading thread; like raw it makes nothing of the rows, so the target over raw is held against it. The
@@ -175,7 +172,7 @@ async def _windows(
     ]
 
 
-def _timed_choice(connection: Connection, chat: Conversation, session: UUID) -> float:
+def _timed_choice(connection: Connection, chat: Engine, session: UUID) -> float:
     begun = time.perf_counter()
     state, words = state_at(connection, LOCAL.tenant, session)
     model = resolve(chat.providers, state.model)
@@ -188,7 +185,7 @@ def _timed_choice(connection: Connection, chat: Conversation, session: UUID) -> 
 # --- loading ----------------------------------------------------------------------------------------------------------
 
 
-async def _loads(chat: Conversation, store: Store, session: UUID, raw: sqlite3.Connection, rounds: int) -> list[Figure]:
+async def _loads(chat: Engine, store: Store, session: UUID, raw: sqlite3.Connection, rounds: int) -> list[Figure]:
     """The public call gives messages, in pages; the store gives events; raw gives decoded JSON, all at once. Nobody
     pays for the garbage of the one before.
     """
@@ -198,8 +195,8 @@ async def _loads(chat: Conversation, store: Store, session: UUID, raw: sqlite3.C
         begun = time.perf_counter()
         after = 0
         while after <= LOAD:
-            page, _ = await chat.messages(session, after=after, limit=PAGE)
-            after = page[-1].version
+            page = await chat.messages(session, after=after, limit=PAGE)
+            after = page.items[-1].version
         return time.perf_counter() - begun
 
     async def read_events() -> float:

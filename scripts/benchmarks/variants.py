@@ -19,7 +19,7 @@ import msgspec
 import uvloop
 
 from manent import engine
-from manent.engine import Ask, MessageIn, Settings
+from manent.engine import Settings
 from manent.engine.clock import SystemClock
 from manent.engine.events.blocks import TextBlock
 from manent.engine.providers.base import Delta, Parameters, Prompt, PromptMessage
@@ -56,10 +56,9 @@ async def recording(base_url: str, streams: int, folder: Path) -> AsyncGenerator
 
         async def start(session: UUID, model: str, number: int) -> None:
             tag = f"s{number}"
-            message = await chat.new_message(MessageIn(tag))
-            started = await chat.start_turn(session, Ask(message=message, model=f"openai/{model}"))
+            started = await chat.start_turn(session, tag, model=f"openai/{model}")
             await asyncio.sleep(_seconds(model))
-            # Not conversation.ended, for that would be a reader.
+            # Not chat.ended, for that would be a reader.
             while (turn := await chat.turn(started.turn)).status == "running":  # noqa: ASYNC110 - as above
                 await asyncio.sleep(POLL_S)
             assert turn.message is not None

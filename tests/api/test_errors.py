@@ -75,7 +75,7 @@ def broken(server, monkeypatch):
         async def call(*_, **__):
             raise error
 
-        monkeypatch.setattr(server.conversation, name, call)
+        monkeypatch.setattr(server.chat, name, call)
 
     return make
 
@@ -86,7 +86,7 @@ def broken(server, monkeypatch):
 def test_what_nobody_foresaw(client, session, broken, error):
     """500 and no more; the guide's in its envelope."""
     broken("session", error)
-    broken("new_message", error)
+    broken("create_session", error)
     response = client.get(f"/api/sessions/{session}")
     assert problem(response, 500, "internal_error")["detail"] == "the server made a mistake"
     assert SECRET not in response.text
@@ -117,7 +117,7 @@ def test_a_stream_that_breaks(server, client, session, monkeypatch, name, error,
         raise error
 
     turn = client.post(f"/api/sessions/{session}/turns", json={"content": "x"}).json()["id"]
-    monkeypatch.setattr(server.conversation, name, batches)
+    monkeypatch.setattr(server.chat, name, batches)
     path = f"/api/turns/{turn}/stream" if name == "frames" else f"/api/sessions/{session}/events/stream"
     with opened(client, "GET", path, headers={"x-request-id": "broken"}) as stream:
         *before, last = list(stream)
@@ -135,7 +135,7 @@ def test_a_turn_whose_end_cannot_be_recorded(server, client, session, monkeypatc
         yield [Frame(1, "turn.started", b"{}"), Frame(0, "error", b'{"code":"store_full","detail":"no room"}')]
 
     turn = client.post(f"/api/sessions/{session}/turns", json={"content": "x"}).json()["id"]
-    monkeypatch.setattr(server.conversation, "frames", batches)
+    monkeypatch.setattr(server.chat, "frames", batches)
     with opened(client, "GET", f"/api/turns/{turn}/stream") as stream:
         _, last = list(stream)
     assert (last.event, last.json["status"], last.json["code"], last.json["detail"]) == (

@@ -364,7 +364,7 @@ def test_readers_who_leave_are_let_go(server, client, session):
     """Nothing is held for those who have gone, fast or slow."""
 
     def readers():
-        return server.conversation._follower._readers
+        return server.chat._parts.follower._readers
 
     path = f"/api/sessions/{session}/events/stream"
     before = readers()

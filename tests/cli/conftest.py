@@ -129,8 +129,8 @@ async def _record(path):
         )
         await chat.append_messages(tools.id, [result])
         archived = await chat.create_session(model="echo/echo", title="Old")
-        await chat.update_session(archived.id, {"status": "archived"})
-        other = await chat.create_session(engine.Caller("acme"), model="echo/echo", title="Of another tenant")
+        await chat.update_session(archived.id, status="archived")
+        other = await chat.create_session(caller=engine.Caller("acme"), model="echo/echo", title="Of another tenant")
     ids = {"talked": talked.id, "broken": broken.id, "tools": tools.id, "archived": archived.id, "other": other.id}
     return SimpleNamespace(path=path, **ids)
 

@@ -22,7 +22,7 @@ def database(tmp_path):
                 await chat.append_message(session.id, WORD.decode())
                 if metadata["plan"] == "free":
                     held = session.id
-            await chat.update_session(held, {"legal_hold": True})
+            await chat.update_session(held, legal_hold=True)
 
     asyncio.run(write())
     return tmp_path / "manent.db"

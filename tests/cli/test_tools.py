@@ -60,14 +60,14 @@ async def _make(settings):
         sums, _ = await begin("sums", tools=("calculator",))
         await chat.say(sums, "Thanks.", model="echo/echo")
         decided, turn = await begin("doors", tools=("open_door",))
-        await chat.decide(turn.id, engine.Decision("call_1", approve=True))
-        await chat.decide(turn.id, engine.Decision("call_2", approve=False, reason="The \x1b[31msouth one stays shut."))
+        await chat.decide(turn.id, "call_1", approve=True)
+        await chat.decide(turn.id, "call_2", approve=False, reason="The \x1b[31msouth one stays shut.")
         await chat.ended(turn.id)
         waiting, _ = await begin("doors", tools=("open_door",))
         both, _ = await begin("both", tools=("calculator",), client_tools=(weather,))
         result = engine.MessageIn((b'{"type":"tool_result","tool_use_id":"call_2","content":"Dry."}',), "tool")
         await chat.append_messages(both, [result])
-        await chat.ended((await chat.start_turn(both, engine.Ask())).turn)
+        await chat.ended((await chat.start_turn(both)).turn)
     return {"sums": sums, "decided": decided, "waiting": waiting, "both": both}
 
 

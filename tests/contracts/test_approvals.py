@@ -106,7 +106,7 @@ def facts(event):
 
 
 async def events_of(chat, session, *types):
-    return (await chat.events(session, types=types, limit=1000))[0]
+    return (await chat.events(session, types=types, limit=1000)).items
 
 
 async def outcomes(chat, session):
@@ -137,7 +137,7 @@ async def paused(chat, **options):
 
 
 async def decided(chat, turn, number="a", approve=True, reason=None, caller=ANN, **options):
-    return await chat.decide(turn, engine.Decision(number, approve, reason), caller, **options)
+    return await chat.decide(turn, number, approve=approve, reason=reason, caller=caller, **options)
 
 
 async def assert_told_again(chat, turn, live):
@@ -169,8 +169,8 @@ async def test_a_call_that_needs_a_person_pauses_the_turn(path, tools, paid):
         assert (view.attempts[-1].outcome, paid) == ("completed", [])
         assert (await chat.session(session)).open_turn_id == turn
         assert query(path, "SELECT count(*) FROM runs") == query(path, "SELECT count(*) FROM journal") == [(0,)]
-        assert await chat.read_to_end(turn, 6)
-        assert not await chat.read_to_end(turn, 5)
+        assert await chat.serving.read_to_end(turn, 6)
+        assert not await chat.serving.read_to_end(turn, 5)
         await assert_told_again(chat, turn, frames)
 
 
@@ -200,10 +200,10 @@ CLOSED = {
     "a turn on what is there": begin,
     "a message": lambda chat, session: chat.append_message(session, "And me."),
     "a result": lambda chat, session: chat.append_messages(session, [result_of("a")]),
-    "another model": lambda chat, session: chat.update_session(session, {"model": "echo/echo"}),
-    "another list of tools": lambda chat, session: chat.update_session(session, {"allowed_tools": []}),
-    "another fallback": lambda chat, session: chat.update_session(session, {"fallback_model": "echo/echo"}),
-    "the archive": lambda chat, session: chat.update_session(session, {"status": "archived"}),
+    "another model": lambda chat, session: chat.update_session(session, model="echo/echo"),
+    "another list of tools": lambda chat, session: chat.update_session(session, allowed_tools=[]),
+    "another fallback": lambda chat, session: chat.update_session(session, fallback_model="echo/echo"),
+    "the archive": lambda chat, session: chat.update_session(session, status="archived"),
 }
 
 
@@ -460,7 +460,7 @@ async def test_a_title_may_change_while_somebody_decides(path, tools, paid):
     """What moves the session on without touching the turn does not get in a decision's way."""
     async with chatting(path, tools=tools, main=rounds([call("pay", amount=5)], ["Done."])) as chat:
         session, turn, _ = await paused(chat)
-        titles = [chat.update_session(session, {"title": str(number)}) for number in range(4)]
+        titles = [chat.update_session(session, title=str(number)) for number in range(4)]
         await asyncio.gather(decided(chat, turn), *titles)
         assert ((await chat.ended(turn)).status, paid) == ("completed", [5])
         await assert_told_again(chat, turn, await frames_of(chat, turn))
@@ -526,15 +526,15 @@ async def test_a_paused_turn_can_be_cancelled(path, tools, paid, steps, restarte
     async with chatting(path, tools=tools, main=rounds(steps), other=says("Yes.")) as chat:
         session, turn, frames = await paused(chat, client_tools=(LOOKUP,))
         if not restarted:
-            view = await chat.cancel(turn, BOB)
+            view = await chat.cancel(turn, caller=BOB)
     async with chatting(path, tools=tools, other=says("Yes.")) as chat:
         if restarted:
-            view = await chat.cancel(turn, BOB)
+            view = await chat.cancel(turn, caller=BOB)
         assert (view.status, paid) == ("cancelled", [])
         assert sorted(await outcomes(chat, session)) == [(step["tool"]["id"], "cancelled") for step in steps]
         events = await events_of(chat, session)
         assert (events[-1].type, events[-1].actor) == ("turn.cancelled", "key:bob")
-        assert await chat.cancel(turn, ANN) == view
+        assert await chat.cancel(turn, caller=ANN) == view
         assert len(await events_of(chat, session)) == len(events)
         after = await frames_of(chat, turn)
         assert after[: len(frames)] == frames
@@ -549,11 +549,11 @@ async def test_a_cancel_and_a_decision_that_race_give_one_end(path, tools):
     for number in range(8):
         async with chatting(path, tools=tools, main=rounds([call("wait")]), other=says("Yes.")) as chat:
             session, turn, _ = await paused(chat)
-            first = [decided(chat, turn), chat.cancel(turn, BOB)]
+            first = [decided(chat, turn), chat.cancel(turn, caller=BOB)]
             async with asyncio.timeout(5):
                 await asyncio.gather(*(first if number % 2 else first[::-1]), return_exceptions=True)
                 if (await chat.turn(turn)).status == "running":
-                    await chat.cancel(turn, BOB)
+                    await chat.cancel(turn, caller=BOB)
             assert (await chat.turn(turn)).status == "cancelled"
             assert await outcomes(chat, session) == [("a", "cancelled")]
             await assert_told_again(chat, turn, await frames_of(chat, turn))
@@ -580,13 +580,13 @@ async def test_a_cancel_between_two_commits_is_not_forgotten(path, tools, moment
     async with chatting(path, tools=tools, main=rounds([call("pay", amount=5)])) as chat:
         session = (await chat.create_session(model="scripted/main")).id
         turn = await begin(chat, session, "Go.", tools=NAMES)
-        running = chat._supervisor.find(turn)
+        running = chat._parts.supervisor.find(turn)
         append = running._append
 
         async def wishing(decide, **options):
             found = decide(running.story.state, frame=99, position=99)
             if moment in {draft.facts.event_type for draft in found} and not cancels:
-                cancels.append(asyncio.ensure_future(chat.cancel(turn, BOB)))
+                cancels.append(asyncio.ensure_future(chat.cancel(turn, caller=BOB)))
                 await asyncio.sleep(0.03)
             await append(decide, **options)
 
@@ -612,7 +612,7 @@ async def test_a_turn_that_went_on_can_be_cancelled_and_shut_down(path, tools, p
 
             await until(waiting)
             paid.clear()
-            chat._supervisor.find(turn).stop(Stop(kind, "key:bob"))
+            chat._parts.supervisor.find(turn).stop(Stop(kind, "key:bob"))
             view = await chat.ended(turn)
             expected = {"cancelled": ("cancelled", "cancelled"), "shutdown": ("interrupted", "interrupted")}[kind]
             assert (view.status, (await outcomes(chat, session))[-1][1]) == expected
@@ -651,7 +651,7 @@ async def test_no_decision_is_taken_in_a_shutdown(path, tools, paid):
     """It is refused with when to come again, the turn waits on, and after the start it is taken."""
     async with chatting(path, tools=tools, main=rounds([call("pay", amount=5)], ["Done."])) as chat:
         _, turn, _ = await paused(chat)
-        await chat.drain()
+        await chat.serving.drain()
         with pytest.raises(ShuttingDown):
             await decided(chat, turn)
     async with chatting(path, tools=tools, main=rounds([call("pay", amount=5)], ["Done."])) as chat:

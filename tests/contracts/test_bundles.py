@@ -48,20 +48,20 @@ async def record(path):
         other = await chat.create_session(model=ECHO)
         await chat.say(session.id, NASTY)
         await chat.say(other.id, "Elsewhere.")
-        await chat.record.checkpoint(new=True)
+        await chat.evidence.checkpoint(new=True)
         await chat.say(session.id, "Break.", model="scripted/fails")
         await chat.ended(await begin(chat, session.id, "Ask.", model="scripted/asks", client_tools=(LOOK,)))
         await chat.ended(await begin(chat, other.id, "Ask.", model=ECHO, client_tools=(CALL,)))
         block = b'{"type":"tool_result","tool_use_id":"call_1","content":"Rain."}'
         await chat.append_messages(session.id, [engine.MessageIn((block,), "tool")])
         await chat.append_message(session.id, "To be erased.")
-        await engine.erase(chat, session.id, "they asked", versions=[(await chat.session(session.id)).version])
+        await chat.erase(session.id, "they asked", versions=[(await chat.session(session.id)).version])
         await chat.say(session.id, "The end.", model="scripted/talk")
-        await chat.update_session(session.id, {"title": "Another title"})
+        await chat.update_session(session.id, title="Another title")
         one, whole = io.BytesIO(), io.BytesIO()
-        await engine.export_bundle(chat, one, session.id)
-        await engine.export_bundle(chat, whole)
-        key = (await chat.record.keys())[0]
+        await chat.export(one, session.id)
+        await chat.export(whole)
+        key = (await chat.evidence.keys())[0]
     return SimpleNamespace(
         path=path, session=session.id, other=other.id, one=one.getvalue(), whole=whole.getvalue(), key=key
     )
@@ -191,7 +191,7 @@ async def test_the_same_record_gives_the_same_bytes(path):
         exports = []
         for _ in range(2):
             exports.append(io.BytesIO())
-            await engine.export_bundle(chat, exports[-1], session.id)
+            await chat.export(exports[-1], session.id)
         assert exports[0].getvalue() == exports[1].getvalue()
         assert {info.date_time for info in zipfile.ZipFile(exports[0]).infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
@@ -205,28 +205,28 @@ async def test_an_erasure_that_no_checkpoint_covers_yet_is_not_left_out(path, tm
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, "to go")
         await chat.append_message(session.id, "to go later")
-        await chat.record.checkpoint(new=True)
+        await chat.evidence.checkpoint(new=True)
         exported = None if kind == "log" else session.id
-        await engine.erase(chat, session.id, "asked", versions=[2])
+        await chat.erase(session.id, "asked", versions=[2])
         async with engine.open_beside(str(path)) as beside:
             to = io.BytesIO()
             with pytest.raises(CheckpointNotFound):
-                await engine.export_bundle(beside, to, exported)
+                await beside.export(to, exported)
             assert to.getvalue() == b""
-            await chat.record.checkpoint(new=True)
-            await engine.export_bundle(beside, to, exported)
+            await chat.evidence.checkpoint(new=True)
+            await beside.export(to, exported)
             assert verdict(tmp_path, to.getvalue())[0] == 0
-        read = chat.store.read
+        read = chat._parts.store.read
 
         async def erase_first(work):
             if getattr(work, "func", None) is export._write:
-                chat.store.read = read
-                await engine.erase(chat, session.id, "asked again", versions=[3])
+                chat._parts.store.read = read
+                await chat.erase(session.id, "asked again", versions=[3])
             return await read(work)
 
-        chat.store.read = erase_first
+        chat._parts.store.read = erase_first
         to = io.BytesIO()
-        await engine.export_bundle(chat, to, exported)
+        await chat.export(to, exported)
     code, said = verdict(tmp_path, to.getvalue())
     assert code == 0, said
     assert "asked again" in said
@@ -251,7 +251,7 @@ async def test_a_bundle_can_be_written_to_a_pipe(path, tmp_path):
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
         pipe = Unseekable()
-        await engine.export_bundle(chat, pipe, session.id)
+        await chat.export(pipe, session.id)
     assert verdict(tmp_path, pipe.data)[0] == 0
 
 
@@ -260,14 +260,14 @@ async def test_a_session_that_moves_on_is_exported_as_far_as_it_is_signed_for(pa
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, "signed for")
-        await chat.record.checkpoint(new=True)
+        await chat.evidence.checkpoint(new=True)
         async with engine.open_beside(str(path)) as beside:
             to = io.BytesIO()
-            assert await engine.export_bundle(beside, to, session.id) == 2
+            assert await beside.export(to, session.id) == 2
             await chat.append_message(session.id, "not yet")
             with pytest.raises(CheckpointNotFound):
-                await engine.export_bundle(beside, io.BytesIO(), session.id)
-            assert await engine.export_bundle(beside, io.BytesIO()) == 2
+                await beside.export(io.BytesIO(), session.id)
+            assert await beside.export(io.BytesIO()) == 2
     assert verdict(tmp_path, to.getvalue())[0] == 0
 
 
@@ -278,9 +278,9 @@ async def test_what_is_not_there_is_not_exported(path):
         acme = engine.Caller("acme")
         for wrong, caller in ((engine.new_id(), engine.LOCAL), (session.id, acme)):
             with pytest.raises(SessionNotFound):
-                await engine.export_bundle(chat, io.BytesIO(), wrong, caller)
+                await chat.export(io.BytesIO(), wrong, caller=caller)
         with pytest.raises(CheckpointNotFound):
-            await engine.export_bundle(chat, io.BytesIO(), None, acme)
+            await chat.export(io.BytesIO(), None, caller=acme)
 
 
 async def test_bodies_that_are_no_text_are_kept(path, tmp_path):
@@ -289,10 +289,10 @@ async def test_bodies_that_are_no_text_are_kept(path, tmp_path):
     odd = NewEvent(engine.new_id(), facts.event_type, 1, codec.canonical(facts), "local", b'{"upstream":"\xff"}')
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
-        await chat.store.append(Append("default", session.id, AnyVersion(), [odd]))
+        await chat._parts.store.append(Append("default", session.id, AnyVersion(), [odd]))
         one, whole = io.BytesIO(), io.BytesIO()
-        await engine.export_bundle(chat, one, session.id)
-        await engine.export_bundle(chat, whole)
+        await chat.export(one, session.id)
+        await chat.export(whole)
     assert json.loads(lines_of(opened(one.getvalue()), "events.jsonl")[1])["body"].keys() == {"base64"}
     assert verdict(tmp_path, one.getvalue())[0] == 0
     await asyncio.to_thread(take, tmp_path, whole.getvalue())
@@ -513,9 +513,9 @@ async def test_words_from_before_an_erasure_cannot_be_put_back(path, tmp_path):
         session = await chat.create_session(model=ECHO)
         message = await chat.append_message(session.id, "Erase me.")
         before, after = io.BytesIO(), io.BytesIO()
-        await engine.export_bundle(chat, before, session.id)
-        await engine.erase(chat, session.id, "x", versions=[message.version])
-        await engine.export_bundle(chat, after, session.id)
+        await chat.export(before, session.id)
+        await chat.erase(session.id, "x", versions=[message.version])
+        await chat.export(after, session.id)
     old, files = opened(before.getvalue()), opened(after.getvalue())
     lines = lines_of(files, "events.jsonl")
     lines[1] = lines_of(old, "events.jsonl")[1]
@@ -610,12 +610,12 @@ async def test_a_log_that_was_taken_in_goes_on(tmp_path, made):
     async with chatting(tmp_path / "taken.db") as chat:
         session = await chat.session(made.session)
         assert session.title == "Another title"
-        messages = (await chat.messages(made.session))[0]
+        messages = (await chat.messages(made.session)).items
         assert [message.erased for message in messages].count(True) == 1
         assert text_of(messages[0]) == NASTY
         assert (await chat.say(made.session, "Go on.", model=ECHO)).status == "completed"
         again = io.BytesIO()
-        await engine.export_bundle(chat, again)
+        await chat.export(again)
     code, said = verdict(tmp_path, again.getvalue())
     assert code == 0, said
     before, after = (json.loads(opened(each)["manifest.json"]) for each in (made.whole, again.getvalue()))
@@ -644,7 +644,7 @@ async def test_a_log_with_a_running_turn_is_taken_in(path, tmp_path):
         turn = await begin(chat, session.id, "Go.")
         await shown(chat, turn, 3)
         to = io.BytesIO()
-        await engine.export_bundle(chat, to)
+        await chat.export(to)
     await asyncio.to_thread(take, tmp_path, to.getvalue())
     async with chatting(tmp_path / "taken.db") as chat:
         assert (await chat.turn(turn)).status == "interrupted"
@@ -691,7 +691,7 @@ async def test_an_imported_session_goes_on(tmp_path, made):
     imported = await asyncio.to_thread(take, tmp_path, made.one)
     manifest = json.loads(opened(made.one)["manifest.json"])
     async with chatting(made.path) as chat:
-        then = [message for message in (await chat.messages(made.session))[0] if not message.erased]
+        then = [message for message in (await chat.messages(made.session)).items if not message.erased]
     async with chatting(tmp_path / "taken.db") as chat:
         session = await chat.session(imported.session_id)
         assert session.title == "Another title"
@@ -699,7 +699,7 @@ async def test_an_imported_session_goes_on(tmp_path, made):
         assert session.metadata["a"] == [1]
         assert session.metadata["imported_from"]["session"] == str(made.session)
         assert session.metadata["imported_from"]["size"] == manifest["size"]
-        now = (await chat.messages(session.id))[0]
+        now = (await chat.messages(session.id)).items
         assert [(each.role, each.complete, text_of(each)) for each in now] == [
             (each.role, each.complete, text_of(each)) for each in then
         ]

@@ -460,7 +460,7 @@ async def test_one_engine_for_a_file(path):
                 pass
         assert refused.value.extra == {"pid": str(os.getpid())}
         async with engine.open_beside(path) as beside:
-            assert await beside.sessions() == ([], None)
+            assert await beside.sessions() == engine.Page([])
             with pytest.raises(StoreUnavailable):
                 await beside.create_session()
     async with engine.open(path):
@@ -495,11 +495,11 @@ async def test_a_file_of_every_earlier_revision_opens_in_this_version(tmp_path, 
     path.write_bytes(gzip.decompress(old.read_bytes()))
     events = query(path, "SELECT * FROM events ORDER BY position")
     async with engine.open(path) as chat:
-        newest, first = (await chat.sessions())[0]
+        newest, first = (await chat.sessions()).items
         assert (newest.title, first.title, newest.system, newest.version) == ("first", "second", "Be brief.", 13)
-        assert [message.role for message in (await chat.messages(newest.id))[0]] == ["user", "assistant"] * 2
+        assert [message.role for message in (await chat.messages(newest.id)).items] == ["user", "assistant"] * 2
         await chat.say(first.id, "and more")
-        assert [session.title for session in (await chat.sessions())[0]] == ["second", "first"]
+        assert [session.title for session in (await chat.sessions()).items] == ["second", "first"]
     assert query(path, "SELECT * FROM events ORDER BY position")[: len(events)] == events
     assert audit(path) > len(events)
     assert engine.verify_database(path).problem is None
@@ -523,12 +523,12 @@ async def test_what_a_server_of_an_earlier_version_left_open_is_ended(tmp_path):
     path.write_bytes(gzip.decompress((GOLDEN / "dead-0005.db.gz").read_bytes()))
     told = b"".join(text for (text,) in query(path, "SELECT text FROM journal WHERE kind = 'delta' ORDER BY frame"))
     async with engine.open(path) as chat:
-        (session,) = (await chat.sessions())[0]
+        (session,) = (await chat.sessions()).items
         request = RequestKey("local", "POST /x", "one", b"{}")
         again = await chat.create_session(model="echo/paced", title="first", request=request)
         assert again.id == session.id
-        (turn,) = (await chat.turns(session.id))[0]
-        answer = (await chat.messages(session.id))[0][-1]
+        (turn,) = (await chat.turns(session.id)).items
+        answer = (await chat.messages(session.id)).items[-1]
     assert (turn.status, answer.complete, answer.blocks()[0].text) == ("interrupted", False, told.decode())
     assert told
     assert engine.verify_database(path).problem is None

@@ -159,7 +159,7 @@ async def assert_paged(chat, turn, frames):
     for limit in range(1, len(frames) + 2):
         for after in range(0, len(frames) + 1, 1 + limit // 4):
             past, found = Past("default", turn), frames[:after]
-            while page := await chat._store.read(partial(past.read, after=len(found), limit=limit)):
+            while page := await chat._parts.store.read(partial(past.read, after=len(found), limit=limit)):
                 assert len(page) <= limit
                 found = found + page
             assert found == frames, (after, limit)
@@ -180,7 +180,7 @@ async def test_a_reader_that_knows_everything_is_told_nothing(path):
         frames = await frames_of(chat, turn)
         last = frames[-1].number
         assert await frames_of(chat, turn, last) == await frames_of(chat, turn, last + 100) == []
-        assert [await chat.read_to_end(turn, number) for number in (0, last - 1, last)] == [False, False, True]
+        assert [await chat.serving.read_to_end(turn, number) for number in (0, last - 1, last)] == [False, False, True]
 
 
 async def test_a_reader_ahead_of_a_running_turn_waits(path):
@@ -224,14 +224,14 @@ async def test_only_so_many_read_at_once(path):
                 await anext(refused)
             assert error.value.extra["limit"] == "max_readers"
         await first.aclose()
-        await until(lambda: asyncio.sleep(0, chat._follower._readers == 1))
+        await until(lambda: asyncio.sleep(0, chat._parts.follower._readers == 1))
         reading = asyncio.ensure_future(frames_of(chat, turn))
         await asyncio.sleep(0.02)
         reading.cancel()
         await asyncio.wait([reading])
-        await until(lambda: asyncio.sleep(0, chat._follower._readers == 1))
+        await until(lambda: asyncio.sleep(0, chat._parts.follower._readers == 1))
         await second.aclose()
-        await until(lambda: asyncio.sleep(0, chat._follower._readers == 0))
+        await until(lambda: asyncio.sleep(0, chat._parts.follower._readers == 0))
         await chat.cancel(turn)
 
 
@@ -357,7 +357,7 @@ async def test_a_turn_that_has_ended_leaves_nothing_behind(path):
         for number in range(3):
             frames = await frames_of(chat, await begin(chat, session, f"Question {number}"))
             assert frames[-1].type == "turn.completed"
-        await chat.ready()  # the writer keeps hold of what it did last
+        await chat.serving.ready()  # the writer keeps hold of what it did last
         assert alive(Turn, Tail, Recorder, Attempt, Subscribers) <= before
 
 
@@ -366,6 +366,6 @@ async def test_the_journal_is_empty_when_no_turn_runs(path):
     async with chatting(path, main=paced()) as chat:
         turn = await start(chat)
         await shown(chat, turn, 10)
-        assert await chat._store.read(lambda c: journal_rows(c, "default", turn))
+        assert await chat._parts.store.read(lambda c: journal_rows(c, "default", turn))
         await chat.ended(turn)
     assert query(path, "SELECT count(*) FROM journal") == query(path, "SELECT count(*) FROM runs") == [(0,)]

@@ -79,7 +79,7 @@ def honest(tmp_path_factory):
 
     async def first():
         async with chatting(now / "log.db") as chat:
-            await chat.create_session(other, title="another log")
+            await chat.create_session(caller=other, title="another log")
             sessions = [(await chat.create_session(title=str(n), request=asked(n))).id for n in range(5)]
             await chat.say(sessions[0], "Is this on record?", model="echo/echo")
             for tool in ("first", "second", "third"):
@@ -93,8 +93,8 @@ def honest(tmp_path_factory):
                 for session in sessions:
                     await chat.append_messages(session, [engine.MessageIn("word " * 9)] * 6)
             if size == WITNESSED[1]:
-                await engine.erase(chat, sessions[1], "by request", versions=[3, 4])
-            await chat.say((await chat.sessions(other))[0][0].id, "words", other, model="echo/echo")
+                await chat.erase(sessions[1], "by request", versions=[3, 4])
+            await chat.say((await chat.sessions(caller=other)).items[0].id, "words", caller=other, model="echo/echo")
 
     sessions = asyncio.run(first())
     for size in WITNESSED:
@@ -109,7 +109,7 @@ def asked(number):
 
 
 async def length(chat):
-    return await chat.store.read(lambda connection: reads.log_size(connection, "default"))
+    return await chat._parts.store.read(lambda connection: reads.log_size(connection, "default"))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def left_open(honest, tmp_path_factory):
 
     async def leave():
         async with chatting(path) as chat:
-            session = (await chat.sessions())[0][0].id
+            session = (await chat.sessions()).items[0].id
             await chat.append_message(session, "word " * 40)
             turn = await begin(chat, session, model="echo/paced")
             frames = 0
@@ -290,7 +290,7 @@ def go_on(path):
 
     async def append():
         async with chatting(path) as chat:
-            await chat.append_message((await chat.sessions())[0][0].id, "one more")
+            await chat.append_message((await chat.sessions()).items[0].id, "one more")
 
     asyncio.run(append())
 
@@ -919,9 +919,9 @@ def test_a_flipped_bit_of_the_log_ahead_is_found(honest, tmp_path):
 
     async def write():
         async with chatting(path) as chat:
-            session = (await chat.sessions())[0][0].id
+            session = (await chat.sessions()).items[0].id
             await chat.append_messages(session, [engine.MessageIn("in the log ahead")] * 40, request=asked("ahead"))
-            await chat.record.checkpoint(new=True)
+            await chat.evidence.checkpoint(new=True)
             parts.update(await asyncio.to_thread(lambda: {"file": path.read_bytes(), "wal": wal.read_bytes()}))
 
     asyncio.run(write())

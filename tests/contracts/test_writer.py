@@ -417,7 +417,7 @@ async def test_a_turn_on_a_full_disk_ends_when_there_is_room(small_disk, tmp_pat
         assert b'"store_full"' in frames[-1].data
         assert [frame.number for frame in frames[:-1]] == [*range(1, len(frames))]
         assert (await chat.turn(turn)).status == "running"
-        assert len((await chat.messages(session.id))[0]) == 1
+        assert len((await chat.messages(session.id)).items) == 1
         ballast.unlink()
         await until(lambda: ended(chat, turn), timeout_s=10)
         end = await chat.turn(turn)

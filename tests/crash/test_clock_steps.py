@@ -102,15 +102,15 @@ async def check_cursors(chat, chance, sessions):
         assert keys == sorted(keys, reverse=True)
 
     async def messages(after, size):
-        found, more = await chat.messages(sessions[0], after=after, limit=size)
-        return found, found[-1].version if more else None
+        page = await chat.messages(sessions[0], after=after, limit=size)
+        return page.items, page.next
 
     async def events(after, size):
-        found, more = await chat.log_events(after=after, limit=size * 40)
-        return found, found[-1].position if more else None
+        page = await chat.log_events(after=after, limit=size * 40)
+        return page.items, page.next
 
     listed = await paged(messages, chance, start=None)
-    assert listed == (await chat.messages(sessions[0], limit=1000))[0]
+    assert listed == (await chat.messages(sessions[0], limit=1000)).items
     positions = [event.position for event in await paged(events, chance, start=0)]
     assert positions == [*range(1, len(positions) + 1)]
     return len(positions)

@@ -226,9 +226,8 @@ class Machine(RuleBasedStateMachine):
 
     async def start(self, expected, kind):
         self.moved = True
-        message = await self.chat.new_message(engine.MessageIn("Go"))
-        ask = engine.Ask(message=message, model=f"scripted/{kind}", tools=("sum", "send"))
-        turn = (await self.chat.start_turn(expected.id, ask)).turn
+        options = {"model": f"scripted/{kind}", "tools": ("sum", "send")}
+        turn = (await self.chat.start_turn(expected.id, "Go", **options)).turn
         if kind == "hang":
             self.frames[turn] = await shown(self.chat, turn, 3)
         else:
@@ -248,7 +247,7 @@ class Machine(RuleBasedStateMachine):
         expected.end("completed")
 
     async def decided(self, turn, approve, key):
-        await self.chat.decide(turn, engine.Decision("call_1", approve), request=key)
+        await self.chat.decide(turn, "call_1", approve=approve, request=key)
         await self.chat.ended(turn)
 
     def waiting(self):
@@ -287,9 +286,9 @@ class Machine(RuleBasedStateMachine):
         reason, self.moved = f"because of {key.key}", True
         if expected.open is not None:
             with pytest.raises(engine.TurnAlreadyOpen):
-                self.run(engine.erase(self.chat, expected.id, reason, versions=chosen, request=key))
+                self.run(self.chat.erase(expected.id, reason, versions=chosen, request=key))
             return multiple()
-        erasure = self.run(engine.erase(self.chat, expected.id, reason, versions=chosen, request=key))
+        erasure = self.run(self.chat.erase(expected.id, reason, versions=chosen, request=key))
         fresh = [place for place in places if not expected.messages[place].erased and found[place].content]
         assert {found[place].version for place in fresh} <= {*erasure.versions}
         for place in fresh:
@@ -303,7 +302,7 @@ class Machine(RuleBasedStateMachine):
     def erase_again(self, known):
         """The same key tells the same, whatever came after."""
         expected, chosen, reason, key, erasure = known
-        again = self.run(engine.erase(self.chat, expected.id, reason, versions=chosen, request=key))
+        again = self.run(self.chat.erase(expected.id, reason, versions=chosen, request=key))
         assert (again.version, again.versions) == (erasure.version, erasure.versions)
 
     @rule(expected=sessions, data=st.data())
@@ -314,24 +313,20 @@ class Machine(RuleBasedStateMachine):
         self.run(self.proved(expected, event))
 
     async def proved(self, expected, event):
-        record = self.chat.record
-        keys = await record.keys()
-        inclusion = await record.inclusion(expected.id, event.version)
+        evidence = self.chat.evidence
+        keys = await evidence.keys()
+        inclusion = await evidence.inclusion(expected.id, event.version)
         leaf = self.witness.include(msgspec.to_builtins(inclusion), keys)
         assert (leaf["id"], leaf["commitment"]) == (str(event.id), event.commitment)
         for size in sorted(self.witness.roots):
             if size <= inclusion.size:
-                self.witness.extend(msgspec.to_builtins(await record.consistency(size, inclusion.size)))
+                self.witness.extend(msgspec.to_builtins(await evidence.consistency(size, inclusion.size)))
 
     async def all_messages(self, expected):
-        found, more = await self.chat.messages(expected.id, limit=1000)
-        assert not more
-        return found
+        return [message async for message in self.chat.iter_messages(expected.id)]
 
     async def all_events(self, expected):
-        found, more = await self.chat.events(expected.id, limit=1000)
-        assert not more
-        return found
+        return [event async for event in self.chat.iter_events(expected.id)]
 
     # --- lives --------------------------------------------------------------------------------------------------------
 
@@ -405,7 +400,7 @@ class Machine(RuleBasedStateMachine):
             for turn in expected.turns:
                 if turn != expected.open:
                     self.check_frames(self.frames[turn], await frames_of(self.chat, turn), erased)
-        assert await engine.purge(self.chat)
+        assert await self.chat.purge()
         DONE["erasures"] += sum(len(expected.reasons) for expected in self.expected)
         DONE.update(self.witness.checked)
 

@@ -154,7 +154,7 @@ async def paged(chat, turn, pages):
     while True:
         after, limit = (frames[-1].number if frames else 0), pages[number % len(pages)]
         number += 1
-        page = await chat._store.read(partial(past.read, after=after, limit=limit))
+        page = await chat._parts.store.read(partial(past.read, after=after, limit=limit))
         assert len(page) <= limit
         frames += page
         if not page:
@@ -166,7 +166,7 @@ def test_the_log_of_all_examples_holds(running):
     run, path = running
 
     async def runs(chat, _):
-        return await chat._store.read(open_runs)
+        return await chat._parts.store.read(open_runs)
 
     assert run(runs) == []
     assert audit(path) > 0

@@ -19,15 +19,13 @@ def path(tmp_path):
 
 
 async def again(chat, session, model):
-    return [rerun async for rerun in engine.run_again(chat, session.id, model)]
+    return [rerun async for rerun in chat.run_again(session.id, model)]
 
 
 async def give_results(chat, session, *results):
     """Answer calls, and let the model go on."""
     raws = tuple((RESULT % result).encode() for result in results)
-    message = await chat.new_message(engine.MessageIn(raws, "tool"))
-    started = await chat.start_turn(session.id, engine.Ask(message=message))
-    return await chat.ended(started.turn)
+    return await chat.say(session.id, engine.MessageIn(raws, "tool"))
 
 
 def asks(*calls):
@@ -45,7 +43,7 @@ async def test_what_is_played_back_is_what_was_shown(path):
         turn = await begin(chat, session.id, "Grüße 🌍, one two three")
         live = await frames_of(chat, turn)
         await chat.append_message(session.id, "For the record.")
-        played = [thing async for thing in engine.play_back(chat, session.id)]
+        played = [thing async for thing in chat.play_back(session.id)]
     assert [text_of(played[0]), text_of(played[-1])] == ["Grüße 🌍, one two three", "For the record."]
     assert played[1:-1] == live
 
@@ -58,7 +56,7 @@ async def test_pauses_are_those_of_the_record_at_the_pace_asked_for(path):
         took = {}
         for pace in (1.0, 4.0, 0.0):
             begun = time.monotonic()
-            deltas = [1 async for thing in engine.play_back(chat, session.id, pace) if is_delta(thing)]
+            deltas = [1 async for thing in chat.play_back(session.id, pace=pace) if is_delta(thing)]
             took[pace] = time.monotonic() - begun
     assert len(deltas) == 30
     assert 2.5 < took[1.0] / took[4.0] < 5
@@ -76,7 +74,7 @@ async def test_a_turn_that_broke_off_is_played_back_as_far_as_it_came(path):
         turn = await begin(chat, session.id, "Tell me.")
         await shown(chat, turn, 3)
         await chat.cancel(turn)
-        played = [thing.type async for thing in engine.play_back(chat, session.id) if isinstance(thing, engine.Frame)]
+        played = [thing.type async for thing in chat.play_back(session.id) if isinstance(thing, engine.Frame)]
     assert played == ["turn.started", "block.started", "delta", "message.appended", "turn.cancelled"]
 
 
@@ -84,7 +82,7 @@ async def test_playing_back_needs_a_session(path):
     """A session that is not there is not found."""
     async with chatting(path) as chat:
         with pytest.raises(engine.SessionNotFound):
-            await anext(engine.play_back(chat, engine.new_id()))
+            await anext(chat.play_back(engine.new_id()))
 
 
 @pytest.mark.parametrize(("text", "pace"), [("1x", 1), ("4x", 4), ("0.5x", 0.5), ("0", 0), ("2", 2), ("0x", 0)])
@@ -140,7 +138,7 @@ async def test_what_callers_appended_is_taken_as_recorded(path):
         await chat.say(old.id, "Say B.")
         await chat.append_message(old.id, "Never answered.")
         (rerun,) = await again(chat, old, "echo/echo")
-        messages, _ = await chat.messages(rerun.session)
+        messages = (await chat.messages(rerun.session)).items
     assert [(message.role, text_of(message)) for message in messages] == [
         ("user", "Say A."),
         ("assistant", "A."),
@@ -190,7 +188,7 @@ async def test_an_unknown_model_writes_nothing(path):
         await chat.say(old.id, "one")
         with pytest.raises(engine.UnknownModel):
             await again(chat, old, "echo/nothing")
-        sessions, _ = await chat.sessions()
+        sessions = (await chat.sessions()).items
     assert len(sessions) == 1
 
 
@@ -210,7 +208,7 @@ async def record_tools(chat, results=(RAIN, REST)):
 
 async def results_in(chat, session):
     """Every result given in a session: (call, content, is_error)."""
-    messages, _ = await chat.messages(session)
+    messages = (await chat.messages(session)).items
     blocks = [block for message in messages if message.role == "tool" for block in message.blocks()]
     return [(block.tool_use_id, block.content, block.is_error) for block in blocks]
 
@@ -259,7 +257,7 @@ async def test_calls_of_the_new_run_alone_do_not_end_it(path):
         await chat.say(session.id, "one")
         await chat.say(session.id, "two")
         first, second = await again(chat, session, "scripted/new")
-        messages, _ = await chat.messages(first.session)
+        messages = (await chat.messages(first.session)).items
     assert first.new == '[asks for stocks {"of":"stocks"}]'
     assert second.new == "Fine."
     assert [message.role for message in messages] == ["user", "assistant", "tool", "user", "assistant"]

@@ -19,7 +19,7 @@ budget of its own) is not repeated: the new session's settings hold.
 from __future__ import annotations
 
 import difflib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from uuid import UUID
 
 import msgspec
@@ -28,16 +28,20 @@ from ...errors import Refused
 from ...events.blocks import Block, TextBlock, ToolResultBlock, ToolSchema, ToolUseBlock, raw_blocks
 from ...events.types import AttemptStarted, MessageAppended, TurnStarted
 from ...events.upcasts import facts_of
-from ...sessions.envelope import LOCAL, Caller
+from ...log.base import RecordedEvent
+from ...sessions.envelope import Caller
 from ...sessions.views import Message, Turn, message_view
-from ...turns.start import Ask
-from ..engine import Conversation
+from ...settings import Settings
+from ..discovery import Discovery
+from ..events import Events
 from ..inputs import MessageIn
-from .playback import _recorded_events
+from ..messages import Messages
+from ..sessions import SessionFields, Sessions
+from ..turns import Turns
+
+_sorted = msgspec.json.Encoder(order="sorted").encode
 
 NOT_ON_RECORD = "no result is on record for this call"
-
-_sorted = msgspec.json.Encoder(order="sorted")
 
 
 class Rerun(msgspec.Struct, frozen=True):
@@ -53,25 +57,40 @@ class Rerun(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-async def run_again(
-    conversation: Conversation, session: UUID, model: str, caller: Caller = LOCAL
-) -> AsyncGenerator[Rerun, None]:
-    """Each exchange of a session, asked anew of ``model`` in a new session, which has the old one's system prompt
-    and budgets as they are now, and ``replay_of`` in its metadata. Raises UnknownModel before anything is written.
-    """
-    old = await conversation.session(session, caller)
-    new = await conversation.create_session(
-        caller,
-        model=model,
-        system=old.system,
-        title=old.title,
-        budget_tokens=old.budget_tokens,
-        max_output_tokens=old.max_output_tokens,
-        metadata={"replay_of": str(session)},
-    )
-    runner = _Runner(conversation, new.id, caller)
-    async for exchange in _exchanges(conversation, session, caller):
-        yield await runner.run(exchange)
+class Reruns:
+    """Runs recorded sessions again."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        messages: Messages,
+        events: Events,
+        turns: Turns,
+        discovery: Discovery,
+        settings: Settings,
+    ) -> None:
+        self._sessions = sessions
+        self._messages = messages
+        self._events = events
+        self._turns = turns
+        self._discovery = discovery
+        self._settings = settings
+
+    async def run(self, caller: Caller, session: UUID, model: str) -> AsyncGenerator[Rerun, None]:
+        """Each exchange of a session, asked anew of ``model`` in a new session."""
+        old = await self._sessions.read(caller, session, None)
+        fields = SessionFields(
+            model=model,
+            system=old.system,
+            title=old.title,
+            budget_tokens=old.budget_tokens,
+            max_output_tokens=old.max_output_tokens,
+            metadata={"replay_of": str(session)},
+        )
+        new = await self._sessions.create(caller, fields, None)
+        runner = _Runner(self._messages, self._turns, self._discovery, self._settings, caller, new.id)
+        async for exchange in _exchanges(self._events.recorded(caller, session)):
+            yield await runner.run(exchange)
 
 
 def differences(old: str, new: str) -> str:
@@ -109,10 +128,10 @@ class _Exchange(msgspec.Struct):
     client: tuple[str, ...] = ()
 
 
-async def _exchanges(conversation: Conversation, session: UUID, caller: Caller) -> AsyncGenerator[_Exchange, None]:
+async def _exchanges(events: AsyncIterator[RecordedEvent]) -> AsyncGenerator[_Exchange, None]:
     """Answered exchanges, oldest first; messages after the last turn have no answer to be compared with."""
     exchange = _Exchange()
-    async for event in _recorded_events(conversation, session, caller):
+    async for event in events:
         facts = facts_of(event)
         if isinstance(facts, TurnStarted):
             exchange.answered = True
@@ -131,9 +150,6 @@ async def _exchanges(conversation: Conversation, session: UUID, caller: Caller) 
         yield exchange
 
 
-# --- keeping time -----------------------------------------------------------------------------------------------------
-
-
 # --- asking anew ------------------------------------------------------------------------------------------------------
 
 
@@ -146,10 +162,21 @@ class _Runner:
     and wanted by those of the other.
     """
 
-    def __init__(self, conversation: Conversation, session: UUID, caller: Caller) -> None:
-        self._conversation = conversation
-        self._session = session
+    def __init__(
+        self,
+        messages: Messages,
+        turns: Turns,
+        discovery: Discovery,
+        settings: Settings,
+        caller: Caller,
+        session: UUID,
+    ) -> None:
+        self._messages = messages
+        self._turns = turns
+        self._discovery = discovery
+        self._settings = settings
         self._caller = caller
+        self._session = session
         self._old_calls: dict[str, str] = {}
         self._open_calls: list[ToolUseBlock] = []
         self._recorded: Recorded = []
@@ -177,10 +204,10 @@ class _Runner:
         """What the model makes of it, in as many turns as it takes: a tool that ran within the old turn is the caller's
         in the new session, and the caller answers from the record.
         """
-        conversation, messages = self._conversation, list[Message]()
-        schemas = await conversation.schemas(exchange.tools, self._caller) if exchange.tools else ()
+        messages: list[Message] = []
+        schemas = await self._discovery.schemas(self._caller, exchange.tools) if exchange.tools else ()
         ran_here = {schema.name for schema in schemas} - {*exchange.client}
-        rounds = conversation.settings.max_rounds if ran_here else 1
+        rounds = self._settings.max_rounds if ran_here else 1
         while True:
             turn = await self._ask(contents, schemas)
             messages += turn.messages
@@ -193,15 +220,14 @@ class _Runner:
 
     async def _ask(self, contents: list[MessageIn], tools: tuple[ToolSchema, ...]) -> Turn:
         """Append all but the last, and answer that; ``append_messages`` takes so many at once."""
-        conversation, most = self._conversation, self._conversation.settings.max_messages
+        most = self._settings.max_messages
         for start in range(0, len(contents) - 1, most):
             given = contents[start : min(start + most, len(contents) - 1)]
-            await conversation.append_messages(self._session, given, self._caller)
+            await self._messages.append(self._caller, self._session, given, None, None)
             self._open_calls = []
-        last = await conversation.new_message(contents[-1])
-        started = await conversation.start_turn(self._session, Ask(message=last, client_tools=tools), self._caller)
+        started = await self._turns.start(self._caller, self._session, contents[-1], {"client_tools": tools})
         self._open_calls = []
-        return await conversation.ended(started.turn, self._caller)
+        return await self._turns.ended(self._caller, started.turn, None)
 
     def _contents(self, inputs: Sequence[Message], recorded: Recorded) -> list[MessageIn] | None:
         """What is put into the new session. None: only results, and none of them is for a call that was made.
@@ -269,8 +295,6 @@ def _said(block: Block) -> str:
     if isinstance(block, TextBlock):
         return block.text
     if isinstance(block, ToolUseBlock):
-        given = (
-            msgspec.json.encode(block.input, order="sorted").decode() if block.input is not None else block.input_text
-        )
+        given = block.input_text if block.input is None else _sorted(block.input).decode()
         return f"[asks for {block.name} {given}]"
     return ""

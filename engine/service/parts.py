@@ -1,0 +1,43 @@
+"""What an engine is made of: each part does one kind of work, and ``Engine`` gives it what callers ask for."""
+
+from __future__ import annotations
+
+from ..streams.follow import Follower
+from ..tools.registry import Tools
+from ..turns.supervisor import Supervisor
+from .discovery import Discovery
+from .erasure import Erasures
+from .events import Events
+from .evidence import Evidence
+from .export import Exports
+from .messages import Messages
+from .replay.rerun import Reruns
+from .serving import Serving
+from .sessions import Sessions
+from .turns import Turns
+from .windows import Windows
+
+
+class Parts:
+    """The parts of one engine. ``default_model`` is that of a session that names none."""
+
+    def __init__(self, supervisor: Supervisor, tools: Tools, default_model: str, evidence: Evidence) -> None:
+        kit = supervisor.kit
+        store, clock, settings, providers = kit.store, kit.clock, kit.settings, kit.providers
+        self.store = store
+        self.settings = settings
+        self.providers = providers
+        self.default_model = default_model
+        self.supervisor = supervisor
+        self.follower = Follower(store, settings, find=supervisor.find, running=supervisor.running)
+        self.sessions = Sessions(store, clock, providers, settings, default_model)
+        self.messages = Messages(store, clock, settings)
+        self.events = Events(store, self.follower, settings)
+        self.turns = Turns(supervisor, self.follower, tools)
+        self.windows = Windows(store, providers, settings)
+        self.discovery = Discovery(store, providers, tools, clock)
+        self.evidence = evidence
+        self.erasures = Erasures(store, clock)
+        self.exports = Exports(store, self.sessions, self.messages, evidence)
+        self.reruns = Reruns(self.sessions, self.messages, self.events, self.turns, self.discovery, settings)
+        self.serving = Serving(supervisor, self.follower)

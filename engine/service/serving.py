@@ -1,0 +1,70 @@
+"""What a server asks of an engine beside the calls of its users: room for a reader, one start for a request that is
+repeated, whether it is ready, and its end in good order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from ..errors import EngineError
+from ..log.append import probe
+from ..log.base import RequestKey
+from ..sessions.envelope import LOCAL, Caller
+from ..streams.follow import Follower
+from ..turns.deduplicate import Repeats
+from ..turns.start import Started
+from ..turns.supervisor import Supervisor
+from .ids import Id, turn_id
+
+
+class Serving:
+    """See the module."""
+
+    def __init__(self, supervisor: Supervisor, follower: Follower) -> None:
+        self._supervisor = supervisor
+        self._follower = follower
+        self._repeats = Repeats(lambda turn: supervisor.find(turn) is not None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether turns run in this process."""
+        return bool(self._supervisor.running())
+
+    async def ready(self) -> bool:
+        """Say whether turns may start: the engine can write, which is tried, and is not shutting down. Raises
+        nothing.
+        """
+        if self._supervisor.draining:
+            return False
+        try:
+            await self._supervisor.kit.store.submit(probe)
+        except EngineError:
+            return False
+        return True
+
+    def admit_reader(self) -> None:
+        """Make sure, before a stream is promised, that there is room for one more reader. Raises Overloaded."""
+        self._follower.admit()
+
+    async def read_to_end(self, turn: Id, cursor: int, *, caller: Caller = LOCAL) -> bool:
+        """Say whether a turn has ended and its last frame is at or before the cursor. Raises TurnNotFound."""
+        state = await self._follower.turn_state(caller.tenant, turn_id(turn))
+        return state.status != "running" and cursor >= state.frame
+
+    async def start_once(
+        self, said: RequestKey, start: Callable[[], Awaitable[Started]], *, repeated: bool, caller: Caller = LOCAL
+    ) -> Started:
+        """Start a turn for a request without an idempotency key; where the client says that it is ``repeated``, give
+        the turn that the same request has started before, while that runs. ``said``: who asks, where and what.
+
+        Raises what ``start`` raises.
+        """
+        return await self._repeats.once(caller.tenant, said, repeated=repeated, start=start)
+
+    async def drain(self) -> None:
+        """Take no more turns, tell all readers, let those turns that run end, and interrupt the rest. Raises
+        nothing.
+        """
+        self._supervisor.draining = True
+        self._follower.close()
+        await self._supervisor.drain()

@@ -1,0 +1,291 @@
+"""The synchronous door: the engine for scripts and notebooks, with the same methods under the same names.
+
+The engine runs on an event loop of its own, in a thread; a call gives its work to that thread and waits. So it can be
+used where no event loop runs, and where one runs already, as in a notebook. Each method is made from the engine's own,
+whose arguments and documentation it keeps: what is awaited there is waited for here, and what is read with ``async
+for`` there is a plain iterator here.
+
+Ctrl-C while a call waits raises KeyboardInterrupt there and cancels the call; a turn that it has started goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack
+from uuid import UUID
+
+from ..errors import StoreUnavailable
+from ..sessions.envelope import LOCAL, Caller
+from ..sessions.views import Turn
+from .discovery import Model
+from .engine import Engine
+from .evidence import Evidence
+from .ids import Id
+from .inputs import MessageIn
+from .text_stream import TextStream
+from .turns import TurnOptions
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Items(Protocol[T_co]):
+    """What is read item by item, and may be left early."""
+
+    def __anext__(self) -> Awaitable[T_co]: ...
+    def aclose(self) -> Coroutine[Any, Any, None]: ...
+
+
+class _Thread:
+    """A thread in which an engine lives from its opening to its closing."""
+
+    def __init__(self, opening: Callable[[], AbstractAsyncContextManager[Engine]]) -> None:
+        """Raises what opening raises."""
+        self._opening = opening
+        self._opened: Future[Engine] = Future()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = asyncio.Event()
+        self._closed = False
+        self._lock = threading.RLock()  # reentrant: an iterator may be collected, and left, at any time
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._thread = threading.Thread(target=self._run, name="manent-engine", daemon=True)
+        self._thread.start()
+        try:
+            self.engine = self._opened.result()
+        except BaseException:  # it may have been Ctrl-C, and the engine be open in a moment
+            self._tell_to_close()
+            raise
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """What a coroutine returns or raises, once it has run on the engine's thread."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("this runs on the engine's own thread, which cannot wait for itself")
+        future = self._submit(work)
+        if future is None:
+            raise StoreUnavailable("the engine is closed")
+        try:
+            return future.result()
+        except CancelledError:
+            raise StoreUnavailable("the engine was closed meanwhile") from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def leave(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have it run without waiting: what is left may be collected on any thread, and when the interpreter ends."""
+        self._submit(work)
+
+    def close(self) -> None:
+        """Close the engine, and wait until it is closed."""
+        self._tell_to_close()
+        self._thread.join()
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T] | None:
+        """None: it is closed. What is submitted before that is always begun."""
+        with self._lock:
+            if self._closed or self._loop is None:
+                work.close()
+                return None
+            return asyncio.run_coroutine_threadsafe(self._counted(work), self._loop)
+
+    def _tell_to_close(self) -> None:
+        with self._lock:
+            closed, self._closed = self._closed, True
+            if not closed and self._loop is not None:
+                with suppress(RuntimeError):  # the loop has ended by itself
+                    self._loop.call_soon_threadsafe(self._closing.set)
+
+    # --- on the engine's thread ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._live())
+        except BaseException as error:
+            if self._opened.done():
+                raise
+            self._opened.set_exception(error)
+
+    async def _live(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        async with self._opening() as engine:
+            self._opened.set_result(engine)
+            if not self._closed:
+                await self._closing.wait()
+            for task in self._calls:
+                task.cancel()
+            await asyncio.gather(*self._calls, return_exceptions=True)
+
+    async def _counted(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        self._calls.add(task)
+        try:
+            return await work
+        finally:
+            self._calls.discard(task)
+
+
+def _read(thread: _Thread, items: _Items[T]) -> Generator[T, None, None]:
+    """Items as they come. Who leaves early closes them, after what was interrupted has ended."""
+    one_at_a_time = asyncio.Lock()
+    end = object()
+
+    async def step() -> T | object:
+        async with one_at_a_time:
+            return await anext(items, end)
+
+    async def stop() -> None:
+        async with one_at_a_time:
+            await items.aclose()
+
+    item: T | object = None
+    try:
+        while (item := thread.call(step())) is not end:
+            yield item  # type: ignore[misc]  # whatever is not the end is one of them
+    finally:
+        if item is not end:
+            thread.leave(stop())
+
+
+class _Door(Generic[S]):
+    """What stands before an object that lives on the engine's thread."""
+
+    def __init__(self, thread: _Thread, inside: S) -> None:
+        self._thread = thread
+        self._inside = inside
+
+
+def _waits(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[_Door[S], P], T]:
+    """A method that waits for what the engine's own is awaited for."""
+
+    @wraps(method)
+    def call(self: _Door[S], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._thread.call(method(self._inside, *args, **kwargs))
+
+    return call
+
+
+def _reads(method: Callable[Concatenate[S, P], _Items[T]]) -> Callable[Concatenate[_Door[S], P], Iterator[T]]:
+    """A method that gives, one by one, what the engine's own gives."""
+
+    @wraps(method)
+    def call(self: _Door[S], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return _read(self._thread, method(self._inside, *args, **kwargs))
+
+    return call
+
+
+class SyncTextStream(Iterator[str]):
+    """The text of an answer as it comes. See ``TextStream``, which awaits it."""
+
+    def __init__(self, thread: _Thread, stream: TextStream) -> None:
+        self._stream = stream
+        self._deltas = _read(thread, stream)
+
+    @property
+    def turn_id(self) -> UUID | None:
+        """The turn's id, once it is started."""
+        return self._stream.turn_id
+
+    @property
+    def turn(self) -> Turn | None:
+        """The turn as it ended, once it has; also where its error was raised."""
+        return self._stream.turn
+
+    def __next__(self) -> str:
+        return next(self._deltas)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._deltas.close()
+
+
+class SyncEvidence(_Door[Evidence]):
+    """What is on record, proved. See ``Evidence``."""
+
+    checkpoint = _waits(Evidence.checkpoint)
+    keys = _waits(Evidence.keys)
+    inclusion = _waits(Evidence.inclusion)
+    consistency = _waits(Evidence.consistency)
+    tile = _waits(Evidence.tile)
+    cosign = _waits(Evidence.cosign)
+
+
+class SyncEngine(_Door[Engine]):
+    """The engine, for code that does not await. See ``Engine`` for what the methods do and raise. After ``close``, and
+    on the engine's own thread (in an ``async`` tool), they raise StoreUnavailable and RuntimeError.
+    """
+
+    def __init__(self, opening: Callable[[], AbstractAsyncContextManager[Engine]]) -> None:
+        thread = _Thread(opening)
+        super().__init__(thread, thread.engine)
+        self.settings = thread.engine.settings
+        self.providers = thread.engine.providers
+        self.default_model = thread.engine.default_model
+        self.evidence = SyncEvidence(thread, thread.engine.evidence)
+
+    def close(self) -> None:
+        """Close the engine, as leaving ``async with engine.open(…)`` does. Raises nothing; once more does nothing."""
+        self._thread.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    create_session = _waits(Engine.create_session)
+    session = _waits(Engine.session)
+    sessions = _waits(Engine.sessions)
+    iter_sessions = _reads(Engine.iter_sessions)
+    update_session = _waits(Engine.update_session)
+    append_messages = _waits(Engine.append_messages)
+    append_message = _waits(Engine.append_message)
+    messages = _waits(Engine.messages)
+    iter_messages = _reads(Engine.iter_messages)
+    events = _waits(Engine.events)
+    iter_events = _reads(Engine.iter_events)
+    log_events = _waits(Engine.log_events)
+    follow = _reads(Engine.follow)
+    start_turn = _waits(Engine.start_turn)
+    say = _waits(Engine.say)
+    turn = _waits(Engine.turn)
+    ended = _waits(Engine.ended)
+    turns = _waits(Engine.turns)
+    iter_turns = _reads(Engine.iter_turns)
+    cancel = _waits(Engine.cancel)
+    decide = _waits(Engine.decide)
+    frames = _reads(Engine.frames)
+    window = _waits(Engine.window)
+    tools = _waits(Engine.tools)
+    schemas = _waits(Engine.schemas)
+    erase = _waits(Engine.erase)
+    retain = _reads(Engine.retain)
+    purge = _waits(Engine.purge)
+    export = _waits(Engine.export)
+    export_messages = _reads(Engine.export_messages)
+    play_back = _reads(Engine.play_back)
+    run_again = _reads(Engine.run_again)
+
+    @wraps(Engine.models)
+    def models(self) -> list[Model]:
+        return self._inside.models()
+
+    @wraps(Engine.stream)
+    def stream(
+        self, session: Id, content: str | MessageIn, *, caller: Caller = LOCAL, **options: Unpack[TurnOptions]
+    ) -> SyncTextStream:
+        return SyncTextStream(self._thread, self._inside.stream(session, content, caller=caller, **options))

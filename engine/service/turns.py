@@ -1,0 +1,167 @@
+"""Turns: running the model on a session, reading how a turn is, cancelling it, deciding on its tool calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal, TypedDict
+from uuid import UUID
+
+from ..context.prompt import Limits
+from ..events.blocks import ToolSchema
+from ..events.types import NewMessage
+from ..log.base import Connection, RequestKey
+from ..log.sql.idempotency import find_request
+from ..sessions.envelope import Caller
+from ..sessions.views import Turn
+from ..streams.backlog import read_turn, read_turns
+from ..streams.follow import Follower
+from ..tools.registry import Tools
+from ..turns.approvals import Decider, Decision
+from ..turns.start import Ask, Started, TurnStarter
+from ..turns.supervisor import Supervisor
+from . import inputs
+from .inputs import MessageIn
+from .paging import After, Bounds, Page, check_limit, fill, number_after, write_cursor
+from .sessions import must_exist
+from .text_stream import TextStream
+
+OnDisconnect = Literal["continue", "cancel"]
+
+Found = tuple[int, Turn]
+"""A turn, and the version at which it started."""
+
+
+class TurnOptions(TypedDict, total=False):
+    """What a turn may be asked with. What is left out is as the session, then as the settings have it.
+
+    ``tools`` names registered tools that the model may call, ``client_tools`` are tools that the caller runs,
+    ``tool_choice`` is ``auto``, ``any``, ``none`` or a tool's name. ``continues`` goes on with a partial answer. With
+    ``on_disconnect`` ``cancel`` the turn ends when its last reader leaves. ``expected`` is the version that the session
+    must be at; a ``request`` that came before gives the turn that it started.
+    """
+
+    model: str | None
+    budget_tokens: int | None
+    max_output_tokens: int | None
+    temperature: float | None
+    stop: str | Sequence[str]
+    tools: Sequence[str]
+    client_tools: Sequence[ToolSchema]
+    tool_choice: str | None
+    continues: bool
+    on_disconnect: OnDisconnect
+    expected: int | None
+    request: RequestKey | None
+
+
+class Turns:
+    """The turns of all sessions."""
+
+    def __init__(self, supervisor: Supervisor, follower: Follower, tools: Tools) -> None:
+        self._supervisor = supervisor
+        self._store = supervisor.kit.store
+        self._settings = supervisor.kit.settings
+        self._follower = follower
+        self._starter = TurnStarter(supervisor, tools)
+        self._decider = Decider(supervisor)
+
+    async def start(
+        self, caller: Caller, session: UUID, content: str | MessageIn | None, options: TurnOptions
+    ) -> Started:
+        expected, request = options.get("expected"), options.get("request")
+        message = content if content is None or isinstance(content, MessageIn) else MessageIn(content)
+        new = None if message is None else await inputs.new_message(message, self._settings)
+        ask = _ask(new, options)
+        inputs.check_budget(ask.limits.budget_tokens, self._settings, "budget_tokens")
+        inputs.check_budget(ask.limits.max_output_tokens, self._settings, "max_output_tokens")
+        inputs.check_temperature(ask.temperature)
+        inputs.check_stop(ask.stop)
+        inputs.check_client_tools(ask.client_tools)
+        return await self._starter.start(caller, session, ask, expected=expected, request=request)
+
+    def stream(self, caller: Caller, session: UUID, content: str | MessageIn, options: TurnOptions) -> TextStream:
+        return TextStream(
+            partial(self.start, caller, session, content, options),
+            partial(self._follower.frames, caller.tenant),
+            partial(self.read, caller),
+        )
+
+    async def read(self, caller: Caller, turn: UUID) -> Turn:
+        """A turn as it is now. Who asks for it counts as somebody who reads it."""
+        running = self._supervisor.find(turn)
+        if running is not None and running.caller.tenant == caller.tenant:
+            running.subscribers.seen()
+        return await self._store.read(lambda connection: read_turn(connection, tenant=caller.tenant, turn=turn))
+
+    async def ended(self, caller: Caller, turn: UUID, wait_s: float | None) -> Turn:
+        """A turn that has ended or waits for a decision; as it is, if that takes longer than ``wait_s``."""
+        await self._follower.ended(caller.tenant, turn, wait_s)
+        return await self.read(caller, turn)
+
+    async def page(self, caller: Caller, session: UUID, after: After, limit: int, *, descending: bool) -> Page[Turn]:
+        check_limit(limit)
+        start = number_after(after)
+        bounds = Bounds(limit, self._settings.max_page_bytes)
+
+        def look(connection: Connection) -> tuple[list[Found], bool]:
+            def read(place: int | None, count: int) -> list[Found]:
+                return read_turns(
+                    connection, tenant=caller.tenant, session=session, after=place, limit=count, descending=descending
+                )
+
+            found, more = fill(read, start, place=_version, weigh=_weight, bounds=bounds)
+            if not found:
+                must_exist(connection, caller.tenant, session)
+            return found, more
+
+        found, more = await self._store.read(look)
+        return Page([turn for _, turn in found], write_cursor((found[-1][0],)) if more else None)
+
+    async def cancel(self, caller: Caller, turn: UUID, request: RequestKey | None) -> Turn:
+        await self._store.read(partial(find_request, tenant=caller.tenant, request=request))
+        await self._cancel_paused(caller, turn)
+        await self._supervisor.cancel(caller.tenant, turn, caller.actor, request)
+        await self._cancel_paused(caller, turn)  # it may have been about to pause
+        return await self.read(caller, turn)
+
+    async def decide(self, caller: Caller, turn: UUID, decision: Decision, request: RequestKey | None) -> Turn:
+        inputs.check_reason(decision.reason, self._settings)
+        await self._decider.decide(caller, turn, decision, request=request)
+        return await self.read(caller, turn)
+
+    async def _cancel_paused(self, caller: Caller, turn: UUID) -> None:
+        state = await self._follower.turn_state(caller.tenant, turn)
+        if state.status == "requires_action":
+            await self._decider.cancel(caller, state)
+
+
+def check_options(options: TurnOptions) -> None:
+    """Raises TypeError for an option that there is not, as a call with a misspelt keyword does."""
+    for name in options:
+        if name not in TurnOptions.__annotations__:
+            raise TypeError(f"{name!r} is not an option of a turn; there is {', '.join(TurnOptions.__annotations__)}")
+
+
+def _ask(message: NewMessage | None, options: TurnOptions) -> Ask:
+    values: dict[str, Any] = {**options}
+    limits = Limits(values.pop("budget_tokens", None), values.pop("max_output_tokens", None))
+    for name in ("expected", "request"):
+        values.pop(name, None)
+    if isinstance(values.get("stop"), str):
+        values["stop"] = (values["stop"],)
+    for name in ("stop", "tools", "client_tools"):
+        if name in values:
+            values[name] = tuple(values[name])
+    return Ask(message=message, limits=limits, **values)
+
+
+def _version(found: Found) -> int | None:
+    return found[0]
+
+
+def _weight(found: Found) -> int:
+    """Its last answer is told twice."""
+    turn = found[1]
+    told = turn.messages if turn.message is None else (*turn.messages, turn.message)
+    return sum(len(bytes(block)) for message in told for block in message.content)
