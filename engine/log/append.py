@@ -15,9 +15,13 @@ from ..errors import IdempotencyMismatch, Invalid, VersionConflict
 from . import codec
 from .base import AnyVersion, Append, Appended, Exactly, Exists, Expected, NewEvent, NoStream, RecordedEvent, Reference
 from .sql import driver
+from .sql.checksums import checked
 from .sql.idempotency import find_request, remember_request
 from .sql.reads import event_by_id, salt_of
 from .transaction import Transaction
+
+PROBE_BYTES = 64 << 10
+"""What a small append writes, and some: a leaf of each table and index is a page of 4 KiB."""
 
 
 def append(tx: Transaction, work: Append) -> Appended:
@@ -96,5 +100,15 @@ def _same_words(tx: Transaction, new: NewEvent, old: RecordedEvent) -> bool:
 
 
 def probe(tx: Transaction) -> None:
-    """A write that changes nothing, and fails where a write would."""
-    driver.run(tx.connection, "PRAGMA user_version = 0")
+    """Write as much as an append does, and fail where one would; nothing is left of it.
+
+    A row of the journal's is written and deleted in one transaction. Its pages are written all the same: SQLite writes
+    over what is deleted (``secure_delete``). One page would not do: a disk that is full often has room for one, which
+    an append that failed has begun to write.
+    """
+    nobody = ("", b"")
+    frame, message, block, kind, elapsed_ms = 0, b"", 0, "probe", 0
+    row = checked((*nobody, frame, message, block, kind, elapsed_ms, bytes(PROBE_BYTES)))
+    driver.run(tx.connection, tx.statements.insert_frame, row)
+    driver.run(tx.connection, tx.statements.delete_frames, nobody)
+    tx.word_bytes += PROBE_BYTES

@@ -67,16 +67,22 @@ def database_path(url: str) -> Path:
     Raises Invalid for any other database.
     """
     if "://" not in url:
-        return Path(url)
+        return _file(url)
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise Invalid("database", "is neither a file path nor a SQLAlchemy URL") from None
     if parsed.get_backend_name() != "sqlite":
         raise Invalid("database", f"{parsed.get_backend_name()} is not supported; give a file path or a sqlite URL")
-    if not parsed.database or parsed.database == ":memory:":
+    return _file(parsed.database)
+
+
+def _file(name: str | None) -> Path:
+    """The path of a file. Raises Invalid for a name under which SQLite would keep a database in memory."""
+    path = Path(name or "")
+    if not name or str(path).startswith((":memory:", "file::memory:")):
         raise Invalid("database", "must be a file: an in-memory database keeps no record")
-    return Path(parsed.database)
+    return path
 
 
 def open_writer(path: Path, *, may_change_schema: bool = False) -> Engine:
