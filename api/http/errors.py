@@ -124,10 +124,10 @@ def problem_of(error: Exception) -> Problem:
     """Any exception as the problem that a client is told."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, OSError) and errors.is_full(error):  # under a file that waits to be sent, say
+        error = errors.StoreFull("there is no room on a disk of the server")
     if isinstance(error, errors.EngineError):
         return _engine_problem(error)
-    if isinstance(error, OSError) and errors.is_full(error):  # of a file that waits to be sent, say
-        return _engine_problem(errors.StoreFull("there is no room on a disk of the server"))
     if isinstance(error, msgspec.ValidationError):
         return _field_problem(str(error), "")
     if isinstance(error, msgspec.MsgspecError):

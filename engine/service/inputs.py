@@ -50,9 +50,9 @@ def check_content(content: str | Sequence[msgspec.Raw], settings: Settings, fiel
     """A message's content, from text or from blocks as JSON."""
     if isinstance(content, str):
         check_text(content, field)
-        _check_size(len(content.encode()), settings, field)
-        return text_content(content)
-    _check_size(sum(len(bytes(raw)) for raw in content), settings, field)
+        blocks = text_content(content)
+        _check_size(_recorded_bytes(raw_blocks(blocks)), settings, field)
+        return blocks
     if len(content) > settings.max_blocks:
         raise TooLarge(
             f"{field}: more than {settings.max_blocks} blocks",
@@ -61,7 +61,9 @@ def check_content(content: str | Sequence[msgspec.Raw], settings: Settings, fiel
             maximum=settings.max_blocks,
         )
     blocks = tuple(read_block(raw, f"{field}[{number}]") for number, raw in enumerate(content))
-    for number, (block, raw) in enumerate(zip(blocks, raw_blocks(blocks), strict=True)):
+    raws = raw_blocks(blocks)
+    _check_size(_recorded_bytes(raws), settings, field)
+    for number, (block, raw) in enumerate(zip(blocks, raws, strict=True)):
         where = f"{field}[{number}]"
         if b"\\u0000" in bytes(raw):
             _check_no_nul_in_json(raw, where)
@@ -213,6 +215,11 @@ def _check_image(block: ImageBlock, where: str) -> None:
         raise Invalid(f"{where}.source.media_type", f"must be one of {', '.join(IMAGE_TYPES)}")
     elif not source.data or len(source.data) % 4 or not _BASE64.fullmatch(source.data):
         raise Invalid(f"{where}.source.data", "must be base64")
+
+
+def _recorded_bytes(blocks: tuple[msgspec.Raw, ...]) -> int:
+    """The size of content in the form that is recorded. How a caller escaped or indented it does not count."""
+    return len(msgspec.json.encode(blocks))
 
 
 def _check_size(size: int, settings: Settings, field: str) -> None:

@@ -28,21 +28,24 @@ def disk_can_fail():
 @pytest.mark.parametrize("frames", [0, 1, 3, 6, 30])
 def test_readiness_is_what_a_write_would_be(tmp_path, frames):
     """However little room is left: from the first write that is refused for want of it, the server is not ready."""
-    with failing_disk(tmp_path / "manent.db") as disk, in_thread(settings_on(tmp_path)) as server:
-        with server.client() as client:
-            path = client.post("/api/sessions", json={}).headers["location"] + "/messages"
-            assert client.post(path, json={"content": "x"}).status_code == 201
-            assert client.get("/readyz").status_code == 200
-            disk.leave(frames * FRAME_BYTES)
-            while client.post(path, json={"content": "x"}).status_code == 201:
-                pass
-            for _ in range(5):
-                assert client.get("/readyz").status_code == 503
-                problem(client.post(path, json={"content": "x"}), 507, "store_full")
-            assert client.get(path).status_code == 200
-            disk.leave(None)
-            assert client.get("/readyz").status_code == 200
-            assert client.post(path, json={"content": "x"}).status_code == 201
+    with (
+        failing_disk(tmp_path / "manent.db") as disk,
+        in_thread(settings_on(tmp_path)) as server,
+        server.client() as client,
+    ):
+        path = client.post("/api/sessions", json={}).headers["location"] + "/messages"
+        assert client.post(path, json={"content": "x"}).status_code == 201
+        assert client.get("/readyz").status_code == 200
+        disk.leave(frames * FRAME_BYTES)
+        while client.post(path, json={"content": "x"}).status_code == 201:
+            pass
+        for _ in range(5):
+            assert client.get("/readyz").status_code == 503
+            problem(client.post(path, json={"content": "x"}), 507, "store_full")
+        assert client.get(path).status_code == 200
+        disk.leave(None)
+        assert client.get("/readyz").status_code == 200
+        assert client.post(path, json={"content": "x"}).status_code == 201
 
 
 def test_readiness_leaves_nothing_behind(server, client, unchanged):
