@@ -65,7 +65,7 @@ IfMatch = Annotated[
 
 IdempotencyKey = Annotated[
     str | None,
-    HeaderParameter(name="Idempotency-Key", description="The same key with the same body gets the first answer again."),
+    HeaderParameter(name="Idempotency-Key", description="The same key with a body that says the same gets the first answer again."),
 ]
 
 Prefer = Annotated[
@@ -114,8 +114,9 @@ async def request_key(request: Http, raw: str | None) -> RequestKey | None:
 async def said_in(request: Http) -> RequestKey:
     """Who asks, where, and what they say: a request's key, but for the key."""
     path = _PATH_PARAMETER.sub(lambda match: str(request.path_params[match[1]]), request.scope["path_template"])
-    said = await request.body() or request.scope["query_string"]
-    return RequestKey(caller_of(request).actor, f"{request.method} {path}", "", said)
+    identity: Identity = request.scope["state"]["identity"]
+    raw = await request.body() or request.scope["query_string"]
+    return RequestKey(identity.actor, f"{request.method} {path}", "", await request.meaning(), raw)
 
 
 def is_repeated(request: Http) -> bool:
