@@ -56,6 +56,7 @@ from .errors import (
     VersionConflict,
 )
 from .events.blocks import ToolSchema, text_content, text_of
+from .events.types import EVENT_TYPES
 from .events.usage import Usage
 from .log.base import RequestKey
 from .log.rebuild import Rebuilt
@@ -80,6 +81,7 @@ from .turns.approvals import Decision
 from .turns.start import Ask, Started
 
 __all__ = [
+    "EVENT_TYPES",
     "LOCAL",
     "SHUTTING_DOWN",
     "Accepted",

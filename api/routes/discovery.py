@@ -1,4 +1,4 @@
-"""What there is: models and tools."""
+"""What there is: models and tools; and who asks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from litestar import get
 from litestar.params import FromQuery
 
 from ..http.body import Http
-from ..schemas.answers import ModelList, ToolList
-from ..schemas.parameters import Chat, Cursor, Limit, caller_of, page_start, write_cursor
+from ..schemas.answers import Me, ModelList, ToolList
+from ..schemas.parameters import Chat, Cursor, Limit, caller_of, identity_of, page_start, write_cursor
 
 T = TypeVar("T")
 
@@ -36,6 +36,13 @@ async def list_tools(
     return ToolList(*_page(await conversation.tools(caller_of(request), session=session_id), limit, cursor))
 
 
+@get("/api/me")
+async def who_am_i(request: Http) -> Me:
+    """Read who the key belongs to, and what it may do: no scope is needed."""
+    identity = identity_of(request)
+    return Me(identity.actor, identity.tenant, sorted(identity.scopes))
+
+
 def _page(items: list[T], limit: int, cursor: str | None) -> tuple[list[T], str | None]:
     """A page of what is all in memory, and where the next begins."""
     start = page_start(None, cursor) or 0
@@ -43,4 +50,4 @@ def _page(items: list[T], limit: int, cursor: str | None) -> tuple[list[T], str 
     return items[start:end], write_cursor((end,)) if end < len(items) else None
 
 
-ROUTES = [list_models, list_tools]
+ROUTES = [list_models, list_tools, who_am_i]

@@ -39,7 +39,7 @@ def find_request(connection: Connection, tenant: str, request: RequestKey | None
 def _is_of(request: RequestKey, salt: bytes, fingerprint: bytes) -> bool:
     """Whether a fingerprint is that of what a request says or, written by an earlier version, of its bytes."""
     forms = [request.body] if request.raw is None else [request.body, request.raw]
-    return any([hmac.compare_digest(codec.commitment(salt, form), fingerprint) for form in forms])
+    return any(hmac.compare_digest(codec.commitment(salt, form), fingerprint) for form in forms)
 
 
 def remember_request(
