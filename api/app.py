@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
-from litestar import Litestar, Request, Router
+from litestar import Litestar, Router
 from litestar.di import Provide
-from litestar.params import QueryParameter
 
 from ..engine import Engine
 from . import openapi
@@ -16,8 +12,8 @@ from .http import errors
 from .http.auth import Keys
 from .http.body import Http
 from .http.cors import Cors
-from .http.errors import Problem, invalid
 from .http.middleware import Gate
+from .http.strict import check_forms, check_parameters
 from .routes import discovery, erasure, events, evidence, export, health, sessions, turns
 
 NATIVE_ROUTES = [
@@ -36,7 +32,10 @@ def create_app(chat: Engine, keys: Keys, cors: Cors) -> Gate:
     """The ASGI application. Draining and closing the engine is its owner's to do."""
     settings = chat.settings
     app = Litestar(
-        [Router("/", route_handlers=NATIVE_ROUTES, before_request=check_parameters), *plumego.ROUTES],
+        [
+            Router("/", route_handlers=NATIVE_ROUTES, before_request=check_parameters),
+            Router("/", route_handlers=plumego.ROUTES, before_request=check_forms),
+        ],
         dependencies={"chat": Provide(lambda: chat, sync_to_thread=False)},
         exception_handlers={Exception: errors.handle},
         logging_config=None,
@@ -46,28 +45,3 @@ def create_app(chat: Engine, keys: Keys, cors: Cors) -> Gate:
         request_max_body_size=settings.max_body_bytes,
     )
     return Gate(app, keys, cors, max_header_bytes=settings.max_header_bytes, max_bodies_bytes=settings.max_bodies_bytes)
-
-
-NO_VALUES = frozenset({"", "null"})
-"""Litestar would read these as if the parameter were not there, and begin a list anew."""
-
-
-async def check_parameters(request: Request[Any, Any, Any]) -> None:
-    """A misspelt parameter is not a default: native routes refuse those they do not know, and any that comes twice."""
-    known = _parameters(request.route_handler)
-    for name in request.query_params:
-        if name not in known:
-            raise Problem(400, "unknown_parameter", f"{name}: there is no such parameter", field=name)
-        values = request.query_params.getall(name)
-        if len(values) > 1:
-            raise invalid(name, "is given twice")
-        if values[0].lower() in NO_VALUES:
-            raise invalid(name, "has no value")
-
-
-@cache
-def _parameters(handler: Any) -> frozenset[str]:
-    """The names of a handler's query parameters."""
-    fields = handler.parsed_fn_signature.parameters.items()
-    found = ((name, field.kwarg_definition) for name, field in fields)
-    return frozenset(each.name or name for name, each in found if isinstance(each, QueryParameter))

@@ -96,6 +96,7 @@ from .events.blocks import (
     text_content,
     text_of,
 )
+from .events.types import EVENT_TYPES
 from .events.usage import Cost, Price, Rates, Tier, Usage
 from .log.base import RequestKey
 from .log.rebuild import Rebuilt
@@ -139,6 +140,7 @@ from .tools.functions import FunctionTool, tool
 from .turns.start import Started
 
 __all__ = [
+    "EVENT_TYPES",
     "LOCAL",
     "SHUTTING_DOWN",
     "Accepted",

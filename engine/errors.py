@@ -21,6 +21,7 @@ path of the server or an upstream body. ``extra`` are the members that go with t
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 RETRY_AFTER_S = 5
@@ -285,6 +286,11 @@ class StoreFull(StoreError):
 
 class StoreUnavailable(StoreError):
     code = "store_unavailable"
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the system says that there is no room on a disk, or no more for this user."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 class StoreCorrupt(StoreError):

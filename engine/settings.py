@@ -80,7 +80,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Count, Meta(description="a checkpoint is signed every so many seconds, if there is something new")
     ] = 60
 
-    max_message_bytes: Annotated[Count, Meta(description="largest message, bytes of its content as JSON")] = 1 << 20
+    max_message_bytes: Annotated[
+        Count,
+        Meta(
+            description="largest message, bytes of its content blocks as compact JSON in UTF-8; largest system prompt, "
+            "bytes of its text"
+        ),
+    ] = 1 << 20
     max_messages: Annotated[Count, Meta(description="most messages in one request")] = 100
     max_blocks: Annotated[Count, Meta(description="most content blocks in one message")] = 1000
     max_title_chars: Annotated[Count, Meta(description="longest title, characters")] = 500

@@ -7,6 +7,7 @@ EventSource that comes back resumes its turn and never starts - and pays for - a
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
 from functools import partial
 from uuid import UUID
 
@@ -18,7 +19,8 @@ from ...engine import SHUTTING_DOWN, Caller, Engine, Frame, RequestKey, Started,
 from ..http import sse
 from ..http.body import Http
 from ..http.disconnect import unless_left
-from ..http.errors import Problem, invalid
+from ..http.errors import ID_FORM, Problem, invalid
+from ..http.middleware import HEAD_ONLY
 from ..schemas.answers import ChatOut, ChatReply, CompleteOut, Reply
 from ..schemas.bodies import ChatIn, CompleteIn
 from ..schemas.parameters import (
@@ -35,6 +37,8 @@ from ..schemas.parameters import (
 
 END_FRAMES = frozenset({"turn.failed", "turn.cancelled", "turn.interrupted"})
 DONE = "[DONE]"
+
+_CURSOR = re.compile(rf"(?P<turn>{ID_FORM}):(?P<frame>[0-9]{{1,16}})(?:\.(?P<pieces>[1-9][0-9]{{0,15}}))?")
 
 _LINE_ENDS = r"\n\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029"
 """Those at which some client or other ends a line."""
@@ -83,6 +87,8 @@ async def stream(
 ) -> Response[None] | sse.EventStream[Frame]:
     """Text deltas as `data:`, and `data: [DONE]` at the end."""
     caller = caller_of(request)
+    if HEAD_ONLY in request.scope["state"]:  # whoever asks for nothing but headers does not start a turn
+        return sse.EventStream(_nothing(), _no_frame, _failed)
     chat.serving.admit_reader()
     if last_event_id:
         cursor = read_cursor(last_event_id)
@@ -94,7 +100,7 @@ async def stream(
         started = await _start(chat, caller, ChatIn(q or "", session_id, model), key, "q")
         cursor, session = Cursor(started.turn, 0), started.session
     batches = chat.frames(cursor.turn, after=cursor.frame, caller=caller)
-    return sse.EventStream(batches, _encoder(cursor), lambda problem: _error(problem.detail), _session_header(session))
+    return sse.EventStream(batches, _encoder(cursor), _failed, _session_header(session))
 
 
 async def _run(request: Http, chat: Engine, asked: ChatIn, idempotency_key: str | None) -> Turn:
@@ -136,15 +142,24 @@ def _session_header(session: UUID) -> dict[str, str]:
 
 def read_cursor(raw: str) -> Cursor:
     """``TURN:FRAME`` or, in the midst of a delta that was split, ``TURN:FRAME.PIECES``. Raises Problem."""
-    turn, _, place = raw.partition(":")
-    frame, _, pieces = place.partition(".")
-    try:
-        cursor = Cursor(UUID(turn), int(frame) - bool(pieces), int(pieces or 0))
-    except ValueError:
-        cursor = None
-    if cursor is None or not (0 <= cursor.frame <= MAX_NUMBER and 0 <= cursor.pieces <= MAX_NUMBER):
+    match = _CURSOR.fullmatch(raw)
+    frame, pieces = (int(match["frame"]), int(match["pieces"] or 0)) if match else (-1, 0)
+    if match is None or not (bool(pieces) <= frame <= MAX_NUMBER and pieces <= MAX_NUMBER):
         raise invalid("Last-Event-ID", "is not an id of this stream's")
-    return cursor
+    return Cursor(UUID(match["turn"]), frame - bool(pieces), pieces)
+
+
+async def _nothing() -> AsyncGenerator[list[Frame], None]:
+    return
+    yield
+
+
+def _no_frame(_: Frame) -> bytes:
+    return b""
+
+
+def _failed(problem: Problem) -> bytes:
+    return _error(problem.detail)
 
 
 def _encoder(start: Cursor) -> sse.Encode[Frame]:

@@ -17,6 +17,7 @@ from litestar import Request
 from litestar.datastructures import State
 
 from .errors import Problem, invalid
+from .meaning import meaning_of_json, meaning_of_query
 
 MAX_DEPTH = 100
 """Deepest nesting of a body; what is read here must be readable with less stack left."""
@@ -37,6 +38,15 @@ class Http(Request[Any, Any, State]):
         if len(raw) < LARGE_BYTES:
             return read_json(raw, field.annotation)
         return await asyncio.to_thread(read_json, raw, field.annotation)
+
+    async def meaning(self) -> bytes:
+        """What it says, however it is written: its body, or its query where it has none."""
+        raw = await self.body()
+        if not raw:
+            return meaning_of_query(self.scope["query_string"])
+        if len(raw) < LARGE_BYTES:
+            return meaning_of_json(raw)
+        return await asyncio.to_thread(meaning_of_json, raw)
 
 
 def read_json(raw: bytes, kind: Any) -> Any:

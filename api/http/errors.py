@@ -11,11 +11,15 @@ import http
 import logging
 import re
 from typing import Any
-from uuid import UUID
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, InternalServerException, NotFoundException, ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    InternalServerException,
+    NotFoundException,
+    ValidationException,
+)
 
 from ...engine import errors
 
@@ -60,7 +64,6 @@ HTTP_CODES = {
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
-    413: "body_too_large",
     415: "unsupported_media_type",
     431: "headers_too_large",
 }
@@ -85,7 +88,14 @@ GUIDE_KINDS = {
 _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _MISSING_FIELD = re.compile(r"missing required field `(?P<name>[^`]*)`")
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
-_ID_IN_PATH = re.compile(r"/api/(?P<kind>session|turn)s/(?P<id>[^/]+)(?:/.*)?")
+_SESSION_OR_TURN = re.compile(
+    r"/api/(?P<kind>session|turn)s/(?P<id>[^/]+)(?:/events/(?P<version>[^/]+)/proof|/.*)?", re.DOTALL
+)
+
+ID_FORM = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+"""An id in canonical text (RFC 9562, section 4): the one form in which ids are given, and taken."""
+_ID = re.compile(ID_FORM)
+_NUMBER = re.compile("0|-?[1-9][0-9]*")
 
 
 class Problem(Exception):
@@ -115,7 +125,12 @@ def mistake() -> Problem:
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for everything."""
     path = request.scope["path"]
-    problem = _nowhere(path) if isinstance(error, NotFoundException) else problem_of(error)
+    if isinstance(error, NotFoundException):
+        problem = _nowhere(path)
+    elif isinstance(error, HTTPException) and error.status_code == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        problem = _body_too_large(request.route_handler.resolve_request_max_body_size())
+    else:
+        problem = problem_of(error)
     body, media_type = body_of(problem, path, request.scope["state"]["request_id"])
     return Response(body, status_code=problem.status, media_type=media_type, headers=problem.headers)
 
@@ -124,6 +139,8 @@ def problem_of(error: Exception) -> Problem:
     """Any exception as the problem that a client is told."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, OSError) and errors.is_full(error):  # under a file that waits to be sent, say
+        error = errors.StoreFull("there is no room on a disk of the server")
     if isinstance(error, errors.EngineError):
         return _engine_problem(error)
     if isinstance(error, msgspec.ValidationError):
@@ -181,21 +198,33 @@ def _envelope(problem: Problem, request_id: str) -> bytes:
     return msgspec.json.encode({"error": error, "request_id": request_id})
 
 
+def check_id(field: str, text: str) -> None:
+    """Raises Problem 400 for what is not an id in canonical text."""
+    if not _ID.fullmatch(text):
+        raise invalid(field, "must be an id in canonical text, like 01890a5d-ac96-774b-bcce-b302099a8057", "invalid_id")
+
+
+def check_number(field: str, text: str) -> None:
+    """Raises Problem 400 for what is not a whole number in its shortest form."""
+    if not _NUMBER.fullmatch(text):
+        raise invalid(field, "must be a whole number in decimal digits")
+
+
 def _nowhere(path: str) -> Problem:
-    """No route has this path: either there is none, or what stands where its id should is no id."""
-    match = _ID_IN_PATH.fullmatch(path)
-    if match is None or _is_uuid(match["id"]):
-        return Problem(404, "not_found", "there is nothing here")
-    field = f"{match['kind']}_id"
-    return Problem(404, f"{match['kind']}_not_found", f"{field}: is not the form of an id (a UUID)", field=field)
-
-
-def _is_uuid(text: str) -> bool:
+    """No route has this path: either there is none, or a part of it is not of the form it must have."""
+    match = _SESSION_OR_TURN.fullmatch(path)
     try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
+        if match is not None:
+            check_id(f"{match['kind']}_id", match["id"])
+            check_number("version", match["version"] or "0")
+    except Problem as problem:
+        return problem
+    return Problem(404, "not_found", "there is nothing here")
+
+
+def _body_too_large(maximum: int | None) -> Problem:
+    detail = f"the body is larger than {maximum} bytes"
+    return Problem(413, "body_too_large", detail, limit="max_body_bytes", maximum=maximum)
 
 
 def _parameter_problem(error: ValidationException) -> Problem:

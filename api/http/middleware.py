@@ -31,6 +31,9 @@ RETRY_AFTER_S = 2
 SEND_BODY = "send_body"
 """In a request's state: what takes the pieces of an answer's body, once its head has been sent through here."""
 
+HEAD_ONLY = "head_only"
+"""In a request's state: it is answered as GET is, and nobody sees the body."""
+
 Scope = dict[str, Any]
 Headers = list[tuple[bytes, bytes]]
 
@@ -54,12 +57,17 @@ class Gate:
         request_id = given if is_correlation(given) else str(new_id())
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        if scope["method"] == "HEAD":
+            send, inner = _head_only(send), scope | {"method": "GET"}
+            state[HEAD_ONLY] = True
+        else:
+            inner = scope
         state[SEND_BODY] = send
         answer = _Answer(send, [(b"x-request-id", request_id.encode()), *self._cors.headers(headers.get("origin"))])
         try:
             if self._admit(scope, headers, state):
                 with self._bodies.held(receive) as bounded:
-                    await self.app(scope, bounded, answer.send)
+                    await self.app(inner, bounded, answer.send)
             else:
                 await answer.whole(204, self._cors.preflight(headers))
         except Problem as problem:
@@ -135,7 +143,8 @@ class _Answer:
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self.begun = True
-            message["headers"] = [*message.get("headers", ()), *self._headers]
+            given = message.get("headers", ())
+            message["headers"] = [*((name, _allowed(name, value)) for name, value in given), *self._headers]
         await self._send(message)
 
     async def whole(self, status: int, headers: Headers, body: bytes = b"") -> None:
@@ -147,6 +156,26 @@ class _Answer:
         headers = [(name.encode(), value.encode()) for name, value in problem.headers.items()]
         headers += [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
         await self.whole(problem.status, headers, body)
+
+
+def _head_only(send: Any) -> Any:
+    """What sends the head of an answer and ends it there, be it a stream: whoever streams sees that its client has
+    left.
+    """
+
+    async def only(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b""})
+
+    return only
+
+
+def _allowed(name: bytes, value: bytes) -> bytes:
+    """``Allow`` with the method that is served wherever GET is."""
+    if name.lower() != b"allow" or b"GET" not in value:
+        return value
+    return value.replace(b"GET", b"GET, HEAD", 1)
 
 
 def _no_room(max_bytes: int) -> Problem:

@@ -1,4 +1,4 @@
-"""What there is: models and tools."""
+"""What there is: models and tools; and who asks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from litestar.params import FromQuery
 
 from ...engine import Page
 from ..http.body import Http
-from ..schemas.answers import ModelList, ToolList
-from ..schemas.parameters import Chat, Cursor, Limit, caller_of
+from ..schemas.answers import Me, ModelList, ToolList
+from ..schemas.parameters import Chat, Cursor, Limit, caller_of, identity_of
 
 
 @get("/api/models")
@@ -37,4 +37,11 @@ async def list_tools(
     return ToolList(page.items, page.next)
 
 
-ROUTES = [list_models, list_tools]
+@get("/api/me")
+async def who_am_i(request: Http) -> Me:
+    """Read who the key belongs to, and what it may do: no scope is needed."""
+    identity = identity_of(request)
+    return Me(identity.actor, identity.tenant, sorted(identity.scopes))
+
+
+ROUTES = [list_models, list_tools, who_am_i]

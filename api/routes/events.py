@@ -7,10 +7,11 @@ from uuid import UUID
 from litestar import get
 from litestar.params import FromPath, FromQuery
 
-from ...engine import Event, Page
+from ...engine import EVENT_TYPES, Event, Page
 from ..http import sse
 from ..http.body import Http
 from ..http.disconnect import unless_left
+from ..http.strict import not_one_of
 from ..schemas.answers import EventList
 from ..schemas.parameters import (
     After,
@@ -43,7 +44,7 @@ async def list_events(
     """List a session's events after a version; `types`: only these, comma-separated. With `wait` the answer comes as
     soon as there is one.
     """
-    wanted = sorted({name.strip() for name in types.split(",") if name.strip()}) if types else []
+    wanted = _types(types) if types else []
     reading = chat.events(
         session_id,
         after=page_start(after, cursor),
@@ -99,6 +100,14 @@ async def stream_log(
     caller, start = caller_of(request, "audit"), read_after(last_event_id, after)
     chat.serving.admit_reader()
     return sse.events(chat.follow(None, after=start, caller=caller), request_id_of(request), by_position=True)
+
+
+def _types(names: str) -> list[str]:
+    """The event types that are named. Raises Problem, which says what there is."""
+    wanted = sorted({name.strip() for name in names.split(",")})
+    if not EVENT_TYPES.keys() >= set(wanted):
+        raise not_one_of("types", tuple(EVENT_TYPES))
+    return wanted
 
 
 ROUTES = [list_events, stream_events, list_log, stream_log]

@@ -13,6 +13,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from ...engine import Consistency, Inclusion
+from ..http.auth import Scope
 from ..http.body import Http
 from ..http.errors import Problem, invalid
 from ..schemas.bodies import Body, NothingIn
@@ -21,6 +22,8 @@ from ..schemas.parameters import MAX_NUMBER, Chat, caller_of
 PLAIN = "text/plain"
 FULL_TILE = 256
 NOTHING = NothingIn()
+READERS: tuple[Scope, ...] = ("chat", "audit")
+"""Whose keys reach to the evidence: it has no words."""
 NEVER_CHANGES = {"cache-control": "private, max-age=31536000, immutable"}
 
 _TILE = re.compile(r"/(?P<level>0|[1-9]\d?)/(?P<number>(?:x\d{3}/){0,6}\d{3})(?:\.p/(?P<width>[1-9]\d{0,2}))?")
@@ -48,7 +51,7 @@ async def prove_event(
     format: Format = "json",  # noqa: A002 - a parameter's name
 ) -> Inclusion | Response[str]:
     """Prove that an event is on record, against a checkpoint that covers it. `format=c2sp`: as a C2SP tlog-proof."""
-    caller = caller_of(request)
+    caller = caller_of(request, *READERS)
     await chat.session(session_id, caller=caller)
     proof = await chat.evidence.inclusion(session_id, version, caller=caller)
     return proof if format == "json" else Response(proof.text(), media_type=PLAIN)
@@ -57,7 +60,7 @@ async def prove_event(
 @get("/api/log/checkpoint", media_type=PLAIN)
 async def newest_checkpoint(request: Http, chat: Chat) -> Response[str]:
     """Read the newest signed checkpoint of the log: a C2SP tlog-checkpoint."""
-    note = await chat.evidence.checkpoint(caller=caller_of(request))
+    note = await chat.evidence.checkpoint(caller=caller_of(request, *READERS))
     return Response(note, media_type=PLAIN, headers={"cache-control": "no-cache"})
 
 
@@ -81,7 +84,7 @@ async def add_cosignature(request: Http, chat: Chat, data: JSONBody[CosignedIn])
 @get("/api/log/key", media_type=PLAIN)
 async def verifier_keys(request: Http, chat: Chat) -> Response[str]:
     """Read the verifier keys of the log, a line each: the one in use first, then those in use before."""
-    keys = await chat.evidence.keys(caller=caller_of(request))
+    keys = await chat.evidence.keys(caller=caller_of(request, *READERS))
     return Response("".join(f"{key}\n" for key in keys), media_type=PLAIN)
 
 
@@ -96,7 +99,7 @@ async def prove_consistency(
     """Prove that the log only grew between two sizes; `to` is by default the newest checkpoint's."""
     if from_ is None:
         raise invalid("from", "is required", "missing_parameter")
-    proof = await chat.evidence.consistency(from_, to, caller=caller_of(request))
+    proof = await chat.evidence.consistency(from_, to, caller=caller_of(request, *READERS))
     return proof if format == "json" else Response(proof.text(), media_type=PLAIN)
 
 
@@ -110,7 +113,7 @@ async def read_tile(request: Http, chat: Chat, tile: FromPath[str]) -> Response[
     width = int(match["width"] or FULL_TILE)
     if width > FULL_TILE - bool(match["width"]) or number > MAX_NUMBER:
         raise Problem(404, "not_found", "there is no such tile")
-    data = await chat.evidence.tile(int(match["level"]), number, width, caller=caller_of(request))
+    data = await chat.evidence.tile(int(match["level"]), number, width, caller=caller_of(request, *READERS))
     return Response(data, media_type="application/octet-stream", headers=NEVER_CHANGES)
 
 

@@ -44,6 +44,14 @@ class ToolList(Listing, frozen=True):
     next_cursor: str | None
 
 
+class Me(msgspec.Struct, frozen=True):
+    """Who a key is: the actor that events name, whose log it is, and what the key may do."""
+
+    actor: str
+    tenant: str
+    scopes: Sequence[str]
+
+
 class Reply(msgspec.Struct, frozen=True):
     reply: str
 

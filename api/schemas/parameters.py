@@ -26,9 +26,9 @@ MAX_KEY_CHARS = 256
 
 MAX_NUMBER = 1 << 53
 
-_FRAME_ID = re.compile("[0-9]{1,16}")
+_FRAME_ID = re.compile("0|[1-9][0-9]{0,15}")
 
-_IF_MATCH = re.compile(r'(?:W/)?"([0-9]{1,16})"')
+_IF_MATCH = re.compile(r'(?:W/)?"(0|[1-9][0-9]{0,15})"')
 
 _PREFERENCE = re.compile(r"\s*([a-z-]+)\s*(?:=\s*\"?([0-9]{1,18})\"?)?\s*")
 
@@ -62,7 +62,9 @@ IfMatch = Annotated[
 
 IdempotencyKey = Annotated[
     str | None,
-    HeaderParameter(name="Idempotency-Key", description="The same key with the same body gets the first answer again."),
+    HeaderParameter(
+        name="Idempotency-Key", description="The same key with a body that says the same gets the first answer again."
+    ),
 ]
 
 Prefer = Annotated[
@@ -83,11 +85,20 @@ class Wait(msgspec.Struct, frozen=True):
     asked: bool
 
 
-def caller_of(request: Http, scope: Scope = "chat") -> Caller:
-    """On whose behalf a request is made. Raises Problem 403 where their key does not reach that far."""
+def identity_of(request: Http) -> Identity:
+    """Who makes a request."""
     identity: Identity = request.scope["state"]["identity"]
-    if scope not in identity.scopes:
-        raise Problem(403, "scope_missing", f"this needs a key with the scope {scope!r}", scope=scope)
+    return identity
+
+
+def caller_of(request: Http, *scopes: Scope) -> Caller:
+    """On whose behalf a request is made. Raises Problem 403 where their key has none of the scopes that reach so far:
+    by default ``chat``.
+    """
+    identity, enough = identity_of(request), scopes or ("chat",)
+    if identity.scopes.isdisjoint(enough):
+        names = " or ".join(map(repr, enough))
+        raise Problem(403, "scope_missing", f"this needs a key with the scope {names}", scope=enough[0])
     return identity.caller(request_id_of(request))
 
 
@@ -111,8 +122,8 @@ async def request_key(request: Http, raw: str | None) -> RequestKey | None:
 async def said_in(request: Http) -> RequestKey:
     """Who asks, where, and what they say: a request's key, but for the key."""
     path = _PATH_PARAMETER.sub(lambda match: str(request.path_params[match[1]]), request.scope["path_template"])
-    said = await request.body() or request.scope["query_string"]
-    return RequestKey(caller_of(request).actor, f"{request.method} {path}", "", said)
+    raw = await request.body() or request.scope["query_string"]
+    return RequestKey(identity_of(request).actor, f"{request.method} {path}", "", await request.meaning(), raw)
 
 
 def _is_repeated(request: Http) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import ProofInvalid, StoreUnavailable
+from ..errors import ProofInvalid, StoreFull, StoreUnavailable, is_full
 from .notes import MAX_NOTE_CHARS, Checkpoint, Note, parse_checkpoint, parse_note
 
 END = b"\n\n"
@@ -62,7 +62,7 @@ class OutsideFile:
         return {tenant: _kept(number, data) for tenant, (number, data) in last.items()}
 
     def append(self, note: Note) -> None:
-        """Add a note; it is on the disk when this returns. Raises StoreUnavailable where it cannot."""
+        """Add a note; it is on the disk when this returns. Raises StoreFull or StoreUnavailable where it cannot."""
         try:
             descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
@@ -73,7 +73,8 @@ class OutsideFile:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise StoreUnavailable(f"the checkpoint file cannot be written: {error.strerror}") from error
+            kind = StoreFull if is_full(error) else StoreUnavailable
+            raise kind(f"the checkpoint file cannot be written: {error.strerror}") from error
 
     def _records(self) -> Iterator[bytes]:
         try:

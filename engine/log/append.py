@@ -16,7 +16,6 @@ from . import codec
 from .base import AnyVersion, Append, Appended, Exactly, Exists, Expected, NewEvent, NoStream, RecordedEvent, Reference
 from .sql.idempotency import find_request, remember_request
 from .sql.reads import event_by_id, salt_of
-from .sqlite.connection import write_nothing
 from .transaction import Transaction
 
 
@@ -93,8 +92,3 @@ def _same_words(tx: Transaction, new: NewEvent, old: RecordedEvent) -> bool:
     salt = salt_of(tx.connection, old.tenant, old.position)
     # An erased body cannot be compared: its facts and length are all that is left, and the first answer holds.
     return salt is None or codec.commitment(salt, new.body) == old.commitment
-
-
-def probe(tx: Transaction) -> None:
-    """A write that changes nothing, and fails where a write would."""
-    write_nothing(tx.connection)

@@ -121,12 +121,16 @@ Decide = Callable[[Place, Any], Sequence[NewEvent]]
 
 
 class RequestKey(msgspec.Struct, frozen=True, gc=False):
-    """An idempotent request: who sent what where under which key. ``body`` is what is fingerprinted (salted)."""
+    """An idempotent request: who sent what where under which key. ``body`` is what is fingerprinted (salted): what was
+    said, in a form that does not hang on how it was written. ``raw``: as it was sent, if that differs; earlier versions
+    have fingerprinted that.
+    """
 
     principal: str
     route: str
     key: str
     body: bytes
+    raw: bytes | None = None
 
 
 class Reference(msgspec.Struct, frozen=True, gc=False):

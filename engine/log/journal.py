@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import BindParameter, Connection, bindparam, func, insert, select
+from sqlalchemy import BindParameter, Connection, bindparam, delete, func, insert, select
 
 from ..clock import id_of
 from .codec import MAX_SAFE_INTEGER
@@ -25,6 +25,10 @@ _frames_of_kind = Prepared(
     limited(select(journal).where(*_FOLLOWING, *same(journal, "kind")).order_by(journal.c.frame))
 )
 _insert_frames = PreparedRows(insert(journal))
+_delete_frames = Prepared(delete(journal).where(*same(journal, "tenant", "turn")))
+
+PROBE_BYTES = 64 << 10
+"""What a small append writes, and some: a leaf of each table and index is a page of 4 KiB."""
 
 
 class JournalRow(msgspec.Struct, frozen=True, gc=False):
@@ -114,3 +118,17 @@ def _owned(turns: int) -> Prepared:
     """How many of so many turns are an owner's: tenant, owner, the turns."""
     some: list[BindParameter[bytes]] = [bindparam(f"turn_{number}") for number in range(turns)]
     return Prepared(select(func.count()).select_from(runs).where(*same(runs, "tenant", "owner"), runs.c.turn.in_(some)))
+
+
+def probe(tx: Transaction) -> None:
+    """Write as much as an append does, and fail where one would; nothing is left of it.
+
+    A row of the journal's is written and deleted in one transaction. Its pages are written all the same: SQLite writes
+    over what is deleted (``secure_delete``). One page would not do: a disk that is full often has room for one, which
+    an append that failed has begun to write.
+    """
+    nobody = ("", b"")
+    frame, message, block, kind, elapsed_ms = 0, b"", 0, "probe", 0
+    _insert_frames(tx.connection, [checked((*nobody, frame, message, block, kind, elapsed_ms, bytes(PROBE_BYTES)))])
+    _delete_frames(tx.connection, *nobody)
+    tx.word_bytes += PROBE_BYTES

@@ -52,10 +52,10 @@ def check_content(content: str | Sequence[Block | msgspec.Raw], settings: Settin
     """The blocks of a message, from text or from blocks. Raises Invalid or TooLarge."""
     if isinstance(content, str):
         check_text(content, field)
-        _check_size(len(content.encode()), settings, field)
-        return text_content(content)
+        blocks = text_content(content)
+        _check_size(_recorded_bytes(raw_blocks(blocks)), settings, field)
+        return blocks
     given = [_as_json(each, f"{field}[{number}]") for number, each in enumerate(content)]
-    _check_size(sum(len(bytes(raw)) for raw in given), settings, field)
     if len(given) > settings.max_blocks:
         raise TooLarge(
             f"{field}: more than {settings.max_blocks} blocks",
@@ -64,7 +64,9 @@ def check_content(content: str | Sequence[Block | msgspec.Raw], settings: Settin
             maximum=settings.max_blocks,
         )
     blocks = tuple(read_block(raw, f"{field}[{number}]") for number, raw in enumerate(given))
-    for number, (block, raw) in enumerate(zip(blocks, raw_blocks(blocks), strict=True)):
+    raws = raw_blocks(blocks)
+    _check_size(_recorded_bytes(raws), settings, field)
+    for number, (block, raw) in enumerate(zip(blocks, raws, strict=True)):
         where = f"{field}[{number}]"
         if b"\\u0000" in bytes(raw):
             _check_no_nul_in_json(raw, where)
@@ -226,6 +228,11 @@ def _check_image(block: ImageBlock, where: str) -> None:
         raise Invalid(f"{where}.source.media_type", f"must be one of {', '.join(IMAGE_TYPES)}")
     elif not source.data or len(source.data) % 4 or not _BASE64.fullmatch(source.data):
         raise Invalid(f"{where}.source.data", "must be base64")
+
+
+def _recorded_bytes(blocks: tuple[msgspec.Raw, ...]) -> int:
+    """The size of content in the form that is recorded. How a caller escaped or indented it does not count."""
+    return len(msgspec.json.encode(blocks))
 
 
 def _check_size(size: int, settings: Settings, field: str) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from ..errors import EngineError
-from ..log.append import probe
 from ..log.base import RequestKey
+from ..log.journal import probe
 from ..sessions.envelope import LOCAL, Caller
 from ..streams.follow import Follower
 from ..turns.deduplicate import Repeats

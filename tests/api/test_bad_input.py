@@ -1,7 +1,10 @@
 """Bad input: each gets the right refusal, whole, with a stable code and the name of what was wrong; nothing changes."""
 
+from urllib.parse import unquote
+
 import pytest
 
+from manent.engine import EVENT_TYPES
 from tests.api.harness import check_problem, named, opened, problem
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
@@ -228,8 +231,15 @@ def test_a_refusal_gives_the_figures(client, world):
     assert "echo/echo" in refused(SESSIONS, {"model": "x/y"})["available"]
     small = refused(TURNS, {"content": "x " * 900, "budget_tokens": 100})
     assert small["required_tokens"] > small["available_tokens"]
-    large = refused(MESSAGES, {"content": "x" * (MIB + 1)})
-    assert (large["limit"], large["maximum"]) == ("max_message_bytes", MIB)
+    for path, body, limit, maximum in (
+        (MESSAGES, {"content": "x" * (MIB + 1)}, "max_message_bytes", MIB),
+        (MESSAGES, {"content": [{"type": "text", "text": "x"}] * 1001}, "max_blocks", 1000),
+        (MESSAGES, {"messages": [{"content": "x"}] * 101}, "max_messages", 100),
+        (SESSIONS, {"title": "x" * 501}, "max_title_chars", 500),
+        (SESSIONS, {"metadata": {"x": "x" * (16 << 10)}}, "max_metadata_bytes", 16 << 10),
+    ):
+        large = refused(path, body)
+        assert (large["status"], large["limit"], large["maximum"]) == (413, limit, maximum)
 
 
 # --- what is no such body ---------------------------------------------------------------------------------------------
@@ -304,8 +314,10 @@ def test_a_body_over_the_limit(client, world):
     """Refused with 413 whether its length is announced or not."""
     body = b'{"content": "' + b"x" * (8 * MIB) + b'"}'
     pieces = [body[start : start + MIB] for start in range(0, len(body), MIB)]
-    problem(client.post(at(MESSAGES, world), content=body, headers=JSON_TYPE), 413, "body_too_large")
-    problem(client.post(at(MESSAGES, world), content=iter(pieces), headers=JSON_TYPE), 413, "body_too_large")
+    for content in (body, iter(pieces)):
+        refused = client.post(at(MESSAGES, world), content=content, headers=JSON_TYPE)
+        told = problem(refused, 413, "body_too_large")
+        assert (told["limit"], told["maximum"]) == ("max_body_bytes", 8 * MIB)
 
 
 # --- parameters, headers, paths ---------------------------------------------------------------------------------------
@@ -364,7 +376,7 @@ HEADERS = [  # method, path, headers, field
     *(
         (method, path, {"If-Match": value}, "If-Match")
         for method, path in (("PATCH", SESSION), ("POST", MESSAGES), ("POST", TURNS))
-        for value in ("1", '"x"', '"-1"', "", '"1", "2"', '"' + "9" * 40 + '"')
+        for value in ("1", '"x"', '"-1"', "", '"1", "2"', '"' + "9" * 40 + '"', '"01"', '"1_0"', '"+1"', '" 1"')
     ),
     *(
         ("POST", path, {"Idempotency-Key": value}, "Idempotency-Key")
@@ -374,7 +386,7 @@ HEADERS = [  # method, path, headers, field
     *(
         ("GET", path, {"Last-Event-ID": value}, "Last-Event-ID")
         for path in ("/api/turns/{turn}/stream", "/api/sessions/{plain}/events/stream", "/api/events/stream")
-        for value in ("x", "-1", "1.5", "9" * 17, "9" * 5000, b"\xb2")
+        for value in ("x", "-1", "1.5", "9" * 17, "9" * 5000, b"\xb2", "1_0", "+5", "01", "1e3", "\u0661".encode())
     ),
 ]
 
@@ -398,21 +410,118 @@ def test_a_version_that_has_passed(client, world, method, path, version):
 
 
 BELOW_SESSION = ["", "/messages", "/window", "/turns", "/events", "/events/stream"]
+NO_IDS = ["abc", "1", "%00", "%ff", NOBODY[:-1], f"{NOBODY}0", "..%2f..", "x" * 900, "a%0Ab"]
+"""Not the form of an id at all."""
+OTHER_FORMS = ["{}", "%7B{}%7D", "urn:uuid:{}", "%20{}", "{}%20", "{}%0A"]
 
 
-@pytest.mark.parametrize("session", [NOBODY, "abc", "1", "%00", "%ff", NOBODY[:-1], f"{NOBODY}0", "..%2f..", "x" * 900])
 @pytest.mark.parametrize("below", BELOW_SESSION)
-def test_a_session_that_is_not_there(client, session, below):
-    """A 404 whether its id could be one or not."""
-    problem(client.get(f"/api/sessions/{session}{below}"), 404, "session_not_found")
+def test_a_session_that_is_not_there(client, below):
+    """A 404 for an id that nothing has."""
+    problem(client.get(f"/api/sessions/{NOBODY}{below}"), 404, "session_not_found")
 
 
-@pytest.mark.parametrize("turn", [NOBODY, "abc", "{plain}"])
+@pytest.mark.parametrize("session", NO_IDS)
+@pytest.mark.parametrize("below", BELOW_SESSION)
+def test_what_is_no_id(client, session, below):
+    """Refused as such, with the name of the field, wherever it stands."""
+    problem(client.get(f"/api/sessions/{session}{below}"), 400, "invalid_id", "session_id")
+
+
+def other_forms(text):
+    """An id as other systems write it, and as no system does."""
+    return [
+        text.upper(),
+        text.replace("-", ""),
+        text[:8] + text[8:].upper(),
+        *(form.format(text) for form in OTHER_FORMS[1:]),
+        text.replace("0", "%D9%A0"),  # an Arabic digit
+    ]
+
+
+def test_an_id_in_another_form(client, world):
+    """One id has one form: braces, URNs, capitals and missing dashes are refused, though they might be read."""
+    for path, field in (
+        ("/api/sessions/{}", "session_id"),
+        ("/api/sessions/{}/messages", "session_id"),
+        ("/api/sessions/{}/events/1/proof", "session_id"),
+        ("/api/tools?session_id={}", "session_id"),
+        ("/api/turns/{}", "turn_id"),
+        ("/api/turns/{}/stream", "turn_id"),
+    ):
+        right = world["turn" if field == "turn_id" else "plain"]
+        assert client.get(path.format(right)).is_success
+        for wrong in other_forms(right):
+            problem(client.get(path.format(wrong)), 400, "invalid_id", field)
+    for wrong in other_forms(world["plain"]):
+        problem(client.patch(f"/api/sessions/{wrong}", json={"title": "x"}), 400, "invalid_id", "session_id")
+        problem(client.post(f"/api/turns/{wrong}/cancel"), 400, "invalid_id", "turn_id")
+        guide = client.get(f"/api/ai/stream?q=x&session_id={wrong}")
+        assert (guide.status_code, guide.json()["error"]["code"]) == (400, "invalid_id")
+        guide = client.get("/api/ai/stream?q=x", headers={"Last-Event-ID": f"{wrong}:1".replace("%", "")})
+        assert (guide.status_code, guide.json()["error"]["code"]) == (400, "invalid_value")
+
+
 @pytest.mark.parametrize("below", ["", "/stream", "/cancel"])
+@pytest.mark.parametrize("turn", [NOBODY, "{plain}"])
 def test_a_turn_that_is_not_there(client, world, turn, below):
-    """A 404 whether its id could be one or not; a session's id is none."""
+    """A 404 for an id that no turn has; a session's is none."""
     method = "POST" if below == "/cancel" else "GET"
     problem(client.request(method, f"/api/turns/{at(turn, world)}{below}"), 404, "turn_not_found")
+    problem(client.request(method, f"/api/turns/abc{below}"), 400, "invalid_id", "turn_id")
+
+
+NUMBERS = ["1_0", "%2B5", "+5", "%205", "5%20", "%D9%A1", "%EF%BC%91", "1e3", "1.0", "0x10", "01", "-0", "00", "%C2%B2"]
+"""What one reader or other would take for a number."""
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_number_in_another_form(client, world, number):
+    """A whole number is its decimal digits: nothing else is guessed to be one, in a query, a path or a header."""
+    session = f"/api/sessions/{world['plain']}"
+    for path, field in (
+        ("/api/sessions?limit={}", "limit"),
+        ("/api/models?limit={}", "limit"),
+        (session + "?version={}", "version"),
+        (session + "/messages?after={}", "after"),
+        (session + "/events?wait={}", "wait"),
+        (session + "/window?budget_tokens={}", "budget_tokens"),
+        (session + "/events/{}/proof", "version"),
+        ("/api/log/consistency?from={}", "from"),
+        ("/api/log/consistency?from=0&to={}", "to"),
+        (f"/api/turns/{world['turn']}/stream?after={{}}", "after"),
+    ):
+        problem(client.get(path.format(number)), 400, "invalid_value", field)
+    text = unquote(number).encode()
+    matched = client.patch(session, json={"title": "x"}, headers={"If-Match": b'"%b"' % text})
+    problem(matched, 400, "invalid_value", "If-Match")
+    if text == text.strip():  # blanks around a header are no part of it
+        stream = client.get(session + "/events/stream", headers={"Last-Event-ID": text})
+        problem(stream, 400, "invalid_value", "Last-Event-ID")
+    problem(client.get(f"/api/log/tile/0/{number}"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "available"),
+    [
+        ("/api/sessions?order=newest", "order", ["activity", "created"]),
+        ("/api/sessions?order=ACTIVITY", "order", ["activity", "created"]),
+        ("/api/sessions?status=gone", "status", ["active", "archived"]),
+        ("/api/sessions/{plain}/messages?order=up", "order", ["asc", "desc"]),
+        ("/api/sessions/{plain}/turns?order=up", "order", ["asc", "desc"]),
+        ("/api/sessions/{plain}/export?format=pdf", "format", ["bundle", "openai", "otel"]),
+        ("/api/sessions/{plain}/events?types=nosuch", "types", list(EVENT_TYPES)),
+        ("/api/sessions/{plain}/events?types=message.appended,nosuch", "types", list(EVENT_TYPES)),
+        ("/api/sessions/{plain}/events?types=,", "types", list(EVENT_TYPES)),
+        ("/api/sessions/{plain}/events?types=message.appended,", "types", list(EVENT_TYPES)),
+        ("/api/sessions/{plain}/events?types=Message.Appended", "types", list(EVENT_TYPES)),
+    ],
+)
+def test_a_word_that_is_none_of_a_few(client, world, path, field, available):
+    """The refusal says what there is."""
+    refused = problem(client.get(at(path, world)), 400, "invalid_value", field)
+    assert refused["available"] == available
+    assert all(word in refused["detail"] for word in available)
 
 
 @pytest.mark.parametrize(
@@ -427,12 +536,12 @@ def test_a_path_that_leads_nowhere(client, method, path):
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", SESSIONS, {"GET", "POST", "OPTIONS"}),
-        ("DELETE", SESSION, {"GET", "PATCH", "OPTIONS"}),
-        ("POST", SESSION, {"GET", "PATCH", "OPTIONS"}),
-        ("HEAD", SESSIONS, {"GET", "POST", "OPTIONS"}),
+        ("PUT", SESSIONS, {"GET", "HEAD", "POST", "OPTIONS"}),
+        ("DELETE", SESSION, {"GET", "HEAD", "PATCH", "OPTIONS"}),
+        ("POST", SESSION, {"GET", "HEAD", "PATCH", "OPTIONS"}),
         ("GET", "/api/turns/{turn}/cancel", {"POST", "OPTIONS"}),
-        ("PATCH", "/healthz", {"GET", "OPTIONS"}),
+        ("HEAD", "/api/turns/{turn}/cancel", {"POST", "OPTIONS"}),
+        ("PATCH", "/healthz", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
 def test_a_method_that_a_path_does_not_know(client, world, method, path, allow):
@@ -468,11 +577,14 @@ GUIDE = [  # method, path, options, status, code
     ("GET", "/api/ai/stream?q=", {}, 400, "empty_message"),
     ("GET", "/api/ai/stream?q=%00", {}, 400, "nul_character"),
     ("GET", "/api/ai/stream?q=x&model=x/y", {}, 400, "unknown_model"),
-    ("GET", "/api/ai/stream?q=x&session_id=x", {}, 400, "invalid_value"),
+    ("GET", "/api/ai/stream?q=x&session_id=x", {}, 400, "invalid_id"),
     ("GET", f"/api/ai/stream?q=x&session_id={NOBODY}", {}, 404, "session_not_found"),
     ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": "x"}}, 400, "invalid_value"),
     ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": "7"}}, 400, "invalid_value"),
-    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:-1"}}, 400, "invalid_value"),
+    *(
+        ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:{place}"}}, 400, "invalid_value")
+        for place in ("-1", "+1", "1_0", "1.", "1.0", "1.-1", "1.1_0", "0.1", ".1", " 1", "1.1.1")
+    ),
     ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:{'9' * 99}"}}, 400, "invalid_value"),
     ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:1"}}, 404, "turn_not_found"),
     ("GET", "/api/ai/stream?q=x", {"headers": {"Origin": "https://elsewhere.example"}}, 403, "foreign_origin"),

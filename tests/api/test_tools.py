@@ -716,7 +716,7 @@ def test_what_a_session_cannot_allow(client, plain, method, body, status, code, 
 @pytest.mark.parametrize(
     ("query", "status", "code", "field"),
     [
-        ("session_id=x", 400, "invalid_value", "session_id"),
+        ("session_id=x", 400, "invalid_id", "session_id"),
         ("session_id=", 400, "invalid_value", "session_id"),
         (f"session_id={NOBODY}", 404, "session_not_found", None),
         ("session=x", 400, "unknown_parameter", "session"),
@@ -792,8 +792,10 @@ def test_a_decision_on_a_turn_that_waits_for_none(client, server, kind):
     response = decide(client, turn, 1, approve=True)
     if kind in {"completed", "running"}:
         assert problem(response, 409, "no_decision_awaited")["turn_status"] == kind
-    else:
+    elif kind == "nobody":
         problem(response, 404, "turn_not_found")
+    else:
+        problem(response, 400, "invalid_id", "turn_id")
     assert server.size() == before
     if kind == "running":
         client.post(f"/api/turns/{turn}/cancel")

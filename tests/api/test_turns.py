@@ -372,8 +372,7 @@ def test_a_key_on_another_route(client):
     headers = {"Idempotency-Key": "by-route"}
     ids = [client.post(path, json={"content": "x"}, headers=headers).json()["id"] for path in paths]
     assert ids[0] != ids[1]
-    spelled = paths[0].replace("/api/sessions/", "/api//sessions/").upper().replace("/API//SESSIONS", "/api//sessions")
-    spelled = spelled.replace("/MESSAGES", "/messages/")
+    spelled = paths[0].replace("/api/sessions/", "/api//sessions/") + "/"
     assert client.post(spelled, json={"content": "x"}, headers=headers).json()["id"] == ids[0]
 
 

@@ -333,7 +333,13 @@ def test_a_database_is_named_by_path_or_url(url, found):
     assert database_path(url) == Path(found)
 
 
-@pytest.mark.parametrize("url", ["postgresql://h/d", "sqlite://", "sqlite:///:memory:", "mysql://x", "what://", "://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("postgresql://h/d", "mysql://x", "what://", "://", ""),
+        *("sqlite://", "sqlite:///:memory:", "sqlite:///./:memory:", ":memory:", "./:memory:", "file::memory:?x=y"),
+    ],
+)
 def test_what_names_no_file_is_refused(url):
     """Another database, or one that keeps no record, is refused as a setting."""
     with pytest.raises(Invalid) as refused:

@@ -677,6 +677,25 @@ async def test_a_request_key_with_another_body_is_refused(path):
     assert dump(path) == before
 
 
+async def test_a_request_is_known_by_what_it_says_or_by_its_bytes(path):
+    """A row is a request's if it was written over its meaning, or, by an earlier version, over its bytes; new rows are
+    written over the meaning.
+    """
+    meaning, raw = b'{"a":1}', b'{ "a": 1.0 }'
+    async with opened(path) as store:
+        await store.append(one(new_id(), request=key(raw, key="old")))
+        assert (await store.append(one(new_id(), request=key(meaning, raw=raw, key="old")))).replayed is not None
+        with pytest.raises(IdempotencyMismatch):
+            await store.append(one(new_id(), request=key(meaning, raw=b'{"a":1.0}', key="old")))
+        await store.append(one(new_id(), request=key(meaning, raw=raw, key="new")))
+        for again in (raw, meaning, b'{"a":1e0}'):
+            assert (await store.append(one(new_id(), request=key(meaning, raw=again, key="new")))).replayed is not None
+        with pytest.raises(IdempotencyMismatch):
+            await store.append(one(new_id(), request=key(b'{"a":2}', raw=b'{"a":2}', key="new")))
+    kept = {name: (salt, found) for name, salt, found in query(path, "SELECT key, salt, fingerprint FROM requests")}
+    assert kept["new"][1] == hashlib.sha256(kept["new"][0] + meaning).digest()
+
+
 @pytest.mark.parametrize(
     "other", [{"principal": "key:b"}, {"route": "POST /y"}, {"key": "l"}, {"tenant": "other"}], ids=str
 )

@@ -26,9 +26,8 @@ from manent.engine.errors import (
     TurnNotOpen,
     VersionConflict,
 )
-from manent.engine.log.append import probe
 from manent.engine.log.base import AnyVersion, Appended, Exactly, Exists, NoStream
-from manent.engine.log.journal import JournalRow, WriteJournal, journal_rows, write_journal
+from manent.engine.log.journal import JournalRow, WriteJournal, journal_rows, probe, write_journal
 from manent.engine.log.leases import (
     CloseRun,
     ExtendLeases,

@@ -38,9 +38,15 @@ def find_request(connection: Connection, tenant: str, request: RequestKey | None
         return None
     salt, fingerprint, kind, raw_id, version = row
     # Without its salt the words that it held are erased, and nothing is left to compare with.
-    if salt is not None and not hmac.compare_digest(codec.commitment(salt, request.body), fingerprint):
+    if salt is not None and not _is_of(request, salt, fingerprint):
         raise IdempotencyMismatch("this idempotency key came before with another body", field="Idempotency-Key")
     return Reference(kind=kind, id=id_of(raw_id), version=version)
+
+
+def _is_of(request: RequestKey, salt: bytes, fingerprint: bytes) -> bool:
+    """Whether a fingerprint is that of what a request says or, written by an earlier version, of its bytes."""
+    forms = [request.body] if request.raw is None else [request.body, request.raw]
+    return any(hmac.compare_digest(codec.commitment(salt, form), fingerprint) for form in forms)
 
 
 def remember_request(

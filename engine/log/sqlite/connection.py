@@ -69,16 +69,22 @@ def database_path(url: str) -> Path:
     Raises Invalid for any other database.
     """
     if "://" not in url:
-        return Path(url)
+        return _file(url)
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise Invalid("database", "is neither a file path nor a SQLAlchemy URL") from None
     if parsed.get_backend_name() != "sqlite":
         raise Invalid("database", f"{parsed.get_backend_name()} is not supported; give a file path or a sqlite URL")
-    if not parsed.database or parsed.database == ":memory:":
+    return _file(parsed.database)
+
+
+def _file(name: str | None) -> Path:
+    """The path of a file. Raises Invalid for a name under which SQLite would keep a database in memory."""
+    path = Path(name or "")
+    if not name or str(path).startswith((":memory:", "file::memory:")):
         raise Invalid("database", "must be a file: an in-memory database keeps no record")
-    return Path(parsed.database)
+    return path
 
 
 def open_writer(path: Path, *, decode: Decoder | None = None, may_change_schema: bool = False) -> Engine:
@@ -157,11 +163,6 @@ def _refuse_foreign(connection: sqlite3.Connection) -> None:
 def run(connection: Connection, text: str) -> Any:
     """The driver's cursor after a statement that only SQLite has."""
     return driver_connection(connection).execute(text)
-
-
-def write_nothing(connection: Connection) -> None:
-    """Write the file's header as it is: this fails where a write would."""
-    run(connection, "PRAGMA user_version = 0")
 
 
 def checkpoint(connection: Connection) -> None:
