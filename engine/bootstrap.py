@@ -22,6 +22,7 @@ from .audit.doctor import examine_evidence
 from .audit.keys import open_signer, read_signer, signing_key_path
 from .audit.rollback import Accepted
 from .audit.rollback import accept_break as accept_break_of
+from .audit.secret import open_secret, secret_of
 from .audit.verify.database import Verified, verify_file
 from .clock import Clock, SystemClock
 from .errors import Broken, EngineError, Invalid
@@ -67,6 +68,8 @@ Notice = Callable[[str], None]
 
 ECHO_MODEL = "echo/echo"
 LOCAL_MODEL = "local/smollm2-135m"
+IDEMPOTENCY = "idempotency/1"
+"""The purpose of the key that idempotency keys are hashed with."""
 
 
 @asynccontextmanager
@@ -113,12 +116,13 @@ async def _open_parts(
     clock = clock or SystemClock()
     path = database_path(settings.database)
     with locked(path):
-        before, now = await asyncio.to_thread(_migrate, path, _in_tenths(notice))
+        before, now = await asyncio.to_thread(_migrate, path, settings, _in_tenths(notice))
         if before != now:
             notice(f"database {path}: " + (f"migrated from {before} to {now}" if before else "created"))
+        secret = await asyncio.to_thread(open_secret, path, settings.secret_file)
         await asyncio.to_thread(tokens.load)
         async with (
-            open_store(path, Catalog(), clock, settings, meaning_of_facts) as store,
+            open_store(path, Catalog(), clock, settings, meaning_of_facts, secret.key(IDEMPOTENCY)) as store,
             keeping(store, path, clock, settings, notice) as keeper,
             _mcp_tools(settings) as more,
             _running(
@@ -169,14 +173,15 @@ def migrate_database(
     """Bring a file to the newest revision: the one it was at (None: it is new), and the one it is at. Raises as
     ``open_engine``.
     """
-    path = database_path(_settings(database).database)
+    settings = _settings(database)
+    path = database_path(settings.database)
     with locked(path):
-        return _migrate(path, progress)
+        return _migrate(path, settings, progress)
 
 
-def _migrate(path: Path, progress: Progress | None = None) -> tuple[str | None, str]:
+def _migrate(path: Path, settings: Settings, progress: Progress | None = None) -> tuple[str | None, str]:
     """Migrate a locked file. What an older version derived from its events is derived again: it may have known less."""
-    before, now = migrate(path, progress)
+    before, now = migrate(path, progress, secret_of(path, settings.secret_file))
     if before is not None and before != now:
         rebuild_file(path, Catalog(), PROJECTIONS, progress or _no_progress)
     return before, now

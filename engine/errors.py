@@ -12,6 +12,7 @@
       ProviderError   ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTimedOut · ProviderTruncated
       ToolError
       StoreError      StoreFull · StoreUnavailable · StoreCorrupt · StoreForeign · StoreNewer · StoreOlder · StoreLocked
+                      SecretMismatch
       AuditError      Broken · ProofInvalid · Behind
 
 ``code`` is stable and public: clients branch on it. ``detail`` is a sentence for people and never holds a key, a
@@ -319,6 +320,12 @@ class StoreLocked(StoreError):
     """Another server holds the file; ``pid`` names it."""
 
     code = "store_locked"
+
+
+class SecretMismatch(StoreError):
+    """The database names a secret, and its file is missing or holds another."""
+
+    code = "secret_mismatch"
 
 
 class AuditError(EngineError):

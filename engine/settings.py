@@ -76,6 +76,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     signing_key_file: Annotated[
         str | None, Meta(description="Ed25519 private key (PEM) that signs checkpoints [DATABASE.key, made if need be]")
     ] = None
+    secret_file: Annotated[
+        str | None,
+        Meta(description="secret that idempotency keys are hashed with; back it up with the key [DATABASE.secret]"),
+    ] = None
     checkpoint_every_s: Annotated[
         Count, Meta(description="a checkpoint is signed every so many seconds, if there is something new")
     ] = 60

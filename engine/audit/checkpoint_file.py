@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import ProofInvalid, StoreFull, StoreUnavailable, is_full
+from ..log.files import sync_folder
 from .notes import MAX_NOTE_CHARS, Checkpoint, Note, parse_checkpoint, parse_note
 
 END = b"\n\n"
@@ -64,6 +65,7 @@ class OutsideFile:
     def append(self, note: Note) -> None:
         """Add a note; it is on the disk when this returns. Raises StoreFull or StoreUnavailable where it cannot."""
         try:
+            is_new = not self._path.exists()
             descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
                 end = self._end(descriptor)
@@ -72,6 +74,8 @@ class OutsideFile:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            if is_new:
+                sync_folder(self._path.parent)
         except OSError as error:
             kind = StoreFull if is_full(error) else StoreUnavailable
             raise kind(f"the checkpoint file cannot be written: {error.strerror}") from error

@@ -6,7 +6,6 @@ another key from then on; what the old one signed is verified by its public half
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ..errors import Invalid
+from ..log.files import write_new
 from .notes import Signer
 
 FIELD = "signing_key_file"
@@ -52,14 +52,9 @@ def read_signer(path: Path) -> Signer:
 
 
 def _make(path: Path) -> None:
-    """A new key, whole or not at all: written beside and moved into place."""
+    """A new key, whole or not at all. Raises Invalid where it cannot be written."""
     data = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    draft = Path(f"{path}.new")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
-        os.write(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    draft.rename(path)
+        write_new(path, data)
+    except OSError as error:
+        raise Invalid(FIELD, f"cannot be written: {error.strerror}") from None

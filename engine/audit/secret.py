@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from ..errors import Invalid
-from ..log.files import sync_folder
+from ..errors import Invalid, SecretMismatch
+from ..log.files import write_new
+from ..log.sql.secret import bind, bound_to
+from ..log.sqlite.connection import open_writer
 
 FIELD = "secret_file"
 HEADER = "manent-secret/1"
 SECRET_BYTES = 32
 ID_BYTES = 8
+REMEDY = "put back the file that was made with this database, from where its signing key is backed up"
 
 
 class Secret(msgspec.Struct, frozen=True):
@@ -63,17 +66,43 @@ def read_secret(path: Path) -> Secret:
 def make_secret(path: Path) -> Secret:
     """A new secret in a new file, whole or not at all. Raises Invalid where it cannot be written."""
     value = secrets.token_bytes(SECRET_BYTES)
-    draft = Path(f"{path}.new")
     try:
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        try:
-            os.write(descriptor, f"{HEADER} {value.hex()}\n".encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        draft.rename(path)
-        sync_folder(path.parent)
+        write_new(path, f"{HEADER} {value.hex()}\n".encode())
     except OSError as error:
         raise Invalid(FIELD, f"{path.name} cannot be written: {error.strerror}") from None
     return Secret(value)
+
+
+def secret_of(database: Path, setting: str | None) -> Callable[[], Secret]:
+    """Gives the secret of a database when it is asked for, and makes it then where there is none."""
+
+    def give() -> Secret:
+        path = secret_path(database, setting)
+        return read_secret(path) if path.exists() else make_secret(path)
+
+    return give
+
+
+def open_secret(database: Path, setting: str | None) -> Secret:
+    """The secret of a migrated database, whose lock the caller holds. A database that names none yet is bound to it.
+
+    Raises SecretMismatch where the file is missing or holds another than the database names, and Invalid for a file
+    that holds none.
+    """
+    path = secret_path(database, setting)
+    engine = open_writer(database)
+    try:
+        with engine.begin() as connection:
+            named = bound_to(connection)
+            if named is None:
+                secret = secret_of(database, setting)()
+                bind(connection, secret.id)
+                return secret
+    finally:
+        engine.dispose()
+    if not path.exists():
+        raise SecretMismatch(f"{path.name} is missing: {REMEDY}", secret_id=named.hex())
+    secret = read_secret(path)
+    if secret.id != named:
+        raise SecretMismatch(f"{path.name} is the secret of another database: {REMEDY}", secret_id=named.hex())
+    return secret

@@ -37,6 +37,7 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     correlation: str | None
     facts: bytes
     length: int
+    causation: bytes | None
     present: bool
 
     body: None = None
@@ -59,6 +60,7 @@ _traces = SessionQuery(
         events.c.correlation,
         events.c.facts,
         events.c.length,
+        events.c.causation,
         bodies.c.position.is_not(None),
     ),
     with_bodies,
@@ -133,18 +135,31 @@ def note_erasures(connection: Connection, tenant: str, targets: Sequence[tuple[i
 def forget_requests(
     tx: Transaction, tenant: str, session: UUID, history: Sequence[Trace], positions: frozenset[int]
 ) -> None:
-    """Remove the salts of idempotent requests that recorded one of these events of a session: without them the
-    fingerprint of a request tells nobody what its words were.
+    """Remove the salts of idempotent requests that held words of these events: without its salt a fingerprint confirms
+    no guess. A request is found by what it made (the session, an event of its append, or what led to one: a decision is
+    kept with its turn) and by its version.
+
+    A salt too many is removed rather than one too few: with an event's, those of all that had the same cause, for a
+    decision names a call as the model did; and with any, that of the request which began the session, for it may have
+    held the first message.
     """
-    for together in _appends(history):
-        if positions.isdisjoint(trace.position for trace in together):
+    causes = {trace.causation for trace in history if trace.position in positions} - {None}
+    for number, together in enumerate(_appends(history)):
+        told = any(trace.position in positions or trace.causation in causes for trace in together)
+        if number > 0 and not told:
             continue
         first, last = together[0].version, together[-1].version
-        for made in (session.bytes, *(trace.raw_id for trace in together)):
+        for made in _made(session, together):
             for row in _requests_of(tx.connection, tenant, made, first, last).fetchall():
                 *key, _, fingerprint, kind, raw_id, version, _ = row
                 without = checked((*key, None, fingerprint, kind, raw_id, version))
                 _forget_request(tx.connection, without[-1], *key)
+
+
+def _made(session: UUID, together: Sequence[Trace]) -> set[bytes]:
+    """What a request may name as made, of events that were appended together."""
+    led = {trace.causation for trace in together if trace.causation is not None}
+    return {session.bytes, *(trace.raw_id for trace in together), *led}
 
 
 def _appends(history: Sequence[Trace]) -> Iterator[list[Trace]]:

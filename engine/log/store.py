@@ -22,8 +22,9 @@ from ..clock import Clock
 from ..errors import EngineError, StoreUnavailable
 from ..settings import Settings
 from . import append
-from .base import Append, Appended, Decoder, Projector
+from .base import Append, Appended, Decoder, Projector, RequestKey
 from .sql.driver import transaction
+from .sql.idempotency import keyed_request
 from .sqlite.connection import BEGIN_READING, DRIVER_ERRORS, meaning_of, open_reader
 from .transaction import StateKey
 from .writer import Work, Writer
@@ -99,8 +100,9 @@ class Readers:
 class Store:
     """An open store. ``writer`` is None where it was opened for reading only."""
 
-    def __init__(self, readers: Readers, writer: Writer | None, bells: Bells) -> None:
+    def __init__(self, readers: Readers, writer: Writer | None, bells: Bells, request_key: bytes = b"") -> None:
         self._readers = readers
+        self._request_key = request_key
         self._writer = writer
         self.bells = bells
         self.frozen: EngineError | None = None
@@ -119,6 +121,10 @@ class Store:
     @property
     def writable(self) -> bool:
         return self._writer is not None
+
+    def keyed(self, tenant: str, request: RequestKey | None) -> RequestKey | None:
+        """The request as it is kept: its idempotency key, which may be made of anybody's words, as a keyed hash."""
+        return None if request is None else keyed_request(self._request_key, tenant, request)
 
     def append(self, work: Append, *, urgent: bool = False) -> asyncio.Future[Appended]:
         """Record events. See ``store.base`` for what is promised and refused."""
@@ -159,14 +165,19 @@ class Store:
 
 @asynccontextmanager
 async def open_store(
-    path: Path, projector: Projector, clock: Clock, settings: Settings, decode: Decoder | None = None
+    path: Path,
+    projector: Projector,
+    clock: Clock,
+    settings: Settings,
+    decode: Decoder | None = None,
+    request_key: bytes = b"",
 ) -> AsyncIterator[Store]:
     """The store of a migrated database file, for writing. The caller holds the file's lock. ``decode``: see
-    ``log.base``.
+    ``log.base``; ``request_key``: what idempotency keys are hashed with.
     """
     bells = Bells()
     writer = Writer(path, projector, clock, decode=decode, changed=bells.ring, settings=settings)
-    store = Store(Readers(path, settings.reader_threads, decode), writer, bells)
+    store = Store(Readers(path, settings.reader_threads, decode), writer, bells, request_key)
     try:
         yield store
     finally:

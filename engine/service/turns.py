@@ -69,7 +69,8 @@ class Turns:
     async def start(
         self, caller: Caller, session: UUID, content: str | MessageIn | None, options: TurnOptions
     ) -> Started:
-        expected, request = options.get("expected"), options.get("request")
+        expected = options.get("expected")
+        request = self._store.keyed(caller.tenant, options.get("request"))
         message = content if content is None or isinstance(content, MessageIn) else MessageIn(content)
         new = None if message is None else await inputs.new_message(message, self._settings)
         ask = _ask(new, options)

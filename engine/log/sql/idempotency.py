@@ -5,8 +5,11 @@ Only a salted fingerprint of the request's body is kept, and a reference to what
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import hmac
 
+import msgspec
 from sqlalchemy import Connection, insert, select
 
 from ...clock import id_of
@@ -23,6 +26,13 @@ _find = Prepared(
     select(requests.c.salt, requests.c.fingerprint, requests.c.kind, requests.c.id, requests.c.version).where(*_KEY)
 )
 _remember = Prepared(insert(requests))
+
+
+def keyed_request(key: bytes, tenant: str, request: RequestKey) -> RequestKey:
+    """The request with the keyed hash (HMAC-SHA256) of its idempotency key in the key's place."""
+    said = f"{tenant}\0{request.principal}\0{request.route}\0{request.key}"
+    digest = hmac.digest(key, said.encode(), hashlib.sha256)
+    return msgspec.structs.replace(request, key=base64.urlsafe_b64encode(digest).decode().rstrip("="))
 
 
 def find_request(connection: Connection, tenant: str, request: RequestKey | None) -> Reference | None:

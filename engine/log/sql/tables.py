@@ -167,7 +167,17 @@ requests = Table(
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
-"""Idempotency keys: what a request made, never an answer's words. Primary data, not a projection."""
+"""What idempotent requests made, never an answer's words. ``key`` is the keyed hash of the caller's. Primary data, not
+a projection."""
+
+secret = Table(
+    "secret",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""One row: the id of the secret that keyed hashes are made with. It belongs to the file, not to a log."""
 
 documents = Table(
     "documents",

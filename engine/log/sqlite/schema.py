@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -25,9 +26,12 @@ Progress = Callable[[int, int], None]
 """Told how many events are done, and how many there are."""
 
 
-def migrate(path: Path, progress: Progress | None = None) -> tuple[str | None, str]:
+def migrate(
+    path: Path, progress: Progress | None = None, secret: Callable[[], Any] | None = None
+) -> tuple[str | None, str]:
     """Bring a database file to the newest revision, creating it if need be. The caller holds the file's lock.
-    ``progress`` is told how many events are taken in, where a revision takes in all there are.
+    ``progress`` is told how many events are taken in, where a revision takes in all there are; ``secret`` gives the
+    database's secret to one that hashes with it.
 
     Returns the revision it was at (None: new) and the one it is at. Raises StoreNewer or StoreForeign, and has
     then changed nothing.
@@ -39,7 +43,7 @@ def migrate(path: Path, progress: Progress | None = None) -> tuple[str | None, s
             if before != newest:
                 _refuse_newer(before)
                 config = _config()
-                config.attributes.update(connection=connection, progress=progress)
+                config.attributes.update(connection=connection, progress=progress, secret=secret)
                 command.upgrade(config, "head")
             return before, newest
     except DRIVER_ERRORS as error:
