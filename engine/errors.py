@@ -5,7 +5,7 @@
       Refused         Invalid · UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge
                       ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
       Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · NoDecisionAwaited · LegalHold
-                      IdempotencyMismatch
+                      IdempotencyMismatch · AlreadyImported
       Erased
       Overloaded      ShuttingDown · CircuitOpen
       TurnLimitReached
@@ -164,6 +164,12 @@ class NoDecisionAwaited(Conflict):
     """The turn does not wait for a decision on this call."""
 
     code = "no_decision_awaited"
+
+
+class AlreadyImported(Conflict):
+    """The same bundle was taken in before; ``session_id`` names what came of it."""
+
+    code = "already_imported"
 
 
 class IdempotencyMismatch(Conflict):

@@ -96,6 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_title_chars: Annotated[Count, Meta(description="longest title, characters")] = 500
     max_metadata_bytes: Annotated[Count, Meta(description="largest metadata of a session, bytes as JSON")] = 16 << 10
     max_body_bytes: Annotated[Count, Meta(description="largest request body, bytes")] = 8 << 20
+    max_import_events: Annotated[Count, Meta(description="most events of a session that is imported")] = 100_000
     max_page_bytes: Annotated[
         Count,
         Meta(description="largest page of a list, bytes of what its items hold; it ends early, after one at least"),

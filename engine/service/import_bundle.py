@@ -17,6 +17,7 @@ import msgspec
 from ..audit.bundle import verify_bundle as format_
 from ..audit.bundle.read import kept_documents, recorded_events, take_in
 from ..clock import Clock
+from ..errors import AlreadyImported, TooLarge
 from ..events.types import (
     Draft,
     MessageAppended,
@@ -28,7 +29,7 @@ from ..events.types import (
     SessionWords,
 )
 from ..events.upcasts import facts_of, meaning_of, words_of
-from ..log.base import Append, Connection, Exactly, Expected, NoStream, RecordedEvent
+from ..log.base import Append, Connection, NoStream, RecordedEvent, RequestKey
 from ..log.leases import OpenRun
 from ..log.sqlite.schema import Progress
 from ..log.store import Store
@@ -36,7 +37,6 @@ from ..sessions.envelope import Caller, seal
 from ..sessions.projector import Catalog
 from ..sessions.queries import running_turns
 
-EVENTS_AT_ONCE = 500
 SOURCE = "imported_from"
 """Key of a session's metadata: where it comes from."""
 
@@ -68,16 +68,32 @@ def _leave_to_recovery(connection: Connection, tenant: str, nobody: UUID) -> Non
         OpenRun(tenant, turn, session, nobody, lease_until=0).apply(connection)
 
 
-async def import_session(store: Store, clock: Clock, bundle: format_.Bundle, caller: Caller) -> Imported:
-    """Take in a session as a new one."""
-    session, version, drafts = clock.new_id(), 0, _drafts(bundle)
-    while some := list(islice(drafts, EVENTS_AT_ONCE)):
-        expected: Expected = Exactly(version) if version else NoStream()
-        documents = () if version else tuple(kept_documents(bundle, caller.tenant))
-        news = seal(some, caller, clock)
-        work = Append(caller.tenant, session, expected, news, scratch=documents)
-        version = (await store.append(work)).state.version
-    return Imported(caller.tenant, version, session, bundle.manifest["events"] - version)
+async def import_session(
+    store: Store, clock: Clock, bundle: format_.Bundle, caller: Caller, *, max_events: int
+) -> Imported:
+    """Take in a session as a new one, in one append: all of it or nothing.
+
+    Raises TooLarge for more than ``max_events``, and AlreadyImported where this very bundle (the same log, session and
+    size) was taken in before; one that has grown since is another.
+    """
+    drafts = list(islice(_drafts(bundle), max_events + 1))
+    if len(drafts) > max_events:
+        detail = f"the session has more than {max_events} events: raise max_import_events, or import its whole log"
+        raise TooLarge(detail, limit="max_import_events", maximum=max_events)
+    source = f"{bundle.newest.origin} {bundle.manifest['session']} {bundle.newest.size}"
+    work = Append(
+        caller.tenant,
+        clock.new_id(),
+        NoStream(),
+        seal(drafts, caller, clock),
+        request=store.keyed(caller.tenant, RequestKey(SOURCE, "import", source, b"")),
+        scratch=tuple(kept_documents(bundle, caller.tenant)),
+    )
+    done = await store.append(work)
+    if done.replayed is not None:
+        first = str(done.replayed.id)
+        raise AlreadyImported(f"this bundle was imported before, as session {first}", session_id=first)
+    return Imported(caller.tenant, len(drafts), work.session, bundle.manifest["events"] - len(drafts))
 
 
 def _drafts(bundle: format_.Bundle) -> Iterator[Draft]:

@@ -597,6 +597,30 @@ def test_a_whole_log_keeps_its_hashes(tmp_path, made):
     assert engine.verify_database(str(taken)).problem is None
 
 
+def test_a_session_is_taken_in_once(tmp_path, made):
+    """The same bundle again is refused and names the session that it became; nothing is added. One of the same session
+    that has grown since is another.
+    """
+    first = take(tmp_path, made.one)
+    before = dump(tmp_path / "taken.db")
+    with pytest.raises(engine.EngineError, match=str(first.session_id)) as refused:
+        take(tmp_path, made.one)
+    assert (refused.value.code, refused.value.extra["session_id"]) == ("already_imported", str(first.session_id))
+    assert dump(tmp_path / "taken.db", ["events", "bodies", "requests"]) == {
+        table: rows for table, rows in before.items() if table in {"events", "bodies", "requests"}
+    }
+
+
+def test_a_session_that_is_too_long_leaves_nothing(tmp_path, made):
+    """It is refused whole, with the setting that bounds it: an import is one append."""
+    file = tmp_path / "bundle.zip"
+    file.write_bytes(made.one)
+    settings = Settings(database=str(tmp_path / "taken.db"), drain_s=1, max_import_events=3)
+    with pytest.raises(engine.TooLarge, match="max_import_events"):
+        engine.import_bundle(settings, file)
+    assert query(tmp_path / "taken.db", "SELECT count(*) FROM events") == [(0,)]
+
+
 def kept_documents(path):
     return {data for (data,) in query(path, "SELECT bytes FROM documents")}
 
