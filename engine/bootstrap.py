@@ -194,7 +194,6 @@ async def _running(
     limits = ToolLimits(
         timeout_s=settings.tool_timeout_s,
         max_output_bytes=settings.max_tool_output_bytes,
-        max_parallel=settings.max_parallel_tools,
         max_threads=settings.max_tool_threads,
     )
     supervisor = Supervisor(record.store, providers, ToolRunner(tools, limits, clock), clock, settings)

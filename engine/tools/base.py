@@ -23,14 +23,12 @@ from uuid import UUID
 
 import msgspec
 
-from ..events.blocks import ImageBlock, TextBlock
+from ..events.blocks import ToolContent
 
 T = TypeVar("T")
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What all vendors accept as the name of a tool."""
-
-ToolContent = str | tuple[TextBlock | ImageBlock, ...]
 
 
 class Threads(Protocol):

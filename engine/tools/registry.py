@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
@@ -65,11 +64,6 @@ def write_schemas(schemas: Sequence[ToolSchema]) -> bytes:
 def read_schemas(data: bytes) -> tuple[ToolSchema, ...]:
     """Raises msgspec.MsgspecError if these are none."""
     return msgspec.json.decode(data, type=tuple[ToolSchema, ...])
-
-
-def digest(schemas: Sequence[ToolSchema]) -> str:
-    """SHA-256 over ``write_schemas``, lower-case hex: the key under which they are kept."""
-    return hashlib.sha256(write_schemas(schemas)).hexdigest()
 
 
 def _schema(tool: Tool) -> ToolSchema:

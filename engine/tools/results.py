@@ -7,8 +7,7 @@ from __future__ import annotations
 import base64
 import binascii
 
-from ..events.blocks import IMAGE_TYPES, Base64Source, ImageBlock, TextBlock
-from .base import ToolContent
+from ..events.blocks import IMAGE_TYPES, Base64Source, ImageBlock, TextBlock, ToolContent
 
 _REPLACEMENT = "\ufffd"
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID
@@ -31,7 +31,8 @@ import msgspec
 
 from ..clock import Clock
 from ..errors import EngineError, Invalid
-from .base import Tool, ToolContent, ToolContext, ToolOutput
+from ..events.blocks import ToolOutcome
+from .base import Tool, ToolContext, ToolOutput
 from .registry import Tools
 from .results import fit
 
@@ -47,13 +48,12 @@ MAX_WORDS_BYTES = 4096
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """``timeout_s`` and ``max_output_bytes`` hold for each call whose tool has none of its own; ``max_parallel`` for
-    the calls of one round, ``max_threads`` for all that runs in threads.
+    """``timeout_s`` and ``max_output_bytes`` hold for each call whose tool has none of its own; ``max_threads`` for all
+    that runs in threads.
     """
 
     timeout_s: float = 30.0
     max_output_bytes: int = 64 << 10
-    max_parallel: int = 8
     max_threads: int = 16
 
 
@@ -77,16 +77,6 @@ class Ready(msgspec.Struct, frozen=True):
 
     tool: Tool
     given: dict[str, Any]
-
-
-class ToolOutcome(msgspec.Struct, frozen=True):
-    """What came of a call. ``output_bytes`` is the size of what the tool gave, before it was cut."""
-
-    code: str
-    content: ToolContent
-    is_error: bool
-    duration_ms: int = 0
-    output_bytes: int = 0
 
 
 class ToolRunner:
@@ -134,18 +124,6 @@ class ToolRunner:
         outcome = await self._run(ready, call)
         duration_ms = round((self._clock.monotonic_s() - started_s) * 1000)
         return msgspec.structs.replace(outcome, duration_ms=duration_ms)
-
-    async def call_all(self, calls: Sequence[ToolCall], allowed: Collection[str]) -> list[ToolOutcome]:
-        """Make the calls of one round side by side; outcomes in the order of the calls. Raises CancelledError only."""
-        free = asyncio.Semaphore(self._limits.max_parallel)
-
-        async def one(call: ToolCall) -> ToolOutcome:
-            async with free:
-                return await self.call(call, allowed)
-
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(call)) for call in calls]
-        return [task.result() for task in tasks]
 
     async def _run(self, ready: Ready, call: ToolCall) -> ToolOutcome:
         """In a task of its own: a tool that will not be cancelled is left behind, and cannot hold up its turn."""
@@ -251,4 +229,4 @@ def _raised(name: str, error: BaseException) -> ToolOutcome:
 
 def _failure(code: str, words: str) -> ToolOutcome:
     content, size, _ = fit(words, MAX_WORDS_BYTES)
-    return ToolOutcome(code, content, is_error=True, output_bytes=size)
+    return ToolOutcome(code, content, is_error=True, duration_ms=0, output_bytes=size)

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from ..errors import EngineError, Overloaded, ProviderRejected, ProviderUnavailable
-from ..events.blocks import Content, ToolResultBlock, ToolUseBlock, calls_of, raw_blocks
+from ..events.blocks import Content, ToolOutcome, ToolResultBlock, ToolUseBlock, calls_of, raw_blocks
 from ..events.types import (
     AttemptEnded,
     AttemptEndedWords,
@@ -31,7 +31,6 @@ from ..events.usage import Usage
 from ..log.codec import MAX_SAFE_INTEGER
 from ..providers import tokens
 from ..sessions.turn_state import AttemptState, OpenCall, TurnState
-from ..tools.base import ToolContent
 from .answer import Answer
 
 CUT_SHORT = frozenset({"max_tokens", "refusal"})
@@ -62,16 +61,6 @@ class Ending(msgspec.Struct, frozen=True):
     words: AttemptEndedWords | None = None
 
 
-class ToolAnswer(msgspec.Struct, frozen=True):
-    """What a call came to, as it is recorded. ``outcome`` is ``completed`` or the code of what went wrong."""
-
-    outcome: str
-    content: ToolContent
-    is_error: bool = False
-    duration_ms: int | None = None
-    output_bytes: int | None = None
-
-
 def runner_of(turn: TurnState, name: str) -> RunnerOfTool:
     """Who runs a tool that the model asked for: the server, unless it is one of the caller's or none was offered."""
     return "client" if name in turn.client_tools or not turn.attempts[-1].tools else "server"
@@ -98,7 +87,7 @@ def failed_attempt(turn: TurnState, ending: Ending, frame: int, position: int) -
     return [msgspec.structs.replace(draft, facts=msgspec.structs.replace(draft.facts, frame=frame + 1))]
 
 
-def tool_returned(turn: UUID, call: OpenCall, answer: ToolAnswer, frame: int, position: int) -> list[Draft]:
+def tool_returned(turn: UUID, call: OpenCall, outcome: ToolOutcome, frame: int, position: int) -> list[Draft]:
     """A tool's return and the message that holds what it gave; frames and positions as in ``end_of_round``."""
     returned = ToolReturned(
         turn=turn,
@@ -106,12 +95,12 @@ def tool_returned(turn: UUID, call: OpenCall, answer: ToolAnswer, frame: int, po
         name=call.name,
         message=position + 1,
         frame=frame + 1,
-        outcome=answer.outcome,
-        is_error=answer.is_error,
-        duration_ms=answer.duration_ms,
-        output_bytes=answer.output_bytes,
+        outcome=outcome.code,
+        is_error=outcome.is_error,
+        duration_ms=outcome.duration_ms,
+        output_bytes=outcome.output_bytes,
     )
-    content = (ToolResultBlock(call.id, answer.content, answer.is_error),)
+    content = (ToolResultBlock(call.id, outcome.content, outcome.is_error),)
     message = MessageAppended(
         role="tool",
         tokens=tokens.count_content(content),
@@ -125,7 +114,7 @@ def tool_returned(turn: UUID, call: OpenCall, answer: ToolAnswer, frame: int, po
 
 
 def end_of_turn(
-    turn: TurnState, ending: Ending, frame: int, position: int, finished: Mapping[str, ToolAnswer] | None = None
+    turn: TurnState, ending: Ending, frame: int, position: int, finished: Mapping[str, ToolOutcome] | None = None
 ) -> list[Draft]:
     """The turn's last events, in order: what its attempt came to, if that is not recorded yet, a result for each call
     that has none and that nobody makes any more, and its own end. ``finished``: what calls had come to when the turn
@@ -140,8 +129,8 @@ def end_of_turn(
         frame += len(drafts) - 1
     left = calls["server"] if _leaves_calls(ending) else calls["server"] + calls["client"]
     for call in left:
-        answer = (finished or {}).get(call.id) or _not_run(ending)
-        drafts += tool_returned(turn.id, call, answer, frame, position + len(drafts))
+        outcome = (finished or {}).get(call.id) or _not_run(ending)
+        drafts += tool_returned(turn.id, call, outcome, frame, position + len(drafts))
         frame += 2
     drafts.append(_turn_ended(turn.id, ending, frame + 1))
     return drafts
@@ -156,13 +145,13 @@ def _leaves_calls(ending: Ending) -> bool:
     return ending.outcome == "completed" and ending.error is None and ending.stop_reason not in CUT_SHORT
 
 
-def _not_run(ending: Ending) -> ToolAnswer:
+def _not_run(ending: Ending) -> ToolOutcome:
     """For a call that was never made or never came to its end: its model must not wait for it."""
     if ending.stop is not None and ending.stop.kind == "cancelled":
-        return ToolAnswer("cancelled", "The turn was cancelled before this tool returned.", is_error=True)
+        return ToolOutcome("cancelled", "The turn was cancelled before this tool returned.", is_error=True)
     if ending.outcome == "completed" and ending.error is None:
-        return ToolAnswer("not_run", "Not called: the answer that asked for it was cut short.", is_error=True)
-    return ToolAnswer(
+        return ToolOutcome("not_run", "Not called: the answer that asked for it was cut short.", is_error=True)
+    return ToolOutcome(
         "interrupted", "The turn ended before this tool returned; it may have had effects.", is_error=True
     )
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from ..events.blocks import ToolUseBlock, read_blocks
+from ..events.blocks import ToolOutcome, ToolUseBlock, read_blocks
 from ..sessions.turn_state import OpenCall
 from ..settings import Settings
 from ..streams.transcript import Story
-from ..tools.runner import Ready, ToolCall, ToolOutcome, ToolRunner
-from .outcomes import ToolAnswer, calls_in, runner_of
+from ..tools.runner import Ready, ToolCall, ToolRunner
+from .outcomes import calls_in, runner_of
 
 
 class Calls:
@@ -49,11 +49,11 @@ class Calls:
         self.clients = [call.id for call in written.values() if runner_of(state, call.name) == "client"]
         self._tasks = [asyncio.create_task(self._make(call)) for call in self.ready]
 
-    async def answer(self, number: int) -> tuple[OpenCall, ToolAnswer]:
+    async def outcome(self, number: int) -> tuple[OpenCall, ToolOutcome]:
         """A call and what it came to, in order from 0."""
         return self.ready[number], await asyncio.shield(self._tasks[number])
 
-    def finished(self) -> dict[str, ToolAnswer]:
+    def finished(self) -> dict[str, ToolOutcome]:
         """What those calls came to that have ended."""
         made = zip(self.ready, self._tasks, strict=True)
         ended = [(call, task) for call, task in made if task.done() and not task.cancelled()]
@@ -70,24 +70,13 @@ class Calls:
         prepared = self._runner.prepare(self._calls[call.id], self._allowed)
         return isinstance(prepared, Ready) and prepared.tool.approval
 
-    async def _make(self, call: OpenCall) -> ToolAnswer:
+    async def _make(self, call: OpenCall) -> ToolOutcome:
         if call.approved is False:
             reason = self._reasons.get(call.id)
             words = f"Not called: a person refused this call{f' ({reason})' if reason else ''}."
-            return ToolAnswer("refused", words, is_error=True)
+            return ToolOutcome("refused", words, is_error=True)
         async with self._free:
-            outcome = await self._runner.call(self._calls[call.id], self._allowed)
-        return _answer(outcome)
-
-
-def _answer(outcome: ToolOutcome) -> ToolAnswer:
-    return ToolAnswer(
-        outcome.code,
-        outcome.content,
-        outcome.is_error,
-        duration_ms=outcome.duration_ms,
-        output_bytes=outcome.output_bytes,
-    )
+            return await self._runner.call(self._calls[call.id], self._allowed)
 
 
 def _last_calls(story: Story) -> list[ToolUseBlock]:

@@ -20,6 +20,7 @@ import msgspec
 from ..clock import Clock
 from ..context.plan import Brief, Planned, attempt_draft, plan_next
 from ..errors import EngineError, Refused, StoreError, TurnLimitReached, TurnNotOpen
+from ..events.blocks import ToolOutcome
 from ..events.types import Draft, TurnPaused
 from ..log.base import Append, Exists, NewEvent, Place, RecordedEvent, Scratch
 from ..log.leases import CloseRun, KeepRun
@@ -40,7 +41,6 @@ from .outcomes import (
     CUT_SHORT,
     Ending,
     Stop,
-    ToolAnswer,
     calls_in,
     end_of_round,
     end_of_turn,
@@ -110,7 +110,7 @@ class Turn:
         self._stop: Stop | None = None
         self._attempt: Attempt | None = None
         self._waiting: asyncio.Task[Any] | None = None
-        self._finished: dict[str, ToolAnswer] = {}
+        self._finished: dict[str, ToolOutcome] = {}
         self._deadline_s = kit.clock.monotonic_s() + kit.settings.turn_timeout_s
         self._input_position = events[0].position  # of the message appended with the start, if there was one
         self.id = turn
@@ -240,8 +240,8 @@ class Turn:
         calls = Calls(self._kit.tools, self.story, self.caller.tenant, self._brief.offer.server, self._kit.settings)
         try:
             for number in range(len(calls.ready)):
-                call, answer = await self._unless_stopped(calls.answer(number))
-                await self._append(partial(_returned, call=call, answer=answer))
+                call, outcome = await self._unless_stopped(calls.outcome(number))
+                await self._append(partial(_returned, call=call, outcome=outcome))
         except (StoppedError, TurnLimitReached):
             self._finished = calls.finished()
             raise
@@ -369,8 +369,8 @@ def _just(turn: TurnState, frame: int, position: int, *, drafts: list[Draft]) ->
     return drafts
 
 
-def _returned(turn: TurnState, frame: int, position: int, *, call: OpenCall, answer: ToolAnswer) -> list[Draft]:
-    return tool_returned(turn.id, call, answer, frame, position)
+def _returned(turn: TurnState, frame: int, position: int, *, call: OpenCall, outcome: ToolOutcome) -> list[Draft]:
+    return tool_returned(turn.id, call, outcome, frame, position)
 
 
 def _pause(turn: TurnState, frame: int, position: int, *, calls: tuple[str, ...]) -> list[Draft]:  # noqa: ARG001

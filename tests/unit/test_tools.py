@@ -23,13 +23,14 @@ from msgspec import Meta
 
 from manent.engine.clock import SystemClock, new_id
 from manent.engine.errors import Invalid, ToolError
-from manent.engine.events.blocks import Base64Source, ImageBlock, TextBlock, ToolSchema, UrlSource
+from manent.engine.events.blocks import Base64Source, ImageBlock, TextBlock, ToolOutcome, ToolSchema, UrlSource
+from manent.engine.log.sql.documents import digest_of
 from manent.engine.tools.base import ToolContext, ToolOutput
 from manent.engine.tools.builtin import MAX_BITS, builtin_tools, evaluate
 from manent.engine.tools.functions import tool
-from manent.engine.tools.registry import Tools, digest, read_schemas, write_schemas
+from manent.engine.tools.registry import Tools, read_schemas, write_schemas
 from manent.engine.tools.results import fit, repair
-from manent.engine.tools.runner import DaemonThreads, Limits, Ready, ToolCall, ToolOutcome, ToolRunner
+from manent.engine.tools.runner import DaemonThreads, Limits, Ready, ToolCall, ToolRunner
 from tests.support import ManualClock
 
 PIXEL = "iVBORw0KGgo="
@@ -547,8 +548,8 @@ def test_the_allow_list_and_the_wish_are_both_kept():
 
 
 def test_schemas_are_kept_to_the_letter():
-    """What is read again is what was sent, in the same order of keys, so that the same request can be derived; the
-    digest tells sets and orders apart.
+    """What is read again is what was sent, in the same order of keys, so that the same request can be derived; what is
+    kept tells sets and orders apart.
     """
     schema = {"properties": {"z": {"type": "number", "minimum": 1.0}, "a": {"type": "string", "ä": 2**70}}}
     tools = Tools([named("one", **schema), named("two")])
@@ -556,9 +557,8 @@ def test_schemas_are_kept_to_the_letter():
     assert [each.name for each in sent] == ["one", "two"]
     kept = read_schemas(write_schemas(sent))
     assert json.dumps(msgspec.to_builtins(kept)) == json.dumps(msgspec.to_builtins(sent))
-    assert len(digest(sent)) == 64
-    assert digest(sent) == digest(kept) != digest(sent[:1])
-    assert digest(sent) != digest(sent[::-1])
+    assert write_schemas(sent) == write_schemas(kept) != write_schemas(sent[:1])
+    assert write_schemas(sent) != write_schemas(sent[::-1])
 
 
 def test_the_digest_is_the_same_for_ever():
@@ -569,7 +569,7 @@ def test_the_digest_is_the_same_for_ever():
         '"parameters":{"type":"object","properties":{"text":{"type":"string"}}}}]'
     )
     assert write_schemas([schema]) == written.encode()
-    assert digest([schema]) == hashlib.sha256(written.encode()).hexdigest()
+    assert digest_of(write_schemas([schema])) == hashlib.sha256(written.encode()).hexdigest()
 
 
 def test_a_tool_that_changes_its_schema_is_sent_as_registered():
@@ -855,44 +855,7 @@ def test_any_text_comes_out_fit(text, most_bytes):
 # --- many at once -----------------------------------------------------------------------------------------------------
 
 
-async def test_outcomes_come_in_the_order_of_the_calls():
-    """However long each takes, and whatever becomes of it."""
-
-    @tool
-    async def wait(ms: int) -> int:
-        """Waits."""
-        await asyncio.sleep(ms / 1000)
-        return ms
-
-    runner = ToolRunner(Tools([wait]), Limits(), SystemClock())
-    calls = [a_call("wait", json.dumps({"ms": ms})) for ms in (60, 5, 30)]
-    calls.insert(1, a_call("gone"))
-    outcomes = await runner.call_all(calls, ["wait"])
-    assert [outcome.content for outcome in outcomes[:1] + outcomes[2:]] == ["60", "5", "30"]
-    assert outcomes[1].code == "unknown_tool"
-    assert await runner.call_all([], ["wait"]) == []
-
-
-async def test_only_so_many_run_at_once():
-    """The others of the round wait, and their time does not run."""
-    running, most = 0, 0
-
-    @tool
-    async def work() -> None:
-        """Works."""
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.02)
-        running -= 1
-
-    runner = ToolRunner(Tools([work]), Limits(max_parallel=3, timeout_s=0.1), SystemClock())
-    outcomes = await runner.call_all([a_call("work")] * 20, ["work"])
-    assert most == 3
-    assert {outcome.code for outcome in outcomes} == {"completed"}
-
-
-async def test_cancelling_a_round_cancels_its_calls():
+async def test_cancelling_who_waits_cancels_the_calls():
     """None goes on behind one's back."""
     ended = []
 
@@ -905,7 +868,7 @@ async def test_cancelling_a_round_cancels_its_calls():
             ended.append(1)
 
     runner = ToolRunner(Tools([work]), Limits(), SystemClock())
-    task = asyncio.create_task(runner.call_all([a_call("work")] * 3, ["work"]))
+    task = asyncio.gather(*(runner.call(a_call("work"), ["work"]) for _ in range(3)))
     await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -929,7 +892,7 @@ async def test_threads_are_bounded():
             running -= 1
 
     runner = ToolRunner(Tools([work]), Limits(max_threads=2), SystemClock())
-    task = asyncio.create_task(runner.call_all([a_call("work")] * 8, ["work"]))
+    task = asyncio.gather(*(runner.call(a_call("work"), ["work"]) for _ in range(8)))
     ticks = 0
     while not task.done():
         ticks += 1
