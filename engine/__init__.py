@@ -70,13 +70,13 @@ from .service.inputs import MessageIn, check_tenant, is_correlation
 from .service.replay.playback import play_back, read_pace
 from .service.replay.rerun import Rerun, differences, run_again
 from .sessions.envelope import LOCAL, Caller
+from .sessions.turn_decisions import Decision
 from .sessions.views import Event, Message, Session, Turn, Window
 from .settings import Settings, env_name, from_mapping, unknown_names, version
 from .streams.follow import SHUTTING_DOWN
 from .streams.frames import Frame
 from .tools.base import Tool, ToolContext, ToolOutput
 from .tools.functions import tool
-from .turns.approvals import Decision
 from .turns.start import Ask, Started
 
 __all__ = [

@@ -14,7 +14,7 @@ import msgspec
 from ..clock import utc_day
 from ..errors import StoreCorrupt
 from ..events.blocks import ToolSchema
-from ..events.types import AttemptStarted, AttemptWords, Draft, NewMessage, SessionWords
+from ..events.types import AttemptStarted, AttemptWords, NewMessage, SessionWords
 from ..events.upcasts import facts_of, words_of
 from ..events.usage import Price
 from ..log import codec
@@ -26,6 +26,7 @@ from ..providers.base import Parameters
 from ..providers.registry import Model, Providers, resolve, resolve_if_there
 from ..sessions.history import state_at
 from ..sessions.state import SessionState
+from ..sessions.turn_decisions import StartAttempt
 from ..sessions.turn_state import TurnState
 from ..settings import Settings
 from ..tools.registry import read_schemas, write_schemas
@@ -33,7 +34,6 @@ from . import prompt as planning
 from .prompt import Limits, Sight
 from .window import POLICY
 
-FORCED = "any"
 FREE = "auto"
 
 
@@ -133,16 +133,16 @@ def plan_at(
     return plan(connection, tenant=tenant, state=state, words=words, brief=brief, settings=settings)
 
 
-def attempt_draft(
-    turn: UUID, planned: Planned, number: tuple[int, int], *, now_us: int, salt: bytes, new_position: int = 0
-) -> Draft:
-    """The event that says all that decides the bytes of a request: ``number`` is round and attempt, ``new_position``
-    that of a message appended with it.
+def attempt_of(
+    planned: Planned, turn_id: UUID, number: tuple[int, int], *, now_us: int, salt: bytes, new_position: int = 0
+) -> StartAttempt:
+    """The attempt that a planned round is sent in, as it is recorded: all that decides the bytes of the request.
+    ``number`` is round and attempt, ``new_position`` that of a message appended with it.
     """
     view, measure, brief = planned.view, planned.view.measure, planned.brief
     parameters, document = brief.parameters, brief.offer.document
     facts = AttemptStarted(
-        turn=turn,
+        turn=turn_id,
         round=number[0],
         attempt=number[1],
         provider=planned.model.provider.name,
@@ -164,7 +164,7 @@ def attempt_draft(
         tool_choice=parameters.tool_choice,
         price=_price(planned.model, now_us),
     )
-    return Draft(facts, AttemptWords(salt=salt, stop=parameters.stop), causation=turn, actor=f"turn:{turn}")
+    return StartAttempt(facts, AttemptWords(salt=salt, stop=parameters.stop))
 
 
 def recall(connection: Connection, *, tenant: str, turn: TurnState, state: SessionState, providers: Providers) -> Brief:

@@ -27,11 +27,12 @@ from ..providers.base import Counting
 from ..providers.registry import resolve
 from ..sessions.envelope import LOCAL, Caller
 from ..sessions.history import state_at
+from ..sessions.turn_decisions import Decision
 from ..sessions.views import Turn, Window
 from ..streams.backlog import read_turn
 from ..streams.frames import Frame
 from ..tools.registry import Tools, read_schemas
-from ..turns.approvals import Decider, Decision
+from ..turns.approvals import Decider
 from ..turns.deduplicate import Repeats
 from ..turns.start import Ask, Started, TurnStarter
 from ..turns.supervisor import Supervisor

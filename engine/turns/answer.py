@@ -14,6 +14,7 @@ from ..events.blocks import Block, Content, OtherBlock, TextBlock, ThinkingBlock
 from ..events.cuts import Cut, pack_cuts
 from ..events.types import BlockStart
 from ..log.journal import JournalRow
+from ..sessions.turn_decisions import ReceivedMessage
 from ..streams.frames import START, VENDOR, Opening
 
 
@@ -68,6 +69,10 @@ class Answer:
 
     def cuts(self) -> bytes:
         return pack_cuts(self._cuts)
+
+    def received(self) -> ReceivedMessage:
+        """The message as it is now."""
+        return ReceivedMessage(self.message, self.content(), tuple(self.starts), self.cuts())
 
     def _block(self, number: int) -> Block:
         opening, vendor = self._openings.get(number), self.vendor.get(number)

@@ -9,18 +9,18 @@ from uuid import UUID
 import msgspec
 
 from ..context.plan import Brief, recall
-from ..errors import NoDecisionAwaited, TurnNotFound, VersionConflict
-from ..events.types import DecisionWords, Draft, ToolApproved, ToolRefused, TurnResumed
+from ..errors import TurnNotFound, VersionConflict
+from ..events.types import Draft, TurnResumed
 from ..log.base import Append, Connection, Exactly, Exists, NewEvent, Place, Reference, RequestKey, Scratch
 from ..log.sql.idempotency import find_request
 from ..sessions import queries
 from ..sessions.envelope import Caller, seal
 from ..sessions.history import state_at
 from ..sessions.state import SessionState
+from ..sessions.turn_decisions import Decision, cancel_paused, decide_call
 from ..sessions.turn_state import TurnState
 from ..streams.backlog import turn_events
 from ..streams.transcript import Story
-from .outcomes import Ending, Stop, end_of_turn
 from .supervisor import Supervisor
 from .turn import Turn
 
@@ -28,17 +28,10 @@ MAX_TRIES = 5
 """How often a decision is tried again when the session moves on meanwhile."""
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """What somebody says to one call, and why."""
-
-    call: str
-    approve: bool
-    reason: str | None = None
-
-
 class Paused(msgspec.Struct, frozen=True):
-    """A paused turn as it is recorded, and what it takes to go on with it."""
+    """A paused turn as it is recorded, what a decision makes of it, and what it takes to go on with it."""
 
+    drafts: list[Draft]
     session: SessionState
     turn: TurnState
     story: Story
@@ -60,14 +53,12 @@ class Decider:
         Raises TurnNotFound, or NoDecisionAwaited where the turn does not wait for this one.
         """
         for tries_left in reversed(range(MAX_TRIES)):
-            reading = partial(self._look, tenant=caller.tenant, turn=turn, request=request)
+            reading = partial(self._look, tenant=caller.tenant, turn=turn, decision=decision, request=request)
             paused = await self._kit.store.read(reading)
             if paused is None:
                 return
-            if decision.call not in paused.turn.awaited:
-                raise NoDecisionAwaited("the turn does not wait for a decision on this call", field="tool_use_id")
             try:
-                await self._record(caller, paused, decision, request)
+                await self._record(caller, paused, request)
             except VersionConflict:
                 if not tries_left:
                     raise
@@ -78,34 +69,32 @@ class Decider:
         """End a turn that waits; one that goes on meanwhile, or has ended, is left alone."""
 
         def events(place: Place, state: Any) -> list[NewEvent]:
-            now: TurnState | None = state.open_turn
-            if now is None or now.id != turn.id or now.status != "requires_action":
-                return []
-            ending = Ending("cancelled", stop=Stop("cancelled", caller.actor))
-            return seal(end_of_turn(now, ending, now.frame, place.position), caller, self._kit.clock)
+            drafts = cancel_paused(state.open_turn, turn.id, caller.actor, place.position)
+            return seal(drafts, caller, self._kit.clock)
 
         await self._kit.store.append(Append(caller.tenant, turn.session, Exists(), events))
 
-    def _look(self, connection: Connection, *, tenant: str, turn: UUID, request: RequestKey | None) -> Paused | None:
+    def _look(
+        self, connection: Connection, *, tenant: str, turn: UUID, decision: Decision, request: RequestKey | None
+    ) -> Paused | None:
         """The turn as it waits; None where this very request came before."""
         if find_request(connection, tenant, request) is not None:
             return None
         state = queries.turn_state(connection, tenant, turn)
         if state is None:
             raise TurnNotFound("there is no such turn", turn_id=str(turn))
-        if state.status != "requires_action":
-            raise NoDecisionAwaited("the turn does not wait for a decision", turn_status=state.status)
+        drafts = decide_call(state, decision)
         session, _ = state_at(connection, tenant, state.session)
         story = Story(turn)
         for event in turn_events(connection, tenant, state):
             story.tell(event)
         brief = recall(connection, tenant=tenant, turn=state, state=session, providers=self._kit.providers)
-        return Paused(session, state, story, brief)
+        return Paused(drafts, session, state, story, brief)
 
-    async def _record(self, caller: Caller, paused: Paused, decision: Decision, request: RequestKey | None) -> None:
-        drafts, turn = _drafts(paused.turn, decision), paused.turn
-        sealed = seal(drafts, caller, self._kit.clock)
-        resumed = isinstance(drafts[-1].facts, TurnResumed)
+    async def _record(self, caller: Caller, paused: Paused, request: RequestKey | None) -> None:
+        turn = paused.turn
+        sealed = seal(paused.drafts, caller, self._kit.clock)
+        resumed = isinstance(paused.drafts[-1].facts, TurnResumed)
         scratch: tuple[Scratch, ...] = ()
         if resumed:
             scratch = (self._supervisor.run_of(caller.tenant, turn.session, turn.id),)
@@ -124,12 +113,3 @@ class Decider:
             if resumed and answer.replayed is None:
                 going_on = Turn(self._kit, caller, turn.id, paused.brief, answer.events, story=paused.story)
                 self._supervisor.start(going_on)
-
-
-def _drafts(turn: TurnState, decision: Decision) -> list[Draft]:
-    words = None if decision.reason is None else DecisionWords(decision.reason)
-    facts = (ToolApproved if decision.approve else ToolRefused)(turn.id, decision.call, turn.frame + 1)
-    drafts = [Draft(facts, words, causation=turn.id)]
-    if turn.awaited == (decision.call,):
-        drafts.append(Draft(TurnResumed(turn.id, turn.frame + 2), causation=turn.id))
-    return drafts

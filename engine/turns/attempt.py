@@ -1,4 +1,4 @@
-"""One attempt: a request goes to a provider, its answer to the recorder, and what came of it is an ``Ending``.
+"""One attempt: a request goes to a provider, its answer to the recorder, and what came of it is an ``AttemptResult``.
 
 It can be stopped at any moment, and keeps what came.
 """
@@ -11,20 +11,17 @@ import math
 from collections.abc import Callable
 from contextlib import aclosing
 
-import msgspec
-
 from ..clock import Clock
-from ..errors import EngineError, ProviderError, ProviderMalformed, ProviderTimedOut, ProviderTruncated
-from ..events.types import AttemptEndedWords
+from ..errors import EngineError, ProviderMalformed, ProviderTimedOut, ProviderTruncated
 from ..providers.base import Provider
 from ..providers.resilience import Guards
+from ..sessions.turn_decisions import AttemptResult, Stop
 from ..settings import Settings
-from .outcomes import Ending, Stop, recordable
+from .outcomes import MISTAKE, Times, result_of
 from .recorder import Recorder
 
 log = logging.getLogger("manent.turns")
 
-MISTAKE = EngineError("the server made a mistake")
 BREATH_CHUNKS = 64
 TIMER_SLACK = 0.1
 """By how much of itself the time between chunks may be cut short."""
@@ -53,7 +50,7 @@ class Attempt:
         if self._stream is not None:
             self._stream.cancel()
 
-    async def run(self, left_s: float) -> Ending:
+    async def run(self, left_s: float) -> AttemptResult:
         """Until the answer has ended or broken off, and what came of it is on disk."""
         error: EngineError | None = None
         self._stream = asyncio.create_task(self._receive(left_s))
@@ -71,7 +68,9 @@ class Attempt:
             log.exception("an attempt failed in a way that nobody foresaw")
             error = MISTAKE
         await self._recorder.settle()
-        return self._ending(self._recorder.error or error)
+        first_s = self._first_chunk_s
+        times = Times(self._since(self._clock.monotonic_s()), None if first_s is None else self._since(first_s))
+        return result_of(self._recorder, self._stop, self._recorder.error or error, times)
 
     async def _receive(self, left_s: float) -> None:
         try:
@@ -113,37 +112,5 @@ class Attempt:
         if recorder.ended is None:
             raise ProviderTruncated("the provider's answer broke off")
 
-    def _ending(self, error: Exception | None) -> Ending:
-        recorder, ended = self._recorder, self._recorder.ended
-        stop = self._stop if ended is None or error is not None else None
-        if error is not None and not isinstance(error, EngineError):
-            log.error("an answer could not be recorded", exc_info=error)
-            error = MISTAKE
-        failure = None if stop is not None else error
-        completed = stop is None and failure is None
-        answer = recorder.answer if recorder.answer.begun or completed else None
-        return Ending(
-            outcome=stop.kind if stop else failure.code if failure else "completed",
-            duration_ms=self._since(self._clock.monotonic_s()),
-            answer=answer,
-            first_chunk_ms=self._since(self._first_chunk_s) if self._first_chunk_s is not None else None,
-            stop=stop,
-            error=failure,
-            stop_reason=ended.stop_reason if ended and completed else None,
-            vendor_stop_reason=ended.vendor_stop_reason if ended and completed else None,
-            usage=recordable(recorder.usage.usage) if recorder.usage else None,
-            words=self._vendor_words(failure),
-        )
-
     def _since(self, moment_s: float) -> int:
         return round((moment_s - self._begun_s) * 1000)
-
-    def _vendor_words(self, error: EngineError | None) -> AttemptEndedWords | None:
-        usage, ended = self._recorder.usage, self._recorder.ended
-        words = AttemptEndedWords(
-            usage=msgspec.Raw(usage.raw) if usage else msgspec.UNSET,
-            response_id=ended.response_id if ended else None,
-            request_id=ended.request_id if ended else error.request_id if isinstance(error, ProviderError) else None,
-            upstream=(error.upstream or None) if isinstance(error, ProviderError) else None,
-        )
-        return words if words != AttemptEndedWords() else None

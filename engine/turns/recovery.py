@@ -18,9 +18,9 @@ from ..log.journal import journal_rows
 from ..log.leases import CloseRun, Run, open_runs
 from ..log.store import Store
 from ..sessions.envelope import Caller, seal
+from ..sessions.turn_decisions import AttemptResult, Stop, TurnEnd, TurnPlace, end_turn
 from ..sessions.turn_state import TurnState
 from .answer import Answer
-from .outcomes import Ending, Stop, end_of_turn
 
 log = logging.getLogger("manent.turns")
 
@@ -54,11 +54,12 @@ async def _end_orphan(store: Store, clock: Clock, run: Run) -> None:
         answer.apply(row)
         frame = row.frame
     stop = Stop("cancelled", run.cancelled_by) if run.cancelled_by else Stop("server_lost", SYSTEM)
+    result = AttemptResult(stop.kind, message=answer.received() if answer else None, stop=stop)
+    end = TurnEnd.with_attempt(result)
 
     def decide(place: Place, session: Any) -> list[NewEvent]:
         turn: TurnState = session.open_turn
-        ending = Ending(outcome=stop.kind, answer=answer, stop=stop)
-        drafts = end_of_turn(turn, ending, max(frame, turn.frame), place.position)
+        drafts = end_turn(turn, TurnPlace(max(frame, turn.frame), place.position), end)
         return seal(drafts, Caller(run.tenant, SYSTEM), clock)
 
     close = CloseRun(run.tenant, run.turn, owner=None)

@@ -7,8 +7,8 @@ import msgspec
 from ..clock import Clock
 from ..errors import EngineError, Overloaded, ProviderError
 from ..providers.resilience import next_delay_s
+from ..sessions.turn_decisions import AttemptResult
 from ..settings import Settings
-from .outcomes import Ending
 
 _ITS_OWN_FAULT = frozenset({400, 413, 422})
 """Statuses that speak against the request: another model would hardly like it better."""
@@ -31,15 +31,15 @@ class Retries:
         self._made = 0
         self._fallback_left = has_fallback
 
-    def after(self, ending: Ending, left_s: float) -> Again | None:
+    def after(self, result: AttemptResult, left_s: float) -> Again | None:
         """What to do after one more attempt; None: its failure stands. ``left_s``: what is left of the turn's time."""
         self._made += 1
-        error = _failure_of(ending)
+        error = _failure_of(result)
         if error is None:
             return None
         # Nobody waits for a provider that is busy or left alone while there is another model.
         again = None if self._fallback_left and isinstance(error, Overloaded) else self._same(error, left_s)
-        if again is None and self._fallback_left and is_for_another(ending):
+        if again is None and self._fallback_left and is_for_another(result):
             self._fallback_left, self._made = False, 0
             return Again(0.0, fallback=True)
         return again
@@ -60,17 +60,17 @@ class Retries:
         return None if delay_s is None else Again(delay_s)
 
 
-def is_for_another(ending: Ending) -> bool:
+def is_for_another(result: AttemptResult) -> bool:
     """Whether another model may answer where this one has failed: nothing came, and it was not the request's fault."""
-    error = _failure_of(ending)
+    error = _failure_of(result)
     return error is not None and getattr(error, "status", None) not in _ITS_OWN_FAULT
 
 
-def _failure_of(ending: Ending) -> ProviderError | Overloaded | None:
+def _failure_of(result: AttemptResult) -> ProviderError | Overloaded | None:
     """The failure of a provider that has shown nothing."""
-    if ending.stop is not None or ending.answer is not None:
+    if result.stop is not None or result.message is not None:
         return None
-    return ending.error if isinstance(ending.error, ProviderError | Overloaded) else None
+    return result.error if isinstance(result.error, ProviderError | Overloaded) else None
 
 
 def _retry_after_s(error: EngineError) -> float | None:

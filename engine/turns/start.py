@@ -15,18 +15,18 @@ from uuid import UUID
 
 import msgspec
 
-from ..context.plan import Brief, Offer, Planned, attempt_draft, plan
+from ..context.plan import Brief, Offer, Planned, attempt_of, plan
 from ..context.prompt import Limits
 from ..errors import Invalid, TooLarge, VersionConflict
 from ..events.blocks import ToolSchema
-from ..events.types import Draft, NewMessage, TurnStarted
+from ..events.types import NewMessage
 from ..log.base import Append, Connection, Exactly, NewEvent, Place, Reference, RequestKey, Scratch
 from ..log.sql.documents import KeepDocument
 from ..log.sql.idempotency import find_request
 from ..providers.base import Parameters
 from ..providers.registry import resolve, resolve_if_there
 from ..sessions import queries
-from ..sessions.decisions import check_turn, message_draft, superseded
+from ..sessions.decisions import StartTurn, check_turn, start_turn, superseded
 from ..sessions.envelope import Caller, seal
 from ..sessions.history import state_at
 from ..sessions.state import SessionState
@@ -64,13 +64,6 @@ class Started(msgspec.Struct, frozen=True):
     session: UUID
     turn: UUID
     replayed: bool = False
-
-
-class Start(msgspec.Struct, frozen=True):
-    """A turn ready to be appended at ``first.view.state.version``."""
-
-    first: Planned
-    supersedes: int | None
 
 
 class TurnStarter:
@@ -113,14 +106,15 @@ class TurnStarter:
         event = await self._store.read(partial(_event_session, tenant=caller.tenant, turn=reference.id))
         return Started(event, reference.id, replayed=True)
 
-    def _plan(self, connection: Connection, *, caller: Caller, session: UUID, ask: Ask, expected: int | None) -> Start:
+    def _plan(
+        self, connection: Connection, *, caller: Caller, session: UUID, ask: Ask, expected: int | None
+    ) -> Planned:
         state, words = state_at(connection, caller.tenant, session)
         if expected is not None and state.version != expected:
             detail = f"the session was expected to be at version {expected}, and is at {state.version}"
             raise VersionConflict(detail, current_version=state.version)
         check_turn(state, ask.message, continues=ask.continues)
-        supersedes = superseded(state, ask.message, continues=ask.continues)
-        first = plan(
+        return plan(
             connection,
             tenant=caller.tenant,
             state=state,
@@ -128,9 +122,8 @@ class TurnStarter:
             brief=self._brief(ask, state),
             settings=self._settings,
             new=ask.message,
-            without=supersedes,
+            without=superseded(state, ask.message, continues=ask.continues),
         )
-        return Start(first, supersedes)
 
     def _brief(self, ask: Ask, state: SessionState) -> Brief:
         """What the turn's rounds have in common. Raises UnknownModel, and Invalid for tools that are not to be had."""
@@ -152,9 +145,9 @@ class TurnStarter:
         )
 
     async def _append(
-        self, caller: Caller, session: UUID, ask: Ask, planned: Start, request: RequestKey | None
+        self, caller: Caller, session: UUID, ask: Ask, first: Planned, request: RequestKey | None
     ) -> Started:
-        turn, first = self._clock.new_id(), planned.first
+        turn = self._clock.new_id()
         document = first.brief.offer.document
         scratch: list[Scratch] = [self._supervisor.run_of(caller.tenant, session, turn)]
         if document:
@@ -165,7 +158,7 @@ class TurnStarter:
                     tenant=caller.tenant,
                     session=session,
                     expected=Exactly(first.view.state.version),
-                    events=partial(self._events, caller=caller, turn=turn, ask=ask, planned=planned),
+                    events=partial(self._events, caller=caller, turn=turn, ask=ask, first=first),
                     request=request,
                     reference=Reference("turn", turn, 0),
                     scratch=tuple(scratch),
@@ -177,23 +170,24 @@ class TurnStarter:
                 return Started(session, turn)
         return await self._replayed(caller, answer.replayed)
 
-    def _events(self, place: Place, _: Any, *, caller: Caller, turn: UUID, ask: Ask, planned: Start) -> list[NewEvent]:
-        first, drafts = planned.first, []
-        if ask.message is not None:
-            drafts.append(message_draft(msgspec.structs.replace(ask.message, id=self._clock.new_id())))
-        cause = drafts[0].id if drafts else None
-        started = TurnStarted(
+    def _events(
+        self, place: Place, state: Any, *, caller: Caller, turn: UUID, ask: Ask, first: Planned
+    ) -> list[NewEvent]:
+        clock, message = self._clock, ask.message
+        if message is not None:
+            message = msgspec.structs.replace(message, id=clock.new_id())
+        salt, now_us = clock.salts(1)[0], clock.now_us()
+        command = StartTurn(
+            turn_id=turn,
             model=first.model.name,
             provider=first.model.provider.name,
+            attempt=attempt_of(first, turn, (1, 1), now_us=now_us, salt=salt, new_position=place.position),
+            message=message,
             continues=ask.continues,
-            supersedes=planned.supersedes,
             on_disconnect=ask.on_disconnect,
             client_tools=first.brief.offer.client,
         )
-        drafts.append(Draft(started, id=turn, causation=cause))
-        salt, now_us = self._clock.salts(1)[0], self._clock.now_us()
-        drafts.append(attempt_draft(turn, first, (1, 1), now_us=now_us, salt=salt, new_position=place.position))
-        return seal(drafts, caller, self._clock)
+        return seal(start_turn(state, command), caller, clock)
 
 
 def check_offer(schemas: Sequence[ToolSchema], choice: str | None, settings: Settings) -> None:
@@ -216,8 +210,8 @@ def check_offer(schemas: Sequence[ToolSchema], choice: str | None, settings: Set
 
 
 def _recall_or(
-    plan: Callable[[Connection], Start], connection: Connection, *, tenant: str, request: RequestKey | None
-) -> Start | Reference:
+    plan: Callable[[Connection], Planned], connection: Connection, *, tenant: str, request: RequestKey | None
+) -> Planned | Reference:
     """What the request made when it came before, else a plan: a repetition is answered whatever has become of the
     session.
     """

@@ -21,10 +21,10 @@ from ..log.leases import ExtendLeases, OpenRun, extend_leases, request_cancel
 from ..log.store import Store
 from ..providers.registry import Providers
 from ..providers.resilience import Guards
+from ..sessions.turn_decisions import Stop
 from ..settings import Settings
 from ..tools.runner import ToolRunner
 from .journal_writer import Journal
-from .outcomes import Stop
 from .recovery import SYSTEM
 from .turn import Kit, Turn
 

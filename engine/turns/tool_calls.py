@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Sequence
 
 from ..events.blocks import ToolOutcome, ToolUseBlock, read_blocks
+from ..sessions.turn_decisions import calls_in, runner_of
 from ..sessions.turn_state import OpenCall
 from ..settings import Settings
 from ..streams.transcript import Story
 from ..tools.runner import Ready, ToolCall, ToolRunner
-from .outcomes import calls_in, runner_of
+from .outcomes import refused_by_person
 
 
 class Calls:
@@ -72,9 +73,7 @@ class Calls:
 
     async def _make(self, call: OpenCall) -> ToolOutcome:
         if call.approved is False:
-            reason = self._reasons.get(call.id)
-            words = f"Not called: a person refused this call{f' ({reason})' if reason else ''}."
-            return ToolOutcome("refused", words, is_error=True)
+            return refused_by_person(self._reasons.get(call.id))
         async with self._free:
             return await self._runner.call(self._calls[call.id], self._allowed)
 

@@ -10,44 +10,50 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
 
 from ..clock import Clock
-from ..context.plan import Brief, Planned, attempt_draft, plan_next
+from ..context.plan import Brief, Planned, attempt_of, plan_next
 from ..errors import EngineError, Refused, StoreError, TurnLimitReached, TurnNotOpen
 from ..events.blocks import ToolOutcome
-from ..events.types import Draft, TurnPaused
+from ..events.types import Draft
 from ..log.base import Append, Exists, NewEvent, Place, RecordedEvent, Scratch
 from ..log.leases import CloseRun, KeepRun
 from ..log.store import Store
 from ..providers.registry import Providers
 from ..providers.resilience import Guards
 from ..sessions.envelope import Caller, seal
-from ..sessions.turn_state import OpenCall, TurnState
+from ..sessions.turn_decisions import (
+    CUT_SHORT,
+    AttemptResult,
+    Stop,
+    TurnEnd,
+    TurnPlace,
+    calls_in,
+    end_round,
+    end_turn,
+    open_turn_of,
+    pause_turn,
+    retry_attempt,
+    return_tool,
+    runner_of,
+    start_attempt,
+)
+from ..sessions.turn_state import TurnState
 from ..settings import Settings
 from ..streams.frames import Frame
 from ..streams.subscribers import Subscribers
 from ..streams.tail import Tail
 from ..streams.transcript import Story
 from ..tools.runner import ToolRunner
-from .attempt import MISTAKE, Attempt
+from .attempt import Attempt
 from .journal_writer import Journal
-from .outcomes import (
-    CUT_SHORT,
-    Ending,
-    Stop,
-    calls_in,
-    end_of_round,
-    end_of_turn,
-    failed_attempt,
-    runner_of,
-    tool_returned,
-)
+from .outcomes import MISTAKE
 from .recorder import Recorder
 from .retry import Again, Retries, is_for_another
 from .tool_calls import Calls
@@ -57,11 +63,8 @@ log = logging.getLogger("manent.turns")
 T = TypeVar("T")
 
 
-class Decide(Protocol):
-    """What to append: from a turn's state in the transaction, the last number taken, the position of the next event."""
-
-    def __call__(self, turn: TurnState, /, frame: int, position: int) -> list[Draft]: ...
-
+TurnCommand = Callable[[TurnState, TurnPlace], list[Draft]]
+"""One of ``turn_decisions``, with what it needs to know beside the turn's state in the transaction and its place."""
 
 END_RETRY_S = 1.0
 """How long a turn waits to record its end again when the disk is full."""
@@ -141,9 +144,9 @@ class Turn:
         """Until its end, or its pause, is recorded."""
         self.subscribers.open()
         try:
-            ending = await self._story()
-            if ending is not None:
-                await self._record_end(ending)
+            end = await self._story()
+            if end is not None:
+                await self._record_end(end)
         except TurnNotOpen:
             log.warning("turn %s was taken over by another process", self.id)
         finally:
@@ -152,7 +155,7 @@ class Turn:
 
     # --- rounds -------------------------------------------------------------------------------------------------------
 
-    async def _story(self) -> Ending | None:
+    async def _story(self) -> TurnEnd | None:
         """Round after round, until the turn has an end; None if it is paused."""
         try:
             so_far = self._first or await self._after_answer()
@@ -160,50 +163,50 @@ class Turn:
                 so_far = await self._round(so_far)
         except StoppedError:
             assert self._stop is not None
-            return Ending(self._stop.kind, stop=self._stop)
+            return TurnEnd(stop=self._stop)
         except TurnNotOpen:
             raise
         except EngineError as error:
-            return Ending(error.code, error=error)
+            return TurnEnd(error=error)
         except Exception:
             log.exception("turn %s failed in a way that nobody foresaw", self.id)
-            return Ending(MISTAKE.code, error=MISTAKE)
+            return TurnEnd(error=MISTAKE)
         return so_far
 
-    async def _round(self, planned: Planned) -> Planned | Ending | None:
-        ending = await self._answer(planned)
-        if not self._goes_on(ending):
-            return ending
+    async def _round(self, planned: Planned) -> Planned | TurnEnd | None:
+        result = await self._answer(planned)
+        if not self._goes_on(result):
+            return TurnEnd.with_attempt(result)
         try:
-            await self._append(partial(end_of_round, ending=ending))
+            await self._append(partial(end_round, result=result))
         except StoreError as error:
-            return msgspec.structs.replace(ending, error=error)
-        return await self._after_answer(ending)
+            return TurnEnd(error=error, attempt=result)
+        return await self._after_answer(result)
 
-    async def _answer(self, planned: Planned) -> Ending:
+    async def _answer(self, planned: Planned) -> AttemptResult:
         """The model's answer, asked for as often as it takes and is allowed."""
         retries = Retries(self._kit.settings, self._kit.clock, has_fallback=self._brief.fallback is not None)
         while True:
-            ending = await self._attempted(planned)
-            again = retries.after(ending, self._left_s())
+            result = await self._attempted(planned)
+            again = retries.after(result, self._left_s())
             next_planned = await self._planned_again(planned, again) if again is not None else None
             if again is None or (next_planned is None and self._stop is None):
-                return self._told_of_fallback(ending)
-            await self._append(partial(failed_attempt, ending=ending))
+                return self._told_of_fallback(result)
+            await self._append(partial(retry_attempt, result=result))
             await self._unless_stopped(asyncio.sleep(again.delay_s))
             planned = next_planned or planned
             newest = self.story.state.attempts[-1]
             await self._begin(planned, (newest.round, newest.attempt + 1))
 
-    def _told_of_fallback(self, ending: Ending) -> Ending:
+    def _told_of_fallback(self, result: AttemptResult) -> AttemptResult:
         """A failure with which the other model would have been asked says that it is not there to be asked."""
         brief = self._brief
-        if brief.fallback_name is None or brief.fallback is not None or not is_for_another(ending):
-            return ending
-        error = copy.copy(ending.error)
+        if brief.fallback_name is None or brief.fallback is not None or not is_for_another(result):
+            return result
+        error = copy.copy(result.error)
         assert error is not None
         error.detail = f"{error.detail}; the fallback model {brief.fallback_name} is not served any more"
-        return msgspec.structs.replace(ending, error=error)
+        return msgspec.structs.replace(result, error=error)
 
     async def _planned_again(self, planned: Planned, again: Again) -> Planned | None:
         """The round for the next attempt; None if the other model cannot be asked this, or somebody stops the turn."""
@@ -214,7 +217,7 @@ class Turn:
         except (Refused, StoppedError, TurnLimitReached):
             return None
 
-    async def _attempted(self, planned: Planned) -> Ending:
+    async def _attempted(self, planned: Planned) -> AttemptResult:
         kit = self._kit
         recorder = Recorder(kit.journal, self.tail, kit.clock, self.caller.tenant, self.id, self._frame)
         self._attempt = Attempt(planned.model.provider, planned.request, recorder, kit.guards, kit.clock, kit.settings)
@@ -225,15 +228,15 @@ class Turn:
         finally:
             self._attempt = None
 
-    def _goes_on(self, ending: Ending) -> bool:
+    def _goes_on(self, result: AttemptResult) -> bool:
         """Whether there is more to do here after this answer."""
-        if ending.outcome != "completed" or ending.stop_reason in CUT_SHORT or ending.answer is None:
+        if result.outcome != "completed" or result.stop_reason in CUT_SHORT or result.message is None:
             return False
-        names = [call.name for call in calls_in(ending.answer.content())]
+        names = [call.name for call in calls_in(result.message.content)]
         here = any(runner_of(self.story.state, name) == "server" for name in names)
-        return here or (ending.stop_reason == PAUSED_UPSTREAM and not names)
+        return here or (result.stop_reason == PAUSED_UPSTREAM and not names)
 
-    async def _after_answer(self, ending: Ending | None = None) -> Planned | Ending | None:
+    async def _after_answer(self, result: AttemptResult | None = None) -> Planned | TurnEnd | None:
         """Make the calls that the answer asks for. Then comes the next round; or the turn's end, where some of them are
         the caller's to make; or nothing, where a person must decide first.
         """
@@ -241,7 +244,7 @@ class Turn:
         try:
             for number in range(len(calls.ready)):
                 call, outcome = await self._unless_stopped(calls.outcome(number))
-                await self._append(partial(_returned, call=call, outcome=outcome))
+                await self._append(partial(return_tool, call=call, outcome=outcome))
         except (StoppedError, TurnLimitReached):
             self._finished = calls.finished()
             raise
@@ -250,11 +253,11 @@ class Turn:
         if calls.awaited:
             if self._stop is not None and self._stop.kind == "cancelled":
                 raise StoppedError
-            await self._append(partial(_pause, calls=calls.awaited), close=True)
+            await self._append(partial(pause_turn, calls=calls.awaited), close=True)
             return None
         if calls.clients:
-            vendor = ending.vendor_stop_reason if ending is not None else None
-            return Ending("completed", stop_reason="tool_use", vendor_stop_reason=vendor)
+            vendor = result.vendor_stop_reason if result is not None else None
+            return TurnEnd(stop_reason="tool_use", vendor_stop_reason=vendor)
         return await self._next_round()
 
     async def _next_round(self) -> Planned:
@@ -284,8 +287,8 @@ class Turn:
         """Record an attempt before it is sent."""
         clock = self._kit.clock
         now_us, salt = clock.now_us(), clock.salts(1)[0]
-        draft = attempt_draft(self.id, planned, number, now_us=now_us, salt=salt, new_position=self._input_position)
-        await self._append(partial(_just, drafts=[draft]))
+        attempt = attempt_of(planned, self.id, number, now_us=now_us, salt=salt, new_position=self._input_position)
+        await self._append(lambda _, __: start_attempt(attempt))
 
     async def _unless_stopped(self, waiting: Coroutine[Any, Any, T]) -> T:
         """What is waited for, within the turn's time and unless somebody stops it. Raises StoppedError."""
@@ -316,26 +319,27 @@ class Turn:
         """The last number taken."""
         return max(self.tail.last, self.story.state.frame)
 
-    async def _append(self, decide: Decide, *, close: bool = False) -> None:
+    async def _append(self, command: TurnCommand, *, close: bool = False) -> None:
         """Append to the open turn, and show it; the round's journal goes with it, and at the end the run too."""
         async with self._kit.appending:
-            work = self._work(decide, close=close)
+            work = self._work(command, close=close)
             self._show((await self._kit.store.append(work, urgent=True)).events)
 
-    async def _record_end(self, ending: Ending) -> None:
+    async def _record_end(self, end: TurnEnd) -> None:
         """Record the turn's end, and if what it says cannot be recorded, that it failed."""
         try:
-            await self._record(ending)
+            await self._record(end)
         except TurnNotOpen:
             raise
         except Exception:
             log.exception("the end of turn %s could not be written as it was", self.id)
-            await self._record(Ending(outcome=MISTAKE.code, answer=ending.answer, error=MISTAKE))
+            message = end.attempt.message if end.attempt is not None else None
+            await self._record(TurnEnd.with_attempt(AttemptResult(MISTAKE.code, message=message, error=MISTAKE)))
 
-    async def _record(self, ending: Ending) -> None:
+    async def _record(self, end: TurnEnd) -> None:
         while True:
             try:
-                await self._append(partial(end_of_turn, ending=ending, finished=self._finished), close=True)
+                await self._append(partial(end_turn, end=end, finished=self._finished), close=True)
             except StoreError as error:
                 # Readers are told and let go; the record gets its end when there is room, or at the next start.
                 self.tail.close(_error_frame(error))
@@ -344,14 +348,12 @@ class Turn:
             else:
                 return
 
-    def _work(self, decide: Decide, *, close: bool) -> Append:
+    def _work(self, command: TurnCommand, *, close: bool) -> Append:
         caller, kit, frame = self.caller, self._kit, self._frame
 
         def events(place: Place, session: Any) -> list[NewEvent]:
-            turn: TurnState | None = session.open_turn
-            if turn is None or turn.id != self.id:
-                raise TurnNotOpen("the turn has ended")
-            return seal(decide(turn, frame=frame, position=place.position), caller, kit.clock)
+            drafts = command(open_turn_of(session, self.id), TurnPlace(frame, place.position))
+            return seal(drafts, caller, kit.clock)
 
         scratch: Scratch = (CloseRun if close else KeepRun)(caller.tenant, self.id, kit.owner)
         return Append(caller.tenant, self.story.state.session, Exists(), events, scratch=(scratch,))
@@ -363,18 +365,6 @@ class Turn:
 
 def _too_much(what: str, limit: str, settings: Settings) -> TurnLimitReached:
     return TurnLimitReached(f"the turn has {what} as it may", limit=limit, maximum=getattr(settings, limit))
-
-
-def _just(turn: TurnState, frame: int, position: int, *, drafts: list[Draft]) -> list[Draft]:  # noqa: ARG001
-    return drafts
-
-
-def _returned(turn: TurnState, frame: int, position: int, *, call: OpenCall, outcome: ToolOutcome) -> list[Draft]:
-    return tool_returned(turn.id, call, outcome, frame, position)
-
-
-def _pause(turn: TurnState, frame: int, position: int, *, calls: tuple[str, ...]) -> list[Draft]:  # noqa: ARG001
-    return [Draft(TurnPaused(turn.id, frame + 1, calls), causation=turn.id)]
 
 
 def _error_frame(error: EngineError) -> Frame:
