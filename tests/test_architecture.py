@@ -45,12 +45,12 @@ API_ROOMS = "api.garbage_collection api.http api.schemas api.routes api.compat a
 """The same inside ``api/``, one room a line."""
 
 CONFINED = {  # a library -> the only files that may import it
-    "aiohttp": ("engine/providers/wire/http.py",),
+    "aiohttp": ("engine/providers/wire/http.py", "engine/providers/wire/transport.py"),
     "cryptography": ("engine/audit/*",),
     "alembic": ("engine/log/sqlite/*", "migrations/*"),
-    "httpx": ("engine/providers/wire/http.py",),
+    "httpx": ("engine/providers/wire/http.py", "engine/providers/wire/transport.py"),
     "httpx2": ("engine/tools/mcp/client.py",),
-    "httpx_aiohttp": ("engine/providers/wire/http.py",),
+    "httpx_aiohttp": ("engine/providers/wire/http.py", "engine/providers/wire/transport.py"),
     "litestar": ("api/*",),
     "mcp": ("engine/tools/mcp/client.py",),
     "mcp_types": ("engine/tools/mcp/client.py",),

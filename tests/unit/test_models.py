@@ -6,8 +6,10 @@ import pytest
 from manent.engine.clock import SystemClock
 from manent.engine.errors import Invalid, UnknownModel
 from manent.engine.providers.echo import EchoProvider
-from manent.engine.providers.openai.chat import VENDOR_URL, OpenAIProvider
+from manent.engine.providers.openai.chat import OpenAIProvider
+from manent.engine.providers.openai.vendor import OPENAI
 from manent.engine.providers.registry import Providers
+from manent.engine.providers.wire.vendor import Endpoint
 
 
 class Named:
@@ -35,7 +37,9 @@ class Named:
 
 def openai(**options):
     """One that is never asked."""
-    return OpenAIProvider(clock=SystemClock(), connect_timeout_s=5, transport=httpx.AsyncBaseTransport(), **options)
+    legacy = {"legacy_max_tokens": options.pop("legacy_max_tokens", False)}
+    where = {"clock": SystemClock(), "connect_timeout_s": 5, "transport": httpx.AsyncBaseTransport()}
+    return OpenAIProvider(Endpoint(**where, **options), **legacy)
 
 
 @pytest.fixture
@@ -149,7 +153,7 @@ def test_another_server_has_other_models():
     assert list(other.models()) == []
     assert other.model("gpt-4o").context_tokens is None
     assert other.renderer == "openai-chat-compat/1"
-    assert openai(base_url=VENDOR_URL + "/").models()
+    assert openai(base_url=OPENAI.url + "/").models()
 
 
 @pytest.mark.parametrize(

