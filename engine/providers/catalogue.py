@@ -53,10 +53,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             name, family_of(name), self.context_tokens, self.max_output_tokens, self.capabilities, self.prices
         )
 
-    def price_at(self, day: date) -> Price | None:
-        """The newest price that held on this day (UTC); None if none is known."""
-        return self.info().price_at(day)
-
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     as_of: date

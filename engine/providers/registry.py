@@ -37,10 +37,6 @@ class Providers:
         assert provider.name not in self._by_name, provider.name
         self._by_name[provider.name] = provider
 
-    def get(self, name: str) -> Provider | None:
-        """A provider by its own name, to render again what it was once sent."""
-        return self._by_name.get(name)
-
     def resolve(self, model: str) -> tuple[Provider, ModelInfo]:
         """Raises UnknownModel, which lists what there is."""
         if not _NAME.fullmatch(model):

@@ -96,12 +96,12 @@ class Story:
         """The turn as it is now."""
         return turn_view(self.state, tuple(self.messages), self._failed)
 
-    def tell(self, event: RecordedEvent, *, deltas_after: int | None = None, limit: int | None = None) -> list[Frame]:
-        """The frames of one event; with ``deltas_after`` also those deltas of a message (no more than ``limit``)
-        whose numbers are above it: they precede the message's own frame.
+    def tell(self, event: RecordedEvent, *, deltas_after: int | None = None) -> list[Frame]:
+        """The frames of one event; with ``deltas_after`` also those deltas of a message whose numbers are above it, which
+        precede the message's own frame.
         """
         facts = facts_of(event)
-        deltas = [] if deltas_after is None else list(islice(self.deltas(event, deltas_after), limit))
+        deltas = [] if deltas_after is None else list(self.deltas(event, deltas_after))
         if isinstance(facts, TurnStarted):
             if event.id != self._turn:
                 return []

@@ -59,9 +59,6 @@ class Answer:
         self._texts[block].append(text)
         self._cuts.append(Cut(block, len(text), elapsed_ms))
 
-    def block_type(self, block: int) -> str:
-        return self._openings[block].type
-
     def content(self) -> Content:
         """The blocks, in the order they began."""
         numbers = sorted(self._openings.keys() | self.vendor.keys())

@@ -50,7 +50,7 @@ class Recorder:
         self._heads: dict[int, bytes] = {}
         self._calls: set[str | None] = set()
         self._vendors: set[int] = set()
-        self.frame = self._first_frame = frame
+        self._frame = frame
         self.bytes = 0
         self.blocks = 0
         self.error: Exception | None = None
@@ -84,15 +84,9 @@ class Recorder:
                 self.ended = chunk
 
     async def settle(self) -> None:
-        """Wait until every row is on disk or given up; numbering goes on after the last frame that was shown."""
+        """Wait until every row is on disk or given up."""
         await self._settled.wait()
         self._journal.forget(self._turn)
-        self.frame = max(self._tail.last, self._first_frame)
-
-    def next_frame(self) -> int:
-        """The number of the next frame that is recorded as an event."""
-        self.frame += 1
-        return self.frame
 
     def _check_call(self, call: str | None) -> None:
         """A result names its call by its id, so no two calls of an answer may have the same."""
@@ -121,8 +115,9 @@ class Recorder:
             self.answer.vendor[block] = vendor
 
     def _add(self, block: int, kind: str, elapsed_ms: int, text: bytes, *, frame: int | None = None) -> None:
-        number = self.next_frame() if frame is None else frame
-        row = JournalRow(self._tenant, self._turn, number, self.answer.message, block, kind, elapsed_ms, text)
+        if frame is None:
+            frame = self._frame = self._frame + 1
+        row = JournalRow(self._tenant, self._turn, frame, self.answer.message, block, kind, elapsed_ms, text)
         self._waiting += 1
         self._settled.clear()
         if self._waiting >= MAX_WAITING_ROWS:

@@ -1094,7 +1094,8 @@ def derived(connection, providers, event):
         tool_choice=facts.tool_choice,
     )
     prompt = Prompt(facts.model, tuple(messages), system, tools, parameters)
-    return providers.get(facts.provider).renderers[facts.renderer](prompt)
+    provider, _ = providers.resolve(f"{facts.provider}/{facts.model}")
+    return provider.renderers[facts.renderer](prompt)
 
 
 async def assert_derivable(chat, session, requests):

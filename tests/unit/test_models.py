@@ -124,12 +124,6 @@ async def test_closing_closes_all():
     assert [member.closed for member in members] == [1, 1]
 
 
-def test_a_provider_is_found_by_its_own_name(providers):
-    """For what it was once sent; None where it is gone."""
-    assert providers.get("echo").name == "echo"
-    assert providers.get("gone") is None
-
-
 def test_two_providers_of_one_name_are_a_mistake():
     """A name on record stands for one."""
     with pytest.raises(AssertionError, match="echo"):
