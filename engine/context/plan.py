@@ -1,8 +1,8 @@
-"""One round of a turn, planned: what the model is asked with, the window it is sent, the bytes of the request, and the
-facts from which all of that can be derived again.
+"""The plan of a round: the request's parameters, the window, the bytes of the request, and the facts from which all of
+that can be derived again.
 
-Reads a snapshot; decides nothing and writes nothing. The first round is planned before the turn is appended, every
-other one by the turn itself.
+It reads a snapshot; it decides nothing and writes nothing. The first round is planned before the turn is appended,
+every later one by the turn itself.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ FREE = "auto"
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """The tools that a turn's model is told of. ``client``: the names of those that the caller runs."""
+    """The tools that are offered to a turn's model. ``client``: names of those that the caller runs."""
 
     schemas: tuple[ToolSchema, ...] = ()
     client: tuple[str, ...] = ()
 
     @property
     def server(self) -> tuple[str, ...]:
-        """The names of those that run here."""
+        """The names of those that the server runs."""
         return tuple(schema.name for schema in self.schemas if schema.name not in self.client)
 
     @property
     def document(self) -> bytes:
-        """The schemas as they are kept; empty where there are none."""
+        """The schemas as they are stored; empty if there are none."""
         return write_schemas(self.schemas) if self.schemas else b""
 
 
 class Brief(msgspec.Struct, frozen=True):
-    """What holds for every round of a turn. ``fallback`` answers where ``model`` cannot; it may be named and not be
-    there, if it is not served any more.
+    """The plan of a turn's requests: what all its rounds have in common. ``fallback`` answers if ``model`` cannot; its
+    name may be set while it is not served any more.
     """
 
     model: Model
@@ -67,7 +67,7 @@ class Brief(msgspec.Struct, frozen=True):
     fallback_name: str | None = None
 
     def after_tools(self) -> Brief:
-        """For the rounds after the first: a model that had to call a tool may answer now."""
+        """The plan for the rounds after the first: a model that had to call a tool may answer now."""
         choice = self.parameters.tool_choice
         if choice in {None, FREE, "none"}:
             return self
@@ -75,7 +75,7 @@ class Brief(msgspec.Struct, frozen=True):
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """A round ready to be recorded and sent, planned at ``view.state.version``."""
+    """A round that can be recorded and sent, planned at ``view.state.version``."""
 
     view: Sight
     model: Model
@@ -96,8 +96,8 @@ def plan(  # noqa: PLR0913 - all of it by name
     fallback: bool = False,
 ) -> Planned:
     """Choose the window and render the request. ``new`` is a message about to be appended, ``without`` the position of
-    one to leave out; ``fallback``: for the other model. Raises BudgetTooSmall, and Invalid for what the provider's
-    protocol cannot say.
+    one to leave out; ``fallback``: for the fallback model. Raises BudgetTooSmall, and Invalid for what the provider's
+    protocol cannot express.
     """
     model = brief.fallback if fallback and brief.fallback is not None else brief.model
     measure = planning.measure_of(
@@ -111,7 +111,7 @@ def plan(  # noqa: PLR0913 - all of it by name
 def plan_next(
     connection: Connection, *, tenant: str, session: UUID, brief: Brief, settings: Settings, fallback: bool = False
 ) -> Planned:
-    """Plan a round on what the session holds now."""
+    """Plan a round on the session as it is now."""
     state, words = state_at(connection, tenant, session)
     return plan(connection, tenant=tenant, state=state, words=words, brief=brief, settings=settings, fallback=fallback)
 
@@ -126,7 +126,7 @@ def plan_at(
     limits: Limits,
     settings: Settings,
 ) -> Planned:
-    """Plan what the model would be asked now, or at a version, if a turn without content and tools began."""
+    """Plan the request that the model would be sent now, or at a version, if a turn without content and tools began."""
     state, words = state_at(connection, tenant, session, version)
     parameters = Parameters(max_output_tokens=limits.max_output_tokens or state.max_output_tokens)
     brief = Brief(model, limits, parameters)
@@ -136,8 +136,8 @@ def plan_at(
 def attempt_of(
     planned: Planned, turn_id: UUID, number: tuple[int, int], *, now_us: int, salt: bytes, new_position: int = 0
 ) -> StartAttempt:
-    """The attempt that a planned round is sent in, as it is recorded: all that decides the bytes of the request.
-    ``number`` is round and attempt, ``new_position`` that of a message appended with it.
+    """The attempt for a planned round, as it is recorded: all that decides the bytes of the request. ``number`` is
+    round and attempt, ``new_position`` that of a message appended with it.
     """
     view, measure, brief = planned.view, planned.view.measure, planned.brief
     parameters, document = brief.parameters, brief.offer.document
@@ -168,8 +168,8 @@ def attempt_of(
 
 
 def recall(connection: Connection, *, tenant: str, turn: TurnState, state: SessionState, providers: Providers) -> Brief:
-    """What a turn was asked with, read again from its first attempt (a later one may be the other model's): to go on
-    with one that was paused.
+    """Restore the plan of a paused turn's requests from its first attempt (a later one may be the fallback model's), so
+    that the turn can be resumed.
     """
     facts, words = _first_attempt(connection, tenant, turn)
     schemas = read_schemas(read_document(connection, tenant, facts.tools)) if facts.tools else ()

@@ -1,8 +1,8 @@
-"""From a session's record to what a model would be sent now: state, window, prompt, request. Reads; decides nothing,
-writes nothing.
+"""The prompt: from a session's record to what a model would be sent now - state, window, prompt. It reads; it decides
+nothing and writes nothing.
 
-Everything is read in one snapshot, on a reading thread. The plan names the version it was made at, and the turn is
-appended only if the session is still there.
+Everything is read in one snapshot, on a reading thread. A plan names the version that it was made at, and the turn is
+appended only if the session is still at that version.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ UNPLACED = 0
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a caller sets for one window or turn; None leaves it to the session, then to the settings."""
+    """Limits that a caller sets for one window or turn; None: the session's, then the settings'."""
 
     budget_tokens: int | None = None
     max_output_tokens: int | None = None
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """A window with its content: ``rows`` and ``events`` go together; ``events`` lacks a message that is still to
-    come.
+    """A window with its content. ``events`` holds the events of the chosen rows, except a message that is still to be
+    appended.
     """
 
     state: SessionState
@@ -63,7 +63,9 @@ def measure_of(
     *,
     tool_tokens: int = 0,
 ) -> Measure:
-    """What messages cost this model, and what there is to spend; ``tool_tokens`` is the base count of the schemas."""
+    """Measure what messages cost this model, and what there is to spend; ``tool_tokens`` is the base count of the
+    schemas.
+    """
     family = tokens.family(model.info.family)
     samples, base, messages, reported = queries.calibration(connection, tenant, model.name)
     budget = limits.budget_tokens or state.budget_tokens or settings.budget_tokens
@@ -103,7 +105,7 @@ def look(
 
 
 def _noted(messages: Iterable[tuple[Row, Said]], read: dict[int, Said], without: int | None) -> Iterator[Row]:
-    """The rows, while what was read of their events is kept in ``read``."""
+    """The rows; their events are kept in ``read``."""
     for row, event in messages:
         if row.position != without:
             read[row.position] = event
@@ -111,7 +113,7 @@ def _noted(messages: Iterable[tuple[Row, Said]], read: dict[int, Said], without:
 
 
 def _events(connection: Connection, tenant: str, chosen: Chosen, read: dict[int, Said]) -> dict[int, Said]:
-    """The events of a window: those read while it was chosen, and what is required from further back."""
+    """The events of a window: those read while it was chosen, and required ones from further back."""
     positions = [row.position for row in chosen.rows if row.position != UNPLACED]
     further = reads.events_at_positions(connection, tenant, [each for each in positions if each not in read])
     return {each: read[each] for each in positions if each in read} | {event.position: event for event in further}
@@ -128,7 +130,7 @@ def window(
     providers: Providers,
     settings: Settings,
 ) -> Window:
-    """What a model would be sent now, or at a version, as callers see it."""
+    """The window that a model would be sent now, or at a version, as callers see it."""
     state, words = state_at(connection, tenant, session, version)
     resolved = resolve(providers, model or state.model)
     measure = measure_of(connection, tenant, state, resolved, limits, settings)
@@ -152,7 +154,7 @@ def window(
 def prompt_of(
     view: Sight, model: Model, parameters: Parameters, new: NewMessage | None, tools: tuple[ToolSchema, ...] = ()
 ) -> Prompt:
-    """What the model is asked, in the common form."""
+    """The prompt, in the common form."""
     messages = []
     for row in view.chosen.rows:
         if row.position == UNPLACED:
@@ -168,7 +170,7 @@ def prompt_of(
 
 
 def content_to_send(event: Stored) -> Content:
-    """A recorded message as it is sent on."""
+    """The content of a recorded message as it is sent."""
     facts, words = facts_of(event), words_of(event)
     assert isinstance(facts, MessageAppended)
     assert isinstance(words, MessageWords)

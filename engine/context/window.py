@@ -1,4 +1,4 @@
-"""Which messages of a session a model is sent: the choice of a window, from rows without a word of content.
+"""The choice of a window: which messages of a session a model is sent, chosen from rows without a word of content.
 
 A *unit* is a message alone, or an assistant message that calls tools and all the tool messages that follow it. Units
 are taken whole or not at all. A unit in which one message is left out (empty, erased, superseded) is left out whole: it
@@ -35,7 +35,7 @@ POLICY = "newest-units/1"
 
 
 class Measure(msgspec.Struct, frozen=True):
-    """What messages cost a model, and what there is to spend.
+    """The cost of messages for a model, and the tokens that may be spent.
 
     The fixed part is sent with every window: system prompt and tool schemas in base tokens, and the number of messages
     that the system prompt makes (1 or 0). ``reserve_tokens`` of the budget are kept for the reply.
@@ -50,7 +50,7 @@ class Measure(msgspec.Struct, frozen=True):
 
     @property
     def available_tokens(self) -> int:
-        """Less than nothing if the reserve is larger than the budget: then nothing fits."""
+        """Negative if the reserve is larger than the budget: then nothing fits."""
         return self.budget_tokens - self.reserve_tokens
 
     def used(self, base_tokens: int, messages: int) -> int:
@@ -180,8 +180,9 @@ def _refuse_unless_it_fits(window: _Window) -> None:
     if required <= measure.available_tokens:
         return
     detail = (
-        f"system prompt, tools, pinned messages, last user message and last unit need {required} tokens, and there are "
-        f"{measure.available_tokens}: {measure.budget_tokens} less {measure.reserve_tokens} for the reply"
+        f"system prompt, tools, pinned messages, last user message and last unit need {required} tokens; "
+        f"{measure.available_tokens} are available: the budget of {measure.budget_tokens} tokens "
+        f"minus {measure.reserve_tokens} reserved for the reply"
     )
     raise BudgetTooSmall(
         detail,

@@ -1,4 +1,4 @@
-"""Commands on a session: its state and what is asked for give events, or a refusal. Pure.
+"""Commands on a session: from its state and what is asked for they make events, or a refusal. Pure.
 
 They run inside the write transaction, on the state as it is then, so what they check still holds when their events
 are committed. ``turn_decisions`` holds the commands on a turn that has started.
@@ -74,7 +74,7 @@ def start_session(facts: SessionStarted, words: SessionWords) -> list[Draft]:
 
 
 def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
-    """Set fields; ``status`` becomes an event of its own, and the status that it has already none."""
+    """Set fields. A new ``status`` is an event of its own; the status that the session has already is none."""
     state = _existing(state)
     if state.open_turn is not None and CLOSED_DURING_TURN & changes.values.keys():
         raise _turn_open(state)
@@ -115,9 +115,11 @@ def message_draft(message: NewMessage) -> Draft:
 
 
 def check_shape(message: NewMessage) -> None:
-    """Raises EmptyMessage, or Invalid for blocks that have no place in a message of its role."""
+    """Raises EmptyMessage for a message without content, and Invalid for blocks that do not belong in a message of its
+    role.
+    """
     if message.tokens == 0:
-        raise EmptyMessage("a message must hold something", field="content")
+        raise EmptyMessage("a message must have content", field="content")
     if message.role != "tool" and is_one_text(message.content):
         return
     for number, block in enumerate(message.content):
@@ -136,7 +138,7 @@ def check_shape(message: NewMessage) -> None:
 
 
 def start_turn(state: SessionState | None, command: StartTurn) -> list[Draft]:
-    """The message, if there is one, the turn's start, its first attempt."""
+    """Append the message, if there is one, the turn's start, and its first attempt."""
     state = check_turn(state, command.message, continues=command.continues)
     drafts = [] if command.message is None else [message_draft(command.message)]
     started = TurnStarted(
@@ -152,7 +154,7 @@ def start_turn(state: SessionState | None, command: StartTurn) -> list[Draft]:
 
 
 def check_turn(state: SessionState | None, message: NewMessage | None, *, continues: bool) -> SessionState:
-    """The state on which a turn may start with this input, or a refusal."""
+    """The state, if a turn may start on it with this input. Raises the refusal otherwise."""
     state = _open_for_input(state)
     if message is None:
         _check_answerable(state, continues=continues)
@@ -164,7 +166,7 @@ def check_turn(state: SessionState | None, message: NewMessage | None, *, contin
     if message.role not in {"user", "tool"}:
         raise Invalid("message.role", "a turn starts with a message of role user or tool")
     if continues:
-        raise Invalid("continue", "goes without new content")
+        raise Invalid("continue", "cannot be combined with new content")
     return state
 
 
@@ -192,7 +194,7 @@ def _check_answerable(state: SessionState, *, continues: bool) -> None:
 
 
 def check_erasable(state: SessionState | None) -> SessionState:
-    """The state of a session whose words may be erased now, or a refusal."""
+    """The state, if words of the session may be erased now. Raises the refusal otherwise."""
     state = _existing(state)
     if state.legal_hold:
         raise LegalHold(f"session {state.id} is under legal hold: nothing of it may be erased")
@@ -204,8 +206,8 @@ def check_erasable(state: SessionState | None) -> SessionState:
 def erase_words(
     state: SessionState | None, targets: Sequence[int], calls: Collection[str], words: ErasureWords
 ) -> list[Draft]:
-    """Erase the bodies at these positions. ``calls``: ids of the tools that the messages among them ask for; those that
-    are open nobody need answer any more.
+    """Erase the bodies at these positions. ``calls``: ids of the tool calls in the messages among them; those that are
+    open need no result any more.
     """
     state = check_erasable(state)
     closes = tuple(call for call in state.open_calls if call in calls)
@@ -216,8 +218,8 @@ def erase_words(
 
 
 def _answer_calls(open_calls: tuple[str, ...], message: NewMessage) -> tuple[str, ...]:
-    """The calls still open after a message; refuses results without a call, and input that is not the results
-    waited for.
+    """The calls that are open after a message. Refuses results without a call, and any message but the results that are
+    missing.
     """
     if message.role != "tool":
         if open_calls:

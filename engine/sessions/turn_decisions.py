@@ -1,8 +1,8 @@
-"""Commands on a running turn: its state and what has happened give events, or a refusal. Pure.
+"""Commands on a turn: from its state and what has happened they make events, or a refusal. Pure.
 
-They run inside the write transaction, on the turn as it is then. All of them number the turn's frames on from the last
-one, and what refers to a message names the position at which that will stand. A turn that ran to its end and one whose
-server died are ended by the same command. ``decisions`` holds the commands on a session.
+They run inside the write transaction, on the turn as it is then. All of them continue the numbering of the turn's
+frames, and refer to a message by the position that it will have. The same command ends a turn that has run to its end
+and a turn whose server died. ``decisions`` holds the commands on a session.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from .turn_state import AttemptState, OpenCall, TurnState
 CUT_SHORT = frozenset({"max_tokens", "refusal"})
 """Stop reasons after which a tool call may be half of one."""
 _NOT_ANSWERED = (Overloaded, ProviderRejected, ProviderUnavailable)
-"""What an attempt is not charged for, if nothing came of it."""
+"""Failures for which an attempt is not charged, if nothing of an answer came."""
 
 
 # --- what is commanded ------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ class StartAttempt(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Why a turn is stopped from outside, and by whom."""
+    """A stop of a turn from outside: its kind, and the actor that ordered it."""
 
     kind: Literal["cancelled", "shutdown", "server_lost"]
     actor: str
@@ -135,7 +135,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def open_turn_of(state: SessionState, turn_id: UUID) -> TurnState:
-    """The turn that events are to be appended to. Raises TurnNotOpen where it is not open any more."""
+    """The open turn. Raises TurnNotOpen if this turn is not open any more."""
     turn = state.open_turn
     if turn is None or turn.id != turn_id:
         raise TurnNotOpen("the turn has ended")
@@ -149,7 +149,7 @@ def start_attempt(attempt: StartAttempt) -> list[Draft]:
 
 
 def end_round(turn: TurnState, place: TurnPlace, result: AttemptResult) -> list[Draft]:
-    """The attempt's end, the message, its calls."""
+    """End a round: with the attempt's end, the message, and its calls."""
     message = result.message
     drafts = [_attempt_ended(turn, result)]
     if message is None:
@@ -163,13 +163,13 @@ def end_round(turn: TurnState, place: TurnPlace, result: AttemptResult) -> list[
 
 
 def retry_attempt(turn: TurnState, place: TurnPlace, result: AttemptResult) -> list[Draft]:
-    """The end of an attempt that is retried; readers are told of it in a frame of its own."""
+    """End an attempt that will be retried. Readers are told of it in a frame of its own."""
     draft = _attempt_ended(turn, result)
     return [msgspec.structs.replace(draft, facts=msgspec.structs.replace(draft.facts, frame=place.frame + 1))]
 
 
 def return_tool(turn: TurnState, place: TurnPlace, call: OpenCall, outcome: ToolOutcome) -> list[Draft]:
-    """A tool's return, and the message that holds its output."""
+    """Record a tool's return, and the message that holds its output."""
     returned = ToolReturned(
         turn=turn.id,
         call=call.id,
@@ -185,7 +185,9 @@ def return_tool(turn: TurnState, place: TurnPlace, call: OpenCall, outcome: Tool
 
 
 def runner_of(turn: TurnState, name: str) -> RunnerOfTool:
-    """Who runs a tool that the model asked for: the server, unless it is one of the caller's or none was offered."""
+    """The runner of a tool that the model asked for: the server, unless the tool is the caller's or no tool was
+    offered.
+    """
     return "client" if name in turn.client_tools or not turn.attempts[-1].tools else "server"
 
 
@@ -202,9 +204,9 @@ def pause_turn(turn: TurnState, place: TurnPlace, calls: tuple[str, ...]) -> lis
 
 
 def decide_call(turn: TurnState, decision: Decision) -> list[Draft]:
-    """Approve or refuse a call; with the last decision that it waits for, the turn is resumed.
+    """Approve or refuse a call. With the last decision that the turn waits for, it is resumed.
 
-    Raises NoDecisionAwaited where the turn does not wait for this decision.
+    Raises NoDecisionAwaited if the turn does not wait for this decision.
     """
     if turn.status != "requires_action":
         raise NoDecisionAwaited("the turn does not wait for a decision", turn_status=turn.status)
@@ -224,8 +226,8 @@ def decide_call(turn: TurnState, decision: Decision) -> list[Draft]:
 def end_turn(
     turn: TurnState, place: TurnPlace, end: TurnEnd, finished: Mapping[str, ToolOutcome] | None = None
 ) -> list[Draft]:
-    """The turn's last events, in order: the result of its attempt, if that is not recorded yet, a result for each call
-    that has none and that nobody makes any more, and its own end. ``finished``: outcomes of calls that had returned
+    """End a turn: with the result of its attempt, if that is not recorded yet, with a result for each call that has
+    none and that nobody makes any more, and with the turn's own end. ``finished``: outcomes of calls that had returned
     when the turn was stopped.
     """
     drafts: list[Draft] = []
@@ -245,19 +247,19 @@ def end_turn(
 
 
 def cancel_paused(turn: TurnState | None, turn_id: UUID, actor: str, position: int) -> list[Draft]:
-    """End a turn that waits for a decision; none where it has been resumed meanwhile, or has ended."""
+    """Cancel a turn that waits for a decision. No events if it was resumed meanwhile, or has ended."""
     if turn is None or turn.id != turn_id or turn.status != "requires_action":
         return []
     return end_turn(turn, TurnPlace(turn.frame, position), TurnEnd(Stop("cancelled", actor)))
 
 
 def _leaves_calls(end: TurnEnd) -> bool:
-    """Whether the caller's calls are theirs to make now: their results are the input of the next turn."""
+    """True if the caller's calls are still to be made: their results are the input of the next turn."""
     return end.has_completed and end.stop_reason not in CUT_SHORT
 
 
 def _not_run(end: TurnEnd) -> ToolOutcome:
-    """For a call that was never made or never came to its end: its model must not wait for it."""
+    """The outcome of a call that was not made, or has not returned: its model must not wait for it."""
     if end.stop is not None and end.stop.kind == "cancelled":
         return ToolOutcome("cancelled", "The turn was cancelled before this tool returned.", is_error=True)
     if end.has_completed:
@@ -297,8 +299,8 @@ def _failed(turn_id: UUID, error: EngineError, frame: int) -> TurnFailed:
 
 
 def usage_of(attempt: AttemptState, result: AttemptResult) -> Usage:
-    """The usage of an attempt: as the vendor says; nothing, where no answer was begun; else as counted here, also what
-    is missing of the figures of an answer that broke off.
+    """The usage of an attempt: as the vendor reports it; zero if no answer was begun; else counted here, as are the
+    missing figures of an answer that broke off.
     """
     said = result.usage or Usage()
     figures = said.input_tokens, said.output_tokens
@@ -316,7 +318,7 @@ def usage_of(attempt: AttemptState, result: AttemptResult) -> Usage:
 
 
 def estimated_usage(attempt: AttemptState, content: Content) -> Usage:
-    """The usage of an attempt, counted here because the vendor did not say."""
+    """The usage of an attempt, counted here because the vendor did not report it."""
     sent = tokens.figure(attempt.base_tokens, attempt.messages, attempt.factor_permille, attempt.overhead)
     received = tokens.figure(tokens.count_content(content), 0, attempt.factor_permille, attempt.overhead)
     return Usage(input_tokens=sent, output_tokens=received, estimated=True)

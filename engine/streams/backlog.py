@@ -1,8 +1,8 @@
-"""The part of a turn that is no longer in its tail, or never was: frames from the record and the journal.
+"""The backlog of a turn: the frames that are not in its tail, read from the record and the journal.
 
-A page at a time, and each event is read and told once, however long the turn is and however slowly it is read. What is
-held for a reader is a page, a little of the log, and the messages that the turn has shown so far: its end tells them
-all.
+The backlog is read in pages. Each event is read and decoded once, however long the turn is and however slowly it is
+read. A reader holds one page, a part of the log, and the messages that the turn has shown so far, because the turn's
+end shows all of them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .frames import START, Frame, frame_of
 from .transcript import Story
 
 FRAMES_AT_ONCE = 512
-"""Most frames that a reader is given at once."""
+"""Most frames in one batch for a reader."""
 
 BYTES_AT_ONCE = 256 << 10
-"""A page is full when it holds this much: no more than one event, or one frame, goes beyond."""
+"""Bytes from which on a page is full: at most one event, or one frame, goes beyond."""
 
 
 class Past:
-    """One reader's way through a turn. ``read`` runs on a reading thread, one at a time."""
+    """One reader's backlog of one turn. ``read`` runs on a reading thread, one call at a time."""
 
     def __init__(self, tenant: str, turn: UUID) -> None:
         self._tenant = tenant
@@ -41,11 +41,11 @@ class Past:
         self._types: dict[int, str] = {}
         self._typed = 0
         self.running = True
-        """Whether more may come after what was given, as of the last page."""
+        """True if more frames may come, as of the last page."""
 
     def read(self, connection: Connection, after: int, limit: int = FRAMES_AT_ONCE) -> list[Frame]:
-        """The next frames after a number, which is never less than before; none: that was all there is now. One
-        snapshot. Raises TurnNotFound.
+        """The next frames after a number, which never decreases; none if there are no more now. One snapshot. Raises
+        TurnNotFound.
         """
         page = _page(self._telling, after, limit)
         while not page:
@@ -71,7 +71,7 @@ class Past:
         return page
 
     def _journalled(self, connection: Connection, after: int, limit: int) -> list[Frame]:
-        """The frames of the round that runs now: what is journalled follows what is recorded."""
+        """The frames of the round that runs now: journalled frames follow the recorded ones."""
         starts = journal_rows(connection, self._tenant, self._turn, after=self._typed, kind=START)
         for row in starts:
             self._types[row.block] = str(msgspec.json.decode(row.text)["type"])
@@ -82,7 +82,7 @@ class Past:
 
 
 def told_frames(story: Story, events: Sequence[RecordedEvent], after: int) -> Iterator[Frame]:
-    """The frames of events that follow a number, one by one."""
+    """The frames of these events whose numbers are above ``after``, one by one."""
     for event in events:
         yield from story.deltas(event, after)
         for frame in story.tell(event):

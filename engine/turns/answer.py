@@ -1,7 +1,7 @@
-"""An answer as it grows: the blocks, cuts and frames of one assistant message, built from what is on disk.
+"""An assistant's message while it is received: its blocks, cuts and frames, built from what is on disk.
 
-The recorder applies a row once its commit has returned; recovery applies the rows that a dead server left in the
-journal; both get the same message. A block's text is the join of its deltas, by definition.
+The recorder applies a row after its commit has returned; recovery applies the rows that a dead server left in the
+journal. Both get the same message. By definition, the text of a block is the join of its deltas.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Vendor(msgspec.Struct, frozen=True):
 
 
 class Answer:
-    """One assistant message in the making."""
+    """One assistant message while it is received."""
 
     def __init__(self, message: UUID) -> None:
         self.message = message
@@ -38,11 +38,11 @@ class Answer:
 
     @property
     def begun(self) -> bool:
-        """Whether there is anything of it."""
+        """True if any block of it has begun."""
         return bool(self.starts or self.vendor)
 
     def apply(self, row: JournalRow) -> None:
-        """Take in a row that is on disk."""
+        """Apply a row that is on disk."""
         if row.kind == START:
             opening = msgspec.json.decode(row.text, type=Opening)
             self.starts.append(BlockStart(row.frame, row.block, opening.type))
@@ -55,7 +55,7 @@ class Answer:
         self.say(row.block, row.text.decode(), row.elapsed_ms)
 
     def say(self, block: int, text: str, elapsed_ms: int) -> None:
-        """Take in a delta that is on disk."""
+        """Apply a delta that is on disk."""
         self._texts[block].append(text)
         self._cuts.append(Cut(block, len(text), elapsed_ms))
 
@@ -68,7 +68,7 @@ class Answer:
         return pack_cuts(self._cuts)
 
     def received(self) -> ReceivedMessage:
-        """The message as it is now."""
+        """The message as far as it has been received."""
         return ReceivedMessage(self.message, self.content(), tuple(self.starts), self.cuts())
 
     def _block(self, number: int) -> Block:

@@ -1,4 +1,4 @@
-"""Deciding on tool calls that need a person's yes: who decided, how and why is on record before anything runs."""
+"""Approval of tool calls: a person's decision is recorded, with its reason and its actor, before the tool runs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .supervisor import Supervisor
 from .turn import Turn
 
 MAX_TRIES = 5
-"""How often a decision is tried again when the session moves on meanwhile."""
+"""Most attempts to record a decision while other writers move the session on."""
 
 
 class Paused(msgspec.Struct, frozen=True):
-    """A paused turn as it is recorded, what a decision makes of it, and what it takes to go on with it."""
+    """A paused turn as it is recorded, the events of a decision on it, and all that is needed to resume it."""
 
     drafts: list[Draft]
     session: SessionState
@@ -39,7 +39,7 @@ class Paused(msgspec.Struct, frozen=True):
 
 
 class Decider:
-    """Takes decisions, and goes on with the turns that waited for them."""
+    """Records decisions, and resumes the turns that waited for them."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -48,9 +48,9 @@ class Decider:
     async def decide(
         self, caller: Caller, turn: UUID, decision: Decision, *, request: RequestKey | None = None
     ) -> None:
-        """Record a decision; with the last that it waits for, the turn goes on.
+        """Record a decision. With the last decision that the turn waits for, it is resumed.
 
-        Raises TurnNotFound, or NoDecisionAwaited where the turn does not wait for this one.
+        Raises TurnNotFound, or NoDecisionAwaited if the turn does not wait for this decision.
         """
         for tries_left in reversed(range(MAX_TRIES)):
             reading = partial(self._look, tenant=caller.tenant, turn=turn, decision=decision, request=request)
@@ -66,7 +66,7 @@ class Decider:
                 return
 
     async def cancel(self, caller: Caller, turn: TurnState) -> None:
-        """End a turn that waits; one that goes on meanwhile, or has ended, is left alone."""
+        """Cancel a turn that waits for a decision. A turn that was resumed meanwhile, or has ended, stays as it is."""
 
         def events(place: Place, state: Any) -> list[NewEvent]:
             drafts = cancel_paused(state.open_turn, turn.id, caller.actor, place.position)
@@ -77,7 +77,7 @@ class Decider:
     def _look(
         self, connection: Connection, *, tenant: str, turn: UUID, decision: Decision, request: RequestKey | None
     ) -> Paused | None:
-        """The turn as it waits; None where this very request came before."""
+        """The paused turn; None if this very request has been answered before."""
         if find_request(connection, tenant, request) is not None:
             return None
         state = queries.turn_state(connection, tenant, turn)

@@ -1,6 +1,6 @@
-"""One attempt: a request goes to a provider, its answer to the recorder, and what came of it is an ``AttemptResult``.
+"""One attempt: it sends a request to a provider, passes the answer to the recorder, and returns an ``AttemptResult``.
 
-It can be stopped at any moment, and keeps what came.
+An attempt can be stopped at any moment, and keeps what has come.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from .recorder import Recorder
 log = logging.getLogger("manent.turns")
 
 BREATH_CHUNKS = 64
+"""Chunks after which other tasks get to run, if the provider never makes us wait."""
 TIMER_SLACK = 0.1
-"""By how much of itself the time between chunks may be cut short."""
+"""The part by which the time limit between chunks may be too short."""
 
 
 class Attempt:
-    """A running attempt. ``left_s``: what is left of the turn's time."""
+    """A running attempt."""
 
     def __init__(
         self, provider: Provider, request: bytes, recorder: Recorder, guards: Guards, clock: Clock, settings: Settings
@@ -45,13 +46,15 @@ class Attempt:
         self._stream: asyncio.Task[None] | None = None
 
     def stop(self, stop: Stop) -> None:
-        """Stop it, and close the connection to the provider."""
+        """Stop the attempt, and close the connection to the provider."""
         self._stop = self._stop or stop
         if self._stream is not None:
             self._stream.cancel()
 
     async def run(self, left_s: float) -> AttemptResult:
-        """Until the answer has ended or broken off, and what came of it is on disk."""
+        """Run until the answer has ended or broken off, and what came of it is on disk. ``left_s``: the seconds that
+        are left to the turn.
+        """
         error: EngineError | None = None
         self._stream = asyncio.create_task(self._receive(left_s))
         if self._stop is not None:
@@ -59,13 +62,13 @@ class Attempt:
         try:
             await self._stream
         except asyncio.CancelledError:
-            # Ours if somebody stopped the turn, else the provider's own; but an answer that had its end is whole.
+            # Cancelled by us if the turn was stopped, else by the provider. An answer that has its end is complete.
             if self._recorder.ended is None:
                 error = ProviderTruncated("the provider's answer broke off")
         except EngineError as failure:
             error = failure
         except Exception:
-            log.exception("an attempt failed in a way that nobody foresaw")
+            log.exception("an attempt failed with an unexpected error")
             error = MISTAKE
         await self._recorder.settle()
         first_s = self._first_chunk_s
@@ -77,7 +80,7 @@ class Attempt:
             async with asyncio.timeout(left_s), self._guards.request(self._provider.name) as answered:
                 await self._read(answered)
         except TimeoutError:
-            raise ProviderTimedOut("the provider did not answer in the time that the turn has") from None
+            raise ProviderTimedOut("the provider did not answer within the turn's time limit") from None
 
     async def _read(self, answered: Callable[[], None]) -> None:
         settings, recorder = self._settings, self._recorder
@@ -94,14 +97,14 @@ class Attempt:
                         answered()
                     now = loop.time()
                     if now - heard > settings.idle_timeout_s * TIMER_SLACK:
-                        # Moving a timer costs more than reading a chunk, so it is moved now and then.
+                        # Moving a timer costs more than reading a chunk, so it is not moved for every chunk.
                         patience.reschedule(now + settings.idle_timeout_s)
                         heard = now
                     recorder.take(chunk)
                     if recorder.full:
                         await recorder.room()
                     taken += 1
-                    if taken % BREATH_CHUNKS == 0:  # one that is always ready would let nobody else run
+                    if taken % BREATH_CHUNKS == 0:  # a provider that is always ready would let no other task run
                         await asyncio.sleep(0)
                     if recorder.bytes > settings.max_answer_bytes:
                         raise ProviderMalformed("the answer is larger than max_answer_bytes allows")

@@ -1,4 +1,4 @@
-"""Writes the journal rows of all running turns: one write at a time, which takes all that waits."""
+"""Writes the journal rows of all running turns: one write at a time, with all rows that wait."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..log.journal import JournalRow, WriteJournal, write_journal
 from ..log.store import Store
 
 MANY_ROWS = 8
-"""A write of so many rows means that many streams run. Then the next one waits for more: a good part of what a commit
-costs does not depend on its rows."""
+"""A write of this many rows means that many streams run. The next write then waits for more rows: a good part of the
+cost of a commit does not depend on the number of its rows."""
 
 PAUSE_S_A_ROW, MOST_PAUSE_S = 0.00025, 0.003
-"""How long it waits, for each row of the write before. Longer would save more CPU, and show in the gaps."""
+"""The wait for each row of the write before. A longer one would save CPU time and lengthen the gaps between frames."""
 
 Released = Callable[[list[JournalRow], Exception | None], None]
 
@@ -25,7 +25,7 @@ Waiting = tuple[Released, JournalRow]
 
 
 class Journal:
-    """The rows of all turns on their way to disk; at most one write is under way, and the next takes all that has
+    """The rows of all turns on their way to disk. At most one write is under way, and the next takes all rows that have
     come since.
     """
 
@@ -37,17 +37,17 @@ class Journal:
         self._busy = False
 
     def add(self, row: JournalRow, released: Released) -> None:
-        """Put a row on its way; ``released`` is called with it once it is on disk, or with the error that kept it
-        from there.
+        """Queue a row. ``released`` is called with it once it is on disk, or with the error that kept it from being
+        written.
         """
         self._waiting.append((released, row))
         if not self._busy:
             self._busy = True
-            # Not now but at the end of this turn of the loop: what other streams have received by then goes along.
+            # Not now but at the end of this pass of the event loop, with the rows that other streams add until then.
             asyncio.get_running_loop().call_soon(self._write)
 
     def forget(self, turn: UUID) -> None:
-        """A turn whose rows have all been released needs no memory of why they were not written."""
+        """Forget why rows of this turn were not written. All of them have been released."""
         self._refused.pop(turn, None)
 
     def _write(self) -> None:
@@ -77,7 +77,7 @@ class Journal:
             self._release(batch, dict.fromkeys(turns, error if isinstance(error, Exception) else _given_up()))
 
     def _write_each(self, batch: list[Waiting]) -> None:
-        """What one turn's rows are refused for is not the others' fault: each turn's are written alone."""
+        """Write each turn's rows alone: an error that one turn's rows cause must not discard those of the others."""
         parts: dict[UUID, list[Waiting]] = {}
         for each in batch:
             parts.setdefault(each[1].turn, []).append(each)
@@ -108,14 +108,14 @@ class Journal:
             asyncio.get_running_loop().call_later(pause_s, self._write_or_rest)
         elif self._busy:
             self._write()
-        by_turn: dict[Released, list[JournalRow]] = {}  # not by id: a method is hashed in a tenth of a UUID's time
+        by_turn: dict[Released, list[JournalRow]] = {}  # not by id: hashing a method takes a tenth of a UUID's time
         for released, row in batch + refused:
             by_turn.setdefault(released, []).append(row)
         for released, rows in by_turn.items():
             released(rows, self._refused.get(rows[0].turn) if self._refused else None)
 
     def _take_refused(self) -> list[Waiting]:
-        """Rows that waited behind one that was not written: a gap in a journal would shift all that follows it."""
+        """Rows that waited behind a row that was not written: a gap in a journal would shift all that follows it."""
         if not self._refused:
             return []
         refused = [each for each in self._waiting if each[1].turn in self._refused]
@@ -124,7 +124,7 @@ class Journal:
 
 
 def _given_up() -> StoreUnavailable:
-    return StoreUnavailable("the write was given up")
+    return StoreUnavailable("the write was abandoned")
 
 
 def _lost() -> TurnNotOpen:
@@ -132,7 +132,9 @@ def _lost() -> TurnNotOpen:
 
 
 def is_of_one(error: BaseException) -> bool:
-    """Whether an error may lie with one row: the disk did its part, and a constraint or a mistake of ours did not."""
+    """True if an error may be one row's alone: a violated constraint, or a mistake of ours, and not a failure of the
+    disk.
+    """
     if isinstance(error, StoreError):
         return str(error.extra.get("reason", "")).startswith("SQLITE_CONSTRAINT")
     return not isinstance(error, EngineError)

@@ -27,8 +27,8 @@ class Times(msgspec.Struct, frozen=True):
 
 
 def result_of(recorder: Recorder, stop: Stop | None, error: Exception | None, times: Times) -> AttemptResult:
-    """The result of an attempt whose recorder has settled. An answer that had its end is whole, whoever stopped it
-    then; an error that is not one of ours is a mistake.
+    """The result of an attempt whose recorder has settled. An answer that has its end is complete, even if the turn was
+    stopped afterwards; an error that is not an EngineError is a mistake of ours.
     """
     ended = recorder.ended
     if ended is not None and error is None:
@@ -53,7 +53,7 @@ def result_of(recorder: Recorder, stop: Stop | None, error: Exception | None, ti
 
 
 def recordable(usage: Usage) -> Usage:
-    """A vendor's figures as facts: one that no leaf can hold, or that is no count, was not reported."""
+    """A vendor's figures, fit for facts: a figure that is negative, or too large for a leaf, counts as not reported."""
     counts = {
         name: value if value is None or 0 <= value <= MAX_SAFE_INTEGER else None
         for name, value in msgspec.structs.asdict(usage).items()
@@ -63,7 +63,7 @@ def recordable(usage: Usage) -> Usage:
 
 
 def refused_by_person(reason: str | None) -> ToolOutcome:
-    """The outcome of a call that a person refused: the model is told the reason."""
+    """The outcome of a call that a person refused; the model is told the reason."""
     words = f"Not called: a person refused this call{f' ({reason})' if reason else ''}."
     return ToolOutcome("refused", words, is_error=True)
 

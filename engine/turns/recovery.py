@@ -1,7 +1,7 @@
-"""Recovery: ends the turns that a dead process left open, with what their journals hold kept as a partial message.
+"""Recovery: ends the turns that a dead process left open, and keeps what their journals hold as a partial message.
 
-It runs at the start, under the database's lock, so that every run found then is an orphan. A turn that is paused for a
-person has no run, and stays paused.
+Recovery runs at the start, under the database's lock, so that every run found then is an orphan. A turn that is paused
+for a person has no run, and stays paused.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ log = logging.getLogger("manent.turns")
 
 SYSTEM = "system"
 ORPHANS_AT_ONCE = 64
-"""Of so many the journals are in memory together."""
+"""Most journals that are in memory at once."""
 
 
 async def recover(store: Store, clock: Clock) -> int:
-    """End the turns that a dead process left open, many with one commit; returns how many."""
+    """End the turns that a dead process left open, many with one commit; returns their number."""
     orphans = await store.read(open_runs)
     room = asyncio.Semaphore(ORPHANS_AT_ONCE)
 

@@ -1,4 +1,6 @@
-"""Whether an answer that failed is asked for again: when, and of which model. Only before anything of it was shown."""
+"""Retries: when a failed attempt is repeated, and with which model. An attempt is retried only if nothing of its answer
+was shown.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,18 @@ from ..sessions.turn_decisions import AttemptResult
 from ..settings import Settings
 
 _ITS_OWN_FAULT = frozenset({400, 413, 422})
-"""Statuses that speak against the request: another model would hardly like it better."""
+"""HTTP statuses that blame the request: another model would most likely refuse it too."""
 
 
 class Again(msgspec.Struct, frozen=True):
-    """Another attempt, after a wait; ``fallback``: of the other model."""
+    """The next attempt, after a delay; ``fallback``: at the fallback model."""
 
     delay_s: float
     fallback: bool = False
 
 
 class Retries:
-    """The attempts of one round: ``max_attempts`` for each model, all begun within ``retry_for_s``."""
+    """The retry policy of one round: ``max_attempts`` for each model, all begun within ``retry_for_s``."""
 
     def __init__(self, settings: Settings, clock: Clock, *, has_fallback: bool) -> None:
         self._settings = settings
@@ -32,12 +34,14 @@ class Retries:
         self._fallback_left = has_fallback
 
     def after(self, result: AttemptResult, left_s: float) -> Again | None:
-        """What to do after one more attempt; None: its failure stands. ``left_s``: what is left of the turn's time."""
+        """Decide on a retry after one more attempt; None: its failure stands. ``left_s``: the seconds that are left to
+        the turn.
+        """
         self._made += 1
         error = _failure_of(result)
         if error is None:
             return None
-        # Nobody waits for a provider that is busy or left alone while there is another model.
+        # With a fallback model there is no wait for a provider that is overloaded or whose circuit breaker is open.
         again = None if self._fallback_left and isinstance(error, Overloaded) else self._same(error, left_s)
         if again is None and self._fallback_left and is_for_another(result):
             self._fallback_left, self._made = False, 0
@@ -61,13 +65,15 @@ class Retries:
 
 
 def is_for_another(result: AttemptResult) -> bool:
-    """Whether another model may answer where this one has failed: nothing came, and it was not the request's fault."""
+    """True if the fallback model may answer in place of the one that failed: nothing of an answer came, and the request
+    is not to blame.
+    """
     error = _failure_of(result)
     return error is not None and getattr(error, "status", None) not in _ITS_OWN_FAULT
 
 
 def _failure_of(result: AttemptResult) -> ProviderError | Overloaded | None:
-    """The failure of a provider that has shown nothing."""
+    """The failure of a provider of whose answer nothing was shown; None for any other result."""
     if result.stop is not None or result.message is not None:
         return None
     return result.error if isinstance(result.error, ProviderError | Overloaded) else None

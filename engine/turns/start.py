@@ -1,8 +1,8 @@
-"""Starting a turn: plan on a snapshot, then append message, start and first attempt at once, if the session is still
-where it was.
+"""The start of a turn: it is planned on a snapshot; then its message, its start and its first attempt are appended at
+once, if the session is still at the version of the snapshot.
 
-The attempt's request is rendered before the append, so that ``attempt.started`` - committed before anything is
-sent - holds all that decides its bytes.
+The request is rendered before the append, so that ``attempt.started``, which is committed before anything is sent,
+holds all that decides the request's bytes.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from .turn import Turn
 
 CHOICES = ("auto", "any", "none")
 MAX_PLANS = 5
-"""How often a turn is planned anew when the session moves on between plan and append."""
+"""Most plans of one turn, if the session moves on between plan and append."""
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """What a caller wants of a turn. ``message`` None: answer what is there. ``tools``: names of registered tools;
-    ``client_tools``: those that the caller runs; ``tool_choice``: ``auto``, ``any``, ``none`` or a name.
-    ``continues``: go on with a partial answer.
+    """A caller's request for a turn. ``message`` None: answer what is there. ``tools``: names of registered tools;
+    ``client_tools``: tools that the caller runs; ``tool_choice``: ``auto``, ``any``, ``none`` or a name. ``continues``:
+    continue a partial answer.
     """
 
     message: NewMessage | None = None
@@ -59,7 +59,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Started(msgspec.Struct, frozen=True):
-    """A turn that runs, or that ran before under the same idempotency key (``replayed``)."""
+    """A started turn. ``replayed``: it was started before under the same idempotency key."""
 
     session: UUID
     turn: UUID
@@ -92,7 +92,7 @@ class TurnStarter:
             planned = await self._store.read(partial(_recall_or, planning_it, tenant=caller.tenant, request=request))
             if isinstance(planned, Reference):
                 return await self._replayed(caller, planned)
-            # A caller who leaves while the start is written must not leave a turn that is open and not run.
+            # A caller that disconnects while the start is written must not leave an open turn that does not run.
             starting = asyncio.create_task(self._append(caller, session, ask, planned, request))
             self._starting.add(starting)
             starting.add_done_callback(self._starting.discard)
@@ -126,7 +126,9 @@ class TurnStarter:
         )
 
     def _brief(self, ask: Ask, state: SessionState) -> Brief:
-        """What the turn's rounds have in common. Raises UnknownModel, and Invalid for tools that are not to be had."""
+        """Plan what the turn's requests have in common. Raises UnknownModel, and Invalid for tools that are not
+        available.
+        """
         names = self._tools.allowed(ask.tools, state.allowed_tools)
         schemas = (*self._tools.schemas(names), *ask.client_tools)
         check_offer(schemas, ask.tool_choice, self._settings)
@@ -191,7 +193,7 @@ class TurnStarter:
 
 
 def check_offer(schemas: Sequence[ToolSchema], choice: str | None, settings: Settings) -> None:
-    """Raises Invalid or TooLarge for tools that cannot be offered together, or a choice that is none of them."""
+    """Raises Invalid or TooLarge for tools that cannot be offered together, or for a choice that names none of them."""
     names = [schema.name for schema in schemas]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -212,7 +214,7 @@ def check_offer(schemas: Sequence[ToolSchema], choice: str | None, settings: Set
 def _recall_or(
     plan: Callable[[Connection], Planned], connection: Connection, *, tenant: str, request: RequestKey | None
 ) -> Planned | Reference:
-    """What the request made when it came before, else a plan: a repetition is answered whatever has become of the
+    """The turn that this request has started before, else a plan: a retry is answered, whatever has become of the
     session.
     """
     return find_request(connection, tenant, request) or plan(connection)

@@ -1,7 +1,8 @@
-"""The tool calls of one answer: which can be made, which wait for a person, which are the caller's to make.
+"""The tool calls of one answer: those that can run, those that wait for a person's approval, those that the caller
+makes.
 
-They run side by side, no more than ``max_parallel_tools`` at once, and are answered in the order in which the model
-asked, whichever ends first: so the record of a turn does not hang on chance.
+They run side by side, at most ``max_parallel_tools`` at once, and are recorded in the order in which the model asked,
+whichever ends first: so the record of a turn does not depend on chance.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from .outcomes import refused_by_person
 
 
 class Calls:
-    """What an answer asks for. ``ready``: the calls that run here and now, and do so at once; ``awaited``: those that a
-    person must decide on; ``clients``: those that the caller makes.
+    """The calls of one answer. ``ready``: calls that run here, and have been started; ``awaited``: calls that a person
+    must decide on; ``clients``: calls that the caller makes.
     """
 
     def __init__(
@@ -51,23 +52,23 @@ class Calls:
         self._tasks = [asyncio.create_task(self._make(call)) for call in self.ready]
 
     async def outcome(self, number: int) -> tuple[OpenCall, ToolOutcome]:
-        """A call and what it came to, in order from 0."""
+        """A call and its outcome, in order from 0."""
         return self.ready[number], await asyncio.shield(self._tasks[number])
 
     def finished(self) -> dict[str, ToolOutcome]:
-        """What those calls came to that have ended."""
+        """The outcomes of the calls that have ended."""
         made = zip(self.ready, self._tasks, strict=True)
         ended = [(call, task) for call, task in made if task.done() and not task.cancelled()]
         return {call.id: task.result() for call, task in ended if task.exception() is None}
 
     async def close(self) -> None:
-        """Give up what still runs."""
+        """Cancel the calls that still run."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _asks(self, call: OpenCall) -> bool:
-        """Whether a person must say yes to it. One that cannot be made anyway needs nobody's."""
+        """True if a person must approve the call. A call that cannot be made anyway needs no approval."""
         prepared = self._runner.prepare(self._calls[call.id], self._allowed)
         return isinstance(prepared, Ready) and prepared.tool.approval
 
@@ -85,5 +86,5 @@ def _last_calls(story: Story) -> list[ToolUseBlock]:
 
 
 def _input_of(call: ToolUseBlock) -> str:
-    """As the model wrote it."""
+    """The input as the model wrote it."""
     return call.input_text or ""

@@ -1,8 +1,8 @@
-"""One turn: rounds of model and tools, each recorded before it is shown, up to exactly one end.
+"""A turn: rounds of model and tools, each recorded before it is shown, up to exactly one end.
 
-A turn runs in the supervisor's own task; the client who asked for it may come and go. Whatever happens - an end, a
-failure, a cancel, a shutdown, a full disk - leads to one of ``turn.completed``, ``turn.failed``, ``turn.cancelled``,
-``turn.interrupted``, with what came kept; or to ``turn.paused``, where a person must decide first.
+A turn runs in the supervisor's own task; clients may connect and disconnect. Whatever happens - an end, a failure, a
+cancellation, a shutdown, a full disk - leads to one of ``turn.completed``, ``turn.failed``, ``turn.cancelled``,
+``turn.interrupted``, and keeps what has come; or to ``turn.paused``, if a person must decide first.
 """
 
 from __future__ import annotations
@@ -64,16 +64,16 @@ T = TypeVar("T")
 
 
 TurnCommand = Callable[[TurnState, TurnPlace], list[Draft]]
-"""One of ``turn_decisions``, with what it needs to know beside the turn's state in the transaction and its place."""
+"""A command of ``turn_decisions``, complete but for the turn's state in the transaction and the place of its events."""
 
 END_RETRY_S = 1.0
-"""How long a turn waits to record its end again when the disk is full."""
+"""The delay before a turn tries again to record its end, while the disk is full."""
 PAUSED_UPSTREAM = "pause_turn"
-"""The vendor wants to be asked again with what it has said so far."""
+"""The vendor asks for another request with its answer so far."""
 
 
 class Kit(msgspec.Struct, frozen=True):
-    """What every turn works with."""
+    """The parts of the engine that every turn uses."""
 
     store: Store
     journal: Journal
@@ -84,16 +84,17 @@ class Kit(msgspec.Struct, frozen=True):
     guards: Guards
     tools: ToolRunner
     appending: asyncio.Semaphore
-    """Held by turns that append: when hundreds end at once, the frames of all others come in between."""
+    """Held by turns that append: when hundreds of turns end at once, the frames of the others are not delayed by all of
+    them."""
 
 
 class StoppedError(Exception):
-    """Somebody stopped the turn while it waited."""
+    """The turn was stopped while it waited."""
 
 
 class Turn:
-    """A running turn. ``events`` are those just committed, ``first`` the round that they begin; without it the turn was
-    paused, ``story`` tells what it was, and it goes on with its calls.
+    """A running turn. ``events`` are those just committed, ``first`` the round that they begin. Without ``first`` the
+    turn was paused: ``story`` tells what has happened in it, and it resumes with its tool calls.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Turn:
         )
 
     def stop(self, stop: Stop) -> None:
-        """Stop it, and whatever it waits for. The first reason given is the one that counts."""
+        """Stop the turn, and what it waits for. The first reason counts."""
         self._stop = self._stop or stop
         if self._attempt is not None:
             self._attempt.stop(self._stop)
@@ -137,11 +138,11 @@ class Turn:
             self._waiting.cancel()
 
     def stop_for_absence(self) -> None:
-        """Nobody reads, and it was wished that nothing is answered to nobody."""
+        """Cancel the turn because it has no reader any more."""
         self.stop(Stop("cancelled", "system"))
 
     async def run(self) -> None:
-        """Until its end, or its pause, is recorded."""
+        """Run until the turn's end, or its pause, is recorded."""
         self.subscribers.open()
         try:
             end = await self._story()
@@ -156,7 +157,7 @@ class Turn:
     # --- rounds -------------------------------------------------------------------------------------------------------
 
     async def _story(self) -> TurnEnd | None:
-        """Round after round, until the turn has an end; None if it is paused."""
+        """Run round after round, until the turn has an end; None if it is paused."""
         try:
             so_far = self._first or await self._after_answer()
             while isinstance(so_far, Planned):
@@ -169,7 +170,7 @@ class Turn:
         except EngineError as error:
             return TurnEnd(error=error)
         except Exception:
-            log.exception("turn %s failed in a way that nobody foresaw", self.id)
+            log.exception("turn %s failed with an unexpected error", self.id)
             return TurnEnd(error=MISTAKE)
         return so_far
 
@@ -184,7 +185,7 @@ class Turn:
         return await self._after_answer(result)
 
     async def _answer(self, planned: Planned) -> AttemptResult:
-        """The model's answer, asked for as often as it takes and is allowed."""
+        """Ask the model, and retry as the retry policy says."""
         retries = Retries(self._kit.settings, self._kit.clock, has_fallback=self._brief.fallback is not None)
         while True:
             result = await self._attempted(planned)
@@ -199,7 +200,7 @@ class Turn:
             await self._begin(planned, (newest.round, newest.attempt + 1))
 
     def _told_of_fallback(self, result: AttemptResult) -> AttemptResult:
-        """A failure with which the other model would have been asked says that it is not there to be asked."""
+        """Add to a failure that the fallback model would have been asked, and is not served any more."""
         brief = self._brief
         if brief.fallback_name is None or brief.fallback is not None or not is_for_another(result):
             return result
@@ -209,7 +210,7 @@ class Turn:
         return msgspec.structs.replace(result, error=error)
 
     async def _planned_again(self, planned: Planned, again: Again) -> Planned | None:
-        """The round for the next attempt; None if the other model cannot be asked this, or somebody stops the turn."""
+        """Plan the next attempt; None if the fallback model cannot be asked this, or the turn is stopped."""
         if not again.fallback:
             return planned
         try:
@@ -229,7 +230,7 @@ class Turn:
             self._attempt = None
 
     def _goes_on(self, result: AttemptResult) -> bool:
-        """Whether there is more to do here after this answer."""
+        """True if the turn goes on after this answer."""
         if result.outcome != "completed" or result.stop_reason in CUT_SHORT or result.message is None:
             return False
         names = [call.name for call in calls_in(result.message.content)]
@@ -237,8 +238,8 @@ class Turn:
         return here or (result.stop_reason == PAUSED_UPSTREAM and not names)
 
     async def _after_answer(self, result: AttemptResult | None = None) -> Planned | TurnEnd | None:
-        """Make the calls that the answer asks for. Then comes the next round; or the turn's end, where some of them are
-        the caller's to make; or nothing, where a person must decide first.
+        """Make the calls that the answer asks for. Then comes the next round, or the turn's end if the caller makes
+        some of the calls, or nothing if a person must decide first.
         """
         calls = Calls(self._kit.tools, self.story, self.caller.tenant, self._brief.offer.server, self._kit.settings)
         try:
@@ -264,9 +265,9 @@ class Turn:
         settings, state = self._kit.settings, self.story.state
         usage, newest = state.usage, state.attempts[-1]
         if newest.round >= settings.max_rounds:
-            raise _too_much("taken as many rounds", "max_rounds", settings)
+            raise _limit_reached("max_rounds", settings)
         if usage is not None and (usage.input_tokens or 0) + (usage.output_tokens or 0) >= settings.max_turn_tokens:
-            raise _too_much("used as many tokens", "max_turn_tokens", settings)
+            raise _limit_reached("max_turn_tokens", settings)
         self._brief = self._brief.after_tools()
         planned = await self._planned()
         await self._begin(planned, (newest.round + 1, 1))
@@ -291,7 +292,7 @@ class Turn:
         await self._append(lambda _, __: start_attempt(attempt))
 
     async def _unless_stopped(self, waiting: Coroutine[Any, Any, T]) -> T:
-        """What is waited for, within the turn's time and unless somebody stops it. Raises StoppedError."""
+        """Wait for something, within the turn's time. Raises StoppedError if the turn is stopped."""
         if self._stop is not None:
             waiting.close()
             raise StoppedError
@@ -305,7 +306,7 @@ class Turn:
                 raise StoppedError from None
             raise
         except TimeoutError:
-            raise _too_much("taken as long", "turn_timeout_s", self._kit.settings) from None
+            raise _limit_reached("turn_timeout_s", self._kit.settings) from None
         finally:
             self._waiting = None
 
@@ -316,17 +317,19 @@ class Turn:
 
     @property
     def _frame(self) -> int:
-        """The last number taken."""
+        """The number of the last frame."""
         return max(self.tail.last, self.story.state.frame)
 
     async def _append(self, command: TurnCommand, *, close: bool = False) -> None:
-        """Append to the open turn, and show it; the round's journal goes with it, and at the end the run too."""
+        """Append to the open turn, and show the events. The round's journal is deleted with it; at the end, or a pause
+        (``close``), the run is too.
+        """
         async with self._kit.appending:
             work = self._work(command, close=close)
             self._show((await self._kit.store.append(work, urgent=True)).events)
 
     async def _record_end(self, end: TurnEnd) -> None:
-        """Record the turn's end, and if what it says cannot be recorded, that it failed."""
+        """Record the turn's end; if that end cannot be recorded, record that the turn failed."""
         try:
             await self._record(end)
         except TurnNotOpen:
@@ -341,7 +344,7 @@ class Turn:
             try:
                 await self._append(partial(end_turn, end=end, finished=self._finished), close=True)
             except StoreError as error:
-                # Readers are told and let go; the record gets its end when there is room, or at the next start.
+                # Readers get the error, and their streams end. The end is recorded when there is room, or at a start.
                 self.tail.close(_error_frame(error))
                 log.warning("the end of turn %s could not be recorded yet: %s", self.id, error.detail)
                 await asyncio.sleep(END_RETRY_S)
@@ -359,14 +362,15 @@ class Turn:
         return Append(caller.tenant, self.story.state.session, Exists(), events, scratch=(scratch,))
 
     def _show(self, events: tuple[RecordedEvent, ...]) -> None:
-        """Publish what is committed."""
+        """Show committed events."""
         self.tail.publish([frame for event in events for frame in self.story.tell(event)])
 
 
-def _too_much(what: str, limit: str, settings: Settings) -> TurnLimitReached:
-    return TurnLimitReached(f"the turn has {what} as it may", limit=limit, maximum=getattr(settings, limit))
+def _limit_reached(limit: str, settings: Settings) -> TurnLimitReached:
+    maximum = getattr(settings, limit)
+    return TurnLimitReached(f"the turn has reached {limit} ({maximum})", limit=limit, maximum=maximum)
 
 
 def _error_frame(error: EngineError) -> Frame:
-    """Told to readers, but not part of the record: it has no number."""
+    """The error frame for readers. It is not part of the record, so it has no number."""
     return Frame(0, "error", msgspec.json.encode({"code": error.code, "detail": error.detail}))

@@ -788,7 +788,7 @@ async def test_a_later_round_that_does_not_fit_fails_the_turn(path):
         live = await frames_of(chat, turn)
         view = await chat.turn(turn)
         assert (view.status, view.error.code) == ("failed", "budget_too_small")
-        assert re.search(r"need \d+ tokens, and there are 450", view.error.detail)
+        assert re.search(r"need \d+ tokens; 450 are available", view.error.detail)
         assert [each.outcome for each in view.attempts] == ["completed"]
         assert await outcomes(chat, session) == [("a", "completed")]
         await assert_told_again(chat, turn, live)

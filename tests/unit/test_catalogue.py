@@ -236,7 +236,7 @@ def test_an_override_can_forget_what_is_known(tmp_path):
     ("models", "said"),
     [
         ([{"name": "m"}], "models[0] needs provider and name"),
-        ([model(), model()], "p/m: stands there twice"),
+        ([model(), model()], "p/m: is listed twice"),
         ([model(context_tokens="many")], "p/m: Expected `int | null`, got `str` - at `$.context_tokens`"),
         ([model(max_output_tokens=0)], "p/m: Expected `int` >= 1 - at `$.max_output_tokens`"),
         ([model(colour="red")], "p/m: Object contains unknown field `colour`"),

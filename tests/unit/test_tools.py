@@ -254,7 +254,7 @@ async def generating_later():
         (any_named, "parameter cities has no name of its own"),
         (positional, "parameter city has no name of its own"),
         (late_context, "parameter context must come first"),
-        (strange, "takes what JSON cannot give"),
+        (strange, "has a parameter that JSON cannot express"),
         (unresolved, "NoSuchType"),
         (undescribed, "neither a docstring nor a description"),
         (generating, "yields"),
@@ -522,7 +522,7 @@ def test_a_name_is_taken_once():
 @pytest.mark.parametrize("name", ["", "a b", "a.b", "ä", "a" * 65, "a\n", "/etc"])
 def test_an_ill_formed_name_is_refused(name):
     """Vendors would refuse the whole request."""
-    with pytest.raises(ToolError, match="is no name for a tool"):
+    with pytest.raises(ToolError, match="is not a valid name of a tool"):
         Tools([named(name)])
 
 
@@ -743,7 +743,7 @@ async def test_one_that_will_not_be_cancelled_is_left_behind(monkeypatch):
     outcome = await asyncio.wait_for(outcome_of(stubborn), 5)
     assert (outcome.code, outcome.content) == (
         "tool_timed_out",
-        "stubborn did not end within 0.05 s and was given up.",
+        "stubborn did not end within 0.05 s and was cancelled.",
     )
     over.set()
     await asyncio.sleep(0.05)

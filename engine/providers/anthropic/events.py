@@ -1,6 +1,6 @@
-"""The events of Anthropic's streams: their forms, and how they are read.
+"""The events of Anthropic's streams: their forms, and a decoder for them.
 
-What has a known type must have its form. What has not is passed over, as the vendor asks of those who read.
+An event of a known type must have its form. Events of unknown types are ignored, as the vendor asks of clients.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ Event = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | Mess
 
 
 class Block(msgspec.Struct):
-    """The beginning of a block, of a type that we do not know; which fields it has else, its type decides."""
+    """The beginning of a block of an unknown type, whose other fields depend on that type."""
 
     type: str
 
@@ -117,7 +117,7 @@ _EVENTS = frozenset(
         "message_stop",
         "ping",
         "error",
-        "message",  # what an event is called that has neither a type nor a name
+        "message",  # the name of an event that has neither a type nor a name
     }
 )
 _PIECES = frozenset({"text_delta", "thinking_delta", "signature_delta", "input_json_delta"})
@@ -127,9 +127,11 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
 def read_event(event: SseEvent) -> Event | None:
-    """None for an event or a piece of a type that is not known. Raises ValueError for what has not its type's form."""
+    """An event from its JSON; None for an event or a piece of an unknown type. Raises ValueError for one that does not
+    have the form of its type.
+    """
     if event.event == "error":
-        return Error()  # whatever it says
+        return Error()  # whatever its data is
     try:
         return _decoder.decode(event.data)
     except (msgspec.DecodeError, RecursionError):
@@ -137,7 +139,7 @@ def read_event(event: SseEvent) -> Event | None:
     try:
         read = {"type": event.event} | msgspec.convert(read_with_halves(event.data), dict[str, Any])
         if read["type"] == "message" and "error" in read:
-            return Error()  # as gateways put it
+            return Error()  # the form that gateways send
         return None if _is_unknown(read) else msgspec.convert(_with_raw(read), Event)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise ValueError from None

@@ -1,7 +1,7 @@
 """Anthropic's Messages API, streaming: Claude, and every server that speaks the same protocol.
 
-A provider has one ``anthropic-version`` and one renderer, which belong together (``render.VERSIONS``): what it renders
-is sent with the version it was rendered for.
+A provider has one ``anthropic-version`` and one renderer, which belong together (``render.VERSIONS``): a request is
+sent with the version that it was rendered for.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ANTHROPIC = Vendor(
 )
 
 _COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking")
-"""What of a request the counting of its tokens accepts."""
+"""The fields of a request that the token counting accepts."""
 _COUNT_BYTES = 64 << 10
 
 
@@ -61,7 +61,7 @@ class ClaudeProvider(HttpProvider):
         return MessageStream(self.name)
 
     def model(self, name: str) -> ModelInfo | None:
-        """Another server may serve any name; Claude's own names mean the same there."""
+        """Another server may serve models of any name; Claude's own names mean the same there."""
         return self.vendor.model(name) or super().model(name)
 
     async def count_tokens(self, request: bytes) -> int:

@@ -1,7 +1,7 @@
 """The answer of Anthropic's Messages API, from events to chunks. Synchronous and pure: it never waits.
 
 A block of an unknown type is kept as it came, whole, when it stops; only the input of a tool that ran at the vendor
-comes in pieces, and is put into its place. Citations are passed over: the common form of a text has no place for them.
+comes in pieces, and is inserted. Citations are ignored: the common form of a text has no place for them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Open(msgspec.Struct):
-    """A block under way. ``raw`` is its beginning as it came, ``pieces`` its thinking or its input since then."""
+    """An open block. ``raw`` is its beginning as it came, ``pieces`` its thinking or its input since then."""
 
     number: int
     start: wire.Block
@@ -67,7 +67,7 @@ class MessageStream(AnswerStream):
         self._calls: set[str] = set()
         self._usage: dict[str, msgspec.Raw] = {}
         self._first_usage: UsageReported | None = None
-        self._kept_back = 0  # characters of blocks that are given when they stop, and until then to nobody
+        self._kept_back = 0  # characters of blocks that are passed on only when they stop
         self._stop: str | None = None
 
     def feed(self, event: SseEvent) -> list[Chunk]:
@@ -96,27 +96,27 @@ class MessageStream(AnswerStream):
         try:
             return wire.read_event(event)
         except ValueError:
-            raise self.malformed("an event of another form") from None
+            raise self.malformed("a malformed event") from None
 
     # --- blocks -------------------------------------------------------------------------------------------------------
 
     def _under_way(self, index: int) -> _Open:
         block = self._blocks.get(index)
         if block is None or block.stopped:
-            raise self.malformed("more of a block that is not under way")
+            raise self.malformed("more of a block that is not open")
         return block
 
     def _begin(self, index: int, raw: bytes, chunks: list[Chunk]) -> None:
         if index in self._blocks:
-            raise self.malformed("the beginning of a block twice")
+            raise self.malformed("the same block twice")
         try:
             start, raw = wire.read_block(raw)
         except ValueError:
-            raise self.malformed("a block of another form") from None
+            raise self.malformed("a malformed block") from None
         if not 0 < len(start.type) <= MAX_NAME_CHARS:
-            raise self.malformed("a block whose type is none")
+            raise self.malformed("a block with an invalid type")
         if self._first_usage is not None:
-            # Until now nothing has been said: an answer may still fail as if it had not begun, and be asked for again.
+            # Only now has the answer begun: until here an attempt that fails can be retried.
             chunks.append(self._first_usage)
             self._first_usage = None
         if type(start) is wire.Block:
@@ -136,9 +136,9 @@ class MessageStream(AnswerStream):
 
     def _note_call(self, call: wire.Call) -> None:
         if not (_NAME.fullmatch(call.id) and _NAME.fullmatch(call.name)):
-            raise self.malformed("a tool call whose id or name is none")
+            raise self.malformed("a tool call with an invalid id or name")
         if call.id in self._calls:
-            raise self.malformed("two tool calls of one id")
+            raise self.malformed("two tool calls with the same id")
         self._calls.add(call.id)
 
     def _extend(self, block: _Open, piece: wire.Piece, chunks: list[Chunk]) -> None:
@@ -160,7 +160,7 @@ class MessageStream(AnswerStream):
     def _keep_back(self, text: str | bytes) -> None:
         self._kept_back += len(text)
         if self._kept_back > EVENT_LIMIT_BYTES:
-            raise self.malformed("blocks without end")
+            raise self.malformed("blocks beyond the limit")
 
     def _finish(self, block: _Open, chunks: list[Chunk]) -> None:
         block.stopped = True
@@ -188,17 +188,17 @@ class MessageStream(AnswerStream):
             return
         self._stop = vendor_word(reason)
         if self._stop is None:
-            raise self.malformed("a stop reason that is no word")
+            raise self.malformed("an invalid stop reason")
 
     def _count(self, raw: msgspec.Raw, *, final: bool) -> UsageReported | None:
-        """Figures are totals so far: a later one stands for an earlier one, and one that is left out changes nothing.
-        So what is reported, raw too, is all that came, as one object.
+        """The usage so far. Figures are totals: a later one replaces an earlier one, and one that is left out changes
+        nothing. So the report, raw too, is all that has come, as one object.
         """
         try:
-            _read_object(raw)  # it goes on record, where every value is read one day
+            _read_object(raw)  # it goes on record, so every value must be readable
             fields = _read_fields(raw)
         except (msgspec.MsgspecError, RecursionError):
-            return None  # an answer does not fail for its bill
+            return None  # an answer does not fail because of its usage
         self._usage |= {name: value for name, value in fields.items() if bytes(value) != b"null"}
         return _usage(_encode(self._usage), final=final) if self._usage else None
 
@@ -210,7 +210,9 @@ class MessageStream(AnswerStream):
         chunks.append(Ended(self._stop_reason(), self._stop, self._response_id, self.request_id))
 
     def _stop_reason(self) -> str:
-        """What the blocks show goes before the vendor's word: a turn waits for results if there are calls, not else."""
+        """The stop reason. The blocks count more than the vendor's word: a turn waits for results if there are calls,
+        and only then.
+        """
         reason = _STOP_REASONS.get(self._stop or "", self._stop or "end_turn")
         if reason in {"end_turn", "tool_use"}:
             return "tool_use" if self._calls else "end_turn"
@@ -226,7 +228,7 @@ def _say(block: _Open, text: str, chunks: list[Chunk]) -> None:
 
 
 def _vendor_form(block: _Open) -> bytes | None:
-    """A known block in the vendor's own form, where the common form lacks something that has to go back."""
+    """A known block in the vendor's own form, if the common form lacks something that has to go back."""
     if isinstance(block.start, wire.Thinking) and block.signature:
         fields: dict[str, Any] = {**_read_fields(block.raw)}
         return _encode(fields | {"thinking": "".join(block.pieces), "signature": block.signature})
@@ -237,7 +239,7 @@ def _vendor_form(block: _Open) -> bytes | None:
 
 
 def _with_input(block: _Open) -> bytes | None:
-    """A call with the input that came in pieces; None if none came, or if it is no JSON object."""
+    """A call with the input that came in pieces; None if none came, or if it is not a JSON object."""
     text = "".join(block.pieces)
     try:
         _read_object(text)
@@ -247,8 +249,9 @@ def _with_input(block: _Open) -> bytes | None:
 
 
 def _usage(raw: bytes, *, final: bool) -> UsageReported:
-    """Figures that are none count as not reported. The output that is counted when an answer begins is not that of the
-    answer: it is on record in ``raw``, but of a stream that breaks off then nothing is known.
+    """The usage from the vendor's object. An invalid figure counts as not reported. The output tokens that are reported
+    when an answer begins are not those of the answer: they stay in ``raw``, but the usage of a stream that breaks off
+    then is unknown.
     """
     kept = raw if len(raw) <= UPSTREAM_BYTES else b"{}"
     try:

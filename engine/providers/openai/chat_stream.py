@@ -1,8 +1,8 @@
 """The answer of OpenAI Chat Completions, from events to chunks. Synchronous and pure: it never waits.
 
-Tolerant where servers of the protocol differ (fields that are null, missing or unknown; thinking as
-``reasoning_content`` or ``reasoning``; calls without an index or an id; an end without usage), strict where a mistake
-would go on record: broken JSON, names that are no names, a stream that just stops.
+It tolerates the differences of servers (fields that are null, missing or unknown; thinking as ``reasoning_content`` or
+``reasoning``; calls without an index or an id; an end without usage), and is strict about mistakes that would go on
+record: broken JSON, invalid names, a stream that just stops.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ _read_usage = msgspec.json.Decoder(_Usage).decode
 
 
 class OpenBlock:
-    """A block under way. ``said``: it has a delta. ``arguments`` are a call's, as far as they have come."""
+    """An open block. ``said``: it has a delta. ``arguments`` are a call's, as far as they have come."""
 
     __slots__ = ("arguments", "halves", "id", "number", "said", "type")
 
@@ -122,7 +122,7 @@ class OpenAIStream(AnswerStream):
         self._halved = False  # whether the answer has had half a character: only then must more be looked for
 
     def read_again(self, data: str) -> Any:
-        """An event that the fast decoder did not read for its syntax: it may hold half a character."""
+        """Read an event that the fast decoder refused for its syntax: it may hold half a character."""
         self._halved = True
         try:
             return read_with_halves(data)
@@ -134,15 +134,15 @@ class OpenAIStream(AnswerStream):
 
     def start_call(self, call_id: str, name: str, chunks: list[Chunk]) -> OpenBlock:
         if not (_NAME.fullmatch(call_id) and _NAME.fullmatch(name)):
-            raise self.malformed("a tool call whose id or name is none")
+            raise self.malformed("a tool call with an invalid id or name")
         if any(call_id == other.id for other in self._calls):
-            raise self.malformed("two tool calls of one id")
+            raise self.malformed("two tool calls with the same id")
         call = self._start("tool_use", call_id, name, chunks)
         self._calls.append(call)
         return call
 
     def next_number(self) -> int:
-        """For a block that comes whole."""
+        """The number of a block that comes whole."""
         self._begun += 1
         return self._begun - 1
 
@@ -154,7 +154,7 @@ class OpenAIStream(AnswerStream):
             chunks.append(Delta(block.number, text))
 
     def stop(self, block: OpenBlock, chunks: list[Chunk]) -> None:
-        """Once or more often."""
+        """Stop a block; it may have been stopped already."""
         if self._under_way.pop(block.number, None) is None:
             return
         left = block.halves.close()
@@ -163,7 +163,9 @@ class OpenAIStream(AnswerStream):
         chunks.append(BlockStopped(block.number))
 
     def end(self, stop_reason: str, vendor_stop_reason: str, chunks: list[Chunk]) -> list[Chunk]:
-        """What the blocks show goes before the vendor's word: a turn waits for results if there are calls, not else."""
+        """End the answer. The blocks count more than the vendor's word: a turn waits for results if there are calls,
+        and only then.
+        """
         for block in [*self._under_way.values()]:
             self.stop(block, chunks)
         if stop_reason in {"end_turn", "tool_use"}:
@@ -213,7 +215,7 @@ class ChatStream(OpenAIStream):
                 return msgspec.convert(self.read_again(data), _Event)
         except (msgspec.ValidationError, UnicodeEncodeError):
             pass
-        raise self.malformed("an event of another form") from None
+        raise self.malformed("a malformed event") from None
 
     def _choose(self, choice: _Choice, chunks: list[Chunk]) -> None:
         delta = choice.delta
@@ -223,7 +225,7 @@ class ChatStream(OpenAIStream):
             if delta.content:
                 speech = self._speech
                 if speech is not None and speech.type == "text" and not self._halved:
-                    chunks.append(Delta(speech.number, delta.content))  # nearly every event, so without two calls
+                    chunks.append(Delta(speech.number, delta.content))  # nearly every event, so two calls are saved
                 else:
                     self._say("text", delta.content, chunks)
             if delta.refusal:
@@ -240,7 +242,7 @@ class ChatStream(OpenAIStream):
     def _note_finish(self, reason: str) -> None:
         self._finish = vendor_word(reason)
         if self._finish is None:
-            raise self.malformed("a finish reason that is no word")
+            raise self.malformed("an invalid finish reason")
 
     def _say(self, block_type: BlockType, text: str, chunks: list[Chunk]) -> None:
         speech = self._speech
@@ -261,7 +263,9 @@ class ChatStream(OpenAIStream):
             self.extend(call, function.arguments, chunks)
 
     def _call_of(self, fragment: _ToolCall) -> OpenBlock | None:
-        """The call that a fragment belongs to, if it has begun: by its index, else its id, else it is the last one."""
+        """The open call that a fragment belongs to: by its index, else by its id, else the last one; None if it begins
+        a call.
+        """
         if fragment.index is not None:
             return self._by_index.get(fragment.index)
         if fragment.id:
@@ -284,16 +288,17 @@ def _is_error(read: _Event) -> bool:
 
 
 def _is_another(call: OpenBlock, call_id: str | None, name: str | None) -> bool:
-    """Whether a fragment that names a function begins a new call, although its place is taken.
+    """True if a fragment that names a function begins a new call, although its place is taken.
 
-    Some servers give every call the index 0, or none: there a new id tells them apart, or, where there are no ids,
-    that the arguments so far are whole.
+    Some servers give every call the index 0, or none: there a new call is known by its id, or, without ids, by the
+    arguments so far, which are complete.
     """
     if not name:
         return False
     if call_id:
         return call_id != call.id
-    if not (call.arguments and call.arguments[-1].rstrip().endswith("}")):  # joining them each time would add up
+    # Looked at first: joining the arguments for each fragment would take quadratic time.
+    if not (call.arguments and call.arguments[-1].rstrip().endswith("}")):
         return False
     try:
         msgspec.json.decode("".join(call.arguments), type=dict[str, Any])
@@ -303,7 +308,9 @@ def _is_another(call: OpenBlock, call_id: str | None, name: str | None) -> bool:
 
 
 def usage_reported(raw: bytes, read: Callable[[bytes], Usage]) -> UsageReported:
-    """Figures that are none count as not reported: an answer does not fail for its bill."""
+    """The usage from the vendor's object. Invalid figures count as not reported: an answer does not fail because of its
+    usage.
+    """
     kept = raw if len(raw) <= UPSTREAM_BYTES else b"{}"
     try:
         return UsageReported(read(raw), kept)
@@ -325,7 +332,7 @@ def _chat_usage(raw: bytes) -> Usage:
 
 
 def _raw_usage(data: str, read: Any) -> bytes:
-    """As it came; encoded again if the event holds half a character."""
+    """The usage object as it came; encoded again if the event holds half a character."""
     try:
         return bytes(_read_raw_usage(data).usage)
     except msgspec.MsgspecError:
@@ -333,6 +340,6 @@ def _raw_usage(data: str, read: Any) -> bytes:
 
 
 def mended(read: Any) -> bytes:
-    """JSON again, of what was read with half characters: joined if they are neighbours, else U+FFFD."""
+    """JSON of a value with half characters: neighbouring halves are joined, others become U+FFFD."""
     text = json.dumps(read, ensure_ascii=False)
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()

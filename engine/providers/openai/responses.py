@@ -1,8 +1,8 @@
 """OpenAI's Responses API, streaming: OpenAI itself, and other servers that speak it.
 
-The same models as in Chat Completions, at the same base URL. What it has beyond the older protocol is that a model's
-reasoning can be given back to it; what it lacks are stop sequences. Its member goes by the same name, so that a setting
-decides which of the two is spoken, and sessions and models are named the same.
+It serves the same models as Chat Completions, at the same base URL. Unlike the older protocol it can give a model's
+reasoning back to it; it has no stop sequences. The provider has the same name, so that a setting decides which protocol
+is spoken, and sessions and models are named the same.
 """
 
 from __future__ import annotations

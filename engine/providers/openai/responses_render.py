@@ -1,6 +1,6 @@
 """Prompts as OpenAI Responses requests: pure, and kept for ever, since recorded requests are derived again.
 
-What the protocol makes of a prompt, under ``openai-responses/1``:
+The form of a prompt in this protocol, under ``openai-responses/1``:
 
 * Nothing is stored at the vendor's (``store: false``): each request holds all. The system prompt is ``instructions``;
   all else are items, in the order of the blocks.
@@ -49,14 +49,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Said(msgspec.Struct, frozen=True):
-    """A message on its way: no two texts stand side by side in ``parts``."""
+    """A message that is being rendered: no two texts are neighbours in ``parts``."""
 
     role: str
     parts: Sequence[Part]
 
 
 class _Reasoning(msgspec.Struct):
-    """What decides whether an item is one, and whether it can be used again."""
+    """The fields that show if an item is reasoning, and if the vendor can use it again."""
 
     type: str
     encrypted_content: str | None = None
@@ -91,7 +91,7 @@ RENDERERS: Mapping[str, Renderer] = {RESPONSES: render_responses}
 
 
 def _tool(schema: ToolSchema) -> dict[str, Any]:
-    """Not strict, as in Chat Completions: that would change what a schema may say."""
+    """A tool, not strict, as in Chat Completions: strict would limit what a schema may say."""
     function = {"name": schema.name, "description": schema.description, "parameters": schema.parameters}
     return {"type": "function", **function, "strict": False}
 
@@ -112,7 +112,7 @@ def _parameters(parameters: Parameters, *, has_tools: bool) -> dict[str, Any]:
 
 
 def _items(messages: Sequence[PromptMessage], *, reasons: bool) -> Iterator[_Item]:
-    """One by one: results before what else a message says, since they answer the message before."""
+    """The items one by one: the results of a message before its other parts, since they answer the message before."""
     for message in messages:
         for block in message.content:
             if isinstance(block, ToolResultBlock):
@@ -151,7 +151,7 @@ def _is_spoken(block: Block) -> bool:
 
 
 def _reasoning(block: Block) -> msgspec.Raw | None:
-    """The vendor's own item, if the block has one that can be used again."""
+    """The vendor's own item, if the block has one that the vendor can use again."""
     if isinstance(block, ThinkingBlock) and block.vendor is not msgspec.UNSET:
         raw = msgspec.Raw(bytes(block.vendor))
     elif isinstance(block, OtherBlock):

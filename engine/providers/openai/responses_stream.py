@@ -1,12 +1,12 @@
 """The answer of OpenAI Responses, from events to chunks. Synchronous and pure: it never waits.
 
-An answer is a list of items. A message's parts and a reasoning item's text become blocks when they first say something,
-a function call when it begins; the item's end stops them. What a server did not send in pieces is taken from the item's
-end, and an item that was never sent from the answer's. A reasoning item is kept as it came, beside its text if it has
-any, since the vendor wants it back; an item of an unknown type is kept instead of a block.
+An answer is a list of items. A message's parts and a reasoning item's text become blocks with their first text, a
+function call when it begins; the item's end stops them. What a server did not send in pieces is taken from the item's
+end, and an item that was never sent is taken from the answer's end. A reasoning item is kept as it came, beside its
+text if it has any, since the vendor wants it back; an item of an unknown type is kept instead of a block.
 
-``output_index`` tells items apart, or where a server counts nothing, the items' ids. Events of unknown types are passed
-over. Sequence numbers are not looked at: some servers send none, and a stream over TCP has no gaps.
+``output_index`` identifies an item, or, if a server sends none, the item's id. Events of unknown types are ignored, and
+so are sequence numbers: some servers send none, and a stream over TCP has no gaps.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Type(msgspec.Struct, gc=False):
 
 
 class _Piece(msgspec.Struct, gc=False):
-    """More text of an item. ``content_index`` counts its parts, ``summary_index`` those of a summary."""
+    """A piece of an item's text. ``content_index`` counts its parts, ``summary_index`` those of a summary."""
 
     type: str
     delta: str
@@ -55,7 +55,7 @@ class _ItemEvent(msgspec.Struct, gc=False):
 
 
 class _Part(msgspec.Struct, gc=False):
-    """Of a message or of a reasoning item; one that holds no text is none of ours."""
+    """A part of a message or of a reasoning item; a part without text is ignored."""
 
     type: str | None = None
     text: str | None = None
@@ -112,7 +112,7 @@ _read_usage = msgspec.json.Decoder(_Usage).decode
 
 
 class _State:
-    """An item: its blocks by part (one for all parts of a reasoning item), and which part spoke last."""
+    """An item: its blocks by part (one for all parts of a reasoning item), and the part that spoke last."""
 
     __slots__ = ("blocks", "done", "item", "part")
 
@@ -146,11 +146,11 @@ class ResponsesStream(OpenAIStream):
 
     def feed(self, event: SseEvent) -> list[Chunk]:
         data = event.data
-        if event.event == _TEXT and not self._halved:  # nearly every event, so without a look at its type first
+        if event.event == _TEXT and not self._halved:  # nearly every event, so its type is not decoded first
             delta = self._plain_text(data)
             if delta is not None:
                 return [delta]
-        if data.strip() == DONE:  # some servers end so too; but not only so
+        if data.strip() == DONE:  # some servers send it after the end; alone it is not one
             raise self.broken_off()
         read = self._decode(data, _Type)
         if event.event == "error" or read.type == "error" or (read.type is None and read.error is not None):
@@ -162,7 +162,7 @@ class ResponsesStream(OpenAIStream):
         return chunks
 
     def _plain_text(self, data: str) -> Delta | None:
-        """More of a text that has begun; None if it is anything else."""
+        """A piece of a text that has begun; None for anything else."""
         try:
             piece = _read_piece(data)
         except (msgspec.MsgspecError, RecursionError):
@@ -177,15 +177,15 @@ class ResponsesStream(OpenAIStream):
         try:
             return msgspec.json.decode(data, type=form)
         except (msgspec.ValidationError, RecursionError):
-            raise self.malformed("an event of another form") from None
+            raise self.malformed("a malformed event") from None
         except msgspec.DecodeError:
             pass
         read = self.read_again(data)
         try:
-            # Halves of a text may meet in the next piece; anything else has to be whole.
+            # Half a character of a text may be completed by the next piece; anything else has to be whole.
             return msgspec.convert(read, form) if form is _Piece else msgspec.json.decode(mended(read), type=form)
         except (msgspec.MsgspecError, UnicodeEncodeError):
-            raise self.malformed("an event of another form") from None
+            raise self.malformed("a malformed event") from None
 
     # --- the answer ---------------------------------------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ class ResponsesStream(OpenAIStream):
         if _is_given(response.usage):
             chunks.append(usage_reported(bytes(response.usage), _usage))
         if kind == "response.failed":
-            # Not the whole event: it says back what it was asked.
+            # Not the whole event: it repeats the request.
             self.failure = self.failed(bytes(response.error) if _is_given(response.error) else b"{}")
             return
         for index, raw in enumerate(response.output or ()):
@@ -211,7 +211,9 @@ class ResponsesStream(OpenAIStream):
         self.end(_STOP_REASONS.get(word, word), word, chunks)
 
     def _state_at_end(self, index: int, item: _Item, chunks: list[Chunk]) -> _State | None:
-        """An item of the whole answer; None if it may have come before under no index and another id, or none."""
+        """The state of an item in the whole answer; None if it may have come before without an index and under another
+        id.
+        """
         if index in self._items:
             return self._items[index]
         known = next((state for state in self._items.values() if item.id and state.item.id == item.id), None)
@@ -236,7 +238,7 @@ class ResponsesStream(OpenAIStream):
 
     def _begin(self, key: int | str | None, item: _Item, chunks: list[Chunk]) -> _State:
         if len(self._items) >= MAX_ITEMS:
-            raise self.malformed("items without end")
+            raise self.malformed("items beyond the limit")
         state = self._items[key] = _State(item)
         if item.type == "function_call":
             state.blocks[0] = self.start_call(item.call_id or f"call_{len(self._calls)}", item.name or "", chunks)
@@ -244,7 +246,7 @@ class ResponsesStream(OpenAIStream):
 
     def _finish(self, state: _State, item: _Item, raw: bytes, chunks: list[Chunk]) -> None:
         if state.item.type != item.type:
-            raise self.malformed("an item that ends as another")
+            raise self.malformed("an item whose type changes")
         if state.done:
             return
         state.done = True
@@ -258,7 +260,7 @@ class ResponsesStream(OpenAIStream):
         else:
             kind = vendor_word(item.type)
             if kind is None or kind in _COMMON_TYPES:
-                raise self.malformed("an item whose type is none")
+                raise self.malformed("an item with an invalid type")
             chunks.append(VendorBlock(self.next_number(), kind, raw))
         for block in state.blocks.values():
             self.stop(block, chunks)
@@ -295,7 +297,7 @@ class ResponsesStream(OpenAIStream):
         self.extend(block, piece.delta, chunks)
 
     def _think(self, kind: str, data: str, chunks: list[Chunk]) -> None:
-        """The parts of a summary become one text, with a blank line between them."""
+        """Add to a thinking block. The parts of a summary become one text, with a blank line between them."""
         piece = self._decode(data, _Piece)
         state = self._state_of(piece, REASONING)
         if not piece.delta:
@@ -315,11 +317,11 @@ class ResponsesStream(OpenAIStream):
             self.extend(state.blocks[0], piece.delta, chunks)
 
     def _state_of(self, piece: _Piece, item_type: str) -> _State:
-        """Its item, which may begin with it unless it has to have a name."""
+        """The item of a piece, which may begin with it unless it has to have a name."""
         key = piece.item_id if piece.output_index is None else piece.output_index
         state = self._items.get(key) or self._begin(key, _Item(item_type, piece.item_id), [])
         if state.item.type != item_type or state.done:
-            raise self.malformed("a piece of an item that is not there")
+            raise self.malformed("a piece of an unknown item")
         return state
 
 

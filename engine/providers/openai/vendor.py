@@ -31,8 +31,8 @@ OPENAI = Vendor(
 
 
 class OpenAIVendor(HttpProvider):
-    """A provider of one of OpenAI's protocols. Which of the two a server is spoken to in is a setting, and both members
-    can render what either was ever sent: the renderer's name is on record with each attempt.
+    """A provider of one of OpenAI's protocols. A setting decides which of the two a server is spoken to in; both
+    members can render the requests of both, because the renderer's name is on record with each attempt.
     """
 
     vendor = OPENAI

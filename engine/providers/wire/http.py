@@ -42,7 +42,7 @@ _SECRET_HEADERS = frozenset({"authorization", "x-api-key"})
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What an adapter needs to know of an answer before its body."""
+    """The head of an answer, as far as a provider needs it before the body."""
 
     request_id: str | None
 
@@ -97,7 +97,7 @@ async def post_stream(
 
 
 async def drain(body: AsyncGenerator[bytes, None]) -> None:
-    """Let a body that has said all it has to say come to its end, briefly, so that its connection can be used again."""
+    """Read a finished body to its end, briefly, so that its connection can be used again."""
     with suppress(TimeoutError, ProviderError):
         async with asyncio.timeout(DRAIN_S):
             async for _ in body:
@@ -106,7 +106,7 @@ async def drain(body: AsyncGenerator[bytes, None]) -> None:
 
 @contextmanager
 def on_record(headers: Mapping[str, str], request_id: Callable[[], str | None]) -> Iterator[None]:
-    """What fails here goes on record with the request's id, and without the key, wherever an upstream shows it."""
+    """Errors of this block go on record with the request's id, and without the key, even if the upstream shows it."""
     try:
         yield
     except ProviderError as error:
@@ -120,7 +120,7 @@ def on_record(headers: Mapping[str, str], request_id: Callable[[], str | None]) 
 async def _send(
     client: Client, url: str, headers: Mapping[str, str], body: bytes, *, provider: str, expect: str
 ) -> httpx.Response:
-    # Compressed events would sit in somebody's buffer.
+    # Compressed events would be held in buffers on the way.
     own = {"content-type": "application/json", "accept": expect, "accept-encoding": "identity"}
     request = httpx.Request(
         "POST",
@@ -154,13 +154,15 @@ class _Pieces(httpx.AsyncByteStream):
 
 @asynccontextmanager
 async def _reading(response: httpx.Response) -> AsyncIterator[Callable[[], Awaitable[bytes]]]:
-    """What gives the next bytes of a body as they arrive, decompressed if they came so unasked; none at its end."""
+    """A function that returns the next bytes of a body as they arrive, decompressed if they came so unasked; none at
+    its end.
+    """
     encoded = response.headers.get("content-encoding", "identity") != "identity"
     content: aiohttp.StreamReader | None = response.extensions.get(CONTENT)
     if content is not None and not encoded:
-        yield content.readany  # past three generators of the client's, which cost as much as all the rest
+        yield content.readany  # without three generators of the client's, which cost as much as all the rest
         return
-    # Not aiter_raw, which counts bytes, and gives nothing of what a test's answer holds already.
+    # Not aiter_raw, which counts bytes, and returns nothing of a body that a test has set.
     whole = response.aiter_bytes() if encoded else cast("AsyncIterable[bytes]", response.stream)
     async with aclosing(_filled(whole)) as pieces:
         yield lambda: anext(pieces, b"")
@@ -181,7 +183,7 @@ def _failure(provider: str, response: httpx.Response, body: bytes, expect: str, 
     if not response.is_success:
         return failure_from_response(provider, status, headers, body, now_s=clock.now_us() / 1e6)
     return ProviderMalformed(
-        f"{provider} answered with something else than {expect}",
+        f"{provider} answered with a type other than {expect}",
         status=status,
         request_id=request_id_in(headers),
         upstream=bounded(body),
@@ -189,7 +191,7 @@ def _failure(provider: str, response: httpx.Response, body: bytes, expect: str, 
 
 
 def _is_type(response: httpx.Response, expect: str) -> bool:
-    """Whether the content is of the type; a server that says nothing is believed."""
+    """True if the content is of the expected type, or no type is given."""
     given: str = response.headers.get("content-type", expect)
     return given.partition(";")[0].strip().lower() == expect
 
@@ -197,7 +199,7 @@ def _is_type(response: httpx.Response, expect: str) -> bool:
 async def _read_bounded(response: httpx.Response, headers: Mapping[str, str]) -> bytes:
     """The beginning of a failure's body: bounded in bytes and in time, and whatever came if it breaks off.
 
-    It goes on record, so the key is taken out: some servers show people what they sent.
+    It goes on record, so the key is taken out: some servers show clients what they sent.
     """
     read = bytearray()
     with suppress(TimeoutError, *BROKEN):
@@ -208,7 +210,7 @@ async def _read_bounded(response: httpx.Response, headers: Mapping[str, str]) ->
 
 
 def _without_key(text: str, headers: Mapping[str, str]) -> str:
-    """Also without half a key where the text was cut."""
+    """The text without the key, also without a part of the key where the text was cut."""
     for name, value in headers.items():
         secret = value.rpartition(" ")[2]
         if not secret or name.lower() not in _SECRET_HEADERS:

@@ -1,6 +1,6 @@
 """Server-sent events from bytes, in any split (WHATWG HTML, section 9.2.6).
 
-A decoder of our own, because the obvious ones are wrong or slow: splitting *text* into lines also breaks at U+2028,
+This decoder is our own, because the obvious ones are wrong or slow: splitting *text* into lines also breaks at U+2028,
 U+2029 and U+0085, which are legal inside data, and decoding each piece of bytes breaks characters that a packet cut in
 two. Here lines are found in the bytes, and an event is decoded once, when it is whole.
 """
@@ -26,7 +26,7 @@ class SseEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class SseDecoder:
-    """Fed with bytes, gives whole events. What stands after the last blank line is never an event."""
+    """Decodes bytes to whole events. What follows the last blank line is never an event."""
 
     def __init__(self, limit_bytes: int = EVENT_LIMIT_BYTES) -> None:
         self._limit_bytes = limit_bytes
@@ -73,7 +73,9 @@ class SseDecoder:
         return data.removeprefix(_BOM)
 
     def _only_lf(self, data: bytes) -> bytes:
-        """CR ends a line at once (a stream may end there); the LF that may open the next piece is its other half."""
+        """Line ends as LF. CR ends a line at once (a stream may end there); the LF that may begin the next piece
+        belongs to it.
+        """
         if not data:
             return data
         if self._after_cr:
@@ -87,7 +89,7 @@ class SseDecoder:
             self._line += rest
 
     def _field(self, line: bytes) -> None:
-        """Comments, ``id``, ``retry`` and unknown fields mean nothing to us."""
+        """Read a field. Comments, ``id``, ``retry`` and unknown fields are ignored."""
         self._check(len(line))
         name, _, value = line.partition(b":")
         if name == b"data":
@@ -97,7 +99,7 @@ class SseDecoder:
             self._event = value.removeprefix(b" ")
 
     def _check(self, line_bytes: int) -> None:
-        """Counts what is held for one event, and bounds it before it grows: lines of data and the line under way."""
+        """Bound what is held for one event before it grows: lines of data and the unfinished line."""
         if self._data_bytes + line_bytes > self._limit_bytes:
             raise ProviderMalformed(f"the stream holds an event of more than {self._limit_bytes} bytes")
 
@@ -112,10 +114,10 @@ class SseDecoder:
 
 
 class EventReader:
-    """Bytes to events, as ``SseDecoder`` reads them, and in a third of its time where a piece is whole events.
+    """Reads bytes to events, as ``SseDecoder`` does, and in a third of its time if a piece is whole events.
 
-    That is how vendors send them and how most packets come: events between two pieces, each one line of data, with a
-    name before it or without. Any other piece is the decoder's.
+    Vendors send whole events and most packets hold them: each one line of data, with a name before it or without. Any
+    other piece is the decoder's.
     """
 
     def __init__(self) -> None:
@@ -123,7 +125,7 @@ class EventReader:
         self._between_events = False  # the decoder sees the first piece, which may have a byte order mark
 
     def feed(self, data: bytes) -> Iterable[SseEvent]:
-        """Exhaust it before the next feed. Raises what the decoder raises."""
+        """The events of a piece. Exhaust it before the next feed. Raises the decoder's errors."""
         if self._between_events and data[-2:] == b"\n\n" and data.find(b"\r") < 0 and len(data) <= EVENT_LIMIT_BYTES:
             try:
                 text = data.decode()

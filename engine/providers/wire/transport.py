@@ -1,7 +1,7 @@
 """The transport beneath httpx: aiohttp's, with what the adapter between the two gets wrong put right.
 
-It costs less than half per chunk, and does not walk all connections for each request. The environment's proxies and CA
-files are respected.
+aiohttp's transport costs less than half per chunk, and does not walk all connections for each request. The
+environment's proxies and CA files are respected.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _content: ContextVar[aiohttp.StreamReader] = ContextVar("content")
 
 
 def make_transport() -> tuple[Transport, dict[str, Transport | None]]:
-    """A transport, and those that patterns of addresses have instead: proxies, or None for the transport itself.
+    """The default transport, and the transports of address patterns: a proxy's, or None for the default one.
 
     Raises Invalid for a proxy or a CA file of the environment that cannot be used.
     """
@@ -42,10 +42,10 @@ def make_transport() -> tuple[Transport, dict[str, Transport | None]]:
 
 
 class _Transport(httpx.AsyncBaseTransport):
-    """aiohttp's transport with its failures told apart, and a second try where a kept-alive connection was dead.
+    """aiohttp's transport, with its failures distinguished, and a retry if a kept-alive connection was dead.
 
     A server may drop a kept-alive connection at the moment it is used again. If nothing of an answer was received, the
-    request goes out once more, on a connection that is certainly new.
+    request is sent once more, on a connection that is certainly new.
     """
 
     def __init__(self, tls: ssl.SSLContext, proxy: httpx.Proxy | None = None) -> None:
@@ -82,7 +82,7 @@ def _with_content(response: httpx.Response) -> httpx.Response:
 
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    """Without cookies: one conversation's answer must not colour another's request."""
+    """A session without cookies: one conversation's answer must not influence another's request."""
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
     return aiohttp.ClientSession(
@@ -91,7 +91,9 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
 
 
 class _Response(aiohttp.ClientResponse):
-    """After an error in the framing of chunks, aiohttp (3.14) closes the connection and leaves its reader waiting."""
+    """A response whose reader is told of the connection's end: after an error in the framing of chunks, aiohttp (3.14)
+    closes the connection and leaves its reader waiting.
+    """
 
     async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         await super().start(connection)
@@ -113,7 +115,7 @@ class _Response(aiohttp.ClientResponse):
 
 
 def _look_at(closed: asyncio.Future[None]) -> None:
-    """An exception that nobody looks at is logged as a mistake."""
+    """Retrieve the exception: one that is never retrieved is logged as a mistake."""
     if not closed.cancelled():
         closed.exception()
 
@@ -123,7 +125,9 @@ async def _note_reuse(*_: object) -> None:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The adapter's translations are not to be trusted (a refused connection is a time-out to it); what it saw is."""
+    """The cause of an error as aiohttp saw it: the adapter's translations are wrong (a refused connection becomes a
+    timeout).
+    """
     return error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
 
 
@@ -154,9 +158,9 @@ def _trust() -> ssl.SSLContext:
 
 
 def _proxies(tls: ssl.SSLContext) -> dict[str, Transport | None]:
-    """The environment's proxies by httpx's rules, which it does not apply to a transport of one's own.
+    """The environment's proxies by httpx's rules, which it does not apply to a custom transport.
 
-    Loopback addresses are never proxied: a model that runs beside the server is not to be found elsewhere.
+    Loopback addresses are never proxied: a model beside the server cannot be reached through a proxy.
     """
     found = getproxies()
     exempt = [host.strip() for host in found.get("no", "").split(",") if host.strip()]

@@ -1,4 +1,4 @@
-"""A vendor's protocol over HTTP, as far as it is the same for all of them: configured once, asked with bytes, read as
+"""A vendor's protocol over HTTP, as far as it is the same for all vendors: configuration, requests as bytes, answers as
 events.
 
 A member says what differs: its vendor, its renderers, the path and the headers of a request, and how an answer is read.
@@ -68,7 +68,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     transport: Transport | None = None
 
     def is_of(self, vendor: Vendor) -> bool:
-        """Whether it is at the vendor's own address."""
+        """True if it is the vendor's own address."""
         return self.base_url is None or self.base_url.rstrip("/") == vendor.url
 
 
@@ -147,7 +147,9 @@ class HttpProvider(ABC):
         return self.vendor.models if self._is_vendors else ()
 
     def model(self, name: str) -> ModelInfo | None:
-        """Of another server nothing is known, and it may serve any name."""
+        """The model, as the vendor describes it. Another server may serve any name, and nothing is
+        known of its models.
+        """
         return self.vendor.model(name) if self._is_vendors else unknown_model(name)
 
     def stream(self, request: bytes) -> AsyncGenerator[Chunk, None]:
