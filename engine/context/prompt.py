@@ -28,7 +28,7 @@ from ..sessions.history import state_at
 from ..sessions.state import Row, SessionState
 from ..sessions.views import Omitted, Said, Window, message_view
 from ..settings import Settings
-from .window import POLICY, Chosen, Measure, choose
+from .window import POLICY, ChosenRows, Measure, choose
 
 UNPLACED = 0
 """Position of a message that is still to be appended."""
@@ -41,14 +41,14 @@ class Limits(msgspec.Struct, frozen=True):
     max_output_tokens: int | None = None
 
 
-class Sight(msgspec.Struct, frozen=True):
+class ChosenWindow(msgspec.Struct, frozen=True):
     """A window with its content. ``events`` holds the events of the chosen rows, except a message that is still to be
     appended.
     """
 
     state: SessionState
     system: str | None
-    chosen: Chosen
+    chosen: ChosenRows
     events: dict[int, Said]
     measure: Measure
 
@@ -82,7 +82,7 @@ def measure_of(
     )
 
 
-def look(
+def choose_window(
     connection: Connection,
     tenant: str,
     state: SessionState,
@@ -91,7 +91,7 @@ def look(
     *,
     new: NewMessage | None = None,
     without: int | None = None,
-) -> Sight:
+) -> ChosenWindow:
     """Choose a window. ``new`` is a message about to be appended; ``without`` the position of one to leave out."""
     last_user = queries.last_user(connection, tenant, state)
     first: tuple[Row, ...] = ()
@@ -101,7 +101,7 @@ def look(
     read: dict[int, Said] = {}
     with closing(queries.newest_messages(connection, tenant, state.id, up_to=state.version)) as messages:
         chosen = choose(chain(first, _noted(messages, read, without)), last_user, (), measure)
-    return Sight(state, words.system, chosen, _events(connection, tenant, chosen, read), measure)
+    return ChosenWindow(state, words.system, chosen, _events(connection, tenant, chosen, read), measure)
 
 
 def _noted(messages: Iterable[tuple[Row, Said]], read: dict[int, Said], without: int | None) -> Iterator[Row]:
@@ -112,7 +112,7 @@ def _noted(messages: Iterable[tuple[Row, Said]], read: dict[int, Said], without:
             yield row
 
 
-def _events(connection: Connection, tenant: str, chosen: Chosen, read: dict[int, Said]) -> dict[int, Said]:
+def _events(connection: Connection, tenant: str, chosen: ChosenRows, read: dict[int, Said]) -> dict[int, Said]:
     """The events of a window: those read while it was chosen, and required ones from further back."""
     positions = [row.position for row in chosen.rows if row.position != UNPLACED]
     further = reads.events_at_positions(connection, tenant, [each for each in positions if each not in read])
@@ -134,7 +134,7 @@ def window(
     state, words = state_at(connection, tenant, session, version)
     resolved = resolve(providers, model or state.model)
     measure = measure_of(connection, tenant, state, resolved, limits, settings)
-    view = look(connection, tenant, state, words, measure)
+    view = choose_window(connection, tenant, state, words, measure)
     left_tokens = state.base_tokens + measure.fixed_base_tokens - view.chosen.base_tokens
     left_count = state.message_count - len(view.chosen.rows)
     return Window(
@@ -152,7 +152,7 @@ def window(
 
 
 def prompt_of(
-    view: Sight, model: Model, parameters: Parameters, new: NewMessage | None, tools: tuple[ToolSchema, ...] = ()
+    view: ChosenWindow, model: Model, parameters: Parameters, new: NewMessage | None, tools: tuple[ToolSchema, ...] = ()
 ) -> Prompt:
     """The prompt, in the common form."""
     messages = []

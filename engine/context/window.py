@@ -60,7 +60,7 @@ class Measure(msgspec.Struct, frozen=True):
         )
 
 
-class Chosen(msgspec.Struct, frozen=True):
+class ChosenRows(msgspec.Struct, frozen=True):
     """A window, oldest first. ``base_tokens`` and ``used_tokens`` are of its rows and the fixed part together."""
 
     rows: tuple[Row, ...]
@@ -68,7 +68,7 @@ class Chosen(msgspec.Struct, frozen=True):
     used_tokens: int
 
 
-class _Window:
+class _GrowingWindow:
     """A window as it grows: its rows, each once, and the sum of their tokens."""
 
     def __init__(self, measure: Measure) -> None:
@@ -99,12 +99,12 @@ class _Window:
                 messages += 1
         return self.measure.used(tokens, messages) <= self.available_tokens
 
-    def chosen(self) -> Chosen:
+    def chosen(self) -> ChosenRows:
         rows = tuple(self.rows[version] for version in sorted(self.rows))
-        return Chosen(rows, self.base_tokens + self.measure.fixed_base_tokens, self.used_tokens)
+        return ChosenRows(rows, self.base_tokens + self.measure.fixed_base_tokens, self.used_tokens)
 
 
-def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[Row], measure: Measure) -> Chosen:
+def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[Row], measure: Measure) -> ChosenRows:
     """Choose a window by ``POLICY``.
 
     ``newest_first`` holds all messages of the session, the newest first and those of a unit without another between
@@ -116,7 +116,7 @@ def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[
     Raises BudgetTooSmall if what is required does not fit. The window is empty only if all messages are left out.
     """
     assert last_user is None or not last_user.left_out, "the last user message must be one that can be sent"
-    window = _Window(measure)
+    window = _GrowingWindow(measure)
     units = _units_to_send(newest_first)
     newest = next(units, None)
     if newest is None:
@@ -136,7 +136,7 @@ def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[
     return window.chosen()
 
 
-def _take(window: _Window, units: Iterator[list[Row]]) -> list[Row]:
+def _take(window: _GrowingWindow, units: Iterator[list[Row]]) -> list[Row]:
     """Add units while they fit; all rows that were reached, newest first."""
     run: list[Row] = []
     for unit in units:
@@ -175,7 +175,7 @@ def _before_first_user(oldest_first: Iterable[Row]) -> Iterator[Row]:
     return takewhile(lambda row: row.role != "user", oldest_first)
 
 
-def _refuse_unless_it_fits(window: _Window) -> None:
+def _refuse_unless_it_fits(window: _GrowingWindow) -> None:
     measure, required = window.measure, window.used_tokens
     if required <= measure.available_tokens:
         return

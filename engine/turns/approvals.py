@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from ..context.plan import Brief, recall
+from ..context.plan import RequestPlan, restore_plan
 from ..errors import TurnNotFound, VersionConflict
 from ..events.types import Draft, TurnResumed
 from ..log.base import Append, Connection, Exactly, Exists, NewEvent, Place, Reference, RequestKey, Scratch
@@ -35,7 +35,7 @@ class Paused(msgspec.Struct, frozen=True):
     session: SessionState
     turn: TurnState
     story: Story
-    brief: Brief
+    request_plan: RequestPlan
 
 
 class Decider:
@@ -88,8 +88,8 @@ class Decider:
         story = Story(turn)
         for event in turn_events(connection, tenant, state):
             story.tell(event)
-        brief = recall(connection, tenant=tenant, turn=state, state=session, providers=self._kit.providers)
-        return Paused(drafts, session, state, story, brief)
+        request_plan = restore_plan(connection, tenant=tenant, turn=state, state=session, providers=self._kit.providers)
+        return Paused(drafts, session, state, story, request_plan)
 
     async def _record(self, caller: Caller, paused: Paused, request: RequestKey | None) -> None:
         turn = paused.turn
@@ -111,5 +111,5 @@ class Decider:
                 )
             )
             if resumed and answer.replayed is None:
-                going_on = Turn(self._kit, caller, turn.id, paused.brief, answer.events, story=paused.story)
+                going_on = Turn(self._kit, caller, turn.id, paused.request_plan, answer.events, story=paused.story)
                 self._supervisor.start(going_on)

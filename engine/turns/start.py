@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from ..context.plan import Brief, Offer, Planned, attempt_of, plan
+from ..context.plan import PlannedRound, RequestPlan, ToolOffer, attempt_of, plan_round
 from ..context.prompt import Limits
 from ..errors import Invalid, TooLarge, VersionConflict
 from ..events.blocks import ToolSchema
@@ -88,8 +88,8 @@ class TurnStarter:
         plans = MAX_PLANS if expected is None else 1
         while True:
             plans -= 1
-            planning_it = partial(self._plan, caller=caller, session=session, ask=ask, expected=expected)
-            planned = await self._store.read(partial(_recall_or, planning_it, tenant=caller.tenant, request=request))
+            plan = partial(self._plan, caller=caller, session=session, ask=ask, expected=expected)
+            planned = await self._store.read(partial(_replayed_or_planned, plan, tenant=caller.tenant, request=request))
             if isinstance(planned, Reference):
                 return await self._replayed(caller, planned)
             # A caller that disconnects while the start is written must not leave an open turn that does not run.
@@ -108,31 +108,31 @@ class TurnStarter:
 
     def _plan(
         self, connection: Connection, *, caller: Caller, session: UUID, ask: Ask, expected: int | None
-    ) -> Planned:
+    ) -> PlannedRound:
         state, words = state_at(connection, caller.tenant, session)
         if expected is not None and state.version != expected:
             detail = f"the session was expected to be at version {expected}, and is at {state.version}"
             raise VersionConflict(detail, current_version=state.version)
         check_turn(state, ask.message, continues=ask.continues)
-        return plan(
+        return plan_round(
             connection,
             tenant=caller.tenant,
             state=state,
             words=words,
-            brief=self._brief(ask, state),
+            request_plan=self._plan_requests(ask, state),
             settings=self._settings,
             new=ask.message,
             without=superseded(state, ask.message, continues=ask.continues),
         )
 
-    def _brief(self, ask: Ask, state: SessionState) -> Brief:
+    def _plan_requests(self, ask: Ask, state: SessionState) -> RequestPlan:
         """Plan what the turn's requests have in common. Raises UnknownModel, and Invalid for tools that are not
         available.
         """
         names = self._tools.allowed(ask.tools, state.allowed_tools)
         schemas = (*self._tools.schemas(names), *ask.client_tools)
         check_offer(schemas, ask.tool_choice, self._settings)
-        return Brief(
+        return RequestPlan(
             model=resolve(self._providers, ask.model or state.model),
             limits=ask.limits,
             parameters=Parameters(
@@ -141,16 +141,16 @@ class TurnStarter:
                 stop=ask.stop,
                 tool_choice=ask.tool_choice if schemas else None,
             ),
-            offer=Offer(schemas, tuple(schema.name for schema in ask.client_tools)),
+            offer=ToolOffer(schemas, tuple(schema.name for schema in ask.client_tools)),
             fallback=resolve_if_there(self._providers, state.fallback_model),
             fallback_name=state.fallback_model,
         )
 
     async def _append(
-        self, caller: Caller, session: UUID, ask: Ask, first: Planned, request: RequestKey | None
+        self, caller: Caller, session: UUID, ask: Ask, first: PlannedRound, request: RequestKey | None
     ) -> Started:
         turn = self._clock.new_id()
-        document = first.brief.offer.document
+        document = first.request_plan.offer.document
         scratch: list[Scratch] = [self._supervisor.run_of(caller.tenant, session, turn)]
         if document:
             scratch.append(KeepDocument(caller.tenant, document))
@@ -159,7 +159,7 @@ class TurnStarter:
                 Append(
                     tenant=caller.tenant,
                     session=session,
-                    expected=Exactly(first.view.state.version),
+                    expected=Exactly(first.window.state.version),
                     events=partial(self._events, caller=caller, turn=turn, ask=ask, first=first),
                     request=request,
                     reference=Reference("turn", turn, 0),
@@ -168,12 +168,12 @@ class TurnStarter:
             )
             if answer.replayed is None:
                 kit = self._supervisor.kit
-                self._supervisor.start(Turn(kit, caller, turn, first.brief, answer.events, first=first))
+                self._supervisor.start(Turn(kit, caller, turn, first.request_plan, answer.events, first=first))
                 return Started(session, turn)
         return await self._replayed(caller, answer.replayed)
 
     def _events(
-        self, place: Place, state: Any, *, caller: Caller, turn: UUID, ask: Ask, first: Planned
+        self, place: Place, state: Any, *, caller: Caller, turn: UUID, ask: Ask, first: PlannedRound
     ) -> list[NewEvent]:
         clock, message = self._clock, ask.message
         if message is not None:
@@ -187,7 +187,7 @@ class TurnStarter:
             message=message,
             continues=ask.continues,
             on_disconnect=ask.on_disconnect,
-            client_tools=first.brief.offer.client,
+            client_tools=first.request_plan.offer.client,
         )
         return seal(start_turn(state, command), caller, clock)
 
@@ -211,9 +211,9 @@ def check_offer(schemas: Sequence[ToolSchema], choice: str | None, settings: Set
         raise Invalid("tool_choice", "this turn has no tools")
 
 
-def _recall_or(
-    plan: Callable[[Connection], Planned], connection: Connection, *, tenant: str, request: RequestKey | None
-) -> Planned | Reference:
+def _replayed_or_planned(
+    plan: Callable[[Connection], PlannedRound], connection: Connection, *, tenant: str, request: RequestKey | None
+) -> PlannedRound | Reference:
     """The turn that this request has started before, else a plan: a retry is answered, whatever has become of the
     session.
     """

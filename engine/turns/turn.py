@@ -18,7 +18,7 @@ from uuid import UUID
 import msgspec
 
 from ..clock import Clock
-from ..context.plan import Brief, Planned, attempt_of, plan_next
+from ..context.plan import PlannedRound, RequestPlan, attempt_of, plan_next_round
 from ..errors import EngineError, Refused, StoreError, TurnLimitReached, TurnNotOpen
 from ..events.blocks import ToolOutcome
 from ..events.types import Draft
@@ -102,14 +102,14 @@ class Turn:
         kit: Kit,
         caller: Caller,
         turn: UUID,
-        brief: Brief,
+        request_plan: RequestPlan,
         events: tuple[RecordedEvent, ...],
         *,
-        first: Planned | None = None,
+        first: PlannedRound | None = None,
         story: Story | None = None,
     ) -> None:
         self._kit = kit
-        self._brief = brief
+        self._request_plan = request_plan
         self._first = first
         self._stop: Stop | None = None
         self._attempt: Attempt | None = None
@@ -160,7 +160,7 @@ class Turn:
         """Run round after round, until the turn has an end; None if it is paused."""
         try:
             so_far = self._first or await self._after_answer()
-            while isinstance(so_far, Planned):
+            while isinstance(so_far, PlannedRound):
                 so_far = await self._round(so_far)
         except StoppedError:
             assert self._stop is not None
@@ -174,7 +174,7 @@ class Turn:
             return TurnEnd(error=MISTAKE)
         return so_far
 
-    async def _round(self, planned: Planned) -> Planned | TurnEnd | None:
+    async def _round(self, planned: PlannedRound) -> PlannedRound | TurnEnd | None:
         result = await self._answer(planned)
         if not self._goes_on(result):
             return TurnEnd.with_attempt(result)
@@ -184,9 +184,9 @@ class Turn:
             return TurnEnd(error=error, attempt=result)
         return await self._after_answer(result)
 
-    async def _answer(self, planned: Planned) -> AttemptResult:
+    async def _answer(self, planned: PlannedRound) -> AttemptResult:
         """Ask the model, and retry as the retry policy says."""
-        retries = Retries(self._kit.settings, self._kit.clock, has_fallback=self._brief.fallback is not None)
+        retries = Retries(self._kit.settings, self._kit.clock, has_fallback=self._request_plan.fallback is not None)
         while True:
             result = await self._attempted(planned)
             again = retries.after(result, self._left_s())
@@ -201,15 +201,15 @@ class Turn:
 
     def _told_of_fallback(self, result: AttemptResult) -> AttemptResult:
         """Add to a failure that the fallback model would have been asked, and is not served any more."""
-        brief = self._brief
-        if brief.fallback_name is None or brief.fallback is not None or not is_for_another(result):
+        request_plan = self._request_plan
+        if request_plan.fallback_name is None or request_plan.fallback is not None or not is_for_another(result):
             return result
         error = copy.copy(result.error)
         assert error is not None
-        error.detail = f"{error.detail}; the fallback model {brief.fallback_name} is not served any more"
+        error.detail = f"{error.detail}; the fallback model {request_plan.fallback_name} is not served any more"
         return msgspec.structs.replace(result, error=error)
 
-    async def _planned_again(self, planned: Planned, again: Again) -> Planned | None:
+    async def _planned_again(self, planned: PlannedRound, again: Again) -> PlannedRound | None:
         """Plan the next attempt; None if the fallback model cannot be asked this, or the turn is stopped."""
         if not again.fallback:
             return planned
@@ -218,7 +218,7 @@ class Turn:
         except (Refused, StoppedError, TurnLimitReached):
             return None
 
-    async def _attempted(self, planned: Planned) -> AttemptResult:
+    async def _attempted(self, planned: PlannedRound) -> AttemptResult:
         kit = self._kit
         recorder = Recorder(kit.journal, self.tail, kit.clock, self.caller.tenant, self.id, self._frame)
         self._attempt = Attempt(planned.model.provider, planned.request, recorder, kit.guards, kit.clock, kit.settings)
@@ -237,11 +237,13 @@ class Turn:
         here = any(runner_of(self.story.state, name) == "server" for name in names)
         return here or (result.stop_reason == PAUSED_UPSTREAM and not names)
 
-    async def _after_answer(self, result: AttemptResult | None = None) -> Planned | TurnEnd | None:
+    async def _after_answer(self, result: AttemptResult | None = None) -> PlannedRound | TurnEnd | None:
         """Make the calls that the answer asks for. Then comes the next round, or the turn's end if the caller makes
         some of the calls, or nothing if a person must decide first.
         """
-        calls = Calls(self._kit.tools, self.story, self.caller.tenant, self._brief.offer.server, self._kit.settings)
+        calls = Calls(
+            self._kit.tools, self.story, self.caller.tenant, self._request_plan.offer.server, self._kit.settings
+        )
         try:
             for number in range(len(calls.ready)):
                 call, outcome = await self._unless_stopped(calls.outcome(number))
@@ -261,30 +263,30 @@ class Turn:
             return TurnEnd(stop_reason="tool_use", vendor_stop_reason=vendor)
         return await self._next_round()
 
-    async def _next_round(self) -> Planned:
+    async def _next_round(self) -> PlannedRound:
         settings, state = self._kit.settings, self.story.state
         usage, newest = state.usage, state.attempts[-1]
         if newest.round >= settings.max_rounds:
             raise _limit_reached("max_rounds", settings)
         if usage is not None and (usage.input_tokens or 0) + (usage.output_tokens or 0) >= settings.max_turn_tokens:
             raise _limit_reached("max_turn_tokens", settings)
-        self._brief = self._brief.after_tools()
+        self._request_plan = self._request_plan.after_tools()
         planned = await self._planned()
         await self._begin(planned, (newest.round + 1, 1))
         return planned
 
-    async def _planned(self, *, fallback: bool = False) -> Planned:
+    async def _planned(self, *, fallback: bool = False) -> PlannedRound:
         reading = partial(
-            plan_next,
+            plan_next_round,
             tenant=self.caller.tenant,
             session=self.story.state.session,
-            brief=self._brief,
+            request_plan=self._request_plan,
             settings=self._kit.settings,
             fallback=fallback,
         )
         return await self._unless_stopped(self._kit.store.read(reading))
 
-    async def _begin(self, planned: Planned, number: tuple[int, int]) -> None:
+    async def _begin(self, planned: PlannedRound, number: tuple[int, int]) -> None:
         """Record an attempt before it is sent."""
         clock = self._kit.clock
         now_us, salt = clock.now_us(), clock.salts(1)[0]
