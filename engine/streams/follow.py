@@ -20,7 +20,7 @@ from ..log.store import Store
 from ..sessions import queries
 from ..sessions.turn_state import TurnState
 from ..settings import Settings
-from .backlog import BYTES_AT_ONCE, FRAMES_AT_ONCE, Past
+from .backlog import BYTES_AT_ONCE, FRAMES_AT_ONCE, Backlog
 from .frames import Frame
 from .subscribers import Subscribers
 from .tail import Tail
@@ -131,9 +131,9 @@ class Follower:
                     await self._wait(bell, self._settings.keepalive_s)
 
     async def first(
-        self, tenant: str, session: UUID | None, look: Callable[[], Awaitable[tuple[Found, bool]]], wait_s: float
+        self, tenant: str, session: UUID | None, read: Callable[[], Awaitable[tuple[Found, bool]]], wait_s: float
     ) -> tuple[Found, bool]:
-        """Wait until ``look`` finds something in a session (or, for None, in the whole log). After ``wait_s``, or when
+        """Wait until ``read`` finds something in a session (or, for None, in the whole log). After ``wait_s``, or when
         the server ends, the result may be empty. Raises ShuttingDown for a wait that begins while the server ends: that
         client would retry at once.
         """
@@ -143,7 +143,7 @@ class Follower:
         with self._counted(), self._store.bells.listen(tenant, session) as bell:
             while True:
                 bell.clear()
-                found = await look()
+                found = await read()
                 if ending and not len(found[0]):
                     raise ShuttingDown("the server is shutting down", retry_after_s=RETRY_AFTER_S)
                 left_s = until - loop.time()
@@ -162,15 +162,15 @@ class Follower:
     async def _live(self, turn: LiveTurn, after: int) -> AsyncGenerator[list[Frame], None]:
         tail = turn.tail
         cursor, loop, beat_s = after, asyncio.get_running_loop(), self._settings.keepalive_s / 2
-        told_at, told_end, past = loop.time(), False, None
+        sent_at, told_end, backlog = loop.time(), False, None
         with self._counted(), turn.subscribers.reader(), _beating(tail, beat_s):
             while True:
                 batch = tail.after(cursor, FRAMES_AT_ONCE)
                 if batch is None:
-                    past = past or Past(turn.tenant, turn.id)
-                    batch = await self._store.read(partial(past.read, after=cursor))
+                    backlog = backlog or Backlog(turn.tenant, turn.id)
+                    batch = await self._store.read(partial(backlog.read, after=cursor))
                 else:
-                    past = None
+                    backlog = None
                 if batch:
                     cursor = batch[-1].number
                     yield batch
@@ -181,23 +181,23 @@ class Follower:
                 elif self._closing.is_set() and not told_end:
                     told_end = True
                     yield [SHUTTING_DOWN]
-                elif loop.time() - told_at >= beat_s:
+                elif loop.time() - sent_at >= beat_s:
                     yield []
                 else:
-                    await tail.rung()
+                    await tail.next_ring()
                     continue
-                told_at = loop.time()
+                sent_at = loop.time()
 
     async def _recorded(self, tenant: str, turn: UUID, after: int) -> AsyncGenerator[list[Frame], None]:
         """Follow a turn that does not run in this process: it has ended, or is paused, or another process runs it."""
-        cursor, past, silent_s = after, Past(tenant, turn), 0.0
+        cursor, backlog, silent_s = after, Backlog(tenant, turn), 0.0
         with self._counted():
             while True:
-                batch = await self._store.read(partial(past.read, after=cursor))
+                batch = await self._store.read(partial(backlog.read, after=cursor))
                 if batch:
                     cursor, silent_s = batch[-1].number, 0.0
                     yield batch
-                elif not past.running or self._closing.is_set():
+                elif not backlog.running or self._closing.is_set():
                     return
                 else:
                     await asyncio.sleep(POLL_S)

@@ -56,7 +56,7 @@ class Tail:
         """Wait until the tail is closed."""
         await self._end.wait()
 
-    def rung(self) -> asyncio.Future[None]:
+    def next_ring(self) -> asyncio.Future[None]:
         """A future that is done with the next ring: for new frames, for the end, or to keep the connection alive."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)

@@ -75,7 +75,7 @@ class AttemptFailedData(msgspec.Struct, frozen=True):
     code: str
 
 
-class Story:
+class Transcript:
     """The transcript of one turn. Feed it the session's events in order, from ``turn.started`` on; it ignores events of
     other turns.
     """
@@ -96,7 +96,7 @@ class Story:
         """The turn as it is now."""
         return turn_view(self.state, tuple(self.messages), self._failed)
 
-    def tell(self, event: RecordedEvent, *, deltas_after: int | None = None) -> list[Frame]:
+    def add(self, event: RecordedEvent, *, deltas_after: int | None = None) -> list[Frame]:
         """The frames of one event; with ``deltas_after`` also those deltas of a message whose numbers are above it.
         They precede the message's own frame.
         """
@@ -110,11 +110,11 @@ class Story:
         if self._state is None or getattr(facts, "turn", None) != self._turn:
             return []
         self._state = turns.evolve(self._state, event, facts)
-        return deltas + self._tell(event, facts)
+        return deltas + self._shown(event, facts)
 
     def deltas(self, event: RecordedEvent, after: int) -> Iterator[Frame]:
         """The deltas of the next event, one by one: those whose numbers are above ``after``. Call it
-        before ``tell``.
+        before ``add``.
         """
         facts = facts_of(event)
         if self._state is None or not isinstance(facts, MessageAppended) or facts.turn != self._turn:
@@ -123,7 +123,7 @@ class Story:
             if frame.number > after:
                 yield frame
 
-    def _tell(self, event: RecordedEvent, facts: Facts) -> list[Frame]:
+    def _shown(self, event: RecordedEvent, facts: Facts) -> list[Frame]:
         number = getattr(facts, "frame", None)
         if isinstance(facts, TurnFailed):
             self._failed = facts

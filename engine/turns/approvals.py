@@ -20,7 +20,7 @@ from ..sessions.state import SessionState
 from ..sessions.turn_decisions import Decision, cancel_paused, decide_call
 from ..sessions.turn_state import TurnState
 from ..streams.backlog import turn_events
-from ..streams.transcript import Story
+from ..streams.transcript import Transcript
 from .supervisor import Supervisor
 from .turn import Turn
 
@@ -34,7 +34,7 @@ class Paused(msgspec.Struct, frozen=True):
     drafts: list[Draft]
     session: SessionState
     turn: TurnState
-    story: Story
+    transcript: Transcript
     request_plan: RequestPlan
 
 
@@ -85,11 +85,11 @@ class Decider:
             raise TurnNotFound("there is no such turn", turn_id=str(turn))
         drafts = decide_call(state, decision)
         session, _ = state_at(connection, tenant, state.session)
-        story = Story(turn)
+        transcript = Transcript(turn)
         for event in turn_events(connection, tenant, state):
-            story.tell(event)
+            transcript.add(event)
         request_plan = restore_plan(connection, tenant=tenant, turn=state, state=session, providers=self._kit.providers)
-        return Paused(drafts, session, state, story, request_plan)
+        return Paused(drafts, session, state, transcript, request_plan)
 
     async def _record(self, caller: Caller, paused: Paused, request: RequestKey | None) -> None:
         turn = paused.turn
@@ -111,5 +111,7 @@ class Decider:
                 )
             )
             if resumed and answer.replayed is None:
-                going_on = Turn(self._kit, caller, turn.id, paused.request_plan, answer.events, story=paused.story)
+                going_on = Turn(
+                    self._kit, caller, turn.id, paused.request_plan, answer.events, transcript=paused.transcript
+                )
                 self._supervisor.start(going_on)

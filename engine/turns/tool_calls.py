@@ -14,7 +14,7 @@ from ..events.blocks import ToolOutcome, ToolUseBlock, read_blocks
 from ..sessions.turn_decisions import calls_in, runner_of
 from ..sessions.turn_state import OpenCall
 from ..settings import Settings
-from ..streams.transcript import Story
+from ..streams.transcript import Transcript
 from ..tools.runner import Ready, ToolCall, ToolRunner
 from .outcomes import refused_by_person
 
@@ -25,14 +25,14 @@ class Calls:
     """
 
     def __init__(
-        self, runner: ToolRunner, story: Story, tenant: str, allowed: Sequence[str], settings: Settings
+        self, runner: ToolRunner, transcript: Transcript, tenant: str, allowed: Sequence[str], settings: Settings
     ) -> None:
-        state = story.state
-        written = {call.id: call for call in _last_calls(story)}
+        state = transcript.state
+        written = {call.id: call for call in _last_calls(transcript)}
         self._runner = runner
         self._allowed = allowed
         self._free = asyncio.Semaphore(settings.max_parallel_tools)
-        self._reasons = story.reasons
+        self._reasons = transcript.reasons
         self._calls = {
             call.id: ToolCall(
                 tenant=tenant,
@@ -79,9 +79,9 @@ class Calls:
             return await self._runner.call(self._calls[call.id], self._allowed)
 
 
-def _last_calls(story: Story) -> list[ToolUseBlock]:
+def _last_calls(transcript: Transcript) -> list[ToolUseBlock]:
     """The calls in the turn's newest answer."""
-    answers = [message for message in story.messages if message.role == "assistant"]
+    answers = [message for message in transcript.messages if message.role == "assistant"]
     return calls_in(read_blocks(answers[-1].content)) if answers else []
 
 

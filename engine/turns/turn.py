@@ -49,7 +49,7 @@ from ..settings import Settings
 from ..streams.frames import Frame
 from ..streams.subscribers import Subscribers
 from ..streams.tail import Tail
-from ..streams.transcript import Story
+from ..streams.transcript import Transcript
 from ..tools.runner import ToolRunner
 from .attempt import Attempt
 from .journal_writer import Journal
@@ -94,7 +94,7 @@ class StoppedError(Exception):
 
 class Turn:
     """A running turn. ``events`` are those just committed, ``first`` the round that they begin. Without ``first`` the
-    turn was paused: ``story`` tells what has happened in it, and it resumes with its tool calls.
+    turn was paused: ``transcript`` tells what has happened in it, and it resumes with its tool calls.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Turn:
         events: tuple[RecordedEvent, ...],
         *,
         first: PlannedRound | None = None,
-        story: Story | None = None,
+        transcript: Transcript | None = None,
     ) -> None:
         self._kit = kit
         self._request_plan = request_plan
@@ -120,12 +120,12 @@ class Turn:
         self.id = turn
         self.tenant = caller.tenant
         self.caller = Caller(caller.tenant, f"turn:{turn}", caller.correlation)
-        self.story = story or Story(turn)
+        self.transcript = transcript or Transcript(turn)
         self.tail = Tail(kit.settings.tail_frames)
         self._show(events)
         self.subscribers = Subscribers(
             self.stop_for_absence,
-            at_once=self.story.state.on_disconnect == "cancel",
+            at_once=self.transcript.state.on_disconnect == "cancel",
             unread_s=kit.settings.cancel_unread_after_s,
         )
 
@@ -145,7 +145,7 @@ class Turn:
         """Run until the turn's end, or its pause, is recorded."""
         self.subscribers.open()
         try:
-            end = await self._story()
+            end = await self._run_rounds()
             if end is not None:
                 await self._record_end(end)
         except TurnNotOpen:
@@ -156,7 +156,7 @@ class Turn:
 
     # --- rounds -------------------------------------------------------------------------------------------------------
 
-    async def _story(self) -> TurnEnd | None:
+    async def _run_rounds(self) -> TurnEnd | None:
         """Run round after round, until the turn has an end; None if it is paused."""
         try:
             so_far = self._first or await self._after_answer()
@@ -196,7 +196,7 @@ class Turn:
             await self._append(partial(retry_attempt, result=result))
             await self._unless_stopped(asyncio.sleep(again.delay_s))
             planned = next_planned or planned
-            newest = self.story.state.attempts[-1]
+            newest = self.transcript.state.attempts[-1]
             await self._begin(planned, (newest.round, newest.attempt + 1))
 
     def _told_of_fallback(self, result: AttemptResult) -> AttemptResult:
@@ -234,7 +234,7 @@ class Turn:
         if result.outcome != "completed" or result.stop_reason in CUT_SHORT or result.message is None:
             return False
         names = [call.name for call in calls_in(result.message.content)]
-        here = any(runner_of(self.story.state, name) == "server" for name in names)
+        here = any(runner_of(self.transcript.state, name) == "server" for name in names)
         return here or (result.stop_reason == PAUSED_UPSTREAM and not names)
 
     async def _after_answer(self, result: AttemptResult | None = None) -> PlannedRound | TurnEnd | None:
@@ -242,7 +242,7 @@ class Turn:
         some of the calls, or nothing if a person must decide first.
         """
         calls = Calls(
-            self._kit.tools, self.story, self.caller.tenant, self._request_plan.offer.server, self._kit.settings
+            self._kit.tools, self.transcript, self.caller.tenant, self._request_plan.offer.server, self._kit.settings
         )
         try:
             for number in range(len(calls.ready)):
@@ -264,7 +264,7 @@ class Turn:
         return await self._next_round()
 
     async def _next_round(self) -> PlannedRound:
-        settings, state = self._kit.settings, self.story.state
+        settings, state = self._kit.settings, self.transcript.state
         usage, newest = state.usage, state.attempts[-1]
         if newest.round >= settings.max_rounds:
             raise _limit_reached("max_rounds", settings)
@@ -279,7 +279,7 @@ class Turn:
         reading = partial(
             plan_next_round,
             tenant=self.caller.tenant,
-            session=self.story.state.session,
+            session=self.transcript.state.session,
             request_plan=self._request_plan,
             settings=self._kit.settings,
             fallback=fallback,
@@ -320,7 +320,7 @@ class Turn:
     @property
     def _frame(self) -> int:
         """The number of the last frame."""
-        return max(self.tail.last, self.story.state.frame)
+        return max(self.tail.last, self.transcript.state.frame)
 
     async def _append(self, command: TurnCommand, *, close: bool = False) -> None:
         """Append to the open turn, and show the events. The round's journal is deleted with it; at the end, or a pause
@@ -361,11 +361,11 @@ class Turn:
             return seal(drafts, caller, kit.clock)
 
         scratch: Scratch = (CloseRun if close else KeepRun)(caller.tenant, self.id, kit.owner)
-        return Append(caller.tenant, self.story.state.session, Exists(), events, scratch=(scratch,))
+        return Append(caller.tenant, self.transcript.state.session, Exists(), events, scratch=(scratch,))
 
     def _show(self, events: tuple[RecordedEvent, ...]) -> None:
         """Show committed events."""
-        self.tail.publish([frame for event in events for frame in self.story.tell(event)])
+        self.tail.publish([frame for event in events for frame in self.transcript.add(event)])
 
 
 def _limit_reached(limit: str, settings: Settings) -> TurnLimitReached:

@@ -584,7 +584,7 @@ async def test_a_cancel_between_two_commits_is_not_forgotten(path, tools, moment
         append = running._append
 
         async def wishing(decide, **options):
-            found = decide(running.story.state, TurnPlace(99, 99))
+            found = decide(running.transcript.state, TurnPlace(99, 99))
             if moment in {draft.facts.event_type for draft in found} and not cancels:
                 cancels.append(asyncio.ensure_future(chat.cancel(turn, BOB)))
                 await asyncio.sleep(0.03)

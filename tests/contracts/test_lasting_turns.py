@@ -538,8 +538,8 @@ async def steps_of(chat, turn):
 
         raw.set_progress_handler(step, 1)
         try:
-            past, after = engine.streams.follow.Past("default", turn), 0
-            while page := past.read(connection, after):
+            backlog, after = engine.streams.follow.Backlog("default", turn), 0
+            while page := backlog.read(connection, after):
                 after = page[-1].number
             engine.streams.backlog.read_turn(connection, tenant="default", turn=turn)
         finally:

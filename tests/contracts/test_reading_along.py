@@ -12,7 +12,7 @@ from manent.engine.clock import new_id
 from manent.engine.errors import Overloaded, SessionNotFound, TurnNotFound
 from manent.engine.log.journal import journal_rows
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
-from manent.engine.streams.backlog import Past
+from manent.engine.streams.backlog import Backlog
 from manent.engine.streams.subscribers import Subscribers
 from manent.engine.streams.tail import Tail
 from manent.engine.turns.attempt import Attempt
@@ -158,8 +158,8 @@ async def assert_paged(chat, turn, frames):
     """From every place, in pages of every size: all that follows, each once, until an empty page."""
     for limit in range(1, len(frames) + 2):
         for after in range(0, len(frames) + 1, 1 + limit // 4):
-            past, found = Past("default", turn), frames[:after]
-            while page := await chat._store.read(partial(past.read, after=len(found), limit=limit)):
+            backlog, found = Backlog("default", turn), frames[:after]
+            while page := await chat._store.read(partial(backlog.read, after=len(found), limit=limit)):
                 assert len(page) <= limit
                 found = found + page
             assert found == frames, (after, limit)

@@ -1,4 +1,4 @@
-"""An answer as it grows, and how it is told again: cuts, answers, stories."""
+"""An answer as it grows, and how it is told again: cuts, answers, transcripts."""
 
 import json
 
@@ -12,7 +12,7 @@ from manent.engine.events.types import AttemptStarted, SessionStarted, TurnStart
 from manent.engine.log.journal import JournalRow
 from manent.engine.sessions.turn_decisions import AttemptResult, TurnEnd, TurnPlace, end_turn
 from manent.engine.streams.frames import Opening
-from manent.engine.streams.transcript import Story
+from manent.engine.streams.transcript import Transcript
 from manent.engine.turns.answer import Answer, parse_input
 from tests.support import folded, recorded, told
 
@@ -129,12 +129,12 @@ def test_the_input_of_a_call_is_an_object_or_nothing(text, parsed):
     assert parse_input(text) == parsed
 
 
-# --- stories ----------------------------------------------------------------------------------------------------------
+# --- transcripts ------------------------------------------------------------------------------------------------------
 
 WHOLE = AttemptResult("completed", 5, answer(*MIXED).received())
 
 
-def story_of(result, frame=9):
+def recorded_turn(result, frame=9):
     """The events of a turn, recorded."""
     turn = folded(SessionStarted("a/b"), (TurnStarted("a/b", "a"), TURN), ATTEMPT).turn
     history = [(TurnStarted("a/b", "a"), TURN), (ATTEMPT, new_id())]
@@ -145,9 +145,9 @@ def story_of(result, frame=9):
 
 def test_a_turn_is_told_with_its_deltas():
     """The frames of the record are those of the journal: same numbers, same blocks, same text."""
-    story, frames = Story(TURN), []
-    for event in story_of(WHOLE):
-        frames += story.tell(event, deltas_after=0)
+    transcript, frames = Transcript(TURN), []
+    for event in recorded_turn(WHOLE):
+        frames += transcript.add(event, deltas_after=0)
     kinds_of = ["block.started", "delta", "block.started", "delta", "delta", "block.started", "delta", "delta"]
     assert told(frames) == [
         *enumerate(["turn.started", *kinds_of, "message.appended", "tool.called", "turn.completed"], 1)
@@ -165,27 +165,27 @@ def test_a_turn_is_told_with_its_deltas():
 @pytest.mark.parametrize("after", range(10))
 def test_deltas_are_told_from_a_number_on(after):
     """Only those above it."""
-    events = story_of(WHOLE)
-    story = Story(TURN)
-    found = [frame for event in events for frame in story.tell(event, deltas_after=after)]
+    events = recorded_turn(WHOLE)
+    transcript = Transcript(TURN)
+    found = [frame for event in events for frame in transcript.add(event, deltas_after=after)]
     numbers = [frame.number for frame in found if frame.type in {"delta", "block.started"}]
     assert numbers == [*range(max(2, after + 1), 10)]
 
 
-def test_a_story_without_deltas_is_its_events():
+def test_a_transcript_without_deltas_is_its_events():
     """Told live, the deltas have been shown already."""
-    story = Story(TURN)
-    frames = [frame for event in story_of(WHOLE) for frame in story.tell(event)]
+    transcript = Transcript(TURN)
+    frames = [frame for event in recorded_turn(WHOLE) for frame in transcript.add(event)]
     assert told(frames) == [(1, "turn.started"), (10, "message.appended"), (11, "tool.called"), (12, "turn.completed")]
-    assert [message.id for message in story.view().messages] == [MESSAGE]
+    assert [message.id for message in transcript.view().messages] == [MESSAGE]
 
 
 def test_after_an_erasure_the_other_frames_keep_their_numbers():
     """A message whose words are erased has no deltas; where its blocks began is still told, and all that follows."""
-    story, frames = Story(TURN), []
-    for event in story_of(WHOLE):
+    transcript, frames = Transcript(TURN), []
+    for event in recorded_turn(WHOLE):
         erased = event.type == "message.appended"
-        frames += story.tell(
+        frames += transcript.add(
             msgspec.structs.replace(event, body=None, erased=True) if erased else event, deltas_after=0
         )
     assert told(frames) == [
@@ -202,13 +202,13 @@ def test_after_an_erasure_the_other_frames_keep_their_numbers():
 
 def test_a_story_passes_over_what_is_not_its_turns():
     """Other turns, and what happens to the session meanwhile, are not told."""
-    story, other = Story(TURN), new_id()
-    events = story_of(AttemptResult("completed", 5, answer((0, "text"), (0, "x")).received()), frame=3)
+    transcript, other = Transcript(TURN), new_id()
+    events = recorded_turn(AttemptResult("completed", 5, answer((0, "text"), (0, "x")).received()), frame=3)
     strangers = [recorded(TurnStarted("a/b", "a"), 30, other), recorded(SessionStarted("a/b"), 31)]
     frames = [
         frame
         for event in [*strangers, events[0], *strangers, *events[1:]]
-        for frame in story.tell(event, deltas_after=0)
+        for frame in transcript.add(event, deltas_after=0)
     ]
     assert [frame.number for frame in frames] == [1, 2, 3, 4, 5]
 
@@ -219,9 +219,9 @@ def test_a_vendors_block_stands_between_the_others():
     own = OtherBlock("x", b'{"type": "x"}')
     grown.vendor[1] = own
     frames = []
-    story = Story(TURN)
-    for event in story_of(AttemptResult("completed", 5, grown.received()), frame=5):
-        frames += story.tell(event, deltas_after=0)
+    transcript = Transcript(TURN)
+    for event in recorded_turn(AttemptResult("completed", 5, grown.received()), frame=5):
+        frames += transcript.add(event, deltas_after=0)
     assert grown.content() == (TextBlock("a"), own, TextBlock("b"))
     assert [(json.loads(f.data)["block"], json.loads(f.data)["text"]) for f in frames if f.type == "delta"] == [
         (0, "a"),

@@ -17,7 +17,7 @@ from ...log.base import RecordedEvent
 from ...sessions.envelope import LOCAL, Caller
 from ...sessions.views import Event, Message, message_view
 from ...streams.frames import Frame
-from ...streams.transcript import Story
+from ...streams.transcript import Transcript
 from ..engine import Conversation
 
 PAGE_EVENTS = 200
@@ -45,14 +45,14 @@ async def play_back(
     Deltas come at the recorded pace times ``pace``; between messages nobody waits. Of erased words the deltas are
     gone, and of a turn that still runs what is on record is given.
     """
-    story: Story | None = None
+    transcript: Transcript | None = None
     async for event in _recorded_events(conversation, session, caller):
         facts = facts_of(event)
         if isinstance(facts, TurnStarted):
-            story = Story(event.id)
-        if story is not None:
+            transcript = Transcript(event.id)
+        if transcript is not None:
             metronome, pauses = _Metronome(pace), _pauses(event, facts)
-            for frame in story.tell(event, deltas_after=0):
+            for frame in transcript.add(event, deltas_after=0):
                 if frame.type == "delta":
                     await metronome.wait(next(pauses))
                 yield frame
