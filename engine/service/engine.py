@@ -32,8 +32,8 @@ from ..sessions.views import Turn, Window
 from ..streams.backlog import read_turn
 from ..streams.frames import Frame
 from ..tools.registry import Tools, read_schemas
-from ..turns.approvals import Decider
-from ..turns.deduplicate import Repeats
+from ..turns.approvals import Approvals
+from ..turns.deduplicate import RetryDeduplicator
 from ..turns.start import Ask, Started, TurnStarter
 from ..turns.supervisor import Supervisor
 from . import inputs
@@ -52,11 +52,11 @@ class Conversation(Desk):
         self._supervisor = supervisor
         self._tools = tools
         self._starter = TurnStarter(supervisor, tools)
-        self._decider = Decider(supervisor)
+        self._approvals = Approvals(supervisor)
         self.store = self._store
         self.clock = self._clock
         self.record = record
-        self._repeats = Repeats(lambda turn: supervisor.find(turn) is not None)
+        self._deduplicator = RetryDeduplicator(lambda turn: supervisor.find(turn) is not None)
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
@@ -83,7 +83,7 @@ class Conversation(Desk):
         """What ``start`` starts; or, if this request is ``repeated`` by a client without a key, the turn that the same
         one has started before, while it runs. ``said``: who asked, where and what; its key does not count.
         """
-        return await self._repeats.once(caller.tenant, said, repeated=repeated, start=start)
+        return await self._deduplicator.once(caller.tenant, said, repeated=repeated, start=start)
 
     async def say(self, session: UUID, content: str, caller: Caller = LOCAL, **options: Any) -> Turn:
         """Send a message of text and wait for the answer: the ended turn. ``options`` are those of ``Ask``."""
@@ -133,7 +133,7 @@ class Conversation(Desk):
     async def _cancel_paused(self, turn: UUID, caller: Caller) -> None:
         state = await self._follower.turn_state(caller.tenant, turn)
         if state.status == "requires_action":
-            await self._decider.cancel(caller, state)
+            await self._approvals.cancel(caller, state)
 
     async def decide(
         self, turn: UUID, decision: Decision, caller: Caller = LOCAL, *, request: RequestKey | None = None
@@ -142,7 +142,7 @@ class Conversation(Desk):
         for, it goes on.
         """
         inputs.check_reason(decision.reason, self.settings)
-        await self._decider.decide(caller, turn, decision, request=request)
+        await self._approvals.decide(caller, turn, decision, request=request)
         return await self.turn(turn, caller)
 
     # --- what a model is sent -----------------------------------------------------------------------------------------

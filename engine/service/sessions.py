@@ -47,12 +47,12 @@ class Desk:
     """What ``Conversation`` can do without a model."""
 
     def __init__(self, supervisor: Supervisor, default_model: str) -> None:
-        kit = supervisor.kit
-        self._store = kit.store
-        self._clock = kit.clock
-        self._follower = Follower(kit.store, kit.settings, find=supervisor.find, running=supervisor.running)
-        self.providers = kit.providers
-        self.settings = kit.settings
+        runtime = supervisor.runtime
+        self._store = runtime.store
+        self._clock = runtime.clock
+        self._follower = Follower(runtime.store, runtime.settings, find=supervisor.find, running=supervisor.running)
+        self.providers = runtime.providers
+        self.settings = runtime.settings
         self.default_model = default_model
 
     # --- sessions -----------------------------------------------------------------------------------------------------

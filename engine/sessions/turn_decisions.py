@@ -66,7 +66,7 @@ class StartAttempt(msgspec.Struct, frozen=True):
     words: AttemptWords
 
 
-class Stop(msgspec.Struct, frozen=True):
+class TurnStop(msgspec.Struct, frozen=True):
     """A stop of a turn from outside: its kind, and the actor that ordered it."""
 
     kind: Literal["cancelled", "shutdown", "server_lost"]
@@ -89,7 +89,7 @@ class AttemptResult(msgspec.Struct, frozen=True):
     duration_ms: int | None = None
     message: ReceivedMessage | None = None
     first_chunk_ms: int | None = None
-    stop: Stop | None = None
+    stop: TurnStop | None = None
     error: EngineError | None = None
     stop_reason: str | None = None
     vendor_stop_reason: str | None = None
@@ -102,7 +102,7 @@ class TurnEnd(msgspec.Struct, frozen=True):
     ``attempt``: the result of its last attempt, where that is not recorded yet.
     """
 
-    stop: Stop | None = None
+    stop: TurnStop | None = None
     error: EngineError | None = None
     stop_reason: str | None = None
     vendor_stop_reason: str | None = None
@@ -250,7 +250,7 @@ def cancel_paused(turn: TurnState | None, turn_id: UUID, actor: str, position: i
     """Cancel a turn that waits for a decision. No events if it was resumed meanwhile, or has ended."""
     if turn is None or turn.id != turn_id or turn.status != "requires_action":
         return []
-    return end_turn(turn, TurnPlace(turn.frame, position), TurnEnd(Stop("cancelled", actor)))
+    return end_turn(turn, TurnPlace(turn.frame, position), TurnEnd(TurnStop("cancelled", actor)))
 
 
 def _leaves_calls(end: TurnEnd) -> bool:
@@ -277,7 +277,7 @@ def _turn_ended(turn_id: UUID, end: TurnEnd, frame: int) -> Draft:
     return Draft(completed, causation=turn_id)
 
 
-def _stopped(turn_id: UUID, stop: Stop, frame: int) -> TurnCancelled | TurnInterrupted:
+def _stopped(turn_id: UUID, stop: TurnStop, frame: int) -> TurnCancelled | TurnInterrupted:
     if stop.kind == "cancelled":
         return TurnCancelled(turn_id, frame)
     return TurnInterrupted(turn_id, frame, stop.kind)

@@ -18,7 +18,7 @@ from ..sessions.turn_decisions import ReceivedMessage
 from ..streams.frames import START, VENDOR, Opening
 
 
-class Vendor(msgspec.Struct, frozen=True):
+class VendorForm(msgspec.Struct, frozen=True):
     """A vendor's own form of a block."""
 
     type: str
@@ -31,7 +31,7 @@ class Answer:
     def __init__(self, message: UUID) -> None:
         self.message = message
         self.starts: list[BlockStart] = []
-        self.vendor: dict[int, Vendor] = {}
+        self.vendor: dict[int, VendorForm] = {}
         self._openings: dict[int, Opening] = {}
         self._texts: dict[int, list[str]] = {}
         self._cuts: list[Cut] = []
@@ -50,7 +50,7 @@ class Answer:
             self._texts[row.block] = []
             return
         if row.kind == VENDOR:
-            self.vendor[row.block] = msgspec.json.decode(row.text, type=Vendor)
+            self.vendor[row.block] = msgspec.json.decode(row.text, type=VendorForm)
             return
         self.say(row.block, row.text.decode(), row.elapsed_ms)
 

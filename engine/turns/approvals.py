@@ -22,13 +22,13 @@ from ..sessions.turn_state import TurnState
 from ..streams.backlog import turn_events
 from ..streams.transcript import Transcript
 from .supervisor import Supervisor
-from .turn import Turn
+from .turn import RunningTurn
 
 MAX_TRIES = 5
 """Most attempts to record a decision while other writers move the session on."""
 
 
-class Paused(msgspec.Struct, frozen=True):
+class PausedTurn(msgspec.Struct, frozen=True):
     """A paused turn as it is recorded, the events of a decision on it, and all that is needed to resume it."""
 
     drafts: list[Draft]
@@ -38,12 +38,12 @@ class Paused(msgspec.Struct, frozen=True):
     request_plan: RequestPlan
 
 
-class Decider:
+class Approvals:
     """Records decisions, and resumes the turns that waited for them."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._kit = supervisor.kit
+        self._runtime = supervisor.runtime
 
     async def decide(
         self, caller: Caller, turn: UUID, decision: Decision, *, request: RequestKey | None = None
@@ -54,7 +54,7 @@ class Decider:
         """
         for tries_left in reversed(range(MAX_TRIES)):
             reading = partial(self._look, tenant=caller.tenant, turn=turn, decision=decision, request=request)
-            paused = await self._kit.store.read(reading)
+            paused = await self._runtime.store.read(reading)
             if paused is None:
                 return
             try:
@@ -70,13 +70,13 @@ class Decider:
 
         def events(place: Place, state: Any) -> list[NewEvent]:
             drafts = cancel_paused(state.open_turn, turn.id, caller.actor, place.position)
-            return seal(drafts, caller, self._kit.clock)
+            return seal(drafts, caller, self._runtime.clock)
 
-        await self._kit.store.append(Append(caller.tenant, turn.session, Exists(), events))
+        await self._runtime.store.append(Append(caller.tenant, turn.session, Exists(), events))
 
     def _look(
         self, connection: Connection, *, tenant: str, turn: UUID, decision: Decision, request: RequestKey | None
-    ) -> Paused | None:
+    ) -> PausedTurn | None:
         """The paused turn; None if this very request has been answered before."""
         if find_request(connection, tenant, request) is not None:
             return None
@@ -88,18 +88,20 @@ class Decider:
         transcript = Transcript(turn)
         for event in turn_events(connection, tenant, state):
             transcript.add(event)
-        request_plan = restore_plan(connection, tenant=tenant, turn=state, state=session, providers=self._kit.providers)
-        return Paused(drafts, session, state, transcript, request_plan)
+        request_plan = restore_plan(
+            connection, tenant=tenant, turn=state, state=session, providers=self._runtime.providers
+        )
+        return PausedTurn(drafts, session, state, transcript, request_plan)
 
-    async def _record(self, caller: Caller, paused: Paused, request: RequestKey | None) -> None:
+    async def _record(self, caller: Caller, paused: PausedTurn, request: RequestKey | None) -> None:
         turn = paused.turn
-        sealed = seal(paused.drafts, caller, self._kit.clock)
+        sealed = seal(paused.drafts, caller, self._runtime.clock)
         resumed = isinstance(paused.drafts[-1].facts, TurnResumed)
         scratch: tuple[Scratch, ...] = ()
         if resumed:
             scratch = (self._supervisor.run_of(caller.tenant, turn.session, turn.id),)
         with self._supervisor.admitted():
-            answer = await self._kit.store.append(
+            answer = await self._runtime.store.append(
                 Append(
                     tenant=caller.tenant,
                     session=turn.session,
@@ -111,7 +113,7 @@ class Decider:
                 )
             )
             if resumed and answer.replayed is None:
-                going_on = Turn(
-                    self._kit, caller, turn.id, paused.request_plan, answer.events, transcript=paused.transcript
+                resumed_turn = RunningTurn(
+                    self._runtime, caller, turn.id, paused.request_plan, answer.events, transcript=paused.transcript
                 )
-                self._supervisor.start(going_on)
+                self._supervisor.start(resumed_turn)

@@ -15,7 +15,7 @@ from ..clock import Clock
 from ..errors import EngineError, ProviderMalformed, ProviderTimedOut, ProviderTruncated
 from ..providers.base import Provider
 from ..providers.resilience import Guards
-from ..sessions.turn_decisions import AttemptResult, Stop
+from ..sessions.turn_decisions import AttemptResult, TurnStop
 from ..settings import Settings
 from .outcomes import MISTAKE, Times, result_of
 from .recorder import Recorder
@@ -28,7 +28,7 @@ TIMER_SLACK = 0.1
 """The part by which the time limit between chunks may be too short."""
 
 
-class Attempt:
+class RunningAttempt:
     """A running attempt."""
 
     def __init__(
@@ -42,10 +42,10 @@ class Attempt:
         self._settings = settings
         self._begun_s = clock.monotonic_s()
         self._first_chunk_s: float | None = None
-        self._stop: Stop | None = None
+        self._stop: TurnStop | None = None
         self._stream: asyncio.Task[None] | None = None
 
-    def stop(self, stop: Stop) -> None:
+    def stop(self, stop: TurnStop) -> None:
         """Stop the attempt, and close the connection to the provider."""
         self._stop = self._stop or stop
         if self._stream is not None:

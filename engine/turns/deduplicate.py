@@ -22,7 +22,7 @@ SWEEP_FROM = 256
 """Remembered requests from which on those whose turns have ended are forgotten."""
 
 
-class Repeats:
+class RetryDeduplicator:
     """The turns that requests have started. ``runs`` tells if a turn runs here."""
 
     def __init__(self, runs: Callable[[UUID], bool]) -> None:

@@ -11,7 +11,7 @@ from ..events.blocks import ToolOutcome
 from ..events.types import AttemptEndedWords
 from ..events.usage import Usage
 from ..log.codec import MAX_SAFE_INTEGER
-from ..sessions.turn_decisions import AttemptResult, Stop
+from ..sessions.turn_decisions import AttemptResult, TurnStop
 from .recorder import Recorder
 
 log = logging.getLogger("manent.turns")
@@ -26,7 +26,7 @@ class Times(msgspec.Struct, frozen=True):
     first_chunk_ms: int | None
 
 
-def result_of(recorder: Recorder, stop: Stop | None, error: Exception | None, times: Times) -> AttemptResult:
+def result_of(recorder: Recorder, stop: TurnStop | None, error: Exception | None, times: Times) -> AttemptResult:
     """The result of an attempt whose recorder has settled. An answer that has its end is complete, even if the turn was
     stopped afterwards; an error that is not an EngineError is a mistake of ours.
     """

@@ -1,9 +1,9 @@
 """Recording of a running round: chunks become journal rows, and a frame is shown only after the commit of its row has
 returned.
 
-``Journal`` collects the rows of all running turns and hands them to the store's writer whenever that is idle: at once
-under little load, in larger batches under more. ``Recorder`` belongs to one turn: it numbers the frames, and builds the
-message from what is on disk.
+``JournalWriter`` collects the rows of all running turns and hands them to the store's writer whenever that is idle: at
+once under little load, in larger batches under more. ``Recorder`` belongs to one turn: it numbers the frames, and
+builds the message from what is on disk.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ..log.journal import JournalRow
 from ..providers.base import BlockStarted, Chunk, Delta, Ended, UsageReported, VendorBlock
 from ..streams.frames import DELTA, START, VENDOR, Frame, Opening, delta_frame, delta_head, frame_of
 from ..streams.tail import Tail
-from .answer import Answer, Vendor
-from .journal_writer import Journal
+from .answer import Answer, VendorForm
+from .journal_writer import JournalWriter
 
 _encode = msgspec.json.Encoder().encode
 
@@ -31,7 +31,7 @@ MAX_WAITING_ROWS = 256
 class Recorder:
     """Records one turn: it numbers frames, journals them, and publishes those that are on disk."""
 
-    def __init__(self, journal: Journal, tail: Tail, clock: Clock, tenant: str, turn: UUID, frame: int) -> None:
+    def __init__(self, journal: JournalWriter, tail: Tail, clock: Clock, tenant: str, turn: UUID, frame: int) -> None:
         self._journal = journal
         self._tail = tail
         self._clock = clock
@@ -77,7 +77,7 @@ class Recorder:
                 self.blocks += 1
                 self._add(block, START, 0, _encode(Opening(kind, call, name)))
             case VendorBlock(block, kind, raw):
-                self._vendor(block, Vendor(kind, raw))
+                self._vendor(block, VendorForm(kind, raw))
             case UsageReported():
                 self.usage = chunk
             case Ended():
@@ -104,7 +104,7 @@ class Recorder:
         self.bytes += len(data)
         self._add(block, DELTA, elapsed_ms, data)
 
-    def _vendor(self, block: int, vendor: Vendor) -> None:
+    def _vendor(self, block: int, vendor: VendorForm) -> None:
         """Keep the vendor's own form of a block. It is journalled once, so that it survives the server, and never
         shown.
         """
@@ -125,9 +125,9 @@ class Recorder:
         if self._waiting >= MAX_WAITING_ROWS:
             self.full = True
             self._room.clear()
-        self._journal.add(row, self._released)
+        self._journal.add(row, self._written)
 
-    def _released(self, rows: list[JournalRow], error: Exception | None) -> None:
+    def _written(self, rows: list[JournalRow], error: Exception | None) -> None:
         """Show rows that are on disk. After a failed commit the rest of the turn is discarded."""
         self.error = self.error or error
         if self.error is None:

@@ -18,7 +18,7 @@ from ..log.journal import journal_rows
 from ..log.leases import CloseRun, Run, open_runs
 from ..log.store import Store
 from ..sessions.envelope import Caller, seal
-from ..sessions.turn_decisions import AttemptResult, Stop, TurnEnd, TurnPlace, end_turn
+from ..sessions.turn_decisions import AttemptResult, TurnEnd, TurnPlace, TurnStop, end_turn
 from ..sessions.turn_state import TurnState
 from .answer import Answer
 
@@ -53,7 +53,7 @@ async def _end_orphan(store: Store, clock: Clock, run: Run) -> None:
         answer = answer or Answer(row.message)
         answer.apply(row)
         frame = row.frame
-    stop = Stop("cancelled", run.cancelled_by) if run.cancelled_by else Stop("server_lost", SYSTEM)
+    stop = TurnStop("cancelled", run.cancelled_by) if run.cancelled_by else TurnStop("server_lost", SYSTEM)
     result = AttemptResult(stop.kind, message=answer.received() if answer else None, stop=stop)
     end = TurnEnd.with_attempt(result)
 

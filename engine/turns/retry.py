@@ -16,14 +16,14 @@ _ITS_OWN_FAULT = frozenset({400, 413, 422})
 """HTTP statuses that blame the request: another model would most likely refuse it too."""
 
 
-class Again(msgspec.Struct, frozen=True):
+class NextAttempt(msgspec.Struct, frozen=True):
     """The next attempt, after a delay; ``fallback``: at the fallback model."""
 
     delay_s: float
     fallback: bool = False
 
 
-class Retries:
+class RetryPolicy:
     """The retry policy of one round: ``max_attempts`` for each model, all begun within ``retry_for_s``."""
 
     def __init__(self, settings: Settings, clock: Clock, *, has_fallback: bool) -> None:
@@ -33,7 +33,7 @@ class Retries:
         self._made = 0
         self._fallback_left = has_fallback
 
-    def after(self, result: AttemptResult, left_s: float) -> Again | None:
+    def next_attempt(self, result: AttemptResult, left_s: float) -> NextAttempt | None:
         """Decide on a retry after one more attempt; None: its failure stands. ``left_s``: the seconds that are left to
         the turn.
         """
@@ -42,13 +42,13 @@ class Retries:
         if error is None:
             return None
         # With a fallback model there is no wait for a provider that is overloaded or whose circuit breaker is open.
-        again = None if self._fallback_left and isinstance(error, Overloaded) else self._same(error, left_s)
-        if again is None and self._fallback_left and is_for_another(result):
+        same = None if self._fallback_left and isinstance(error, Overloaded) else self._same_model(error, left_s)
+        if same is None and self._fallback_left and is_for_another(result):
             self._fallback_left, self._made = False, 0
-            return Again(0.0, fallback=True)
-        return again
+            return NextAttempt(0.0, fallback=True)
+        return same
 
-    def _same(self, error: ProviderError | Overloaded, left_s: float) -> Again | None:
+    def _same_model(self, error: ProviderError | Overloaded, left_s: float) -> NextAttempt | None:
         settings = self._settings
         if self._made >= settings.max_attempts or not error.retryable:
             return None
@@ -61,7 +61,7 @@ class Retries:
             left_s=min(left_s, settings.retry_for_s - waited_s),
             retry_after_s=_retry_after_s(error),
         )
-        return None if delay_s is None else Again(delay_s)
+        return None if delay_s is None else NextAttempt(delay_s)
 
 
 def is_for_another(result: AttemptResult) -> bool:

@@ -33,7 +33,7 @@ from ..sessions.state import SessionState
 from ..settings import Settings
 from ..tools.registry import Tools, write_schemas
 from .supervisor import Supervisor
-from .turn import Turn
+from .turn import RunningTurn
 
 CHOICES = ("auto", "any", "none")
 MAX_PLANS = 5
@@ -72,10 +72,10 @@ class TurnStarter:
     def __init__(self, supervisor: Supervisor, tools: Tools) -> None:
         self._supervisor = supervisor
         self._tools = tools
-        self._store = supervisor.kit.store
-        self._providers = supervisor.kit.providers
-        self._clock = supervisor.kit.clock
-        self._settings = supervisor.kit.settings
+        self._store = supervisor.runtime.store
+        self._providers = supervisor.runtime.providers
+        self._clock = supervisor.runtime.clock
+        self._settings = supervisor.runtime.settings
         self._starting: set[asyncio.Task[Started]] = set()
 
     async def start(
@@ -167,8 +167,10 @@ class TurnStarter:
                 )
             )
             if answer.replayed is None:
-                kit = self._supervisor.kit
-                self._supervisor.start(Turn(kit, caller, turn, first.request_plan, answer.events, first=first))
+                runtime = self._supervisor.runtime
+                self._supervisor.start(
+                    RunningTurn(runtime, caller, turn, first.request_plan, answer.events, first=first)
+                )
                 return Started(session, turn)
         return await self._replayed(caller, answer.replayed)
 

@@ -21,12 +21,12 @@ from ..log.leases import ExtendLeases, OpenRun, extend_leases, request_cancel
 from ..log.store import Store
 from ..providers.registry import Providers
 from ..providers.resilience import Guards
-from ..sessions.turn_decisions import Stop
+from ..sessions.turn_decisions import TurnStop
 from ..settings import Settings
 from ..tools.runner import ToolRunner
-from .journal_writer import Journal
+from .journal_writer import JournalWriter
 from .recovery import SYSTEM
-from .turn import Kit, Turn
+from .turn import RunningTurn, Runtime
 
 log = logging.getLogger("manent.turns")
 
@@ -43,8 +43,10 @@ class Supervisor:
         owner = clock.new_id()
         guards = Guards(settings, clock)
         appending = asyncio.Semaphore(APPENDS_AT_ONCE)
-        self.kit = Kit(store, Journal(store, owner), clock, settings, owner, providers, guards, tools, appending)
-        self._turns: dict[UUID, Turn] = {}
+        self.runtime = Runtime(
+            store, JournalWriter(store, owner), clock, settings, owner, providers, guards, tools, appending
+        )
+        self._turns: dict[UUID, RunningTurn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leases = asyncio.create_task(self._renew_leases())
         self._starting = 0
@@ -57,7 +59,7 @@ class Supervisor:
         """Admit one more turn while it is being started. Raises ShuttingDown or Overloaded."""
         if self.draining:
             raise ShuttingDown("the server is shutting down", retry_after_s=RETRY_AFTER_S)
-        if len(self._turns) + self._starting >= self.kit.settings.max_open_turns:
+        if len(self._turns) + self._starting >= self.runtime.settings.max_open_turns:
             raise Overloaded("too many turns are running", limit="max_open_turns", retry_after_s=RETRY_AFTER_S)
         self._starting += 1
         self._all_started.clear()
@@ -70,20 +72,20 @@ class Supervisor:
 
     def run_of(self, tenant: str, session: UUID, turn: UUID) -> OpenRun:
         """The run and its lease, to be written with a turn's start."""
-        return OpenRun(tenant, turn, session, self.kit.owner, self._lease_end())
+        return OpenRun(tenant, turn, session, self.runtime.owner, self._lease_end())
 
-    def start(self, turn: Turn) -> None:
+    def start(self, turn: RunningTurn) -> None:
         """Run a turn whose start, or whose resumption, is recorded."""
         self._turns[turn.id] = turn
         task = asyncio.create_task(turn.run(), name=f"turn {turn.id}")
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, turn))
 
-    def find(self, turn: UUID) -> Turn | None:
+    def find(self, turn: UUID) -> RunningTurn | None:
         """The turn, if it runs in this process."""
         return self._turns.get(turn)
 
-    def running(self) -> list[Turn]:
+    def running(self) -> list[RunningTurn]:
         """The turns that run in this process."""
         return list(self._turns.values())
 
@@ -95,9 +97,9 @@ class Supervisor:
         """
         running = self._turns.get(turn)
         if running is not None and running.caller.tenant == tenant:
-            running.stop(Stop("cancelled", actor))
+            running.stop(TurnStop("cancelled", actor))
         work = partial(request_cancel, tenant=tenant, turn=turn, actor=actor, request=request)
-        is_open = await self.kit.store.submit(work, urgent=True)
+        is_open = await self.runtime.store.submit(work, urgent=True)
         if is_open and running is not None:
             await running.tail.end()
 
@@ -108,11 +110,11 @@ class Supervisor:
             async with asyncio.timeout(LET_GO_S):
                 await self._all_started.wait()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self.kit.settings.drain_s)
+            await asyncio.wait(self._tasks, timeout=self.runtime.settings.drain_s)
         for turn in self.running():
-            turn.stop(Stop("shutdown", SYSTEM))
+            turn.stop(TurnStop("shutdown", SYSTEM))
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=max(LET_GO_S, self.kit.settings.drain_s))
+            await asyncio.wait(self._tasks, timeout=max(LET_GO_S, self.runtime.settings.drain_s))
 
     async def close(self) -> None:
         """Drain, then abandon the turns that cannot be ended: the next start ends them."""
@@ -122,7 +124,7 @@ class Supervisor:
             task.cancel()
         await asyncio.wait(tasks, timeout=LET_GO_S)
 
-    def _ended(self, turn: Turn, task: asyncio.Task[None]) -> None:
+    def _ended(self, turn: RunningTurn, task: asyncio.Task[None]) -> None:
         if self._turns.get(turn.id) is turn:  # it may have been paused, and resumed already
             del self._turns[turn.id]
         self._tasks.discard(task)
@@ -131,12 +133,12 @@ class Supervisor:
 
     async def _renew_leases(self) -> None:
         while True:
-            await asyncio.sleep(self.kit.settings.lease_s / 3)
+            await asyncio.sleep(self.runtime.settings.lease_s / 3)
             if not self._turns:
                 continue
-            work = ExtendLeases(self.kit.owner, self._lease_end())
+            work = ExtendLeases(self.runtime.owner, self._lease_end())
             with suppress(EngineError):
-                await self.kit.store.do(partial(extend_leases, work=work))
+                await self.runtime.store.do(partial(extend_leases, work=work))
 
     def _lease_end(self) -> int:
-        return self.kit.clock.now_us() + self.kit.settings.lease_s * 1_000_000
+        return self.runtime.clock.now_us() + self.runtime.settings.lease_s * 1_000_000

@@ -19,7 +19,7 @@ from ..tools.runner import Ready, ToolCall, ToolRunner
 from .outcomes import refused_by_person
 
 
-class Calls:
+class RoundCalls:
     """The calls of one answer. ``ready``: calls that run here, and have been started; ``awaited``: calls that a person
     must decide on; ``clients``: calls that the caller makes.
     """

@@ -31,9 +31,9 @@ from ..sessions.envelope import Caller, seal
 from ..sessions.turn_decisions import (
     CUT_SHORT,
     AttemptResult,
-    Stop,
     TurnEnd,
     TurnPlace,
+    TurnStop,
     calls_in,
     end_round,
     end_turn,
@@ -51,12 +51,12 @@ from ..streams.subscribers import Subscribers
 from ..streams.tail import Tail
 from ..streams.transcript import Transcript
 from ..tools.runner import ToolRunner
-from .attempt import Attempt
-from .journal_writer import Journal
+from .attempt import RunningAttempt
+from .journal_writer import JournalWriter
 from .outcomes import MISTAKE
 from .recorder import Recorder
-from .retry import Again, Retries, is_for_another
-from .tool_calls import Calls
+from .retry import NextAttempt, RetryPolicy, is_for_another
+from .tool_calls import RoundCalls
 
 log = logging.getLogger("manent.turns")
 
@@ -72,11 +72,11 @@ PAUSED_UPSTREAM = "pause_turn"
 """The vendor asks for another request with its answer so far."""
 
 
-class Kit(msgspec.Struct, frozen=True):
+class Runtime(msgspec.Struct, frozen=True):
     """The parts of the engine that every turn uses."""
 
     store: Store
-    journal: Journal
+    journal: JournalWriter
     clock: Clock
     settings: Settings
     owner: UUID
@@ -92,14 +92,14 @@ class StoppedError(Exception):
     """The turn was stopped while it waited."""
 
 
-class Turn:
+class RunningTurn:
     """A running turn. ``events`` are those just committed, ``first`` the round that they begin. Without ``first`` the
     turn was paused: ``transcript`` tells what has happened in it, and it resumes with its tool calls.
     """
 
     def __init__(
         self,
-        kit: Kit,
+        runtime: Runtime,
         caller: Caller,
         turn: UUID,
         request_plan: RequestPlan,
@@ -108,28 +108,28 @@ class Turn:
         first: PlannedRound | None = None,
         transcript: Transcript | None = None,
     ) -> None:
-        self._kit = kit
+        self._runtime = runtime
         self._request_plan = request_plan
         self._first = first
-        self._stop: Stop | None = None
-        self._attempt: Attempt | None = None
+        self._stop: TurnStop | None = None
+        self._attempt: RunningAttempt | None = None
         self._waiting: asyncio.Task[Any] | None = None
         self._finished: dict[str, ToolOutcome] = {}
-        self._deadline_s = kit.clock.monotonic_s() + kit.settings.turn_timeout_s
+        self._deadline_s = runtime.clock.monotonic_s() + runtime.settings.turn_timeout_s
         self._input_position = events[0].position  # of the message appended with the start, if there was one
         self.id = turn
         self.tenant = caller.tenant
         self.caller = Caller(caller.tenant, f"turn:{turn}", caller.correlation)
         self.transcript = transcript or Transcript(turn)
-        self.tail = Tail(kit.settings.tail_frames)
+        self.tail = Tail(runtime.settings.tail_frames)
         self._show(events)
         self.subscribers = Subscribers(
             self.stop_for_absence,
             at_once=self.transcript.state.on_disconnect == "cancel",
-            unread_s=kit.settings.cancel_unread_after_s,
+            unread_s=runtime.settings.cancel_unread_after_s,
         )
 
-    def stop(self, stop: Stop) -> None:
+    def stop(self, stop: TurnStop) -> None:
         """Stop the turn, and what it waits for. The first reason counts."""
         self._stop = self._stop or stop
         if self._attempt is not None:
@@ -139,7 +139,7 @@ class Turn:
 
     def stop_for_absence(self) -> None:
         """Cancel the turn because it has no reader any more."""
-        self.stop(Stop("cancelled", "system"))
+        self.stop(TurnStop("cancelled", "system"))
 
     async def run(self) -> None:
         """Run until the turn's end, or its pause, is recorded."""
@@ -186,15 +186,17 @@ class Turn:
 
     async def _answer(self, planned: PlannedRound) -> AttemptResult:
         """Ask the model, and retry as the retry policy says."""
-        retries = Retries(self._kit.settings, self._kit.clock, has_fallback=self._request_plan.fallback is not None)
+        policy = RetryPolicy(
+            self._runtime.settings, self._runtime.clock, has_fallback=self._request_plan.fallback is not None
+        )
         while True:
-            result = await self._attempted(planned)
-            again = retries.after(result, self._left_s())
-            next_planned = await self._planned_again(planned, again) if again is not None else None
-            if again is None or (next_planned is None and self._stop is None):
+            result = await self._run_attempt(planned)
+            retry = policy.next_attempt(result, self._left_s())
+            next_planned = await self._plan_retry(planned, retry) if retry is not None else None
+            if retry is None or (next_planned is None and self._stop is None):
                 return self._told_of_fallback(result)
             await self._append(partial(retry_attempt, result=result))
-            await self._unless_stopped(asyncio.sleep(again.delay_s))
+            await self._unless_stopped(asyncio.sleep(retry.delay_s))
             planned = next_planned or planned
             newest = self.transcript.state.attempts[-1]
             await self._begin(planned, (newest.round, newest.attempt + 1))
@@ -209,19 +211,21 @@ class Turn:
         error.detail = f"{error.detail}; the fallback model {request_plan.fallback_name} is not served any more"
         return msgspec.structs.replace(result, error=error)
 
-    async def _planned_again(self, planned: PlannedRound, again: Again) -> PlannedRound | None:
+    async def _plan_retry(self, planned: PlannedRound, retry: NextAttempt) -> PlannedRound | None:
         """Plan the next attempt; None if the fallback model cannot be asked this, or the turn is stopped."""
-        if not again.fallback:
+        if not retry.fallback:
             return planned
         try:
-            return await self._planned(fallback=True)
+            return await self._plan_round(fallback=True)
         except (Refused, StoppedError, TurnLimitReached):
             return None
 
-    async def _attempted(self, planned: PlannedRound) -> AttemptResult:
-        kit = self._kit
-        recorder = Recorder(kit.journal, self.tail, kit.clock, self.caller.tenant, self.id, self._frame)
-        self._attempt = Attempt(planned.model.provider, planned.request, recorder, kit.guards, kit.clock, kit.settings)
+    async def _run_attempt(self, planned: PlannedRound) -> AttemptResult:
+        runtime = self._runtime
+        recorder = Recorder(runtime.journal, self.tail, runtime.clock, self.caller.tenant, self.id, self._frame)
+        self._attempt = RunningAttempt(
+            planned.model.provider, planned.request, recorder, runtime.guards, runtime.clock, runtime.settings
+        )
         if self._stop is not None:
             self._attempt.stop(self._stop)
         try:
@@ -241,8 +245,12 @@ class Turn:
         """Make the calls that the answer asks for. Then comes the next round, or the turn's end if the caller makes
         some of the calls, or nothing if a person must decide first.
         """
-        calls = Calls(
-            self._kit.tools, self.transcript, self.caller.tenant, self._request_plan.offer.server, self._kit.settings
+        calls = RoundCalls(
+            self._runtime.tools,
+            self.transcript,
+            self.caller.tenant,
+            self._request_plan.offer.server,
+            self._runtime.settings,
         )
         try:
             for number in range(len(calls.ready)):
@@ -264,31 +272,31 @@ class Turn:
         return await self._next_round()
 
     async def _next_round(self) -> PlannedRound:
-        settings, state = self._kit.settings, self.transcript.state
+        settings, state = self._runtime.settings, self.transcript.state
         usage, newest = state.usage, state.attempts[-1]
         if newest.round >= settings.max_rounds:
             raise _limit_reached("max_rounds", settings)
         if usage is not None and (usage.input_tokens or 0) + (usage.output_tokens or 0) >= settings.max_turn_tokens:
             raise _limit_reached("max_turn_tokens", settings)
         self._request_plan = self._request_plan.after_tools()
-        planned = await self._planned()
+        planned = await self._plan_round()
         await self._begin(planned, (newest.round + 1, 1))
         return planned
 
-    async def _planned(self, *, fallback: bool = False) -> PlannedRound:
+    async def _plan_round(self, *, fallback: bool = False) -> PlannedRound:
         reading = partial(
             plan_next_round,
             tenant=self.caller.tenant,
             session=self.transcript.state.session,
             request_plan=self._request_plan,
-            settings=self._kit.settings,
+            settings=self._runtime.settings,
             fallback=fallback,
         )
-        return await self._unless_stopped(self._kit.store.read(reading))
+        return await self._unless_stopped(self._runtime.store.read(reading))
 
     async def _begin(self, planned: PlannedRound, number: tuple[int, int]) -> None:
         """Record an attempt before it is sent."""
-        clock = self._kit.clock
+        clock = self._runtime.clock
         now_us, salt = clock.now_us(), clock.salts(1)[0]
         attempt = attempt_of(planned, self.id, number, now_us=now_us, salt=salt, new_position=self._input_position)
         await self._append(lambda _, __: start_attempt(attempt))
@@ -308,12 +316,12 @@ class Turn:
                 raise StoppedError from None
             raise
         except TimeoutError:
-            raise _limit_reached("turn_timeout_s", self._kit.settings) from None
+            raise _limit_reached("turn_timeout_s", self._runtime.settings) from None
         finally:
             self._waiting = None
 
     def _left_s(self) -> float:
-        return max(0.0, self._deadline_s - self._kit.clock.monotonic_s())
+        return max(0.0, self._deadline_s - self._runtime.clock.monotonic_s())
 
     # --- the record ---------------------------------------------------------------------------------------------------
 
@@ -326,9 +334,9 @@ class Turn:
         """Append to the open turn, and show the events. The round's journal is deleted with it; at the end, or a pause
         (``close``), the run is too.
         """
-        async with self._kit.appending:
+        async with self._runtime.appending:
             work = self._work(command, close=close)
-            self._show((await self._kit.store.append(work, urgent=True)).events)
+            self._show((await self._runtime.store.append(work, urgent=True)).events)
 
     async def _record_end(self, end: TurnEnd) -> None:
         """Record the turn's end; if that end cannot be recorded, record that the turn failed."""
@@ -354,13 +362,13 @@ class Turn:
                 return
 
     def _work(self, command: TurnCommand, *, close: bool) -> Append:
-        caller, kit, frame = self.caller, self._kit, self._frame
+        caller, runtime, frame = self.caller, self._runtime, self._frame
 
         def events(place: Place, session: Any) -> list[NewEvent]:
             drafts = command(open_turn_of(session, self.id), TurnPlace(frame, place.position))
-            return seal(drafts, caller, kit.clock)
+            return seal(drafts, caller, runtime.clock)
 
-        scratch: Scratch = (CloseRun if close else KeepRun)(caller.tenant, self.id, kit.owner)
+        scratch: Scratch = (CloseRun if close else KeepRun)(caller.tenant, self.id, runtime.owner)
         return Append(caller.tenant, self.transcript.state.session, Exists(), events, scratch=(scratch,))
 
     def _show(self, events: tuple[RecordedEvent, ...]) -> None:

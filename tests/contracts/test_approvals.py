@@ -23,7 +23,7 @@ from manent.engine.errors import (
     TurnAlreadyOpen,
     TurnNotFound,
 )
-from manent.engine.sessions.turn_decisions import Stop, TurnPlace
+from manent.engine.sessions.turn_decisions import TurnPlace, TurnStop
 from tests.support import (
     assert_rebuilds,
     audit,
@@ -612,7 +612,7 @@ async def test_a_turn_that_went_on_can_be_cancelled_and_shut_down(path, tools, p
 
             await until(waiting)
             paid.clear()
-            chat._supervisor.find(turn).stop(Stop(kind, "key:bob"))
+            chat._supervisor.find(turn).stop(TurnStop(kind, "key:bob"))
             view = await chat.ended(turn)
             expected = {"cancelled": ("cancelled", "cancelled"), "shutdown": ("interrupted", "interrupted")}[kind]
             assert (view.status, (await outcomes(chat, session))[-1][1]) == expected

@@ -43,9 +43,9 @@ from manent.engine.sessions.turn_decisions import (
     Decision,
     ReceivedMessage,
     StartAttempt,
-    Stop,
     TurnEnd,
     TurnPlace,
+    TurnStop,
     cancel_paused,
     decide_call,
     end_round,
@@ -275,9 +275,9 @@ ENDS = {
         TurnFailed(TURN, 21, "turn_limit_reached", limit="max_rounds", maximum=3),
         None,
     ),
-    "cancelled": (TurnEnd(Stop("cancelled", "key:1")), TurnCancelled(TURN, 21), "key:1"),
-    "shut down": (TurnEnd(Stop("shutdown", "system")), TurnInterrupted(TURN, 21, "shutdown"), "system"),
-    "lost": (TurnEnd(Stop("server_lost", "system")), TurnInterrupted(TURN, 21, "server_lost"), "system"),
+    "cancelled": (TurnEnd(TurnStop("cancelled", "key:1")), TurnCancelled(TURN, 21), "key:1"),
+    "shut down": (TurnEnd(TurnStop("shutdown", "system")), TurnInterrupted(TURN, 21, "shutdown"), "system"),
+    "lost": (TurnEnd(TurnStop("server_lost", "system")), TurnInterrupted(TURN, 21, "server_lost"), "system"),
 }
 
 
@@ -292,9 +292,9 @@ def test_a_turn_ends_in_one_of_four_ways(end, facts, actor):
 @pytest.mark.parametrize(
     ("end", "outcome", "kind"),
     [
-        (TurnEnd(Stop("cancelled", "key:1")), "cancelled", TurnCancelled),
-        (TurnEnd(Stop("shutdown", "system")), "shutdown", TurnInterrupted),
-        (TurnEnd(Stop("server_lost", "system")), "server_lost", TurnInterrupted),
+        (TurnEnd(TurnStop("cancelled", "key:1")), "cancelled", TurnCancelled),
+        (TurnEnd(TurnStop("shutdown", "system")), "shutdown", TurnInterrupted),
+        (TurnEnd(TurnStop("server_lost", "system")), "server_lost", TurnInterrupted),
         (TurnEnd(error=EngineError("a mistake")), "engine_error", TurnFailed),
         (TurnEnd(error=ProviderRejected("no")), "provider_rejected", TurnFailed),
     ],
@@ -324,8 +324,8 @@ LEFT = {
     "cut short": (TurnEnd(stop_reason="max_tokens"), [("a", "not_run"), ("c", "not_run")]),
     "refused by the model": (TurnEnd(stop_reason="refusal"), [("a", "not_run"), ("c", "not_run")]),
     "failed": (TurnEnd(error=ERROR), [("a", "interrupted"), ("c", "interrupted")]),
-    "cancelled": (TurnEnd(Stop("cancelled", "key:1")), [("a", "cancelled"), ("c", "cancelled")]),
-    "lost": (TurnEnd(Stop("server_lost", "system")), [("a", "interrupted"), ("c", "interrupted")]),
+    "cancelled": (TurnEnd(TurnStop("cancelled", "key:1")), [("a", "cancelled"), ("c", "cancelled")]),
+    "lost": (TurnEnd(TurnStop("server_lost", "system")), [("a", "interrupted"), ("c", "interrupted")]),
 }
 
 
@@ -342,7 +342,7 @@ def test_no_call_is_left_without_a_result(end, outcomes):
 def test_what_a_call_had_come_to_is_kept():
     """A call that had returned when the turn was stopped keeps its output; the other is cancelled."""
     finished = {"b": ToolOutcome("completed", "sunny", duration_ms=4, output_bytes=5)}
-    drafts = end_turn(turn_after(*CALLING), PLACE, TurnEnd(Stop("cancelled", "key:1")), finished)
+    drafts = end_turn(turn_after(*CALLING), PLACE, TurnEnd(TurnStop("cancelled", "key:1")), finished)
     returned = [draft.facts for draft in drafts if isinstance(draft.facts, ToolReturned)]
     assert [(each.call, each.outcome, each.duration_ms) for each in returned] == [
         ("a", "cancelled", None),
