@@ -55,8 +55,7 @@ from .tools.base import Tool
 from .tools.builtin import builtin_tools
 from .tools.mcp.config import McpServer, mcp_available, read_servers
 from .tools.registry import Tools
-from .tools.runner import Limits as ToolLimits
-from .tools.runner import ToolRunner
+from .tools.runner import ToolLimits, ToolRunner
 from .turns.recovery import recover
 from .turns.supervisor import Supervisor
 

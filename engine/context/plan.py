@@ -23,7 +23,7 @@ from ..log.sql import reads
 from ..log.sql.documents import digest_of, read_document
 from ..providers import tokens
 from ..providers.base import Parameters
-from ..providers.registry import Model, Providers, resolve, resolve_if_there
+from ..providers.registry import Providers, ResolvedModel, resolve, resolve_if_there
 from ..sessions.history import state_at
 from ..sessions.state import SessionState
 from ..sessions.turn_decisions import StartAttempt
@@ -58,11 +58,11 @@ class RequestPlan(msgspec.Struct, frozen=True):
     name may be set while it is not served any more.
     """
 
-    model: Model
+    model: ResolvedModel
     limits: Limits
     parameters: Parameters
     offer: ToolOffer = ToolOffer()
-    fallback: Model | None = None
+    fallback: ResolvedModel | None = None
     fallback_name: str | None = None
 
     def after_tools(self) -> RequestPlan:
@@ -77,7 +77,7 @@ class PlannedRound(msgspec.Struct, frozen=True):
     """A round that can be recorded and sent, planned at ``window.state.version``."""
 
     window: ChosenWindow
-    model: Model
+    model: ResolvedModel
     request: bytes
     request_plan: RequestPlan
 
@@ -136,7 +136,7 @@ def plan_at(
     tenant: str,
     session: UUID,
     version: int | None,
-    model: Model,
+    model: ResolvedModel,
     limits: Limits,
     settings: Settings,
 ) -> PlannedRound:
@@ -215,5 +215,5 @@ def _first_attempt(connection: Connection, tenant: str, turn: TurnState) -> tupl
     return facts, words if isinstance(words, AttemptWords) else None
 
 
-def _price(model: Model, now_us: int) -> Price | None:
+def _price(model: ResolvedModel, now_us: int) -> Price | None:
     return model.info.price_at(utc_day(now_us))

@@ -22,7 +22,7 @@ from ..log.base import Connection
 from ..log.sql import reads
 from ..providers import tokens
 from ..providers.base import Parameters, Prompt, PromptMessage
-from ..providers.registry import Model, Providers, resolve
+from ..providers.registry import Providers, ResolvedModel, resolve
 from ..sessions import queries
 from ..sessions.history import state_at
 from ..sessions.state import Row, SessionState
@@ -57,7 +57,7 @@ def measure_of(
     connection: Connection,
     tenant: str,
     state: SessionState,
-    model: Model,
+    model: ResolvedModel,
     limits: Limits,
     settings: Settings,
     *,
@@ -152,7 +152,11 @@ def window(
 
 
 def prompt_of(
-    view: ChosenWindow, model: Model, parameters: Parameters, new: NewMessage | None, tools: tuple[ToolSchema, ...] = ()
+    view: ChosenWindow,
+    model: ResolvedModel,
+    parameters: Parameters,
+    new: NewMessage | None,
+    tools: tuple[ToolSchema, ...] = (),
 ) -> Prompt:
     """The prompt, in the common form."""
     messages = []

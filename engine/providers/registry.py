@@ -74,7 +74,7 @@ def _route(bare: str) -> str:
     return next((provider for prefix, provider in _PREFIXES.items() if bare.startswith(prefix)), "")
 
 
-class Model(msgspec.Struct, frozen=True):
+class ResolvedModel(msgspec.Struct, frozen=True):
     """A resolved model: its full name, its provider, and its description."""
 
     name: str
@@ -82,13 +82,13 @@ class Model(msgspec.Struct, frozen=True):
     info: ModelInfo
 
 
-def resolve(providers: Providers, name: str) -> Model:
+def resolve(providers: Providers, name: str) -> ResolvedModel:
     """The model of this name. Raises UnknownModel, which lists the known ones."""
     provider, info = providers.resolve(name)
-    return Model(f"{provider.name}/{info.name}", provider, info)
+    return ResolvedModel(f"{provider.name}/{info.name}", provider, info)
 
 
-def resolve_if_there(providers: Providers, name: str | None) -> Model | None:
+def resolve_if_there(providers: Providers, name: str | None) -> ResolvedModel | None:
     """As ``resolve``; None without a name, or if the model is not served (it may have been served when it was set)."""
     try:
         return None if name is None else resolve(providers, name)

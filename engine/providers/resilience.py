@@ -68,7 +68,7 @@ class Permit(msgspec.Struct, frozen=True):
     trial: bool = False
 
 
-class Breaker:
+class CircuitBreaker:
     """A circuit breaker: it stops requests to a provider that keeps failing.
 
     *Closed*, it lets all requests through, until ``failures`` faults come in a row within ``window_s`` seconds. *Open*,
@@ -179,7 +179,7 @@ class Guards:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._by_name: dict[str, tuple[Breaker, Slots]] = {}
+        self._by_name: dict[str, tuple[CircuitBreaker, Slots]] = {}
 
     @asynccontextmanager
     async def request(self, provider: str) -> AsyncIterator[Callable[[], None]]:
@@ -211,11 +211,11 @@ class Guards:
             else:
                 breaker.succeeded(permit)
 
-    def _guards_of(self, provider: str) -> tuple[Breaker, Slots]:
+    def _guards_of(self, provider: str) -> tuple[CircuitBreaker, Slots]:
         if provider not in self._by_name:
             wanted = self._settings
             self._by_name[provider] = (
-                Breaker(wanted.breaker_failures, wanted.breaker_window_s, wanted.breaker_open_s),
+                CircuitBreaker(wanted.breaker_failures, wanted.breaker_window_s, wanted.breaker_open_s),
                 Slots(wanted.max_provider_requests, wanted.max_provider_waiting, wanted.provider_wait_s),
             )
         return self._by_name[provider]

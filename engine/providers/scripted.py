@@ -78,7 +78,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Structs in which a misspelt key is an error that names it."""
 
 
-class Tool(_Strict, frozen=True):
+class ScriptedCall(_Strict, frozen=True):
     id: Name
     name: Name
     input: dict[str, Any] | None = None
@@ -107,12 +107,12 @@ class Reported(Usage, frozen=True, forbid_unknown_fields=True):
     """A usage in which a misspelt key is an error."""
 
 
-class Step(_Strict, frozen=True):
+class ScriptedStep(_Strict, frozen=True):
     """One thing that happens; see the module's text."""
 
     text: str | None = None
     thinking: str | None = None
-    tool: Tool | None = None
+    tool: ScriptedCall | None = None
     vendor: dict[str, Any] | None = None
     usage: Reported | None = None
     pause_ms: Milliseconds | None = None
@@ -151,8 +151,8 @@ _ACTIONS = ("text", "thinking", "tool", "vendor", "usage", "pause_ms", "end", "f
 _LAST = ("end", "fail", "truncate", "hang")
 
 
-class Answer(_Strict, frozen=True):
-    steps: tuple[Step, ...]
+class ScriptedAnswer(_Strict, frozen=True):
+    steps: tuple[ScriptedStep, ...]
     match: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
     def __post_init__(self) -> None:
@@ -164,7 +164,7 @@ class Answer(_Strict, frozen=True):
 
 
 class Script(_Strict, frozen=True):
-    models: dict[Name, Annotated[tuple[Answer, ...], msgspec.Meta(min_length=1)]]
+    models: dict[Name, Annotated[tuple[ScriptedAnswer, ...], msgspec.Meta(min_length=1)]]
 
 
 def read_script(path: Path) -> Script:
@@ -221,7 +221,7 @@ class ScriptedProvider:
         """There is nothing to release."""
 
 
-def choose(answers: Sequence[Answer], asked: PlainRequest) -> Answer:
+def choose(answers: Sequence[ScriptedAnswer], asked: PlainRequest) -> ScriptedAnswer:
     """Choose the answer to a request; see the module's text. Pure."""
     roles = [message.role for message in asked.messages]
     matching = [answer for answer in answers if answer.match is not None and answer.match in asked.last_user_text]
@@ -242,7 +242,7 @@ class _Stage:
         self._open: BlockType | None = None
         self._reason = "end_turn"
 
-    async def enter(self, step: Step) -> list[Chunk]:
+    async def enter(self, step: ScriptedStep) -> list[Chunk]:
         """The chunks of a step before its text; it also waits and fails here."""
         if step.pause_ms is not None:
             await asyncio.sleep(step.pause_ms / 1000)
@@ -266,7 +266,7 @@ class _Stage:
     def leave(self) -> list[Chunk]:
         return [*self._stop(), Ended(self._reason, self._reason)]
 
-    def _begin(self, kind: BlockType, tool: Tool | None) -> list[Chunk]:
+    def _begin(self, kind: BlockType, tool: ScriptedCall | None) -> list[Chunk]:
         if tool is None and kind == self._open:
             return []
         stopped = self._stop()

@@ -47,7 +47,7 @@ MAX_WORDS_BYTES = 4096
 """Most bytes of our own words to the model about a failed call."""
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class ToolLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of calls. ``timeout_s`` and ``max_output_bytes`` hold for each call whose tool has none of its own;
     ``max_threads`` for all that runs in threads.
     """
@@ -72,7 +72,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[str, ...] = ()
 
 
-class Ready(msgspec.Struct, frozen=True):
+class ReadyCall(msgspec.Struct, frozen=True):
     """A call that can be made."""
 
     tool: Tool
@@ -82,14 +82,14 @@ class Ready(msgspec.Struct, frozen=True):
 class ToolRunner:
     """Runs calls within limits. One runner serves all turns; it lives in one event loop."""
 
-    def __init__(self, tools: Tools, limits: Limits, clock: Clock) -> None:
+    def __init__(self, tools: Tools, limits: ToolLimits, clock: Clock) -> None:
         self._tools = tools
         self._limits = limits
         self._clock = clock
         self._threads = DaemonThreads(limits.max_threads)
         self._left_behind: set[asyncio.Task[ToolOutput]] = set()
 
-    def prepare(self, call: ToolCall, allowed: Collection[str]) -> Ready | ToolOutcome:
+    def prepare(self, call: ToolCall, allowed: Collection[str]) -> ReadyCall | ToolOutcome:
         """Check a call: ready to be made, or the outcome of one that cannot be. Nothing has run yet; if the tool needs
         a person's approval, this is the moment to ask for it.
         """
@@ -107,7 +107,7 @@ class ToolRunner:
             return _failure("invalid_arguments", f"Not called: the arguments must be a JSON object ({words}).")
         except Exception as error:  # noqa: BLE001 - a tool's own code
             return _raised(call.name, error)
-        return Ready(tool, given)
+        return ReadyCall(tool, given)
 
     def _what_there_is(self, call: ToolCall, allowed: Collection[str]) -> str:
         names = [*(name for name in self._tools.names() if name in allowed), *call.others]
@@ -125,7 +125,7 @@ class ToolRunner:
         duration_ms = round((self._clock.monotonic_s() - started_s) * 1000)
         return msgspec.structs.replace(outcome, duration_ms=duration_ms)
 
-    async def _run(self, ready: Ready, call: ToolCall) -> ToolOutcome:
+    async def _run(self, ready: ReadyCall, call: ToolCall) -> ToolOutcome:
         """Run the tool in a task of its own: one that does not end when it is cancelled is abandoned, and cannot hold
         up its turn.
         """

@@ -15,7 +15,7 @@ from ..sessions.turn_decisions import calls_in, runner_of
 from ..sessions.turn_state import OpenCall
 from ..settings import Settings
 from ..streams.transcript import Transcript
-from ..tools.runner import Ready, ToolCall, ToolRunner
+from ..tools.runner import ReadyCall, ToolCall, ToolRunner
 from .outcomes import refused_by_person
 
 
@@ -70,7 +70,7 @@ class RoundCalls:
     def _asks(self, call: OpenCall) -> bool:
         """True if a person must approve the call. A call that cannot be made anyway needs no approval."""
         prepared = self._runner.prepare(self._calls[call.id], self._allowed)
-        return isinstance(prepared, Ready) and prepared.tool.approval
+        return isinstance(prepared, ReadyCall) and prepared.tool.approval
 
     async def _make(self, call: OpenCall) -> ToolOutcome:
         if call.approved is False:

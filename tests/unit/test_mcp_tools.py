@@ -19,7 +19,7 @@ from manent.engine.errors import Invalid, ToolError
 from manent.engine.events.blocks import Base64Source, ImageBlock, TextBlock
 from manent.engine.tools.mcp.config import McpServer, check_server, mcp_available, read_servers
 from manent.engine.tools.registry import Tools
-from manent.engine.tools.runner import Limits, ToolCall, ToolRunner
+from manent.engine.tools.runner import ToolCall, ToolLimits, ToolRunner
 
 if mcp_available():
     from manent.engine.tools.mcp.client import McpConnection, close_all, connect_all
@@ -40,7 +40,7 @@ async def connected(server):
     connection = McpConnection(server)
     try:
         tools = Tools(await connection.start())
-        runner = ToolRunner(tools, Limits(timeout_s=20), SystemClock())
+        runner = ToolRunner(tools, ToolLimits(timeout_s=20), SystemClock())
 
         async def call(name, input_text="{}", **changes):
             made = ToolCall(

@@ -30,7 +30,7 @@ from manent.engine.tools.builtin import MAX_BITS, builtin_tools, evaluate
 from manent.engine.tools.functions import tool
 from manent.engine.tools.registry import Tools, read_schemas, write_schemas
 from manent.engine.tools.results import fit, repair
-from manent.engine.tools.runner import DaemonThreads, Limits, Ready, ToolCall, ToolRunner
+from manent.engine.tools.runner import DaemonThreads, ReadyCall, ToolCall, ToolLimits, ToolRunner
 from tests.support import ManualClock
 
 PIXEL = "iVBORw0KGgo="
@@ -45,7 +45,7 @@ def a_call(name, input_text="{}", **changes):
 async def outcome_of(each, input_text="{}", *, allowed=ALL, limits=None, **changes):
     """One call of one tool."""
     tools = Tools([each])
-    runner = ToolRunner(tools, limits or Limits(timeout_s=10), SystemClock())
+    runner = ToolRunner(tools, limits or ToolLimits(timeout_s=10), SystemClock())
     return await runner.call(a_call(each.name, input_text, **changes), tools.names() if allowed is ALL else allowed)
 
 
@@ -494,7 +494,7 @@ async def test_the_other_built_in_tools():
     """The echo gives its text back; the timestamp tells the engine's time."""
     tools = Tools(builtin_tools(ManualClock(1_800_000_000_000_001)))
     assert tools.names() == ("echo", "calculator", "timestamp")
-    runner = ToolRunner(tools, Limits(), SystemClock())
+    runner = ToolRunner(tools, ToolLimits(), SystemClock())
     text = "say ümläut \U0001f600"
     assert (await runner.call(a_call("echo", json.dumps({"text": text})), tools.names())).content == text
     assert (await runner.call(a_call("timestamp"), tools.names())).content == "2027-01-15T08:00:00.000001Z"
@@ -586,7 +586,7 @@ def test_a_tool_that_changes_its_schema_is_sent_as_registered():
 async def test_an_unknown_tool_is_told_with_what_there_is():
     """And only with what may be used."""
     tools = Tools([named("a"), named("b")])
-    runner = ToolRunner(tools, Limits(), SystemClock())
+    runner = ToolRunner(tools, ToolLimits(), SystemClock())
     outcome = await runner.call(a_call("nope"), ["b"])
     assert (outcome.code, outcome.is_error) == ("unknown_tool", True)
     assert outcome.content == "There is no tool 'nope' here. There are: b."
@@ -621,9 +621,9 @@ async def test_what_needs_a_yes_does_not_run_without():
         ran.append(table)
         return "dropped"
 
-    runner = ToolRunner(Tools([drop]), Limits(), SystemClock())
+    runner = ToolRunner(Tools([drop]), ToolLimits(), SystemClock())
     assert runner.prepare(a_call("drop", "{}"), ["drop"]).code == "invalid_arguments"
-    assert isinstance(runner.prepare(a_call("drop", '{"table": "x"}'), ["drop"]), Ready)
+    assert isinstance(runner.prepare(a_call("drop", '{"table": "x"}'), ["drop"]), ReadyCall)
     assert (await outcome_of(drop, '{"table": "x"}')).code == "tool_not_approved"
     assert ran == []
     assert (await outcome_of(drop, '{"table": "x"}', approved=True)).content == "dropped"
@@ -758,7 +758,7 @@ async def test_its_own_limits_come_before_the_common_ones():
         await asyncio.sleep(0.1)
         return "abcdef"
 
-    outcome = await outcome_of(slow, limits=Limits(timeout_s=0.01, max_output_bytes=100))
+    outcome = await outcome_of(slow, limits=ToolLimits(timeout_s=0.01, max_output_bytes=100))
     assert (outcome.code, outcome.content[:4]) == ("output_too_large", "abc\n")
 
 
@@ -771,14 +771,14 @@ async def test_time_is_measured():
         """Waits."""
         clock.monotonic += 1.5
 
-    outcome = await ToolRunner(Tools([wait]), Limits(), clock).call(a_call("wait"), ["wait"])
+    outcome = await ToolRunner(Tools([wait]), ToolLimits(), clock).call(a_call("wait"), ["wait"])
     assert outcome.duration_ms == 1500
 
 
 async def test_ten_megabytes_are_cut():
     """At the limit, between characters, with a note of the whole size; what came is no error."""
     text = "ä" * (5 << 20)
-    outcome = await outcome_of(returning(text), limits=Limits(max_output_bytes=1001))
+    outcome = await outcome_of(returning(text), limits=ToolLimits(max_output_bytes=1001))
     assert (outcome.code, outcome.is_error, outcome.output_bytes) == ("output_too_large", False, 10 << 20)
     kept, _, note = outcome.content.partition("\n")
     assert kept == "ä" * 500
@@ -867,7 +867,7 @@ async def test_cancelling_who_waits_cancels_the_calls():
         finally:
             ended.append(1)
 
-    runner = ToolRunner(Tools([work]), Limits(), SystemClock())
+    runner = ToolRunner(Tools([work]), ToolLimits(), SystemClock())
     task = asyncio.gather(*(runner.call(a_call("work"), ["work"]) for _ in range(3)))
     await asyncio.sleep(0.02)
     task.cancel()
@@ -891,7 +891,7 @@ async def test_threads_are_bounded():
         with lock:
             running -= 1
 
-    runner = ToolRunner(Tools([work]), Limits(max_threads=2), SystemClock())
+    runner = ToolRunner(Tools([work]), ToolLimits(max_threads=2), SystemClock())
     task = asyncio.gather(*(runner.call(a_call("work"), ["work"]) for _ in range(8)))
     ticks = 0
     while not task.done():
@@ -911,7 +911,7 @@ async def test_threads_that_hang_keep_their_places():
         over.wait(30)
         return "back"
 
-    runner = ToolRunner(Tools([hang]), Limits(max_threads=1, timeout_s=0.1), SystemClock())
+    runner = ToolRunner(Tools([hang]), ToolLimits(max_threads=1, timeout_s=0.1), SystemClock())
     for _ in range(3):
         assert (await runner.call(a_call("hang"), ["hang"])).code == "tool_timed_out"
     over.set()

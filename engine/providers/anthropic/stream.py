@@ -50,7 +50,7 @@ class _Open(msgspec.Struct):
     """An open block. ``raw`` is its beginning as it came, ``pieces`` its thinking or its input since then."""
 
     number: int
-    start: wire.Block
+    start: wire.BlockHead
     raw: bytes
     halves: Halves
     pieces: list[str]
@@ -73,11 +73,11 @@ class MessageStream(AnswerStream):
     def feed(self, event: SseEvent) -> list[Chunk]:
         chunks: list[Chunk] = []
         match self._read(event):
-            case wire.BlockDelta(index, piece):
+            case wire.ContentBlockDelta(index, piece):
                 self._extend(self._under_way(index), piece, chunks)
-            case wire.BlockStart(index, raw):
+            case wire.ContentBlockStart(index, raw):
                 self._begin(index, bytes(raw), chunks)
-            case wire.BlockStop(index):
+            case wire.ContentBlockStop(index):
                 self._finish(self._under_way(index), chunks)
             case wire.MessageStart(message):
                 self._response_id = vendor_id(message.id)
@@ -92,7 +92,7 @@ class MessageStream(AnswerStream):
                 raise self.failed(event.data.encode(errors="replace"))
         return chunks
 
-    def _read(self, event: SseEvent) -> wire.Event | None:
+    def _read(self, event: SseEvent) -> wire.StreamEvent | None:
         try:
             return wire.read_event(event)
         except ValueError:
@@ -119,39 +119,39 @@ class MessageStream(AnswerStream):
             # Only now has the answer begun: until here an attempt that fails can be retried.
             chunks.append(self._first_usage)
             self._first_usage = None
-        if type(start) is wire.Block:
+        if type(start) is wire.BlockHead:
             self._keep_back(raw)
         block = self._blocks[index] = _Open(len(self._blocks), start, raw, Halves(), [])
         match start:
-            case wire.Text():
+            case wire.TextHead():
                 chunks.append(BlockStarted(block.number, "text"))
                 _say(block, start.text or "", chunks)
-            case wire.Thinking():
+            case wire.ThinkingHead():
                 chunks.append(BlockStarted(block.number, "thinking"))
                 _say(block, start.thinking or "", chunks)
                 block.signature = start.signature or ""
-            case wire.Call():
+            case wire.CallHead():
                 self._note_call(start)
                 chunks.append(BlockStarted(block.number, "tool_use", start.id, start.name))
 
-    def _note_call(self, call: wire.Call) -> None:
+    def _note_call(self, call: wire.CallHead) -> None:
         if not (_NAME.fullmatch(call.id) and _NAME.fullmatch(call.name)):
             raise self.malformed("a tool call with an invalid id or name")
         if call.id in self._calls:
             raise self.malformed("two tool calls with the same id")
         self._calls.add(call.id)
 
-    def _extend(self, block: _Open, piece: wire.Piece, chunks: list[Chunk]) -> None:
+    def _extend(self, block: _Open, piece: wire.BlockPiece, chunks: list[Chunk]) -> None:
         match block.start, piece:
-            case wire.Text(), wire.TextDelta(text):
+            case wire.TextHead(), wire.TextDelta(text):
                 _say(block, text, chunks)
-            case wire.Thinking(), wire.ThinkingDelta(text):
+            case wire.ThinkingHead(), wire.ThinkingDelta(text):
                 _say(block, text, chunks)
-            case wire.Call(), wire.InputDelta(text):
+            case wire.CallHead(), wire.InputDelta(text):
                 _say(block, text, chunks)
-            case wire.Thinking(), wire.SignatureDelta(signature):
+            case wire.ThinkingHead(), wire.SignatureDelta(signature):
                 block.signature = wire.whole(signature)  # comes in one piece, and the vendor's client takes it so
-            case wire.Text() | wire.Thinking() | wire.Call(), _:
+            case wire.TextHead() | wire.ThinkingHead() | wire.CallHead(), _:
                 raise self.malformed("a piece of one type for a block of another")
             case _, wire.InputDelta(text):
                 self._keep_back(text)
@@ -167,13 +167,13 @@ class MessageStream(AnswerStream):
         left = block.halves.close()
         if left:
             block.pieces.append(left)
-        if type(block.start) is wire.Block:
+        if type(block.start) is wire.BlockHead:
             self._kept_back -= len(block.raw) + sum(map(len, block.pieces))
             chunks.append(VendorBlock(block.number, block.start.type, _with_input(block) or block.raw))
             return
         if left:
             chunks.append(Delta(block.number, left))
-        if isinstance(block.start, wire.Call) and not any(block.pieces):
+        if isinstance(block.start, wire.CallHead) and not any(block.pieces):
             block.pieces.append(_encode(block.start.input or {}).decode())
             chunks.append(Delta(block.number, block.pieces[-1]))
         vendor = _vendor_form(block)
@@ -222,17 +222,17 @@ class MessageStream(AnswerStream):
 def _say(block: _Open, text: str, chunks: list[Chunk]) -> None:
     whole = block.halves.feed(text)
     if whole:
-        if not isinstance(block.start, wire.Text):
+        if not isinstance(block.start, wire.TextHead):
             block.pieces.append(whole)
         chunks.append(Delta(block.number, whole))
 
 
 def _vendor_form(block: _Open) -> bytes | None:
     """A known block in the vendor's own form, if the common form lacks something that has to go back."""
-    if isinstance(block.start, wire.Thinking) and block.signature:
+    if isinstance(block.start, wire.ThinkingHead) and block.signature:
         fields: dict[str, Any] = {**_read_fields(block.raw)}
         return _encode(fields | {"thinking": "".join(block.pieces), "signature": block.signature})
-    if isinstance(block.start, wire.Call):
+    if isinstance(block.start, wire.CallHead):
         given = {name for name, value in _read_fields(block.raw).items() if bytes(value) != b"null"}
         return _with_input(block) if given - _CALL_FIELDS else None
     return None

@@ -48,7 +48,7 @@ _WITHOUT_REASONING = re.compile(r"(?:[^/]*/|ft:)*(?:gpt-3|gpt-4|chatgpt-|gpt-5[0
 _encode = msgspec.json.Encoder().encode
 
 
-class _Said(msgspec.Struct, frozen=True):
+class _Speech(msgspec.Struct, frozen=True):
     """A message that is being rendered: no two texts are neighbours in ``parts``."""
 
     role: str
@@ -63,7 +63,7 @@ class _Reasoning(msgspec.Struct):
     content: list[Any] | None = None
 
 
-_Item = _Said | dict[str, Any] | msgspec.Raw
+_Item = _Speech | dict[str, Any] | msgspec.Raw
 
 _read_reasoning = msgspec.json.Decoder(_Reasoning).decode
 
@@ -165,25 +165,25 @@ def _reasoning(block: Block) -> msgspec.Raw | None:
     return raw if item.type == "reasoning" and (item.encrypted_content or item.content) else None
 
 
-def _said(role: str, parts: Iterable[Part | None]) -> Iterator[_Said]:
+def _said(role: str, parts: Iterable[Part | None]) -> Iterator[_Speech]:
     together = joined(filter(None, parts), "")
     if together:
-        yield _Said(role, together)
+        yield _Speech(role, together)
 
 
 def _merged(items: Iterator[_Item]) -> list[_Item]:
     merged: list[_Item] = []
     for item in items:
         last = merged[-1] if merged else None
-        if isinstance(item, _Said) and isinstance(last, _Said) and item.role == last.role:
-            merged[-1] = _Said(item.role, joined([*last.parts, *item.parts], BETWEEN_MESSAGES))
+        if isinstance(item, _Speech) and isinstance(last, _Speech) and item.role == last.role:
+            merged[-1] = _Speech(item.role, joined([*last.parts, *item.parts], BETWEEN_MESSAGES))
         else:
             merged.append(item)
     return merged
 
 
 def _wire(item: _Item) -> dict[str, Any] | msgspec.Raw:
-    if not isinstance(item, _Said):
+    if not isinstance(item, _Speech):
         return item
     content: object = [*map(_typed, item.parts)]
     if all(isinstance(part, str) for part in item.parts):

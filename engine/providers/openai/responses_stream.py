@@ -111,7 +111,7 @@ _read_piece = msgspec.json.Decoder(_Piece).decode
 _read_usage = msgspec.json.Decoder(_Usage).decode
 
 
-class _State:
+class _ItemState:
     """An item: its blocks by part (one for all parts of a reasoning item), and the part that spoke last."""
 
     __slots__ = ("blocks", "done", "item", "part")
@@ -128,7 +128,7 @@ class ResponsesStream(OpenAIStream):
 
     def __init__(self, provider: str) -> None:
         super().__init__(provider)
-        self._items: dict[int | str | None, _State] = {}
+        self._items: dict[int | str | None, _ItemState] = {}
         self._handlers: dict[str, Callable[[str, str, list[Chunk]], None]] = {
             "response.created": self._note,
             "response.in_progress": self._note,
@@ -210,7 +210,7 @@ class ResponsesStream(OpenAIStream):
         word = "completed" if kind == "response.completed" else vendor_word(reason) or "incomplete"
         self.end(_STOP_REASONS.get(word, word), word, chunks)
 
-    def _state_at_end(self, index: int, item: _Item, chunks: list[Chunk]) -> _State | None:
+    def _state_at_end(self, index: int, item: _Item, chunks: list[Chunk]) -> _ItemState | None:
         """The state of an item in the whole answer; None if it may have come before without an index and under another
         id.
         """
@@ -236,15 +236,15 @@ class ResponsesStream(OpenAIStream):
         state = self._items.get(key) or self._begin(key, item, chunks)
         self._finish(state, item, bytes(event.item), chunks)
 
-    def _begin(self, key: int | str | None, item: _Item, chunks: list[Chunk]) -> _State:
+    def _begin(self, key: int | str | None, item: _Item, chunks: list[Chunk]) -> _ItemState:
         if len(self._items) >= MAX_ITEMS:
             raise self.malformed("items beyond the limit")
-        state = self._items[key] = _State(item)
+        state = self._items[key] = _ItemState(item)
         if item.type == "function_call":
             state.blocks[0] = self.start_call(item.call_id or f"call_{len(self._calls)}", item.name or "", chunks)
         return state
 
-    def _finish(self, state: _State, item: _Item, raw: bytes, chunks: list[Chunk]) -> None:
+    def _finish(self, state: _ItemState, item: _Item, raw: bytes, chunks: list[Chunk]) -> None:
         if state.item.type != item.type:
             raise self.malformed("an item whose type changes")
         if state.done:
@@ -265,7 +265,7 @@ class ResponsesStream(OpenAIStream):
         for block in state.blocks.values():
             self.stop(block, chunks)
 
-    def _fill_message(self, state: _State, raw: bytes, chunks: list[Chunk]) -> None:
+    def _fill_message(self, state: _ItemState, raw: bytes, chunks: list[Chunk]) -> None:
         for place, part in enumerate(self._decode(raw.decode(), _WithContent).content or ()):
             text = part.text or part.refusal
             self._refused = self._refused or part.type == "refusal"
@@ -273,7 +273,7 @@ class ResponsesStream(OpenAIStream):
                 state.blocks[place] = self.start("text", chunks)
                 self.extend(state.blocks[place], text, chunks)
 
-    def _fill_reasoning(self, state: _State, raw: bytes, chunks: list[Chunk]) -> None:
+    def _fill_reasoning(self, state: _ItemState, raw: bytes, chunks: list[Chunk]) -> None:
         if not state.blocks:
             read = self._decode(raw.decode(), _WithContent)
             text = _BETWEEN_PARTS.join(part.text for part in read.summary or read.content or () if part.text)
@@ -316,7 +316,7 @@ class ResponsesStream(OpenAIStream):
         if piece.delta:
             self.extend(state.blocks[0], piece.delta, chunks)
 
-    def _state_of(self, piece: _Piece, item_type: str) -> _State:
+    def _state_of(self, piece: _Piece, item_type: str) -> _ItemState:
         """The item of a piece, which may begin with it unless it has to have a name."""
         key = piece.item_id if piece.output_index is None else piece.output_index
         state = self._items.get(key) or self._begin(key, _Item(item_type, piece.item_id), [])

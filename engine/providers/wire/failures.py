@@ -61,15 +61,15 @@ _PASSING_STATUSES = frozenset({408, 409, 429})
 _MAX_ID_CHARS = 128
 
 
-class _Said(msgspec.Struct):
+class _VendorFailure(msgspec.Struct):
     """A failure in the vendors' form."""
 
     code: str | int | None = None
     type: str | None = None
 
 
-class _ErrorBody(_Said):
-    error: _Said | str | None = None
+class _ErrorBody(_VendorFailure):
+    error: _VendorFailure | str | None = None
 
 
 def failure_from_response(
@@ -108,12 +108,12 @@ def request_id_in(headers: Mapping[str, str]) -> str | None:
     return vendor_id(headers.get("x-request-id") or headers.get("request-id"))
 
 
-def _said(body: bytes) -> _Said:
+def _said(body: bytes) -> _VendorFailure:
     try:
         read = msgspec.convert(read_with_halves(body.decode()), _ErrorBody)
     except (msgspec.MsgspecError, ValueError):
-        return _Said()
-    return read.error if isinstance(read.error, _Said) else read
+        return _VendorFailure()
+    return read.error if isinstance(read.error, _VendorFailure) else read
 
 
 def vendor_word(word: str | int | None) -> str | None:

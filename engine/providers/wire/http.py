@@ -41,7 +41,7 @@ REDACTED = "***"
 _SECRET_HEADERS = frozenset({"authorization", "x-api-key"})
 
 
-class Head(msgspec.Struct, frozen=True):
+class AnswerHead(msgspec.Struct, frozen=True):
     """The head of an answer, as far as a provider needs it before the body."""
 
     request_id: str | None
@@ -71,7 +71,7 @@ async def post_stream(
     provider: str,
     clock: Clock,
     expect: str = EVENT_STREAM,
-    on_head: Callable[[Head], None] | None = None,
+    on_head: Callable[[AnswerHead], None] | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """Send ``body`` and yield the answer's bytes as they arrive, after ``on_head`` was called with its head.
 
@@ -84,7 +84,7 @@ async def post_stream(
         if not (response.is_success and _is_type(response, expect)):
             raise _failure(provider, response, await _read_bounded(response, headers), expect, clock)
         if on_head is not None:
-            on_head(Head(request_id_in(response.headers)))
+            on_head(AnswerHead(request_id_in(response.headers)))
         async with _reading(response) as read:
             while piece := await read():
                 yield piece

@@ -38,10 +38,10 @@ def make_transport() -> tuple[Transport, dict[str, Transport | None]]:
     Raises Invalid for a proxy or a CA file of the environment that cannot be used.
     """
     tls = _trust()
-    return _Transport(tls), _proxies(tls)
+    return _RetryingTransport(tls), _proxies(tls)
 
 
-class _Transport(httpx.AsyncBaseTransport):
+class _RetryingTransport(httpx.AsyncBaseTransport):
     """aiohttp's transport, with its failures distinguished, and a retry if a kept-alive connection was dead.
 
     A server may drop a kept-alive connection at the moment it is used again. If nothing of an answer was received, the
@@ -170,7 +170,8 @@ def _proxies(tls: ssl.SSLContext) -> dict[str, Transport | None]:
     if {"http", "https"} <= wanted.keys():
         wanted.pop("all", None)
     mounts: dict[str, Transport | None] = {
-        f"{scheme}://": _Transport(tls, proxy=_proxy(f"{scheme}_proxy", address)) for scheme, address in wanted.items()
+        f"{scheme}://": _RetryingTransport(tls, proxy=_proxy(f"{scheme}_proxy", address))
+        for scheme, address in wanted.items()
     }
     return mounts | {_pattern(host): None for host in (*exempt, "localhost", "127.0.0.1", "::1")}
 

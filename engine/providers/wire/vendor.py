@@ -20,7 +20,7 @@ from ..base import Chunk, ModelInfo, Renderer
 from ..tokens import family_of
 from .addresses import checked_key, checked_url
 from .failures import failure_in_stream
-from .http import Client, Head, drain, make_client, on_record, post_stream
+from .http import AnswerHead, Client, drain, make_client, on_record, post_stream
 from .sse import EventReader, SseEvent
 from .transport import Transport
 
@@ -165,7 +165,7 @@ async def stream_answer(
     """Send a rendered request and yield what ``answer`` makes of the events that come back."""
     reader = EventReader()
 
-    def note(head: Head) -> None:
+    def note(head: AnswerHead) -> None:
         answer.request_id = head.request_id
 
     body = post_stream(

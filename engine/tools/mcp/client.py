@@ -56,8 +56,8 @@ class McpConnection:
         check_server(server)
         self.server = server
         self._connecting = asyncio.Lock()
-        self._held: _Held | None = None
-        self._open: set[_Held] = set()
+        self._held: _HeldConnection | None = None
+        self._open: set[_HeldConnection] = set()
         self._closed = False
 
     async def start(self) -> tuple[Tool, ...]:
@@ -97,7 +97,7 @@ class McpConnection:
         self._closed = True
         await self._close()
 
-    async def _connected(self) -> _Held:
+    async def _connected(self) -> _HeldConnection:
         async with self._connecting:
             if self._closed:
                 raise ToolError(f"the MCP server {self.server.name} is closed")
@@ -108,8 +108,8 @@ class McpConnection:
                 self._held = await self._open_one()
             return self._held
 
-    async def _open_one(self) -> _Held:
-        held = _Held(self.server)
+    async def _open_one(self) -> _HeldConnection:
+        held = _HeldConnection(self.server)
         try:
             async with asyncio.timeout(self.server.connect_timeout_s):
                 await held.open()
@@ -121,7 +121,7 @@ class McpConnection:
         self._open.add(held)
         return held
 
-    async def _close_if_lost(self, held: _Held) -> None:
+    async def _close_if_lost(self, held: _HeldConnection) -> None:
         """Close a lost connection, with the last call over it: the other calls may still get their errors from it."""
         if held.is_lost and not held.callers:
             self._open.discard(held)
@@ -178,7 +178,7 @@ class McpTool:
         return output_of(await self._connection.call(self._own_name, given))
 
 
-class _Held:
+class _HeldConnection:
     """A connection in the task that opened it."""
 
     def __init__(self, server: McpServer) -> None:
