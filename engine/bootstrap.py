@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
@@ -35,17 +35,17 @@ from .log.sqlite.lock import locked
 from .log.sqlite.schema import Progress, check_revision, migrate
 from .log.store import Store, open_reading, open_store
 from .providers import tokens
-from .providers.anthropic.messages import VENDOR_URL as CLAUDE_URL
-from .providers.anthropic.messages import ClaudeProvider
+from .providers.anthropic.messages import ANTHROPIC, ClaudeProvider
 from .providers.base import Provider
 from .providers.catalogue import Catalogue, catalogued
 from .providers.echo import EchoProvider
 from .providers.local.provider import LocalProvider, local_model_available
-from .providers.openai.chat import VENDOR_URL as OPENAI_URL
 from .providers.openai.chat import OpenAIProvider
 from .providers.openai.responses import ResponsesProvider
+from .providers.openai.vendor import OPENAI
 from .providers.registry import Providers
 from .providers.scripted import ScriptedProvider, read_script
+from .providers.wire.vendor import Endpoint
 from .service.engine import Engine
 from .service.evidence import Evidence
 from .service.import_bundle import Imported, import_log, import_session
@@ -59,8 +59,7 @@ from .tools.base import Tool
 from .tools.builtin import builtin_tools
 from .tools.mcp.config import McpServer, mcp_available, read_servers
 from .tools.registry import Tools
-from .tools.runner import Limits as ToolLimits
-from .tools.runner import ToolRunner
+from .tools.runner import ToolLimits, ToolRunner
 from .turns.recovery import recover
 from .turns.supervisor import Supervisor
 
@@ -236,7 +235,6 @@ async def _running(
     limits = ToolLimits(
         timeout_s=settings.tool_timeout_s,
         max_output_bytes=settings.max_tool_output_bytes,
-        max_parallel=settings.max_parallel_tools,
         max_threads=settings.max_tool_threads,
     )
     supervisor = Supervisor(store, providers, ToolRunner(tools, limits, clock), clock, settings)
@@ -260,28 +258,32 @@ def make_providers(settings: Settings, clock: Clock) -> Providers:
 
 def _vendors(settings: Settings, clock: Clock) -> Iterator[Provider]:
     """Those with a key, or with an address of one's own."""
-    own_openai = settings.openai_base_url.rstrip("/") != OPENAI_URL
-    if settings.openai_api_key or own_openai:
-        openai: dict[str, Any] = {
-            "clock": clock,
-            "connect_timeout_s": settings.connect_timeout_s,
-            "base_url": settings.openai_base_url,
-            "api_key": settings.openai_api_key,
-        }
-        responses = settings.openai_api == "responses"
-        made = ResponsesProvider(**openai) if responses else OpenAIProvider(**openai, legacy_max_tokens=own_openai)
-        yield catalogued(made, _catalogue(settings, own=own_openai))
-    own_claude = settings.anthropic_base_url.rstrip("/") != CLAUDE_URL
-    if settings.anthropic_api_key or own_claude:
-        claude = ClaudeProvider(
-            clock=clock,
-            connect_timeout_s=settings.connect_timeout_s,
-            base_url=settings.anthropic_base_url,
-            api_key=settings.anthropic_api_key,
-            version=settings.anthropic_version,
-            cache_breakpoints=settings.anthropic_cache,
-        )
-        yield catalogued(claude, _catalogue(settings, own=own_claude))
+    timeout_s = settings.connect_timeout_s
+    openai = Endpoint(
+        clock=clock,
+        connect_timeout_s=timeout_s,
+        base_url=settings.openai_base_url,
+        api_key=settings.openai_api_key,
+    )
+    if openai.api_key or not openai.is_of(OPENAI):
+        yield catalogued(_openai(settings, openai), _catalogue(settings, own=not openai.is_of(OPENAI)))
+    claude = Endpoint(
+        clock=clock,
+        connect_timeout_s=timeout_s,
+        base_url=settings.anthropic_base_url,
+        api_key=settings.anthropic_api_key,
+    )
+    if claude.api_key or not claude.is_of(ANTHROPIC):
+        version, cached = settings.anthropic_version, settings.anthropic_cache
+        made = ClaudeProvider(claude, version=version, cache_breakpoints=cached)
+        yield catalogued(made, _catalogue(settings, own=not claude.is_of(ANTHROPIC)))
+
+
+def _openai(settings: Settings, endpoint: Endpoint) -> Provider:
+    """The member that speaks the protocol which the settings name; other servers may know the older limit only."""
+    if settings.openai_api == "responses":
+        return ResponsesProvider(endpoint)
+    return OpenAIProvider(endpoint, legacy_max_tokens=not endpoint.is_of(OPENAI))
 
 
 def _catalogue(settings: Settings, *, own: bool) -> Catalogue:

@@ -45,12 +45,12 @@ API_ROOMS = "api.garbage_collection api.http api.schemas api.routes api.compat a
 """The same inside ``api/``, one room a line."""
 
 CONFINED = {  # a library -> the only files that may import it
-    "aiohttp": ("engine/providers/wire/http.py",),
+    "aiohttp": ("engine/providers/wire/http.py", "engine/providers/wire/transport.py"),
     "cryptography": ("engine/audit/*",),
     "alembic": ("engine/log/sqlite/*", "migrations/*"),
-    "httpx": ("engine/providers/wire/http.py",),
+    "httpx": ("engine/providers/wire/http.py", "engine/providers/wire/transport.py"),
     "httpx2": ("engine/tools/mcp/client.py",),
-    "httpx_aiohttp": ("engine/providers/wire/http.py",),
+    "httpx_aiohttp": ("engine/providers/wire/http.py", "engine/providers/wire/transport.py"),
     "litestar": ("api/*",),
     "mcp": ("engine/tools/mcp/client.py",),
     "mcp_types": ("engine/tools/mcp/client.py",),
@@ -83,7 +83,8 @@ CHATLESS_MAY_IMPORT = "engine.audit engine.clock engine.errors engine.log engine
 
 PURE = (  # no clock, no chance, no I/O, no waiting
     "engine/events/* engine/log/codec.py engine/log/merkle.py engine/providers/tokens.py engine/sessions/decisions.py "
-    "engine/sessions/state.py engine/sessions/turn_state.py engine/context/window.py engine/streams/transcript.py"
+    "engine/sessions/state.py engine/sessions/turn_decisions.py engine/sessions/turn_state.py engine/context/window.py "
+    "engine/streams/transcript.py"
 )
 IMPURE_IMPORTS = (
     "anyio asyncio httpx io logging os pathlib random secrets select selectors shutil socket sqlalchemy sqlite3 ssl "

@@ -95,7 +95,7 @@ def test_the_file_of_models_is_one():
     (file,) = blocks("json", MODELS)
     catalogue = Catalogue.read(("README.md", file.encode()))
     (model,) = catalogue.models("openai")
-    assert model.price_at(catalogue.as_of).input == json.loads(file)["models"][0]["prices"][0]["input"]
+    assert model.info().price_at(catalogue.as_of).input == json.loads(file)["models"][0]["prices"][0]["input"]
 
 
 def test_the_script_prints_the_record(tmp_path):

@@ -1,8 +1,8 @@
-"""One round of a turn, planned: what the model is asked with, the window it is sent, the bytes of the request, and the
-facts from which all of that can be derived again.
+"""The plan of a round: the request's parameters, the window, the bytes of the request, and the facts from which all of
+that can be derived again.
 
-Reads a snapshot; decides nothing and writes nothing. The first round is planned before the turn is appended, every
-other one by the turn itself.
+It reads a snapshot; it decides nothing and writes nothing. The first round is planned before the turn is appended,
+every later one by the turn itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 from ..clock import utc_day
 from ..errors import StoreCorrupt
 from ..events.blocks import ToolSchema
-from ..events.types import AttemptStarted, AttemptWords, Draft, NewMessage, SessionWords
+from ..events.types import AttemptStarted, AttemptWords, NewMessage, SessionWords
 from ..events.upcasts import facts_of, words_of
 from ..events.usage import Price
 from ..log import codec
@@ -23,97 +23,111 @@ from ..log.sql import reads
 from ..log.sql.documents import digest_of, read_document
 from ..providers import tokens
 from ..providers.base import Parameters
-from ..providers.registry import Model, Providers, resolve, resolve_if_there
+from ..providers.registry import Providers, ResolvedModel, resolve, resolve_if_there
 from ..sessions.history import state_at
 from ..sessions.state import SessionState
+from ..sessions.turn_decisions import StartAttempt
 from ..sessions.turn_state import TurnState
 from ..settings import Settings
 from ..tools.registry import read_schemas, write_schemas
-from . import prompt as planning
-from .prompt import Limits, Sight
+from .prompt import ChosenWindow, Limits, choose_window, measure_of, prompt_of
 from .window import POLICY
 
-FORCED = "any"
 FREE = "auto"
 
 
-class Offer(msgspec.Struct, frozen=True):
-    """The tools that a turn's model is told of. ``client``: the names of those that the caller runs."""
+class ToolOffer(msgspec.Struct, frozen=True):
+    """The tools that are offered to a turn's model. ``client``: names of those that the caller runs."""
 
     schemas: tuple[ToolSchema, ...] = ()
     client: tuple[str, ...] = ()
 
     @property
     def server(self) -> tuple[str, ...]:
-        """The names of those that run here."""
+        """The names of those that the server runs."""
         return tuple(schema.name for schema in self.schemas if schema.name not in self.client)
 
     @property
     def document(self) -> bytes:
-        """The schemas as they are kept; empty where there are none."""
+        """The schemas as they are stored; empty if there are none."""
         return write_schemas(self.schemas) if self.schemas else b""
 
 
-class Brief(msgspec.Struct, frozen=True):
-    """What holds for every round of a turn. ``fallback`` answers where ``model`` cannot; it may be named and not be
-    there, if it is not served any more.
+class RequestPlan(msgspec.Struct, frozen=True):
+    """The plan of a turn's requests: what all its rounds have in common. ``fallback`` answers if ``model`` cannot; its
+    name may be set while it is not served any more.
     """
 
-    model: Model
+    model: ResolvedModel
     limits: Limits
     parameters: Parameters
-    offer: Offer = Offer()
-    fallback: Model | None = None
+    offer: ToolOffer = ToolOffer()
+    fallback: ResolvedModel | None = None
     fallback_name: str | None = None
 
-    def after_tools(self) -> Brief:
-        """For the rounds after the first: a model that had to call a tool may answer now."""
+    def after_tools(self) -> RequestPlan:
+        """The plan for the rounds after the first: a model that had to call a tool may answer now."""
         choice = self.parameters.tool_choice
         if choice in {None, FREE, "none"}:
             return self
         return msgspec.structs.replace(self, parameters=msgspec.structs.replace(self.parameters, tool_choice=FREE))
 
 
-class Planned(msgspec.Struct, frozen=True):
-    """A round ready to be recorded and sent, planned at ``view.state.version``."""
+class PlannedRound(msgspec.Struct, frozen=True):
+    """A round that can be recorded and sent, planned at ``window.state.version``."""
 
-    view: Sight
-    model: Model
+    window: ChosenWindow
+    model: ResolvedModel
     request: bytes
-    brief: Brief
+    request_plan: RequestPlan
 
 
-def plan(  # noqa: PLR0913 - all of it by name
+def plan_round(  # noqa: PLR0913 - all of it by name
     connection: Connection,
     *,
     tenant: str,
     state: SessionState,
     words: SessionWords,
-    brief: Brief,
+    request_plan: RequestPlan,
     settings: Settings,
     new: NewMessage | None = None,
     without: int | None = None,
     fallback: bool = False,
-) -> Planned:
+) -> PlannedRound:
     """Choose the window and render the request. ``new`` is a message about to be appended, ``without`` the position of
-    one to leave out; ``fallback``: for the other model. Raises BudgetTooSmall, and Invalid for what the provider's
-    protocol cannot say.
+    one to leave out; ``fallback``: for the fallback model. Raises BudgetTooSmall, and Invalid for what the provider's
+    protocol cannot express.
     """
-    model = brief.fallback if fallback and brief.fallback is not None else brief.model
-    measure = planning.measure_of(
-        connection, tenant, state, model, brief.limits, settings, tool_tokens=tokens.count_tools(brief.offer.schemas)
-    )
-    view = planning.look(connection, tenant, state, words, measure, new=new, without=without)
-    prompt = planning.prompt_of(view, model, brief.parameters, new, brief.offer.schemas)
-    return Planned(view, model, model.provider.renderers[model.provider.renderer](prompt), brief)
+    model, schemas = request_plan.model, request_plan.offer.schemas
+    if fallback and request_plan.fallback is not None:
+        model = request_plan.fallback
+    tool_tokens = tokens.count_tools(schemas)
+    measure = measure_of(connection, tenant, state, model, request_plan.limits, settings, tool_tokens=tool_tokens)
+    window = choose_window(connection, tenant, state, words, measure, new=new, without=without)
+    prompt = prompt_of(window, model, request_plan.parameters, new, schemas)
+    return PlannedRound(window, model, model.provider.renderers[model.provider.renderer](prompt), request_plan)
 
 
-def plan_next(
-    connection: Connection, *, tenant: str, session: UUID, brief: Brief, settings: Settings, fallback: bool = False
-) -> Planned:
-    """Plan a round on what the session holds now."""
+def plan_next_round(
+    connection: Connection,
+    *,
+    tenant: str,
+    session: UUID,
+    request_plan: RequestPlan,
+    settings: Settings,
+    fallback: bool = False,
+) -> PlannedRound:
+    """Plan a round on the session as it is now."""
     state, words = state_at(connection, tenant, session)
-    return plan(connection, tenant=tenant, state=state, words=words, brief=brief, settings=settings, fallback=fallback)
+    return plan_round(
+        connection,
+        tenant=tenant,
+        state=state,
+        words=words,
+        request_plan=request_plan,
+        settings=settings,
+        fallback=fallback,
+    )
 
 
 def plan_at(
@@ -122,58 +136,60 @@ def plan_at(
     tenant: str,
     session: UUID,
     version: int | None,
-    model: Model,
+    model: ResolvedModel,
     limits: Limits,
     settings: Settings,
-) -> Planned:
-    """Plan what the model would be asked now, or at a version, if a turn without content and tools began."""
+) -> PlannedRound:
+    """Plan the request that the model would be sent now, or at a version, if a turn without content and tools began."""
     state, words = state_at(connection, tenant, session, version)
     parameters = Parameters(max_output_tokens=limits.max_output_tokens or state.max_output_tokens)
-    brief = Brief(model, limits, parameters)
-    return plan(connection, tenant=tenant, state=state, words=words, brief=brief, settings=settings)
+    request_plan = RequestPlan(model, limits, parameters)
+    return plan_round(connection, tenant=tenant, state=state, words=words, request_plan=request_plan, settings=settings)
 
 
-def attempt_draft(
-    turn: UUID, planned: Planned, number: tuple[int, int], *, now_us: int, salt: bytes, new_position: int = 0
-) -> Draft:
-    """The event that says all that decides the bytes of a request: ``number`` is round and attempt, ``new_position``
-    that of a message appended with it.
+def attempt_of(
+    planned: PlannedRound, turn_id: UUID, number: tuple[int, int], *, now_us: int, salt: bytes, new_position: int = 0
+) -> StartAttempt:
+    """The attempt for a planned round, as it is recorded: all that decides the bytes of the request. ``number`` is
+    round and attempt, ``new_position`` that of a message appended with it.
     """
-    view, measure, brief = planned.view, planned.view.measure, planned.brief
-    parameters, document = brief.parameters, brief.offer.document
+    window, measure = planned.window, planned.window.measure
+    parameters, document = planned.request_plan.parameters, planned.request_plan.offer.document
     facts = AttemptStarted(
-        turn=turn,
+        turn=turn_id,
         round=number[0],
         attempt=number[1],
         provider=planned.model.provider.name,
         model=planned.model.info.name,
         renderer=planned.model.provider.renderer,
-        positions=tuple(row.position or new_position for row in view.chosen.rows),
+        positions=tuple(row.position or new_position for row in window.chosen.rows),
         request=codec.commitment(salt, planned.request).hex(),
         counter=tokens.COUNTER,
         factor_permille=measure.factor_permille,
         overhead=measure.overhead,
-        base_tokens=view.chosen.base_tokens,
+        base_tokens=window.chosen.base_tokens,
         budget_tokens=measure.budget_tokens,
         reserve_tokens=measure.reserve_tokens,
         policy=POLICY,
-        system=view.state.system.position if view.state.system else None,
+        system=window.state.system.position if window.state.system else None,
         tools=digest_of(document) if document else None,
         max_output_tokens=parameters.max_output_tokens,
         temperature=None if parameters.temperature is None else repr(parameters.temperature),
         tool_choice=parameters.tool_choice,
         price=_price(planned.model, now_us),
     )
-    return Draft(facts, AttemptWords(salt=salt, stop=parameters.stop), causation=turn, actor=f"turn:{turn}")
+    return StartAttempt(facts, AttemptWords(salt=salt, stop=parameters.stop))
 
 
-def recall(connection: Connection, *, tenant: str, turn: TurnState, state: SessionState, providers: Providers) -> Brief:
-    """What a turn was asked with, read again from its first attempt (a later one may be the other model's): to go on
-    with one that was paused.
+def restore_plan(
+    connection: Connection, *, tenant: str, turn: TurnState, state: SessionState, providers: Providers
+) -> RequestPlan:
+    """Restore the plan of a paused turn's requests from its first attempt (a later one may be the fallback model's), so
+    that the turn can be resumed.
     """
     facts, words = _first_attempt(connection, tenant, turn)
     schemas = read_schemas(read_document(connection, tenant, facts.tools)) if facts.tools else ()
-    return Brief(
+    return RequestPlan(
         model=resolve(providers, f"{facts.provider}/{facts.model}"),
         limits=Limits(facts.budget_tokens, facts.max_output_tokens),
         parameters=Parameters(
@@ -182,7 +198,7 @@ def recall(connection: Connection, *, tenant: str, turn: TurnState, state: Sessi
             stop=words.stop if words is not None else (),
             tool_choice=facts.tool_choice,
         ),
-        offer=Offer(schemas, turn.client_tools),
+        offer=ToolOffer(schemas, turn.client_tools),
         fallback=resolve_if_there(providers, state.fallback_model),
         fallback_name=state.fallback_model,
     )
@@ -199,5 +215,5 @@ def _first_attempt(connection: Connection, tenant: str, turn: TurnState) -> tupl
     return facts, words if isinstance(words, AttemptWords) else None
 
 
-def _price(model: Model, now_us: int) -> Price | None:
+def _price(model: ResolvedModel, now_us: int) -> Price | None:
     return model.info.price_at(utc_day(now_us))

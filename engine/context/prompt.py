@@ -1,8 +1,8 @@
-"""From a session's record to what a model would be sent now: state, window, prompt, request. Reads; decides nothing,
-writes nothing.
+"""The prompt: from a session's record to what a model would be sent now - state, window, prompt. It reads; it decides
+nothing and writes nothing.
 
-Everything is read in one snapshot, on a reading thread. The plan names the version it was made at, and the turn is
-appended only if the session is still there.
+Everything is read in one snapshot, on a reading thread. A plan names the version that it was made at, and the turn is
+appended only if the session is still at that version.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from ..log.base import Connection
 from ..log.sql import reads
 from ..providers import tokens
 from ..providers.base import Parameters, Prompt, PromptMessage
-from ..providers.registry import Model, Providers, resolve
+from ..providers.registry import Providers, ResolvedModel, resolve
 from ..sessions import queries
 from ..sessions.history import state_at
 from ..sessions.state import Row, SessionState
 from ..sessions.views import Omitted, Said, Window, message_view
 from ..settings import Settings
-from .window import POLICY, Chosen, Measure, choose
+from .window import POLICY, ChosenRows, Measure, choose
 
 UNPLACED = 0
 """Position of a message that is still to be appended."""
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a caller sets for one window or turn; None leaves it to the session, then to the settings."""
+    """Limits that a caller sets for one window or turn; None: the session's, then the settings'."""
 
     budget_tokens: int | None = None
     max_output_tokens: int | None = None
 
 
-class Sight(msgspec.Struct, frozen=True):
-    """A window with its content: ``rows`` and ``events`` go together; ``events`` lacks a message that is still to
-    come.
+class ChosenWindow(msgspec.Struct, frozen=True):
+    """A window with its content. ``events`` holds the events of the chosen rows, except a message that is still to be
+    appended.
     """
 
     state: SessionState
     system: str | None
-    chosen: Chosen
+    chosen: ChosenRows
     events: dict[int, Said]
     measure: Measure
 
@@ -57,13 +57,15 @@ def measure_of(
     connection: Connection,
     tenant: str,
     state: SessionState,
-    model: Model,
+    model: ResolvedModel,
     limits: Limits,
     settings: Settings,
     *,
     tool_tokens: int = 0,
 ) -> Measure:
-    """What messages cost this model, and what there is to spend; ``tool_tokens`` is the base count of the schemas."""
+    """Measure what messages cost this model, and what there is to spend; ``tool_tokens`` is the base count of the
+    schemas.
+    """
     family = tokens.family(model.info.family)
     samples, base, messages, reported = queries.calibration(connection, tenant, model.name)
     budget = limits.budget_tokens or state.budget_tokens or settings.budget_tokens
@@ -80,7 +82,7 @@ def measure_of(
     )
 
 
-def look(
+def choose_window(
     connection: Connection,
     tenant: str,
     state: SessionState,
@@ -89,7 +91,7 @@ def look(
     *,
     new: NewMessage | None = None,
     without: int | None = None,
-) -> Sight:
+) -> ChosenWindow:
     """Choose a window. ``new`` is a message about to be appended; ``without`` the position of one to leave out."""
     last_user = queries.last_user(connection, tenant, state)
     first: tuple[Row, ...] = ()
@@ -99,19 +101,19 @@ def look(
     read: dict[int, Said] = {}
     with closing(queries.newest_messages(connection, tenant, state.id, up_to=state.version)) as messages:
         chosen = choose(chain(first, _noted(messages, read, without)), last_user, (), measure)
-    return Sight(state, words.system, chosen, _events(connection, tenant, chosen, read), measure)
+    return ChosenWindow(state, words.system, chosen, _events(connection, tenant, chosen, read), measure)
 
 
 def _noted(messages: Iterable[tuple[Row, Said]], read: dict[int, Said], without: int | None) -> Iterator[Row]:
-    """The rows, while what was read of their events is kept in ``read``."""
+    """The rows; their events are kept in ``read``."""
     for row, event in messages:
         if row.position != without:
             read[row.position] = event
             yield row
 
 
-def _events(connection: Connection, tenant: str, chosen: Chosen, read: dict[int, Said]) -> dict[int, Said]:
-    """The events of a window: those read while it was chosen, and what is required from further back."""
+def _events(connection: Connection, tenant: str, chosen: ChosenRows, read: dict[int, Said]) -> dict[int, Said]:
+    """The events of a window: those read while it was chosen, and required ones from further back."""
     positions = [row.position for row in chosen.rows if row.position != UNPLACED]
     further = reads.events_at_positions(connection, tenant, [each for each in positions if each not in read])
     return {each: read[each] for each in positions if each in read} | {event.position: event for event in further}
@@ -128,11 +130,11 @@ def window(
     providers: Providers,
     settings: Settings,
 ) -> Window:
-    """What a model would be sent now, or at a version, as callers see it."""
+    """The window that a model would be sent now, or at a version, as callers see it."""
     state, words = state_at(connection, tenant, session, version)
     resolved = resolve(providers, model or state.model)
     measure = measure_of(connection, tenant, state, resolved, limits, settings)
-    view = look(connection, tenant, state, words, measure)
+    view = choose_window(connection, tenant, state, words, measure)
     left_tokens = state.base_tokens + measure.fixed_base_tokens - view.chosen.base_tokens
     left_count = state.message_count - len(view.chosen.rows)
     return Window(
@@ -150,9 +152,13 @@ def window(
 
 
 def prompt_of(
-    view: Sight, model: Model, parameters: Parameters, new: NewMessage | None, tools: tuple[ToolSchema, ...] = ()
+    view: ChosenWindow,
+    model: ResolvedModel,
+    parameters: Parameters,
+    new: NewMessage | None,
+    tools: tuple[ToolSchema, ...] = (),
 ) -> Prompt:
-    """What the model is asked, in the common form."""
+    """The prompt, in the common form."""
     messages = []
     for row in view.chosen.rows:
         if row.position == UNPLACED:
@@ -168,7 +174,7 @@ def prompt_of(
 
 
 def content_to_send(event: Stored) -> Content:
-    """A recorded message as it is sent on."""
+    """The content of a recorded message as it is sent."""
     facts, words = facts_of(event), words_of(event)
     assert isinstance(facts, MessageAppended)
     assert isinstance(words, MessageWords)

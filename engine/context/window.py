@@ -1,4 +1,4 @@
-"""Which messages of a session a model is sent: the choice of a window, from rows without a word of content.
+"""The choice of a window: which messages of a session a model is sent, chosen from rows without a word of content.
 
 A *unit* is a message alone, or an assistant message that calls tools and all the tool messages that follow it. Units
 are taken whole or not at all. A unit in which one message is left out (empty, erased, superseded) is left out whole: it
@@ -35,7 +35,7 @@ POLICY = "newest-units/1"
 
 
 class Measure(msgspec.Struct, frozen=True):
-    """What messages cost a model, and what there is to spend.
+    """The cost of messages for a model, and the tokens that may be spent.
 
     The fixed part is sent with every window: system prompt and tool schemas in base tokens, and the number of messages
     that the system prompt makes (1 or 0). ``reserve_tokens`` of the budget are kept for the reply.
@@ -50,7 +50,7 @@ class Measure(msgspec.Struct, frozen=True):
 
     @property
     def available_tokens(self) -> int:
-        """Less than nothing if the reserve is larger than the budget: then nothing fits."""
+        """Negative if the reserve is larger than the budget: then nothing fits."""
         return self.budget_tokens - self.reserve_tokens
 
     def used(self, base_tokens: int, messages: int) -> int:
@@ -60,7 +60,7 @@ class Measure(msgspec.Struct, frozen=True):
         )
 
 
-class Chosen(msgspec.Struct, frozen=True):
+class ChosenRows(msgspec.Struct, frozen=True):
     """A window, oldest first. ``base_tokens`` and ``used_tokens`` are of its rows and the fixed part together."""
 
     rows: tuple[Row, ...]
@@ -68,7 +68,7 @@ class Chosen(msgspec.Struct, frozen=True):
     used_tokens: int
 
 
-class _Window:
+class _GrowingWindow:
     """A window as it grows: its rows, each once, and the sum of their tokens."""
 
     def __init__(self, measure: Measure) -> None:
@@ -99,12 +99,12 @@ class _Window:
                 messages += 1
         return self.measure.used(tokens, messages) <= self.available_tokens
 
-    def chosen(self) -> Chosen:
+    def chosen(self) -> ChosenRows:
         rows = tuple(self.rows[version] for version in sorted(self.rows))
-        return Chosen(rows, self.base_tokens + self.measure.fixed_base_tokens, self.used_tokens)
+        return ChosenRows(rows, self.base_tokens + self.measure.fixed_base_tokens, self.used_tokens)
 
 
-def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[Row], measure: Measure) -> Chosen:
+def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[Row], measure: Measure) -> ChosenRows:
     """Choose a window by ``POLICY``.
 
     ``newest_first`` holds all messages of the session, the newest first and those of a unit without another between
@@ -116,7 +116,7 @@ def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[
     Raises BudgetTooSmall if what is required does not fit. The window is empty only if all messages are left out.
     """
     assert last_user is None or not last_user.left_out, "the last user message must be one that can be sent"
-    window = _Window(measure)
+    window = _GrowingWindow(measure)
     units = _units_to_send(newest_first)
     newest = next(units, None)
     if newest is None:
@@ -136,7 +136,7 @@ def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[
     return window.chosen()
 
 
-def _take(window: _Window, units: Iterator[list[Row]]) -> list[Row]:
+def _take(window: _GrowingWindow, units: Iterator[list[Row]]) -> list[Row]:
     """Add units while they fit; all rows that were reached, newest first."""
     run: list[Row] = []
     for unit in units:
@@ -175,13 +175,14 @@ def _before_first_user(oldest_first: Iterable[Row]) -> Iterator[Row]:
     return takewhile(lambda row: row.role != "user", oldest_first)
 
 
-def _refuse_unless_it_fits(window: _Window) -> None:
+def _refuse_unless_it_fits(window: _GrowingWindow) -> None:
     measure, required = window.measure, window.used_tokens
     if required <= measure.available_tokens:
         return
     detail = (
-        f"system prompt, tools, pinned messages, last user message and last unit need {required} tokens, and there are "
-        f"{measure.available_tokens}: {measure.budget_tokens} less {measure.reserve_tokens} for the reply"
+        f"system prompt, tools, pinned messages, last user message and last unit need {required} tokens; "
+        f"{measure.available_tokens} are available: the budget of {measure.budget_tokens} tokens "
+        f"minus {measure.reserve_tokens} reserved for the reply"
     )
     raise BudgetTooSmall(
         detail,

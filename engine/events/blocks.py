@@ -47,9 +47,12 @@ class ToolUseBlock(_Block, frozen=True, tag="tool_use"):
     vendor: msgspec.Raw | UnsetType = UNSET
 
 
+ToolContent = str | tuple[TextBlock | ImageBlock, ...]
+
+
 class ToolResultBlock(_Block, frozen=True, tag="tool_result"):
     tool_use_id: str
-    content: str | tuple[TextBlock | ImageBlock, ...] = ""
+    content: ToolContent = ""
     is_error: bool = False
 
 
@@ -71,6 +74,18 @@ class ToolSchema(msgspec.Struct, frozen=True):
     name: str
     description: str
     parameters: dict[str, Any]
+
+
+class ToolOutcome(msgspec.Struct, frozen=True):
+    """The outcome of a tool call. ``code`` is ``completed`` or names what went wrong; ``output_bytes`` is the size of
+    the tool's output before any cut. Both figures are None where the call never reached the tool runner.
+    """
+
+    code: str
+    content: ToolContent
+    is_error: bool = False
+    duration_ms: int | None = None
+    output_bytes: int | None = None
 
 
 KnownBlock = TextBlock | ImageBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock

@@ -1,18 +1,18 @@
-"""What a provider is: it renders a prompt to bytes, sends those bytes, and yields chunks.
+"""The contract of a provider: it renders a prompt to bytes, sends those bytes, and yields chunks.
 
-Rules every member keeps, and ``tests/contracts/test_provider.py`` checks:
+Rules that every member keeps, and ``tests/contracts/test_provider.py`` checks:
 
 * ``render`` is pure: the same prompt gives the same bytes, for ever, under the same renderer name. A change of shape is
   a new renderer name, and the old one stays in ``renderers``, so that a request recorded once can be derived again.
 * ``stream`` sends exactly the bytes it is given and yields chunks as they come. It ends after one ``Ended``, which it
-  yields only when the wire has said that the stream is over; anything else raises a ``ProviderError``
+  yields only when the upstream has said that the stream is over; anything else raises a ``ProviderError``
   (``ProviderTruncated`` when the stream broke off). It never raises anything else but ``CancelledError``.
 * Text in chunks is valid Unicode, without half surrogates (held over to the next chunk, then U+FFFD). A block's text
   *is* the join of its deltas. An empty delta is not yielded.
 * Blocks are numbered from 0 in the order they start within the answer; every started block is stopped before ``Ended``.
 * Closing the iterator closes the upstream connection.
 
-Time limits (first chunk, between chunks, whole turn) and retries are the caller's.
+Time limits (first chunk, between chunks, whole turn) and retries are the caller's task.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BlockType = Literal["text", "thinking", "tool_use"]
 
 
 class Parameters(msgspec.Struct, frozen=True):
-    """``tool_choice``: ``auto``, ``any``, ``none``, or the name of a tool."""
+    """The parameters of a request. ``tool_choice``: ``auto``, ``any``, ``none``, or the name of a tool."""
 
     max_output_tokens: int | None = None
     temperature: float | None = None
@@ -45,7 +45,7 @@ class PromptMessage(msgspec.Struct, frozen=True):
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """What a model is asked, in the common form. ``model`` is the provider's own name for it (no prefix)."""
+    """A prompt in the common form. ``model`` is the provider's own name for it (no prefix)."""
 
     model: str
     messages: tuple[PromptMessage, ...]
@@ -55,7 +55,7 @@ class Prompt(msgspec.Struct, frozen=True):
 
 
 class BlockStarted(msgspec.Struct, frozen=True):
-    """``id`` and ``name`` are a tool call's."""
+    """The beginning of a block. ``id`` and ``name`` are a tool call's."""
 
     block: int
     type: BlockType
@@ -64,7 +64,7 @@ class BlockStarted(msgspec.Struct, frozen=True):
 
 
 class Delta(msgspec.Struct, frozen=True, gc=False):
-    """More of a block: text, thinking, or raw JSON of a tool's input."""
+    """A piece of a block: text, thinking, or raw JSON of a tool's input."""
 
     block: int
     text: str
@@ -72,7 +72,7 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
 
 class VendorBlock(msgspec.Struct, frozen=True):
     """A block in the vendor's own JSON, byte for byte: beside the common form if ``block`` was started (the signature
-    of a thinking block), instead of it if it was not (a block of a type that we do not know).
+    of a thinking block), instead of it if it was not (a block of an unknown type).
     """
 
     block: int
@@ -92,8 +92,8 @@ class UsageReported(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """The wire said so. ``stop_reason``: ``end_turn max_tokens stop_sequence tool_use refusal``, open-ended;
-    ``vendor_stop_reason``: the vendor's word for it.
+    """The end of the answer, as the upstream said. ``stop_reason``: ``end_turn max_tokens stop_sequence tool_use
+    refusal``, open-ended; ``vendor_stop_reason``: the vendor's word for it.
     """
 
     stop_reason: str
@@ -106,8 +106,8 @@ Chunk = BlockStarted | Delta | VendorBlock | BlockStopped | UsageReported | Ende
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
-    """``family`` names how its tokens are counted (``engine.providers.tokens``); ``context_tokens`` is input and output
-    together; ``prices`` are in order of their days; None is *not known*.
+    """A model. ``family`` names how its tokens are counted (``engine.providers.tokens``); ``context_tokens`` is input
+    and output together; ``prices`` are in order of their days; None is *not known*.
     """
 
     name: str
@@ -134,11 +134,11 @@ class Provider(Protocol):
     renderers: Mapping[str, Renderer]
 
     def models(self) -> Sequence[ModelInfo]:
-        """The models it is known to serve; it may serve others."""
+        """The models that it is known to serve; it may serve others."""
         ...
 
     def model(self, name: str) -> ModelInfo | None:
-        """What is known of one of its models; None if it certainly does not serve it."""
+        """One of its models; None if it certainly does not serve it."""
         ...
 
     def stream(self, request: bytes) -> AsyncGenerator[Chunk, None]:
@@ -155,7 +155,7 @@ class Provider(Protocol):
 
 @runtime_checkable
 class Counting(Protocol):
-    """A provider that can be asked how many tokens a request is."""
+    """A provider that counts the tokens of a request."""
 
     async def count_tokens(self, request: bytes) -> int:
         """The vendor's own count of the input tokens of a rendered request. Raises ProviderError and its kin."""

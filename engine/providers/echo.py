@@ -1,4 +1,4 @@
-"""The echo: answers with what it was told. For first steps without a key, for demonstrations and for tests.
+"""The echo provider: it answers with what it was told. For first steps without a key, for demonstrations and for tests.
 
 ``echo/echo`` answers with the last user message's text at once, in deltas of at most ``PIECE_CHARS``; ``echo/paced``
 the same, ``PACED_CHARS`` characters every ``PACED_MS`` milliseconds. Without a user's text the answer is an empty
@@ -34,7 +34,7 @@ class PlainMessage(msgspec.Struct, frozen=True):
 
 
 class PlainRequest(msgspec.Struct, frozen=True):
-    """What the fakes are sent: the texts of a prompt, and nothing else of it."""
+    """The request of the fake providers: the texts of a prompt, and nothing else of it."""
 
     model: str
     messages: tuple[PlainMessage, ...]
@@ -56,11 +56,11 @@ def render_plain(prompt: Prompt) -> bytes:
 
 
 def read_plain(request: bytes, provider: str) -> PlainRequest:
-    """A rendered request. Raises ProviderRejected if it is none, as a real vendor would."""
+    """Read a rendered request. Raises ProviderRejected for anything else, as a real vendor would."""
     try:
         return _decode(request)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise ProviderRejected(f"{provider} refused the request: it is not of its form", status=400) from None
+        raise ProviderRejected(f"{provider} refused the request: it is malformed", status=400) from None
 
 
 RENDERERS: Mapping[str, Renderer] = {RENDERER: render_plain}
@@ -102,11 +102,11 @@ class EchoProvider:
 
 
 async def in_pieces(text: str, piece_chars: int, every_ms: int) -> AsyncGenerator[str, None]:
-    """A text cut between code points, the first piece at once and one every so often; 0 means without waiting."""
+    """A text in pieces, cut between code points: the first at once, then one every ``every_ms``; 0: without waiting."""
     loop = asyncio.get_running_loop()
     started_s = loop.time()
     for number, start in enumerate(range(0, len(text), piece_chars)):
-        if every_ms and number:  # by the clock and not by pauses, which would add up
+        if every_ms and number:  # by the clock: errors of pauses would add up
             await asyncio.sleep(started_s + number * every_ms / 1000 - loop.time())
         yield text[start : start + piece_chars]
 

@@ -1,7 +1,7 @@
-"""Which provider serves a model: the registry, and the rules by which a name is read.
+"""The registry of providers, and the rules by which a model's name is resolved.
 
-A model is named ``provider/model``. A bare name is routed by its prefix, and an unknown one is refused with a list of
-what there is, never guessed.
+A model is named ``provider/model``. A bare name is routed by its prefix. An unknown name is refused with a list of the
+known ones, and never guessed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PREFIXES = {
 
 
 class Providers:
-    """The providers there are, by name. It owns them: ``aclose`` closes all."""
+    """The providers, by name. The registry owns them: ``aclose`` closes all."""
 
     def __init__(self, providers: Iterable[Provider] = ()) -> None:
         self._by_name: dict[str, Provider] = {}
@@ -37,12 +37,8 @@ class Providers:
         assert provider.name not in self._by_name, provider.name
         self._by_name[provider.name] = provider
 
-    def get(self, name: str) -> Provider | None:
-        """A provider by its own name, to render again what it was once sent."""
-        return self._by_name.get(name)
-
     def resolve(self, model: str) -> tuple[Provider, ModelInfo]:
-        """Raises UnknownModel, which lists what there is."""
+        """The provider and the model of a name. Raises UnknownModel, which lists the known ones."""
         if not _NAME.fullmatch(model):
             raise self._unknown("that is not a model's name")
         prefix, slash, rest = model.partition("/")
@@ -53,7 +49,7 @@ class Providers:
         return provider, info
 
     def canonical(self, model: str) -> str:
-        """``provider/model``, whatever way it was named. Raises UnknownModel."""
+        """The full name, ``provider/model``, of a model however it is named. Raises UnknownModel."""
         provider, info = self.resolve(model)
         return f"{provider.name}/{info.name}"
 
@@ -74,26 +70,26 @@ class Providers:
 
 
 def _route(bare: str) -> str:
-    """The provider that a bare name belongs to, or nothing."""
+    """The provider of a bare name, or an empty text."""
     return next((provider for prefix, provider in _PREFIXES.items() if bare.startswith(prefix)), "")
 
 
-class Model(msgspec.Struct, frozen=True):
-    """A resolved model: its full name, who serves it, what is known of it."""
+class ResolvedModel(msgspec.Struct, frozen=True):
+    """A resolved model: its full name, its provider, and its description."""
 
     name: str
     provider: Provider
     info: ModelInfo
 
 
-def resolve(providers: Providers, name: str) -> Model:
-    """The model of this name. Raises UnknownModel, which lists what there is."""
+def resolve(providers: Providers, name: str) -> ResolvedModel:
+    """The model of this name. Raises UnknownModel, which lists the known ones."""
     provider, info = providers.resolve(name)
-    return Model(f"{provider.name}/{info.name}", provider, info)
+    return ResolvedModel(f"{provider.name}/{info.name}", provider, info)
 
 
-def resolve_if_there(providers: Providers, name: str | None) -> Model | None:
-    """As ``resolve``; None for no name, or one that is not served, which may have been when it was set."""
+def resolve_if_there(providers: Providers, name: str | None) -> ResolvedModel | None:
+    """As ``resolve``; None without a name, or if the model is not served (it may have been served when it was set)."""
     try:
         return None if name is None else resolve(providers, name)
     except UnknownModel:

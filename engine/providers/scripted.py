@@ -1,4 +1,4 @@
-"""A provider that plays a script: answers, tool calls, pauses and faults from a JSON file. A fake, and a product.
+"""The scripted provider: it plays answers, tool calls, pauses and faults from a JSON file. A fake, and a product.
 
 The file (setting ``MANENT_SCRIPT``) maps names to answers; ``scripted/NAME`` is then a model:
 
@@ -11,10 +11,9 @@ The file (setting ``MANENT_SCRIPT``) maps names to answers; ``scripted/NAME`` is
         {"steps": [{"text": "Hello."}, {"pause_ms": 500}, {"text": " Still here."}]},
         {"steps": [{"text": "I brea"}, {"truncate": true}]}]}}
 
-**Which answer** is played follows from the request alone, so it is the same after a restart. If the last user message
-holds the ``match`` of some answers, those are played one after the other, round by round, beginning anew with each user
-message. Otherwise the answers without ``match`` are, one for each assistant message that was sent along. The last one
-repeats.
+**The answer** depends on the request alone, so it is the same after a restart. If the last user message contains the
+``match`` of some answers, those are played one after the other, round by round, beginning again with each user message.
+Otherwise the answers without ``match`` are played, one for each assistant message in the request. The last one repeats.
 
 **A step** has exactly one of these keys:
 
@@ -76,10 +75,10 @@ Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.:-]{1,128}$")]
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A misspelt key is an error, and named."""
+    """Structs in which a misspelt key is an error that names it."""
 
 
-class Tool(_Strict, frozen=True):
+class ScriptedCall(_Strict, frozen=True):
     id: Name
     name: Name
     input: dict[str, Any] | None = None
@@ -105,15 +104,15 @@ class Fail(_Strict, frozen=True):
 
 
 class Reported(Usage, frozen=True, forbid_unknown_fields=True):
-    """A usage in which nothing is misspelt."""
+    """A usage in which a misspelt key is an error."""
 
 
-class Step(_Strict, frozen=True):
+class ScriptedStep(_Strict, frozen=True):
     """One thing that happens; see the module's text."""
 
     text: str | None = None
     thinking: str | None = None
-    tool: Tool | None = None
+    tool: ScriptedCall | None = None
     vendor: dict[str, Any] | None = None
     usage: Reported | None = None
     pause_ms: Milliseconds | None = None
@@ -140,7 +139,7 @@ class Step(_Strict, frozen=True):
 
     @property
     def block(self) -> tuple[BlockType, str] | None:
-        """The type of block that it adds to, and what."""
+        """The type of the block that it adds to, and the text."""
         if self.tool is not None:
             return "tool_use", self.tool.text
         if self.thinking is not None:
@@ -152,8 +151,8 @@ _ACTIONS = ("text", "thinking", "tool", "vendor", "usage", "pause_ms", "end", "f
 _LAST = ("end", "fail", "truncate", "hang")
 
 
-class Answer(_Strict, frozen=True):
-    steps: tuple[Step, ...]
+class ScriptedAnswer(_Strict, frozen=True):
+    steps: tuple[ScriptedStep, ...]
     match: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
     def __post_init__(self) -> None:
@@ -165,7 +164,7 @@ class Answer(_Strict, frozen=True):
 
 
 class Script(_Strict, frozen=True):
-    models: dict[Name, Annotated[tuple[Answer, ...], msgspec.Meta(min_length=1)]]
+    models: dict[Name, Annotated[tuple[ScriptedAnswer, ...], msgspec.Meta(min_length=1)]]
 
 
 def read_script(path: Path) -> Script:
@@ -222,8 +221,8 @@ class ScriptedProvider:
         """There is nothing to release."""
 
 
-def choose(answers: Sequence[Answer], asked: PlainRequest) -> Answer:
-    """The answer to a request: pure, see the module's text."""
+def choose(answers: Sequence[ScriptedAnswer], asked: PlainRequest) -> ScriptedAnswer:
+    """Choose the answer to a request; see the module's text. Pure."""
     roles = [message.role for message in asked.messages]
     matching = [answer for answer in answers if answer.match is not None and answer.match in asked.last_user_text]
     if matching:
@@ -236,15 +235,15 @@ def choose(answers: Sequence[Answer], asked: PlainRequest) -> Answer:
 
 
 class _Stage:
-    """What has been played of an answer: the number and type of the block under way, and what the end will be."""
+    """The state of an answer that is played: the number and type of the open block, and the stop reason."""
 
     def __init__(self) -> None:
         self.number = -1
         self._open: BlockType | None = None
         self._reason = "end_turn"
 
-    async def enter(self, step: Step) -> list[Chunk]:
-        """What a step gives before its text; it also waits and fails here."""
+    async def enter(self, step: ScriptedStep) -> list[Chunk]:
+        """The chunks of a step before its text; it also waits and fails here."""
         if step.pause_ms is not None:
             await asyncio.sleep(step.pause_ms / 1000)
         elif step.hang:
@@ -267,7 +266,7 @@ class _Stage:
     def leave(self) -> list[Chunk]:
         return [*self._stop(), Ended(self._reason, self._reason)]
 
-    def _begin(self, kind: BlockType, tool: Tool | None) -> list[Chunk]:
+    def _begin(self, kind: BlockType, tool: ScriptedCall | None) -> list[Chunk]:
         if tool is None and kind == self._open:
             return []
         stopped = self._stop()

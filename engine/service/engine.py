@@ -17,9 +17,9 @@ from ..events.blocks import ToolSchema
 from ..log.base import RequestKey
 from ..sessions.envelope import LOCAL, Caller
 from ..sessions.state import SessionStatus
+from ..sessions.turn_decisions import Decision
 from ..sessions.views import Event, Message, Session, Turn, Window
 from ..streams.frames import Frame
-from ..turns.approvals import Decision
 from ..turns.start import Started
 from .discovery import Model, ToolInfo
 from .erasure import Erasure, Retained

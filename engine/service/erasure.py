@@ -22,7 +22,7 @@ from uuid import UUID
 import msgspec
 
 from ..clock import Clock
-from ..errors import EventNotFound, Invalid, LegalHold, SessionNotFound, TurnAlreadyOpen
+from ..errors import EventNotFound, Invalid, LegalHold, TurnAlreadyOpen
 from ..events.types import (
     AttemptEnded,
     AttemptEndedWords,
@@ -41,6 +41,7 @@ from ..log.sql.idempotency import find_request, remember_request
 from ..log.store import Store
 from ..log.transaction import Transaction
 from ..sessions import queries
+from ..sessions.decisions import check_erasable, erase_words
 from ..sessions.envelope import Caller, seal
 from ..sessions.erasure import SETTING_WORDS, forget_words
 from ..sessions.state import SessionState
@@ -178,7 +179,7 @@ def _erase(
     if not targets:
         return state.version, ()
     pieces = [targets[at : at + TARGETS_PER_EVENT] for at in range(0, len(targets), TARGETS_PER_EVENT)]
-    drafts = [_draft(piece, state, words) for piece in pieces]
+    drafts = [draft for piece in pieces for draft in _drafts(piece, state, words)]
     events, after = tx.record(tenant, session, seal(drafts, caller, clock), state)
     told = [(each.position, event.position) for piece, event in zip(pieces, events, strict=True) for each in piece]
     erase_bodies(tx, tenant, told)
@@ -190,24 +191,13 @@ def _erase(
     return after.version, tuple(each.version for each in targets)
 
 
-def check_erasable(state: SessionState | None) -> None:
-    """Raises unless words of the session may be erased now."""
-    if state is None:
-        raise SessionNotFound("there is no such session")
-    if state.legal_hold:
-        raise LegalHold(f"session {state.id} is under legal hold: nothing of it may be erased")
-    if state.open_turn is not None:
-        raise TurnAlreadyOpen("a turn is running in this session", turn_id=str(state.open_turn.id))
-
-
-def _draft(targets: Sequence[Trace], state: SessionState, words: ErasureWords) -> Draft:
+def _drafts(targets: Sequence[Trace], state: SessionState, words: ErasureWords) -> list[Draft]:
     calls: set[str] = set()
     for each in targets:
         facts = facts_of(each)
         if isinstance(facts, MessageAppended):
             calls.update(facts.calls)
-    closes = tuple(call for call in state.open_calls if call in calls)
-    return Draft(BodyErased(tuple(each.position for each in targets), closes), words)
+    return erase_words(state, [each.position for each in targets], calls, words)
 
 
 def _targets(connection: Connection, tenant: str, order: Order, history: Sequence[Trace]) -> list[Trace]:

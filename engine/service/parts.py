@@ -22,8 +22,8 @@ class Parts:
     """The parts of one engine. ``default_model`` is that of a session that names none."""
 
     def __init__(self, supervisor: Supervisor, tools: Tools, default_model: str, evidence: Evidence) -> None:
-        kit = supervisor.kit
-        store, clock, settings, providers = kit.store, kit.clock, kit.settings, kit.providers
+        runtime = supervisor.runtime
+        store, clock, settings, providers = runtime.store, runtime.clock, runtime.settings, runtime.providers
         self.store = store
         self.settings = settings
         self.providers = providers

@@ -11,7 +11,7 @@ from ..log.base import RequestKey
 from ..log.journal import probe
 from ..sessions.envelope import LOCAL, Caller
 from ..streams.follow import Follower
-from ..turns.deduplicate import Repeats
+from ..turns.deduplicate import RetryDeduplicator
 from ..turns.start import Started
 from ..turns.supervisor import Supervisor
 from .ids import Id, turn_id
@@ -23,7 +23,7 @@ class Serving:
     def __init__(self, supervisor: Supervisor, follower: Follower) -> None:
         self._supervisor = supervisor
         self._follower = follower
-        self._repeats = Repeats(lambda turn: supervisor.find(turn) is not None)
+        self._deduplicator = RetryDeduplicator(lambda turn: supervisor.find(turn) is not None)
 
     @property
     def busy(self) -> bool:
@@ -37,7 +37,7 @@ class Serving:
         if self._supervisor.draining:
             return False
         try:
-            await self._supervisor.kit.store.submit(probe)
+            await self._supervisor.runtime.store.submit(probe)
         except EngineError:
             return False
         return True
@@ -59,7 +59,7 @@ class Serving:
 
         Raises what ``start`` raises.
         """
-        return await self._repeats.once(caller.tenant, said, repeated=repeated, start=start)
+        return await self._deduplicator.once(caller.tenant, said, repeated=repeated, start=start)
 
     async def drain(self) -> None:
         """Take no more turns, tell all readers, let those turns that run end, and interrupt the rest. Raises

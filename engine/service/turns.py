@@ -13,11 +13,12 @@ from ..events.types import NewMessage
 from ..log.base import Connection, RequestKey
 from ..log.sql.idempotency import find_request
 from ..sessions.envelope import Caller
+from ..sessions.turn_decisions import Decision
 from ..sessions.views import Turn
 from ..streams.backlog import read_turn, read_turns
 from ..streams.follow import Follower
 from ..tools.registry import Tools
-from ..turns.approvals import Decider, Decision
+from ..turns.approvals import Approvals
 from ..turns.start import Ask, Started, TurnStarter
 from ..turns.supervisor import Supervisor
 from . import inputs
@@ -60,11 +61,11 @@ class Turns:
 
     def __init__(self, supervisor: Supervisor, follower: Follower, tools: Tools) -> None:
         self._supervisor = supervisor
-        self._store = supervisor.kit.store
-        self._settings = supervisor.kit.settings
+        self._store = supervisor.runtime.store
+        self._settings = supervisor.runtime.settings
         self._follower = follower
         self._starter = TurnStarter(supervisor, tools)
-        self._decider = Decider(supervisor)
+        self._approvals = Approvals(supervisor)
 
     async def start(
         self, caller: Caller, session: UUID, content: str | MessageIn | None, options: TurnOptions
@@ -128,13 +129,13 @@ class Turns:
 
     async def decide(self, caller: Caller, turn: UUID, decision: Decision, request: RequestKey | None) -> Turn:
         inputs.check_reason(decision.reason, self._settings)
-        await self._decider.decide(caller, turn, decision, request=request)
+        await self._approvals.decide(caller, turn, decision, request=request)
         return await self.read(caller, turn)
 
     async def _cancel_paused(self, caller: Caller, turn: UUID) -> None:
         state = await self._follower.turn_state(caller.tenant, turn)
         if state.status == "requires_action":
-            await self._decider.cancel(caller, state)
+            await self._approvals.cancel(caller, state)
 
 
 def check_options(options: TurnOptions) -> None:

@@ -1,19 +1,21 @@
-"""Commands on a session: the state and what is asked for give events, or a refusal. Pure.
+"""Commands on a session: from its state and what is asked for they make events, or a refusal. Pure.
 
 They run inside the write transaction, on the state as it is then, so what they check still holds when their events
-are committed.
+are committed. ``turn_decisions`` holds the commands on a turn that has started.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+from uuid import UUID
 
 import msgspec
 
 from ..errors import (
     EmptyMessage,
     Invalid,
+    LegalHold,
     NothingToAnswer,
     SessionArchived,
     SessionNotFound,
@@ -23,7 +25,9 @@ from ..errors import (
 )
 from ..events.blocks import ToolResultBlock, ToolUseBlock, calls_of, is_one_text, raw_blocks, results_of
 from ..events.types import (
+    BodyErased,
     Draft,
+    ErasureWords,
     MessageAppended,
     MessageWords,
     NewMessage,
@@ -31,18 +35,38 @@ from ..events.types import (
     SessionStarted,
     SessionUpdated,
     SessionWords,
+    TurnStarted,
 )
 from ..events.types import SessionArchived as ArchivedEvent
 from .state import SETTABLE, SessionState
+from .turn_decisions import StartAttempt, start_attempt
 
 CLOSED_DURING_TURN = frozenset({*SETTABLE, "system", "status"}) - {"legal_hold"}
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """What to change of a session: names of fields and their new values (None sets null)."""
+    """Changes of a session: names of fields and their new values (None sets null)."""
 
     values: dict[str, Any]
     system_tokens: int = 0
+
+
+class StartTurn(msgspec.Struct, frozen=True):
+    """A turn that is to start. ``message`` None: it answers what is there; ``continues``: it goes on with a partial
+    answer; ``client_tools``: those of its tools that the caller runs. ``attempt``: its first one.
+    """
+
+    turn_id: UUID
+    model: str
+    provider: str
+    attempt: StartAttempt
+    message: NewMessage | None = None
+    continues: bool = False
+    on_disconnect: Literal["continue", "cancel"] = "continue"
+    client_tools: tuple[str, ...] = ()
+
+
+# --- sessions ---------------------------------------------------------------------------------------------------------
 
 
 def start_session(facts: SessionStarted, words: SessionWords) -> list[Draft]:
@@ -50,7 +74,7 @@ def start_session(facts: SessionStarted, words: SessionWords) -> list[Draft]:
 
 
 def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
-    """Set fields; ``status`` becomes an event of its own, and the status that it has already none."""
+    """Set fields. A new ``status`` is an event of its own; the status that the session has already is none."""
     state = _existing(state)
     if state.open_turn is not None and CLOSED_DURING_TURN & changes.values.keys():
         raise _turn_open(state)
@@ -68,6 +92,9 @@ def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
     return drafts
 
 
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
 def check_messages(state: SessionState | None, messages: Sequence[NewMessage]) -> None:
     """Raises unless these messages may be appended, without running a model."""
     open_calls = _open_for_input(state).open_calls
@@ -76,39 +103,10 @@ def check_messages(state: SessionState | None, messages: Sequence[NewMessage]) -
         open_calls = _answer_calls(open_calls, message)
 
 
-def check_turn(state: SessionState | None, message: NewMessage | None, *, continues: bool) -> SessionState:
-    """The state on which a turn may start with this input, or a refusal."""
-    state = _open_for_input(state)
-    if message is not None:
-        check_shape(message)
-        left = _answer_calls(state.open_calls, message)
-        if message.role == "tool" and left:
-            raise _results_missing(left)
-        if message.role not in {"user", "tool"}:
-            raise Invalid("message.role", "a turn starts with a message of role user or tool")
-        if continues:
-            raise Invalid("continue", "goes without new content")
-        return state
-    last = state.last
-    if state.open_calls:
-        raise _results_missing(state.open_calls)
-    partial = last is not None and last.role == "assistant" and not last.complete
-    if last is None or last.erased or not (partial or last.role in {"user", "tool"}):
-        raise NothingToAnswer("there is no message from user or tool to answer; give content", field="content")
-    if continues and not (partial and last.tokens and not last.superseded):
-        raise Invalid("continue", "there is no partial message to continue")
-    return state
-
-
-def superseded(state: SessionState, message: NewMessage | None, *, continues: bool) -> int | None:
-    """Position of the partial message that a turn without new content answers anew, if there is one."""
-    last = state.last
-    if message is None and not continues and last is not None and last.role == "assistant" and not last.complete:
-        return last.position
-    return None
-
-
 def message_draft(message: NewMessage) -> Draft:
+    """The event of a message that may be appended. It does not depend on the state, so that its words can be encoded
+    before the write transaction begins.
+    """
     calls, results = calls_of(message.content), results_of(message.content)
     facts = MessageAppended(
         message.role, message.tokens, message.counter, complete=True, turn=None, calls=calls, results=results
@@ -117,9 +115,11 @@ def message_draft(message: NewMessage) -> Draft:
 
 
 def check_shape(message: NewMessage) -> None:
-    """Raises EmptyMessage, or Invalid for blocks that have no place in a message of its role."""
+    """Raises EmptyMessage for a message without content, and Invalid for blocks that do not belong in a message of its
+    role.
+    """
     if message.tokens == 0:
-        raise EmptyMessage("a message must hold something", field="content")
+        raise EmptyMessage("a message must have content", field="content")
     if message.role != "tool" and is_one_text(message.content):
         return
     for number, block in enumerate(message.content):
@@ -134,9 +134,92 @@ def check_shape(message: NewMessage) -> None:
         raise Invalid("content", "two tool_use blocks have the same id")
 
 
+# --- the start of a turn ----------------------------------------------------------------------------------------------
+
+
+def start_turn(state: SessionState | None, command: StartTurn) -> list[Draft]:
+    """Append the message, if there is one, the turn's start, and its first attempt."""
+    state = check_turn(state, command.message, continues=command.continues)
+    drafts = [] if command.message is None else [message_draft(command.message)]
+    started = TurnStarted(
+        model=command.model,
+        provider=command.provider,
+        continues=command.continues,
+        supersedes=superseded(state, command.message, continues=command.continues),
+        on_disconnect=command.on_disconnect,
+        client_tools=command.client_tools,
+    )
+    cause = drafts[0].id if drafts else None
+    return [*drafts, Draft(started, id=command.turn_id, causation=cause), *start_attempt(command.attempt)]
+
+
+def check_turn(state: SessionState | None, message: NewMessage | None, *, continues: bool) -> SessionState:
+    """The state, if a turn may start on it with this input. Raises the refusal otherwise."""
+    state = _open_for_input(state)
+    if message is None:
+        _check_answerable(state, continues=continues)
+        return state
+    check_shape(message)
+    left = _answer_calls(state.open_calls, message)
+    if message.role == "tool" and left:
+        raise _results_missing(left)
+    if message.role not in {"user", "tool"}:
+        raise Invalid("message.role", "a turn starts with a message of role user or tool")
+    if continues:
+        raise Invalid("continue", "cannot be combined with new content")
+    return state
+
+
+def superseded(state: SessionState, message: NewMessage | None, *, continues: bool) -> int | None:
+    """Position of the partial message that a turn without new content answers anew, if there is one."""
+    last = state.last
+    if message is None and not continues and last is not None and last.role == "assistant" and not last.complete:
+        return last.position
+    return None
+
+
+def _check_answerable(state: SessionState, *, continues: bool) -> None:
+    """Raises unless a turn without new content has something to answer."""
+    if state.open_calls:
+        raise _results_missing(state.open_calls)
+    last = state.last
+    partial = last is not None and last.role == "assistant" and not last.complete
+    if last is None or last.erased or not (partial or last.role in {"user", "tool"}):
+        raise NothingToAnswer("there is no message from user or tool to answer; give content", field="content")
+    if continues and not (partial and last.tokens and not last.superseded):
+        raise Invalid("continue", "there is no partial message to continue")
+
+
+# --- erasure ----------------------------------------------------------------------------------------------------------
+
+
+def check_erasable(state: SessionState | None) -> SessionState:
+    """The state, if words of the session may be erased now. Raises the refusal otherwise."""
+    state = _existing(state)
+    if state.legal_hold:
+        raise LegalHold(f"session {state.id} is under legal hold: nothing of it may be erased")
+    if state.open_turn is not None:
+        raise TurnAlreadyOpen("a turn is running in this session", turn_id=str(state.open_turn.id))
+    return state
+
+
+def erase_words(
+    state: SessionState | None, targets: Sequence[int], calls: Collection[str], words: ErasureWords
+) -> list[Draft]:
+    """Erase the bodies at these positions. ``calls``: ids of the tool calls in the messages among them; those that are
+    open need no result any more.
+    """
+    state = check_erasable(state)
+    closes = tuple(call for call in state.open_calls if call in calls)
+    return [Draft(BodyErased(tuple(targets), closes), words)]
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
 def _answer_calls(open_calls: tuple[str, ...], message: NewMessage) -> tuple[str, ...]:
-    """The calls still open after a message; refuses results without a call, and input that is not the results
-    waited for.
+    """The calls that are open after a message. Refuses results without a call, and any message but the results that are
+    missing.
     """
     if message.role != "tool":
         if open_calls:

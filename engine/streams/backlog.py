@@ -1,8 +1,8 @@
-"""The part of a turn that is no longer in its tail, or never was: frames from the record and the journal.
+"""The backlog of a turn: the frames that are not in its tail, read from the record and the journal.
 
-A page at a time, and each event is read and told once, however long the turn is and however slowly it is read. What is
-held for a reader is a page, a little of the log, and the messages that the turn has shown so far: its end tells them
-all.
+The backlog is read in pages. Each event is read and decoded once, however long the turn is and however slowly it is
+read. A reader holds one page, a part of the log, and the messages that the turn has shown so far, because the turn's
+end shows all of them.
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ from ..sessions import queries
 from ..sessions.turn_state import TurnState
 from ..sessions.views import Turn
 from .frames import START, Frame, frame_of
-from .transcript import Story
+from .transcript import Transcript
 
 FRAMES_AT_ONCE = 512
-"""Most frames that a reader is given at once."""
+"""Most frames in one batch for a reader."""
 
 BYTES_AT_ONCE = 256 << 10
-"""A page is full when it holds this much: no more than one event, or one frame, goes beyond."""
+"""Bytes from which on a page is full: at most one event, or one frame, goes beyond."""
 
 
-class Past:
-    """One reader's way through a turn. ``read`` runs on a reading thread, one at a time."""
+class Backlog:
+    """One reader's backlog of one turn. ``read`` runs on a reading thread, one call at a time."""
 
     def __init__(self, tenant: str, turn: UUID) -> None:
         self._tenant = tenant
         self._turn = turn
-        self._story = Story(turn)
+        self._transcript = Transcript(turn)
         self._version: int | None = None
-        self._telling: Iterator[Frame] = iter(())
+        self._frames: Iterator[Frame] = iter(())
         self._types: dict[int, str] = {}
         self._typed = 0
         self.running = True
-        """Whether more may come after what was given, as of the last page."""
+        """True if more frames may come, as of the last page."""
 
     def read(self, connection: Connection, after: int, limit: int = FRAMES_AT_ONCE) -> list[Frame]:
-        """The next frames after a number, which is never less than before; none: that was all there is now. One
-        snapshot. Raises TurnNotFound.
+        """The next frames after a number, which never decreases; none if there are no more now. One snapshot. Raises
+        TurnNotFound.
         """
-        page = _page(self._telling, after, limit)
+        page = _page(self._frames, after, limit)
         while not page:
             state = queries.turn_state(connection, self._tenant, self._turn)
             if state is None:
                 raise TurnNotFound("there is no such turn", turn_id=str(self._turn))
-            told = state.version - 1 if self._version is None else self._version
+            read = state.version - 1 if self._version is None else self._version
             events = reads.session_events(
                 connection,
                 self._tenant,
                 state.session,
-                after=told,
+                after=read,
                 **({} if state.end_version is None else {"up_to": state.end_version}),
                 most_bytes=BYTES_AT_ONCE,
             )
@@ -66,34 +66,34 @@ class Past:
                 return self._journalled(connection, after, limit) if state.end_version is None else []
             self._version = events[-1].version
             self._types, self._typed = {}, 0
-            self._telling = told_frames(self._story, events, after)
-            page = _page(self._telling, after, limit)
+            self._frames = frames_of_events(self._transcript, events, after)
+            page = _page(self._frames, after, limit)
         return page
 
     def _journalled(self, connection: Connection, after: int, limit: int) -> list[Frame]:
-        """The frames of the round that runs now: what is journalled follows what is recorded."""
+        """The frames of the round that runs now: journalled frames follow the recorded ones."""
         starts = journal_rows(connection, self._tenant, self._turn, after=self._typed, kind=START)
         for row in starts:
             self._types[row.block] = str(msgspec.json.decode(row.text)["type"])
             self._typed = row.frame
-        after = max(after, self._story.state.frame)
+        after = max(after, self._transcript.state.frame)
         rows = journal_rows(connection, self._tenant, self._turn, after=after, limit=limit)
         return [frame_of(row, self._types[row.block]) for row in rows]
 
 
-def told_frames(story: Story, events: Sequence[RecordedEvent], after: int) -> Iterator[Frame]:
-    """The frames of events that follow a number, one by one."""
+def frames_of_events(transcript: Transcript, events: Sequence[RecordedEvent], after: int) -> Iterator[Frame]:
+    """The frames of these events whose numbers are above ``after``, one by one."""
     for event in events:
-        yield from story.deltas(event, after)
-        for frame in story.tell(event):
+        yield from transcript.deltas(event, after)
+        for frame in transcript.add(event):
             if frame.number > after:
                 yield frame
 
 
-def _page(telling: Iterator[Frame], after: int, limit: int) -> list[Frame]:
+def _page(frames: Iterator[Frame], after: int, limit: int) -> list[Frame]:
     page: list[Frame] = []
     size = 0
-    for frame in telling:
+    for frame in frames:
         if frame.number <= after:
             continue
         page.append(frame)
@@ -124,7 +124,7 @@ def read_turns(
 
 
 def turn_of(connection: Connection, tenant: str, state: TurnState) -> Turn:
-    story = Story(state.id)
+    transcript = Transcript(state.id)
     for event in turn_events(connection, tenant, state):
-        story.tell(event)
-    return story.view()
+        transcript.add(event)
+    return transcript.view()

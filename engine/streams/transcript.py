@@ -1,8 +1,8 @@
-"""A turn told as frames, from its recorded events: the same frames live, later, and after a restart. Pure.
+"""The transcript of a turn: its frames from its recorded events, the same live, later, and after a restart. Pure.
 
-A recorded frame carries its number in the event's facts. The deltas between are in the journal while their round
-runs, and afterwards in the message's cuts; ``deltas_of`` gives them back with the same numbers. After an erasure
-the deltas are gone and the other frames keep their numbers.
+A recorded frame carries its number in the event's facts. The deltas between two recorded frames are in the journal
+while their round runs, and afterwards in the message's cuts, from which ``deltas_of`` makes them again with the same
+numbers. After an erasure there are no deltas, and the other frames keep their numbers.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class CallData(msgspec.Struct, frozen=True):
 
 
 class ReturnedData(msgspec.Struct, frozen=True):
-    """The data of a ``tool.returned`` frame; what it gave is in the message that follows."""
+    """The data of a ``tool.returned`` frame; the tool's output is in the message that follows."""
 
     tool_use_id: str
     name: str
@@ -75,9 +75,9 @@ class AttemptFailedData(msgspec.Struct, frozen=True):
     code: str
 
 
-class Story:
-    """Tells one turn. Feed it the session's events in order, from ``turn.started`` on; it passes over those that
-    are not the turn's.
+class Transcript:
+    """The transcript of one turn. Feed it the session's events in order, from ``turn.started`` on; it ignores events of
+    other turns.
     """
 
     def __init__(self, turn: UUID) -> None:
@@ -96,12 +96,12 @@ class Story:
         """The turn as it is now."""
         return turn_view(self.state, tuple(self.messages), self._failed)
 
-    def tell(self, event: RecordedEvent, *, deltas_after: int | None = None, limit: int | None = None) -> list[Frame]:
-        """The frames of one event; with ``deltas_after`` also those deltas of a message (no more than ``limit``)
-        whose numbers are above it: they precede the message's own frame.
+    def add(self, event: RecordedEvent, *, deltas_after: int | None = None) -> list[Frame]:
+        """The frames of one event; with ``deltas_after`` also those deltas of a message whose numbers are above it.
+        They precede the message's own frame.
         """
         facts = facts_of(event)
-        deltas = [] if deltas_after is None else list(islice(self.deltas(event, deltas_after), limit))
+        deltas = [] if deltas_after is None else list(self.deltas(event, deltas_after))
         if isinstance(facts, TurnStarted):
             if event.id != self._turn:
                 return []
@@ -110,10 +110,12 @@ class Story:
         if self._state is None or getattr(facts, "turn", None) != self._turn:
             return []
         self._state = turns.evolve(self._state, event, facts)
-        return deltas + self._tell(event, facts)
+        return deltas + self._shown(event, facts)
 
     def deltas(self, event: RecordedEvent, after: int) -> Iterator[Frame]:
-        """The deltas of the event that is told next, one by one: those whose numbers are above ``after``."""
+        """The deltas of the next event, one by one: those whose numbers are above ``after``. Call it
+        before ``add``.
+        """
         facts = facts_of(event)
         if self._state is None or not isinstance(facts, MessageAppended) or facts.turn != self._turn:
             return
@@ -121,7 +123,7 @@ class Story:
             if frame.number > after:
                 yield frame
 
-    def _tell(self, event: RecordedEvent, facts: Facts) -> list[Frame]:
+    def _shown(self, event: RecordedEvent, facts: Facts) -> list[Frame]:
         number = getattr(facts, "frame", None)
         if isinstance(facts, TurnFailed):
             self._failed = facts
@@ -180,7 +182,7 @@ _TYPES: dict[type, str] = {TextBlock: "text", ThinkingBlock: "thinking", ToolUse
 
 
 def _pieces(blocks: Content, cuts: bytes) -> Iterator[tuple[int, str]]:
-    """Each delta again: its block and its text."""
+    """The deltas of a message from its cuts: block and text of each."""
     read: dict[int, int] = {}
     for cut in unpack_cuts(cuts):
         at = read.get(cut.block, 0)

@@ -1,7 +1,7 @@
-"""Recovery: ends the turns that a dead process left open, with what their journals hold kept as a partial message.
+"""Recovery: ends the turns that a dead process left open, and keeps what their journals hold as a partial message.
 
-It runs at the start, under the database's lock, so that every run found then is an orphan. A turn that is paused for a
-person has no run, and stays paused.
+Recovery runs at the start, under the database's lock, so that every run found then is an orphan. A turn that is paused
+for a person has no run, and stays paused.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ..log.journal import journal_rows
 from ..log.leases import CloseRun, Run, open_runs
 from ..log.store import Store
 from ..sessions.envelope import Caller, seal
+from ..sessions.turn_decisions import AttemptResult, TurnEnd, TurnPlace, TurnStop, end_turn
 from ..sessions.turn_state import TurnState
 from .answer import Answer
-from .outcomes import Ending, Stop, end_of_turn
 
 log = logging.getLogger("manent.turns")
 
 SYSTEM = "system"
 ORPHANS_AT_ONCE = 64
-"""Of so many the journals are in memory together."""
+"""Most journals that are in memory at once."""
 
 
 async def recover(store: Store, clock: Clock) -> int:
-    """End the turns that a dead process left open, many with one commit; returns how many."""
+    """End the turns that a dead process left open, many with one commit; returns their number."""
     orphans = await store.read(open_runs)
     room = asyncio.Semaphore(ORPHANS_AT_ONCE)
 
@@ -53,12 +53,13 @@ async def _end_orphan(store: Store, clock: Clock, run: Run) -> None:
         answer = answer or Answer(row.message)
         answer.apply(row)
         frame = row.frame
-    stop = Stop("cancelled", run.cancelled_by) if run.cancelled_by else Stop("server_lost", SYSTEM)
+    stop = TurnStop("cancelled", run.cancelled_by) if run.cancelled_by else TurnStop("server_lost", SYSTEM)
+    result = AttemptResult(stop.kind, message=answer.received() if answer else None, stop=stop)
+    end = TurnEnd.with_attempt(result)
 
     def decide(place: Place, session: Any) -> list[NewEvent]:
         turn: TurnState = session.open_turn
-        ending = Ending(outcome=stop.kind, answer=answer, stop=stop)
-        drafts = end_of_turn(turn, ending, max(frame, turn.frame), place.position)
+        drafts = end_turn(turn, TurnPlace(max(frame, turn.frame), place.position), end)
         return seal(drafts, Caller(run.tenant, SYSTEM), clock)
 
     close = CloseRun(run.tenant, run.turn, owner=None)

@@ -1,8 +1,8 @@
-"""Starting a turn: plan on a snapshot, then append message, start and first attempt at once, if the session is still
-where it was.
+"""The start of a turn: it is planned on a snapshot; then its message, its start and its first attempt are appended at
+once, if the session is still at the version of the snapshot.
 
-The attempt's request is rendered before the append, so that ``attempt.started`` - committed before anything is
-sent - holds all that decides its bytes.
+The request is rendered before the append, so that ``attempt.started``, which is committed before anything is sent,
+holds all that decides the request's bytes.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from uuid import UUID
 
 import msgspec
 
-from ..context.plan import Brief, Offer, Planned, attempt_draft, plan
+from ..context.plan import PlannedRound, RequestPlan, ToolOffer, attempt_of, plan_round
 from ..context.prompt import Limits
 from ..errors import Invalid, TooLarge, VersionConflict
 from ..events.blocks import ToolSchema
-from ..events.types import Draft, NewMessage, TurnStarted
+from ..events.types import NewMessage
 from ..log.base import Append, Connection, Exactly, NewEvent, Place, Reference, RequestKey, Scratch
 from ..log.sql.documents import KeepDocument
 from ..log.sql.idempotency import find_request
 from ..providers.base import Parameters
 from ..providers.registry import resolve, resolve_if_there
 from ..sessions import queries
-from ..sessions.decisions import check_turn, message_draft, superseded
+from ..sessions.decisions import StartTurn, check_turn, start_turn, superseded
 from ..sessions.envelope import Caller, seal
 from ..sessions.history import state_at
 from ..sessions.state import SessionState
 from ..settings import Settings
 from ..tools.registry import Tools, write_schemas
 from .supervisor import Supervisor
-from .turn import Turn
+from .turn import RunningTurn
 
 CHOICES = ("auto", "any", "none")
 MAX_PLANS = 5
-"""How often a turn is planned anew when the session moves on between plan and append."""
+"""Most plans of one turn, if the session moves on between plan and append."""
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """What a caller wants of a turn. ``message`` None: answer what is there. ``tools``: names of registered tools;
-    ``client_tools``: those that the caller runs; ``tool_choice``: ``auto``, ``any``, ``none`` or a name.
-    ``continues``: go on with a partial answer.
+    """A caller's request for a turn. ``message`` None: answer what is there. ``tools``: names of registered tools;
+    ``client_tools``: tools that the caller runs; ``tool_choice``: ``auto``, ``any``, ``none`` or a name. ``continues``:
+    continue a partial answer.
     """
 
     message: NewMessage | None = None
@@ -59,18 +59,11 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Started(msgspec.Struct, frozen=True):
-    """A turn that runs, or that ran before under the same idempotency key (``replayed``)."""
+    """A started turn. ``replayed``: it was started before under the same idempotency key."""
 
     session: UUID
     turn: UUID
     replayed: bool = False
-
-
-class Start(msgspec.Struct, frozen=True):
-    """A turn ready to be appended at ``first.view.state.version``."""
-
-    first: Planned
-    supersedes: int | None
 
 
 class TurnStarter:
@@ -79,10 +72,10 @@ class TurnStarter:
     def __init__(self, supervisor: Supervisor, tools: Tools) -> None:
         self._supervisor = supervisor
         self._tools = tools
-        self._store = supervisor.kit.store
-        self._providers = supervisor.kit.providers
-        self._clock = supervisor.kit.clock
-        self._settings = supervisor.kit.settings
+        self._store = supervisor.runtime.store
+        self._providers = supervisor.runtime.providers
+        self._clock = supervisor.runtime.clock
+        self._settings = supervisor.runtime.settings
         self._starting: set[asyncio.Task[Started]] = set()
 
     async def start(
@@ -95,11 +88,11 @@ class TurnStarter:
         plans = MAX_PLANS if expected is None else 1
         while True:
             plans -= 1
-            planning_it = partial(self._plan, caller=caller, session=session, ask=ask, expected=expected)
-            planned = await self._store.read(partial(_recall_or, planning_it, tenant=caller.tenant, request=request))
+            plan = partial(self._plan, caller=caller, session=session, ask=ask, expected=expected)
+            planned = await self._store.read(partial(_replayed_or_planned, plan, tenant=caller.tenant, request=request))
             if isinstance(planned, Reference):
                 return await self._replayed(caller, planned)
-            # A caller who leaves while the start is written must not leave a turn that is open and not run.
+            # A caller that disconnects while the start is written must not leave an open turn that does not run.
             starting = asyncio.create_task(self._append(caller, session, ask, planned, request))
             self._starting.add(starting)
             starting.add_done_callback(self._starting.discard)
@@ -113,31 +106,33 @@ class TurnStarter:
         event = await self._store.read(partial(_event_session, tenant=caller.tenant, turn=reference.id))
         return Started(event, reference.id, replayed=True)
 
-    def _plan(self, connection: Connection, *, caller: Caller, session: UUID, ask: Ask, expected: int | None) -> Start:
+    def _plan(
+        self, connection: Connection, *, caller: Caller, session: UUID, ask: Ask, expected: int | None
+    ) -> PlannedRound:
         state, words = state_at(connection, caller.tenant, session)
         if expected is not None and state.version != expected:
             detail = f"the session was expected to be at version {expected}, and is at {state.version}"
             raise VersionConflict(detail, current_version=state.version)
         check_turn(state, ask.message, continues=ask.continues)
-        supersedes = superseded(state, ask.message, continues=ask.continues)
-        first = plan(
+        return plan_round(
             connection,
             tenant=caller.tenant,
             state=state,
             words=words,
-            brief=self._brief(ask, state),
+            request_plan=self._plan_requests(ask, state),
             settings=self._settings,
             new=ask.message,
-            without=supersedes,
+            without=superseded(state, ask.message, continues=ask.continues),
         )
-        return Start(first, supersedes)
 
-    def _brief(self, ask: Ask, state: SessionState) -> Brief:
-        """What the turn's rounds have in common. Raises UnknownModel, and Invalid for tools that are not to be had."""
+    def _plan_requests(self, ask: Ask, state: SessionState) -> RequestPlan:
+        """Plan what the turn's requests have in common. Raises UnknownModel, and Invalid for tools that are not
+        available.
+        """
         names = self._tools.allowed(ask.tools, state.allowed_tools)
         schemas = (*self._tools.schemas(names), *ask.client_tools)
         check_offer(schemas, ask.tool_choice, self._settings)
-        return Brief(
+        return RequestPlan(
             model=resolve(self._providers, ask.model or state.model),
             limits=ask.limits,
             parameters=Parameters(
@@ -146,16 +141,16 @@ class TurnStarter:
                 stop=ask.stop,
                 tool_choice=ask.tool_choice if schemas else None,
             ),
-            offer=Offer(schemas, tuple(schema.name for schema in ask.client_tools)),
+            offer=ToolOffer(schemas, tuple(schema.name for schema in ask.client_tools)),
             fallback=resolve_if_there(self._providers, state.fallback_model),
             fallback_name=state.fallback_model,
         )
 
     async def _append(
-        self, caller: Caller, session: UUID, ask: Ask, planned: Start, request: RequestKey | None
+        self, caller: Caller, session: UUID, ask: Ask, first: PlannedRound, request: RequestKey | None
     ) -> Started:
-        turn, first = self._clock.new_id(), planned.first
-        document = first.brief.offer.document
+        turn = self._clock.new_id()
+        document = first.request_plan.offer.document
         scratch: list[Scratch] = [self._supervisor.run_of(caller.tenant, session, turn)]
         if document:
             scratch.append(KeepDocument(caller.tenant, document))
@@ -164,40 +159,43 @@ class TurnStarter:
                 Append(
                     tenant=caller.tenant,
                     session=session,
-                    expected=Exactly(first.view.state.version),
-                    events=partial(self._events, caller=caller, turn=turn, ask=ask, planned=planned),
+                    expected=Exactly(first.window.state.version),
+                    events=partial(self._events, caller=caller, turn=turn, ask=ask, first=first),
                     request=request,
                     reference=Reference("turn", turn, 0),
                     scratch=tuple(scratch),
                 )
             )
             if answer.replayed is None:
-                kit = self._supervisor.kit
-                self._supervisor.start(Turn(kit, caller, turn, first.brief, answer.events, first=first))
+                runtime = self._supervisor.runtime
+                self._supervisor.start(
+                    RunningTurn(runtime, caller, turn, first.request_plan, answer.events, first=first)
+                )
                 return Started(session, turn)
         return await self._replayed(caller, answer.replayed)
 
-    def _events(self, place: Place, _: Any, *, caller: Caller, turn: UUID, ask: Ask, planned: Start) -> list[NewEvent]:
-        first, drafts = planned.first, []
-        if ask.message is not None:
-            drafts.append(message_draft(msgspec.structs.replace(ask.message, id=self._clock.new_id())))
-        cause = drafts[0].id if drafts else None
-        started = TurnStarted(
+    def _events(
+        self, place: Place, state: Any, *, caller: Caller, turn: UUID, ask: Ask, first: PlannedRound
+    ) -> list[NewEvent]:
+        clock, message = self._clock, ask.message
+        if message is not None:
+            message = msgspec.structs.replace(message, id=clock.new_id())
+        salt, now_us = clock.salts(1)[0], clock.now_us()
+        command = StartTurn(
+            turn_id=turn,
             model=first.model.name,
             provider=first.model.provider.name,
+            attempt=attempt_of(first, turn, (1, 1), now_us=now_us, salt=salt, new_position=place.position),
+            message=message,
             continues=ask.continues,
-            supersedes=planned.supersedes,
             on_disconnect=ask.on_disconnect,
-            client_tools=first.brief.offer.client,
+            client_tools=first.request_plan.offer.client,
         )
-        drafts.append(Draft(started, id=turn, causation=cause))
-        salt, now_us = self._clock.salts(1)[0], self._clock.now_us()
-        drafts.append(attempt_draft(turn, first, (1, 1), now_us=now_us, salt=salt, new_position=place.position))
-        return seal(drafts, caller, self._clock)
+        return seal(start_turn(state, command), caller, clock)
 
 
 def check_offer(schemas: Sequence[ToolSchema], choice: str | None, settings: Settings) -> None:
-    """Raises Invalid or TooLarge for tools that cannot be offered together, or a choice that is none of them."""
+    """Raises Invalid or TooLarge for tools that cannot be offered together, or for a choice that names none of them."""
     names = [schema.name for schema in schemas]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -215,10 +213,10 @@ def check_offer(schemas: Sequence[ToolSchema], choice: str | None, settings: Set
         raise Invalid("tool_choice", "this turn has no tools")
 
 
-def _recall_or(
-    plan: Callable[[Connection], Start], connection: Connection, *, tenant: str, request: RequestKey | None
-) -> Start | Reference:
-    """What the request made when it came before, else a plan: a repetition is answered whatever has become of the
+def _replayed_or_planned(
+    plan: Callable[[Connection], PlannedRound], connection: Connection, *, tenant: str, request: RequestKey | None
+) -> PlannedRound | Reference:
+    """The turn that this request has started before, else a plan: a retry is answered, whatever has become of the
     session.
     """
     return find_request(connection, tenant, request) or plan(connection)

@@ -178,7 +178,7 @@ def _timed_choice(connection: Connection, chat: Engine, session: UUID) -> float:
     model = resolve(chat.providers, state.model)
     limits = Limits(WINDOW_TOKENS)
     measure = prompt.measure_of(connection, LOCAL.tenant, state, model, limits, chat.settings)
-    prompt.look(connection, LOCAL.tenant, state, words, measure)
+    prompt.choose_window(connection, LOCAL.tenant, state, words, measure)
     return time.perf_counter() - begun
 
 

@@ -21,7 +21,7 @@ from manent.engine.log.sql.tree import Growing
 from manent.engine.log.store import Store
 from manent.engine.log.transaction import Head, Heads, Transaction
 from manent.engine.sessions.projector import Catalog
-from manent.engine.turns.journal_writer import Journal, Released
+from manent.engine.turns.journal_writer import JournalWriter, OnWritten
 
 _written = Store.submit
 
@@ -60,11 +60,11 @@ def leave_the_record_out() -> None:
         done.set_result(unwritten.append(self, asked))
         return done
 
-    def show(self: Journal, row: JournalRow, released: Released) -> None:  # noqa: ARG001 - it has nothing to wait for
-        released([row], None)
+    def show(self: JournalWriter, row: JournalRow, on_written: OnWritten) -> None:  # noqa: ARG001 - it has nothing to wait for
+        on_written([row], None)
 
     Store.submit = submit  # type: ignore[method-assign]
-    Journal.add = show  # type: ignore[method-assign]
+    JournalWriter.add = show  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

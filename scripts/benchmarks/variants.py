@@ -24,6 +24,7 @@ from manent.engine.clock import SystemClock
 from manent.engine.events.blocks import TextBlock
 from manent.engine.providers.base import Delta, Parameters, Prompt, PromptMessage
 from manent.engine.providers.openai.chat import OpenAIProvider
+from manent.engine.providers.wire.vendor import Endpoint
 from texts import answer
 
 POLL_S = 0.2
@@ -34,7 +35,8 @@ RunAll = Callable[[str], Awaitable[None]]
 
 @asynccontextmanager
 async def decoding(base_url: str, streams: int, _: Path) -> AsyncGenerator[RunAll, None]:
-    provider = OpenAIProvider(clock=SystemClock(), connect_timeout_s=5, base_url=base_url, legacy_max_tokens=True)
+    endpoint = Endpoint(clock=SystemClock(), connect_timeout_s=5, base_url=base_url)
+    provider = OpenAIProvider(endpoint, legacy_max_tokens=True)
 
     async def read(model: str, tag: str) -> None:
         prompt = Prompt(model, (PromptMessage("user", (TextBlock(tag),)),), None, parameters=Parameters())

@@ -23,7 +23,7 @@ from manent.engine.errors import (
     TurnAlreadyOpen,
     TurnNotFound,
 )
-from manent.engine.turns.outcomes import Stop
+from manent.engine.sessions.turn_decisions import TurnPlace, TurnStop
 from tests.support import (
     assert_rebuilds,
     audit,
@@ -584,7 +584,7 @@ async def test_a_cancel_between_two_commits_is_not_forgotten(path, tools, moment
         append = running._append
 
         async def wishing(decide, **options):
-            found = decide(running.story.state, frame=99, position=99)
+            found = decide(running.transcript.state, TurnPlace(99, 99))
             if moment in {draft.facts.event_type for draft in found} and not cancels:
                 cancels.append(asyncio.ensure_future(chat.cancel(turn, caller=BOB)))
                 await asyncio.sleep(0.03)
@@ -612,7 +612,7 @@ async def test_a_turn_that_went_on_can_be_cancelled_and_shut_down(path, tools, p
 
             await until(waiting)
             paid.clear()
-            chat._parts.supervisor.find(turn).stop(Stop(kind, "key:bob"))
+            chat._parts.supervisor.find(turn).stop(TurnStop(kind, "key:bob"))
             view = await chat.ended(turn)
             expected = {"cancelled": ("cancelled", "cancelled"), "shutdown": ("interrupted", "interrupted")}[kind]
             assert (view.status, (await outcomes(chat, session))[-1][1]) == expected

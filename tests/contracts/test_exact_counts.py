@@ -9,6 +9,7 @@ from manent.engine.clock import SystemClock
 from manent.engine.errors import NoExactCount, ProviderRejected
 from manent.engine.providers.anthropic.messages import ClaudeProvider
 from manent.engine.providers.catalogue import Catalogue, catalogued
+from manent.engine.providers.wire.vendor import Endpoint
 from tests.support import chatting
 
 ADDRESS = "https://claude.test"
@@ -23,7 +24,8 @@ def router():
 
 def claude(router):
     transport = httpx.MockTransport(router.async_handler)
-    provider = ClaudeProvider(clock=SystemClock(), connect_timeout_s=1, base_url=ADDRESS, transport=transport)
+    endpoint = Endpoint(clock=SystemClock(), connect_timeout_s=1, base_url=ADDRESS, transport=transport)
+    provider = ClaudeProvider(endpoint)
     return catalogued(provider, Catalogue.load())
 
 

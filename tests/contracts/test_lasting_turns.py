@@ -11,7 +11,7 @@ from manent import engine
 from manent.engine.errors import IdempotencyMismatch, Overloaded, ShuttingDown
 from manent.engine.events.usage import Usage
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, UsageReported
-from manent.engine.turns.deduplicate import SWEEP_FROM, Repeats
+from manent.engine.turns.deduplicate import SWEEP_FROM, RetryDeduplicator
 from tests.support import (
     Dictated,
     audit,
@@ -323,7 +323,7 @@ def said_rest(said):
 
 async def test_what_was_refused_is_not_attached_to():
     """A repetition of what did not start is a start."""
-    repeats = Repeats(lambda _: True)
+    repeats = RetryDeduplicator(lambda _: True)
     said = engine.RequestKey("local", "POST /turns", "", b"Go.")
     entered, release = asyncio.Event(), asyncio.Event()
 
@@ -350,7 +350,7 @@ async def test_what_was_refused_is_not_attached_to():
 async def test_what_is_over_is_forgotten():
     """However many turns are started, what is kept of them does not grow."""
     running = set()
-    repeats = Repeats(running.__contains__)
+    repeats = RetryDeduplicator(running.__contains__)
 
     async def started():
         return engine.Started(engine.new_id(), engine.new_id())
@@ -536,8 +536,8 @@ async def steps_of(chat, turn):
 
         raw.set_progress_handler(step, 1)
         try:
-            past, after = engine.streams.follow.Past("default", turn), 0
-            while page := past.read(connection, after):
+            backlog, after = engine.streams.follow.Backlog("default", turn), 0
+            while page := backlog.read(connection, after):
                 after = page[-1].number
             engine.streams.backlog.read_turn(connection, tenant="default", turn=turn)
         finally:

@@ -50,6 +50,7 @@ from manent.engine.providers.openai.chat import OpenAIProvider
 from manent.engine.providers.openai.responses import ResponsesProvider
 from manent.engine.providers.scripted import ScriptedProvider, parse_script
 from manent.engine.providers.tokens import FAMILIES, count_text
+from manent.engine.providers.wire.vendor import Endpoint
 
 ROOT = Path(__file__).parent.parent.parent
 WIRE = ROOT / "tests" / "golden" / "wire"
@@ -167,27 +168,22 @@ def scripted():
     return Subject(ScriptedProvider(script), [prompt("m", "hi"), everything("m")], unknown="n")
 
 
+def endpoint(router, **options):
+    """The address of a mocked upstream."""
+    given = {"clock": SystemClock(), "connect_timeout_s": 5, "base_url": ADDRESS} | options
+    return Endpoint(**given, transport=httpx.MockTransport(router.async_handler))
+
+
 def openai():
     upstream = Upstream()
-    provider = OpenAIProvider(
-        clock=SystemClock(),
-        connect_timeout_s=5,
-        base_url=ADDRESS,
-        transport=httpx.MockTransport(upstream.router.async_handler),
-    )
+    provider = OpenAIProvider(endpoint(upstream.router))
     names = [path.stem for path in sorted(WIRE.glob("*.sse")) if not path.stem.startswith(("claude_", "responses_"))]
     return Subject(provider, [prompt("gpt-5", name) for name in names], upstream=upstream)
 
 
 def claude(**options):
     upstream = Upstream("/messages")
-    provider = ClaudeProvider(
-        clock=SystemClock(),
-        connect_timeout_s=5,
-        base_url=ADDRESS.removesuffix("/v1"),
-        transport=httpx.MockTransport(upstream.router.async_handler),
-        **options,
-    )
+    provider = ClaudeProvider(endpoint(upstream.router, base_url=ADDRESS.removesuffix("/v1")), **options)
     names = [path.stem for path in sorted(WIRE.glob("claude_*.sse"))]
     return Subject(provider, [prompt("claude-sonnet-4-6", name) for name in names], upstream=upstream)
 
@@ -200,12 +196,7 @@ def responses():
     failing = {"responses_error_flat", "responses_error_nested", "responses_failed"}
     names = [path.stem for path in sorted(WIRE.glob("responses_*.sse")) if path.stem not in failing]
     upstream = Upstream("/responses")
-    provider = ResponsesProvider(
-        clock=SystemClock(),
-        connect_timeout_s=5,
-        base_url=ADDRESS,
-        transport=httpx.MockTransport(upstream.router.async_handler),
-    )
+    provider = ResponsesProvider(endpoint(upstream.router))
     return Subject(provider, [prompt("gpt-5", name) for name in names], upstream=upstream)
 
 
@@ -457,13 +448,7 @@ async def test_a_failure_after_the_end_is_none():
     respond = {"headers": {"content-type": "text/event-stream", "x-request-id": "req_1"}, "stream": Failing(data)}
     router = respx.Router()
     router.post(f"{ADDRESS}/chat/completions").respond(200, **respond)
-    provider = OpenAIProvider(
-        clock=SystemClock(),
-        connect_timeout_s=5,
-        base_url=ADDRESS,
-        api_key="sk-secret",
-        transport=httpx.MockTransport(router.async_handler),
-    )
+    provider = OpenAIProvider(endpoint(router, api_key="sk-secret"))
     *_, ended = await answer(Subject(provider, []), prompt("gpt-5", "hi"))
     assert (ended.stop_reason, ended.request_id) == ("end_turn", "req_1")
     assert router.calls.last.request.headers["authorization"] == "Bearer sk-secret"
@@ -479,8 +464,7 @@ async def test_what_came_before_a_failure_is_given():
     data = b'data: {"choices":[{"index":0,"delta":{"content":"so far"}}]}\n\ndata: \xff\n\n'
     router = respx.Router()
     router.post(f"{ADDRESS}/chat/completions").respond(200, stream=Whole(data))
-    transport = httpx.MockTransport(router.async_handler)
-    provider = OpenAIProvider(clock=SystemClock(), connect_timeout_s=5, base_url=ADDRESS, transport=transport)
+    provider = OpenAIProvider(endpoint(router))
     chunks = provider.stream(b"{}")
     assert [await anext(chunks), await anext(chunks)] == [BlockStarted(0, "text"), Delta(0, "so far")]
     with pytest.raises(ProviderMalformed):

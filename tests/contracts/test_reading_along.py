@@ -12,12 +12,12 @@ from manent.engine.clock import new_id
 from manent.engine.errors import Overloaded, SessionNotFound, TurnNotFound
 from manent.engine.log.journal import journal_rows
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
-from manent.engine.streams.backlog import Past
+from manent.engine.streams.backlog import Backlog
 from manent.engine.streams.subscribers import Subscribers
 from manent.engine.streams.tail import Tail
-from manent.engine.turns.attempt import Attempt
+from manent.engine.turns.attempt import RunningAttempt
 from manent.engine.turns.recorder import Recorder
-from manent.engine.turns.turn import Turn
+from manent.engine.turns.turn import RunningTurn
 from tests.support import (
     Dictated,
     alive,
@@ -158,8 +158,8 @@ async def assert_paged(chat, turn, frames):
     """From every place, in pages of every size: all that follows, each once, until an empty page."""
     for limit in range(1, len(frames) + 2):
         for after in range(0, len(frames) + 1, 1 + limit // 4):
-            past, found = Past("default", turn), frames[:after]
-            while page := await chat._parts.store.read(partial(past.read, after=len(found), limit=limit)):
+            backlog, found = Backlog("default", turn), frames[:after]
+            while page := await chat._parts.store.read(partial(backlog.read, after=len(found), limit=limit)):
                 assert len(page) <= limit
                 found = found + page
             assert found == frames, (after, limit)
@@ -351,14 +351,14 @@ async def test_a_follower_misses_nothing_under_load(path):
 @pytest.mark.usefixtures("no_collector")
 async def test_a_turn_that_has_ended_leaves_nothing_behind(path):
     """Neither the turn, nor its frames, nor what asked the model stays in memory until somebody looks for circles."""
-    before = alive(Turn, Tail, Recorder, Attempt, Subscribers)
+    before = alive(RunningTurn, Tail, Recorder, RunningAttempt, Subscribers)
     async with chatting(path, main=says("Hello ", "world")) as chat:
         session = (await chat.create_session(model="scripted/main")).id
         for number in range(3):
             frames = await frames_of(chat, await begin(chat, session, f"Question {number}"))
             assert frames[-1].type == "turn.completed"
         await chat.serving.ready()  # the writer keeps hold of what it did last
-        assert alive(Turn, Tail, Recorder, Attempt, Subscribers) <= before
+        assert alive(RunningTurn, Tail, Recorder, RunningAttempt, Subscribers) <= before
 
 
 async def test_the_journal_is_empty_when_no_turn_runs(path):

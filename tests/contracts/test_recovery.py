@@ -12,7 +12,7 @@ import pytest
 
 from manent import engine
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, VendorBlock
-from manent.engine.turns.outcomes import Stop
+from manent.engine.sessions.turn_decisions import TurnStop
 from tests.support import (
     Dictated,
     assert_rebuilds,
@@ -255,7 +255,7 @@ async def test_another_owners_turn_is_not_ended_twice(path):
             lambda tx: tx.connection.exec_driver_sql("UPDATE runs SET owner = x'00000000000000000000000000000001'")
         )
         size = len((await chat.events(session.id)).items)
-        chat._parts.supervisor.find(turn).stop(Stop("cancelled", "local"))
+        chat._parts.supervisor.find(turn).stop(TurnStop("cancelled", "local"))
         async with asyncio.timeout(3):
             await reading
         assert len((await chat.events(session.id)).items) == size

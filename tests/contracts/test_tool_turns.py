@@ -788,7 +788,7 @@ async def test_a_later_round_that_does_not_fit_fails_the_turn(path):
         live = await frames_of(chat, turn)
         view = await chat.turn(turn)
         assert (view.status, view.error.code) == ("failed", "budget_too_small")
-        assert re.search(r"need \d+ tokens, and there are 450", view.error.detail)
+        assert re.search(r"need \d+ tokens; 450 are available", view.error.detail)
         assert [each.outcome for each in view.attempts] == ["completed"]
         assert await outcomes(chat, session) == [("a", "completed")]
         await assert_told_again(chat, turn, live)
@@ -1094,7 +1094,8 @@ def derived(connection, providers, event):
         tool_choice=facts.tool_choice,
     )
     prompt = Prompt(facts.model, tuple(messages), system, tools, parameters)
-    return providers.get(facts.provider).renderers[facts.renderer](prompt)
+    provider, _ = providers.resolve(f"{facts.provider}/{facts.model}")
+    return provider.renderers[facts.renderer](prompt)
 
 
 async def assert_derivable(chat, session, requests):

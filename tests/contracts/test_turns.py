@@ -960,7 +960,8 @@ def derived(connection, providers, event):
         stop=words.stop,
     )
     prompt = Prompt(facts.model, tuple(messages), system, parameters=parameters)
-    return providers.get(facts.provider).renderers[facts.renderer](prompt)
+    provider, _ = providers.resolve(f"{facts.provider}/{facts.model}")
+    return provider.renderers[facts.renderer](prompt)
 
 
 async def assert_derivable(chat, session, requests):

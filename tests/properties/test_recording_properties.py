@@ -13,7 +13,7 @@ from manent.engine.events.cuts import Cut, pack_cuts, unpack_cuts
 from manent.engine.log.leases import open_runs
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, VendorBlock
 from manent.engine.providers.wire.surrogates import Halves
-from manent.engine.streams.backlog import Past
+from manent.engine.streams.backlog import Backlog
 from tests.support import Dictated, audit, begin, chatting, frames_of, texts_of
 
 NUMBERS = st.integers(0, 2**40)
@@ -150,11 +150,11 @@ def text(block):
 
 async def paged(chat, turn, pages):
     """All frames that are on disk, in pages of these sizes in turn."""
-    frames, number, past = [], 0, Past("default", turn)
+    frames, number, backlog = [], 0, Backlog("default", turn)
     while True:
         after, limit = (frames[-1].number if frames else 0), pages[number % len(pages)]
         number += 1
-        page = await chat._parts.store.read(partial(past.read, after=after, limit=limit))
+        page = await chat._parts.store.read(partial(backlog.read, after=after, limit=limit))
         assert len(page) <= limit
         frames += page
         if not page:

@@ -45,7 +45,7 @@ from manent.engine.events.blocks import (
     read_block,
 )
 from manent.engine.events.usage import Usage
-from manent.engine.providers.anthropic.messages import VENDOR_MODELS, ClaudeProvider
+from manent.engine.providers.anthropic.messages import ANTHROPIC, ClaudeProvider
 from manent.engine.providers.anthropic.render import RENDERERS, VERSIONS
 from manent.engine.providers.anthropic.stream import MessageStream
 from manent.engine.providers.base import (
@@ -61,6 +61,7 @@ from manent.engine.providers.base import (
 )
 from manent.engine.providers.local.provider import LocalProvider, local_model_available
 from manent.engine.providers.wire.sse import SseDecoder
+from manent.engine.providers.wire.vendor import Endpoint
 
 WIRE = Path(__file__).parent.parent / "golden" / "wire"
 ADDRESS = "https://upstream.test"
@@ -199,7 +200,7 @@ def test_where_no_limit_is_asked_for_it_is_the_models_own(model, limit):
 
 def test_the_known_models_are_asked_for_their_limit():
     """The renderer's figures and the provider's are the same today."""
-    for info in VENDOR_MODELS:
+    for info in ANTHROPIC.models:
         assert rendered(model=info.name)["max_tokens"] == info.max_output_tokens
 
 
@@ -1008,8 +1009,10 @@ def test_the_vendors_client_comes_to_the_same_answer(name):
 def provider_over(router=None, **options):
     """The provider over a fake upstream."""
     transport = httpx.MockTransport(router.async_handler) if router else None
-    options = {"base_url": ADDRESS, "api_key": "sk-ant-secret"} | options
-    return ClaudeProvider(clock=SystemClock(), connect_timeout_s=5, transport=transport, **options)
+    where = {"base_url": ADDRESS, "api_key": "sk-ant-secret"}
+    where |= {name: options.pop(name) for name in where if name in options}
+    endpoint = Endpoint(clock=SystemClock(), connect_timeout_s=5, transport=transport, **where)
+    return ClaudeProvider(endpoint, **options)
 
 
 def streaming(name="claude_text"):
@@ -1115,8 +1118,8 @@ async def test_what_is_no_request_is_not_counted():
 
 def test_the_vendor_serves_its_own_models():
     """Known by name, or by name and date; others of that prefix may be served; any name elsewhere."""
-    vendor = ClaudeProvider(clock=SystemClock(), connect_timeout_s=5)
-    assert [vendor.model(info.name) for info in vendor.models()] == list(VENDOR_MODELS)
+    vendor = ClaudeProvider(Endpoint(clock=SystemClock(), connect_timeout_s=5))
+    assert [vendor.model(info.name) for info in vendor.models()] == list(ANTHROPIC.models)
     dated = vendor.model("claude-haiku-4-5-20251001")
     assert (dated.name, dated.context_tokens, dated.max_output_tokens) == ("claude-haiku-4-5-20251001", 200_000, 64_000)
     unknown = vendor.model("claude-next-9")
@@ -1125,6 +1128,7 @@ def test_the_vendor_serves_its_own_models():
     elsewhere = provider_over()
     assert list(elsewhere.models()) == []
     assert elsewhere.model("qwen3").name == "qwen3"
+    assert elsewhere.model("claude-haiku-4-5").context_tokens == 200_000
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from manent.engine.clock import new_id
 from manent.engine.errors import (
     EmptyMessage,
     Invalid,
+    LegalHold,
     NothingToAnswer,
     Refused,
     SessionArchived,
@@ -25,6 +26,10 @@ from manent.engine.events.blocks import (
     ToolUseBlock,
 )
 from manent.engine.events.types import (
+    AttemptStarted,
+    AttemptWords,
+    BodyErased,
+    ErasureWords,
     MessageAppended,
     NewMessage,
     SessionRestored,
@@ -37,14 +42,18 @@ from manent.engine.events.types import (
 from manent.engine.events.types import SessionArchived as Archived
 from manent.engine.sessions.decisions import (
     Changes,
+    StartTurn,
     check_messages,
     check_shape,
     check_turn,
+    erase_words,
     message_draft,
     start_session,
+    start_turn,
     superseded,
     update_session,
 )
+from manent.engine.sessions.turn_decisions import StartAttempt
 from tests.support import folded
 
 STARTED = SessionStarted(model="echo/echo")
@@ -250,6 +259,74 @@ def test_a_turn_starts_or_is_refused(given, message, continues, refusal):
 def test_what_a_new_turn_leaves_out(given, message, continues, position):
     """Only a partial answer, and only where a turn without new content answers anew."""
     assert superseded(folded(*given), message, continues=continues) == position
+
+
+ATTEMPT = StartAttempt(
+    AttemptStarted(TURN, 1, 1, "echo", "echo", "r/1", (1,), "00", "c", 1000, 0, 7, 500, 50, "p"), AttemptWords(b"salt")
+)
+
+
+def turn_on(message=None, **fields):
+    return StartTurn(TURN, "echo/echo", "echo", ATTEMPT, message, **fields)
+
+
+def test_a_turn_starts_with_its_message_and_its_first_attempt():
+    """Three events in one append: the message led to the turn, and the turn to the attempt."""
+    message = msgspec.structs.replace(said(), id=new_id())
+    command = turn_on(message, on_disconnect="cancel", client_tools=("theirs",))
+    appended_, started, attempt = start_turn(folded(STARTED), command)
+    assert appended_ == message_draft(message)
+    assert started.facts == TurnStarted("echo/echo", "echo", on_disconnect="cancel", client_tools=("theirs",))
+    assert (started.id, started.causation) == (TURN, message.id)
+    assert (attempt.facts, attempt.words, attempt.causation) == (ATTEMPT.facts, ATTEMPT.words, TURN)
+
+
+@pytest.mark.parametrize(
+    ("given", "continues", "facts"),
+    [
+        ([STARTED, USER], False, TurnStarted("echo/echo", "echo")),
+        ([STARTED, USER, PARTIAL], False, TurnStarted("echo/echo", "echo", supersedes=3)),
+        ([STARTED, USER, PARTIAL], True, TurnStarted("echo/echo", "echo", continues=True)),
+    ],
+    ids=["on what is there", "anew", "going on"],
+)
+def test_a_turn_starts_without_new_content(given, continues, facts):
+    """Two events; the start names the partial answer that it answers anew, or says that it goes on with it."""
+    started, attempt = start_turn(folded(*given), turn_on(continues=continues))
+    assert (started.facts, started.causation, attempt.facts) == (facts, None, ATTEMPT.facts)
+
+
+def test_a_start_is_decided_on_the_state_as_it_is():
+    """What a turn may not start on is refused by the command itself, whoever has checked it before."""
+    with pytest.raises(TurnAlreadyOpen):
+        start_turn(folded(STARTED, USER, OPEN), turn_on(said()))
+    with pytest.raises(SessionNotFound):
+        start_turn(None, turn_on(said()))
+
+
+# --- erasure ----------------------------------------------------------------------------------------------------------
+
+HELD = SessionUpdated(("legal_hold",), legal_hold=True)
+
+
+def test_words_are_erased_by_an_event():
+    """It names what is erased and why, and closes those open calls whose asking message is among it."""
+    (draft,) = erase_words(folded(STARTED, USER, CALLS), [2, 3], {"b", "z"}, ErasureWords("by request"))
+    assert (draft.facts, draft.words) == (BodyErased((2, 3), ("b",)), ErasureWords("by request"))
+    (draft,) = erase_words(folded(STARTED, USER), [2], set(), ErasureWords("by request"))
+    assert draft.facts == BodyErased((2,))
+    (draft,) = erase_words(folded(STARTED, USER, Archived()), [2], set(), ErasureWords("by request"))
+    assert draft.facts == BodyErased((2,))
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [([], SessionNotFound), ([STARTED, USER, HELD], LegalHold), ([STARTED, USER, OPEN], TurnAlreadyOpen)],
+)
+def test_an_erasure_is_refused(given, refusal):
+    """Nothing is erased under a legal hold, while a turn runs, or where there is no session."""
+    with pytest.raises(refusal):
+        erase_words(folded(*given), [2], set(), ErasureWords("by request"))
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------

@@ -42,10 +42,9 @@ from manent.engine.providers.base import (
     PromptMessage,
     UsageReported,
 )
-from manent.engine.providers.openai.chat import EventReader
 from manent.engine.providers.openai.chat_render import RENDERERS, render_chat, render_chat_compat
 from manent.engine.providers.openai.chat_stream import ChatStream
-from manent.engine.providers.wire.sse import SseDecoder
+from manent.engine.providers.wire.sse import EventReader, SseDecoder
 
 WIRE = Path(__file__).parent.parent / "golden" / "wire"
 

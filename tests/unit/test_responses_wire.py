@@ -46,10 +46,13 @@ from manent.engine.providers.base import (
     VendorBlock,
 )
 from manent.engine.providers.local.provider import LocalProvider, local_model_available
-from manent.engine.providers.openai.chat import VENDOR_URL, EventReader, OpenAIProvider
+from manent.engine.providers.openai.chat import OpenAIProvider
 from manent.engine.providers.openai.responses import ResponsesProvider
 from manent.engine.providers.openai.responses_render import RENDERERS, render_responses
 from manent.engine.providers.openai.responses_stream import ResponsesStream
+from manent.engine.providers.openai.vendor import OPENAI
+from manent.engine.providers.wire.sse import EventReader
+from manent.engine.providers.wire.vendor import Endpoint
 
 WIRE = Path(__file__).parent.parent / "golden" / "wire"
 ADDRESS = "http://upstream.test/v1"
@@ -737,7 +740,7 @@ def test_a_piece_after_its_items_end_is_malformed():
 def provider(router=None, **options):
     """One that asks a mocked upstream."""
     transport = httpx.MockTransport(router.async_handler) if router else httpx.AsyncBaseTransport()
-    return ResponsesProvider(clock=SystemClock(), connect_timeout_s=5, transport=transport, **options)
+    return ResponsesProvider(Endpoint(clock=SystemClock(), connect_timeout_s=5, transport=transport, **options))
 
 
 async def test_it_sends_what_was_rendered_and_yields_what_comes():
@@ -778,13 +781,14 @@ async def test_what_came_with_a_failure_is_given_before_it():
 def test_it_goes_by_the_other_protocols_name_and_renders_for_both():
     """A setting decides which of the two is spoken; what either was sent can be derived again."""
     subject = provider()
-    chat = OpenAIProvider(clock=SystemClock(), connect_timeout_s=5, transport=httpx.AsyncBaseTransport())
+    where = {"clock": SystemClock(), "connect_timeout_s": 5, "transport": httpx.AsyncBaseTransport()}
+    chat = OpenAIProvider(Endpoint(**where))
     assert (subject.name, subject.renderer) == ("openai", "openai-responses/1")
     assert subject.renderers == chat.renderers
     assert set(subject.renderers) == {"openai-chat/1", "openai-chat-compat/1", "openai-responses/1"}
     assert subject.models() == chat.models()
     assert subject.model("gpt-5-2025-08-07").context_tokens == 400_000
-    assert provider(base_url=VENDOR_URL + "/").models()
+    assert provider(base_url=OPENAI.url + "/").models()
     assert not provider(base_url=ADDRESS).models()
 
 
@@ -804,7 +808,7 @@ async def test_a_real_server_is_understood():
     await local.start()
     child = local._child
     subject = ResponsesProvider(
-        clock=SystemClock(), connect_timeout_s=5, base_url=child.base_url, api_key=child.api_key
+        Endpoint(clock=SystemClock(), connect_timeout_s=5, base_url=child.base_url, api_key=child.api_key)
     )
     asked = PromptMessage("user", (TextBlock("Name some colours."),))
     called = (

@@ -1,10 +1,10 @@
 """Prompts as requests of Anthropic's Messages API: pure, and kept for ever, since recorded requests are derived again.
 
-Each renderer is for one ``anthropic-version`` (``VERSIONS``), and what it renders is sent with that version alone:
+Each renderer is for one ``anthropic-version`` (``VERSIONS``), and its requests are sent with that version alone:
 ``2026-10-21`` refuses sampling parameters, so its renderers leave out the temperature. The cached ones mark up to four
 breakpoints of the prompt cache: the last tool, the system prompt and the ends of the last two user messages.
 
-What the protocol makes of a prompt:
+The form of a prompt in this protocol:
 
 * Messages of user and tool are its user messages, and neighbours of one role become one message. In a user message
   tool results stand first, as the API demands; else blocks keep their order. A system message before all others belongs
@@ -63,11 +63,11 @@ VERSIONS: Mapping[str, Version] = {
 PASSED_ON = frozenset({"document", "search_result", "container_upload"})
 """Types of user blocks in the protocol that the common form has no word for."""
 
-# Names of blocks that ran or were made at Anthropic; tools to come are named like those that there are.
+# Types of blocks that ran or were made at Anthropic; future tools are expected to be named in the same way.
 _OWN = re.compile(r"redacted_thinking|container_upload|compaction|[a-z0-9_]+_tool_(use|result)")
 
-# A limit is demanded, so where none is asked for it is the model's own. A recorded request depends on these figures,
-# and they stay as they are under these renderers' names, whatever a catalogue says later.
+# The protocol requires a limit, so without one from the caller it is the model's own. A recorded request depends on
+# these figures, so they never change under these renderers' names, whatever a catalogue says later.
 _OUTPUT_TOKENS = (
     (re.compile(r"claude-3-7-"), 64_000),
     (re.compile(r"claude-3-5-"), 8_192),
@@ -92,7 +92,7 @@ Wire = dict[str, Any] | msgspec.Raw
 
 
 class _Part(msgspec.Struct, frozen=True):
-    """A block on its way."""
+    """A block that is being rendered."""
 
     wire: Wire
     kind: Literal["text", "thought", "result", "other"] = "other"
@@ -194,7 +194,7 @@ def _marked(wire: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mark_end(blocks: list[Wire]) -> None:
-    """Mark the last block that is ours to mark: one that is passed on stays as it came."""
+    """Mark the last block that we have rendered: one that is passed on stays as it came."""
     for place in reversed(range(len(blocks))):
         block = blocks[place]
         if isinstance(block, dict):
@@ -206,7 +206,7 @@ def _mark_end(blocks: list[Wire]) -> None:
 
 
 def _messages(messages: Iterable[PromptMessage]) -> Iterator[_Message]:
-    """One by one, without what the protocol cannot say and those that then say nothing."""
+    """The messages one by one, without what the protocol cannot express, and without messages that are empty then."""
     for message in messages:
         if message.role == "system":
             text = _system_text(message)

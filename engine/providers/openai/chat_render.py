@@ -1,7 +1,7 @@
 """Prompts as OpenAI Chat Completions requests: pure, and kept for ever, since recorded requests are derived again.
 
 ``openai-chat/1`` is for OpenAI, ``openai-chat-compat/1`` for servers of the same protocol that know its older
-``max_tokens`` only. What the protocol makes of a prompt:
+``max_tokens`` only. The form of a prompt in this protocol:
 
 * Neighbours of one role become one message: texts of one message are joined as they are, of two with a blank line
   between. Text alone is sent as a string, text with other parts as parts. Objects keep the order of their keys.
@@ -50,7 +50,9 @@ Part = str | dict[str, Any] | msgspec.Raw
 
 
 class _Message(msgspec.Struct, frozen=True):
-    """A message on its way: no two texts stand side by side in ``parts``; ``answers`` is the call of a tool message."""
+    """A message that is being rendered: no two texts are neighbours in ``parts``; ``answers`` is the call of a tool
+    message.
+    """
 
     role: str
     parts: Sequence[Part]
@@ -100,7 +102,7 @@ def _parameters(parameters: Parameters, limit_name: str, *, has_tools: bool) -> 
 
 
 def number(value: float) -> msgspec.Raw:
-    """Python's shortest form is fixed; an encoder's need not be."""
+    """A number as Python writes it: its shortest form is fixed, an encoder's need not be."""
     return msgspec.Raw(repr(float(value)).encode())
 
 
@@ -108,7 +110,7 @@ def number(value: float) -> msgspec.Raw:
 
 
 def _messages(prompt: Prompt) -> Iterator[_Message]:
-    """One by one, without what the protocol cannot say and those that then say nothing."""
+    """The messages one by one, without what the protocol cannot express, and without messages that are empty then."""
     if prompt.system:
         yield _Message("system", [prompt.system])
     images: list[Part] = []  # of tool results; they wait for the last result, which must follow its call
@@ -168,7 +170,7 @@ def _part(role: str, block: Block) -> Part | None:
 
 
 def joined(parts: Iterable[Part], between: str) -> list[Part]:
-    """The parts with neighbouring texts made one."""
+    """The parts, with neighbouring texts joined to one."""
     result: list[Part] = []
     for part in parts:
         last = result[-1] if result else None

@@ -1,6 +1,6 @@
 """Prompts as OpenAI Responses requests: pure, and kept for ever, since recorded requests are derived again.
 
-What the protocol makes of a prompt, under ``openai-responses/1``:
+The form of a prompt in this protocol, under ``openai-responses/1``:
 
 * Nothing is stored at the vendor's (``store: false``): each request holds all. The system prompt is ``instructions``;
   all else are items, in the order of the blocks.
@@ -48,22 +48,22 @@ _WITHOUT_REASONING = re.compile(r"(?:[^/]*/|ft:)*(?:gpt-3|gpt-4|chatgpt-|gpt-5[0
 _encode = msgspec.json.Encoder().encode
 
 
-class _Said(msgspec.Struct, frozen=True):
-    """A message on its way: no two texts stand side by side in ``parts``."""
+class _Speech(msgspec.Struct, frozen=True):
+    """A message that is being rendered: no two texts are neighbours in ``parts``."""
 
     role: str
     parts: Sequence[Part]
 
 
 class _Reasoning(msgspec.Struct):
-    """What decides whether an item is one, and whether it can be used again."""
+    """The fields that show if an item is reasoning, and if the vendor can use it again."""
 
     type: str
     encrypted_content: str | None = None
     content: list[Any] | None = None
 
 
-_Item = _Said | dict[str, Any] | msgspec.Raw
+_Item = _Speech | dict[str, Any] | msgspec.Raw
 
 _read_reasoning = msgspec.json.Decoder(_Reasoning).decode
 
@@ -91,7 +91,7 @@ RENDERERS: Mapping[str, Renderer] = {RESPONSES: render_responses}
 
 
 def _tool(schema: ToolSchema) -> dict[str, Any]:
-    """Not strict, as in Chat Completions: that would change what a schema may say."""
+    """A tool, not strict, as in Chat Completions: strict would limit what a schema may say."""
     function = {"name": schema.name, "description": schema.description, "parameters": schema.parameters}
     return {"type": "function", **function, "strict": False}
 
@@ -112,7 +112,7 @@ def _parameters(parameters: Parameters, *, has_tools: bool) -> dict[str, Any]:
 
 
 def _items(messages: Sequence[PromptMessage], *, reasons: bool) -> Iterator[_Item]:
-    """One by one: results before what else a message says, since they answer the message before."""
+    """The items one by one: the results of a message before its other parts, since they answer the message before."""
     for message in messages:
         for block in message.content:
             if isinstance(block, ToolResultBlock):
@@ -151,7 +151,7 @@ def _is_spoken(block: Block) -> bool:
 
 
 def _reasoning(block: Block) -> msgspec.Raw | None:
-    """The vendor's own item, if the block has one that can be used again."""
+    """The vendor's own item, if the block has one that the vendor can use again."""
     if isinstance(block, ThinkingBlock) and block.vendor is not msgspec.UNSET:
         raw = msgspec.Raw(bytes(block.vendor))
     elif isinstance(block, OtherBlock):
@@ -165,25 +165,25 @@ def _reasoning(block: Block) -> msgspec.Raw | None:
     return raw if item.type == "reasoning" and (item.encrypted_content or item.content) else None
 
 
-def _said(role: str, parts: Iterable[Part | None]) -> Iterator[_Said]:
+def _said(role: str, parts: Iterable[Part | None]) -> Iterator[_Speech]:
     together = joined(filter(None, parts), "")
     if together:
-        yield _Said(role, together)
+        yield _Speech(role, together)
 
 
 def _merged(items: Iterator[_Item]) -> list[_Item]:
     merged: list[_Item] = []
     for item in items:
         last = merged[-1] if merged else None
-        if isinstance(item, _Said) and isinstance(last, _Said) and item.role == last.role:
-            merged[-1] = _Said(item.role, joined([*last.parts, *item.parts], BETWEEN_MESSAGES))
+        if isinstance(item, _Speech) and isinstance(last, _Speech) and item.role == last.role:
+            merged[-1] = _Speech(item.role, joined([*last.parts, *item.parts], BETWEEN_MESSAGES))
         else:
             merged.append(item)
     return merged
 
 
 def _wire(item: _Item) -> dict[str, Any] | msgspec.Raw:
-    if not isinstance(item, _Said):
+    if not isinstance(item, _Speech):
         return item
     content: object = [*map(_typed, item.parts)]
     if all(isinstance(part, str) for part in item.parts):

@@ -1,4 +1,4 @@
-"""What a provider is configured with, made sure of once: its base URL and its key."""
+"""Checks of a provider's configuration: its base URL and its key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...errors import Invalid
 def checked_url(base_url: str, field: str) -> str:
     """The address without a slash at its end. Raises Invalid, which names ``field`` and not the address.
 
-    Keys stand in headers: in an address they would get into logs.
+    Keys belong in headers: in an address they would get into logs.
     """
     try:
         parts = urlsplit(base_url)

@@ -16,7 +16,7 @@ from ...log.base import RecordedEvent
 from ...sessions.envelope import Caller
 from ...sessions.views import Message, message_view
 from ...streams.frames import Frame
-from ...streams.transcript import Story
+from ...streams.transcript import Transcript
 from ..events import Events
 
 AS_FAST_AS_POSSIBLE: Final = 0.0
@@ -40,14 +40,14 @@ async def play_back(
     Deltas come at the recorded pace times ``pace``; between messages nobody waits. Of erased words the deltas are
     gone, and of a turn that still runs what is on record is given.
     """
-    story: Story | None = None
+    transcript: Transcript | None = None
     async for event in events.recorded(caller, session):
         facts = facts_of(event)
         if isinstance(facts, TurnStarted):
-            story = Story(event.id)
-        if story is not None:
+            transcript = Transcript(event.id)
+        if transcript is not None:
             metronome, pauses = _Metronome(pace), _pauses(event, facts)
-            for frame in story.tell(event, deltas_after=0):
+            for frame in transcript.add(event, deltas_after=0):
                 if frame.type == "delta":
                     await metronome.wait(next(pauses))
                 yield frame
