@@ -379,9 +379,8 @@ def _import(settings: Settings, file: IO[bytes], caller: Caller, progress: Progr
 
 
 async def _import_session(settings: Settings, bundle: format_.Bundle, caller: Caller) -> Imported:
-    clock = SystemClock()
-    async with _open_parts(settings, None, (), clock, _quiet) as parts:
-        return await import_session(parts.store, clock, bundle, caller)
+    async with _open_parts(settings, None, (), None, _quiet) as parts:
+        return await import_session(parts.store, parts.clock, bundle, caller)
 
 
 def _import_log(settings: Settings, bundle: format_.Bundle, progress: Progress) -> Imported:

@@ -25,6 +25,7 @@ class Parts:
         kit = supervisor.kit
         store, clock, settings, providers = kit.store, kit.clock, kit.settings, kit.providers
         self.store = store
+        self.clock = clock
         self.settings = settings
         self.providers = providers
         self.default_model = default_model

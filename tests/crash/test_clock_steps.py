@@ -58,7 +58,7 @@ async def talk(chat, chance):
     positions = []
     for _ in range(STEPS):
         if chance.random() < 0.7:
-            message = engine.MessageIn("Again?", id=chat._clock.new_id())
+            message = engine.MessageIn("Again?", id=chat._parts.clock.new_id())
             (made,) = await chat.append_messages(session, [message])
             assert await chat.append_messages(session, [message]) == [made]
             positions.append(made.position)
