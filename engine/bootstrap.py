@@ -17,7 +17,7 @@ import msgspec
 
 from .audit.bundle import verify_bundle as format_
 from .audit.checkpoint_file import OutsideFile, outside_path
-from .audit.checkpointer import keeping
+from .audit.checkpointer import Keeper, keeping
 from .audit.doctor import examine_evidence
 from .audit.keys import open_signer, read_signer, signing_key_path
 from .audit.rollback import Accepted
@@ -62,6 +62,9 @@ from .tools.runner import ToolRunner
 from .turns.recovery import recover
 from .turns.supervisor import Supervisor
 
+Database = str | Path | Settings | None
+"""A file by its path or URL; or settings, which name it; or None, for the settings' default."""
+
 Notice = Callable[[str], None]
 
 ECHO_MODEL = "echo/echo"
@@ -70,7 +73,7 @@ LOCAL_MODEL = "local/smollm2-135m"
 
 @asynccontextmanager
 async def open_engine(
-    database: str | Path | Settings | None = None,
+    database: Database = None,
     *,
     providers: Providers | None = None,
     tools: Iterable[Tool] = (),
@@ -87,7 +90,7 @@ async def open_engine(
 
 
 def open_sync(
-    database: str | Path | Settings | None = None,
+    database: Database = None,
     *,
     providers: Providers | None = None,
     tools: Iterable[Tool] = (),
@@ -102,7 +105,7 @@ def open_sync(
 
 @asynccontextmanager
 async def _open_parts(
-    database: str | Path | Settings | None,
+    database: Database,
     providers: Providers | None,
     tools: Iterable[Tool],
     clock: Clock | None,
@@ -122,7 +125,7 @@ async def _open_parts(
             _mcp_tools(settings) as more,
             _running(
                 store,
-                Evidence(store, keeper),
+                keeper,
                 providers or make_providers(settings, clock),
                 Tools([*builtin_tools(clock), *tools, *more]),
                 clock,
@@ -136,7 +139,7 @@ async def _open_parts(
 
 
 @asynccontextmanager
-async def open_beside(database: str | Path | Settings | None = None) -> AsyncIterator[Engine]:
+async def open_beside(database: Database = None) -> AsyncIterator[Engine]:
     """Open an engine that only reads, also while a server has the file. Raises StoreOlder where the file must be
     migrated first, and StoreUnavailable where there is none; the engine raises StoreUnavailable for what would write.
     """
@@ -145,26 +148,17 @@ async def open_beside(database: str | Path | Settings | None = None) -> AsyncIte
     await asyncio.to_thread(check_revision, path)
     async with (
         open_reading(path, settings) as store,
-        _running(
-            store,
-            Evidence(store, None),
-            make_providers(settings, clock),
-            Tools(builtin_tools(clock)),
-            clock,
-            settings,
-        ) as parts,
+        _running(store, None, make_providers(settings, clock), Tools(builtin_tools(clock)), clock, settings) as parts,
     ):
         yield Engine(parts)
 
 
-def existing_database(database: str | Path | Settings | None = None) -> Path:
+def existing_database(database: Database = None) -> Path:
     """The path of a database file that is there. Raises StoreUnavailable where there is none."""
     return existing(database_path(_settings(database).database))
 
 
-def migrate_database(
-    database: str | Path | Settings | None = None, progress: Progress | None = None
-) -> tuple[str | None, str]:
+def migrate_database(database: Database = None, progress: Progress | None = None) -> tuple[str | None, str]:
     """Bring a file to the newest revision: the one it was at (None: it is new), and the one it is at. Raises as
     ``open_engine``.
     """
@@ -181,7 +175,7 @@ def _migrate(path: Path, progress: Progress | None = None) -> tuple[str | None, 
     return before, now
 
 
-def accept_break(database: str | Path | Settings | None = None) -> list[Accepted]:
+def accept_break(database: Database = None) -> list[Accepted]:
     """Record that a database is not the one its checkpoints outside speak of, and give its logs new names; empty where
     there is no break. Raises StoreLocked, StoreOlder, and Broken for a log that cannot be gone on with.
     """
@@ -193,7 +187,7 @@ def accept_break(database: str | Path | Settings | None = None) -> list[Accepted
         return accept_break_of(path, outside, open_signer(path, settings.signing_key_file), SystemClock())
 
 
-def rebuild_projections(database: str | Path | Settings | None = None, progress: Progress | None = None) -> Rebuilt:
+def rebuild_projections(database: Database = None, progress: Progress | None = None) -> Rebuilt:
     """Drop all that is derived from a file's events, and derive it again. Raises StoreLocked, StoreOlder and such."""
     path = existing(database_path(_settings(database).database))
     with locked(path):
@@ -201,7 +195,7 @@ def rebuild_projections(database: str | Path | Settings | None = None, progress:
         return rebuild_file(path, Catalog(), PROJECTIONS, progress or _no_progress)
 
 
-def verify_database(database: str | Path | Settings | None = None, progress: Progress | None = None) -> Verified:
+def verify_database(database: Database = None, progress: Progress | None = None) -> Verified:
     """Hold a whole database against itself and its checkpoints. Changes nothing, and works beside a server.
 
     Raises StoreOlder, StoreForeign and such for a file that it cannot begin with.
@@ -215,7 +209,7 @@ def verify_database(database: str | Path | Settings | None = None, progress: Pro
     return verify_file(path, Catalog(), PROJECTIONS, outside, signer, progress or _no_progress)
 
 
-def examine_database(database: str | Path | Settings | None = None) -> list[Finding]:
+def examine_database(database: Database = None) -> list[Finding]:
     """What durability and evidence hang on. Changes nothing, and works beside a server."""
     settings = _settings(database)
     path = database_path(settings.database)
@@ -225,7 +219,7 @@ def examine_database(database: str | Path | Settings | None = None) -> list[Find
 
 @asynccontextmanager
 async def _running(
-    store: Store, evidence: Evidence, providers: Providers, tools: Tools, clock: Clock, settings: Settings
+    store: Store, keeper: Keeper | None, providers: Providers, tools: Tools, clock: Clock, settings: Settings
 ) -> AsyncIterator[Parts]:
     limits = ToolLimits(
         timeout_s=settings.tool_timeout_s,
@@ -235,7 +229,7 @@ async def _running(
     )
     supervisor = Supervisor(store, providers, ToolRunner(tools, limits, clock), clock, settings)
     try:
-        yield Parts(supervisor, tools, default_model(settings, providers), evidence)
+        yield Parts(supervisor, tools, default_model(settings, providers), Evidence(store, keeper))
     finally:
         await supervisor.close()
         await providers.aclose()
@@ -316,7 +310,7 @@ def default_model(settings: Settings, providers: Providers) -> str:
     return LOCAL_MODEL if LOCAL_MODEL in providers.available() else ECHO_MODEL
 
 
-def _settings(database: str | Path | Settings | None) -> Settings:
+def _settings(database: Database) -> Settings:
     if isinstance(database, Settings):
         return database
     if database is None:
@@ -347,7 +341,7 @@ def _no_progress(_: int, __: int) -> None:
 
 
 def import_bundle(
-    database: str | Path | Settings | None,
+    database: Database,
     file: Path,
     *,
     caller: Caller = LOCAL,
