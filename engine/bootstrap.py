@@ -17,7 +17,7 @@ import msgspec
 
 from .audit.bundle import verify_bundle as format_
 from .audit.checkpoint_file import OutsideFile, outside_path
-from .audit.checkpointer import keeping
+from .audit.checkpointer import Keeper, keeping
 from .audit.doctor import examine_evidence
 from .audit.keys import open_signer, read_signer, signing_key_path
 from .audit.rollback import Accepted
@@ -63,6 +63,9 @@ from .tools.runner import ToolLimits, ToolRunner
 from .turns.recovery import recover
 from .turns.supervisor import Supervisor
 
+Database = str | Path | Settings | None
+"""A file by its path or URL; or settings, which name it; or None, for the settings' default."""
+
 Notice = Callable[[str], None]
 
 ECHO_MODEL = "echo/echo"
@@ -73,7 +76,7 @@ IDEMPOTENCY = "idempotency/1"
 
 @asynccontextmanager
 async def open_engine(
-    database: str | Path | Settings | None = None,
+    database: Database = None,
     *,
     providers: Providers | None = None,
     tools: Iterable[Tool] = (),
@@ -90,7 +93,7 @@ async def open_engine(
 
 
 def open_sync(
-    database: str | Path | Settings | None = None,
+    database: Database = None,
     *,
     providers: Providers | None = None,
     tools: Iterable[Tool] = (),
@@ -105,7 +108,7 @@ def open_sync(
 
 @asynccontextmanager
 async def _open_parts(
-    database: str | Path | Settings | None,
+    database: Database,
     providers: Providers | None,
     tools: Iterable[Tool],
     clock: Clock | None,
@@ -126,7 +129,7 @@ async def _open_parts(
             _mcp_tools(settings) as more,
             _running(
                 store,
-                Evidence(store, keeper),
+                keeper,
                 providers or make_providers(settings, clock),
                 Tools([*builtin_tools(clock), *tools, *more]),
                 clock,
@@ -140,7 +143,7 @@ async def _open_parts(
 
 
 @asynccontextmanager
-async def open_beside(database: str | Path | Settings | None = None) -> AsyncIterator[Engine]:
+async def open_beside(database: Database = None) -> AsyncIterator[Engine]:
     """Open an engine that only reads, also while a server has the file. Raises StoreOlder where the file must be
     migrated first, and StoreUnavailable where there is none; the engine raises StoreUnavailable for what would write.
     """
@@ -149,26 +152,17 @@ async def open_beside(database: str | Path | Settings | None = None) -> AsyncIte
     await asyncio.to_thread(check_revision, path)
     async with (
         open_reading(path, settings, meaning_of_facts) as store,
-        _running(
-            store,
-            Evidence(store, None),
-            make_providers(settings, clock),
-            Tools(builtin_tools(clock)),
-            clock,
-            settings,
-        ) as parts,
+        _running(store, None, make_providers(settings, clock), Tools(builtin_tools(clock)), clock, settings) as parts,
     ):
         yield Engine(parts)
 
 
-def existing_database(database: str | Path | Settings | None = None) -> Path:
+def existing_database(database: Database = None) -> Path:
     """The path of a database file that is there. Raises StoreUnavailable where there is none."""
     return existing(database_path(_settings(database).database))
 
 
-def migrate_database(
-    database: str | Path | Settings | None = None, progress: Progress | None = None
-) -> tuple[str | None, str]:
+def migrate_database(database: Database = None, progress: Progress | None = None) -> tuple[str | None, str]:
     """Bring a file to the newest revision: the one it was at (None: it is new), and the one it is at. Raises as
     ``open_engine``.
     """
@@ -186,7 +180,7 @@ def _migrate(path: Path, settings: Settings, progress: Progress | None = None) -
     return before, now
 
 
-def accept_break(database: str | Path | Settings | None = None) -> list[Accepted]:
+def accept_break(database: Database = None) -> list[Accepted]:
     """Record that a database is not the one its checkpoints outside speak of, and give its logs new names; empty where
     there is no break. Raises StoreLocked, StoreOlder, and Broken for a log that cannot be gone on with.
     """
@@ -198,7 +192,7 @@ def accept_break(database: str | Path | Settings | None = None) -> list[Accepted
         return accept_break_of(path, outside, open_signer(path, settings.signing_key_file), SystemClock())
 
 
-def rebuild_projections(database: str | Path | Settings | None = None, progress: Progress | None = None) -> Rebuilt:
+def rebuild_projections(database: Database = None, progress: Progress | None = None) -> Rebuilt:
     """Drop all that is derived from a file's events, and derive it again. Raises StoreLocked, StoreOlder and such."""
     path = existing(database_path(_settings(database).database))
     with locked(path):
@@ -206,7 +200,7 @@ def rebuild_projections(database: str | Path | Settings | None = None, progress:
         return rebuild_file(path, Catalog(), PROJECTIONS, progress or _no_progress)
 
 
-def verify_database(database: str | Path | Settings | None = None, progress: Progress | None = None) -> Verified:
+def verify_database(database: Database = None, progress: Progress | None = None) -> Verified:
     """Hold a whole database against itself and its checkpoints. Changes nothing, and works beside a server.
 
     Raises StoreOlder, StoreForeign and such for a file that it cannot begin with.
@@ -220,7 +214,7 @@ def verify_database(database: str | Path | Settings | None = None, progress: Pro
     return verify_file(path, Catalog(), PROJECTIONS, outside, signer, progress or _no_progress)
 
 
-def examine_database(database: str | Path | Settings | None = None) -> list[Finding]:
+def examine_database(database: Database = None) -> list[Finding]:
     """What durability and evidence hang on. Changes nothing, and works beside a server."""
     settings = _settings(database)
     path = database_path(settings.database)
@@ -230,7 +224,7 @@ def examine_database(database: str | Path | Settings | None = None) -> list[Find
 
 @asynccontextmanager
 async def _running(
-    store: Store, evidence: Evidence, providers: Providers, tools: Tools, clock: Clock, settings: Settings
+    store: Store, keeper: Keeper | None, providers: Providers, tools: Tools, clock: Clock, settings: Settings
 ) -> AsyncIterator[Parts]:
     limits = ToolLimits(
         timeout_s=settings.tool_timeout_s,
@@ -239,7 +233,7 @@ async def _running(
     )
     supervisor = Supervisor(store, providers, ToolRunner(tools, limits, clock), clock, settings)
     try:
-        yield Parts(supervisor, tools, default_model(settings, providers), evidence)
+        yield Parts(supervisor, tools, default_model(settings, providers), Evidence(store, keeper))
     finally:
         await supervisor.close()
         await providers.aclose()
@@ -324,7 +318,7 @@ def default_model(settings: Settings, providers: Providers) -> str:
     return LOCAL_MODEL if LOCAL_MODEL in providers.available() else ECHO_MODEL
 
 
-def _settings(database: str | Path | Settings | None) -> Settings:
+def _settings(database: Database) -> Settings:
     if isinstance(database, Settings):
         return database
     if database is None:
@@ -355,7 +349,7 @@ def _no_progress(_: int, __: int) -> None:
 
 
 def import_bundle(
-    database: str | Path | Settings | None,
+    database: Database,
     file: Path,
     *,
     caller: Caller = LOCAL,
@@ -387,9 +381,8 @@ def _import(settings: Settings, file: IO[bytes], caller: Caller, progress: Progr
 
 
 async def _import_session(settings: Settings, bundle: format_.Bundle, caller: Caller) -> Imported:
-    clock = SystemClock()
-    async with _open_parts(settings, None, (), clock, _quiet) as parts:
-        return await import_session(parts.store, clock, bundle, caller, max_events=settings.max_import_events)
+    async with _open_parts(settings, None, (), None, _quiet) as parts:
+        return await import_session(parts.store, parts.clock, bundle, caller, max_events=settings.max_import_events)
 
 
 def _import_log(settings: Settings, bundle: format_.Bundle, progress: Progress) -> Imported:

@@ -28,6 +28,7 @@ TOUR, MODELS, TOOLS, ASKING = (
     "Tools",
     "MCP servers, and a person's yes",
 )
+SCRIPT = "From a script"
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +99,51 @@ def test_the_file_of_models_is_one():
     assert model.info().price_at(catalogue.as_of).input == json.loads(file)["models"][0]["prices"][0]["input"]
 
 
+MISUSE = """
+from manent import engine
+
+
+async def wrong(chat: engine.Engine, door: engine.SyncEngine, session: str) -> None:
+    await chat.create_session(titel="x")  # wrong
+    await chat.update_session(session, status="gone")  # wrong
+    await chat.say(session, "x", temprature=1)  # wrong
+    await chat.messages(session, engine.LOCAL)  # wrong
+    (await chat.turns(session)).items[0].txt  # wrong
+    chat.stream(session).turn  # wrong
+    (await chat.evidence.inclusion(session, 1)).leave  # wrong
+    door.create_session(titel="x")  # wrong
+    door.say(session, "x", temprature=1)  # wrong
+    door.say(session, "x").txt  # wrong
+    next(door.iter_messages(session)).txt  # wrong
+    next(door.stream(session, "x")).txt  # wrong
+    door.evidence.tile("0", 0, 1)  # wrong
+"""
+
+
+@pytest.mark.slow
+def test_the_examples_pass_a_strict_type_checker(tmp_path):
+    """What a reader copies into a typed project is fully typed; and a mistake in a call is seen, whatever the call."""
+    for number, script in enumerate(blocks("python", SCRIPT)):
+        (tmp_path / f"example_{number}.py").write_text(script, encoding="utf-8")
+    (tmp_path / "misuse.py").write_text(MISUSE, encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--cache-dir", ".cache", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    errors = re.findall(r"^(\S+):(\d+): error", done.stdout, re.MULTILINE)
+    wrong = [number for number, line in enumerate(MISUSE.splitlines(), 1) if line.endswith("# wrong")]
+    assert {(file, int(line)) for file, line in errors} == {("misuse.py", line) for line in wrong}, done.stdout
+
+
+def run_example(number, folder):
+    """What a reader sees who runs one of the scripts as it stands."""
+    script = blocks("python", SCRIPT)[number]
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
 def test_the_script_prints_the_record(tmp_path):
-    """The example script runs as it stands, answers, and lists the events with their hashes."""
-    script, _ = blocks("python", "From a script")
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
+    """The first script answers, and lists the events with their hashes."""
+    lines = run_example(0, tmp_path)
     assert lines[0] == "Is this on record?"
     assert [line.split()[1] for line in lines[1:]] == [
         "session.started",
@@ -115,11 +156,22 @@ def test_the_script_prints_the_record(tmp_path):
     ]
 
 
+def test_the_answer_is_streamed(tmp_path):
+    """The second script shows the answer, how the turn ended, and the newest message."""
+    shown, newest = run_example(1, tmp_path)
+    assert re.fullmatch(r"Word by word, please\. \[completed, \d+ tokens\]", shown)
+    assert newest == "Word by word, please. True"
+
+
+def test_nothing_is_awaited(tmp_path):
+    """The third script does the same without a coroutine."""
+    said = "Is this on record?"
+    assert run_example(2, tmp_path) == [said, f"user: {said}", f"assistant: {said}"]
+
+
 def test_a_function_is_a_tool(tmp_path):
-    """The second script runs as it stands: its functions are listed with their arguments, and its turn ends."""
-    _, script = blocks("python", "From a script")
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
+    """The fourth script lists its functions with their arguments, and its turn ends."""
+    lines = run_example(3, tmp_path)
     assert lines[-3:] == ["count_words ['text'] False", "send ['to', 'words'] True", "completed"]
 
 

@@ -108,15 +108,6 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     version: int
 
 
-class SessionLike(Protocol):
-    """All that the store asks of a session's state."""
-
-    @property
-    def version(self) -> int:
-        """The session's last version."""
-        ...
-
-
 Decide = Callable[[Place, Any], Sequence[NewEvent]]
 
 

@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from ..events.blocks import ToolSchema
 from ..log.base import RequestKey
 from ..sessions.envelope import LOCAL, Caller
+from ..sessions.queries import Order
 from ..sessions.state import SessionStatus
 from ..sessions.turn_decisions import Decision
 from ..sessions.views import Event, Message, Session, Turn, Window
@@ -30,7 +31,7 @@ from .paging import EACH_LIMIT, LIMIT, After, Page, each_item
 from .parts import Parts
 from .replay.playback import AS_FAST_AS_POSSIBLE, play_back
 from .replay.rerun import Rerun
-from .sessions import SessionFields, SessionOrder
+from .sessions import SessionFields
 from .text_stream import TextStream
 from .turns import TurnOptions, check_options
 
@@ -90,7 +91,7 @@ class Engine:
     async def sessions(
         self,
         *,
-        order: SessionOrder = "activity",
+        order: Order = "activity",
         status: SessionStatus | None = None,
         after: UUID | str | None = None,
         limit: int = LIMIT,
@@ -102,7 +103,7 @@ class Engine:
         return await self._parts.sessions.page(caller, order, status, limit, after)
 
     def iter_sessions(
-        self, *, order: SessionOrder = "activity", status: SessionStatus | None = None, caller: Caller = LOCAL
+        self, *, order: Order = "activity", status: SessionStatus | None = None, caller: Caller = LOCAL
     ) -> AsyncGenerator[Session, None]:
         """Iterate over all sessions, the newest first. Raises nothing of its own."""
         turn_page = partial(self._parts.sessions.page, caller, order, status, LIMIT)
@@ -335,7 +336,9 @@ class Engine:
         return await self._parts.discovery.tools(caller, None if session is None else session_id(session))
 
     async def schemas(self, digest: str, *, caller: Caller = LOCAL) -> tuple[ToolSchema, ...]:
-        """Read the tools that a model was told of, by the digest in an ``attempt.started``. Raises NotFound."""
+        """Read the tools that a model was told of, by the digest in its ``attempt.started``. Raises StoreCorrupt where
+        they are not on record.
+        """
         return await self._parts.discovery.schemas(caller, digest)
 
     # --- erasing, exporting, replaying --------------------------------------------------------------------------------

@@ -48,7 +48,9 @@ def check_role(role: str, field: str = "role") -> Role:
     return cast("Role", role)
 
 
-def check_content(content: str | Sequence[Block | msgspec.Raw], settings: Settings, field: str = "content") -> Content:
+def check_content(
+    content: str | Sequence[Block | msgspec.Raw | bytes], settings: Settings, field: str = "content"
+) -> Content:
     """The blocks of a message, from text or from blocks. Raises Invalid or TooLarge."""
     if isinstance(content, str):
         check_text(content, field)
@@ -83,9 +85,9 @@ def check_content(content: str | Sequence[Block | msgspec.Raw], settings: Settin
 HALF_CHARACTER = "holds half of a surrogate pair, which is no character"
 
 
-def _as_json(block: Block | msgspec.Raw, field: str) -> msgspec.Raw:
+def _as_json(block: Block | msgspec.Raw | bytes, field: str) -> msgspec.Raw | bytes:
     try:
-        return block if isinstance(block, msgspec.Raw) else raw_block(block)
+        return block if isinstance(block, msgspec.Raw | bytes) else raw_block(block)
     except UnicodeEncodeError:
         raise Invalid(field, HALF_CHARACTER) from None
 
@@ -250,7 +252,7 @@ class MessageIn(msgspec.Struct, frozen=True):
     repeated.
     """
 
-    content: str | Sequence[Block | msgspec.Raw]
+    content: str | Sequence[Block | msgspec.Raw | bytes]
     role: str = "user"
     id: UUID | None = None
 

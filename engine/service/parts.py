@@ -25,6 +25,7 @@ class Parts:
         runtime = supervisor.runtime
         store, clock, settings, providers = runtime.store, runtime.clock, runtime.settings, runtime.providers
         self.store = store
+        self.clock = clock
         self.settings = settings
         self.providers = providers
         self.default_model = default_model

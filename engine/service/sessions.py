@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -19,6 +19,7 @@ from ..sessions import queries
 from ..sessions.decisions import Changes, start_session, update_session
 from ..sessions.envelope import Caller, seal
 from ..sessions.history import state_at
+from ..sessions.queries import Order
 from ..sessions.state import SessionState, SessionStatus
 from ..sessions.views import Session, session_view
 from ..settings import Settings
@@ -26,8 +27,6 @@ from . import inputs
 from .paging import Bounds, Page, SessionPlace, check_limit, fill, session_after, write_cursor
 
 T = TypeVar("T")
-
-SessionOrder = Literal["activity", "created"]
 
 Found = tuple[SessionState, SessionWords]
 
@@ -88,7 +87,7 @@ class Sessions:
         return session_view(state, words)
 
     async def page(
-        self, caller: Caller, order: SessionOrder, status: SessionStatus | None, limit: int, after: UUID | str | None
+        self, caller: Caller, order: Order, status: SessionStatus | None, limit: int, after: UUID | str | None
     ) -> Page[Session]:
         check_limit(limit)
         start = session_after(after, by_creation=order == "created")

@@ -17,19 +17,14 @@ from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import wraps
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 from uuid import UUID
 
 from ..errors import StoreUnavailable
-from ..sessions.envelope import LOCAL, Caller
 from ..sessions.views import Turn
-from .discovery import Model
 from .engine import Engine
 from .evidence import Evidence
-from .ids import Id
-from .inputs import MessageIn
 from .text_stream import TextStream
-from .turns import TurnOptions
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -44,6 +39,10 @@ class _Items(Protocol[T_co]):
     def aclose(self) -> Coroutine[Any, Any, None]: ...
 
 
+class _End:
+    """There is no item any more."""
+
+
 class _Thread:
     """A thread in which an engine lives from its opening to its closing."""
 
@@ -56,6 +55,7 @@ class _Thread:
         self._closed = False
         self._lock = threading.RLock()  # reentrant: an iterator may be collected, and left, at any time
         self._calls: set[asyncio.Task[Any]] = set()
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="manent-engine", daemon=True)
         self._thread.start()
         try:
@@ -85,9 +85,12 @@ class _Thread:
         self._submit(work)
 
     def close(self) -> None:
-        """Close the engine, and wait until it is closed."""
+        """Close the engine, and wait until it is closed. Raises what closing it raises, once."""
         self._tell_to_close()
         self._thread.join()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T] | None:
         """None: it is closed. What is submitted before that is always begun."""
@@ -109,10 +112,11 @@ class _Thread:
     def _run(self) -> None:
         try:
             asyncio.run(self._live())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where somebody waits
             if self._opened.done():
-                raise
-            self._opened.set_exception(error)
+                self._failure = error
+            else:
+                self._opened.set_exception(error)
 
     async def _live(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -137,22 +141,22 @@ class _Thread:
 def _read(thread: _Thread, items: _Items[T]) -> Generator[T, None, None]:
     """Items as they come. Who leaves early closes them, after what was interrupted has ended."""
     one_at_a_time = asyncio.Lock()
-    end = object()
 
-    async def step() -> T | object:
+    async def step() -> T | _End:
         async with one_at_a_time:
-            return await anext(items, end)
+            return await anext(items, _End())
 
     async def stop() -> None:
         async with one_at_a_time:
             await items.aclose()
 
-    item: T | object = None
+    ended = False
     try:
-        while (item := thread.call(step())) is not end:
-            yield item  # type: ignore[misc]  # whatever is not the end is one of them
+        while not isinstance(item := thread.call(step()), _End):
+            yield item
+        ended = True
     finally:
-        if item is not end:
+        if not ended:
             thread.leave(stop())
 
 
@@ -162,6 +166,31 @@ class _Door(Generic[S]):
     def __init__(self, thread: _Thread, inside: S) -> None:
         self._thread = thread
         self._inside = inside
+
+
+class SyncTextStream(Iterator[str]):
+    """The text of an answer as it comes. See ``TextStream``, which awaits it."""
+
+    def __init__(self, thread: _Thread, stream: TextStream) -> None:
+        self._stream = stream
+        self._deltas = _read(thread, stream)
+
+    @property
+    def turn_id(self) -> UUID:
+        """The turn's id. Raises RuntimeError until the turn is started."""
+        return self._stream.turn_id
+
+    @property
+    def turn(self) -> Turn:
+        """The turn as it ended, also where its error was raised. Raises RuntimeError until the stream has ended."""
+        return self._stream.turn
+
+    def __next__(self) -> str:
+        return next(self._deltas)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._deltas.close()
 
 
 def _waits(
@@ -186,29 +215,26 @@ def _reads(method: Callable[Concatenate[S, P], _Items[T]]) -> Callable[Concatena
     return call
 
 
-class SyncTextStream(Iterator[str]):
-    """The text of an answer as it comes. See ``TextStream``, which awaits it."""
+def _streams(
+    method: Callable[Concatenate[S, P], TextStream],
+) -> Callable[Concatenate[_Door[S], P], SyncTextStream]:
+    """As ``_reads``, of a stream of text."""
 
-    def __init__(self, thread: _Thread, stream: TextStream) -> None:
-        self._stream = stream
-        self._deltas = _read(thread, stream)
+    @wraps(method)
+    def call(self: _Door[S], /, *args: P.args, **kwargs: P.kwargs) -> SyncTextStream:
+        return SyncTextStream(self._thread, method(self._inside, *args, **kwargs))
 
-    @property
-    def turn_id(self) -> UUID | None:
-        """The turn's id, once it is started."""
-        return self._stream.turn_id
+    return call
 
-    @property
-    def turn(self) -> Turn | None:
-        """The turn as it ended, once it has; also where its error was raised."""
-        return self._stream.turn
 
-    def __next__(self) -> str:
-        return next(self._deltas)
+def _gives(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[_Door[S], P], T]:
+    """A method that waits for nothing on either side."""
 
-    def close(self) -> None:
-        """Stop reading."""
-        self._deltas.close()
+    @wraps(method)
+    def call(self: _Door[S], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return method(self._inside, *args, **kwargs)
+
+    return call
 
 
 class SyncEvidence(_Door[Evidence]):
@@ -223,8 +249,8 @@ class SyncEvidence(_Door[Evidence]):
 
 
 class SyncEngine(_Door[Engine]):
-    """The engine, for code that does not await. See ``Engine`` for what the methods do and raise. After ``close``, and
-    on the engine's own thread (in an ``async`` tool), they raise StoreUnavailable and RuntimeError.
+    """The engine, for code that does not await. See ``Engine`` for what the methods do and raise. After ``close`` they
+    raise StoreUnavailable; on the engine's own thread, in an ``async`` tool for example, RuntimeError.
     """
 
     def __init__(self, opening: Callable[[], AbstractAsyncContextManager[Engine]]) -> None:
@@ -236,7 +262,9 @@ class SyncEngine(_Door[Engine]):
         self.evidence = SyncEvidence(thread, thread.engine.evidence)
 
     def close(self) -> None:
-        """Close the engine, as leaving ``async with engine.open(…)`` does. Raises nothing; once more does nothing."""
+        """Close the engine, as leaving ``async with engine.open(…)`` does; once more does nothing. Raises a StoreError
+        where the last words cannot be written.
+        """
         self._thread.close()
 
     def __enter__(self) -> Self:
@@ -262,6 +290,7 @@ class SyncEngine(_Door[Engine]):
     follow = _reads(Engine.follow)
     start_turn = _waits(Engine.start_turn)
     say = _waits(Engine.say)
+    stream = _streams(Engine.stream)
     turn = _waits(Engine.turn)
     ended = _waits(Engine.ended)
     turns = _waits(Engine.turns)
@@ -270,6 +299,7 @@ class SyncEngine(_Door[Engine]):
     decide = _waits(Engine.decide)
     frames = _reads(Engine.frames)
     window = _waits(Engine.window)
+    models = _gives(Engine.models)
     tools = _waits(Engine.tools)
     schemas = _waits(Engine.schemas)
     erase = _waits(Engine.erase)
@@ -279,13 +309,3 @@ class SyncEngine(_Door[Engine]):
     export_messages = _reads(Engine.export_messages)
     play_back = _reads(Engine.play_back)
     run_again = _reads(Engine.run_again)
-
-    @wraps(Engine.models)
-    def models(self) -> list[Model]:
-        return self._inside.models()
-
-    @wraps(Engine.stream)
-    def stream(
-        self, session: Id, content: str | MessageIn, *, caller: Caller = LOCAL, **options: Unpack[TurnOptions]
-    ) -> SyncTextStream:
-        return SyncTextStream(self._thread, self._inside.stream(session, content, caller=caller, **options))

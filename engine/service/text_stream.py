@@ -37,9 +37,12 @@ class _Progress(msgspec.Struct):
 class TextStream:
     """The text deltas of a turn's answers; the turn is started when the first is asked for.
 
-    Ends when the turn has ended, or waits for a decision. Raises what starting a turn raises; and, when the turn has
-    failed, its error: the EngineError with the ``code`` of ``turn.error``, a ProviderUnavailable for example.
-    ``aclose``, or leaving the loop, leaves the turn running, unless it was started with ``on_disconnect="cancel"``.
+    Ends when the turn has ended (completed, cancelled, interrupted: see ``turn``), or waits for a decision. In a turn
+    with several rounds the text of every round comes.
+
+    Raises what starting a turn raises; and, when the turn has failed, its error: the EngineError with the ``code`` of
+    ``turn.error``, a ProviderUnavailable for example. ``aclose``, or leaving the loop, leaves the turn running, unless
+    it was started with ``on_disconnect="cancel"``.
     """
 
     def __init__(self, start: Start, frames: Frames, read: Read) -> None:
@@ -47,13 +50,17 @@ class TextStream:
         self._deltas = _deltas(start, frames, read, self._progress)
 
     @property
-    def turn_id(self) -> UUID | None:
-        """The turn's id, once it is started."""
+    def turn_id(self) -> UUID:
+        """The turn's id. Raises RuntimeError until the turn is started."""
+        if self._progress.turn_id is None:
+            raise RuntimeError("the turn is not started yet: it is when the first delta is asked for")
         return self._progress.turn_id
 
     @property
-    def turn(self) -> Turn | None:
-        """The turn as it ended, once it has; also where its error was raised."""
+    def turn(self) -> Turn:
+        """The turn as it ended, also where its error was raised. Raises RuntimeError until the stream has ended."""
+        if self._progress.turn is None:
+            raise RuntimeError("the turn is at hand when the stream has ended")
         return self._progress.turn
 
     def __aiter__(self) -> TextStream:

@@ -65,7 +65,7 @@ def in_thread(settings):
             async with api_server.running(settings, lines.append) as running:
                 state["server"] = Server(running.address, settings.database)
                 state["server"].lines = lines
-                state["server"].conversation = running.chat
+                state["server"].chat = running.chat
                 state["server"].loop = asyncio.get_running_loop()
                 ready.set()
                 await stop.wait()

@@ -17,6 +17,8 @@ from manent.api.compat import plumego
 from manent.api.schemas.bodies import Body
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "openapi.json"
+CONTRACT_OF_0_1 = GOLDEN.with_name("openapi-0.1.json")
+"""Never written anew: what clients of 0.1 rely on."""
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,54 @@ def test_it_is_the_golden_one(document):
     if os.environ.get("GOLDEN") == "write":
         GOLDEN.write_text(text, encoding="utf-8")
     assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+def structure(document):
+    """A document without its prose: no description, summary or title, and what a component is instead of its name."""
+    schemas = document["components"]["schemas"]
+
+    def bare(value, within=()):
+        if isinstance(value, list):
+            return [bare(each, within) for each in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value:
+            name = value["$ref"].rpartition("/")[2]
+            return "itself" if name in within else bare(schemas[name], (*within, name))
+        # In ``properties`` these words are the names of fields.
+        return {
+            key: {name: bare(each, within) for name, each in part.items()}
+            if key == "properties"
+            else bare(part, within)
+            for key, part in value.items()
+            if key not in {"description", "summary", "title"}
+        }
+
+    components = {key: part for key, part in document["components"].items() if key != "schemas"}
+    return bare({**document, "components": components})
+
+
+def test_it_is_the_contract_of_0_1(document):
+    """But for descriptions, summaries and the names of components it is what it was: operations, fields, codes."""
+    assert structure(document) == structure(json.loads(CONTRACT_OF_0_1.read_text(encoding="utf-8")))
+
+
+def test_only_prose_may_differ(document):
+    """Other words and other names of components are the same contract; another field, bound, code or route is not."""
+    text = json.dumps(document)
+    same = text.replace("/schemas/Session", "/schemas/Talk").replace('"Session', '"Talk').replace("Begin a", "Start a")
+    assert same != text
+    assert structure(json.loads(same)) == structure(document)
+    for old, new in (
+        ('"message_count"', '"messages_count"'),
+        ('"maximum": 1000', '"maximum": 999'),
+        ('"/api/models"', '"/api/model"'),
+        ('"201"', '"200"'),
+        ('"operationId": "list_tools"', '"operationId": "tools"'),
+        ('"description": {"type": "string"}', '"about": {"type": "string"}'),
+    ):
+        assert old in text
+        assert structure(json.loads(text.replace(old, new))) != structure(document), old
 
 
 def test_it_stays_the_same(client, document):

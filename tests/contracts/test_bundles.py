@@ -575,7 +575,7 @@ def test_every_field_of_the_manifest_is_watched(tmp_path, made, field):
 def take(tmp_path, data, name="taken.db", caller=engine.LOCAL):
     file = tmp_path / "bundle.zip"
     file.write_bytes(data)
-    return engine.import_bundle(Settings(database=str(tmp_path / name), drain_s=1), file, caller)
+    return engine.import_bundle(Settings(database=str(tmp_path / name), drain_s=1), file, caller=caller)
 
 
 def test_a_whole_log_keeps_its_hashes(tmp_path, made):

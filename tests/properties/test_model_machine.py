@@ -374,8 +374,8 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def turns_are_as_they_should_be(self):
         for expected in self.expected:
-            found, _ = self.run(self.chat.turns(expected.id, limit=1000))
-            assert {turn.id: turn.status for turn in found} == expected.turns
+            page = self.run(self.chat.turns(expected.id, limit=1000))
+            assert {turn.id: turn.status for turn in page.items} == expected.turns
             assert self.run(self.chat.session(expected.id)).open_turn_id == expected.open
 
     def teardown(self):
