@@ -77,7 +77,6 @@ def _session_bytes(item: tuple[SessionState, Any]) -> int:
 SESSIONS: Listing[Any] = Listing(
     queries.list_sessions, lambda item: (item[0].updated_at, item[0].id), _session_bytes, "before"
 )
-MESSAGES: Listing[Any] = Listing(queries.list_messages, _version, _stored)
 EVENTS: Listing[Any] = Listing(reads.session_events, _version, _stored)
 EVENTS_OF_TYPES: Listing[Any] = Listing(reads.session_events_of_types, _version, _stored)
 LOG_EVENTS: Listing[Any] = Listing(reads.log_events, lambda event: event.position, _stored)

@@ -29,12 +29,13 @@ from ..sessions import queries
 from ..sessions.decisions import Changes, check_messages, message_draft, start_session, update_session
 from ..sessions.envelope import LOCAL, Caller, seal
 from ..sessions.history import state_at
+from ..sessions.messages import message_page
 from ..sessions.views import Event, Message, Session, event_view, message_view, session_view
 from ..streams.follow import Follower
 from ..turns.supervisor import Supervisor
 from . import inputs
 from .inputs import MessageIn
-from .paging import EVENTS, EVENTS_OF_TYPES, LOG_EVENTS, MESSAGES, SESSIONS, Listing, read_page
+from .paging import EVENTS, EVENTS_OF_TYPES, LOG_EVENTS, SESSIONS, Listing, read_page
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -162,7 +163,7 @@ class Desk:
             )
         )
         if answer.replayed is None:
-            return [message_view(event, new.meaning) for event, new in zip(answer.events, sealed, strict=True)]
+            return [message_view(event) for event in answer.events]
         events: Sequence[RecordedEvent] = answer.events
         if not events:
             last = answer.replayed.version
@@ -187,9 +188,12 @@ class Desk:
         descending: bool = False,
     ) -> tuple[list[Message], bool]:
         """A session's messages in order of version, after one of them in that order; and whether there are more."""
-        arguments = {"session": session, "after": after, "descending": descending}
-        events, more = await self._page(MESSAGES, caller, limit, **arguments)
-        return [message_view(event) for event in events], more
+        _check_limit(limit)
+        bounds = {"after": after, "limit": limit, "most_bytes": self.settings.max_page_bytes}
+        found: tuple[list[Message], bool] = await self._read(
+            message_page, caller, session=session, descending=descending, **bounds
+        )
+        return found
 
     async def new_message(self, message: MessageIn) -> NewMessage:
         """A message checked and counted, ready to be decided on."""
@@ -262,12 +266,11 @@ class Desk:
         """Up to ``limit`` items, fewer where they are large, and whether there are more; of a session that exists, if
         it is one's.
         """
-        if not 1 <= limit <= MAX_LIMIT:
-            raise Invalid("limit", f"must be from 1 to {MAX_LIMIT}")
-        if "session" in arguments:
-            await self._must_exist(caller, arguments["session"])
+        _check_limit(limit)
         bounds = {"limit": limit, "most_bytes": self.settings.max_page_bytes}
         page: tuple[list[Any], bool] = await self._read(read_page, caller, listing=listing, **bounds, **arguments)
+        if "session" in arguments and not page[0]:
+            await self._must_exist(caller, arguments["session"])
         return page
 
     async def _must_exist(self, caller: Caller, session: UUID) -> None:
@@ -288,6 +291,11 @@ class Desk:
         inputs.check_allowed_tools(fields.get("allowed_tools"), self.settings)
         for name in ("budget_tokens", "max_output_tokens"):
             inputs.check_budget(fields.get(name), self.settings, name)
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= MAX_LIMIT:
+        raise Invalid("limit", f"must be from 1 to {MAX_LIMIT}")
 
 
 def _expected(version: int | None) -> Expected:
