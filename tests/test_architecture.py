@@ -56,6 +56,7 @@ CONFINED = {  # a library -> the only files that may import it
     "mcp_types": ("engine/tools/mcp/client.py",),
     "sqlalchemy": (
         "engine/log/*",
+        "engine/sessions/messages.py",
         "engine/sessions/projector.py",
         "engine/sessions/queries.py",
         "engine/sessions/tables.py",

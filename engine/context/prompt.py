@@ -7,8 +7,7 @@ appended only if the session is still at that version.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterable
 from itertools import chain
 from uuid import UUID
 
@@ -18,15 +17,17 @@ from ..errors import Refused
 from ..events.blocks import Content, ToolSchema, read_blocks, without_calls_and_thinking
 from ..events.types import MessageAppended, MessageWords, NewMessage, SessionWords
 from ..events.upcasts import Stored, facts_of, words_of
-from ..log.base import Connection
+from ..log.base import Connection, RecordedEvent
 from ..log.sql import reads
 from ..providers import tokens
 from ..providers.base import Parameters, Prompt, PromptMessage
 from ..providers.registry import Providers, ResolvedModel, resolve
 from ..sessions import queries
 from ..sessions.history import state_at
+from ..sessions.messages import Newest, SentRow, ShownRow, newest_sent, newest_shown
+from ..sessions.messages import last_user as find_last_user
 from ..sessions.state import Row, SessionState
-from ..sessions.views import Omitted, Said, Window, message_view
+from ..sessions.views import Message, Omitted, Window, message_view
 from ..settings import Settings
 from .window import POLICY, ChosenRows, Measure, choose
 
@@ -42,14 +43,14 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class ChosenWindow(msgspec.Struct, frozen=True):
-    """A window with its content. ``events`` holds the events of the chosen rows, except a message that is still to be
-    appended.
+    """A window with its content: what was read along with a row, and ``further`` by position what was not. A message
+    that is still to come is in neither.
     """
 
     state: SessionState
     system: str | None
     chosen: ChosenRows
-    events: dict[int, Said]
+    further: dict[int, RecordedEvent]
     measure: Measure
 
 
@@ -91,32 +92,24 @@ def choose_window(
     *,
     new: NewMessage | None = None,
     without: int | None = None,
+    newest: Newest = newest_sent,
 ) -> ChosenWindow:
     """Choose a window. ``new`` is a message about to be appended; ``without`` the position of one to leave out."""
-    last_user = queries.last_user(connection, tenant, state)
+    last_user = find_last_user(connection, tenant, state)
     first: tuple[Row, ...] = ()
     if new is not None:
         first = (_new_row(state, new),)
         last_user = first[0] if new.role == "user" else last_user
-    read: dict[int, Said] = {}
-    with closing(queries.newest_messages(connection, tenant, state.id, up_to=state.version)) as messages:
-        chosen = choose(chain(first, _noted(messages, read, without)), last_user, (), measure)
-    return ChosenWindow(state, words.system, chosen, _events(connection, tenant, chosen, read), measure)
+    with newest(connection, tenant, state) as found:
+        rows: Iterable[Row] = found if without is None else (row for row in found if row.position != without)
+        chosen = choose(chain(first, rows), last_user, (), measure)
+    return ChosenWindow(state, words.system, chosen, _further(connection, tenant, chosen), measure)
 
 
-def _noted(messages: Iterable[tuple[Row, Said]], read: dict[int, Said], without: int | None) -> Iterator[Row]:
-    """The rows; their events are kept in ``read``."""
-    for row, event in messages:
-        if row.position != without:
-            read[row.position] = event
-            yield row
-
-
-def _events(connection: Connection, tenant: str, chosen: ChosenRows, read: dict[int, Said]) -> dict[int, Said]:
-    """The events of a window: those read while it was chosen, and required ones from further back."""
-    positions = [row.position for row in chosen.rows if row.position != UNPLACED]
-    further = reads.events_at_positions(connection, tenant, [each for each in positions if each not in read])
-    return {each: read[each] for each in positions if each in read} | {event.position: event for event in further}
+def _further(connection: Connection, tenant: str, chosen: ChosenRows) -> dict[int, RecordedEvent]:
+    """What is required from further back than the choice has read."""
+    positions = [row.position for row in chosen.rows if type(row) is Row and row.position != UNPLACED]
+    return {event.position: event for event in reads.events_at_positions(connection, tenant, positions)}
 
 
 def window(
@@ -134,7 +127,7 @@ def window(
     state, words = state_at(connection, tenant, session, version)
     resolved = resolve(providers, model or state.model)
     measure = measure_of(connection, tenant, state, resolved, limits, settings)
-    view = choose_window(connection, tenant, state, words, measure)
+    view = choose_window(connection, tenant, state, words, measure, newest=newest_shown)
     left_tokens = state.base_tokens + measure.fixed_base_tokens - view.chosen.base_tokens
     left_count = state.message_count - len(view.chosen.rows)
     return Window(
@@ -146,9 +139,13 @@ def window(
         counter=tokens.COUNTER,
         policy=POLICY,
         system=view.system,
-        messages=tuple(message_view(view.events[row.position]) for row in view.chosen.rows),
+        messages=tuple([_shown(view, row) for row in view.chosen.rows]),
         omitted=Omitted(left_count, tokens.figure(left_tokens, left_count, measure.factor_permille, measure.overhead)),
     )
+
+
+def _shown(view: ChosenWindow, row: Row) -> Message:
+    return row.view(view.state.id) if isinstance(row, ShownRow) else message_view(view.further[row.position])
 
 
 def prompt_of(
@@ -165,7 +162,7 @@ def prompt_of(
             assert new is not None
             messages.append(PromptMessage(new.role, new.content))
         else:
-            content = content_to_send(view.events[row.position])
+            content = _content(view, row)
             if content:
                 messages.append(PromptMessage(row.role, content))
     if not messages:
@@ -178,8 +175,18 @@ def content_to_send(event: Stored) -> Content:
     facts, words = facts_of(event), words_of(event)
     assert isinstance(facts, MessageAppended)
     assert isinstance(words, MessageWords)
+    return _to_send(words, complete=facts.complete)
+
+
+def _content(view: ChosenWindow, row: Row) -> Content:
+    if isinstance(row, SentRow):
+        return _to_send(row.words(), complete=bool(row.complete))
+    return content_to_send(view.further[row.position])
+
+
+def _to_send(words: MessageWords, *, complete: bool) -> Content:
     blocks = read_blocks(words.content)
-    return blocks if facts.complete else without_calls_and_thinking(blocks)
+    return blocks if complete else without_calls_and_thinking(blocks)
 
 
 def _new_row(state: SessionState, new: NewMessage) -> Row:

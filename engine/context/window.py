@@ -73,7 +73,6 @@ class _GrowingWindow:
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
-        self.available_tokens = measure.available_tokens
         self.rows: dict[int, Row] = {}
         self.base_tokens = 0
 
@@ -82,25 +81,39 @@ class _GrowingWindow:
         return self.measure.used(self.base_tokens, len(self.rows))
 
     def add(self, rows: Iterable[Row]) -> None:
+        """Where a row is there already, the later one takes its place: it may have been read with its content."""
         for row in rows:
             if row.version not in self.rows:
-                self.rows[row.version] = row
                 self.base_tokens += row.tokens
+            self.rows[row.version] = row
 
     def drop(self, row: Row) -> None:
         del self.rows[row.version]
         self.base_tokens -= row.tokens
 
-    def has_room_for(self, unit: Sequence[Row]) -> bool:
-        tokens, messages = self.base_tokens, len(self.rows)
-        for row in unit:
-            if row.version not in self.rows:
-                tokens += row.tokens
-                messages += 1
-        return self.measure.used(tokens, messages) <= self.available_tokens
+    def take(self, units: Iterable[Sequence[Row]]) -> list[Row]:
+        """Add units while they fit; all rows that were reached."""
+        run: list[Row] = []
+        rows, measure = self.rows, self.measure
+        base, sent, available_tokens = measure.fixed_base_tokens, measure.fixed_messages, measure.available_tokens
+        factor_permille, overhead = measure.factor_permille, measure.overhead
+        for unit in units:
+            tokens, messages = self.base_tokens, len(rows)
+            for row in unit:
+                if row.version not in rows:
+                    tokens += row.tokens
+                    messages += 1
+            # As ``Measure.used``, which is asked once for each message that is looked at.
+            if figure(tokens + base, messages + sent, factor_permille, overhead) > available_tokens:
+                break
+            self.base_tokens = tokens
+            for row in unit:
+                rows[row.version] = row
+            run += unit
+        return run
 
     def chosen(self) -> ChosenRows:
-        rows = tuple(self.rows[version] for version in sorted(self.rows))
+        rows = tuple([self.rows[version] for version in sorted(self.rows)])
         return ChosenRows(rows, self.base_tokens + self.measure.fixed_base_tokens, self.used_tokens)
 
 
@@ -121,30 +134,17 @@ def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[
     newest = next(units, None)
     if newest is None:
         return window.chosen()
-    window.add(newest)
     window.add(_pinned_to_send(pinned))
     if last_user is not None:
         window.add((last_user,))
+    window.add(newest)
     _refuse_unless_it_fits(window)
     required = frozenset(window.rows)
-    run = _take(window, units)
-    if last_user is not None:
-        older = [row for row in reversed(run) if row.version < last_user.version]
-        for row in _before_first_user(older):
-            if row.role != "system" and row.version not in required:
-                window.drop(row)
+    run = window.take(units)
+    for row in _before_first_user(reversed(run), last_user):
+        if row.role != "system" and row.version not in required:
+            window.drop(row)
     return window.chosen()
-
-
-def _take(window: _GrowingWindow, units: Iterator[list[Row]]) -> list[Row]:
-    """Add units while they fit; all rows that were reached, newest first."""
-    run: list[Row] = []
-    for unit in units:
-        if not window.has_room_for(unit):
-            break
-        window.add(unit)
-        run += unit
-    return run
 
 
 def _units_to_send(newest_first: Iterable[Row]) -> Iterator[list[Row]]:
@@ -153,14 +153,19 @@ def _units_to_send(newest_first: Iterable[Row]) -> Iterator[list[Row]]:
     """
     unit: list[Row] = []
     for row in newest_first:
-        if unit and row.unit != unit[0].unit:
-            unit = []
-        unit.append(row)
-        if row.version == row.unit:
-            # Nearly every unit is one message.
-            left_out = row.left_out if len(unit) == 1 else any(each.left_out for each in unit)
-            if not left_out:
+        first = row.unit
+        if row.version != first:
+            if unit and first != unit[0].unit:
+                unit = []
+            unit.append(row)
+        elif unit and first == unit[0].unit:
+            unit.append(row)
+            if not any(each.left_out for each in unit):
                 yield unit
+            unit = []
+        else:  # nearly every unit is one message
+            if not row.left_out:
+                yield [row]
             unit = []
 
 
@@ -171,8 +176,11 @@ def _pinned_to_send(pinned: Sequence[Row]) -> Iterator[Row]:
             yield from unit
 
 
-def _before_first_user(oldest_first: Iterable[Row]) -> Iterator[Row]:
-    return takewhile(lambda row: row.role != "user", oldest_first)
+def _before_first_user(oldest_first: Iterable[Row], last_user: Row | None) -> Iterator[Row]:
+    """The rows before the last exchange with which the run would begin without a user message."""
+    if last_user is None:
+        return iter(())
+    return takewhile(lambda row: row.role != "user" and row.version < last_user.version, oldest_first)
 
 
 def _refuse_unless_it_fits(window: _GrowingWindow) -> None:

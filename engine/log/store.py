@@ -7,9 +7,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,9 +21,8 @@ from ..errors import EngineError, StoreUnavailable
 from ..settings import Settings
 from . import append
 from .base import Append, Appended, Decoder, Projector, RequestKey
-from .sql.driver import transaction
+from .readers import Readers
 from .sql.idempotency import keyed_request
-from .sqlite.connection import BEGIN_READING, DRIVER_ERRORS, meaning_of, open_reader
 from .transaction import StateKey
 from .writer import Work, Writer
 
@@ -59,42 +56,6 @@ class Bells:
             for key in ((tenant, session), (tenant, None)):
                 for bell in self._waiting.get(key, ()):
                     bell.set()
-
-
-class Readers:
-    """Threads that read, each with a connection of its own. No read transaction outlives its function."""
-
-    def __init__(self, path: Path, threads: int, decode: Decoder | None = None) -> None:
-        self._engine = open_reader(path, decode=decode)
-        self._local = threading.local()
-        self._connections: list[Connection] = []
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manent-reader")
-
-    async def read(self, function: Callable[[Connection], T]) -> T:
-        """What ``function`` reads in one snapshot."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, partial(self._read, function))
-
-    def close(self) -> None:
-        self._pool.shutdown()
-        for connection in self._connections:
-            connection.close()
-        self._engine.dispose()
-
-    def _read(self, function: Callable[[Connection], T]) -> T:
-        try:
-            connection = self._connection()
-            with transaction(connection, BEGIN_READING):
-                return function(connection)
-        except DRIVER_ERRORS as error:
-            raise meaning_of(error) from error
-
-    def _connection(self) -> Connection:
-        connection: Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._engine.connect()
-            self._connections.append(connection)
-        return connection
 
 
 class Store:

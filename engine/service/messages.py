@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from ..clock import Clock
-from ..log.base import Append, Connection, NewEvent, Place, RecordedEvent, Reference, RequestKey
+from ..log.base import Append, NewEvent, Place, RecordedEvent, Reference, RequestKey
 from ..log.sql import reads
 from ..log.store import Store
-from ..sessions import queries
 from ..sessions.decisions import check_messages, message_draft
 from ..sessions.envelope import Caller, seal
-from ..sessions.queries import SaidMessage
+from ..sessions.messages import message_page
 from ..sessions.views import Message, message_view
 from ..settings import Settings
 from . import inputs
 from .inputs import MessageIn
-from .paging import After, Bounds, Page, check_limit, fill, number_after, write_cursor
-from .sessions import append_to_session, expected_of, must_exist
+from .paging import After, Page, check_limit, number_after, write_cursor
+from .sessions import append_to_session, expected_of
 
 
 class Messages:
@@ -58,28 +58,17 @@ class Messages:
             ),
         )
         if answer.replayed is None:
-            return [message_view(event, new.meaning) for event, new in zip(answer.events, sealed, strict=True)]
+            return [message_view(event) for event in answer.events]
         events = answer.events or await self._again(caller, answer.replayed, len(news))
         return [message_view(event) for event in events]
 
     async def page(self, caller: Caller, session: UUID, after: After, limit: int, *, descending: bool) -> Page[Message]:
         check_limit(limit)
         start = number_after(after)
-        bounds = Bounds(limit, self._settings.max_page_bytes)
-
-        def look(connection: Connection) -> tuple[list[SaidMessage], bool]:
-            def read(place: int | None, count: int) -> list[SaidMessage]:
-                return queries.list_messages(
-                    connection, caller.tenant, session, after=place, limit=count, descending=descending
-                )
-
-            found, more = fill(read, start, place=_version, weigh=_weight, bounds=bounds)
-            if not found:
-                must_exist(connection, caller.tenant, session)
-            return found, more
-
-        found, more = await self._store.read(look)
-        return Page([message_view(event) for event in found], write_cursor((found[-1].version,)) if more else None)
+        reading = partial(message_page, tenant=caller.tenant, session=session, after=start, limit=limit)
+        most_bytes = self._settings.max_page_bytes
+        found, more = await self._store.read(partial(reading, most_bytes=most_bytes, descending=descending))
+        return Page(found, write_cursor((found[-1].version,)) if more else None)
 
     async def _again(self, caller: Caller, first: Reference, count: int) -> Sequence[RecordedEvent]:
         """What a request appended that came before: its last event is at ``first.version``."""
@@ -88,11 +77,3 @@ class Messages:
                 connection, caller.tenant, first.id, after=first.version - count, up_to=first.version
             )
         )
-
-
-def _version(message: SaidMessage) -> int | None:
-    return message.version
-
-
-def _weight(message: SaidMessage) -> int:
-    return len(message.facts) + len(message.body or b"")

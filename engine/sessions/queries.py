@@ -1,88 +1,31 @@
-"""The projections' rows: sessions and their words, messages, turns, and what usage taught us. Each function is one
-query, or changes one row that an erasure has made untrue.
+"""The projections' rows: sessions and their words, turns, and what usage taught us. Each function is one query, or
+changes one row that an erasure has made untrue. Messages have a file of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import closing
 from functools import cache
 from typing import Literal
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, FromClause, LargeBinary, bindparam, literal_column, select, tuple_, update
+from sqlalchemy import Connection, LargeBinary, bindparam, select, tuple_, update
 
 from ..clock import id_of
 from ..events.types import SessionWords
 from ..log.codec import MAX_SAFE_INTEGER
-from ..log.sql.clauses import limited, same, with_bodies
+from ..log.sql.clauses import limited, same
 from ..log.sql.driver import Prepared
-from ..log.sql.session_index import SessionQuery
-from ..log.sql.tables import Int, bodies, events
-from .state import Row, SessionState
-from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
+from ..log.sql.tables import Int
+from .state import SessionState
+from .tables import HOUR_US, calibrations, session_words, sessions, turns
 from .turn_state import TurnState
-
-MESSAGE = "message.appended"
-
-
-class SaidMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message as its readers need it: without its place in the tree, its cause and its hashes."""
-
-    session: UUID
-    position: int
-    version: int
-    raw_id: bytes
-    schema: int
-    actor: str
-    recorded_at: int
-    facts: bytes
-    body: bytes | None
-    meaning: None = None
-
-    @property
-    def id(self) -> UUID:
-        return id_of(self.raw_id)
-
-    @property
-    def type(self) -> str:
-        return MESSAGE
-
-    @property
-    def erased(self) -> bool:
-        return self.body is None
-
 
 Order = Literal["activity", "created"]
 
 _encode = msgspec.json.Encoder().encode
 _state = msgspec.json.Decoder(SessionState)
 _turn = msgspec.json.Decoder(TurnState)
-_IS_MESSAGE = [events.c.type == literal_column(f"'{MESSAGE}'")]
-_SAID = (
-    events.c.position,
-    events.c.version,
-    events.c.id,
-    events.c.schema,
-    events.c.actor,
-    events.c.recorded_at,
-    events.c.facts,
-    bodies.c.bytes,
-)
-_messages_after = SessionQuery(_SAID, with_bodies, _IS_MESSAGE)
-_messages_before = SessionQuery(_SAID, with_bodies, _IS_MESSAGE, descending=True)
-
-
-def _with_figures(rows: FromClause) -> FromClause:
-    same_message = (messages.c.tenant == events.c.tenant) & (messages.c.position == events.c.position)
-    return with_bodies(rows).join(messages, same_message)
-
-
-_newest = SessionQuery(
-    (*_SAID, messages.c.role, messages.c.tokens, messages.c.unit, messages.c.left_out), _with_figures, descending=True
-)
-_is_present = Prepared(select(bodies.c.tenant).where(*same(bodies, "tenant", "position")))
 _session_state = Prepared(select(sessions.c.state).where(*same(sessions, "tenant", "session")))
 _session_words = Prepared(
     select(session_words.c.title, session_words.c.system, session_words.c.metadata).where(
@@ -172,52 +115,6 @@ def _listing(order: Order, *, of_status: bool, goes_on: bool) -> Prepared:
             tuple_(sessions.c.updated_at, sessions.c.session) < last,
         ]
     return Prepared(limited(query.where(*beyond) if goes_on else query))
-
-
-def list_messages(
-    connection: Connection, tenant: str, session: UUID, *, after: int | None, limit: int, descending: bool = False
-) -> list[SaidMessage]:
-    """A session's messages, in order of version; ``after``: those that follow it in that order."""
-    if descending:
-        up_to = MAX_SAFE_INTEGER if after is None else after - 1
-        rows = _messages_before(connection, tenant, session, 0, up_to, limit)
-    else:
-        rows = _messages_after(connection, tenant, session, after or 0, limit=limit)
-    return [SaidMessage(session, *row) for row in rows]
-
-
-def newest_messages(
-    connection: Connection, tenant: str, session: UUID, *, up_to: int
-) -> Generator[tuple[Row, SaidMessage], None, None]:
-    """Messages from version ``up_to`` backwards, and the rows that a window is chosen by. They are read only as they
-    are asked for; close the iterator when there are enough.
-    """
-    with closing(_newest(connection, tenant, session, up_to=up_to)) as rows:
-        for row in rows:
-            role, tokens, unit, left_out = row[8:]
-            said = SaidMessage(session, *row[:8])
-            yield (
-                Row(
-                    said.version,
-                    said.position,
-                    role,
-                    tokens,
-                    unit,
-                    left_out=said.erased or (left_out is not None and left_out <= up_to),
-                ),
-                said,
-            )
-
-
-def last_user(connection: Connection, tenant: str, state: SessionState) -> Row | None:
-    """The newest user message of a session that can be sent: its words may have been erased since."""
-    last = state.last_user
-    if last is None:
-        return None
-    if _is_present(connection, tenant, last.position).fetchone():
-        return Row(last.version, last.position, "user", last.tokens, last.unit)
-    with closing(newest_messages(connection, tenant, state.id, up_to=last.version)) as messages:
-        return next((row for row, _ in messages if row.role == "user" and not row.left_out), None)
 
 
 def set_words_of_session(connection: Connection, tenant: str, session: UUID, words: SessionWords) -> None:

@@ -5,7 +5,7 @@ Plain values, ready for JSON: times are RFC 3339 text in UTC with microseconds, 
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -13,8 +13,8 @@ import msgspec
 from ..clock import rfc3339
 from ..errors import StoreCorrupt
 from ..events.blocks import Content, read_blocks, text_of
-from ..events.types import Facts, MessageAppended, MessageWords, SessionWords, TurnFailed
-from ..events.upcasts import Stored, facts_of, words_of
+from ..events.types import MessageAppended, SessionWords, TurnFailed
+from ..events.upcasts import MESSAGES, facts_of
 from ..events.usage import Cost, Usage
 from ..log.base import RecordedEvent
 from .state import SessionState
@@ -211,42 +211,40 @@ def session_view(state: SessionState, words: SessionWords) -> Session:
     )
 
 
-class Said(Stored, Protocol):
-    """A ``message.appended`` event, as much as its view needs."""
-
-    @property
-    def id(self) -> UUID: ...
-    @property
-    def session(self) -> UUID: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def actor(self) -> str: ...
-    @property
-    def recorded_at(self) -> int: ...
-    @property
-    def erased(self) -> bool: ...
-
-
-def message_view(event: Said, facts: Facts | None = None) -> Message:
-    """The message that a ``message.appended`` event recorded; its ``facts``, where they are known already."""
-    facts = facts or facts_of(event)
+def message_view(event: RecordedEvent) -> Message:
+    """The message that a ``message.appended`` event recorded."""
+    facts = facts_of(event)
     if not isinstance(facts, MessageAppended):
         raise StoreCorrupt(f"event {event.position} is a {event.type}, not a message")
-    words = words_of(event)
+    place = (event.position, event.version, event.schema)
+    return message_of(event.session, *place, event.id, event.actor, event.recorded_at, facts, event.body)
+
+
+def message_of(  # noqa: PLR0913, PLR0917 - the columns of a row: it is called for each of thousands
+    session: UUID,
+    position: int,
+    version: int,
+    schema: int,
+    event_id: UUID,
+    actor: str,
+    recorded_at: int,
+    facts: MessageAppended,
+    body: bytes | None,
+) -> Message:
+    """The same from what was read of the event."""
     return Message(  # its fields in their order: naming them would cost a third of this
-        event.id,
-        event.session,
-        event.version,
-        event.position,
+        event_id,
+        session,
+        version,
+        position,
         facts.role,
-        words.content if isinstance(words, MessageWords) else (),
+        MESSAGES.words(position, schema, body).content if body else (),
         facts.tokens,
         facts.complete,
-        event.erased,
+        body is None,
         facts.turn,
-        event.actor,
-        rfc3339(event.recorded_at),
+        actor,
+        rfc3339(recorded_at),
     )
 
 

@@ -91,7 +91,7 @@ def _contestants(folder: Path) -> Iterator[dict[str, Contestant]]:
     commands = {
         "raw": (sys.executable, "raw.py"),
         "manent": (sys.executable, "appender.py"),
-        "agents": (_peer_python(), "peer_openai_agents.py"),
+        "agents": (peer_python(), "peer_openai_agents.py"),
     }
     with ExitStack() as running:
         yield {
@@ -101,7 +101,7 @@ def _contestants(folder: Path) -> Iterator[dict[str, Contestant]]:
         }
 
 
-def _peer_python() -> str | None:
+def peer_python() -> str | None:
     """The Python of an environment that holds the peer, made once and kept; None, and a word, if that fails."""
     home = _cache() / PEER
     python = str(home / "bin" / "python")

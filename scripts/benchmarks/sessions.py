@@ -1,7 +1,8 @@
-"""What a long session costs: appending to it, choosing a window from it, loading it, keeping it on disk.
+"""What a long session costs: appending to it, choosing a window from it, reading it, keeping it on disk.
 
-What is compared lies in one file and is asked for in turns. Raw sqlite3 holds the same messages in one
-table with an index, their content as the JSON that Manent keeps.
+What is compared lies in one file and is asked for in turns. Raw sqlite3 holds the same messages in one table with an
+index, their content as the JSON that Manent keeps. The fastest peer reads in a process of its own, as many messages of
+the same size.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,6 +23,8 @@ from uuid import UUID
 
 import uvloop
 
+from appends import peer_python
+from contest import Contestant
 from manent import engine
 from manent.engine import Engine, MessageIn
 from manent.engine.context import prompt
@@ -32,13 +36,14 @@ from manent.engine.providers.registry import resolve
 from manent.engine.sessions.envelope import LOCAL
 from manent.engine.sessions.history import state_at
 from raw import INSERT, open_raw
-from report import Figure, ratios, spread
+from report import Figure, Spread, ratios, spread
 from texts import messages
 
 LONG, QUICK_LONG, SHORT = 100_000, 20_000, 100
 BATCH = 100
 LOAD = 10_000
 PAGE = 1000
+NEWEST = 20
 WINDOW_TOKENS = 4000
 ROUNDS, QUICK_ROUNDS = 15, 5
 
@@ -58,14 +63,19 @@ async def _measure(folder: Path, rounds: int, length: int) -> list[Figure]:
     texts = messages()
     path = folder / "manent.db"
     async with engine.open(path) as chat, open_reading(path, chat.settings) as store:
-        long, short, empty = [(await chat.create_session(model="echo/echo")).id for _ in range(3)]
+        long, loaded, short, empty = [(await chat.create_session(model="echo/echo")).id for _ in range(4)]
         begun = time.perf_counter()
         await _fill(chat, long, texts, length)
         seconds = time.perf_counter() - begun
+        await _fill(chat, loaded, texts, LOAD)
         await _fill(chat, short, texts, SHORT)
-        raw = await _copy(chat, long, folder / "raw.db")
+        raw = open_raw(folder / "raw.db")
+        for session in (long, loaded):
+            await _copy(chat, session, raw)
         figures = await _windows(chat, store, (long, short), raw, rounds, length)
-        figures += await _loads(chat, store, long, raw, rounds)
+        with _peer(folder) as peer:
+            figures += await _newest(chat, loaded, raw, peer, rounds)
+            figures += await _loads(chat, store, loaded, raw, peer, rounds)
         figures = [*await _appends(chat, long, empty, texts, rounds, length), *figures]
         raw.close()
     built = Figure(f"appending {length:,} messages, {BATCH} at once", spread([length / seconds]), "/s")
@@ -77,14 +87,30 @@ async def _fill(chat: Engine, session: UUID, texts: Iterator[str], count: int) -
         await chat.append_messages(session, [MessageIn(text) for text in islice(texts, BATCH)])
 
 
-async def _copy(chat: Engine, session: UUID, path: Path) -> sqlite3.Connection:
+@contextmanager
+def _peer(folder: Path) -> Iterator[Contestant | None]:
+    """The peer with a session of ``LOAD`` messages; None where it cannot be had."""
+    python = peer_python()
+    if python is None:
+        yield None
+        return
+    (folder / "peer").mkdir()
+    with Contestant(python, "peer_openai_agents.py", folder / "peer") as peer:
+        peer.measure("fill", 1, 0)
+        yield peer
+
+
+async def _ask_peer(peer: Contestant, kind: str, seconds: float) -> float:
+    """How long it takes over one reading."""
+    return 1 / (await asyncio.to_thread(peer.measure, kind, 1, seconds)).per_s
+
+
+async def _copy(chat: Engine, session: UUID, connection: sqlite3.Connection) -> None:
     """The same messages as raw sqlite3 would keep them."""
-    connection = open_raw(path)
     connection.execute("BEGIN")
     async for message in chat.iter_messages(session):
         connection.execute(INSERT, (str(session), message.role, _json(message.content)))
     connection.execute("COMMIT")
-    return connection
 
 
 def _json(content: Sequence[Any]) -> str:
@@ -166,8 +192,8 @@ async def _windows(
     return [
         Figure(f"window of 4,000 tokens from {length:,}", ratios(chosen, chosen_short), of_short, at_most=1.5),
         Figure("    as the public call", ratios(asked, asked_short), of_short, at_most=1.5),
-        Figure("    the bare choice", ratios(chosen, read), f"of raw, {kept} rows", at_most=8),
-        Figure("    as the public call", ratios(asked, read), f"of raw, {kept} rows"),
+        Figure("    the bare choice", ratios(chosen, read), f"of raw, {kept} rows", at_most=5),
+        Figure("    as the public call", ratios(asked, read), f"of raw, {kept} rows", at_most=8),
         Figure("    raw", spread([1e6 * each for each in read]), "us"),
     ]
 
@@ -182,10 +208,57 @@ def _timed_choice(connection: Connection, chat: Engine, session: UUID) -> float:
     return time.perf_counter() - begun
 
 
+# --- the newest -------------------------------------------------------------------------------------------------------
+
+
+async def _newest(
+    chat: Engine, session: UUID, raw: sqlite3.Connection, peer: Contestant | None, rounds: int
+) -> list[Figure]:
+    """The public call gives messages, the peer gives dictionaries; raw gives decoded JSON, without leaving the event
+    loop.
+    """
+
+    async def ask() -> float:
+        begun = time.perf_counter()
+        page, _ = await chat.messages(session, limit=NEWEST, descending=True)
+        seconds = time.perf_counter() - begun
+        assert len(page) == NEWEST
+        return seconds
+
+    async def read_raw() -> float:
+        begun = time.perf_counter()
+        rows = raw.execute(RAW_NEWEST, (str(session), NEWEST)).fetchall()
+        found = [(role, json.loads(content)) for role, content in rows]
+        seconds = time.perf_counter() - begun
+        assert len(found) == NEWEST
+        return seconds
+
+    ways: list[Timed] = [ask, read_raw]
+    if peer is not None:
+        ways.append(partial(_ask_peer, peer, "newest 20", 0.005))
+    asked, read, *of_peer = await _in_turns(ways, rounds, 2, 20)
+    return [
+        Figure(f"newest {NEWEST} of {LOAD:,}, as the public call", ratios(asked, read), "of raw", at_most=5),
+        Figure("    openai-agents", _beside(of_peer, read), "of raw"),
+        Figure("    raw with json.loads", spread([1e6 * each for each in read]), "us"),
+    ]
+
+
+def _beside(of_peer: list[list[float]], read: list[float]) -> Spread | None:
+    return ratios(of_peer[0], read) if of_peer else None
+
+
 # --- loading ----------------------------------------------------------------------------------------------------------
 
 
-async def _loads(chat: Engine, store: Store, session: UUID, raw: sqlite3.Connection, rounds: int) -> list[Figure]:
+async def _loads(
+    chat: Engine,
+    store: Store,
+    session: UUID,
+    raw: sqlite3.Connection,
+    peer: Contestant | None,
+    rounds: int,
+) -> list[Figure]:
     """The public call gives messages, in pages; the store gives events; raw gives decoded JSON, all at once. Nobody
     pays for the garbage of the one before.
     """
@@ -193,10 +266,9 @@ async def _loads(chat: Engine, store: Store, session: UUID, raw: sqlite3.Connect
     async def load() -> float:
         gc.collect()
         begun = time.perf_counter()
-        after = 0
-        while after <= LOAD:
-            page = await chat.messages(session, after=after, limit=PAGE)
-            after = page.items[-1].version
+        after: int | str | None = 0
+        while after is not None:
+            after = (await chat.messages(session, after=after, limit=PAGE)).next
         return time.perf_counter() - begun
 
     async def read_events() -> float:
@@ -218,9 +290,13 @@ async def _loads(chat: Engine, store: Store, session: UUID, raw: sqlite3.Connect
         assert len(found) == LOAD
         return seconds
 
-    loaded, events, read = await _in_turns([load, read_events, load_raw], rounds, 1, 1)
+    ways: list[Timed] = [load, read_events, load_raw]
+    if peer is not None:
+        ways.append(partial(_ask_peer, peer, "all", 0))
+    loaded, events, read, *of_peer = await _in_turns(ways, rounds, 1, 1)
     return [
-        Figure(f"loading {LOAD:,} messages, {PAGE:,} a page", ratios(loaded, read), "of raw", at_most=3),
+        Figure(f"loading {LOAD:,} messages, {PAGE:,} a page", ratios(loaded, read), "of raw", at_most=1.6),
+        Figure("    openai-agents, all at once", _beside(of_peer, read), "of raw"),
         Figure("    the store's events alone", ratios(events, read), "of raw"),
         Figure("    raw with json.loads", spread([1e3 * each for each in read]), "ms"),
     ]

@@ -297,6 +297,14 @@ async def test_a_store_without_a_decoder_says_nothing_of_what_events_mean(path):
 BACKWARDS = SessionQuery((events.c.version,), descending=True)
 
 
+ALL_OF_IT = SessionQuery(reads.recorded_columns, reads.with_bodies)
+
+
+def known_end(connection, tenant, session, **part):
+    """The same where the position of the session's last event is known."""
+    return [reads.event_of(row) for row in ALL_OF_IT(connection, tenant, session, **part)]
+
+
 def backwards(connection, tenant, session, part):
     return [version for (version,) in BACKWARDS(connection, tenant, session, *part)]
 
@@ -344,6 +352,7 @@ async def test_a_session_is_read_in_order_from_a_log_of_any_length(path, seed):
                     (reads.session_events, right),
                     (partial(reads.session_events, **part), right[after:up_to][:limit]),
                     (partial(reads.session_events_of_types, types=kinds[1:], after=after, limit=limit), seen[:limit]),
+                    (partial(known_end, end=right[-1].position, **part), right[after:up_to][:limit]),
                     (partial(reads.event_at_version, version=len(right)), right[-1]),
                     (partial(reads.event_at_version, version=len(right) + 1), None),
                     (partial(backwards, part=(after, up_to, limit)), back[:limit]),

@@ -7,6 +7,7 @@ They serve readers' snapshots and the writer's own look-ups alike. A RecordedEve
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -53,7 +54,8 @@ def event_by_id(connection: Connection, tenant: str, event_id: UUID) -> Recorded
 
 
 def event_at_version(connection: Connection, tenant: str, session: UUID, version: int) -> RecordedEvent | None:
-    return next(map(reading(connection), _of_session(connection, tenant, session, version - 1, version)), None)
+    with closing(_of_session(connection, tenant, session, version - 1, version)) as rows:
+        return next(map(reading(connection), rows), None)
 
 
 def event_at_position(connection: Connection, tenant: str, position: int) -> RecordedEvent | None:
@@ -140,14 +142,14 @@ def _up_to(connection: Connection, cursor: Any, most_bytes: int) -> list[Recorde
     """What a cursor gives, read no further than so many bytes of bodies: the last may go beyond."""
     found: list[RecordedEvent] = []
     size = 0
-    try:
+    with closing(cursor):
+        if most_bytes == MAX_SAFE_INTEGER:
+            return list(map(reading(connection), cursor))
         for event in map(reading(connection), cursor):
             found.append(event)
             size += event.length
             if size >= most_bytes:
                 break
-    finally:
-        cursor.close()
     return found
 
 
