@@ -75,7 +75,7 @@ class Conversation(Desk):
         inputs.check_temperature(ask.temperature)
         inputs.check_stop(ask.stop)
         inputs.check_client_tools(ask.client_tools)
-        return await self._starter.start(caller, session, ask, expected=expected, request=request)
+        return await self._starter.start(caller, session, ask, expected=expected, idempotency=request)
 
     async def once(
         self, said: RequestKey, caller: Caller, *, repeated: bool, start: Callable[[], Awaitable[Started]]
@@ -96,7 +96,7 @@ class Conversation(Desk):
         running = self._supervisor.find(turn)
         if running is not None and running.caller.tenant == caller.tenant:
             running.subscribers.seen()
-        found: Turn = await self._read(read_turn, caller, turn=turn)
+        found: Turn = await self._read(read_turn, caller, turn_id=turn)
         return found
 
     async def ended(self, turn: UUID, caller: Caller = LOCAL, *, wait_s: float | None = None) -> Turn:
@@ -142,7 +142,7 @@ class Conversation(Desk):
         for, it goes on.
         """
         inputs.check_reason(decision.reason, self.settings)
-        await self._approvals.decide(caller, turn, decision, request=request)
+        await self._approvals.decide(caller, turn, decision, idempotency=request)
         return await self.turn(turn, caller)
 
     # --- what a model is sent -----------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ class Conversation(Desk):
         if not isinstance(resolved.provider, Counting):
             raise NoExactCount(f"{resolved.provider.name} does not count the tokens of a request", field="exact")
         reading = partial(plan.plan_at, tenant=caller.tenant, settings=self.settings, model=resolved, limits=limits)
-        planned = await self._store.read(partial(reading, session=session, version=version))
+        planned = await self._store.read(partial(reading, session_id=session, version=version))
         used = await resolved.provider.count_tokens(planned.request)
         return msgspec.structs.replace(found, used_tokens=used, exact=True)
 
