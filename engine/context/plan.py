@@ -112,13 +112,13 @@ def plan_next_round(
     connection: Connection,
     *,
     tenant: str,
-    session: UUID,
+    session_id: UUID,
     request_plan: RequestPlan,
     settings: Settings,
     fallback: bool = False,
 ) -> PlannedRound:
     """Plan a round on the session as it is now."""
-    state, words = state_at(connection, tenant, session)
+    state, words = state_at(connection, tenant, session_id)
     return plan_round(
         connection,
         tenant=tenant,
@@ -134,14 +134,14 @@ def plan_at(
     connection: Connection,
     *,
     tenant: str,
-    session: UUID,
+    session_id: UUID,
     version: int | None,
     model: ResolvedModel,
     limits: Limits,
     settings: Settings,
 ) -> PlannedRound:
     """Plan the request that the model would be sent now, or at a version, if a turn without content and tools began."""
-    state, words = state_at(connection, tenant, session, version)
+    state, words = state_at(connection, tenant, session_id, version)
     parameters = Parameters(max_output_tokens=limits.max_output_tokens or state.max_output_tokens)
     request_plan = RequestPlan(model, limits, parameters)
     return plan_round(connection, tenant=tenant, state=state, words=words, request_plan=request_plan, settings=settings)

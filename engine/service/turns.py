@@ -80,7 +80,7 @@ class Turns:
         inputs.check_temperature(ask.temperature)
         inputs.check_stop(ask.stop)
         inputs.check_client_tools(ask.client_tools)
-        return await self._starter.start(caller, session, ask, expected=expected, request=request)
+        return await self._starter.start(caller, session, ask, expected=expected, idempotency=request)
 
     def stream(self, caller: Caller, session: UUID, content: str | MessageIn, options: TurnOptions) -> TextStream:
         return TextStream(
@@ -94,7 +94,7 @@ class Turns:
         running = self._supervisor.find(turn)
         if running is not None and running.caller.tenant == caller.tenant:
             running.subscribers.seen()
-        return await self._store.read(lambda connection: read_turn(connection, tenant=caller.tenant, turn=turn))
+        return await self._store.read(lambda connection: read_turn(connection, tenant=caller.tenant, turn_id=turn))
 
     async def ended(self, caller: Caller, turn: UUID, wait_s: float | None) -> Turn:
         """A turn that has ended or waits for a decision; as it is, if that takes longer than ``wait_s``."""
@@ -129,7 +129,7 @@ class Turns:
 
     async def decide(self, caller: Caller, turn: UUID, decision: Decision, request: RequestKey | None) -> Turn:
         inputs.check_reason(decision.reason, self._settings)
-        await self._approvals.decide(caller, turn, decision, request=request)
+        await self._approvals.decide(caller, turn, decision, idempotency=request)
         return await self.read(caller, turn)
 
     async def _cancel_paused(self, caller: Caller, turn: UUID) -> None:

@@ -32,10 +32,10 @@ BYTES_AT_ONCE = 256 << 10
 class Backlog:
     """One reader's backlog of one turn. ``read`` runs on a reading thread, one call at a time."""
 
-    def __init__(self, tenant: str, turn: UUID) -> None:
+    def __init__(self, tenant: str, turn_id: UUID) -> None:
         self._tenant = tenant
-        self._turn = turn
-        self._transcript = Transcript(turn)
+        self._turn_id = turn_id
+        self._transcript = Transcript(turn_id)
         self._version: int | None = None
         self._frames: Iterator[Frame] = iter(())
         self._types: dict[int, str] = {}
@@ -49,9 +49,9 @@ class Backlog:
         """
         page = _page(self._frames, after, limit)
         while not page:
-            state = queries.turn_state(connection, self._tenant, self._turn)
+            state = queries.turn_state(connection, self._tenant, self._turn_id)
             if state is None:
-                raise TurnNotFound("there is no such turn", turn_id=str(self._turn))
+                raise TurnNotFound("there is no such turn", turn_id=str(self._turn_id))
             read = state.version - 1 if self._version is None else self._version
             events = reads.session_events(
                 connection,
@@ -72,12 +72,12 @@ class Backlog:
 
     def _journalled(self, connection: Connection, after: int, limit: int) -> list[Frame]:
         """The frames of the round that runs now: journalled frames follow the recorded ones."""
-        starts = journal_rows(connection, self._tenant, self._turn, after=self._typed, kind=START)
+        starts = journal_rows(connection, self._tenant, self._turn_id, after=self._typed, kind=START)
         for row in starts:
             self._types[row.block] = str(msgspec.json.decode(row.text)["type"])
             self._typed = row.frame
         after = max(after, self._transcript.state.frame)
-        rows = journal_rows(connection, self._tenant, self._turn, after=after, limit=limit)
+        rows = journal_rows(connection, self._tenant, self._turn_id, after=after, limit=limit)
         return [frame_of(row, self._types[row.block]) for row in rows]
 
 
@@ -109,10 +109,10 @@ def turn_events(connection: Connection, tenant: str, state: TurnState) -> list[R
     return reads.session_events(connection, tenant, state.session, after=state.version - 1, **up_to)
 
 
-def read_turn(connection: Connection, *, tenant: str, turn: UUID) -> Turn:
-    state = queries.turn_state(connection, tenant, turn)
+def read_turn(connection: Connection, *, tenant: str, turn_id: UUID) -> Turn:
+    state = queries.turn_state(connection, tenant, turn_id)
     if state is None:
-        raise TurnNotFound("there is no such turn", turn_id=str(turn))
+        raise TurnNotFound("there is no such turn", turn_id=str(turn_id))
     return turn_of(connection, tenant, state)
 
 

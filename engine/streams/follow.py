@@ -75,33 +75,33 @@ class Follower:
         for turn in self._running():
             turn.tail.ring()
 
-    async def turn_state(self, tenant: str, turn: UUID) -> TurnState:
+    async def turn_state(self, tenant: str, turn_id: UUID) -> TurnState:
         """The state of a turn. Raises TurnNotFound."""
-        state = await self._store.read(partial(queries.turn_state, tenant=tenant, turn=turn))
+        state = await self._store.read(partial(queries.turn_state, tenant=tenant, turn=turn_id))
         if state is None:
-            raise TurnNotFound("there is no such turn", turn_id=str(turn))
+            raise TurnNotFound("there is no such turn", turn_id=str(turn_id))
         return state
 
-    def frames(self, tenant: str, turn: UUID, after: int = 0) -> AsyncGenerator[list[Frame], None]:
+    def frames(self, tenant: str, turn_id: UUID, after: int = 0) -> AsyncGenerator[list[Frame], None]:
         """A turn's frames after a number, in batches, up to its end; an empty one every ``keepalive_s`` of silence.
 
         There is no generator around these two: it would double the cost of each batch.
         """
-        running = self._find(turn)
+        running = self._find(turn_id)
         if running is None or running.tenant != tenant:
-            return self._recorded(tenant, turn, after)
+            return self._recorded(tenant, turn_id, after)
         return self._live(running, after)
 
-    async def ended(self, tenant: str, turn: UUID, wait_s: float | None = None) -> bool:
+    async def ended(self, tenant: str, turn_id: UUID, wait_s: float | None = None) -> bool:
         """Wait until a turn has ended, or is paused; False if ``wait_s`` was not enough. The caller counts as a reader
         of the turn; one that is cancelled meanwhile has disconnected.
         """
         with self._counted():
-            running = self._find(turn)
+            running = self._find(turn_id)
             if running is None or running.tenant != tenant:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
-                        return await self._over(tenant, turn)
+                        return await self._over(tenant, turn_id)
                 return False
             with running.subscribers.reader() as reader:
                 try:
@@ -113,25 +113,25 @@ class Follower:
             return True
 
     async def events(
-        self, tenant: str, session: UUID | None, after: int | None = None
+        self, tenant: str, session_id: UUID | None, after: int | None = None
     ) -> AsyncGenerator[list[RecordedEvent], None]:
         """Follow the events of a session (or, for None, of the whole log) as they are committed: after a version (a
         position), or after the newest. An empty batch: there are no more events now.
         """
-        with self._counted(), self._store.bells.listen(tenant, session) as bell:
-            newest = await self._store.read(partial(_newest, tenant=tenant, session=session))
+        with self._counted(), self._store.bells.listen(tenant, session_id) as bell:
+            newest = await self._store.read(partial(_newest, tenant=tenant, session_id=session_id))
             cursor = newest if after is None else after
             while not self._closing.is_set():
                 bell.clear()
-                batch = await self._store.read(partial(_events, tenant=tenant, session=session, after=cursor))
+                batch = await self._store.read(partial(_events, tenant=tenant, session_id=session_id, after=cursor))
                 yield batch
                 if batch:
-                    cursor = batch[-1].position if session is None else batch[-1].version
+                    cursor = batch[-1].position if session_id is None else batch[-1].version
                 else:
                     await self._wait(bell, self._settings.keepalive_s)
 
     async def first(
-        self, tenant: str, session: UUID | None, read: Callable[[], Awaitable[tuple[Found, bool]]], wait_s: float
+        self, tenant: str, session_id: UUID | None, read: Callable[[], Awaitable[tuple[Found, bool]]], wait_s: float
     ) -> tuple[Found, bool]:
         """Wait until ``read`` finds something in a session (or, for None, in the whole log). After ``wait_s``, or when
         the server ends, the result may be empty. Raises ShuttingDown for a wait that begins while the server ends: that
@@ -140,7 +140,7 @@ class Follower:
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         ending = self._closing.is_set()
-        with self._counted(), self._store.bells.listen(tenant, session) as bell:
+        with self._counted(), self._store.bells.listen(tenant, session_id) as bell:
             while True:
                 bell.clear()
                 found = await read()
@@ -188,9 +188,9 @@ class Follower:
                     continue
                 sent_at = loop.time()
 
-    async def _recorded(self, tenant: str, turn: UUID, after: int) -> AsyncGenerator[list[Frame], None]:
+    async def _recorded(self, tenant: str, turn_id: UUID, after: int) -> AsyncGenerator[list[Frame], None]:
         """Follow a turn that does not run in this process: it has ended, or is paused, or another process runs it."""
-        cursor, backlog, silent_s = after, Backlog(tenant, turn), 0.0
+        cursor, backlog, silent_s = after, Backlog(tenant, turn_id), 0.0
         with self._counted():
             while True:
                 batch = await self._store.read(partial(backlog.read, after=cursor))
@@ -206,9 +206,9 @@ class Follower:
                         silent_s = 0.0
                         yield []
 
-    async def _over(self, tenant: str, turn: UUID) -> bool:
+    async def _over(self, tenant: str, turn_id: UUID) -> bool:
         """Wait until a turn of another process does not run any more; False if the server ends meanwhile."""
-        while (await self.turn_state(tenant, turn)).status == "running":
+        while (await self.turn_state(tenant, turn_id)).status == "running":
             if self._closing.is_set():
                 return False
             await asyncio.sleep(POLL_S)
@@ -251,18 +251,18 @@ def _beat(tail: Tail, every_s: float, timers: list[asyncio.TimerHandle]) -> None
     _beat_later(tail, every_s, timers)
 
 
-def _events(connection: Connection, *, tenant: str, session: UUID | None, after: int) -> list[RecordedEvent]:
-    if session is None:
+def _events(connection: Connection, *, tenant: str, session_id: UUID | None, after: int) -> list[RecordedEvent]:
+    if session_id is None:
         return reads.log_events(connection, tenant, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE)
     return reads.session_events(
-        connection, tenant, session, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE
+        connection, tenant, session_id, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE
     )
 
 
-def _newest(connection: Connection, *, tenant: str, session: UUID | None) -> int:
-    if session is None:
+def _newest(connection: Connection, *, tenant: str, session_id: UUID | None) -> int:
+    if session_id is None:
         return reads.log_size(connection, tenant)
-    state = queries.session_state(connection, tenant, session)
+    state = queries.session_state(connection, tenant, session_id)
     if state is None:
-        raise SessionNotFound("there is no such session", session_id=str(session))
+        raise SessionNotFound("there is no such session", session_id=str(session_id))
     return state.version

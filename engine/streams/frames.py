@@ -43,14 +43,14 @@ class DeltaData(msgspec.Struct, frozen=True):
     text: str
 
 
-def start_frame(message: UUID, frame: int, block: int, opening: Opening) -> Frame:
-    data = BlockStartedData(message, block, opening.type, opening.id, opening.name)
+def start_frame(message_id: UUID, frame: int, block: int, opening: Opening) -> Frame:
+    data = BlockStartedData(message_id, block, opening.type, opening.id, opening.name)
     return Frame(frame, "block.started", _encode(data))
 
 
-def delta_head(message: UUID, block: int, block_type: str) -> bytes:
+def delta_head(message_id: UUID, block: int, block_type: str) -> bytes:
     """The bytes that the data of all delta frames of a block begin with, up to the text."""
-    return _encode(DeltaData(message, block, DELTA_TYPES[block_type], "")).removesuffix(b'""}')
+    return _encode(DeltaData(message_id, block, DELTA_TYPES[block_type], "")).removesuffix(b'""}')
 
 
 def delta_frame(head: bytes, frame: int, text: str) -> Frame:

@@ -80,8 +80,8 @@ class Transcript:
     other turns.
     """
 
-    def __init__(self, turn: UUID) -> None:
-        self._turn = turn
+    def __init__(self, turn_id: UUID) -> None:
+        self._turn_id = turn_id
         self._state: TurnState | None = None
         self._failed: TurnFailed | None = None
         self.messages: list[Message] = []
@@ -103,11 +103,11 @@ class Transcript:
         facts = facts_of(event)
         deltas = [] if deltas_after is None else list(self.deltas(event, deltas_after))
         if isinstance(facts, TurnStarted):
-            if event.id != self._turn:
+            if event.id != self._turn_id:
                 return []
             self._state = turns.begin(event, facts)
             return [self._frame(facts.frame, event.type, self.view())]
-        if self._state is None or getattr(facts, "turn", None) != self._turn:
+        if self._state is None or getattr(facts, "turn", None) != self._turn_id:
             return []
         self._state = turns.evolve(self._state, event, facts)
         return deltas + self._shown(event, facts)
@@ -117,7 +117,7 @@ class Transcript:
         before ``add``.
         """
         facts = facts_of(event)
-        if self._state is None or not isinstance(facts, MessageAppended) or facts.turn != self._turn:
+        if self._state is None or not isinstance(facts, MessageAppended) or facts.turn != self._turn_id:
             return
         for frame in deltas_of(event, facts, self._state.frame + 1):
             if frame.number > after:

@@ -184,14 +184,7 @@ class DaemonThreads:
                 done.set_exception(error)
 
         def work() -> None:
-            result: T | None = None
-            error: BaseException | None = None
-            try:
-                result = function()
-            except (StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit) as raised:
-                error = RuntimeError(type(raised).__name__)  # a future cannot hold these, or a loop would end by them
-            except BaseException as raised:  # noqa: BLE001 - handed on to who waits
-                error = raised
+            result, error = _tried(function)
             with suppress(RuntimeError):  # the loop is closed, and nobody waits
                 loop.call_soon_threadsafe(settle, result, error)
 
@@ -201,6 +194,16 @@ class DaemonThreads:
             self._free.release()
             raise
         return await done
+
+
+def _tried(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    """The result of a function, or its exception, in a form that a future can hold and that ends no event loop."""
+    try:
+        return function(), None
+    except (StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit) as raised:
+        return None, RuntimeError(type(raised).__name__)
+    except BaseException as raised:  # noqa: BLE001 - raised again where the result is awaited
+        return None, raised
 
 
 async def _shielded_from_exits(tool: Tool, given: dict[str, Any], context: ToolContext) -> ToolOutput:

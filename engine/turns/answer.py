@@ -28,8 +28,8 @@ class VendorForm(msgspec.Struct, frozen=True):
 class Answer:
     """One assistant message while it is received."""
 
-    def __init__(self, message: UUID) -> None:
-        self.message = message
+    def __init__(self, message_id: UUID) -> None:
+        self.message_id = message_id
         self.starts: list[BlockStart] = []
         self.vendor: dict[int, VendorForm] = {}
         self._openings: dict[int, Opening] = {}
@@ -69,7 +69,7 @@ class Answer:
 
     def received(self) -> ReceivedMessage:
         """The message as far as it has been received."""
-        return ReceivedMessage(self.message, self.content(), tuple(self.starts), self.cuts())
+        return ReceivedMessage(self.message_id, self.content(), tuple(self.starts), self.cuts())
 
     def _block(self, number: int) -> Block:
         opening, vendor = self._openings.get(number), self.vendor.get(number)

@@ -46,19 +46,21 @@ class Approvals:
         self._runtime = supervisor.runtime
 
     async def decide(
-        self, caller: Caller, turn: UUID, decision: Decision, *, request: RequestKey | None = None
+        self, caller: Caller, turn_id: UUID, decision: Decision, *, idempotency: RequestKey | None = None
     ) -> None:
         """Record a decision. With the last decision that the turn waits for, it is resumed.
 
         Raises TurnNotFound, or NoDecisionAwaited if the turn does not wait for this decision.
         """
         for tries_left in reversed(range(MAX_TRIES)):
-            reading = partial(self._look, tenant=caller.tenant, turn=turn, decision=decision, request=request)
+            reading = partial(
+                self._look, tenant=caller.tenant, turn_id=turn_id, decision=decision, idempotency=idempotency
+            )
             paused = await self._runtime.store.read(reading)
             if paused is None:
                 return
             try:
-                await self._record(caller, paused, request)
+                await self._record(caller, paused, idempotency)
             except VersionConflict:
                 if not tries_left:
                     raise
@@ -75,17 +77,17 @@ class Approvals:
         await self._runtime.store.append(Append(caller.tenant, turn.session, Exists(), events))
 
     def _look(
-        self, connection: Connection, *, tenant: str, turn: UUID, decision: Decision, request: RequestKey | None
+        self, connection: Connection, *, tenant: str, turn_id: UUID, decision: Decision, idempotency: RequestKey | None
     ) -> PausedTurn | None:
         """The paused turn; None if this very request has been answered before."""
-        if find_request(connection, tenant, request) is not None:
+        if find_request(connection, tenant, idempotency) is not None:
             return None
-        state = queries.turn_state(connection, tenant, turn)
+        state = queries.turn_state(connection, tenant, turn_id)
         if state is None:
-            raise TurnNotFound("there is no such turn", turn_id=str(turn))
+            raise TurnNotFound("there is no such turn", turn_id=str(turn_id))
         drafts = decide_call(state, decision)
         session, _ = state_at(connection, tenant, state.session)
-        transcript = Transcript(turn)
+        transcript = Transcript(turn_id)
         for event in turn_events(connection, tenant, state):
             transcript.add(event)
         request_plan = restore_plan(
@@ -93,7 +95,7 @@ class Approvals:
         )
         return PausedTurn(drafts, session, state, transcript, request_plan)
 
-    async def _record(self, caller: Caller, paused: PausedTurn, request: RequestKey | None) -> None:
+    async def _record(self, caller: Caller, paused: PausedTurn, idempotency: RequestKey | None) -> None:
         turn = paused.turn
         sealed = seal(paused.drafts, caller, self._runtime.clock)
         resumed = isinstance(paused.drafts[-1].facts, TurnResumed)
@@ -107,7 +109,7 @@ class Approvals:
                     session=turn.session,
                     expected=Exactly(paused.session.version),
                     events=lambda _, __: sealed,
-                    request=request,
+                    request=idempotency,
                     reference=Reference("turn", turn.id, 0),
                     scratch=scratch,
                 )

@@ -55,25 +55,29 @@ class RunningAttempt:
         """Run until the answer has ended or broken off, and what came of it is on disk. ``left_s``: the seconds that
         are left to the turn.
         """
-        error: EngineError | None = None
         self._stream = asyncio.create_task(self._receive(left_s))
         if self._stop is not None:
             self._stream.cancel()
-        try:
-            await self._stream
-        except asyncio.CancelledError:
-            # Cancelled by us if the turn was stopped, else by the provider. An answer that has its end is complete.
-            if self._recorder.ended is None:
-                error = ProviderTruncated("the provider's answer broke off")
-        except EngineError as failure:
-            error = failure
-        except Exception:
-            log.exception("an attempt failed with an unexpected error")
-            error = MISTAKE
+        error = await self._failure_of(self._stream)
         await self._recorder.settle()
         first_s = self._first_chunk_s
         times = Times(self._since(self._clock.monotonic_s()), None if first_s is None else self._since(first_s))
         return result_of(self._recorder, self._stop, self._recorder.error or error, times)
+
+    async def _failure_of(self, stream: asyncio.Task[None]) -> EngineError | None:
+        """Wait for the end of the stream; None if it did not fail."""
+        try:
+            await stream
+        except asyncio.CancelledError:
+            # Cancelled by us if the turn was stopped, else by the provider. An answer that has its end is complete.
+            if self._recorder.ended is None:
+                return ProviderTruncated("the provider's answer broke off")
+        except EngineError as failure:
+            return failure
+        except Exception:
+            log.exception("an attempt failed with an unexpected error")
+            return MISTAKE
+        return None
 
     async def _receive(self, left_s: float) -> None:
         try:

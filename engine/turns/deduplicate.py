@@ -31,12 +31,12 @@ class RetryDeduplicator:
         self._sweep_at = SWEEP_FROM
 
     async def once(
-        self, tenant: str, said: RequestKey, *, repeated: bool, start: Callable[[], Awaitable[Started]]
+        self, tenant: str, idempotency: RequestKey, *, repeated: bool, start: Callable[[], Awaitable[Started]]
     ) -> Started:
         """Start a turn, or, for a retry, return the turn that the same request has started before, if that turn runs or
-        is being started. ``said``: who sent which request where.
+        is being started. ``idempotency``: who sent which request where.
         """
-        digest = _digest(tenant, said)
+        digest = _digest(tenant, idempotency)
         before = self._started.get(digest)
         if repeated and before is not None:
             started = await asyncio.shield(before)
@@ -68,6 +68,6 @@ class RetryDeduplicator:
         return started is not None and self._runs(started.turn)
 
 
-def _digest(tenant: str, said: RequestKey) -> bytes:
-    head = f"{tenant}\0{said.principal}\0{said.route}\0".encode()
-    return hashlib.sha256(head + said.body).digest()
+def _digest(tenant: str, idempotency: RequestKey) -> bytes:
+    head = f"{tenant}\0{idempotency.principal}\0{idempotency.route}\0".encode()
+    return hashlib.sha256(head + idempotency.body).digest()

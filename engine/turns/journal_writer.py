@@ -46,9 +46,9 @@ class JournalWriter:
             # Not now but at the end of this pass of the event loop, with the rows that other streams add until then.
             asyncio.get_running_loop().call_soon(self._write)
 
-    def forget(self, turn: UUID) -> None:
+    def forget(self, turn_id: UUID) -> None:
         """Forget why rows of this turn were not written. All of them have been reported."""
-        self._refused.pop(turn, None)
+        self._refused.pop(turn_id, None)
 
     def _write(self) -> None:
         batch, self._queue = self._queue, []

@@ -31,12 +31,14 @@ MAX_WAITING_ROWS = 256
 class Recorder:
     """Records one turn: it numbers frames, journals them, and publishes those that are on disk."""
 
-    def __init__(self, journal: JournalWriter, tail: Tail, clock: Clock, tenant: str, turn: UUID, frame: int) -> None:
+    def __init__(
+        self, journal: JournalWriter, tail: Tail, clock: Clock, tenant: str, turn_id: UUID, frame: int
+    ) -> None:
         self._journal = journal
         self._tail = tail
         self._clock = clock
         self._tenant = tenant
-        self._turn = turn
+        self._turn_id = turn_id
         self._begun_s = clock.monotonic_s()
         self._last_ms = 0
         self._settled = asyncio.Event()
@@ -73,7 +75,7 @@ class Recorder:
             case BlockStarted(block, kind, call, name):
                 self._check_call(call)
                 self._types[block] = kind
-                self._heads[block] = delta_head(self.answer.message, block, kind)
+                self._heads[block] = delta_head(self.answer.message_id, block, kind)
                 self.blocks += 1
                 self._add(block, START, 0, _encode(Opening(kind, call, name)))
             case VendorBlock(block, kind, raw):
@@ -86,7 +88,7 @@ class Recorder:
     async def settle(self) -> None:
         """Wait until every row is on disk or discarded."""
         await self._settled.wait()
-        self._journal.forget(self._turn)
+        self._journal.forget(self._turn_id)
 
     def _check_call(self, call: str | None) -> None:
         """Refuse a second tool call with the same id: a result names its call by the id."""
@@ -119,7 +121,7 @@ class Recorder:
     def _add(self, block: int, kind: str, elapsed_ms: int, text: bytes, *, frame: int | None = None) -> None:
         if frame is None:
             frame = self._frame = self._frame + 1
-        row = JournalRow(self._tenant, self._turn, frame, self.answer.message, block, kind, elapsed_ms, text)
+        row = JournalRow(self._tenant, self._turn_id, frame, self.answer.message_id, block, kind, elapsed_ms, text)
         self._waiting += 1
         self._settled.clear()
         if self._waiting >= MAX_WAITING_ROWS:

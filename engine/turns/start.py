@@ -8,7 +8,7 @@ holds all that decides the request's bytes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Literal
 from uuid import UUID
@@ -79,7 +79,13 @@ class TurnStarter:
         self._starting: set[asyncio.Task[Started]] = set()
 
     async def start(
-        self, caller: Caller, session: UUID, ask: Ask, *, expected: int | None = None, request: RequestKey | None = None
+        self,
+        caller: Caller,
+        session_id: UUID,
+        ask: Ask,
+        *,
+        expected: int | None = None,
+        idempotency: RequestKey | None = None,
     ) -> Started:
         """Start a turn; returns when its start is durable and it runs.
 
@@ -88,28 +94,33 @@ class TurnStarter:
         plans = MAX_PLANS if expected is None else 1
         while True:
             plans -= 1
-            plan = partial(self._plan, caller=caller, session=session, ask=ask, expected=expected)
-            planned = await self._store.read(partial(_replayed_or_planned, plan, tenant=caller.tenant, request=request))
+            plan = partial(self._plan, caller=caller, session_id=session_id, ask=ask, expected=expected)
+            planned = await self._store.read(
+                partial(_replayed_or_planned, plan, tenant=caller.tenant, idempotency=idempotency)
+            )
             if isinstance(planned, Reference):
                 return await self._replayed(caller, planned)
-            # A caller that disconnects while the start is written must not leave an open turn that does not run.
-            starting = asyncio.create_task(self._append(caller, session, ask, planned, request))
-            self._starting.add(starting)
-            starting.add_done_callback(self._starting.discard)
             try:
-                return await asyncio.shield(starting)
+                return await self._shielded(self._append(caller, session_id, ask, planned, idempotency))
             except VersionConflict:
                 if plans <= 0:
                     raise
 
+    async def _shielded(self, append: Coroutine[Any, Any, Started]) -> Started:
+        """A caller that disconnects while the start is written must not leave an open turn that does not run."""
+        starting = asyncio.create_task(append)
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
+        return await asyncio.shield(starting)
+
     async def _replayed(self, caller: Caller, reference: Reference) -> Started:
-        event = await self._store.read(partial(_event_session, tenant=caller.tenant, turn=reference.id))
+        event = await self._store.read(partial(_event_session, tenant=caller.tenant, turn_id=reference.id))
         return Started(event, reference.id, replayed=True)
 
     def _plan(
-        self, connection: Connection, *, caller: Caller, session: UUID, ask: Ask, expected: int | None
+        self, connection: Connection, *, caller: Caller, session_id: UUID, ask: Ask, expected: int | None
     ) -> PlannedRound:
-        state, words = state_at(connection, caller.tenant, session)
+        state, words = state_at(connection, caller.tenant, session_id)
         if expected is not None and state.version != expected:
             detail = f"the session was expected to be at version {expected}, and is at {state.version}"
             raise VersionConflict(detail, current_version=state.version)
@@ -147,45 +158,45 @@ class TurnStarter:
         )
 
     async def _append(
-        self, caller: Caller, session: UUID, ask: Ask, first: PlannedRound, request: RequestKey | None
+        self, caller: Caller, session_id: UUID, ask: Ask, first: PlannedRound, idempotency: RequestKey | None
     ) -> Started:
-        turn = self._clock.new_id()
+        turn_id = self._clock.new_id()
         document = first.request_plan.offer.document
-        scratch: list[Scratch] = [self._supervisor.run_of(caller.tenant, session, turn)]
+        scratch: list[Scratch] = [self._supervisor.run_of(caller.tenant, session_id, turn_id)]
         if document:
             scratch.append(KeepDocument(caller.tenant, document))
         with self._supervisor.admitted():
             answer = await self._store.append(
                 Append(
                     tenant=caller.tenant,
-                    session=session,
+                    session=session_id,
                     expected=Exactly(first.window.state.version),
-                    events=partial(self._events, caller=caller, turn=turn, ask=ask, first=first),
-                    request=request,
-                    reference=Reference("turn", turn, 0),
+                    events=partial(self._events, caller=caller, turn_id=turn_id, ask=ask, first=first),
+                    request=idempotency,
+                    reference=Reference("turn", turn_id, 0),
                     scratch=tuple(scratch),
                 )
             )
             if answer.replayed is None:
                 runtime = self._supervisor.runtime
                 self._supervisor.start(
-                    RunningTurn(runtime, caller, turn, first.request_plan, answer.events, first=first)
+                    RunningTurn(runtime, caller, turn_id, first.request_plan, answer.events, first=first)
                 )
-                return Started(session, turn)
+                return Started(session_id, turn_id)
         return await self._replayed(caller, answer.replayed)
 
     def _events(
-        self, place: Place, state: Any, *, caller: Caller, turn: UUID, ask: Ask, first: PlannedRound
+        self, place: Place, state: Any, *, caller: Caller, turn_id: UUID, ask: Ask, first: PlannedRound
     ) -> list[NewEvent]:
         clock, message = self._clock, ask.message
         if message is not None:
             message = msgspec.structs.replace(message, id=clock.new_id())
         salt, now_us = clock.salts(1)[0], clock.now_us()
         command = StartTurn(
-            turn_id=turn,
+            turn_id=turn_id,
             model=first.model.name,
             provider=first.model.provider.name,
-            attempt=attempt_of(first, turn, (1, 1), now_us=now_us, salt=salt, new_position=place.position),
+            attempt=attempt_of(first, turn_id, (1, 1), now_us=now_us, salt=salt, new_position=place.position),
             message=message,
             continues=ask.continues,
             on_disconnect=ask.on_disconnect,
@@ -214,15 +225,15 @@ def check_offer(schemas: Sequence[ToolSchema], choice: str | None, settings: Set
 
 
 def _replayed_or_planned(
-    plan: Callable[[Connection], PlannedRound], connection: Connection, *, tenant: str, request: RequestKey | None
+    plan: Callable[[Connection], PlannedRound], connection: Connection, *, tenant: str, idempotency: RequestKey | None
 ) -> PlannedRound | Reference:
     """The turn that this request has started before, else a plan: a retry is answered, whatever has become of the
     session.
     """
-    return find_request(connection, tenant, request) or plan(connection)
+    return find_request(connection, tenant, idempotency) or plan(connection)
 
 
-def _event_session(connection: Connection, *, tenant: str, turn: UUID) -> UUID:
-    state = queries.turn_state(connection, tenant, turn)
+def _event_session(connection: Connection, *, tenant: str, turn_id: UUID) -> UUID:
+    state = queries.turn_state(connection, tenant, turn_id)
     assert state is not None, "a remembered turn is in the record"
     return state.session

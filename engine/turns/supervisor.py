@@ -70,9 +70,9 @@ class Supervisor:
             if not self._starting:
                 self._all_started.set()
 
-    def run_of(self, tenant: str, session: UUID, turn: UUID) -> OpenRun:
+    def run_of(self, tenant: str, session_id: UUID, turn_id: UUID) -> OpenRun:
         """The run and its lease, to be written with a turn's start."""
-        return OpenRun(tenant, turn, session, self.runtime.owner, self._lease_end())
+        return OpenRun(tenant, turn_id, session_id, self.runtime.owner, self._lease_end())
 
     def start(self, turn: RunningTurn) -> None:
         """Run a turn whose start, or whose resumption, is recorded."""
@@ -81,24 +81,24 @@ class Supervisor:
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, turn))
 
-    def find(self, turn: UUID) -> RunningTurn | None:
+    def find(self, turn_id: UUID) -> RunningTurn | None:
         """The turn, if it runs in this process."""
-        return self._turns.get(turn)
+        return self._turns.get(turn_id)
 
     def running(self) -> list[RunningTurn]:
         """The turns that run in this process."""
         return list(self._turns.values())
 
-    async def cancel(self, tenant: str, turn: UUID, actor: str, request: RequestKey | None = None) -> None:
+    async def cancel(self, tenant: str, turn_id: UUID, actor: str, idempotency: RequestKey | None = None) -> None:
         """Cancel a turn; returns when it has ended. An ended turn stays as it is.
 
         The turn is stopped at once, even if the disk is slow. The cancellation is recorded too, so that it outlives the
         server: when this returns, the turn has ended, or the cancellation is on record.
         """
-        running = self._turns.get(turn)
+        running = self._turns.get(turn_id)
         if running is not None and running.caller.tenant == tenant:
             running.stop(TurnStop("cancelled", actor))
-        work = partial(request_cancel, tenant=tenant, turn=turn, actor=actor, request=request)
+        work = partial(request_cancel, tenant=tenant, turn=turn_id, actor=actor, request=idempotency)
         is_open = await self.runtime.store.submit(work, urgent=True)
         if is_open and running is not None:
             await running.tail.end()

@@ -101,7 +101,7 @@ class RunningTurn:
         self,
         runtime: Runtime,
         caller: Caller,
-        turn: UUID,
+        turn_id: UUID,
         request_plan: RequestPlan,
         events: tuple[RecordedEvent, ...],
         *,
@@ -117,10 +117,10 @@ class RunningTurn:
         self._finished: dict[str, ToolOutcome] = {}
         self._deadline_s = runtime.clock.monotonic_s() + runtime.settings.turn_timeout_s
         self._input_position = events[0].position  # of the message appended with the start, if there was one
-        self.id = turn
+        self.id = turn_id
         self.tenant = caller.tenant
-        self.caller = Caller(caller.tenant, f"turn:{turn}", caller.correlation)
-        self.transcript = transcript or Transcript(turn)
+        self.caller = Caller(caller.tenant, f"turn:{turn_id}", caller.correlation)
+        self.transcript = transcript or Transcript(turn_id)
         self.tail = Tail(runtime.settings.tail_frames)
         self._show(events)
         self.subscribers = Subscribers(
@@ -252,15 +252,7 @@ class RunningTurn:
             self._request_plan.offer.server,
             self._runtime.settings,
         )
-        try:
-            for number in range(len(calls.ready)):
-                call, outcome = await self._unless_stopped(calls.outcome(number))
-                await self._append(partial(return_tool, call=call, outcome=outcome))
-        except (StoppedError, TurnLimitReached):
-            self._finished = calls.finished()
-            raise
-        finally:
-            await calls.close()
+        await self._record_returns(calls)
         if calls.awaited:
             if self._stop is not None and self._stop.kind == "cancelled":
                 raise StoppedError
@@ -270,6 +262,18 @@ class RunningTurn:
             vendor = result.vendor_stop_reason if result is not None else None
             return TurnEnd(stop_reason="tool_use", vendor_stop_reason=vendor)
         return await self._next_round()
+
+    async def _record_returns(self, calls: RoundCalls) -> None:
+        """Record each call's return, in order. A turn that is stopped keeps the outcomes that it has so far."""
+        try:
+            for number in range(len(calls.ready)):
+                call, outcome = await self._unless_stopped(calls.outcome(number))
+                await self._append(partial(return_tool, call=call, outcome=outcome))
+        except (StoppedError, TurnLimitReached):
+            self._finished = calls.finished()
+            raise
+        finally:
+            await calls.close()
 
     async def _next_round(self) -> PlannedRound:
         settings, state = self._runtime.settings, self.transcript.state
@@ -287,7 +291,7 @@ class RunningTurn:
         reading = partial(
             plan_next_round,
             tenant=self.caller.tenant,
-            session=self.transcript.state.session,
+            session_id=self.transcript.state.session,
             request_plan=self._request_plan,
             settings=self._runtime.settings,
             fallback=fallback,

@@ -220,9 +220,9 @@ async def _newest(
 
     async def ask() -> float:
         begun = time.perf_counter()
-        page, _ = await chat.messages(session, limit=NEWEST, descending=True)
+        page = await chat.messages(session, limit=NEWEST, descending=True)
         seconds = time.perf_counter() - begun
-        assert len(page) == NEWEST
+        assert len(page.items) == NEWEST
         return seconds
 
     async def read_raw() -> float:

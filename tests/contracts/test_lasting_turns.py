@@ -539,7 +539,7 @@ async def steps_of(chat, turn):
             backlog, after = engine.streams.follow.Backlog("default", turn), 0
             while page := backlog.read(connection, after):
                 after = page[-1].number
-            engine.streams.backlog.read_turn(connection, tenant="default", turn=turn)
+            engine.streams.backlog.read_turn(connection, tenant="default", turn_id=turn)
         finally:
             raw.set_progress_handler(None, 0)
         return steps

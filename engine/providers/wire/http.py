@@ -93,7 +93,7 @@ async def post_stream(
     finally:
         with suppress(*BROKEN):
             await response.aclose()
-        response.stream = httpx.ByteStream(b"")  # its own knows the response, and circles wait for the collector
+        response.stream = httpx.ByteStream(b"")  # its own refers to the response: a cycle, for the collector
 
 
 async def drain(body: AsyncGenerator[bytes, None]) -> None:
