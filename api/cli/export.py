@@ -18,6 +18,7 @@ from .terminal import notice
 
 Style = Literal["bundle", "openai", "otel"]
 PAGE = 1000
+HOW_TO_VERIFY = "verify it with verify_bundle.py and --key, which `manent checkpoint --keys` prints"
 
 
 @click.command()
@@ -57,7 +58,7 @@ async def _find(settings: Settings, session: str, caller: Caller) -> UUID:
 async def _write(settings: Settings, caller: Caller, session: UUID | None, style: Style, file: IO[bytes]) -> str:
     """Write what is asked for; what it was, in words."""
     if style == "bundle":
-        return f"{await _bundle(settings, caller, session, file)} event(s); verify_bundle.py in it verifies it"
+        return f"{await _bundle(settings, caller, session, file)} event(s); {HOW_TO_VERIFY}"
     count = 0
     async with open_existing(settings) as conversation:
         async for each in _sessions(conversation, caller, session):
