@@ -76,6 +76,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     signing_key_file: Annotated[
         str | None, Meta(description="Ed25519 private key (PEM) that signs checkpoints [DATABASE.key, made if need be]")
     ] = None
+    verify_key: Annotated[
+        str | None, Meta(description="verifier key (name+hash+key) that `manent verify` trusts, not the key file's")
+    ] = None
     checkpoint_every_s: Annotated[
         Count, Meta(description="a checkpoint is signed every so many seconds, if there is something new")
     ] = 60
