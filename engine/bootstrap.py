@@ -19,7 +19,7 @@ from .audit.bundle import verify_bundle as format_
 from .audit.checkpoint_file import OutsideFile, outside_path
 from .audit.checkpointer import Keeper, keeping
 from .audit.doctor import examine_evidence
-from .audit.keys import open_signer, read_signer, signing_key_path
+from .audit.keys import open_signer, trusted_keys
 from .audit.rollback import Accepted
 from .audit.rollback import accept_break as accept_break_of
 from .audit.secret import open_secret, secret_of
@@ -201,24 +201,24 @@ def rebuild_projections(database: Database = None, progress: Progress | None = N
 
 
 def verify_database(database: Database = None, progress: Progress | None = None) -> Verified:
-    """Hold a whole database against itself and its checkpoints. Changes nothing, and works beside a server.
+    """Verify a whole database: its rows against its hashes, and its checkpoints against the key that is trusted. Changes
+    nothing, and works beside a server.
 
     Raises StoreOlder, StoreForeign and such for a file that it cannot begin with.
     """
     settings = _settings(database)
     path = existing(database_path(settings.database))
     check_revision(path)
-    key = signing_key_path(path, settings.signing_key_file)
-    signer = read_signer(key) if settings.signing_key_file or key.exists() else None
+    trusted = trusted_keys(path, settings.signing_key_file, settings.verify_key)
     outside = OutsideFile(outside_path(path, settings.checkpoint_file))
-    return verify_file(path, Catalog(), PROJECTIONS, outside, signer, progress or _no_progress)
+    return verify_file(path, Catalog(), PROJECTIONS, outside, trusted, progress or _no_progress)
 
 
 def examine_database(database: Database = None) -> list[Finding]:
     """What durability and evidence hang on. Changes nothing, and works beside a server."""
     settings = _settings(database)
     path = database_path(settings.database)
-    evidence = examine_evidence(path, settings.signing_key_file, settings.checkpoint_file)
+    evidence = examine_evidence(path, settings.signing_key_file, settings.checkpoint_file, settings.checkpoint_every_s)
     return [*examine(path, metadata.tables), *evidence]
 
 

@@ -80,6 +80,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="secret that idempotency keys are hashed with; back it up with the key [DATABASE.secret]"),
     ] = None
+    verify_key: Annotated[
+        str | None, Meta(description="verifier key (name+hash+key) that `manent verify` trusts, not the key file's")
+    ] = None
     checkpoint_every_s: Annotated[
         Count, Meta(description="a checkpoint is signed every so many seconds, if there is something new")
     ] = 60

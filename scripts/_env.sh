@@ -64,10 +64,9 @@ _all_is_installed() {
     for part; do _is_installed "$part" || return; done
 }
 
-# Nothing is fetched but what the lock names: no resolution, no newer pip, no build environment. Python compiles a module
-# when it is first imported, and most never are.
+# Nothing is fetched but what the lock names: no resolution, no newer pip, no build environment.
 _pip_install() {
-    pip_said=$("$python" -m pip install --quiet --disable-pip-version-check --no-input --no-compile --no-deps "$@" 2>&1)
+    pip_said=$("$python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps "$@" 2>&1)
 }
 
 _give_up() {

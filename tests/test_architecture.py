@@ -96,6 +96,9 @@ IMPURE_METHODS = {"now", "today", "utcnow", "uuid1", "uuid4"}
 
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 400
+LONGER_FILES = {  # with the reason
+    "engine/audit/bundle/verify_bundle.py": 500,  # it goes out alone, into every bundle, and can import nothing of ours
+}
 
 PRODUCT = ("engine/*", "api/*", "migrations/*", "scripts/*")
 
@@ -337,9 +340,9 @@ def pure_files_are_pure(sources):
 def nothing_gets_long(sources):
     """Functions and files stay readable at one sitting."""
     for source in product(sources):
-        lines = source.text.count("\n")
-        if source.nodes and lines > MAX_FILE_LINES:
-            yield source.offence(MAX_FILE_LINES + 1, f"{lines} lines; {MAX_FILE_LINES} are the most")
+        lines, most = source.text.count("\n"), LONGER_FILES.get(source.path, MAX_FILE_LINES)
+        if source.nodes and lines > most:
+            yield source.offence(most + 1, f"{lines} lines; {most} are the most")
         for node in source.nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = node.end_lineno - node.lineno + 1
@@ -466,6 +469,7 @@ OFFENDING = [  # rule, path, text, offending line
     (pure_files_are_pure, "engine/events/upcasts.py", "def read(path):\n    return open(path)\n", 2),
     (nothing_gets_long, "engine/turns/turn.py", "\ndef run():\n" + "    pass\n" * MAX_FUNCTION_LINES, 2),
     (nothing_gets_long, "api/http/sse.py", "pass\n" * (MAX_FILE_LINES + 1), MAX_FILE_LINES + 1),
+    (nothing_gets_long, "engine/audit/bundle/verify_bundle.py", "pass\n" * 501, 501),
     (the_top_level_is_the_users, "docs/index.md", "# Manual\n", 1),
     (files_name_no_registry_and_no_machine, "README.md", "\nSee https://" + "pypi" + ".org/manent.\n", 2),
     (files_name_no_registry_and_no_machine, "scripts/bench", "cd " + "/home" + "/ann\n", 1),

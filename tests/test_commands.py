@@ -14,6 +14,8 @@ import pytest
 
 from tests.environment import ROOT
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # up to three environments are made, on a busy machine
+
 BACKEND = """
 import zipfile
 def build_editable(folder, settings=None, metadata=None):
@@ -130,25 +132,25 @@ def test_two_commands_at_once_wait_for_each_other(checkout):
     assert set(checkout.installed()) == {"walls", "stove", "house", "scaffold"}
 
 
-def test_a_changed_lock_and_a_moved_checkout_make_it_anew(checkout, tmp_path):
-    """Serving does not care for what only tests need; tests do. A moved checkout gets a new one."""
+def versions(checkout):
+    return {name: version for name, (version, _) in checkout.installed().items()}
+
+
+def test_a_changed_lock_makes_it_anew_for_whom_it_concerns(checkout):
+    """Serving does not care for what only tests need; tests do. What serving needs concerns both."""
     checkout.make("tests")
     checkout.lock(scaffold=2)
     assert checkout.make() == ""
     checkout.make("tests")
-    assert {name: version for name, (version, _) in checkout.installed().items()} == {
-        "walls": "1",
-        "stove": "1",
-        "house": "1",
-        "scaffold": "2",
-    }
+    assert versions(checkout) == {"walls": "1", "stove": "1", "house": "1", "scaffold": "2"}
     checkout.lock(scaffold=2, walls=2)
     checkout.make()
-    assert {name: version for name, (version, _) in checkout.installed().items()} == {
-        "walls": "2",
-        "stove": "1",
-        "house": "1",
-    }
+    assert versions(checkout) == {"walls": "2", "stove": "1", "house": "1"}
+
+
+def test_a_moved_checkout_makes_it_anew(checkout, tmp_path):
+    """The paths in an environment are absolute: it works where it was made, and nowhere else."""
+    checkout.make()
     checkout.root = checkout.root.rename(tmp_path / "moved")
     assert "making .venv" in checkout.make()
     assert checkout.make() == ""

@@ -17,6 +17,7 @@ from .options import read_settings, settings_options
 from .terminal import notice
 
 Style = Literal["bundle", "openai", "otel"]
+HOW_TO_VERIFY = "verify it with verify_bundle.py and --key, which `manent checkpoint --keys` prints"
 
 
 @click.command()
@@ -56,7 +57,7 @@ async def _find(settings: Settings, session: str, caller: Caller) -> UUID:
 async def _write(settings: Settings, caller: Caller, session: UUID | None, style: Style, file: IO[bytes]) -> str:
     """Write what is asked for; what it was, in words."""
     if style == "bundle":
-        return f"{await _bundle(settings, caller, session, file)} event(s); verify_bundle.py in it verifies it"
+        return f"{await _bundle(settings, caller, session, file)} event(s); {HOW_TO_VERIFY}"
     count = 0
     async with open_existing(settings) as chat:
         async for each in _sessions(chat, caller, session):

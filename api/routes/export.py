@@ -22,6 +22,9 @@ IN_MEMORY_BYTES = 8 << 20
 
 CHUNK_BYTES = 1 << 16
 
+WHERE_THE_KEY_IS = {"link": '</api/log/key>; rel="describedby"; title="pass it: verify_bundle.py BUNDLE.zip --key KEY"'}
+"""A bundle brings keys of its own, as a forged one does; a verifier must be given the log's, got another way."""
+
 BUNDLE = ResponseSpec(
     bytes, media_type=ZIP, description="A bundle; JSON lines for `openai` and `otel`", generate_examples=False
 )
@@ -46,7 +49,7 @@ async def export_session(
     except BaseException:
         file.close()
         raise
-    return Stream(_sent(file), media_type=ZIP, headers=_attached(f"{session_id}.zip"))
+    return Stream(_sent(file), media_type=ZIP, headers=_attached(f"{session_id}.zip") | WHERE_THE_KEY_IS)
 
 
 async def _sent(file: IO[bytes]) -> AsyncGenerator[bytes, None]:

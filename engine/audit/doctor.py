@@ -1,5 +1,5 @@
-"""What the evidence hangs on, looked up for ``manent doctor``: the signing key, and the checkpoints outside the
-database. Nothing is created or changed by looking.
+"""What the evidence hangs on, looked up for ``manent doctor``: the signing key, the checkpoints outside the database,
+and where both lie. Nothing is created or changed by looking.
 """
 
 from __future__ import annotations
@@ -23,17 +23,33 @@ from .notes import Signer
 from .rollback import problems
 
 KEY, FILE, LAST = "signing key", "checkpoint file", "last checkpoint outside"
+PLACE, EVERY = "key and checkpoints", "checkpoint every"
 MODE = "0600"
 OTHERS = 0o077
 AGREES = "agrees with the database"
 
+TOGETHER = (
+    "whoever can write the database's folder can write another history, and sign it with what lies there: the record "
+    "proves itself to others, and not against them. Let MANENT_SIGNING_KEY_FILE and MANENT_CHECKPOINT_FILE name files "
+    "on another disk or account, and have somebody else keep `manent checkpoint --keys`, and now and then `manent "
+    "checkpoint`"
+)
+UNSIGNED = (
+    "what was written since the last checkpoint is signed for by nobody: until the next, whoever can write the file "
+    "can change it unseen (MANENT_CHECKPOINT_EVERY_S, `manent checkpoint --new`)"
+)
 
-def examine_evidence(path: Path, key_setting: str | None, outside_setting: str | None) -> Iterator[Finding]:
+
+def examine_evidence(
+    path: Path, key_setting: str | None, outside_setting: str | None, every_s: int
+) -> Iterator[Finding]:
     """What can be found out about the key and the checkpoints of a database that is there."""
-    signer, found = _key(signing_key_path(path, key_setting), made=key_setting is None)
+    key, outside = signing_key_path(path, key_setting), outside_path(path, outside_setting)
+    signer, found = _key(key, made=key_setting is None)
     yield found
-    outside = outside_path(path, outside_setting)
     yield _file(outside)
+    yield _place(path, key, outside)
+    yield Finding(EVERY, f"{every_s} s", "as long as you can do without", note=UNSIGNED)
     with looking(path, holder(path)) as connection:
         if revision_of(connection) == newest_revision():  # else there may be nothing to look at yet
             yield _last(connection, OutsideFile(outside), signer)
@@ -59,6 +75,15 @@ def _file(path: Path) -> Finding:
     if not os.access(place, os.W_OK) or path.is_dir():
         return Finding(FILE, "cannot be written", expected, "wrong", f"no checkpoint can be kept in {path}")
     return Finding(FILE, "can be written" if path.exists() else "none yet", expected)
+
+
+def _place(path: Path, key: Path, outside: Path) -> Finding:
+    """Whether somebody who can write the database's folder has all that proves the database with it."""
+    folder = path.resolve().parent
+    beside = [name for name, file in (("key", key), ("checkpoints", outside)) if file.resolve().parent == folder]
+    if not beside:
+        return Finding(PLACE, "elsewhere", "elsewhere")
+    return Finding(PLACE, f"{' and '.join(beside)} beside the database", "elsewhere", "warning", TOGETHER)
 
 
 def _last(connection: Connection, outside: OutsideFile, signer: Signer | None) -> Finding:

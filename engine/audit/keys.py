@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -16,11 +17,21 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from ..errors import Invalid
+from ..errors import Invalid, ProofInvalid
 from ..log.files import write_new
-from .notes import Signer
+from .notes import ED25519, Signer, parse_verifier
 
-FIELD = "signing_key_file"
+FIELD, VERIFY_FIELD = "signing_key_file", "verify_key"
+
+
+class Trusted(msgspec.Struct, frozen=True):
+    """The keys that whoever verifies trusts, and where they are from, in words. ``names``: those of the logs that they
+    are for, where the keys say so.
+    """
+
+    publics: frozenset[bytes]
+    source: str
+    names: tuple[str, ...] = ()
 
 
 def signing_key_path(database: Path, setting: str | None) -> Path:
@@ -36,6 +47,29 @@ def open_signer(database: Path, setting: str | None) -> Signer:
     if setting is None and not path.exists():
         _make(path)
     return read_signer(path)
+
+
+def trusted_keys(path: Path, key_setting: str | None, given: str | None) -> Trusted | None:
+    """The keys to verify a database by: those that are given, apart by blanks, else that in its key file; None: there
+    is neither. Raises Invalid, which names the setting.
+    """
+    if given is not None:
+        return _given(given)
+    file = signing_key_path(path, key_setting)
+    if key_setting is None and not file.exists():
+        return None
+    return Trusted(frozenset({read_signer(file).public}), f"in {file}")
+
+
+def _given(text: str) -> Trusted:
+    try:
+        keys = [parse_verifier(each) for each in text.split()]
+    except ProofInvalid as error:
+        raise Invalid(VERIFY_FIELD, error.detail) from None
+    if not keys or any(key.kind != ED25519 for key in keys):
+        raise Invalid(VERIFY_FIELD, "must be the verifier key of a log: name+hash+key")
+    publics = frozenset(key.public for key in keys)
+    return Trusted(publics, "that was given", tuple(key.name for key in keys))
 
 
 def read_signer(path: Path) -> Signer:

@@ -52,7 +52,7 @@ class Windows:
             lambda connection: plan.plan_at(
                 connection,
                 tenant=caller.tenant,
-                session=window.session_id,
+                session_id=window.session_id,
                 version=version,
                 model=model,
                 limits=Limits(budget_tokens),

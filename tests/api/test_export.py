@@ -18,12 +18,14 @@ def spoken(client, session):
 
 
 def test_a_bundle_that_verifies(client, session, spoken):
-    """The verifier accepts it under the key that the server tells."""
+    """The verifier accepts it under the key that the server tells, and the answer says where that is."""
     response = client.get(f"{spoken}/export")
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/zip"
     assert response.headers["content-disposition"] == f'attachment; filename="{session}.zip"'
-    key = verify_bundle.Key(client.get("/api/log/key").text.split()[0])
+    place, *_, title = response.headers["link"].split("; ")
+    assert "verify_bundle.py BUNDLE.zip --key KEY" in title
+    key = verify_bundle.Key(client.get(place.strip("<>")).text.split()[0])
     bundle = verify_bundle.verify(io.BytesIO(response.content), [key])
     assert bundle.manifest["session"] == session
     assert bundle.manifest["events"] == client.get(spoken).json()["version"]

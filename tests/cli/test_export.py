@@ -10,20 +10,28 @@ import pytest
 from tests.support import audit, query
 
 
-def verified(file, cwd):
+def verified(file, cwd, *options):
     """What the verifier that is in a bundle says of it."""
     with zipfile.ZipFile(file) as archive:
         (cwd / "verify_bundle.py").write_bytes(archive.read("verify_bundle.py"))
-    command = [sys.executable, "-I", "verify_bundle.py", str(file)]
+    command = [sys.executable, "-I", "verify_bundle.py", str(file), *options]
     return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=cwd, check=False)
 
 
 def test_a_session_is_exported_and_verified(run, recorded, database, tmp_path):
-    """The file is named by the session, and its own verifier finds it good; a letter changed, and it is not."""
+    """The file is named by the session, and verifies under the key that the export tells how to get; a letter changed,
+    and it does not.
+    """
     result = run("export", str(recorded.talked)[:13])
     assert result.returncode == 0, result.stderr
+    assert "`manent checkpoint --keys`" in result.stderr
+    keys = run("checkpoint", "--keys").stdout.splitlines()
     file = tmp_path / f"{recorded.talked}.zip"
-    assert verified(file, tmp_path).stdout.startswith(f"good: session {recorded.talked} of default, ")
+    # The copy that the fixture gives has a key of its own, and another before it.
+    ((key, said),) = [(key, said) for key in keys if not (said := verified(file, tmp_path, "--key", key)).returncode]
+    first, second = said.stdout.splitlines()
+    assert first == f"consistent, signed by {key}"
+    assert second.startswith(f"session {recorded.talked} of default, ")
     with zipfile.ZipFile(file) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(file, "w") as archive:

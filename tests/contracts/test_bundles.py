@@ -1,6 +1,7 @@
 """What is exported proves itself, every change to it is found, and it can be taken in again."""
 
 import asyncio
+import base64
 import hashlib
 import io
 import json
@@ -8,6 +9,7 @@ import random
 import subprocess
 import sys
 import zipfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from manent import engine
 from manent.engine.audit.bundle import verify_bundle
-from manent.engine.audit.notes import ED25519, Checkpoint, Signer, Verifier
+from manent.engine.audit.notes import COSIGNATURE, ED25519, Checkpoint, Signer, Verifier
 from manent.engine.errors import Broken, CheckpointNotFound, Invalid, Refused, SessionNotFound
 from manent.engine.events.types import AttemptEnded
 from manent.engine.log import codec
@@ -123,13 +125,83 @@ def is_caught(data, *keys):
 
 @pytest.mark.parametrize("kind", ["session", "log"])
 def test_a_bundle_proves_itself(tmp_path, made, kind):
-    """The verifier, alone, finds it good, tells what is erased and why, and whose key signed it."""
+    """The verifier, alone, finds it consistent and signed by the key, and tells what is erased and why."""
     code, said = verdict(tmp_path, bundle_of(made, kind), made.key)
     assert code == 0, said
-    assert said.startswith(f"good: {'whole log' if kind == 'log' else f'session {made.session}'} of default, ")
-    assert "by local at " in said
-    assert "they asked" in said
-    assert made.key in said
+    first, second, third = said.splitlines()
+    assert first == f"consistent, signed by {made.key}"
+    assert second.startswith(f"{'whole log' if kind == 'log' else f'session {made.session}'} of default, ")
+    assert third.startswith("erased: ")
+    assert "by local at " in third
+    assert third.endswith(': "they asked"')
+
+
+@pytest.mark.parametrize("kind", ["session", "log"])
+def test_without_a_key_nobody_has_signed(tmp_path, made, kind):
+    """The first line says that no key was checked; the bundle's own is shown to be compared, and called no more."""
+    code, said = verdict(tmp_path, bundle_of(made, kind))
+    first, *_, before, last = said.splitlines()
+    assert code == 0
+    assert first.startswith("consistent, signer not checked: nobody's key was checked")
+    assert "proves nothing" in before
+    assert last == f"  {made.key}"
+    assert "signed by" not in said
+
+
+@pytest.mark.parametrize("kind", ["session", "log"])
+def test_a_key_that_signed_nothing_is_not_told_of(tmp_path, made, kind):
+    """A key in the bundle that did not sign the last checkpoint is named nowhere, in whatever place it stands; with
+    --key it makes the bundle broken.
+    """
+    origin, files = made.key.partition("+")[0], opened(bundle_of(made, kind))
+    stranger = str(Signer(Ed25519PrivateKey.from_private_bytes(bytes(32))).verifier(origin))
+    for keys in ([stranger, made.key], [made.key, stranger], [stranger, made.key, stranger]):
+        code, said = verdict(tmp_path, packed(with_lines(files, "keys.txt", keys)))
+        assert (code, said.splitlines()[-1]) == (0, f"  {made.key}")
+        assert stranger not in said
+        assert "no good signature by" in is_caught(packed(with_lines(files, "keys.txt", keys)), stranger)
+
+
+def cosigned(files, *witnesses):
+    """The bundle with these witnesses' signatures below its last checkpoint: (name, private key, what it signs)."""
+    *before, last = lines_of(files, "checkpoints.jsonl")
+    note = json.loads(last)["note"]
+    text, time = note.rpartition("\n\n")[0] + "\n", 1_800_000_000
+    for name, key, said in witnesses:
+        verifier = Verifier(name, COSIGNATURE, key.public_key().public_bytes_raw())
+        signature = key.sign(f"cosignature/v1\ntime {time}\n{said or text}".encode())
+        data = base64.b64encode(verifier.key_id + time.to_bytes(8, "big") + signature).decode()
+        note += f"\u2014 {name} {data}\n"
+    return with_lines(files, "checkpoints.jsonl", [*before, verify_bundle.canonical({"note": note}).decode()])
+
+
+def test_witnesses_count_where_their_keys_are_given(tmp_path, made):
+    """Each witness given counts once, if it signed; the others are said to have cosigned, and nobody has looked."""
+    one, two = (Ed25519PrivateKey.from_private_bytes(bytes(31) + bytes([n])) for n in (1, 2))
+    keys = [
+        str(Verifier(f"w{n}", COSIGNATURE, key.public_key().public_bytes_raw())) for n, key in enumerate((one, two))
+    ]
+    absent = str(Verifier("w3", COSIGNATURE, bytes(32)))
+    data = packed(cosigned(opened(made.one), ("w0", one, None), ("w1", two, None)))
+
+    def first(*options):
+        file = tmp_path / "bundle.zip"
+        file.write_bytes(data)
+        with redirect_stdout(io.StringIO()) as said:
+            assert verify_bundle.main([str(file), *options]) == 0
+        return said.getvalue().splitlines()[0]
+
+    signed = f"consistent, signed by {made.key}"
+    key, witnesses = ("--key", made.key), [("--witness", each) for each in keys]
+    assert first(*key) == f"{signed}, cosigned, witnesses not checked"
+    assert first(*key, *witnesses[0]) == f"{signed}, witnessed by 1, cosigned by 1 more, witnesses not checked"
+    assert first(*key, *witnesses[0], *witnesses[1]) == f"{signed}, witnessed by 2"
+    assert first(*key, *witnesses[0], *witnesses[0], *witnesses[1]) == f"{signed}, witnessed by 2"
+    assert first(*key, "--witness", absent).startswith(f"{signed}, witnessed by 0 of 1 given, cosigned by 2 more")
+    assert first(*witnesses[1]).startswith("consistent, signer not checked, witnessed by 1, cosigned by 1 more, ")
+    bad = packed(cosigned(opened(made.one), ("w0", one, "another text")))
+    with pytest.raises(verify_bundle.Broken, match="a bad signature in the name of"):
+        verify_bundle.verify(io.BytesIO(bad), [], [verify_bundle.Key(keys[0])])
 
 
 def test_the_verifier_in_a_bundle_is_the_one_beside_it(made):
@@ -140,9 +212,17 @@ def test_the_verifier_in_a_bundle_is_the_one_beside_it(made):
 
 
 def test_wrong_use_is_told_apart(tmp_path):
-    """No file, or a key that is none: exit code 2; a file that is no bundle: 1."""
+    """No file, or a key that is none or of the other kind: exit code 2; a file that is no bundle: 1."""
     command = [sys.executable, "-I", verify_bundle.__file__]
-    for arguments in ([], [str(tmp_path / "missing.zip")], ["a", "--key", "nonsense"]):
+    witness = str(Verifier("w", COSIGNATURE, bytes(32)))
+    log = str(Verifier("w", ED25519, bytes(32)))
+    for arguments in (
+        [],
+        [str(tmp_path / "missing.zip")],
+        ["a", "--key", "nonsense"],
+        ["a", "--key", witness],
+        ["a", "--witness", log],
+    ):
         assert subprocess.run([*command, *arguments], capture_output=True, check=False).returncode == 2
     assert verdict(tmp_path, b"no zip")[0] == 1
     assert verdict(tmp_path, b"")[0] == 1
@@ -563,10 +643,10 @@ def test_every_field_of_the_manifest_is_watched(tmp_path, made, field):
         files = opened(bundle_of(made, kind))
         manifest = json.loads(files["manifest.json"])
         value = others.get(field, changed_value(manifest[field], random.Random(field)))
-        if kind == "log" and field == "session":
-            continue  # in a whole log it is null, and nothing is read of it
-        changed = verify_bundle.canonical(manifest | {field: value})
-        is_caught(packed(files | {"manifest.json": changed}))
+        for other in (value, "x", 1, True, [], {}):
+            if other != manifest[field]:
+                changed = verify_bundle.canonical(manifest | {field: other})
+                is_caught(packed(files | {"manifest.json": changed}))
 
 
 # --- taking in --------------------------------------------------------------------------------------------------------

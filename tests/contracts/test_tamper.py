@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from manent import engine
 from manent.engine.audit.checkpoint_file import OutsideFile
-from manent.engine.audit.keys import read_signer
+from manent.engine.audit.keys import trusted_keys
 from manent.engine.audit.notes import Checkpoint, Signer
 from manent.engine.audit.rollback import signed_row
 from manent.engine.audit.verify.database import verify_file
@@ -156,8 +156,8 @@ def copy_of(folder, to):
 def verified(path):
     """What ``verify`` finds in a file, by the key and the checkpoints that lie beside it."""
     outside = OutsideFile(Path(f"{path}.checkpoints"))
-    signer = read_signer(Path(f"{path}.key"))
-    found = verify_file(path, Catalog(), PROJECTIONS, outside, signer, lambda *_: None)
+    trusted = trusted_keys(path, None, None)
+    found = verify_file(path, Catalog(), PROJECTIONS, outside, trusted, lambda *_: None)
     FILES["broken" if found.problem else "sound"] += 1
     return found
 

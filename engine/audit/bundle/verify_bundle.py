@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
 """Verify a bundle that Manent exported: every event in it is what was recorded, and the log's signature covers it.
 
-    python3 verify_bundle.py BUNDLE.zip [--key KEY]...
+    python3 verify_bundle.py BUNDLE.zip --key KEY [--witness KEY]...
 
 This file stands alone: Python 3.11's standard library, no database, no network. FORMAT.md, beside it in every bundle,
-says what is checked and why. A bundle brings its own key, so compare the one that is printed with the one that you got
-elsewhere, or give that with --key: then the checkpoint must be signed by it (a log's key, or a witness's).
+says what is checked and why. Whoever makes up a bundle makes up keys, and a verifier, to go with it: take this file and
+the log's key from elsewhere. The verdict is the first line, and says how far the bundle was checked:
 
-Exit codes: 0 the bundle is good; 1 it is not, and the first broken position is named; 2 wrong use.
+    consistent, signer not checked   it agrees with itself, as anybody's would: no key was given with --key
+    consistent, signed by KEY        and the key given signed for a log in which each of its events has its place
+    …, witnessed by N                and so many of the witnesses given with --witness signed for that log, too
+    …, cosigned, witnesses not checked    there are signatures in the names of others, and nobody looked at them
+
+Exit codes: 0 the bundle is consistent, and signed by each --key; 1 it is not, and the first broken position is named;
+2 wrong use.
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ from typing import IO, Any
 FORMAT, LEAF_FORMAT, DOCUMENT, MAX_LINE_BYTES = "manent-bundle/1", "manent/1", "documents/{}.json", 1 << 28
 MANIFEST, EVENTS, LEAVES, PROOFS = "manifest.json", "events.jsonl", "leaves.txt", "proofs.jsonl"
 CHECKPOINTS, KEYS, TRANSCRIPTS = "checkpoints.jsonl", "keys.txt", ("transcript.md", "transcript.html")
+LOG, WITNESS = 1, 4
 LEAF_FIELDS = "actor causation commitment correlation facts format id length origin position recorded_at".split()
 LEAF_FIELDS += "schema session tenant type version".split()
 EVENT_FIELDS = sorted((*LEAF_FIELDS, "body", "salt"))
@@ -144,23 +151,27 @@ _BASE: _Point = _decode((4 * pow(5, -1, _P) % _P).to_bytes(32, "little")) or (0,
 
 
 class Key:
-    """A verifier key, ``name+hash+key`` (C2SP signed-note): type 1 is a log's, type 4 a witness's."""
+    """A verifier key, ``name+hash+key`` (C2SP signed-note)."""
 
     def __init__(self, text: str) -> None:
         self.text, (self.name, key_id, key, *_) = text, [*text.split("+", 2), "", ""]
         data = _unbase64(key)
         self.kind, self.public = data[0] if data else 0, data[1:]
         self.id = hashlib.sha256(self.name.encode() + b"\n" + data).digest()[:4]
-        if self.kind not in {1, 4} or len(self.public) != 32 or self.id.hex() != key_id or not self.name:
+        if self.kind not in {LOG, WITNESS} or len(self.public) != 32 or self.id.hex() != key_id or not self.name:
             raise ValueError(f"{self.text!r} is not a verifier key")
+
+    def named(self, signatures: list[tuple[str, bytes]]) -> list[bytes]:
+        """The signatures that are in this key's name, whoever made them."""
+        return [data[4:] for name, data in signatures if (name, data[:4]) == (self.name, self.id)]
 
     def signed(self, text: str, signatures: list[tuple[str, bytes]]) -> bool:
         """Whether there is a signature by this key, and no bad one in its name."""
-        mine = [data[4:] for name, data in signatures if (name, data[:4]) == (self.name, self.id)]
+        mine = self.named(signatures)
         return bool(mine) and all(self._verifies(text, data) for data in mine)
 
     def _verifies(self, text: str, data: bytes) -> bool:
-        if self.kind == 4:
+        if self.kind == WITNESS:
             text, data = f"cosignature/v1\ntime {int.from_bytes(data[:8], 'big')}\n{text}", data[8:]
         return ed25519_verifies(self.public, data, text.encode())
 
@@ -174,6 +185,9 @@ class Checkpoint:
         self.origin, size, root, *_ = self.text.split("\n")
         self.size, self.root = int(size), _unbase64(root)
         self.signatures = [(line.split(" ")[1], _unbase64(line.split(" ")[2])) for line in rest.split("\n")[:-1]]
+
+    def signed_by(self, key: Key) -> bool:
+        return key.signed(self.text, self.signatures)
 
 
 def _unbase64(text: str) -> bytes:
@@ -245,7 +259,9 @@ def _plain(value: Any) -> str:
 
 
 class Bundle:
-    """A bundle, and what is found in it. ``erased``: position -> (where it is told, by whom, why)."""
+    """A bundle, and what is found in it. ``erased``: position -> (where it is told, by whom, why). ``witnessed``: how
+    many of the witnesses given signed the last checkpoint; ``cosigned``: how many others are said to have.
+    """
 
     def __init__(self, file: str | IO[bytes]) -> None:
         self.zip = zipfile.ZipFile(file)
@@ -257,7 +273,16 @@ class Bundle:
             raise Broken(f"there is no {MANIFEST} of {FORMAT}")
         if sorted([MANIFEST, *self.manifest["files"]]) != sorted(names):
             raise Broken(f"the files are not those that {MANIFEST} names")
-        self.whole, self.tree, self.versions = self.manifest["kind"] == "log", Tree(), dict[str, int]()
+        kind, session = self.manifest["kind"], self.manifest["session"]
+        if (kind, isinstance(session, str), session is None) not in {("session", True, False), ("log", False, True)}:
+            raise Broken(f"{MANIFEST} is neither of a session nor of a whole log")
+        self.whole, self.tree, self.versions, self.witnessed, self.cosigned = (
+            kind == "log",
+            Tree(),
+            dict[str, int](),
+            0,
+            0,
+        )
         self.gone, self.erased, self.last, self.time = set[int](), dict[int, tuple[int, str, str]](), 0, 0
         self.keys = [Key(line.decode()) for line in self.lines(KEYS)]
         self.checkpoints = [Checkpoint(parse(line)["note"]) for line in self.lines(CHECKPOINTS)]
@@ -272,16 +297,31 @@ class Bundle:
                     raise Broken(f"{name}: the last line has no end")
                 yield line[:-1]
 
-    def check_signatures(self, trusted: list[Key]) -> None:
+    def signers(self, checkpoint: Checkpoint) -> list[Key]:
+        """Those of the bundle's own keys that signed a checkpoint of the log."""
+        own = [key for key in self.keys if (key.name, key.kind) == (checkpoint.origin, LOG)]
+        return [key for key in own if checkpoint.signed_by(key)]
+
+    def check_signatures(self, trusted: list[Key], witnesses: list[Key]) -> None:
         for each in self.checkpoints:
-            mine = [key for key in self.keys if (key.name, key.kind) == (each.origin, 1)]
-            if sum(key.signed(each.text, each.signatures) for key in mine) == 0:
+            if not self.signers(each):
                 raise Broken(f"the checkpoint of size {each.size} has no good signature by the log's key")
         for key in trusted:
-            if not key.signed(self.newest.text, self.newest.signatures):
+            if not self.newest.signed_by(key):
                 raise Broken(f"the checkpoint has no good signature by {key.text}")
+        self.check_witnesses(witnesses)
         if (self.newest.size, self.newest.origin) != (self.manifest["size"], self.manifest["names"][-1][1]):
             raise Broken(f"the checkpoint is not of the size and name that {MANIFEST} states")
+
+    def check_witnesses(self, witnesses: list[Key]) -> None:
+        """A witness counts once, by whatever names it goes; one that has not signed is missing, and not wrong."""
+        signed = [key for key in witnesses if key.named(self.newest.signatures)]
+        for key in signed:
+            if not self.newest.signed_by(key):
+                raise Broken(f"the checkpoint has a bad signature in the name of {key.text}")
+        named = {(name, data[:4]) for name, data in self.newest.signatures if name != self.newest.origin}
+        self.witnessed = len({key.public for key in signed})
+        self.cosigned = len(named - {(key.name, key.id) for key in signed})
 
     def check_digests(self) -> None:
         for name, expected in self.manifest["files"].items():
@@ -350,7 +390,7 @@ class Bundle:
                 raise Broken("the words are not those that were recorded", position)
             words = json.loads(data.decode(errors="replace") or "{}")
         if event["type"] == "body.erased":
-            why = (position, event["actor"], words.get("reason", "the reason is erased"))
+            why = (position, str(event["actor"]), str(words.get("reason", "the reason is erased")))
             self.erased |= dict.fromkeys(event["facts"]["targets"], why)
         return words
 
@@ -364,10 +404,11 @@ class Bundle:
             raise Broken("the event is not in the log that was signed", position)
 
 
-def verify(file: str | IO[bytes], trusted: list[Key]) -> Bundle:
+def verify(file: str | IO[bytes], trusted: list[Key], witnesses: list[Key] | None = None) -> Bundle:
+    """A bundle that is consistent, and signed by every key that is trusted. Raises Broken."""
     try:
         bundle = Bundle(file)
-        bundle.check_signatures(trusted)
+        bundle.check_signatures(trusted, witnesses or [])
         bundle.check_events()
         bundle.check_digests()
     except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, ValueError, TypeError, RuntimeError) as error:
@@ -375,24 +416,62 @@ def verify(file: str | IO[bytes], trusted: list[Key]) -> Bundle:
     return bundle
 
 
-def main() -> int:
+def verdict_on(bundle: Bundle, trusted: list[Key], witnesses: list[Key]) -> str:
+    """How far a good bundle was checked. No word of it is the bundle's own."""
+    words = ["consistent", f"signed by {', '.join(key.text for key in trusted)}" if trusted else "signer not checked"]
+    given = len({key.public for key in witnesses})
+    if given:
+        words.append(f"witnessed by {bundle.witnessed}{f' of {given} given' if bundle.witnessed < given else ''}")
+    if bundle.cosigned:
+        words.append(f"cosigned{f' by {bundle.cosigned} more' if given else ''}, witnesses not checked")
+    if not trusted:
+        words[-1] += ": nobody's key was checked; get the log's key elsewhere, and give it with --key"
+    return ", ".join(words)
+
+
+def say(text: str) -> None:
+    """Print one line: nothing in a bundle can begin another, hide one, or turn it round."""
+    encoding = sys.stdout.encoding or "ascii"
+    print(visible(text).replace("\n", "\\n").encode(encoding, "backslashreplace").decode(encoding))
+
+
+def tell(bundle: Bundle) -> None:
+    """What is in a good bundle."""
+    manifest = bundle.manifest
+    what = "whole log" if bundle.whole else f"session {manifest['session']}"
+    say(f"{what} of {manifest['tenant']}, {manifest['events']} events of {bundle.newest.size}")
+    for by, actor, reason in sorted(set(bundle.erased.values())):
+        gone = [position for position in sorted(bundle.gone) if bundle.erased[position][0] == by]
+        say(f'erased: {", ".join(map(str, gone))}: by {actor} at {by}: "{reason}"')
+
+
+def keys_of(texts: list[str], kind: int) -> list[Key]:
+    keys = [Key(text) for text in texts]
+    if any(key.kind != kind for key in keys):
+        raise ValueError("--key takes the key of a log, and --witness that of a witness")
+    return keys
+
+
+def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Verify a bundle that Manent exported.")
     parser.add_argument("bundle")
-    parser.add_argument("--key", action="append", default=[], help="must have signed the checkpoint (name+hash+key)")
-    arguments = parser.parse_args()
+    parser.add_argument("--key", action="append", default=[], help="the log's, got elsewhere: it must have signed")
+    parser.add_argument("--witness", action="append", default=[], metavar="KEY", help="is counted if it has signed")
+    arguments = parser.parse_args(given)
     try:
-        bundle = verify(arguments.bundle, [Key(text) for text in arguments.key])
+        trusted, witnesses = keys_of(arguments.key, LOG), keys_of(arguments.witness, WITNESS)
+        bundle = verify(arguments.bundle, trusted, witnesses)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     except Broken as error:
-        print(f"BROKEN: {error}")
+        say(f"BROKEN: {error}")
         return 1
-    what = f"session {bundle.manifest['session']}" if bundle.manifest["session"] else "whole log"
-    print(f"good: {what} of {bundle.manifest['tenant']}, {bundle.manifest['events']} events of {bundle.newest.size}")
-    for by, actor, reason in sorted(set(bundle.erased.values())):
-        gone = [position for position in sorted(bundle.gone) if bundle.erased[position][0] == by]
-        print(f"erased: {', '.join(map(str, gone))}: by {actor} at {by}: {visible(reason)}")
-    print("signed by:", *(key.text for key in bundle.keys if key.name == bundle.newest.origin), sep="\n  ")
+    say(verdict_on(bundle, trusted, witnesses))
+    tell(bundle)
+    if not trusted:
+        say("it brings the key that it is signed with, which proves nothing until you have compared it:")
+        for key in bundle.signers(bundle.newest):
+            say(f"  {key.text}")
     return 0
 
 

@@ -31,10 +31,12 @@ from ...log.sql.tree import TILE_HASHES
 from ...log.sqlite.connection import DRIVER_ERRORS, meaning_of, open_reader
 from ...log.sqlite.doctor import damage
 from ...log.sqlite.schema import Progress, missing_guards
-from ..checkpoint_file import OutsideFile
-from ..notes import Signer
+from ..checkpoint_file import OutsideFile, tenant_of
+from ..keys import Trusted
 from .checkpoints import Evidence, gather, last_break
 from .leaves import UNREADABLE, Names, Walked, walk
+
+ANYBODYS = "no key was given, and no key file lies beside the database: its checkpoints may be anybody's"
 
 
 class Unwitnessed(msgspec.Struct, frozen=True):
@@ -46,7 +48,9 @@ class Unwitnessed(msgspec.Struct, frozen=True):
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """What was looked at, and what is wrong: ``problem`` None means that nothing is. ``remarks``: good to know."""
+    """What was looked at, and what is wrong: ``problem`` None means that nothing is. ``remarks``: good to know.
+    ``signer``: where the key is from that signed for every log, in words; None: whose key it is was not checked.
+    """
 
     events: int
     erased: int
@@ -56,12 +60,15 @@ class Verified(msgspec.Struct, frozen=True):
     problem: str | None
     tenant: str | None
     position: int | None
+    signer: str | None
 
 
 class _Sums(msgspec.Struct):
     events: int = 0
     erased: int = 0
     checkpoints: int = 0
+    signed: int = 0
+    unsigned: int = 0
     unwitnessed: tuple[Unwitnessed, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -71,16 +78,16 @@ def verify_file(
     projector: Projector,
     tables: Sequence[Any],
     outside: OutsideFile,
-    signer: Signer | None,
+    trusted: Trusted | None,
     progress: Progress,
 ) -> Verified:
-    """Verify a database file; ``signer`` None: by the keys that the database itself names. Raises a StoreError for a
-    file that is no database of ours.
+    """Verify a database file; ``trusted`` None: by the keys that the database itself names, which may be anybody's.
+    Raises a StoreError for a file that is no database of ours.
     """
-    engine, sums = open_reader(path), _Sums()
+    engine, sums = open_reader(path), _Sums(remarks=() if trusted else (ANYBODYS,))
     try:
         with engine.begin() as connection:
-            broken = _verify(connection, projector, tables, outside, signer, progress, sums)
+            broken = _verify(connection, projector, tables, outside, trusted, progress, sums)
     except DRIVER_ERRORS as error:
         broken = Broken(f"the file cannot be read: {meaning_of(error).detail}")
     finally:
@@ -94,6 +101,7 @@ def verify_file(
         problem=broken.detail if broken else None,
         tenant=broken.tenant if broken else None,
         position=broken.position if broken else None,
+        signer=trusted.source if trusted and sums.signed and not (broken or sums.unsigned) else None,
     )
 
 
@@ -102,15 +110,15 @@ def _verify(
     projector: Projector,
     tables: Sequence[Any],
     outside: OutsideFile,
-    signer: Signer | None,
+    trusted: Trusted | None,
     progress: Progress,
     sums: _Sums,
 ) -> Broken | None:
     """The first thing that is wrong. Damage that hinders reading is named by its page."""
     try:
         total = 2 * sum(log_sizes(connection).values())
-        tenants = _tenants(connection, outside)
-        find = partial(gather, outside=outside, signer=signer, break_at=last_break(connection, tenants, outside))
+        tenants = sorted({*_tenants(connection, outside), *map(tenant_of, trusted.names if trusted else ())})
+        find = partial(gather, outside=outside, trusted=trusted, break_at=last_break(connection, tenants, outside))
         for tenant in tenants:
             _verify_log(connection, tenant, find, lambda done: progress(sums.events + done, total), sums)
         _check_file(connection)
@@ -157,6 +165,8 @@ def _verify_log(
         raise evidence.problem
     sums.events += walked.events
     sums.checkpoints += evidence.checkpoints
+    sums.signed += evidence.trusted is not None
+    sums.unsigned += evidence.trusted is None
     sums.remarks += evidence.remarks
     if evidence.witnessed < walked.events:
         sums.unwitnessed += (Unwitnessed(tenant, evidence.witnessed + 1, walked.events),)
