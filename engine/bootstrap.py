@@ -201,7 +201,7 @@ def rebuild_projections(database: Database = None, progress: Progress | None = N
 
 
 def verify_database(database: Database = None, progress: Progress | None = None) -> Verified:
-    """Verify a whole database: its rows against its hashes, and its checkpoints against the key that is trusted. Changes
+    """Verify a whole database: its rows by their hashes, and its checkpoints by the key that is trusted. Changes
     nothing, and works beside a server.
 
     Raises StoreOlder, StoreForeign and such for a file that it cannot begin with.
