@@ -54,10 +54,6 @@ class Engine:
         self.evidence = parts.evidence
         self.serving = parts.serving
 
-    def _keyed(self, request: RequestKey | None, caller: Caller) -> RequestKey | None:
-        """The request as the store keeps it: its key hashed."""
-        return self._parts.store.keyed(caller.tenant, request)
-
     # --- sessions -----------------------------------------------------------------------------------------------------
 
     async def create_session(  # noqa: PLR0913 - fields by name
@@ -82,7 +78,7 @@ class Engine:
         allowed = None if allowed_tools is None else tuple(allowed_tools)
         budgets = (budget_tokens, max_output_tokens)
         fields = SessionFields(model, system, title, metadata, *budgets, fallback_model, allowed)
-        return await self._parts.sessions.create(caller, fields, self._keyed(request, caller))
+        return await self._parts.sessions.create(caller, fields, request)
 
     async def session(self, session: Id, *, version: int | None = None, caller: Caller = LOCAL) -> Session:
         """Read a session as it is now, or as it was at a version. Raises SessionNotFound."""
@@ -135,9 +131,7 @@ class Engine:
         allowed = allowed_tools if isinstance(allowed_tools, UnsetType | None) else tuple(allowed_tools)
         budgets = (budget_tokens, max_output_tokens)
         fields = SessionFields(model, system, title, metadata, *budgets, fallback_model, allowed, status, legal_hold)
-        return await self._parts.sessions.update(
-            caller, session_id(session), fields, expected, self._keyed(request, caller)
-        )
+        return await self._parts.sessions.update(caller, session_id(session), fields, expected, request)
 
     # --- messages and events ------------------------------------------------------------------------------------------
 
@@ -155,9 +149,7 @@ class Engine:
         Raises SessionNotFound, SessionArchived, TurnAlreadyOpen, EmptyMessage, TooLarge, Invalid, ToolResultsMissing,
         ToolCallNotFound, VersionConflict and IdempotencyMismatch.
         """
-        return await self._parts.messages.append(
-            caller, session_id(session), messages, expected, self._keyed(request, caller)
-        )
+        return await self._parts.messages.append(caller, session_id(session), messages, expected, request)
 
     async def append_message(self, session: Id, content: str, *, role: str = "user", caller: Caller = LOCAL) -> Message:
         """Append one message of text. Raises what ``append_messages`` raises."""
@@ -282,7 +274,7 @@ class Engine:
 
     async def cancel(self, turn: Id, *, request: RequestKey | None = None, caller: Caller = LOCAL) -> Turn:
         """Cancel a turn; one that has ended stays as it is. Raises TurnNotFound and IdempotencyMismatch."""
-        return await self._parts.turns.cancel(caller, turn_id(turn), self._keyed(request, caller))
+        return await self._parts.turns.cancel(caller, turn_id(turn), request)
 
     async def decide(
         self,
@@ -298,9 +290,7 @@ class Engine:
 
         Raises TurnNotFound, NoDecisionAwaited, TooLarge, Invalid, Overloaded and IdempotencyMismatch.
         """
-        return await self._parts.turns.decide(
-            caller, turn_id(turn), Decision(call, approve, reason), self._keyed(request, caller)
-        )
+        return await self._parts.turns.decide(caller, turn_id(turn), Decision(call, approve, reason), request)
 
     def frames(self, turn: Id, *, after: int = 0, caller: Caller = LOCAL) -> AsyncGenerator[list[Frame], None]:
         """Read a turn's frames after a number, in batches, live or from the record, up to its end. An empty batch is
@@ -358,9 +348,7 @@ class Engine:
         Raises SessionNotFound, EventNotFound, Invalid, LegalHold, TurnAlreadyOpen, VersionConflict and
         IdempotencyMismatch.
         """
-        return await self._parts.erasures.erase(
-            caller, session_id(session), reason, versions, expected, self._keyed(request, caller)
-        )
+        return await self._parts.erasures.erase(caller, session_id(session), reason, versions, expected, request)
 
     def retain(
         self, days: int, *, tag: tuple[str, str] | None = None, dry_run: bool = False, caller: Caller = LOCAL

@@ -146,7 +146,7 @@ class Erasures:
                 words=words,
                 caller=caller,
                 expected=expected,
-                request=request,
+                request=self._store.keyed(caller.tenant, request),
                 clock=self._clock,
             )
         )

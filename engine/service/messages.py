@@ -53,7 +53,7 @@ class Messages:
                 expected_of(expected),
                 decide,
                 known=sealed if messages[0].id else (),
-                request=request,
+                request=self._store.keyed(caller.tenant, request),
                 reference=Reference("messages", session, 0),
             ),
         )

@@ -76,7 +76,9 @@ class Sessions:
         def decide(_: LogPlace, __: Any) -> list[NewEvent]:
             return seal(drafts, caller, self._clock)
 
-        work = Append(caller.tenant, self._clock.new_id(), NoStream(), decide, request=request)
+        work = Append(
+            caller.tenant, self._clock.new_id(), NoStream(), decide, request=self._store.keyed(caller.tenant, request)
+        )
         answer = await self._store.append(work)
         if answer.replayed is not None:
             return await self.read(caller, answer.replayed.id, answer.replayed.version)
@@ -122,7 +124,9 @@ class Sessions:
         def decide(_: LogPlace, state: Any) -> list[NewEvent]:
             return seal(update_session(state, change), caller, self._clock)
 
-        work = Append(caller.tenant, session, expected_of(expected), decide, request=request)
+        work = Append(
+            caller.tenant, session, expected_of(expected), decide, request=self._store.keyed(caller.tenant, request)
+        )
         answer = await append_to_session(self._store, work)
         version = answer.state.version if answer.replayed is None else answer.replayed.version
         return await self.read(caller, session, version)

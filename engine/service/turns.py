@@ -121,6 +121,7 @@ class Turns:
         return Page([turn for _, turn in found], write_cursor((found[-1][0],)) if more else None)
 
     async def cancel(self, caller: Caller, turn: UUID, request: RequestKey | None) -> Turn:
+        request = self._store.keyed(caller.tenant, request)
         await self._store.read(partial(find_request, tenant=caller.tenant, request=request))
         await self._cancel_paused(caller, turn)
         await self._supervisor.cancel(caller.tenant, turn, caller.actor, request)
@@ -129,7 +130,7 @@ class Turns:
 
     async def decide(self, caller: Caller, turn: UUID, decision: Decision, request: RequestKey | None) -> Turn:
         inputs.check_reason(decision.reason, self._settings)
-        await self._approvals.decide(caller, turn, decision, idempotency=request)
+        await self._approvals.decide(caller, turn, decision, idempotency=self._store.keyed(caller.tenant, request))
         return await self.read(caller, turn)
 
     async def _cancel_paused(self, caller: Caller, turn: UUID) -> None:
