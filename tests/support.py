@@ -290,8 +290,10 @@ def assert_rebuilds(path, scratch):
 
 
 def copied(path, folder, name="copy.db"):
-    """A copy of a closed file."""
-    return shutil.copy(path, folder / name)
+    """A copy of a closed file, with its secret: without that it is not served."""
+    if (secret := Path(f"{path}.secret")).exists():
+        shutil.copy(secret, folder / f"{name}.secret")
+    return Path(shutil.copy(path, folder / name))
 
 
 # --- folding by hand --------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ A process takes a second to begin, so what is one of many cases of a thing goes 
 import asyncio
 import os
 import runpy
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import pytest
 
 from manent import engine
 from manent.api.cli.main import main
-from tests.support import begin, chatting, says, shown
+from tests.support import begin, chatting, copied, says, shown
 
 MANENT = Path(sys.executable).with_name("manent")
 TIMEOUT_S = 60
@@ -138,4 +137,4 @@ async def _record(path):
 @pytest.fixture
 def database(recorded, tmp_path):
     """A copy of the recorded file, in the folder in which commands run."""
-    return Path(shutil.copy(recorded.path, tmp_path / "manent.db"))
+    return copied(recorded.path, tmp_path, "manent.db")

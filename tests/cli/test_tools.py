@@ -73,7 +73,7 @@ async def _make(settings):
 
 @pytest.fixture
 def database(made, tmp_path):
-    for name in ("manent.db", "script.json"):
+    for name in ("manent.db", "manent.db.secret", "script.json"):
         shutil.copy(made.folder / name, tmp_path / name)
 
 

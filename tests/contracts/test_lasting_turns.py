@@ -453,7 +453,7 @@ async def test_many_orphans_are_ended_together(path, tmp_path):
 
 def copy(path, dead):
     """The file as another process would find it now."""
-    for end in ("", "-wal"):
+    for end in ("", "-wal", ".secret"):
         (dead.parent / (dead.name + end)).write_bytes((path.parent / (path.name + end)).read_bytes())
 
 

@@ -336,7 +336,7 @@ class Machine(RuleBasedStateMachine):
         """The power goes: the next life finds the file as it is on disk at this moment."""
         self.lives += 1
         after = self.folder / f"{self.lives}.db"
-        for end in (".key", ".checkpoints"):  # first: what they speak of is in the file before they do
+        for end in (".key", ".secret", ".checkpoints"):  # first: what they speak of is in the file before they do
             if (beside := Path(f"{self.path}{end}")).exists():
                 shutil.copy(beside, f"{after}{end}")
         snapshot(self.path, after)
