@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +30,7 @@ from .log.sql.tables import metadata
 from .log.sqlite.connection import DRIVER_ERRORS, database_path, meaning_of, open_writer
 from .log.sqlite.doctor import Finding, examine, existing
 from .log.sqlite.lock import locked
+from .log.sqlite.read_only import readable
 from .log.sqlite.schema import Progress, check_revision, migrate
 from .log.store import open_reading, open_store
 from .providers import tokens
@@ -108,17 +109,20 @@ async def open_engine(
 
 @asynccontextmanager
 async def open_beside(database: str | Path | Settings | None = None) -> AsyncIterator[Conversation]:
-    """An engine that only reads. Raises StoreOlder where the file must be migrated first."""
+    """An engine that only reads, also on a read-only medium. Raises StoreOlder where the file must be migrated
+    first.
+    """
     settings, clock = _settings(database), SystemClock()
-    path = database_path(settings.database)
-    await asyncio.to_thread(check_revision, path)
-    async with (
-        open_reading(path, settings) as store,
-        _running(
-            Record(store, None), make_providers(settings, clock), Tools(builtin_tools(clock)), clock, settings
-        ) as conversation,
-    ):
-        yield conversation
+    with ExitStack() as stack:
+        path = await asyncio.to_thread(stack.enter_context, readable(database_path(settings.database)))
+        await asyncio.to_thread(check_revision, path)
+        async with (
+            open_reading(path, settings) as store,
+            _running(
+                Record(store, None), make_providers(settings, clock), Tools(builtin_tools(clock)), clock, settings
+            ) as conversation,
+        ):
+            yield conversation
 
 
 def existing_database(database: str | Path | Settings | None = None) -> Path:
@@ -167,16 +171,17 @@ def rebuild_projections(database: str | Path | Settings | None = None, progress:
 
 def verify_database(database: str | Path | Settings | None = None, progress: Progress | None = None) -> Verified:
     """Hold a whole database against itself and its checkpoints, and these against the key that is trusted. Changes
-    nothing, and works beside a server.
+    nothing, and works beside a server and on a read-only medium.
 
     Raises StoreOlder, StoreForeign and such for a file that it cannot begin with.
     """
     settings = _settings(database)
     path = existing(database_path(settings.database))
-    check_revision(path)
     trusted = trusted_keys(path, settings.signing_key_file, settings.verify_key)
     outside = OutsideFile(outside_path(path, settings.checkpoint_file))
-    return verify_file(path, Catalog(), PROJECTIONS, outside, trusted, progress or _no_progress)
+    with readable(path) as place:
+        check_revision(place)
+        return verify_file(place, Catalog(), PROJECTIONS, outside, trusted, progress or _no_progress)
 
 
 def examine_database(database: str | Path | Settings | None = None) -> list[Finding]:

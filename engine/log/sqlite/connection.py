@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ...errors import EngineError, Invalid, StoreCorrupt, StoreForeign, StoreFull, StoreUnavailable
+from .read_only import never_changes
 
 APPLICATION_ID = 0x4D414E54
 """``MANT``: how a file says what it is (SQLite file format, section 1.3.13)."""
@@ -102,8 +103,10 @@ def open_writer(path: Path, *, may_change_schema: bool = False) -> Engine:
 
 
 def open_reader(path: Path) -> Engine:
-    """An engine that can only read, and sees one snapshot for each transaction."""
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    """An engine that can only read, and sees one snapshot for each transaction. Where nothing can be written, see
+    ``read_only``.
+    """
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' if never_changes(path) else ''}"
     engine = _engine(
         lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     )
