@@ -116,6 +116,8 @@ def recorded(request, tmp_path):
     return source, session, key
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # five processes, on a busy machine
 def test_what_reads_the_record_reads_it_there(media, kind, recorded):
     """Verify, sessions, show and export work, see what only the write-ahead log holds, and leave nothing behind."""
     source, session, key = recorded

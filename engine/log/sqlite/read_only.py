@@ -26,7 +26,7 @@ def readable(path: Path) -> Iterator[Path]:
     """Where a database file that is there can be read for as long as this lasts: in its place, or as a private copy.
     Raises StoreUnavailable where a copy is needed and cannot be made.
     """
-    if os.access(path.parent, os.W_OK) or never_changes(path) or holder(path) is not None:
+    if os.access(path.parent, os.W_OK) or never_changes(path) or _held(path):
         yield path
         return
     with TemporaryDirectory(prefix="manent-") as folder:
@@ -40,7 +40,15 @@ def readable(path: Path) -> Iterator[Path]:
 
 def never_changes(path: Path) -> bool:
     """Whether a file lies on a read-only file system, and was closed: all it holds is in it, and nobody has it open."""
-    return _on_read_only_file_system(path) and not _size(_log_of(path)) and holder(path) is None
+    return _on_read_only_file_system(path) and not _size(_log_of(path)) and not _held(path)
+
+
+def _held(path: Path) -> bool:
+    """Whether a server may have the file: it does, or its lock is hidden from us. Then it is read beside it, or not."""
+    try:
+        return holder(path) is not None
+    except StoreUnavailable:
+        return True
 
 
 def _on_read_only_file_system(path: Path) -> bool:
