@@ -7,8 +7,8 @@ and gives an ``Engine``. ``open_beside`` only reads, also while a server has the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import ExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import IO
@@ -32,20 +32,12 @@ from .log.sql.tables import metadata
 from .log.sqlite.connection import DRIVER_ERRORS, database_path, meaning_of, open_writer
 from .log.sqlite.doctor import Finding, examine, existing
 from .log.sqlite.lock import locked
+from .log.sqlite.read_only import readable
 from .log.sqlite.schema import Progress, check_revision, migrate
 from .log.store import Store, open_reading, open_store
 from .providers import tokens
-from .providers.anthropic.messages import ANTHROPIC, ClaudeProvider
-from .providers.base import Provider
-from .providers.catalogue import Catalogue, catalogued
-from .providers.echo import EchoProvider
-from .providers.local.provider import LocalProvider, local_model_available
-from .providers.openai.chat import OpenAIProvider
-from .providers.openai.responses import ResponsesProvider
-from .providers.openai.vendor import OPENAI
+from .providers.assemble import make_providers
 from .providers.registry import Providers
-from .providers.scripted import ScriptedProvider, read_script
-from .providers.wire.vendor import Endpoint
 from .service.engine import Engine
 from .service.evidence import Evidence
 from .service.import_bundle import Imported, import_log, import_session
@@ -144,17 +136,20 @@ async def _open_parts(
 
 @asynccontextmanager
 async def open_beside(database: Database = None) -> AsyncIterator[Engine]:
-    """Open an engine that only reads, also while a server has the file. Raises StoreOlder where the file must be
-    migrated first, and StoreUnavailable where there is none; the engine raises StoreUnavailable for what would write.
+    """Open an engine that only reads, also while a server has the file, and on a read-only medium. Raises StoreOlder
+    where the file must be migrated first, and StoreUnavailable where there is none; the engine raises StoreUnavailable
+    for what would write.
     """
     settings, clock = _settings(database), SystemClock()
-    path = database_path(settings.database)
-    await asyncio.to_thread(check_revision, path)
-    async with (
-        open_reading(path, settings, meaning_of_facts) as store,
-        _running(store, None, make_providers(settings, clock), Tools(builtin_tools(clock)), clock, settings) as parts,
-    ):
-        yield Engine(parts)
+    with ExitStack() as stack:
+        path = await asyncio.to_thread(stack.enter_context, readable(database_path(settings.database)))
+        await asyncio.to_thread(check_revision, path)
+        providers, tools = make_providers(settings, clock), Tools(builtin_tools(clock))
+        async with (
+            open_reading(path, settings, meaning_of_facts) as store,
+            _running(store, None, providers, tools, clock, settings) as parts,
+        ):
+            yield Engine(parts)
 
 
 def existing_database(database: Database = None) -> Path:
@@ -202,16 +197,17 @@ def rebuild_projections(database: Database = None, progress: Progress | None = N
 
 def verify_database(database: Database = None, progress: Progress | None = None) -> Verified:
     """Verify a whole database: its rows by their hashes, and its checkpoints by the key that is trusted. Changes
-    nothing, and works beside a server.
+    nothing, and works beside a server and on a read-only medium.
 
     Raises StoreOlder, StoreForeign and such for a file that it cannot begin with.
     """
     settings = _settings(database)
     path = existing(database_path(settings.database))
-    check_revision(path)
     trusted = trusted_keys(path, settings.signing_key_file, settings.verify_key)
     outside = OutsideFile(outside_path(path, settings.checkpoint_file))
-    return verify_file(path, Catalog(), PROJECTIONS, outside, trusted, progress or _no_progress)
+    with readable(path) as place:
+        check_revision(place)
+        return verify_file(place, Catalog(), PROJECTIONS, outside, trusted, progress or _no_progress)
 
 
 def examine_database(database: Database = None) -> list[Finding]:
@@ -237,53 +233,6 @@ async def _running(
     finally:
         await supervisor.close()
         await providers.aclose()
-
-
-def make_providers(settings: Settings, clock: Clock) -> Providers:
-    """The providers that the settings allow."""
-    members: list[Provider] = [EchoProvider(tokens.count_text)]
-    if local_model_available():
-        members.append(LocalProvider(clock=clock, connect_timeout_s=settings.connect_timeout_s))
-    members += _vendors(settings, clock)
-    if settings.script:
-        members.append(ScriptedProvider(read_script(Path(settings.script))))
-    return Providers(members)
-
-
-def _vendors(settings: Settings, clock: Clock) -> Iterator[Provider]:
-    """Those with a key, or with an address of one's own."""
-    timeout_s = settings.connect_timeout_s
-    openai = Endpoint(
-        clock=clock,
-        connect_timeout_s=timeout_s,
-        base_url=settings.openai_base_url,
-        api_key=settings.openai_api_key,
-    )
-    if openai.api_key or not openai.is_of(OPENAI):
-        yield catalogued(_openai(settings, openai), _catalogue(settings, own=not openai.is_of(OPENAI)))
-    claude = Endpoint(
-        clock=clock,
-        connect_timeout_s=timeout_s,
-        base_url=settings.anthropic_base_url,
-        api_key=settings.anthropic_api_key,
-    )
-    if claude.api_key or not claude.is_of(ANTHROPIC):
-        version, cached = settings.anthropic_version, settings.anthropic_cache
-        made = ClaudeProvider(claude, version=version, cache_breakpoints=cached)
-        yield catalogued(made, _catalogue(settings, own=not claude.is_of(ANTHROPIC)))
-
-
-def _openai(settings: Settings, endpoint: Endpoint) -> Provider:
-    """The member that speaks the protocol which the settings name; other servers may know the older limit only."""
-    if settings.openai_api == "responses":
-        return ResponsesProvider(endpoint)
-    return OpenAIProvider(endpoint, legacy_max_tokens=not endpoint.is_of(OPENAI))
-
-
-def _catalogue(settings: Settings, *, own: bool) -> Catalogue:
-    """What is known of a provider's models: ``own`` if it is at an address of one's own."""
-    file = Path(settings.models_file) if settings.models_file else None
-    return Catalogue.of_own_address(file) if own else Catalogue.load(file)
 
 
 @asynccontextmanager

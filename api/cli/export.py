@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -30,7 +31,8 @@ HOW_TO_VERIFY = "verify it with verify_bundle.py and --key, which `manent checkp
 def export(*, session: str | None, whole: bool, style: Style, output: Path | None, tenant: str, **options: Any) -> None:
     """Export a SESSION, or with --log all there is: as a bundle that proves itself, or as messages for other tools.
 
-    Works beside a running server, as far as its checkpoints reach. openai and otel are JSON lines, a session a line.
+    Works beside a running server and on a read-only medium, as far as the checkpoints reach. openai and otel are JSON
+    lines, a session a line.
     """
     if whole == (session is not None):
         raise Invalid("session", "give a session or --log")
@@ -41,12 +43,19 @@ def export(*, session: str | None, whole: bool, style: Style, output: Path | Non
         raise Refused(f"{path} is there already")
     draft = Path(f"{path}.part")
     try:
-        with draft.open("wb") as file:
+        with _writing(draft) as file:
             said = asyncio.run(_write(settings, caller, found, style, file))
         draft.rename(path)
     finally:
         draft.unlink(missing_ok=True)
     notice(f"{path}: {said}")
+
+
+def _writing(draft: Path) -> IO[bytes]:
+    try:
+        return draft.open("wb")
+    except OSError as error:
+        raise Invalid("output", f"cannot be written: {error.strerror}") from None
 
 
 async def _find(settings: Settings, session: str, caller: Caller) -> UUID:
@@ -68,20 +77,24 @@ async def _write(settings: Settings, caller: Caller, session: UUID | None, style
 
 
 async def _bundle(settings: Settings, caller: Caller, session: UUID | None, file: IO[bytes]) -> int:
-    """Beside a server its checkpoints must do; else one is made that covers all."""
-    async with open_existing(settings):
-        """A file that is none, or an older one, is named before anything is written to it."""
-    try:
-        async with engine.open(settings, notice=notice) as chat:
-            return await chat.export(file, session, caller=caller)
-    except StoreLocked:
-        pass
+    """Beside a server, and where nothing can be written, the checkpoints that there are must do; else one is made that
+    covers all.
+    """
+    missing = "none can be made where nothing can be written"
+    if os.access(engine.existing_database(settings).parent, os.W_OK):
+        missing = f"the server that runs makes one every {settings.checkpoint_every_s} s"
+        async with open_existing(settings):
+            """A file that is none, or an older one, is named before anything is written to it."""
+        try:
+            async with engine.open(settings, notice=notice) as chat:
+                return await chat.export(file, session, caller=caller)
+        except StoreLocked:
+            pass
     try:
         async with open_existing(settings) as chat:
             return await chat.export(file, session, caller=caller)
     except CheckpointNotFound as error:
-        every = f"the server that runs makes one every {settings.checkpoint_every_s} s"
-        raise CheckpointNotFound(f"no checkpoint covers this yet: {every}") from error
+        raise CheckpointNotFound(f"no checkpoint covers this yet: {missing}") from error
 
 
 async def _sessions(chat: Engine, caller: Caller, session: UUID | None) -> AsyncGenerator[UUID, None]:

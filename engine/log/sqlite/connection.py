@@ -21,6 +21,7 @@ from sqlalchemy.pool import NullPool
 from ...errors import EngineError, Invalid, StoreCorrupt, StoreForeign, StoreFull, StoreUnavailable
 from ..base import DECODER, Decoder
 from ..sql.driver import driver_connection
+from .read_only import never_changes
 
 APPLICATION_ID = 0x4D414E54
 """``MANT``: how a file says what it is (SQLite file format, section 1.3.13)."""
@@ -111,8 +112,10 @@ def open_writer(path: Path, *, decode: Decoder | None = None, may_change_schema:
 
 
 def open_reader(path: Path, *, decode: Decoder | None = None) -> Engine:
-    """An engine that can only read, and sees one snapshot for each transaction. ``decode``: see ``log.base``."""
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    """An engine that can only read, and sees one snapshot for each transaction. Where nothing can be written, see
+    ``read_only``. ``decode``: see ``log.base``.
+    """
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' if never_changes(path) else ''}"
     engine = _engine(
         lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     )
