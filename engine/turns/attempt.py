@@ -14,7 +14,7 @@ from contextlib import aclosing
 import msgspec
 
 from ..clock import Clock
-from ..errors import EngineError, ProviderError, ProviderMalformed, ProviderTimedOut, ProviderTruncated
+from ..errors import EngineError, ProviderError, ProviderTimedOut, ProviderTooLarge, ProviderTruncated
 from ..events.types import AttemptEndedWords
 from ..providers.base import Provider
 from ..providers.resilience import Guards
@@ -105,9 +105,9 @@ class Attempt:
                     if taken % BREATH_CHUNKS == 0:  # one that is always ready would let nobody else run
                         await asyncio.sleep(0)
                     if recorder.bytes > settings.max_answer_bytes:
-                        raise ProviderMalformed("the answer is larger than max_answer_bytes allows")
+                        raise _too_large("is larger", "max_answer_bytes", settings.max_answer_bytes)
                     if recorder.blocks > settings.max_blocks:
-                        raise ProviderMalformed("the answer has more blocks than max_blocks allows")
+                        raise _too_large("has more blocks", "max_blocks", settings.max_blocks)
         except TimeoutError:
             raise ProviderTimedOut("the provider did not answer in time") from None
         if recorder.ended is None:
@@ -147,3 +147,7 @@ class Attempt:
             upstream=(error.upstream or None) if isinstance(error, ProviderError) else None,
         )
         return words if words != AttemptEndedWords() else None
+
+
+def _too_large(how: str, limit: str, maximum: int) -> ProviderTooLarge:
+    return ProviderTooLarge(f"the answer {how} than {limit} allows", limit=limit, maximum=maximum)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ...errors import ProviderMalformed, ProviderTruncated
+from ...errors import ProviderMalformed, ProviderTooLarge, ProviderTruncated
 from ...events.usage import Usage
 from ..base import BlockStarted, BlockStopped, Chunk, Delta, Ended, UsageReported, VendorBlock
 from ..wire.failures import UPSTREAM_BYTES, failure_in_stream, vendor_id, vendor_word
@@ -173,7 +173,7 @@ class MessageStream:
     def _keep_back(self, text: str | bytes) -> None:
         self._kept_back += len(text)
         if self._kept_back > EVENT_LIMIT_BYTES:
-            raise self._malformed("blocks without end")
+            raise ProviderTooLarge(f"{self._provider} sent blocks without end", request_id=self.request_id)
 
     def _finish(self, block: _Open, chunks: list[Chunk]) -> None:
         block.stopped = True

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ...errors import ProviderTooLarge
 from ...events.usage import Usage
 from ..base import Chunk, Delta, VendorBlock
 from ..wire.failures import vendor_id, vendor_word
@@ -236,7 +237,7 @@ class ResponsesStream(AnswerStream):
 
     def _begin(self, key: int | str | None, item: _Item, chunks: list[Chunk]) -> _State:
         if len(self._items) >= MAX_ITEMS:
-            raise self.malformed("items without end")
+            raise ProviderTooLarge(f"{self._provider} sent items without end", request_id=self.request_id)
         state = self._items[key] = _State(item)
         if item.type == "function_call":
             state.blocks[0] = self.start_call(item.call_id or f"call_{len(self._calls)}", item.name or "", chunks)

@@ -33,9 +33,11 @@ from ...errors import (
     ProviderError,
     ProviderMalformed,
     ProviderTimedOut,
+    ProviderTooLarge,
     ProviderTruncated,
     ProviderUnavailable,
 )
+from .addresses import proxy_pattern
 from .failures import UPSTREAM_BYTES, bounded, failure_from_response, request_id_in
 
 Client = httpx.AsyncClient
@@ -56,6 +58,9 @@ _BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError)
 
 _reused: ContextVar[bool] = ContextVar("reused", default=False)
 _content: ContextVar[aiohttp.StreamReader] = ContextVar("content")
+
+HEAD_TOO_LARGE = "head too large"
+_TOO_MUCH = ("Got more than", "Too many headers")  # aiohttp's words for it, which has no type of its own
 
 CONTENT = "aiohttp_content"  # a response's extension: what its body is read from; a test's has none
 
@@ -166,7 +171,9 @@ async def _send(
         raise ProviderTimedOut(f"{provider} could not be connected to in time") from None
     except httpx.ConnectError:
         raise ProviderUnavailable(f"{provider} could not be reached") from None
-    except httpx.DecodingError:
+    except httpx.DecodingError as error:
+        if str(error) == HEAD_TOO_LARGE:
+            raise ProviderTooLarge(f"{provider} answered with a head that is too large") from None
         raise ProviderMalformed(f"{provider} answered something that is not HTTP") from None
     except _BROKEN:
         raise ProviderUnavailable(f"{provider} closed the connection without an answer") from None
@@ -348,7 +355,7 @@ def _told_apart(error: Exception) -> httpx.HTTPError:
     if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ClientSSLError | aiohttp.ClientHttpProxyError):
         return httpx.ConnectError(text)
     if isinstance(cause, aiohttp.ClientResponseError):
-        return httpx.DecodingError(text)
+        return httpx.DecodingError(HEAD_TOO_LARGE if cause.message.startswith(_TOO_MUCH) else text)
     return httpx.ReadError(text)
 
 
@@ -374,7 +381,7 @@ def _proxies(tls: ssl.SSLContext) -> dict[str, Transport | None]:
     mounts: dict[str, Transport | None] = {
         f"{scheme}://": _Transport(tls, proxy=_proxy(f"{scheme}_proxy", address)) for scheme, address in wanted.items()
     }
-    return mounts | {_pattern(host): None for host in (*exempt, "localhost", "127.0.0.1", "::1")}
+    return mounts | {proxy_pattern(host): None for host in (*exempt, "localhost", "127.0.0.1", "::1")}
 
 
 def _proxy(variable: str, address: str) -> httpx.Proxy:
@@ -387,14 +394,3 @@ def _proxy(variable: str, address: str) -> httpx.Proxy:
     if proxy.url.scheme not in {"http", "https"}:
         raise Invalid(variable, "only http and https proxies can be used")
     return proxy
-
-
-def _pattern(host: str) -> str:
-    """An exempt host as httpx's pattern: a name with all names below it, an address as it is."""
-    if "://" in host:
-        return host
-    if host.count(":") > 1:
-        return f"all://[{host.strip('[]')}]"
-    if host == "localhost" or host.replace(".", "").replace(":", "").isdigit():
-        return f"all://{host}"
-    return f"all://*{host}"
