@@ -7,11 +7,13 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response, get, patch, post
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from ...engine import Message, MessageIn, Session, Window
 from ..http.body import Http
 from ..http.errors import invalid
+from ..http.pieces import InPieces, as_json
 from ..schemas.answers import MessageList, SessionList
 from ..schemas.bodies import MessagesIn, SessionIn, SessionPatch
 from ..schemas.parameters import (
@@ -33,6 +35,7 @@ from ..schemas.parameters import (
 )
 
 ALL_DEFAULTS = SessionIn()
+WINDOW = ResponseSpec(Window, description="Request fulfilled, document follows", generate_examples=False)
 
 
 @post("/api/sessions", status_code=201)
@@ -137,7 +140,7 @@ async def list_messages(
     return MessageList(messages, write_cursor((messages[-1].version,)) if more else None)
 
 
-@get("/api/sessions/{session_id:uuid}/window")
+@get("/api/sessions/{session_id:uuid}/window", responses={200: WINDOW})
 async def get_window(
     request: Http,
     conversation: Chat,
@@ -146,9 +149,9 @@ async def get_window(
     model: FromQuery[Model | None] = None,
     version: Version = None,
     exact: FromQuery[bool] = False,  # noqa: FBT002 - a parameter of the address
-) -> Window:
+) -> InPieces:
     """What a model would be sent now, or at a version. With `exact` the vendor counts the tokens, where it does."""
-    return await conversation.window(
+    window = await conversation.window(
         session_id,
         caller_of(request),
         budget_tokens=budget_tokens,
@@ -156,6 +159,7 @@ async def get_window(
         version=version,
         exact=exact,
     )
+    return as_json(window, "messages")
 
 
 def _etag(version: int) -> dict[str, str]:
