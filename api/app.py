@@ -13,6 +13,7 @@ from .http.auth import Keys
 from .http.body import Http
 from .http.cors import Cors
 from .http.middleware import Gate
+from .http.room import Room
 from .http.strict import check_forms, check_parameters
 from .routes import discovery, erasure, events, evidence, export, health, sessions, turns
 
@@ -31,12 +32,16 @@ NATIVE_ROUTES = [
 def create_app(chat: Engine, keys: Keys, cors: Cors) -> Gate:
     """The ASGI application. Draining and closing the engine is its owner's to do."""
     settings = chat.settings
+    exports = Room(settings.max_exports, "max_exports")
     app = Litestar(
         [
             Router("/", route_handlers=NATIVE_ROUTES, before_request=check_parameters),
             Router("/", route_handlers=plumego.ROUTES, before_request=check_forms),
         ],
-        dependencies={"chat": Provide(lambda: chat, sync_to_thread=False)},
+        dependencies={
+            "chat": Provide(lambda: chat, sync_to_thread=False),
+            "exports": Provide(lambda: exports, sync_to_thread=False),
+        },
         exception_handlers={Exception: errors.handle},
         logging_config=None,
         openapi_config=openapi.config(),

@@ -9,7 +9,8 @@
       Erased
       Overloaded      ShuttingDown · CircuitOpen
       TurnLimitReached
-      ProviderError   ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTimedOut · ProviderTruncated
+      ProviderError   ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTooLarge · ProviderTimedOut
+                      ProviderTruncated
       ToolError
       StoreError      StoreFull · StoreUnavailable · StoreCorrupt · StoreForeign · StoreNewer · StoreOlder · StoreLocked
                       SecretMismatch
@@ -233,8 +234,9 @@ class ProviderError(EngineError):
         request_id: str | None = None,
         retry_after_s: float | None = None,
         upstream: str = "",
+        **extra: object,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(detail, **extra)
         self.status = status
         self.vendor_code = vendor_code
         self.request_id = request_id
@@ -259,6 +261,14 @@ class ProviderMalformed(ProviderError):
     """Answered something that is not its protocol."""
 
     code = "provider_malformed"
+
+
+class ProviderTooLarge(ProviderError):
+    """Answered more than is taken, in all or in one piece; ``limit`` gives the setting and ``maximum`` its value, where
+    a setting bounds it. Asking again would bring the same.
+    """
+
+    code = "provider_too_large"
 
 
 class ProviderTimedOut(ProviderError):

@@ -161,6 +161,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_bodies_bytes: Annotated[
         Count, Meta(description="bodies of all requests being answered, together, bytes; more are refused with 503")
     ] = 256 << 20
+    max_exports: Annotated[Count, Meta(description="most exports at once over HTTP; more are refused with 503")] = 2
     drain_s: Annotated[int, Meta(ge=0, description="how long a shutdown waits for running turns, seconds")] = 10
     lease_s: Annotated[
         Count, Meta(description="how long a running turn is its process's without a sign of life, seconds")

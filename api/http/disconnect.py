@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from . import sse
 from .body import Http
+from .pieces import left
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 async def unless_left(request: Http, waiting: Coroutine[Any, Any, T]) -> T | None:
     """What is waited for; None if the client has left, and then nobody waits any more."""
     awaited = asyncio.create_task(waiting)
-    gone = asyncio.create_task(sse.left(request.receive))
+    gone = asyncio.create_task(left(request.receive))
     try:
         await asyncio.wait((awaited, gone), return_when=asyncio.FIRST_COMPLETED)
         return awaited.result() if awaited.done() else None

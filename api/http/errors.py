@@ -47,6 +47,7 @@ STATUS: dict[type[Exception], int] = {
     errors.TurnLimitReached: 422,
     errors.ProviderTimedOut: 504,
     errors.ProviderUnavailable: 503,
+    errors.ProviderTooLarge: 502,
     errors.ProviderError: 502,
     errors.ToolError: 502,
     errors.StoreFull: 507,

@@ -18,11 +18,10 @@ from itertools import chain, repeat
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from litestar import Response
 
 from ...engine import SHUTTING_DOWN, Event, Frame
 from .errors import Problem, document, problem_of, problem_of_code
-from .middleware import SEND_BODY
+from .pieces import Streamed
 from .protocol import LAST_WORDS
 
 T = TypeVar("T")
@@ -44,11 +43,8 @@ WRITE_BYTES = 64 << 10
 """A write is no larger than this and one frame."""
 
 
-class EventStream(Response[bytes], Generic[T]):
-    """The answer that sends batches as they come, to their end or until the client leaves. An empty one is silence.
-
-    Litestar's own would not close what it reads from when its client is slow and leaves.
-    """
+class EventStream(Streamed, Generic[T]):
+    """The answer that sends batches as they come. An empty one is silence."""
 
     def __init__(
         self,
@@ -67,25 +63,15 @@ class EventStream(Response[bytes], Generic[T]):
         self._silences = silences or repeat(KEEP_ALIVE)
         self._farewell = farewell
 
-    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
-        return self
-
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         scope["state"][LAST_WORDS] = DROPPED
-        sending = asyncio.create_task(self._send(send, scope["state"].get(SEND_BODY, send)))
-        leaving = asyncio.create_task(left(receive))
         try:
-            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            await super().__call__(scope, receive, send)
         finally:
-            sending.cancel()
-            leaving.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
             await self._batches.aclose()
 
     async def _send(self, send: Any, send_body: Any) -> None:
-        """``send_body`` is past those who look at a response's beginning only: each would cost every delta 1 us."""
-        head = [(name.encode(), value.encode()) for name, value in self.headers.items()]
-        await send({"type": "http.response.start", "status": self.status_code, "headers": head})
+        await send(self._head())
         last, unheard = self._farewell, 0
         try:
             async for batch in self._batches:
@@ -118,12 +104,6 @@ class EventStream(Response[bytes], Generic[T]):
                 parts, size = [], 0
         if size:
             yield b"".join(parts)
-
-
-async def left(receive: Any) -> None:
-    """Until the client has left, or has all of its answer."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def frames(

@@ -7,11 +7,13 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response, get, patch, post
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from ...engine import Message, MessageIn, Session, Window
 from ..http.body import Http
 from ..http.errors import invalid
+from ..http.pieces import InPieces, as_json
 from ..schemas.answers import MessageList, SessionList
 from ..schemas.bodies import MessagesIn, SessionIn, SessionPatch
 from ..schemas.parameters import (
@@ -30,6 +32,7 @@ from ..schemas.parameters import (
 )
 
 ALL_DEFAULTS = SessionIn()
+WINDOW = ResponseSpec(Window, description="Request fulfilled, document follows", generate_examples=False)
 
 
 @post("/api/sessions", status_code=201)
@@ -135,7 +138,7 @@ async def list_messages(
     return MessageList(page.items, page.next)
 
 
-@get("/api/sessions/{session_id:uuid}/window")
+@get("/api/sessions/{session_id:uuid}/window", responses={200: WINDOW})
 async def get_window(
     request: Http,
     chat: Chat,
@@ -144,9 +147,9 @@ async def get_window(
     model: FromQuery[Model | None] = None,
     version: Version = None,
     exact: FromQuery[bool] = False,  # noqa: FBT002 - a parameter of the address
-) -> Window:
+) -> InPieces:
     """What a model would be sent now, or at a version. With `exact` the vendor counts the tokens, where it does."""
-    return await chat.window(
+    window = await chat.window(
         session_id,
         budget_tokens=budget_tokens,
         model=model,
@@ -154,6 +157,7 @@ async def get_window(
         exact=exact,
         caller=caller_of(request),
     )
+    return as_json(window, "messages")
 
 
 def _etag(version: int) -> dict[str, str]:

@@ -44,6 +44,7 @@ from ..errors import (
     ProviderMalformed,
     ProviderRejected,
     ProviderTimedOut,
+    ProviderTooLarge,
     ProviderTruncated,
     ProviderUnavailable,
 )
@@ -67,7 +68,14 @@ RENDERERS: Mapping[str, Renderer] = {RENDERER: render_plain}
 
 _FAILURES = {
     kind.code: kind
-    for kind in (ProviderUnavailable, ProviderRejected, ProviderMalformed, ProviderTimedOut, ProviderTruncated)
+    for kind in (
+        ProviderUnavailable,
+        ProviderRejected,
+        ProviderMalformed,
+        ProviderTooLarge,
+        ProviderTimedOut,
+        ProviderTruncated,
+    )
 }
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=0)]

@@ -20,6 +20,7 @@ hangs cannot be killed (``engine/tools/functions.py``).
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import Callable, Collection
@@ -98,7 +99,7 @@ class ToolRunner:
             code = "unknown_tool" if tool is None else "tool_not_allowed"
             return _failure(code, f"There is no tool {call.name[:64]!r} here. {self._what_there_is(call, allowed)}")
         try:
-            given = msgspec.json.decode(call.input_text or "{}", type=dict[str, Any])
+            given = read_arguments(call.input_text or "{}")
             tool.check(given)
         except Invalid as error:
             return _failure("invalid_arguments", f"Not called: {error.detail}. Try again with other arguments.")
@@ -159,6 +160,22 @@ class ToolRunner:
         self._left_behind.discard(task)
         if not task.cancelled():
             task.exception()  # looked at, so that the loop does not report it
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """The arguments of a call. Raises Invalid for a field that is given twice, for nobody knows which one is meant, and
+    a MsgspecError for what is no object of JSON.
+    """
+    given: dict[str, Any] = msgspec.json.decode(text, type=dict[str, Any])
+    json.loads(text, object_pairs_hook=_once_each, parse_int=float)  # float: of any length
+    return given
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Invalid(twice[:64], "is given twice", code="duplicate_field")
 
 
 class DaemonThreads:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from ..clock import Clock
-from ..errors import EngineError, ProviderMalformed, ProviderTimedOut, ProviderTruncated
+from ..errors import EngineError, ProviderTimedOut, ProviderTooLarge, ProviderTruncated
 from ..providers.base import Provider
 from ..providers.resilience import Guards
 from ..sessions.turn_decisions import AttemptResult, TurnStop
@@ -111,9 +111,9 @@ class RunningAttempt:
                     if taken % BREATH_CHUNKS == 0:  # a provider that is always ready would let no other task run
                         await asyncio.sleep(0)
                     if recorder.bytes > settings.max_answer_bytes:
-                        raise ProviderMalformed("the answer is larger than max_answer_bytes allows")
+                        raise _too_large("is larger", "max_answer_bytes", settings.max_answer_bytes)
                     if recorder.blocks > settings.max_blocks:
-                        raise ProviderMalformed("the answer has more blocks than max_blocks allows")
+                        raise _too_large("has more blocks", "max_blocks", settings.max_blocks)
         except TimeoutError:
             raise ProviderTimedOut("the provider did not answer in time") from None
         if recorder.ended is None:
@@ -121,3 +121,7 @@ class RunningAttempt:
 
     def _since(self, moment_s: float) -> int:
         return round((moment_s - self._begun_s) * 1000)
+
+
+def _too_large(how: str, limit: str, maximum: int) -> ProviderTooLarge:
+    return ProviderTooLarge(f"the answer {how} than {limit} allows", limit=limit, maximum=maximum)

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from manent.engine.errors import Invalid, ProviderMalformed
+from manent.engine.errors import Invalid, ProviderTooLarge
 from manent.engine.providers.anthropic.stream import MessageStream
 from manent.engine.providers.openai.responses_stream import ResponsesStream
 from manent.engine.providers.wire.sse import SseEvent
@@ -244,6 +244,8 @@ BAD_EVENTS = {
     "JSON of another form": lambda wire: [part(event_of(wire, b'["words of the upstream"]'))],
     "deep JSON": lambda wire: [part(event_of(wire, b"[" * 100_000))],
     "invalid UTF-8": lambda wire: [part(event_of(wire, b'{"type":"x","delta":"\xff\xfe"}'))],
+}
+TOO_LARGE = {
     "a line of 10 MB": lambda wire: [part(b"data: " + b"x" * HUGE), part(b"\n\n")],
     "a line of 10 MB in pieces": lambda wire: [part(b"data: "), *[part(b"x" * (64 << 10))] * (HUGE >> 16), LAST],
     "an event of 10 MB": lambda wire: [part(b"data: " + b"x" * (1 << 20) + b"\n")] * 10 + [part(b"\n")],
@@ -258,6 +260,16 @@ async def test_an_event_that_is_none_is_malformed(house, events, said):
     before = wire.speaking(wire.says(said)) if said else wire.stream(*wire.begins())
     endured = await endures(house, *before, *events(wire), LAST)
     assert_failed(endured, "provider_malformed", text=said or None, retryable=False)
+
+
+@pytest.mark.parametrize("said", ["", "Half an an"], ids=["at once", "after text"])
+@pytest.mark.parametrize("events", TOO_LARGE.values(), ids=TOO_LARGE)
+async def test_an_event_without_end_is_too_large(house, events, said):
+    """It is told apart from one that is none, and not asked for again."""
+    wire = house.wire
+    before = wire.speaking(wire.says(said)) if said else wire.stream(*wire.begins())
+    endured = await endures(house, *before, *events(wire), LAST)
+    assert_failed(endured, "provider_too_large", text=said or None, retryable=False)
     assert endured.words["request_id"] == "req_7"
 
 
@@ -447,7 +459,7 @@ ENDLESS = {
 async def test_an_endless_answer_is_cut(house, play):
     """The turn fails at a named limit, what was shown is recorded, and the upstream is left."""
     endured = await endures(house, *play(house.wire))
-    assert (endured.view.status, endured.view.error.code) == ("failed", "provider_malformed")
+    assert (endured.view.status, endured.view.error.code) == ("failed", "provider_too_large")
     shown = texts_of(endured.frames)
     assert sum(map(len, shown.values())) < 200_000
     assert len(endured.frames) < 3000
@@ -473,7 +485,7 @@ def test_blocks_that_nobody_is_shown_are_bounded_too():
     )
     for stream, events in endless:
         given = (stream.feed(SseEvent(event["type"], json.dumps(event))) for event in events)
-        with pytest.raises(ProviderMalformed, match="beyond the limit"):
+        with pytest.raises(ProviderTooLarge, match="without end"):
             assert not any(given)
 
 

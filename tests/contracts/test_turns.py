@@ -353,7 +353,8 @@ async def test_an_endless_answer_is_cut(path):
         turn = await begin(chat, session.id, "Go.")
         frames = await frames_of(chat, turn)
         view = await chat.turn(turn)
-        assert (view.status, view.error.code) == ("failed", "provider_malformed")
+        assert (view.status, view.error.code) == ("failed", "provider_too_large")
+        assert (view.error.limit, view.error.maximum, view.error.retryable) == ("max_answer_bytes", 1000, False)
         assert texts_of(frames)[0] == text_of(view.message)
         assert 1000 < len(text_of(view.message).encode()) <= 1100
         assert provider.left == 1

@@ -12,6 +12,7 @@ from manent.engine.errors import (
     ProviderMalformed,
     ProviderRejected,
     ProviderTimedOut,
+    ProviderTooLarge,
     ProviderTruncated,
     ProviderUnavailable,
 )
@@ -91,6 +92,7 @@ def test_a_fault_of_the_providers_counts(error):
     [
         *map(response, (400, 401, 403, 404, 408, 409, 413, 422, 429)),
         ProviderMalformed("HTML"),
+        ProviderTooLarge("a line without end"),
         ProviderRejected("content"),
         failure_in_stream("anthropic", b'{"type":"error","error":{"type":"rate_limit_error","message":""}}'),
         failure_in_stream("openai", b'{"error":{"code":"insufficient_quota","message":""}}'),

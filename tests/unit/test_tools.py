@@ -337,6 +337,10 @@ def test_an_unknown_argument_is_refused(name, value):
         ('{"number": "1"}', "Expected `int`, got `str` - at `$.number`"),
         ('{"place": {}}', "missing required field `city` - at `$.place`"),
         ('{"place": {"city": "x", "planet": "y"}}', "unknown field `planet` - at `$.place`"),
+        ('{"number": 1, "number": 1}', "number: is given twice"),
+        ('{"number": 1, "numb\\u0065r": 2}', "number: is given twice"),
+        ('{"place": {"city": "x", "city": "y"}}', "city: is given twice"),
+        ('{"some": [{"x": [{"deep": 1, "deep": 2}]}]}', "deep: is given twice"),
         ('{"choice": "c"}', "Invalid enum value 'c' - at `$.choice`"),
     ],
 )

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import stat
 import sys
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,9 @@ MIN_SQLITE = (3, 37, 0)
 """STRICT tables."""
 SAFE_SQLITE = (3, 51, 3)
 """From here on, connections that write or checkpoint at the same moment cannot damage a file."""
+
+CLOCK_SLACK_S = 1
+CLOCK = "not ahead of the clock"
 
 LOW_BYTES = 1 << 30
 FULL_BYTES = 16 << 20
@@ -201,6 +205,7 @@ def _in_file(path: Path, tables: Collection[str], pid: str | None) -> Iterator[F
         yield _page_size(connection)
         yield _guards(connection)
         yield _strict(connection, tables)
+        yield from _times(connection)
 
 
 @contextmanager
@@ -306,6 +311,22 @@ def damage(connection: Connection) -> str | None:
     """What SQLite itself finds wrong with the file, naming the page; None where it finds nothing."""
     line: str = run(connection, "PRAGMA integrity_check(1)").fetchone()[0]
     return None if line == "ok" else " ".join(line.split())
+
+
+def _times(connection: Connection) -> Iterator[Finding]:
+    """No event is recorded before the one in front of it: after the clock was set back, time stands still in a log."""
+    if run(connection, "SELECT 1 FROM pragma_table_list WHERE name = 'heads'").fetchone() is None:
+        return
+    newest = run(connection, "SELECT max(recorded_at) FROM heads").fetchone()[0] or 0
+    ahead_s = newest / 1e6 - time.time()
+    if ahead_s <= CLOCK_SLACK_S:
+        yield Finding("recorded times", "not ahead", CLOCK)
+        return
+    note = (
+        "the clock was set back since, or the file is from a machine whose clock is ahead; until this clock has caught "
+        "up, all that is recorded gets the same time (order, versions and proofs do not hang on it)"
+    )
+    yield Finding("recorded times", f"{ahead_s:.0f} s ahead", CLOCK, "warning", note)
 
 
 def _pragma(connection: Connection, name: str) -> str:

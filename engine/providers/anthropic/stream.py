@@ -160,7 +160,7 @@ class MessageStream(AnswerStream):
     def _keep_back(self, text: str | bytes) -> None:
         self._kept_back += len(text)
         if self._kept_back > EVENT_LIMIT_BYTES:
-            raise self.malformed("blocks beyond the limit")
+            raise self.too_large("blocks without end")
 
     def _finish(self, block: _Open, chunks: list[Chunk]) -> None:
         block.stopped = True

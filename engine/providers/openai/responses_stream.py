@@ -238,7 +238,7 @@ class ResponsesStream(OpenAIStream):
 
     def _begin(self, key: int | str | None, item: _Item, chunks: list[Chunk]) -> _ItemState:
         if len(self._items) >= MAX_ITEMS:
-            raise self.malformed("items beyond the limit")
+            raise self.too_large("items without end")
         state = self._items[key] = _ItemState(item)
         if item.type == "function_call":
             state.blocks[0] = self.start_call(item.call_id or f"call_{len(self._calls)}", item.name or "", chunks)

@@ -24,11 +24,12 @@ from ...errors import (
     ProviderError,
     ProviderMalformed,
     ProviderTimedOut,
+    ProviderTooLarge,
     ProviderTruncated,
     ProviderUnavailable,
 )
 from .failures import UPSTREAM_BYTES, bounded, failure_from_response, request_id_in
-from .transport import BROKEN, CONTENT, Transport, make_transport
+from .transport import BROKEN, CONTENT, HEAD_TOO_LARGE, Transport, make_transport
 
 Client = httpx.AsyncClient
 
@@ -135,7 +136,9 @@ async def _send(
         raise ProviderTimedOut(f"{provider} could not be connected to in time") from None
     except httpx.ConnectError:
         raise ProviderUnavailable(f"{provider} could not be reached") from None
-    except httpx.DecodingError:
+    except httpx.DecodingError as error:
+        if str(error) == HEAD_TOO_LARGE:
+            raise ProviderTooLarge(f"{provider} answered with a head that is too large") from None
         raise ProviderMalformed(f"{provider} answered something that is not HTTP") from None
     except BROKEN:
         raise ProviderUnavailable(f"{provider} closed the connection without an answer") from None

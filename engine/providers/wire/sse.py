@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from ...errors import ProviderMalformed
+from ...errors import ProviderMalformed, ProviderTooLarge
 
 EVENT_LIMIT_BYTES = 4 << 20
 
@@ -40,7 +40,8 @@ class SseDecoder:
     def feed(self, data: bytes) -> Iterator[SseEvent]:
         """The events that ``data`` completes, one by one, so that those before a broken one are not lost with it.
 
-        Exhaust it before the next feed. Raises ProviderMalformed for an event over the limit or not in UTF-8.
+        Exhaust it before the next feed. Raises ProviderTooLarge for an event over the limit, ProviderMalformed for one
+        that is not UTF-8.
         """
         data = self._without_bom(data)
         if self._after_cr or b"\r" in data:
@@ -101,7 +102,7 @@ class SseDecoder:
     def _check(self, line_bytes: int) -> None:
         """Bound what is held for one event before it grows: lines of data and the unfinished line."""
         if self._data_bytes + line_bytes > self._limit_bytes:
-            raise ProviderMalformed(f"the stream holds an event of more than {self._limit_bytes} bytes")
+            raise ProviderTooLarge(f"the stream holds an event of more than {self._limit_bytes} bytes")
 
     def _whole(self) -> SseEvent:
         try:

@@ -18,11 +18,15 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from ...errors import Invalid
+from .addresses import proxy_pattern
 
 Transport = httpx.AsyncBaseTransport
 
 MAX_CONNECTIONS = 4096
 KEEPALIVE_S = 30
+HEAD_TOO_LARGE = "head too large"
+_TOO_MUCH = ("Got more than", "Too many headers")  # aiohttp's words for it, which has no type of its own
+
 CONTENT = "aiohttp_content"  # a response's extension: what its body is read from; a test's has none
 
 # Whatever the adapter lets through must still come out as a ProviderError.
@@ -146,7 +150,7 @@ def _told_apart(error: Exception) -> httpx.HTTPError:
     if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ClientSSLError | aiohttp.ClientHttpProxyError):
         return httpx.ConnectError(text)
     if isinstance(cause, aiohttp.ClientResponseError):
-        return httpx.DecodingError(text)
+        return httpx.DecodingError(HEAD_TOO_LARGE if cause.message.startswith(_TOO_MUCH) else text)
     return httpx.ReadError(text)
 
 
@@ -173,7 +177,7 @@ def _proxies(tls: ssl.SSLContext) -> dict[str, Transport | None]:
         f"{scheme}://": _RetryingTransport(tls, proxy=_proxy(f"{scheme}_proxy", address))
         for scheme, address in wanted.items()
     }
-    return mounts | {_pattern(host): None for host in (*exempt, "localhost", "127.0.0.1", "::1")}
+    return mounts | {proxy_pattern(host): None for host in (*exempt, "localhost", "127.0.0.1", "::1")}
 
 
 def _proxy(variable: str, address: str) -> httpx.Proxy:
@@ -186,14 +190,3 @@ def _proxy(variable: str, address: str) -> httpx.Proxy:
     if proxy.url.scheme not in {"http", "https"}:
         raise Invalid(variable, "only http and https proxies can be used")
     return proxy
-
-
-def _pattern(host: str) -> str:
-    """An exempt host as httpx's pattern: a name with all names below it, an address as it is."""
-    if "://" in host:
-        return host
-    if host.count(":") > 1:
-        return f"all://[{host.strip('[]')}]"
-    if host == "localhost" or host.replace(".", "").replace(":", "").isdigit():
-        return f"all://{host}"
-    return f"all://*{host}"

@@ -15,7 +15,7 @@ from typing import ClassVar
 import msgspec
 
 from ...clock import Clock
-from ...errors import ProviderError, ProviderMalformed, ProviderTruncated
+from ...errors import ProviderError, ProviderMalformed, ProviderTooLarge, ProviderTruncated
 from ..base import Chunk, ModelInfo, Renderer
 from ..tokens import family_of
 from .addresses import checked_key, checked_url
@@ -110,6 +110,9 @@ class AnswerStream(ABC):
 
     def malformed(self, what: str) -> ProviderMalformed:
         return ProviderMalformed(f"{self._provider} sent {what}", request_id=self.request_id)
+
+    def too_large(self, what: str) -> ProviderTooLarge:
+        return ProviderTooLarge(f"{self._provider} sent {what}", request_id=self.request_id)
 
     def failed(self, said: bytes) -> ProviderError:
         """The failure that the vendor's error object means."""
