@@ -59,12 +59,15 @@ from .events.blocks import ToolSchema, text_content, text_of
 from .events.usage import Usage
 from .log.base import RequestKey
 from .log.rebuild import Rebuilt
+from .log.sqlite.connection import database_path
 from .log.sqlite.doctor import Finding
+from .log.sqlite.lock import check_unlocked, tell_address
 from .service.discovery import Model as ModelInfo
 from .service.discovery import ToolInfo
 from .service.engine import Conversation
 from .service.erasure import Erasure, Retained, erase, purge, retain
 from .service.export import export_bundle, export_messages
+from .service.figures import Load, Standing
 from .service.import_bundle import Imported
 from .service.inputs import MessageIn, check_tenant, is_correlation
 from .service.replay.playback import play_back, read_pace
@@ -77,6 +80,7 @@ from .streams.frames import Frame
 from .tools.base import Tool, ToolContext, ToolOutput
 from .tools.functions import tool
 from .turns.approvals import Decision
+from .turns.observer import EndedAttempt, EndedTurn, Observer
 from .turns.start import Ask, Started
 
 __all__ = [
@@ -92,6 +96,8 @@ __all__ = [
     "Conversation",
     "Decision",
     "EmptyMessage",
+    "EndedAttempt",
+    "EndedTurn",
     "EngineError",
     "Erased",
     "Erasure",
@@ -103,10 +109,12 @@ __all__ = [
     "Invalid",
     "LegalHold",
     "Limits",
+    "Load",
     "Message",
     "MessageIn",
     "ModelInfo",
     "NotFound",
+    "Observer",
     "Overloaded",
     "ProviderError",
     "Rebuilt",
@@ -118,6 +126,7 @@ __all__ = [
     "SessionArchived",
     "SessionNotFound",
     "Settings",
+    "Standing",
     "Started",
     "StoreError",
     "StoreFull",
@@ -139,6 +148,8 @@ __all__ = [
     "Window",
     "accept_break",
     "check_tenant",
+    "check_unlocked",
+    "database_path",
     "differences",
     "env_name",
     "erase",
@@ -160,6 +171,7 @@ __all__ = [
     "retain",
     "rfc3339",
     "run_again",
+    "tell_address",
     "text_content",
     "text_of",
     "tool",

@@ -57,6 +57,7 @@ from .tools.mcp.config import McpServer, mcp_available, read_servers
 from .tools.registry import Tools
 from .tools.runner import Limits as ToolLimits
 from .tools.runner import ToolRunner
+from .turns.observer import Observer
 from .turns.recovery import recover
 from .turns.supervisor import Supervisor
 
@@ -74,33 +75,36 @@ async def open_engine(
     tools: Iterable[Tool] = (),
     clock: Clock | None = None,
     notice: Notice | None = None,
+    observer: Observer | None = None,
 ) -> AsyncIterator[Conversation]:
     """An engine on a database file, which is created or migrated if need be. ``tools`` are offered beside the built-in
-    ones. ``notice`` is told what was done.
+    ones. ``notice`` is told what was done at the start, ``observer`` what happens afterwards.
 
     Raises StoreLocked if a server has the file, StoreNewer, StoreForeign, or Invalid for a setting.
     """
     settings = _settings(database)
     clock = clock or SystemClock()
+    observer = observer or Observer()
     path = database_path(settings.database)
-    with locked(path):
+    async with _serving(settings, clock, providers) as members, _held(path):
         before, now = await asyncio.to_thread(_migrate, path, _in_tenths(notice or _quiet))
         if before != now:
             (notice or _quiet)(f"database {path}: " + (f"migrated from {before} to {now}" if before else "created"))
         await asyncio.to_thread(tokens.load)
         async with (
-            open_store(path, Catalog(), clock, settings) as store,
-            keeping(store, path, clock, settings, notice or _quiet) as keeper,
+            open_store(path, Catalog(), clock, settings, observer.append_took) as store,
+            keeping(store, path, clock, settings, notice or _quiet, observer.checkpoint_signed) as keeper,
             _mcp_tools(settings) as more,
             _running(
                 Record(store, keeper),
-                providers or make_providers(settings, clock),
+                members,
                 Tools([*builtin_tools(clock), *tools, *more]),
                 clock,
                 settings,
+                observer,
             ) as conversation,
         ):
-            ended = 0 if store.frozen else await recover(store, clock)
+            ended = 0 if store.frozen else await recover(store, clock, observer)
             if ended:
                 (notice or _quiet)(f"ended {ended} turn(s) that a stopped server had left open")
             yield conversation
@@ -113,10 +117,9 @@ async def open_beside(database: str | Path | Settings | None = None) -> AsyncIte
     path = database_path(settings.database)
     await asyncio.to_thread(check_revision, path)
     async with (
+        _serving(settings, clock) as providers,
         open_reading(path, settings) as store,
-        _running(
-            Record(store, None), make_providers(settings, clock), Tools(builtin_tools(clock)), clock, settings
-        ) as conversation,
+        _running(Record(store, None), providers, Tools(builtin_tools(clock)), clock, settings) as conversation,
     ):
         yield conversation
 
@@ -189,7 +192,12 @@ def examine_database(database: str | Path | Settings | None = None) -> list[Find
 
 @asynccontextmanager
 async def _running(
-    record: Record, providers: Providers, tools: Tools, clock: Clock, settings: Settings
+    record: Record,
+    providers: Providers,
+    tools: Tools,
+    clock: Clock,
+    settings: Settings,
+    observer: Observer | None = None,
 ) -> AsyncIterator[Conversation]:
     limits = ToolLimits(
         timeout_s=settings.tool_timeout_s,
@@ -197,12 +205,28 @@ async def _running(
         max_parallel=settings.max_parallel_tools,
         max_threads=settings.max_tool_threads,
     )
-    supervisor = Supervisor(record.store, providers, ToolRunner(tools, limits, clock), clock, settings)
+    supervisor = Supervisor(record.store, providers, ToolRunner(tools, limits, clock), clock, settings, observer)
     try:
         yield Conversation(supervisor, tools, default_model(settings, providers), record)
     finally:
         await supervisor.close()
-        await providers.aclose()
+
+
+@asynccontextmanager
+async def _held(path: Path) -> AsyncIterator[None]:
+    with locked(path):
+        yield
+
+
+@asynccontextmanager
+async def _serving(settings: Settings, clock: Clock, providers: Providers | None = None) -> AsyncIterator[Providers]:
+    """The providers, closed at the end. Raises UnknownModel for a default model that nobody serves."""
+    members = providers or make_providers(settings, clock)
+    try:
+        default_model(settings, members)
+        yield members
+    finally:
+        await members.aclose()
 
 
 def make_providers(settings: Settings, clock: Clock) -> Providers:

@@ -26,7 +26,7 @@ from .base import Append, Appended, Projector
 from .sql import driver
 from .sqlite.connection import BEGIN_READING, DRIVER_ERRORS, meaning_of, open_reader
 from .transaction import StateKey
-from .writer import Work, Writer
+from .writer import Took, Work, Writer
 
 T = TypeVar("T")
 
@@ -97,11 +97,14 @@ class Readers:
 
 
 class Store:
-    """An open store. ``writer`` is None where it was opened for reading only."""
+    """An open store. ``writer`` is None where it was opened for reading only. ``append_took`` is told how long each
+    append took.
+    """
 
-    def __init__(self, readers: Readers, writer: Writer | None, bells: Bells) -> None:
+    def __init__(self, readers: Readers, writer: Writer | None, bells: Bells, append_took: Took | None = None) -> None:
         self._readers = readers
         self._writer = writer
+        self._append_took = append_took
         self.bells = bells
         self.frozen: EngineError | None = None
 
@@ -120,21 +123,28 @@ class Store:
     def writable(self) -> bool:
         return self._writer is not None
 
+    @property
+    def waiting_writes(self) -> int:
+        """How many writes wait for the disk."""
+        return 0 if self._writer is None else self._writer.waiting
+
     def append(self, work: Append, *, urgent: bool = False) -> asyncio.Future[Appended]:
         """Record events. See ``store.base`` for what is promised and refused."""
-        return self.submit(partial(append.append, work=work), urgent=urgent)
+        return self.submit(partial(append.append, work=work), urgent=urgent, took=self._append_took)
 
     async def do(self, work: Work) -> Any:
         """Have the writer do a work, and wait until it is durable."""
         return await self.submit(work)
 
-    def submit(self, work: Work, *, urgent: bool = False, ahead: bool = False) -> asyncio.Future[Any]:
-        """Have the writer do a work; the future is done when it is durable. ``urgent``, ``ahead``: see
+    def submit(
+        self, work: Work, *, urgent: bool = False, ahead: bool = False, took: Took | None = None
+    ) -> asyncio.Future[Any]:
+        """Have the writer do a work; the future is done when it is durable. ``urgent``, ``ahead``, ``took``: see
         ``Writer.submit``.
         """
         self.check_writable()
         assert self._writer is not None
-        return self._writer.submit(work, urgent=urgent, ahead=ahead)
+        return self._writer.submit(work, urgent=urgent, ahead=ahead, took=took)
 
     def begin_purging(self) -> None:
         """Purge what an earlier process has left to be purged. Not before the file is known to be the right one."""
@@ -158,7 +168,9 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(path: Path, projector: Projector, clock: Clock, settings: Settings) -> AsyncIterator[Store]:
+async def open_store(
+    path: Path, projector: Projector, clock: Clock, settings: Settings, append_took: Took | None = None
+) -> AsyncIterator[Store]:
     """The store of a migrated database file, for writing. The caller holds the file's lock."""
     bells = Bells()
     writer = Writer(
@@ -171,7 +183,7 @@ async def open_store(path: Path, projector: Projector, clock: Clock, settings: S
         cached_sessions=settings.cached_sessions,
         checkpoint_pages=settings.checkpoint_pages,
     )
-    store = Store(Readers(path, settings.reader_threads), writer, bells)
+    store = Store(Readers(path, settings.reader_threads), writer, bells, append_took)
     try:
         yield store
     finally:

@@ -52,6 +52,10 @@ class Providers:
             raise self._unknown(f"no provider here serves {model}")
         return provider, info
 
+    def names(self) -> list[str]:
+        """The providers' own names."""
+        return list(self._by_name)
+
     def canonical(self, model: str) -> str:
         """``provider/model``, whatever way it was named. Raises UnknownModel."""
         provider, info = self.resolve(model)

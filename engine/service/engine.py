@@ -38,6 +38,7 @@ from ..turns.supervisor import Supervisor
 from . import inputs
 from .discovery import Model, ToolInfo, model_view, tool_view
 from .evidence import Record
+from .figures import Load, Standing, read_standing
 from .inputs import MessageIn
 from .paging import TURNS
 from .sessions import DEFAULT_LIMIT, Desk
@@ -210,6 +211,21 @@ class Conversation(Desk):
     def busy(self) -> bool:
         """Whether turns run in this process."""
         return bool(self._supervisor.running())
+
+    @property
+    def load(self) -> Load:
+        """What this process is busy with now."""
+        left_alone = self._supervisor.kit.guards.open_breakers()
+        return Load(
+            open_turns=len(self._supervisor.running()),
+            readers=self._follower.readers,
+            waiting_writes=self.store.waiting_writes,
+            breakers={name: name in left_alone for name in self.providers.names()},
+        )
+
+    async def standing(self) -> Standing:
+        """How the logs of all tenants stand. Raises a StoreError where the file cannot be read."""
+        return await read_standing(self.store, self.clock.now_us())
 
     async def ready(self) -> bool:
         """Whether turns may start: the engine can write, which is tried, and is not shutting down."""

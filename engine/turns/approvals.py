@@ -20,6 +20,7 @@ from ..sessions.state import SessionState
 from ..sessions.turn_state import TurnState
 from ..streams.backlog import turn_events
 from ..streams.transcript import Story
+from .observer import report_end
 from .outcomes import Ending, Stop, end_of_turn
 from .supervisor import Supervisor
 from .turn import Turn
@@ -84,7 +85,8 @@ class Decider:
             ending = Ending("cancelled", stop=Stop("cancelled", caller.actor))
             return seal(end_of_turn(now, ending, now.frame, place.position), caller, self._kit.clock)
 
-        await self._kit.store.append(Append(caller.tenant, turn.session, Exists(), events))
+        ended = await self._kit.store.append(Append(caller.tenant, turn.session, Exists(), events))
+        report_end(self._kit.observer, turn, ended.events)
 
     def _look(self, connection: Connection, *, tenant: str, turn: UUID, request: RequestKey | None) -> Paused | None:
         """The turn as it waits; None where this very request came before."""

@@ -24,6 +24,7 @@ from ..providers.resilience import Guards
 from ..settings import Settings
 from ..tools.runner import ToolRunner
 from .journal_writer import Journal
+from .observer import Observer
 from .outcomes import Stop
 from .recovery import SYSTEM
 from .turn import Kit, Turn
@@ -39,11 +40,28 @@ LET_GO_S = 2.0
 class Supervisor:
     """The turns of one process."""
 
-    def __init__(self, store: Store, providers: Providers, tools: ToolRunner, clock: Clock, settings: Settings) -> None:
-        owner = clock.new_id()
-        guards = Guards(settings, clock)
-        appending = asyncio.Semaphore(APPENDS_AT_ONCE)
-        self.kit = Kit(store, Journal(store, owner), clock, settings, owner, providers, guards, tools, appending)
+    def __init__(
+        self,
+        store: Store,
+        providers: Providers,
+        tools: ToolRunner,
+        clock: Clock,
+        settings: Settings,
+        observer: Observer | None = None,
+    ) -> None:
+        owner, observer = clock.new_id(), observer or Observer()
+        self.kit = Kit(
+            store=store,
+            journal=Journal(store, owner, observer.flush_took),
+            clock=clock,
+            settings=settings,
+            owner=owner,
+            providers=providers,
+            guards=Guards(settings, clock, observer.breaker_changed),
+            tools=tools,
+            observer=observer,
+            appending=asyncio.Semaphore(APPENDS_AT_ONCE),
+        )
         self._turns: dict[UUID, Turn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leases = asyncio.create_task(self._renew_leases())

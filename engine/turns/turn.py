@@ -36,6 +36,7 @@ from ..streams.transcript import Story
 from ..tools.runner import ToolRunner
 from .attempt import MISTAKE, Attempt
 from .journal_writer import Journal
+from .observer import Observer, report
 from .outcomes import (
     CUT_SHORT,
     Ending,
@@ -80,6 +81,7 @@ class Kit(msgspec.Struct, frozen=True):
     providers: Providers
     guards: Guards
     tools: ToolRunner
+    observer: Observer
     appending: asyncio.Semaphore
     """Held by turns that append: when hundreds end at once, the frames of all others come in between."""
 
@@ -359,6 +361,7 @@ class Turn:
     def _show(self, events: tuple[RecordedEvent, ...]) -> None:
         """Publish what is committed."""
         self.tail.publish([frame for event in events for frame in self.story.tell(event)])
+        report(self._kit.observer, self.story.state, events)
 
 
 def _too_much(what: str, limit: str, settings: Settings) -> TurnLimitReached:
