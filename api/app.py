@@ -13,11 +13,12 @@ from ..engine import Conversation
 from . import openapi
 from .compat import plumego
 from .http import errors
-from .http.auth import Keys
 from .http.body import Http
 from .http.cors import Cors
 from .http.errors import Problem, invalid
+from .http.key_ring import KeyRing
 from .http.middleware import Gate
+from .observability.reporter import Reporter
 from .routes import discovery, erasure, events, evidence, export, health, sessions, turns
 
 NATIVE_ROUTES = [
@@ -32,12 +33,15 @@ NATIVE_ROUTES = [
 ]
 
 
-def create_app(conversation: Conversation, keys: Keys, cors: Cors) -> Gate:
+def create_app(conversation: Conversation, keys: KeyRing, cors: Cors, reporter: Reporter) -> Gate:
     """The ASGI application. Draining and closing the engine is its owner's to do."""
     settings = conversation.settings
     app = Litestar(
         [Router("/", route_handlers=NATIVE_ROUTES, before_request=check_parameters), *plumego.ROUTES],
-        dependencies={"conversation": Provide(lambda: conversation, sync_to_thread=False)},
+        dependencies={
+            "conversation": Provide(lambda: conversation, sync_to_thread=False),
+            "reporter": Provide(lambda: reporter, sync_to_thread=False),
+        },
         exception_handlers={Exception: errors.handle},
         logging_config=None,
         openapi_config=openapi.config(),
@@ -45,7 +49,8 @@ def create_app(conversation: Conversation, keys: Keys, cors: Cors) -> Gate:
         request_class=Http,
         request_max_body_size=settings.max_body_bytes,
     )
-    return Gate(app, keys, cors, max_header_bytes=settings.max_header_bytes, max_bodies_bytes=settings.max_bodies_bytes)
+    limits = {"max_header_bytes": settings.max_header_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
+    return Gate(app, keys, cors, reporter, **limits)
 
 
 NO_VALUES = frozenset({"", "null"})

@@ -104,6 +104,7 @@ async def open_engine(
                 observer,
             ) as conversation,
         ):
+            observer.opened(members.available(), members.names())
             ended = 0 if store.frozen else await recover(store, clock, observer)
             if ended:
                 (notice or _quiet)(f"ended {ended} turn(s) that a stopped server had left open")

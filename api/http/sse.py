@@ -21,7 +21,8 @@ import msgspec
 from litestar import Response
 
 from ...engine import SHUTTING_DOWN, Event, Frame
-from .errors import Problem, document, problem_of, problem_of_code
+from .errors import PROBLEM, Problem, document, problem_of, problem_of_code
+from .key_ring import has_ended, tell_of_end
 from .middleware import SEND_BODY
 from .protocol import LAST_WORDS
 
@@ -39,6 +40,8 @@ KEEP_ALIVE = b": keep-alive\n\n"
 CAUGHT_UP = b": caught-up\n\n"
 STOPPING = b": shutting-down\n\n"
 DROPPED = b": dropped: nothing was read for too long; come back with the last id\n\n"
+
+REVOKED = b": the API key is no longer valid\n\n"
 
 WRITE_BYTES = 64 << 10
 """A write is no larger than this and one frame."""
@@ -71,21 +74,32 @@ class EventStream(Response[bytes], Generic[T]):
         return self
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        scope["state"][LAST_WORDS] = DROPPED
-        sending = asyncio.create_task(self._send(send, scope["state"].get(SEND_BODY, send)))
+        state = scope["state"]
+        state[LAST_WORDS] = DROPPED
+        try:
+            head = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+            await send({"type": "http.response.start", "status": self.status_code, "headers": head})
+            if not await self._sent(receive, send, state) and has_ended(state):
+                await send({"type": "http.response.body", "body": REVOKED, "more_body": False})
+        finally:
+            await self._batches.aclose()
+
+    async def _sent(self, receive: Any, send: Any, state: dict[str, Any]) -> bool:
+        """Send what there is; False if it was not all, because the client has left or its key is no longer valid."""
+        sending = asyncio.create_task(self._send(send, state))
         leaving = asyncio.create_task(left(receive))
+        tell_of_end(state, leaving.cancel)
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            return sending.done()
         finally:
             sending.cancel()
             leaving.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
-            await self._batches.aclose()
 
-    async def _send(self, send: Any, send_body: Any) -> None:
-        """``send_body`` is past those who look at a response's beginning only: each would cost every delta 1 us."""
-        head = [(name.encode(), value.encode()) for name, value in self.headers.items()]
-        await send({"type": "http.response.start", "status": self.status_code, "headers": head})
+    async def _send(self, send: Any, state: dict[str, Any]) -> None:
+        """What is sent past those who look at a response's beginning only: each would cost every delta 1 us."""
+        send_body = state.get(SEND_BODY, send)
         last, unheard = self._farewell, 0
         try:
             async for batch in self._batches:
@@ -97,7 +111,8 @@ class EventStream(Response[bytes], Generic[T]):
                     unheard = 0
                     await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001 - the head is gone: what went wrong can only be said in the stream
-            last = self._failed(problem_of(error))
+            state[PROBLEM] = problem_of(error)
+            last = self._failed(state[PROBLEM])
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
     def _writes(self, batch: Sequence[T]) -> Iterable[bytes]:

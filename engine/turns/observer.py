@@ -7,7 +7,7 @@ An observer is called on the event loop, at the moment of the event: it must nei
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 from uuid import UUID
 
@@ -47,8 +47,8 @@ class EndedAttempt(msgspec.Struct, frozen=True):
 
 
 class EndedTurn(msgspec.Struct, frozen=True):
-    """A turn that has ended. ``provider`` and ``model`` are those of its last attempt; ``code`` says why it failed;
-    ``first_chunk_ms`` and ``duration_ms`` count from its start.
+    """A turn that has ended. ``provider`` and ``model`` are those of its last attempt; ``code`` says why it failed or
+    was interrupted; ``first_chunk_ms`` and ``duration_ms`` count from its start.
     """
 
     turn_id: UUID
@@ -63,6 +63,9 @@ class EndedTurn(msgspec.Struct, frozen=True):
 
 class Observer:
     """Ignores everything; a subclass overrides what it wants to hear of."""
+
+    def opened(self, models: Sequence[str], providers: Sequence[str]) -> None:
+        """The engine begins its work: the full names of the models that are known to be served, and the providers."""
 
     def attempt_ended(self, attempt: EndedAttempt) -> None:
         """A request to a provider has ended, and that is on record."""
@@ -123,14 +126,15 @@ def _ended_attempt(turn: TurnState, event: RecordedEvent) -> EndedAttempt:
 
 
 def _ended_turn(turn: TurnState, event: RecordedEvent) -> EndedTurn:
-    attempt = turn.attempts[-1]
+    attempt, facts = turn.attempts[-1], facts_of(event)
+    code = facts.code if isinstance(facts, TurnFailed) else None
     return EndedTurn(
         turn_id=turn.id,
         request_id=event.correlation,
         provider=attempt.provider,
         model=f"{attempt.provider}/{attempt.model}",
         outcome=ENDS[event.type],
-        code=turn.error_code,
+        code=facts.reason if isinstance(facts, TurnInterrupted) else code,
         first_chunk_ms=turn.first_chunk_ms,
         duration_ms=None if turn.ended_at is None else (turn.ended_at - turn.started_at) // 1000,
     )
