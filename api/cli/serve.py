@@ -11,7 +11,7 @@ import uvloop
 
 from .. import server
 from ..announcement import Announcer
-from ..observability.log_lines import logging_to_stderr
+from ..observability.log_lines import Lines, logging_to_stderr
 from .options import read_settings, settings_options
 
 
@@ -25,14 +25,19 @@ def serve(**options: Any) -> None:
     """
     ignored: list[str] = []
     settings = read_settings(options, ignored.append)
-    announcer = Announcer(settings, partial(click.echo, err=True), _listens)
     with (
-        logging_to_stderr(settings.log_format, settings.log_level),
+        logging_to_stderr(settings.log_format, settings.log_level) as lines,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
+        announcer = Announcer(settings, partial(_say, lines), _listens)
         for line in ignored:
             announcer.notice(line)
         runner.run(server.serve(settings, announcer))
+
+
+def _say(lines: Lines, text: str) -> None:
+    lines.flush()  # what was logged before comes before
+    click.echo(text, err=True)
 
 
 def _listens(address: str) -> None:

@@ -18,6 +18,7 @@ import re
 import select
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,7 +35,9 @@ FIELDS = "manent_fields"
 """Where a record carries the fields of its event."""
 
 MOST_WAITING = 10_000
-LINES_AT_ONCE = 256
+LINES_AT_ONCE = 1000
+GATHER_S = 0.02
+"""How long a line waits for others to be written with it: each write takes the interpreter's lock from the server."""
 CLOSE_S = 2.0
 """How long the end of a server waits for a reader of its log."""
 
@@ -58,7 +61,7 @@ class Lines(logging.Handler):
         super().__init__()
         self._descriptor = descriptor
         self._format = as_json if form == "json" else as_text
-        self._queue: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[logging.LogRecord | threading.Event | None] = queue.SimpleQueue()
         self._dropped = 0
         self._thread = threading.Thread(target=self._run, name="manent-log", daemon=True)
         self._thread.start()
@@ -69,6 +72,13 @@ class Lines(logging.Handler):
         else:
             self._queue.put(record)
 
+    def flush(self) -> None:
+        """Wait until all that was logged is written, unless nobody takes it."""
+        written = threading.Event()
+        self._queue.put(written)
+        if self._thread.is_alive():
+            written.wait(CLOSE_S)
+
     def close(self) -> None:
         """Write what waits, unless nobody takes it."""
         self._queue.put(None)
@@ -78,12 +88,17 @@ class Lines(logging.Handler):
     def _run(self) -> None:
         is_open = True
         while is_open:
-            records = [self._queue.get()]
+            items = [self._queue.get()]
+            if isinstance(items[0], logging.LogRecord):
+                time.sleep(GATHER_S)
             with suppress(queue.Empty):
-                while len(records) < LINES_AT_ONCE:
-                    records.append(self._queue.get_nowait())
-            is_open = None not in records
-            self._write("".join(self._format(record) for record in records if record is not None))
+                while len(items) < LINES_AT_ONCE:
+                    items.append(self._queue.get_nowait())
+            is_open = None not in items
+            self._write("".join(self._format(item) for item in items if isinstance(item, logging.LogRecord)))
+            for item in items:
+                if isinstance(item, threading.Event):
+                    item.set()
             if self._dropped:
                 lost = {"count": self._take_dropped()}
                 self._write(self._format(_record("log_lines_dropped", logging.WARNING, lost)))
@@ -106,7 +121,7 @@ class Lines(logging.Handler):
 
 
 @contextmanager
-def logging_to_stderr(form: Format, level: str) -> Iterator[None]:
+def logging_to_stderr(form: Format, level: str) -> Iterator[Lines]:
     """Write log lines as long as this is open: our own from a level on, those of libraries from ``warning`` on."""
     root, ours = logging.getLogger(), logging.getLogger(OURS)
     handler = Lines(sys.stderr.fileno(), form)
@@ -114,7 +129,7 @@ def logging_to_stderr(form: Format, level: str) -> Iterator[None]:
     root.setLevel(max(logging.WARNING, LEVELS[level]))
     ours.setLevel(LEVELS[level])
     try:
-        yield
+        yield handler
     finally:
         root.removeHandler(handler)
         handler.close()
