@@ -9,12 +9,13 @@ from ..engine import Engine
 from . import openapi
 from .compat import plumego
 from .http import errors
-from .http.auth import Keys
 from .http.body import Http
 from .http.cors import Cors
+from .http.key_ring import KeyRing
 from .http.middleware import Gate
 from .http.room import Room
 from .http.strict import check_forms, check_parameters
+from .observability.reporter import Reporter
 from .routes import discovery, erasure, events, evidence, export, health, sessions, turns
 
 NATIVE_ROUTES = [
@@ -29,7 +30,7 @@ NATIVE_ROUTES = [
 ]
 
 
-def create_app(chat: Engine, keys: Keys, cors: Cors) -> Gate:
+def create_app(chat: Engine, keys: KeyRing, cors: Cors, reporter: Reporter) -> Gate:
     """The ASGI application. Draining and closing the engine is its owner's to do."""
     settings = chat.settings
     exports = Room(settings.max_exports, "max_exports")
@@ -41,6 +42,7 @@ def create_app(chat: Engine, keys: Keys, cors: Cors) -> Gate:
         dependencies={
             "chat": Provide(lambda: chat, sync_to_thread=False),
             "exports": Provide(lambda: exports, sync_to_thread=False),
+            "reporter": Provide(lambda: reporter, sync_to_thread=False),
         },
         exception_handlers={Exception: errors.handle},
         logging_config=None,
@@ -49,4 +51,5 @@ def create_app(chat: Engine, keys: Keys, cors: Cors) -> Gate:
         request_class=Http,
         request_max_body_size=settings.max_body_bytes,
     )
-    return Gate(app, keys, cors, max_header_bytes=settings.max_header_bytes, max_bodies_bytes=settings.max_bodies_bytes)
+    limits = {"max_header_bytes": settings.max_header_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
+    return Gate(app, keys, cors, reporter, **limits)

@@ -20,6 +20,7 @@ from litestar.plugins import OpenAPISchemaPlugin
 
 from ..engine import version
 from .http.errors import GUIDE, JSON, PROBLEM_JSON
+from .http.middleware import PUBLIC_PATHS
 from .schemas.bodies import Body
 from .schemas.parameters import MAX_NUMBER
 
@@ -148,7 +149,7 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     summary, _, rest = operation.get("description", "").partition("\n\n")
     operation["summary"] = " ".join(summary.split()).removesuffix(".")
     operation["description"] = " ".join(rest.split())
-    if not path.startswith("/api/"):
+    if path in PUBLIC_PATHS:
         operation["security"] = []
     for parameter in operation.get("parameters", []):
         _complete_parameter(parameter)

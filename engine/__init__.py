@@ -100,7 +100,9 @@ from .events.types import EVENT_TYPES
 from .events.usage import Cost, Price, Rates, Tier, Usage
 from .log.base import RequestKey
 from .log.rebuild import Rebuilt
+from .log.sqlite.connection import database_path
 from .log.sqlite.doctor import Finding
+from .log.sqlite.lock import check_unlocked, tell_address
 from .providers.base import (
     BlockStarted,
     BlockStopped,
@@ -120,6 +122,7 @@ from .service.discovery import Model, ToolInfo
 from .service.engine import Engine
 from .service.erasure import Erasure, Retained
 from .service.evidence import Evidence
+from .service.figures import Load, Standing
 from .service.ids import Id
 from .service.import_bundle import Imported
 from .service.inputs import MessageIn, check_content, check_tenant, is_correlation
@@ -137,6 +140,7 @@ from .streams.follow import SHUTTING_DOWN
 from .streams.frames import Frame
 from .tools.base import Threads, Tool, ToolContext, ToolOutput
 from .tools.functions import FunctionTool, tool
+from .turns.observer import EndedAttempt, EndedTurn, Observer
 from .turns.start import Started
 
 __all__ = [
@@ -165,6 +169,8 @@ __all__ = [
     "Delta",
     "EmptyMessage",
     "Ended",
+    "EndedAttempt",
+    "EndedTurn",
     "Engine",
     "EngineError",
     "Erased",
@@ -183,6 +189,7 @@ __all__ = [
     "Inclusion",
     "Invalid",
     "LegalHold",
+    "Load",
     "Message",
     "MessageIn",
     "Model",
@@ -191,6 +198,7 @@ __all__ = [
     "NoExactCount",
     "NotFound",
     "NothingToAnswer",
+    "Observer",
     "Omitted",
     "OtherBlock",
     "Overloaded",
@@ -222,6 +230,7 @@ __all__ = [
     "SessionNotFound",
     "Settings",
     "ShuttingDown",
+    "Standing",
     "Started",
     "StoreCorrupt",
     "StoreError",
@@ -268,6 +277,8 @@ __all__ = [
     "accept_break",
     "check_content",
     "check_tenant",
+    "check_unlocked",
+    "database_path",
     "differences",
     "env_name",
     "errors",
@@ -284,6 +295,7 @@ __all__ = [
     "read_pace",
     "rebuild_projections",
     "rfc3339",
+    "tell_address",
     "text_content",
     "text_of",
     "tool",

@@ -52,6 +52,7 @@ from .tools.builtin import builtin_tools
 from .tools.mcp.config import McpServer, mcp_available, read_servers
 from .tools.registry import Tools
 from .tools.runner import ToolLimits, ToolRunner
+from .turns.observer import Observer
 from .turns.recovery import recover
 from .turns.supervisor import Supervisor
 
@@ -74,13 +75,14 @@ async def open_engine(
     tools: Iterable[Tool] = (),
     clock: Clock | None = None,
     notice: Notice | None = None,
+    observer: Observer | None = None,
 ) -> AsyncIterator[Engine]:
     """Open an engine on a database file, which is created or migrated if need be. ``tools`` are offered beside the
-    built-in ones. ``notice`` is told what was done.
+    built-in ones. ``notice`` is told what was done at the start, ``observer`` what happens afterwards.
 
     Raises StoreLocked if a server has the file, StoreNewer, StoreForeign, or Invalid for a setting.
     """
-    async with _open_parts(database, providers, tools, clock, notice or _quiet) as parts:
+    async with _open_parts(database, providers, tools, clock, notice or _quiet, observer) as parts:
         yield Engine(parts)
 
 
@@ -105,30 +107,30 @@ async def _open_parts(
     tools: Iterable[Tool],
     clock: Clock | None,
     notice: Notice,
+    observer: Observer | None = None,
 ) -> AsyncIterator[Parts]:
     settings = _settings(database)
     clock = clock or SystemClock()
+    observer = observer or Observer()
     path = database_path(settings.database)
-    with locked(path):
+    async with _serving(settings, clock, providers) as members, _held(path):
         before, now = await asyncio.to_thread(_migrate, path, settings, _in_tenths(notice))
         if before != now:
             notice(f"database {path}: " + (f"migrated from {before} to {now}" if before else "created"))
         secret = await asyncio.to_thread(open_secret, path, settings.secret_file)
         await asyncio.to_thread(tokens.load)
         async with (
-            open_store(path, Catalog(), clock, settings, meaning_of_facts, secret.key(IDEMPOTENCY)) as store,
-            keeping(store, path, clock, settings, notice) as keeper,
+            open_store(
+                path, Catalog(), clock, settings, meaning_of_facts, secret.key(IDEMPOTENCY), observer.append_took
+            ) as store,
+            keeping(store, path, clock, settings, notice, observer.checkpoint_signed) as keeper,
             _mcp_tools(settings) as more,
             _running(
-                store,
-                keeper,
-                providers or make_providers(settings, clock),
-                Tools([*builtin_tools(clock), *tools, *more]),
-                clock,
-                settings,
+                store, keeper, members, Tools([*builtin_tools(clock), *tools, *more]), clock, settings, observer
             ) as parts,
         ):
-            ended = 0 if store.frozen else await recover(store, clock)
+            observer.opened(members.available(), members.names())
+            ended = 0 if store.frozen else await recover(store, clock, observer)
             if ended:
                 notice(f"ended {ended} turn(s) that a stopped server had left open")
             yield parts
@@ -144,8 +146,9 @@ async def open_beside(database: Database = None) -> AsyncIterator[Engine]:
     with ExitStack() as stack:
         path = await asyncio.to_thread(stack.enter_context, readable(database_path(settings.database)))
         await asyncio.to_thread(check_revision, path)
-        providers, tools = make_providers(settings, clock), Tools(builtin_tools(clock))
+        tools = Tools(builtin_tools(clock))
         async with (
+            _serving(settings, clock) as providers,
             open_reading(path, settings, meaning_of_facts) as store,
             _running(store, None, providers, tools, clock, settings) as parts,
         ):
@@ -220,19 +223,41 @@ def examine_database(database: Database = None) -> list[Finding]:
 
 @asynccontextmanager
 async def _running(
-    store: Store, keeper: Keeper | None, providers: Providers, tools: Tools, clock: Clock, settings: Settings
+    store: Store,
+    keeper: Keeper | None,
+    providers: Providers,
+    tools: Tools,
+    clock: Clock,
+    settings: Settings,
+    observer: Observer | None = None,
 ) -> AsyncIterator[Parts]:
     limits = ToolLimits(
         timeout_s=settings.tool_timeout_s,
         max_output_bytes=settings.max_tool_output_bytes,
         max_threads=settings.max_tool_threads,
     )
-    supervisor = Supervisor(store, providers, ToolRunner(tools, limits, clock), clock, settings)
+    supervisor = Supervisor(store, providers, ToolRunner(tools, limits, clock), clock, settings, observer)
     try:
         yield Parts(supervisor, tools, default_model(settings, providers), Evidence(store, keeper))
     finally:
         await supervisor.close()
-        await providers.aclose()
+
+
+@asynccontextmanager
+async def _held(path: Path) -> AsyncIterator[None]:
+    with locked(path):
+        yield
+
+
+@asynccontextmanager
+async def _serving(settings: Settings, clock: Clock, providers: Providers | None = None) -> AsyncIterator[Providers]:
+    """The providers, closed at the end. Raises UnknownModel for a default model that nobody serves."""
+    members = providers or make_providers(settings, clock)
+    try:
+        default_model(settings, members)
+        yield members
+    finally:
+        await members.aclose()
 
 
 @asynccontextmanager

@@ -176,6 +176,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cached_sessions: Annotated[Count, Meta(description="session states the writer keeps in memory")] = 10_000
     checkpoint_pages: Annotated[Count, Meta(description="pages in SQLite's write-ahead log before a checkpoint")] = 1000
 
+    log_format: Annotated[
+        Literal["text", "json"], Meta(description="form of the log lines on standard error: text or json")
+    ] = "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="least level that is logged: debug, info, warning or error"),
+    ] = "info"
+
 
 def from_mapping(values: Mapping[str, str], **overrides: Any) -> Settings:
     """Settings from an environment-like mapping; ``overrides`` (None: not given) come before it.

@@ -120,7 +120,9 @@ def forget_outside(path):
 
 
 @asynccontextmanager
-async def chatting(path, clock=None, providers=(), tools=(), *, unwitnessed=False, **models_and_settings):
+async def chatting(
+    path, clock=None, providers=(), tools=(), *, unwitnessed=False, observer=None, **models_and_settings
+):
     """An engine on a file, with echo and a script. Nothing is tried twice unless asked; the rest scripts models.
     ``unwitnessed``: no checkpoint outside tells of a file that lay there before.
     """
@@ -132,7 +134,7 @@ async def chatting(path, clock=None, providers=(), tools=(), *, unwitnessed=Fals
     models = {name: answers for name, answers in models_and_settings.items() if name not in names}
     script = Counted(models or {"none": says()})
     members = Providers([EchoProvider(tokens.count_text), script, *providers])
-    async with engine.open(settings, providers=members, tools=tools, clock=clock) as chat:
+    async with engine.open(settings, providers=members, tools=tools, clock=clock, observer=observer) as chat:
         chat.script = script
         yield chat
 

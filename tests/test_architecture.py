@@ -41,7 +41,10 @@ ROOMS = (
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms.split()}
 MOST_ROOMS, MOST_FLOORS = 15, 9
 
-API_ROOMS = "api.garbage_collection api.http api.schemas api.routes api.compat api.openapi api.app api.server api.cli"
+API_ROOMS = (
+    "api.garbage_collection api.observability api.http api.schemas api.routes api.compat api.openapi api.app "
+    "api.announcement api.server api.cli"
+)
 """The same inside ``api/``, one room a line."""
 
 CONFINED = {  # a library -> the only files that may import it

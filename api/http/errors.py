@@ -86,6 +86,9 @@ GUIDE_KINDS = {
 }
 """Status -> Plumego's words for it: category and type."""
 
+PROBLEM = "problem"
+"""In a request's state: the Problem that it was answered with, or that broke its stream off."""
+
 _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _MISSING_FIELD = re.compile(r"missing required field `(?P<name>[^`]*)`")
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
@@ -132,6 +135,7 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
         problem = _body_too_large(request.route_handler.resolve_request_max_body_size())
     else:
         problem = problem_of(error)
+    request.scope["state"][PROBLEM] = problem
     body, media_type = body_of(problem, path, request.scope["state"]["request_id"])
     return Response(body, status_code=problem.status, media_type=media_type, headers=problem.headers)
 
@@ -251,8 +255,6 @@ def _field_problem(message: str, key: str) -> Problem:
 def _engine_problem(error: errors.EngineError) -> Problem:
     status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
     extra = dict(error.extra)
-    if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.warning("refused with %s: %s", error.code, error.detail)
     retry_after = extra.get("retry_after_s")
     headers = {"retry-after": str(retry_after)} if retry_after is not None else {}
     if status == http.HTTPStatus.CONFLICT:  # vendors' clients repeat a 409 at once, which changes nothing

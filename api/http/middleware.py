@@ -7,17 +7,24 @@ wrong behind it, is answered in the form that belongs to the path.
 from __future__ import annotations
 
 import asyncio
+import http
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ...engine import is_correlation, new_id
-from .auth import Keys, check_local
+from ..observability.reporter import Answered, Reporter
+from .auth import Identity, check_local
 from .cors import Cors
-from .errors import Problem, body_of, mistake
+from .errors import PROBLEM, Problem, body_of, mistake
+from .key_ring import KeyRing
 
 log = logging.getLogger("manent.api")
+
+LEFT = 499
+"""The status of a request whose client left before it was answered: nginx's, and nobody is sent it."""
 
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/schema", "/schema/", "/schema/openapi.json"})
 """Served without a key: for those who watch the server, and those who read about it."""
@@ -27,6 +34,9 @@ ONCE_AT_MOST = {b"host": "Host", b"authorization": "Authorization", b"x-api-key"
 BODY_METHODS = frozenset({"POST", "PATCH"})
 
 RETRY_AFTER_S = 2
+
+REFUSED = "refused"
+"""In a request's state: the Problem with which the connection refused it, while the rest of it was awaited."""
 
 SEND_BODY = "send_body"
 """In a request's state: what takes the pieces of an answer's body, once its head has been sent through here."""
@@ -41,8 +51,11 @@ Headers = list[tuple[bytes, bytes]]
 class Gate:
     """ASGI middleware; puts ``request_id`` and ``identity`` into the scope's state."""
 
-    def __init__(self, app: Any, keys: Keys, cors: Cors, *, max_header_bytes: int, max_bodies_bytes: int) -> None:
+    def __init__(
+        self, app: Any, keys: KeyRing, cors: Cors, reporter: Reporter, *, max_header_bytes: int, max_bodies_bytes: int
+    ) -> None:
         self.app = app
+        self.reporter = reporter
         self._keys = keys
         self._cors = cors
         self._max_header_bytes = max_header_bytes
@@ -55,6 +68,7 @@ class Gate:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         given = headers.get("x-request-id", "")
         request_id = given if is_correlation(given) else str(new_id())
+        begun_s = time.monotonic()
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         if scope["method"] == "HEAD":
@@ -66,11 +80,12 @@ class Gate:
         answer = _Answer(send, [(b"x-request-id", request_id.encode()), *self._cors.headers(headers.get("origin"))])
         try:
             if self._admit(scope, headers, state):
-                with self._bodies.held(receive) as bounded:
+                with self._keys.visiting(state), self._bodies.held(receive) as bounded:
                     await self.app(inner, bounded, answer.send)
             else:
                 await answer.whole(204, self._cors.preflight(headers))
         except Problem as problem:
+            state[PROBLEM] = problem
             await answer.problem(problem, scope["path"], request_id)
         except asyncio.CancelledError:  # a shutdown that has waited long enough for a slow client
             if not answer.begun:
@@ -82,6 +97,7 @@ class Gate:
             log.exception("a request failed outside of its route")
             await answer.problem(mistake(), scope["path"], request_id)
         finally:
+            self.reporter.answered(_answered(scope, answer, time.monotonic() - begun_s))
             state.clear()  # what sends knows this scope: a circle, which would stay until somebody looked for such
 
     def _admit(self, scope: Scope, headers: dict[str, str], state: dict[str, Any]) -> bool:
@@ -138,11 +154,15 @@ class _Answer:
     def __init__(self, send: Any, headers: Headers) -> None:
         self._send = send
         self._headers = headers
-        self.begun = False
+        self.status: int | None = None
+
+    @property
+    def begun(self) -> bool:
+        return self.status is not None
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
-            self.begun = True
+            self.status = message["status"]
             given = message.get("headers", ())
             message["headers"] = [*((name, _allowed(name, value)) for name, value in given), *self._headers]
         await self._send(message)
@@ -176,6 +196,24 @@ def _allowed(name: bytes, value: bytes) -> bytes:
     if name.lower() != b"allow" or b"GET" not in value:
         return value
     return value.replace(b"GET", b"GET, HEAD", 1)
+
+
+def _answered(scope: Scope, answer: _Answer, seconds: float) -> Answered:
+    """What became of a request. One that the connection refused, while its body came, was sent that refusal."""
+    state = scope["state"]
+    problem: Problem | None = state.get(PROBLEM)
+    identity: Identity | None = state.get("identity")
+    refused: Problem | None = state.get(REFUSED)
+    return Answered(
+        method=scope["method"],
+        template=scope.get("path_template"),
+        status=refused.status if refused else answer.status or LEFT,
+        seconds=seconds,
+        request_id=state["request_id"],
+        principal=identity.actor if identity else None,
+        code=refused.code if refused else problem.code if problem else None,
+        failed=problem is not None and problem.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
 
 
 def _no_room(max_bytes: int) -> Problem:

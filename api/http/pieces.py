@@ -15,6 +15,7 @@ import msgspec
 from litestar import Response
 
 from .errors import JSON
+from .key_ring import tell_of_end
 from .middleware import SEND_BODY
 
 PIECE_BYTES = 64 << 10
@@ -28,19 +29,29 @@ class Streamed(Response[bytes]):
         return self
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """``send_body`` is past those who look at a response's beginning only: each would cost every piece 1 us."""
-        sending = asyncio.create_task(self._send(send, scope["state"].get(SEND_BODY, send)))
+        await self._sent(scope, receive, send)
+
+    async def _sent(self, scope: Any, receive: Any, send: Any) -> bool:
+        """Send what there is; False if it was not all, because the client has left or its key is no longer valid.
+
+        ``send_body`` is past those who look at a response's beginning only: each would cost every piece 1 us.
+        """
+        state = scope["state"]
+        sending = asyncio.create_task(self._send(send, state.get(SEND_BODY, send), state))
         leaving = asyncio.create_task(left(receive))
+        tell_of_end(state, leaving.cancel)
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:
             sending.cancel()
             leaving.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
-        if not sending.cancelled():
-            sending.result()
+        if sending.cancelled():
+            return False
+        sending.result()
+        return True
 
-    async def _send(self, send: Any, send_body: Any) -> None:
+    async def _send(self, send: Any, send_body: Any, state: dict[str, Any]) -> None:
         raise NotImplementedError
 
     def _head(self) -> dict[str, Any]:
@@ -62,7 +73,7 @@ class InPieces(Streamed):
         super().__init__(b"", status_code=200, headers={"content-type": media_type, **(headers or {})})
         self._opened = opened
 
-    async def _send(self, send: Any, send_body: Any) -> None:
+    async def _send(self, send: Any, send_body: Any, _: dict[str, Any]) -> None:
         async with self._opened as pieces:
             await send(self._head())
             async for piece in pieces:

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from ...engine import new_id
 from .errors import PROBLEM_JSON, Problem, document
-from .middleware import head_too_large
+from .middleware import REFUSED, head_too_large
 
 LINGER_S = 1.0
 LAST_WORDS = "last_words"
@@ -30,6 +30,9 @@ class BoundedHttp(HttpToolsProtocol):
     max_head_bytes = 32 << 10
     max_connections = 5000
     stall_s: float = 30.0
+
+    def refused(self, problem: Problem, request_id: str) -> None:
+        """Told of what was answered here, and reached no application."""
 
     def connection_made(self, transport: Any) -> None:
         self._loose_bytes = 0
@@ -185,13 +188,15 @@ class BoundedHttp(HttpToolsProtocol):
         self._expect_nothing()
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
-            self._write(problem)
+            self.refused(problem, self._write(problem))
         elif not cycle.response_started:  # a request whose body cannot be read: what waits for it is told, and mute
+            cycle.scope.setdefault("state", {})[REFUSED] = problem
             _end(cycle)
             self._write(problem)
         self.loop.call_later(LINGER_S, self.transport.close)
 
-    def _write(self, problem: Problem) -> None:
+    def _write(self, problem: Problem) -> str:
+        """Write an answer; its request id."""
         request_id = str(new_id())
         body = document(problem, request_id)
         more = "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items())
@@ -201,6 +206,7 @@ class BoundedHttp(HttpToolsProtocol):
             f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
+        return request_id
 
 
 def _unframed(app: Any, cycle: RequestResponseCycle) -> Any:

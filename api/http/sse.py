@@ -20,7 +20,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from ...engine import SHUTTING_DOWN, Event, Frame
-from .errors import Problem, document, problem_of, problem_of_code
+from .errors import PROBLEM, Problem, document, problem_of, problem_of_code
+from .key_ring import has_ended
 from .pieces import Streamed
 from .protocol import LAST_WORDS
 
@@ -38,6 +39,8 @@ KEEP_ALIVE = b": keep-alive\n\n"
 CAUGHT_UP = b": caught-up\n\n"
 STOPPING = b": shutting-down\n\n"
 DROPPED = b": dropped: nothing was read for too long; come back with the last id\n\n"
+
+REVOKED = b": the API key is no longer valid\n\n"
 
 WRITE_BYTES = 64 << 10
 """A write is no larger than this and one frame."""
@@ -64,13 +67,15 @@ class EventStream(Streamed, Generic[T]):
         self._farewell = farewell
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        scope["state"][LAST_WORDS] = DROPPED
+        state = scope["state"]
+        state[LAST_WORDS] = DROPPED
         try:
-            await super().__call__(scope, receive, send)
+            if not await self._sent(scope, receive, send) and has_ended(state):
+                await send({"type": "http.response.body", "body": REVOKED, "more_body": False})
         finally:
             await self._batches.aclose()
 
-    async def _send(self, send: Any, send_body: Any) -> None:
+    async def _send(self, send: Any, send_body: Any, state: dict[str, Any]) -> None:
         await send(self._head())
         last, unheard = self._farewell, 0
         try:
@@ -83,7 +88,8 @@ class EventStream(Streamed, Generic[T]):
                     unheard = 0
                     await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001 - the head is gone: what went wrong can only be said in the stream
-            last = self._failed(problem_of(error))
+            state[PROBLEM] = problem_of(error)
+            last = self._failed(state[PROBLEM])
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
     def _writes(self, batch: Sequence[T]) -> Iterable[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from uuid import UUID
 
 from litestar import Response, post
@@ -9,8 +10,11 @@ from litestar.params import FromPath, JSONBody
 
 from ...engine import Erasure
 from ..http.body import Http
+from ..observability.log_lines import event
 from ..schemas.bodies import EraseIn
 from ..schemas.parameters import Chat, IdempotencyKey, IfMatch, caller_of, expected_version, request_key
+
+log = logging.getLogger("manent.server")
 
 
 @post("/api/sessions/{session_id:uuid}/erase", status_code=200)
@@ -23,14 +27,17 @@ async def erase_words(
     idempotency_key: IdempotencyKey = None,
 ) -> Response[Erasure]:
     """Erase the words of these versions, or of all. The envelopes stay, and prove as before."""
+    caller = caller_of(request, "erase")
     erasure = await chat.erase(
         session_id,
         data.reason,
         versions=data.versions,
         expected=expected_version(if_match),
         request=await request_key(request, idempotency_key),
-        caller=caller_of(request, "erase"),
+        caller=caller,
     )
+    told = {"tenant": caller.tenant, "principal": caller.actor, "request_id": caller.correlation}
+    event(log, logging.INFO, "erasure", events=len(erasure.versions), purged=erasure.purged, **told)
     return Response(erasure, headers={"etag": f'"{erasure.version}"'})
 
 

@@ -1,11 +1,15 @@
-"""Whether the server lives, and whether it can take work."""
+"""Whether the server lives, whether it can take work, and its figures."""
 
 from __future__ import annotations
 
 from litestar import Response, get
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 
-from ..schemas.parameters import Chat
+from ..http.body import Http
+from ..observability.meters import CONTENT_TYPE
+from ..observability.reporter import Reporter
+from ..schemas.parameters import Chat, caller_of
 
 
 @get("/healthz", media_type="application/json")
@@ -24,4 +28,11 @@ async def readyz(chat: Chat) -> Response[dict[str, str]]:
     return Response({"status": "ready" if ready else "not ready"}, status_code=200 if ready else 503)
 
 
-ROUTES = [healthz, readyz]
+@get("/metrics", media_type="text/plain")
+async def metrics(request: Http, chat: Chat, reporter: NamedDependency[Reporter]) -> Response[str]:
+    """Read the server's figures, of all tenants, in Prometheus's text format. A key needs the scope `operate`."""
+    caller_of(request, "operate")
+    return Response(await reporter.metrics(chat), media_type=CONTENT_TYPE)
+
+
+ROUTES = [healthz, readyz, metrics]

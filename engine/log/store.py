@@ -24,7 +24,7 @@ from .base import Append, Appended, Decoder, Projector, RequestKey
 from .readers import Readers
 from .sql.idempotency import keyed_request
 from .transaction import StateKey
-from .writer import Work, Writer
+from .writer import Took, Work, Writer
 
 T = TypeVar("T")
 
@@ -59,12 +59,22 @@ class Bells:
 
 
 class Store:
-    """An open store. ``writer`` is None where it was opened for reading only."""
+    """An open store. ``writer`` is None where it was opened for reading only. ``append_took`` is told how long each
+    append took.
+    """
 
-    def __init__(self, readers: Readers, writer: Writer | None, bells: Bells, request_key: bytes = b"") -> None:
+    def __init__(
+        self,
+        readers: Readers,
+        writer: Writer | None,
+        bells: Bells,
+        request_key: bytes = b"",
+        append_took: Took | None = None,
+    ) -> None:
         self._readers = readers
         self._request_key = request_key
         self._writer = writer
+        self._append_took = append_took
         self.bells = bells
         self.frozen: EngineError | None = None
 
@@ -87,21 +97,28 @@ class Store:
         """The request as it is kept: its idempotency key, which may be made of anybody's words, as a keyed hash."""
         return None if request is None else keyed_request(self._request_key, tenant, request)
 
+    @property
+    def waiting_writes(self) -> int:
+        """How many writes wait for the disk."""
+        return 0 if self._writer is None else self._writer.waiting
+
     def append(self, work: Append, *, urgent: bool = False) -> asyncio.Future[Appended]:
         """Record events. See ``store.base`` for what is promised and refused."""
-        return self.submit(partial(append.append, work=work), urgent=urgent)
+        return self.submit(partial(append.append, work=work), urgent=urgent, took=self._append_took)
 
     async def do(self, work: Work) -> Any:
         """Have the writer do a work, and wait until it is durable."""
         return await self.submit(work)
 
-    def submit(self, work: Work, *, urgent: bool = False, ahead: bool = False) -> asyncio.Future[Any]:
-        """Have the writer do a work; the future is done when it is durable. ``urgent``, ``ahead``: see
+    def submit(
+        self, work: Work, *, urgent: bool = False, ahead: bool = False, took: Took | None = None
+    ) -> asyncio.Future[Any]:
+        """Have the writer do a work; the future is done when it is durable. ``urgent``, ``ahead``, ``took``: see
         ``Writer.submit``.
         """
         self.check_writable()
         assert self._writer is not None
-        return self._writer.submit(work, urgent=urgent, ahead=ahead)
+        return self._writer.submit(work, urgent=urgent, ahead=ahead, took=took)
 
     def begin_purging(self) -> None:
         """Purge what an earlier process has left to be purged. Not before the file is known to be the right one."""
@@ -132,13 +149,15 @@ async def open_store(
     settings: Settings,
     decode: Decoder | None = None,
     request_key: bytes = b"",
+    append_took: Took | None = None,
 ) -> AsyncIterator[Store]:
     """The store of a migrated database file, for writing. The caller holds the file's lock. ``decode``: see
-    ``log.base``; ``request_key``: what idempotency keys are hashed with.
+    ``log.base``; ``request_key``: what idempotency keys are hashed with; ``append_took`` is told how long each append
+    took.
     """
     bells = Bells()
     writer = Writer(path, projector, clock, decode=decode, changed=bells.ring, settings=settings)
-    store = Store(Readers(path, settings.reader_threads, decode), writer, bells, request_key)
+    store = Store(Readers(path, settings.reader_threads, decode), writer, bells, request_key, append_took)
     try:
         yield store
     finally:

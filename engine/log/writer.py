@@ -44,6 +44,8 @@ log = logging.getLogger("manent.store")
 
 Work = Callable[[Transaction], Any]
 Changed = Callable[[set[StateKey]], None]
+Took = Callable[[float], None]
+"""Told how many seconds passed from handing a work over until it was durable."""
 
 RESUME_S = 0.002
 """How long the writer waits for those it has just answered: they come again together with those who waited meanwhile,
@@ -64,6 +66,8 @@ class _Job(msgspec.Struct):
     work: Work
     future: asyncio.Future[Any]
     ahead: bool
+    took: Took | None = None
+    begun_s: float = 0.0
     result: Any = None
     error: Exception | None = None
 
@@ -117,22 +121,31 @@ class Writer:
         """
         return await self.submit(work)
 
-    def submit(self, work: Work, *, urgent: bool = False, ahead: bool = False) -> asyncio.Future[Any]:
+    def submit(
+        self, work: Work, *, urgent: bool = False, ahead: bool = False, took: Took | None = None
+    ) -> asyncio.Future[Any]:
         """As ``do``, without waiting: works are done in the order they are submitted, those ``ahead`` before all that
         wait: readers wait for them. ``urgent`` ones are taken however many wait: they belong to turns that run, which
-        are bounded themselves.
+        are bounded themselves. ``took`` is called for a work that was not refused.
         """
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if self._waiting >= self._queue_writes and not urgent:
             raise Overloaded("too many writes are waiting", limit="queue_writes", retry_after_s=1)
         self._waiting += 1
-        job = _Job(work, self._loop.create_future(), ahead)
+        job = _Job(work, self._loop.create_future(), ahead, took)
+        if took is not None:
+            job.begun_s = self._clock.monotonic_s()
         self._queue.put(job)
         if ahead:
             self._hurry = True
             self._resumed.set()
         return job.future
+
+    @property
+    def waiting(self) -> int:
+        """How many works are not answered yet."""
+        return self._waiting
 
     def begin_purging(self) -> None:
         """Purge what an earlier process has left to be purged, now and at the end: the file is known to be the right
@@ -336,6 +349,13 @@ class Writer:
         if len(batch) > 1:  # else nobody waits for it
             # After those who were answered: their wake-ups stand in the loop's queue already.
             self._loop.call_soon(self._resumed.set)
+        self._report(batch)
+
+    def _report(self, batch: list[_Job]) -> None:
+        now_s = self._clock.monotonic_s()
+        for job in batch:
+            if job.took is not None and job.error is None:
+                job.took(now_s - job.begun_s)
 
 
 def _first(jobs: deque[_Job], count: int) -> list[_Job]:

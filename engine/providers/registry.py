@@ -48,6 +48,10 @@ class Providers:
             raise self._unknown(f"no provider here serves {model}")
         return provider, info
 
+    def names(self) -> list[str]:
+        """The providers' own names."""
+        return list(self._by_name)
+
     def canonical(self, model: str) -> str:
         """The full name, ``provider/model``, of a model however it is named. Raises UnknownModel."""
         provider, info = self.resolve(model)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Protocol
 
 import msgspec
 
@@ -78,17 +79,26 @@ class CircuitBreaker:
     Every permit must be reported: ``succeeded`` for an answer, ``failed`` for what ``counts_as_fault``, ``gave_up`` for
     the rest (a 4xx, a client's cancel). A trial may be reported as succeeded with its first chunk, so that others need
     not wait for its end. A report counts only until the breaker changes its state: a request from before an outage
-    neither ends it nor decides a trial.
+    neither ends it nor decides a trial. ``changed`` is told when it leaves the closed state, and when it comes back to
+    it.
     """
 
-    def __init__(self, failures: int, window_s: float, open_s: float) -> None:
+    def __init__(
+        self, failures: int, window_s: float, open_s: float, changed: Callable[[bool], None] | None = None
+    ) -> None:
         assert failures >= 1, failures
+        self._changed = changed
         self._window_s = window_s
         self._open_s = open_s
         self._faults: deque[float] = deque(maxlen=failures)
         self._era = 0
         self._open_until_s: float | None = None
         self._on_trial = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not closed: half open counts as open."""
+        return self._open_until_s is not None
 
     def admit(self, now_s: float) -> Permit | float:
         """A permit, or the seconds to wait before the next request; while a trial runs that is a guess."""
@@ -124,9 +134,12 @@ class CircuitBreaker:
             self._turn(self._open_until_s)
 
     def _turn(self, open_until_s: float | None) -> None:
+        was_open = self.is_open
         self._era += 1
         self._open_until_s = open_until_s
         self._on_trial = False
+        if self._changed is not None and self.is_open != was_open:
+            self._changed(self.is_open)
 
 
 # --- concurrency ------------------------------------------------------------------------------------------------------
@@ -173,13 +186,24 @@ class Slots:
         return Overloaded(detail, limit=limit, retry_after_s=math.ceil(self._max_wait_s))
 
 
-class Guards:
-    """A circuit breaker and slots for each provider, made with its first request."""
+class Changed(Protocol):
+    """Told when a provider's breaker opens, and when it closes."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __call__(self, provider: str, /, *, is_open: bool) -> None: ...
+
+
+class Guards:
+    """A breaker and slots for each provider, made when it is first asked. ``changed`` hears of the breakers."""
+
+    def __init__(self, settings: Settings, clock: Clock, changed: Changed | None = None) -> None:
         self._settings = settings
         self._clock = clock
+        self._changed = changed
         self._by_name: dict[str, tuple[CircuitBreaker, Slots]] = {}
+
+    def open_breakers(self) -> frozenset[str]:
+        """The providers that are left alone now."""
+        return frozenset(name for name, (breaker, _) in self._by_name.items() if breaker.is_open)
 
     @asynccontextmanager
     async def request(self, provider: str) -> AsyncIterator[Callable[[], None]]:
@@ -215,10 +239,19 @@ class Guards:
         if provider not in self._by_name:
             wanted = self._settings
             self._by_name[provider] = (
-                CircuitBreaker(wanted.breaker_failures, wanted.breaker_window_s, wanted.breaker_open_s),
+                CircuitBreaker(
+                    wanted.breaker_failures, wanted.breaker_window_s, wanted.breaker_open_s, self._told_of(provider)
+                ),
                 Slots(wanted.max_provider_requests, wanted.max_provider_waiting, wanted.provider_wait_s),
             )
         return self._by_name[provider]
+
+    def _told_of(self, provider: str) -> Callable[[bool], None]:
+        def changed(is_open: bool) -> None:  # noqa: FBT001 - the breaker's only news
+            if self._changed is not None:
+                self._changed(provider, is_open=is_open)
+
+        return changed
 
 
 def _nothing() -> None:

@@ -14,6 +14,7 @@ from ..streams.follow import Follower
 from ..turns.deduplicate import RetryDeduplicator
 from ..turns.start import Started
 from ..turns.supervisor import Supervisor
+from .figures import Load, Standing, read_standing
 from .ids import Id, turn_id
 
 
@@ -29,6 +30,23 @@ class Serving:
     def busy(self) -> bool:
         """Whether turns run in this process."""
         return bool(self._supervisor.running())
+
+    @property
+    def load(self) -> Load:
+        """What this process is busy with now."""
+        runtime = self._supervisor.runtime
+        left_alone = runtime.guards.open_breakers()
+        return Load(
+            open_turns=len(self._supervisor.running()),
+            readers=self._follower.readers,
+            waiting_writes=runtime.store.waiting_writes,
+            breakers={name: name in left_alone for name in runtime.providers.names()},
+        )
+
+    async def standing(self) -> Standing:
+        """Read how the logs of all tenants stand. Raises a StoreError where the file cannot be read."""
+        runtime = self._supervisor.runtime
+        return await read_standing(runtime.store, runtime.clock.now_us())
 
     async def ready(self) -> bool:
         """Say whether turns may start: the engine can write, which is tried, and is not shutting down. Raises

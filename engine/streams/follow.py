@@ -214,6 +214,11 @@ class Follower:
             await asyncio.sleep(POLL_S)
         return True
 
+    @property
+    def readers(self) -> int:
+        """How many there are now."""
+        return self._readers
+
     def admit(self) -> None:
         """Raises Overloaded if there is no room for one more reader."""
         if self._readers >= self._settings.max_readers:

@@ -21,6 +21,7 @@ from ..sessions.turn_decisions import Decision, cancel_paused, decide_call
 from ..sessions.turn_state import TurnState
 from ..streams.backlog import turn_events
 from ..streams.transcript import Transcript
+from .observer import report_end
 from .supervisor import Supervisor
 from .turn import RunningTurn
 
@@ -74,7 +75,8 @@ class Approvals:
             drafts = cancel_paused(state.open_turn, turn.id, caller.actor, place.position)
             return seal(drafts, caller, self._runtime.clock)
 
-        await self._runtime.store.append(Append(caller.tenant, turn.session, Exists(), events))
+        ended = await self._runtime.store.append(Append(caller.tenant, turn.session, Exists(), events))
+        report_end(self._runtime.observer, turn, ended.events)
 
     def _look(
         self, connection: Connection, *, tenant: str, turn_id: UUID, decision: Decision, idempotency: RequestKey | None

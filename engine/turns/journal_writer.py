@@ -11,6 +11,7 @@ from uuid import UUID
 from ..errors import EngineError, StoreError, StoreUnavailable, TurnNotOpen
 from ..log.journal import JournalRow, WriteJournal, write_journal
 from ..log.store import Store
+from ..log.writer import Took
 
 MANY_ROWS = 8
 """A write of this many rows means that many streams run. The next write then waits for more rows: a good part of the
@@ -26,12 +27,13 @@ QueuedRow = tuple[OnWritten, JournalRow]
 
 class JournalWriter:
     """The rows of all turns on their way to disk. At most one write is under way, and the next takes all rows that have
-    come since.
+    come since. ``took`` is told how long each write took.
     """
 
-    def __init__(self, store: Store, owner: UUID) -> None:
+    def __init__(self, store: Store, owner: UUID, took: Took | None = None) -> None:
         self._store = store
         self._owner = owner
+        self._took = took
         self._queue: list[QueuedRow] = []
         self._refused: dict[UUID, Exception] = {}
         self._busy = False
@@ -54,11 +56,14 @@ class JournalWriter:
         batch, self._queue = self._queue, []
         work = WriteJournal(self._owner, [row for _, row in batch])
         try:
-            future = self._store.submit(partial(write_journal, work=work), urgent=True, ahead=True)
+            future = self._submit(work)
         except EngineError as error:
             self._report(batch, {row.turn: error for _, row in batch})
             return
         future.add_done_callback(partial(self._written, batch))
+
+    def _submit(self, work: WriteJournal) -> asyncio.Future[frozenset[UUID]]:
+        return self._store.submit(partial(write_journal, work=work), urgent=True, ahead=True, took=self._took)
 
     def _write_or_rest(self) -> None:
         self._busy = bool(self._queue)
@@ -83,7 +88,7 @@ class JournalWriter:
             parts.setdefault(each[1].turn, []).append(each)
         works = [WriteJournal(self._owner, [row for _, row in part]) for part in parts.values()]
         try:
-            writes = [self._store.submit(partial(write_journal, work=work), urgent=True, ahead=True) for work in works]
+            writes = [self._submit(work) for work in works]
         except EngineError as error:
             self._report(batch, dict.fromkeys(parts, error))
             return

@@ -21,6 +21,7 @@ from ..sessions.envelope import Caller, seal
 from ..sessions.turn_decisions import AttemptResult, TurnEnd, TurnPlace, TurnStop, end_turn
 from ..sessions.turn_state import TurnState
 from .answer import Answer
+from .observer import Observer, report_end
 
 log = logging.getLogger("manent.turns")
 
@@ -29,7 +30,7 @@ ORPHANS_AT_ONCE = 64
 """Most journals that are in memory at once."""
 
 
-async def recover(store: Store, clock: Clock) -> int:
+async def recover(store: Store, clock: Clock, observer: Observer) -> int:
     """End the turns that a dead process left open, many with one commit; returns their number."""
     orphans = await store.read(open_runs)
     room = asyncio.Semaphore(ORPHANS_AT_ONCE)
@@ -37,7 +38,7 @@ async def recover(store: Store, clock: Clock) -> int:
     async def end(run: Run) -> None:
         async with room:
             try:
-                await _end_orphan(store, clock, run)
+                await _end_orphan(store, clock, run, observer)
             except EngineError as error:
                 log.warning("turn %s could not be ended: %s", run.turn, error.detail)
 
@@ -45,7 +46,7 @@ async def recover(store: Store, clock: Clock) -> int:
     return len(orphans)
 
 
-async def _end_orphan(store: Store, clock: Clock, run: Run) -> None:
+async def _end_orphan(store: Store, clock: Clock, run: Run, observer: Observer) -> None:
     rows = await store.read(partial(journal_rows, tenant=run.tenant, turn=run.turn))
     answer: Answer | None = None
     frame = 0
@@ -53,14 +54,17 @@ async def _end_orphan(store: Store, clock: Clock, run: Run) -> None:
         answer = answer or Answer(row.message)
         answer.apply(row)
         frame = row.frame
+    found: list[TurnState] = []
     stop = TurnStop("cancelled", run.cancelled_by) if run.cancelled_by else TurnStop("server_lost", SYSTEM)
     result = AttemptResult(stop.kind, message=answer.received() if answer else None, stop=stop)
     end = TurnEnd.with_attempt(result)
 
     def decide(place: Place, session: Any) -> list[NewEvent]:
         turn: TurnState = session.open_turn
+        found.append(turn)
         drafts = end_turn(turn, TurnPlace(max(frame, turn.frame), place.position), end)
         return seal(drafts, Caller(run.tenant, SYSTEM), clock)
 
     close = CloseRun(run.tenant, run.turn, owner=None)
-    await store.append(Append(run.tenant, run.session, Exists(), decide, scratch=(close,)))
+    ended = await store.append(Append(run.tenant, run.session, Exists(), decide, scratch=(close,)))
+    report_end(observer, found[-1], ended.events)

@@ -25,6 +25,7 @@ from ..sessions.turn_decisions import TurnStop
 from ..settings import Settings
 from ..tools.runner import ToolRunner
 from .journal_writer import JournalWriter
+from .observer import Observer
 from .recovery import SYSTEM
 from .turn import RunningTurn, Runtime
 
@@ -39,12 +40,27 @@ LET_GO_S = 2.0
 class Supervisor:
     """The turns of one process."""
 
-    def __init__(self, store: Store, providers: Providers, tools: ToolRunner, clock: Clock, settings: Settings) -> None:
-        owner = clock.new_id()
-        guards = Guards(settings, clock)
-        appending = asyncio.Semaphore(APPENDS_AT_ONCE)
+    def __init__(
+        self,
+        store: Store,
+        providers: Providers,
+        tools: ToolRunner,
+        clock: Clock,
+        settings: Settings,
+        observer: Observer | None = None,
+    ) -> None:
+        owner, observer = clock.new_id(), observer or Observer()
         self.runtime = Runtime(
-            store, JournalWriter(store, owner), clock, settings, owner, providers, guards, tools, appending
+            store=store,
+            journal=JournalWriter(store, owner, observer.flush_took),
+            clock=clock,
+            settings=settings,
+            owner=owner,
+            providers=providers,
+            guards=Guards(settings, clock, observer.breaker_changed),
+            tools=tools,
+            observer=observer,
+            appending=asyncio.Semaphore(APPENDS_AT_ONCE),
         )
         self._turns: dict[UUID, RunningTurn] = {}
         self._tasks: set[asyncio.Task[None]] = set()

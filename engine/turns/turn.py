@@ -53,6 +53,7 @@ from ..streams.transcript import Transcript
 from ..tools.runner import ToolRunner
 from .attempt import RunningAttempt
 from .journal_writer import JournalWriter
+from .observer import Observer, report
 from .outcomes import MISTAKE
 from .recorder import Recorder
 from .retry import NextAttempt, RetryPolicy, is_for_another
@@ -83,6 +84,7 @@ class Runtime(msgspec.Struct, frozen=True):
     providers: Providers
     guards: Guards
     tools: ToolRunner
+    observer: Observer
     appending: asyncio.Semaphore
     """Held by turns that append: when hundreds of turns end at once, the frames of the others are not delayed by all of
     them."""
@@ -378,6 +380,7 @@ class RunningTurn:
     def _show(self, events: tuple[RecordedEvent, ...]) -> None:
         """Show committed events."""
         self.tail.publish([frame for event in events for frame in self.transcript.add(event)])
+        report(self._runtime.observer, self.transcript.state, events)
 
 
 def _limit_reached(limit: str, settings: Settings) -> TurnLimitReached:

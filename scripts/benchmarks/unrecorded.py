@@ -52,7 +52,7 @@ class Unwritten:
 def leave_the_record_out() -> None:
     unwritten = Unwritten()
 
-    def submit(self: Store, work: Any, **how: bool) -> asyncio.Future[Any]:
+    def submit(self: Store, work: Any, **how: Any) -> asyncio.Future[Any]:
         asked = getattr(work, "keywords", {}).get("work")
         if not isinstance(asked, Append) or not asked.scratch:  # no turn's
             return _written(self, work, **how)

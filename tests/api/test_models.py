@@ -1,8 +1,6 @@
 """Models over HTTP: what there is, what answers where another cannot, and what it all cost, on the real process."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -12,54 +10,7 @@ from tests.api.conftest import settings_on
 from tests.api.harness import Process, in_thread, named, problem, read
 
 KEY = "sk-this-is-nobodys-key"
-USAGE = {"prompt_tokens": 1000, "completion_tokens": 500, "prompt_tokens_details": {"cached_tokens": 400}}
 FIELDS = {"name", "provider", "context_tokens", "max_output_tokens", "capabilities", "price"}
-
-
-# --- an upstream that speaks OpenAI's chat completions ----------------------------------------------------------------
-
-
-class Upstream(BaseHTTPRequestHandler):
-    """Says ``Yes.``, but by the model's name: ``broken`` fails, ``picky`` refuses, ``silent`` says nothing of its
-    usage, and ``cut`` breaks off.
-    """
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.asked.append(asked["model"])
-        status = {"broken": 500, "picky": 400}.get(asked["model"], 200)
-        self.send_response(status)
-        self.send_header("content-type", "application/json" if status != 200 else "text/event-stream")
-        self.send_header("connection", "close")
-        self.end_headers()
-        if status != 200:
-            self.wfile.write(b'{"error": {"message": "words of the upstream"}}')
-            return
-        pieces = [{"choices": [{"index": 0, "delta": {"content": "Yes."}, "finish_reason": None}]}]
-        if asked["model"] != "cut":
-            pieces.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-            pieces += [] if asked["model"] == "silent" else [{"choices": [], "usage": USAGE}]
-        common = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": asked["model"]}
-        for piece in pieces:
-            self.wfile.write(b"data: %s\n\n" % json.dumps(common | piece).encode())
-        if asked["model"] != "cut":
-            self.wfile.write(b"data: [DONE]\n\n")
-
-    def log_message(self, *_):
-        """Nothing."""
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    """The server, with the names of the models that it was asked for."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Upstream) as server:
-        server.asked = []
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 def price(**rates):

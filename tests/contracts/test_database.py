@@ -4,6 +4,7 @@ Most of this is done from outside, by a plain connection: the file must defend i
 """
 
 import asyncio
+import fcntl
 import gzip
 import hashlib
 import os
@@ -36,7 +37,7 @@ from manent.engine.log.sql.tables import metadata as all_tables
 from manent.engine.log.sql.tables import metadata as log_tables
 from manent.engine.log.sqlite.connection import APPLICATION_ID, WRITER_PRAGMAS, database_path, open_reader, open_writer
 from manent.engine.log.sqlite.guards import GUARDS
-from manent.engine.log.sqlite.lock import FileLock, locked
+from manent.engine.log.sqlite.lock import FileLock, check_unlocked, holder, locked, tell_address
 from manent.engine.log.sqlite.schema import check_revision, make_guards, migrate, missing_guards, newest_revision
 from manent.engine.sessions.tables import PROJECTIONS
 from tests.contracts.test_store import event, one, opened
@@ -481,6 +482,53 @@ def test_the_lock_can_be_taken_again(path):
         lock.release()
         lock.release()
     assert names_in(path.parent) == ["log.db", "log.db.lock"]
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_what_fails_under_the_lock_leaves_none_where_none_was(path, was_there):
+    """A lock file that was there stays; whoever comes next has the lock."""
+    if was_there:
+        with locked(path):
+            pass
+    with pytest.raises(StoreForeign), locked(path):
+        raise StoreForeign("not ours")
+    assert names_in(path.parent) == ["log.db", "log.db.lock"][: 1 + was_there]
+    with locked(path), pytest.raises(StoreLocked):
+        FileLock(path).acquire()
+
+
+def test_a_lock_file_that_is_taken_away_meanwhile_locks_nothing(path, monkeypatch):
+    """Who has opened a file that another then took away locks the one that is there now, or two would write."""
+    flock, taken = fcntl.flock, []
+
+    def late(descriptor, operation):
+        if not taken:
+            taken.append(Path(f"{path}.lock").unlink())
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(path):
+        assert taken
+        with pytest.raises(StoreLocked):
+            FileLock(path).acquire()
+        with pytest.raises(StoreLocked):
+            check_unlocked(str(path))
+    check_unlocked(str(path))
+
+
+def test_who_comes_second_is_told_the_address(path):
+    """As soon as the first has told it; the pid stands where it always did. The next holder's lock has none."""
+    with locked(path):
+        tell_address(str(path), "http://127.0.0.1:8000")
+        with pytest.raises(StoreLocked) as refused:
+            check_unlocked(str(path))
+        assert refused.value.extra == {"pid": str(os.getpid()), "address": "http://127.0.0.1:8000"}
+        for told in (str(path), f"(pid {os.getpid()})", "http://127.0.0.1:8000"):
+            assert told in refused.value.detail
+        assert holder(path) == str(os.getpid())
+    with locked(path), pytest.raises(StoreLocked) as refused:
+        FileLock(path).acquire()
+    assert refused.value.extra == {"pid": str(os.getpid())}
 
 
 def test_a_reader_cannot_write(path):

@@ -184,6 +184,38 @@ def log_sizes(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in _sizes(connection)}
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """How a log stands: its size, and when the oldest event was recorded that no checkpoint under the log's newest name
+    covers (None: all are covered).
+    """
+
+    tenant: str
+    size: int
+    uncovered_since: int | None
+
+
+def standings(connection: Connection) -> list[Standing]:
+    """How each log stands that has begun."""
+    logs = connection.execute(select(heads.c.tenant, heads.c.size, _covered()).order_by(heads.c.tenant)).all()
+    return [
+        Standing(tenant, size, _recorded_at(connection, tenant, covered + 1) if covered < size else None)
+        for tenant, size, covered in logs
+    ]
+
+
+def _covered() -> Any:
+    """The size of a head's newest checkpoint under its newest name; 0 where there is none."""
+    names = select(origins.c.origin).where(origins.c.tenant == heads.c.tenant).correlate(heads)
+    newest = names.order_by(origins.c.from_position.desc(), origins.c.origin.desc()).limit(1).scalar_subquery()
+    sizes = select(func.coalesce(func.max(checkpoints.c.size), 0)).correlate(heads)
+    return sizes.where(checkpoints.c.tenant == heads.c.tenant, checkpoints.c.origin == newest).scalar_subquery()
+
+
+def _recorded_at(connection: Connection, tenant: str, position: int) -> int | None:
+    query = select(events.c.recorded_at).where(events.c.tenant == tenant, events.c.position == position)
+    return connection.execute(query).scalar_one_or_none()
+
+
 def set_head(connection: Connection, tenant: str, frontier: Frontier) -> None:
     """Make a log's head what its events say."""
     _set_head(connection, frontier.size, frontier.size, frontier.to_bytes(), tenant)
