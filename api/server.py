@@ -69,13 +69,15 @@ async def running(settings: Settings, say: Say) -> AsyncIterator[Running]:
     keys, cors, reporter = KeyRing(settings.api_keys_file), Cors(settings.cors_origins), Reporter()
     if keys.open and not is_loopback(settings.host):
         raise Invalid("host", "without API keys only a loopback address can be served; set MANENT_API_KEYS_FILE")
-    engine.check_unlocked(settings.database)  # who starts a server twice should hear of the first, not of its port
+    engine.check_unlocked(
+        engine.database_path(settings.database)
+    )  # who starts a server twice should hear of the first, not of its port
     with closing(bind(settings.host, settings.port, _gone_after_s(settings))) as bound:
         async with engine.open(settings, notice=say, observer=reporter) as chat:
             app = create_app(chat, keys, cors, reporter)
             async with _listening(app, bound, settings) as serving, _following(keys):
                 address = _address(bound)
-                engine.tell_address(settings.database, address)
+                engine.tell_address(engine.database_path(settings.database), address)
                 try:
                     yield Running(address, chat, keys, serving)
                 finally:

@@ -32,6 +32,7 @@ from .bootstrap import (
 from .bootstrap import open_engine as open  # noqa: A004 - engine.open(...) is what it is for
 from .clock import Clock, new_id, rfc3339
 from .errors import (
+    AlreadyImported,
     AuditError,
     Behind,
     Broken,
@@ -56,9 +57,11 @@ from .errors import (
     ProviderMalformed,
     ProviderRejected,
     ProviderTimedOut,
+    ProviderTooLarge,
     ProviderTruncated,
     ProviderUnavailable,
     Refused,
+    SecretMismatch,
     SessionArchived,
     SessionNotFound,
     ShuttingDown,
@@ -148,6 +151,7 @@ __all__ = [
     "LOCAL",
     "SHUTTING_DOWN",
     "Accepted",
+    "AlreadyImported",
     "Attempt",
     "AuditError",
     "Base64Source",
@@ -215,6 +219,7 @@ __all__ = [
     "ProviderMalformed",
     "ProviderRejected",
     "ProviderTimedOut",
+    "ProviderTooLarge",
     "ProviderTruncated",
     "ProviderUnavailable",
     "Providers",
@@ -224,6 +229,7 @@ __all__ = [
     "RequestKey",
     "Rerun",
     "Retained",
+    "SecretMismatch",
     "Serving",
     "Session",
     "SessionArchived",

@@ -218,6 +218,8 @@ def snapshot(path, copy):
     """The file as it is on disk at this moment, as a machine that loses power now would find it."""
     with closing(sqlite3.connect(path)) as live, closing(sqlite3.connect(copy)) as other:
         live.backup(other)
+    if (secret := Path(f"{path}.secret")).exists():  # it was there before the file named it
+        shutil.copy(secret, f"{copy}.secret")
     return copy
 
 

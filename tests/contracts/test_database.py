@@ -512,16 +512,16 @@ def test_a_lock_file_that_is_taken_away_meanwhile_locks_nothing(path, monkeypatc
         with pytest.raises(StoreLocked):
             FileLock(path).acquire()
         with pytest.raises(StoreLocked):
-            check_unlocked(str(path))
-    check_unlocked(str(path))
+            check_unlocked(path)
+    check_unlocked(path)
 
 
 def test_who_comes_second_is_told_the_address(path):
     """As soon as the first has told it; the pid stands where it always did. The next holder's lock has none."""
     with locked(path):
-        tell_address(str(path), "http://127.0.0.1:8000")
+        tell_address(path, "http://127.0.0.1:8000")
         with pytest.raises(StoreLocked) as refused:
-            check_unlocked(str(path))
+            check_unlocked(path)
         assert refused.value.extra == {"pid": str(os.getpid()), "address": "http://127.0.0.1:8000"}
         for told in (str(path), f"(pid {os.getpid()})", "http://127.0.0.1:8000"):
             assert told in refused.value.detail

@@ -90,7 +90,7 @@ async def test_a_completed_turn_is_told_once(path, notes):
     """With its model's full name, its request, its times and tokens; the attempt is told before the turn."""
     caller = engine.Caller("default", "key:ann", "request-1")
     async with chatting(path, observer=notes) as chat:
-        session = await chat.create_session(caller, model="echo/echo")
+        session = await chat.create_session(caller=caller, model="echo/echo")
         turn = await chat.say(session.id, "Is this on record?", caller=caller)
         (attempt,), (ended,) = notes.attempts, notes.turns
     assert (ended.turn_id, ended.request_id, ended.outcome, ended.code) == (turn.id, "request-1", "completed", None)
@@ -239,8 +239,8 @@ async def test_a_breaker_is_told_of_when_it_opens_and_when_it_closes(path, notes
         for pause_s in (0, 0, 0, 101, 101):
             clock.monotonic += pause_s
             await chat.say(session.id, "Go.")
-            seen.append((chat.load.breakers["dictated"], list(notes.breakers)))
-        assert chat.load.breakers.keys() == {"echo", "scripted", "dictated"}
+            seen.append((chat.serving.load.breakers["dictated"], list(notes.breakers)))
+        assert chat.serving.load.breakers.keys() == {"echo", "scripted", "dictated"}
     opened, closed = ("dictated", True), ("dictated", False)
     assert seen == [
         (False, []),
@@ -254,9 +254,9 @@ async def test_a_breaker_is_told_of_when_it_opens_and_when_it_closes(path, notes
 async def test_a_checkpoint_is_told_once(path, notes):
     """The log and its size, when there is a new one; none where the last says the same."""
     async with chatting(path, observer=notes) as chat:
-        await chat.create_session(engine.Caller("red"))
+        await chat.create_session(caller=engine.Caller("red"))
         for _ in range(2):
-            await chat.record.checkpoint(engine.Caller("red"), new=True)
+            await chat.evidence.checkpoint(new=True, caller=engine.Caller("red"))
         assert notes.checkpoints == [("red", 1)]
     assert notes.checkpoints == [("red", 1)]
 
@@ -267,24 +267,28 @@ async def test_a_checkpoint_is_told_once(path, notes):
 async def test_the_load_is_that_of_the_moment(path):
     """Running turns, readers and waiting writes are counted while they are there, and no longer."""
     async with chatting(path, slow=says("Half.", {"hang": True})) as chat:
-        assert (chat.load.open_turns, chat.load.readers, chat.load.waiting_writes) == (0, 0, 0)
+        assert (chat.serving.load.open_turns, chat.serving.load.readers, chat.serving.load.waiting_writes) == (0, 0, 0)
         session = await chat.create_session(model="scripted/slow")
         turn = await begin(chat, session.id, "Go.")
         waiting = asyncio.create_task(chat.ended(turn))
         batches = chat.frames(turn)
         await anext(batches)
         await asyncio.sleep(0)
-        assert (chat.load.open_turns, chat.load.readers) == (1, 2)
+        assert (chat.serving.load.open_turns, chat.serving.load.readers) == (1, 2)
         appending = asyncio.create_task(chat.create_session())
         await asyncio.sleep(0)
-        assert chat.load.waiting_writes >= 1
+        assert chat.serving.load.waiting_writes >= 1
         await appending
         await batches.aclose()
         await chat.cancel(turn)
         await waiting
 
         async def quiet():
-            return (chat.load.open_turns, chat.load.readers, chat.load.waiting_writes) == (0, 0, 0)
+            return (chat.serving.load.open_turns, chat.serving.load.readers, chat.serving.load.waiting_writes) == (
+                0,
+                0,
+                0,
+            )
 
         await until(quiet)
 
@@ -294,23 +298,23 @@ async def test_the_standing_tells_sizes_and_what_no_checkpoint_covers(path):
     clock = ManualClock()
     async with chatting(path, clock=clock, checkpoint_every_s=3600) as chat:
         red, blue = engine.Caller("red"), engine.Caller("blue")
-        assert (await chat.standing()).uncovered_s == 0
-        session = await chat.create_session(red)
+        assert (await chat.serving.standing()).uncovered_s == 0
+        session = await chat.create_session(caller=red)
         clock.time_us += 5_000_000
-        await chat.append_message(session.id, "More.", red)
-        await chat.create_session(blue)
+        await chat.append_message(session.id, "More.", caller=red)
+        await chat.create_session(caller=blue)
         clock.time_us += 2_000_000
-        standing = await chat.standing()
+        standing = await chat.serving.standing()
         assert (standing.sizes, standing.uncovered_s) == ({"blue": 1, "red": 2}, 7.0)
-        await chat.record.checkpoint(red, new=True)
-        assert (await chat.standing()).uncovered_s == 2.0
-        await chat.record.checkpoint(blue, new=True)
-        assert (await chat.standing()).uncovered_s == 0
+        await chat.evidence.checkpoint(new=True, caller=red)
+        assert (await chat.serving.standing()).uncovered_s == 2.0
+        await chat.evidence.checkpoint(new=True, caller=blue)
+        assert (await chat.serving.standing()).uncovered_s == 0
         clock.time_us += 9_000_000
-        assert (await chat.standing()).uncovered_s == 0
-        await chat.append_message(session.id, "And more.", red)
+        assert (await chat.serving.standing()).uncovered_s == 0
+        await chat.append_message(session.id, "And more.", caller=red)
         clock.time_us += 1_000_000
-        assert (await chat.standing()).uncovered_s == 1.0
+        assert (await chat.serving.standing()).uncovered_s == 1.0
 
 
 async def test_a_checkpoint_under_an_older_name_covers_nothing_new(path):
@@ -322,10 +326,10 @@ async def test_a_checkpoint_under_an_older_name_covers_nothing_new(path):
         await chat.create_session()
     path.write_bytes(copy)
     async with engine.open_beside(path) as beside:
-        assert (await beside.standing()).uncovered_s == 0
+        assert (await beside.serving.standing()).uncovered_s == 0
     engine.accept_break(path)
     execute(path, "DROP TRIGGER checkpoints_no_delete")
     newest = query(path, "SELECT origin FROM origins ORDER BY from_position DESC, origin DESC LIMIT 1")[0]
     execute(path, "DELETE FROM checkpoints WHERE origin = ?", newest)
     async with engine.open_beside(path) as beside:
-        assert (await beside.standing()).uncovered_s > 0
+        assert (await beside.serving.standing()).uncovered_s > 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 
 from ..codec import MAX_SAFE_INTEGER
 from ..merkle import Frontier
@@ -196,7 +196,7 @@ class Standing(msgspec.Struct, frozen=True):
 
 def standings(connection: Connection) -> list[Standing]:
     """How each log stands that has begun."""
-    logs = connection.execute(select(heads.c.tenant, heads.c.size, _covered()).order_by(heads.c.tenant)).all()
+    logs = _standings(connection).fetchall()
     return [
         Standing(tenant, size, _recorded_at(connection, tenant, covered + 1) if covered < size else None)
         for tenant, size, covered in logs
@@ -206,14 +206,23 @@ def standings(connection: Connection) -> list[Standing]:
 def _covered() -> Any:
     """The size of a head's newest checkpoint under its newest name; 0 where there is none."""
     names = select(origins.c.origin).where(origins.c.tenant == heads.c.tenant).correlate(heads)
-    newest = names.order_by(origins.c.from_position.desc(), origins.c.origin.desc()).limit(1).scalar_subquery()
-    sizes = select(func.coalesce(func.max(checkpoints.c.size), 0)).correlate(heads)
+    newest = (
+        names.order_by(origins.c.from_position.desc(), origins.c.origin.desc())
+        .limit(literal_column("1"))
+        .offset(literal_column("0"))
+        .scalar_subquery()
+    )
+    sizes = select(func.coalesce(func.max(checkpoints.c.size), literal_column("0"))).correlate(heads)
     return sizes.where(checkpoints.c.tenant == heads.c.tenant, checkpoints.c.origin == newest).scalar_subquery()
 
 
+_standings = Prepared(select(heads.c.tenant, heads.c.size, _covered()).order_by(heads.c.tenant))
+_time_at = Prepared(select(events.c.recorded_at).where(*same(events, "tenant", "position")))
+
+
 def _recorded_at(connection: Connection, tenant: str, position: int) -> int | None:
-    query = select(events.c.recorded_at).where(events.c.tenant == tenant, events.c.position == position)
-    return connection.execute(query).scalar_one_or_none()
+    row = _time_at(connection, tenant, position).fetchone()
+    return None if row is None else row[0]
 
 
 def set_head(connection: Connection, tenant: str, frontier: Frontier) -> None:

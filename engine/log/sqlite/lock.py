@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...errors import StoreLocked, StoreUnavailable
-from .connection import database_path
 
 PID_BYTES = 32
 """The file begins with the holder's pid, which older versions read with so many bytes; its address follows."""
@@ -81,16 +80,16 @@ def holder(path: Path) -> str | None:
     return None if refusal is None else str(refusal.extra["pid"])
 
 
-def check_unlocked(database: str) -> None:
-    """Raises StoreLocked if a server has the database that this setting names. Changes nothing."""
-    refusal = _refusal(database_path(database))
+def check_unlocked(path: Path) -> None:
+    """Raises StoreLocked if a server has the database file. Changes nothing."""
+    refusal = _refusal(path)
     if refusal is not None:
         raise refusal
 
 
-def tell_address(database: str, address: str) -> None:
+def tell_address(path: Path, address: str) -> None:
     """Write down, for those who come second to a database, where this process serves it. It has the lock."""
-    descriptor = os.open(_beside(database_path(database)), os.O_WRONLY | os.O_CLOEXEC)
+    descriptor = os.open(_beside(path), os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.pwrite(descriptor, f"{os.getpid()}\n".ljust(PID_BYTES).encode() + address.encode()[:ADDRESS_BYTES], 0)
     finally:
