@@ -1,4 +1,4 @@
-"""What ``manent serve`` says: at its start, what it serves, to whom and where; at its end, what it waits for."""
+"""Announcements of ``manent serve``: at its start, what it serves, to whom and where; at its end, what it waits for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KILOBYTE = 1000
 
 
 class Start(msgspec.Struct, frozen=True):
-    """What a server serves. ``keys`` is None where none is needed."""
+    """The facts of a server that starts. ``keys`` is None where none is needed."""
 
     version: str
     database: str
@@ -113,7 +113,7 @@ def describe_start(start: Start, settings: Settings) -> str:
 
 
 def describe_shutdown(load: Load, settings: Settings) -> str:
-    """What a shutdown waits for, for a person."""
+    """Describe to a person what a shutdown waits for."""
     counts = {"turn": load.open_turns, "stream": load.readers}
     waits = " and ".join(_count(count, noun) for noun, count in counts.items() if count)
     if not waits:

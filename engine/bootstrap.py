@@ -214,7 +214,7 @@ def verify_database(database: Database = None, progress: Progress | None = None)
 
 
 def examine_database(database: Database = None) -> list[Finding]:
-    """What durability and evidence hang on. Changes nothing, and works beside a server."""
+    """Examine the settings that durability and evidence depend on. Changes nothing, and works beside a server."""
     settings = _settings(database)
     path = database_path(settings.database)
     evidence = examine_evidence(path, settings.signing_key_file, settings.checkpoint_file, settings.checkpoint_every_s)

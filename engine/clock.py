@@ -17,7 +17,7 @@ import msgspec
 
 
 class Clock(Protocol):
-    """What the engine asks of time and chance."""
+    """The clock: time, ids and random salts for the engine."""
 
     def now_us(self) -> int:
         """Wall clock, microseconds since the epoch; may step back, and the log copes."""
@@ -123,5 +123,5 @@ def utc_day(time_us: int) -> date:
 
 @lru_cache(maxsize=4096)
 def _second(seconds: str) -> str:
-    """What is shown together was often recorded within the same seconds."""
+    """One second as text, cached: events shown together were often recorded within the same seconds."""
     return (_EPOCH + timedelta(seconds=int(seconds))).isoformat()

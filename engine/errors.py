@@ -96,7 +96,7 @@ class EmptyMessage(Refused):
 
 
 class BudgetTooSmall(Refused):
-    """What must be sent does not fit: ``required_tokens`` against ``available_tokens``."""
+    """The required messages do not fit the budget: ``required_tokens`` against ``available_tokens``."""
 
     code = "budget_too_small"
 
@@ -306,7 +306,7 @@ class StoreUnavailable(StoreError):
 
 
 def is_full(error: OSError) -> bool:
-    """Whether the system says that there is no room on a disk, or no more for this user."""
+    """True if the system says that a disk is full, or this user's quota is."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 

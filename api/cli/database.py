@@ -1,4 +1,4 @@
-"""What commands that read have in common: opening a file beside its server, whose log, which session, and JSON."""
+"""Helpers of commands that read: opening a file beside its server, whose log, which session, and JSON."""
 
 from __future__ import annotations
 

@@ -27,4 +27,4 @@ def import_(*, file: Path, tenant: str, **options: Any) -> None:
     if imported.session_id is None:
         click.echo(f"log of {imported.tenant}: {imported.events} event(s)")
     else:
-        click.echo(f"session {imported.session_id}: {imported.events} event(s), {imported.left_behind} left behind")
+        click.echo(f"session {imported.session_id}: {imported.events} event(s), {imported.left_behind} not imported")

@@ -57,7 +57,7 @@ def key(
 
 
 def _entry(fields: dict[str, Any], secret: str) -> Key:
-    """What a server keeps of a key. Raises Invalid."""
+    """The entry that a server keeps of a key. Raises Invalid."""
     try:
         return msgspec.convert(fields | {"sha256": hashlib.sha256(secret.encode()).hexdigest()}, Key)
     except msgspec.ValidationError as error:

@@ -44,7 +44,7 @@ def read_settings(options: dict[str, Any], say: Callable[[str], object] | None =
 
 
 def describe(field: msgspec.structs.FieldInfo) -> str:
-    """What a setting means."""
+    """The meaning of a setting."""
     metas = [each for each in _metas(field.type) if isinstance(each, msgspec.Meta)]
     return next(meta.description for meta in metas if meta.description)
 

@@ -174,7 +174,7 @@ class FramePrinter:
 
 
 def _remark(kind: str, data: dict[str, Any]) -> str | None:
-    """What a frame says that is no part of the conversation."""
+    """A remark of a frame that is no part of the conversation."""
     match kind:
         case "attempt.failed":
             return f"attempt {data['attempt']} failed ({data['code']}); trying again"

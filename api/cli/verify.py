@@ -22,7 +22,7 @@ from .progress import progress
 @json_option
 @settings_options("database", "checkpoint_file", "signing_key_file")
 def verify(*, as_json: bool, keys: tuple[str, ...], **options: Any) -> None:
-    """Hold the whole database against itself and its checkpoints; exit code 1 if something is wrong.
+    """Verify the whole database and its checkpoints; exit code 1 if something is wrong.
 
     Looks at every event, body and hash, the tree, the sessions, every checkpoint in the database and outside, the
     tables that are derived, the guards, and the file. Names the first position that is wrong, and what is wrong with

@@ -48,7 +48,9 @@ _MARKER_ON_LINE = re.compile(f"[{_LINE_ENDS}]{_MARKER.pattern}")
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """What a client has read: of a turn, all frames up to ``frame``, and of the next one so many ``pieces``."""
+    """The place that a client has read to: of a turn, all frames up to ``frame``, and of the next one so many
+    ``pieces``.
+    """
 
     turn: UUID
     frame: int

@@ -1,4 +1,4 @@
-"""Who is calling: API keys from a file, or, without any, everybody on this machine and nobody else.
+"""Authentication: API keys from a file, or, without any, everybody on this machine and nobody else.
 
 The file is JSON: a list of ``{"id", "sha256", "tenant", "scopes", "expires_at"}``. ``sha256`` is the hex SHA-256 of the
 key; ``expires_at`` (RFC 3339), after which it is no longer valid, may be left out. Keys themselves are nowhere. An id
@@ -43,7 +43,7 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who calls, and what they may do; ``key`` is None where none is needed."""
+    """The identity of a caller, and its scopes; ``key`` is None where none is needed."""
 
     tenant: str
     actor: str
@@ -84,7 +84,7 @@ class Keys:
         return frozenset(key.id for key in self._by_hash.values())
 
     def holds(self, key: Key, now_s: float) -> bool:
-        """Whether a key is one of these, just as it is, and has not expired."""
+        """True if a key is one of these, just as it is, and has not expired."""
         return self._by_hash.get(key.sha256) == key and not key.has_expired(now_s)
 
     def identify(self, authorization: str | None, now_s: float) -> Identity:
@@ -129,7 +129,7 @@ def parse_keys(path: Path) -> Keys:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address or name can only be reached from this machine."""
+    """True if an address or name can only be reached from this machine."""
     if host in _LOOPBACK_NAMES:
         return True
     try:
@@ -139,7 +139,7 @@ def is_loopback(host: str) -> bool:
 
 
 def host_is_loopback(header: str) -> bool:
-    """Whether a ``Host`` header, or the host part of an origin, names this machine."""
+    """True if a ``Host`` header, or the host part of an origin, names this machine."""
     match = _HOST.fullmatch(header.strip().lower())
     return match is not None and is_loopback(match["six"] or match["name"])
 

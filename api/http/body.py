@@ -40,7 +40,7 @@ class Http(Request[Any, Any, State]):
         return await asyncio.to_thread(read_json, raw, field.annotation)
 
     async def meaning(self) -> bytes:
-        """What it says, however it is written: its body, or its query where it has none."""
+        """The meaning of a request, however it is written: its body, or its query where it has none."""
         raw = await self.body()
         if not raw:
             return meaning_of_query(self.scope["query_string"])

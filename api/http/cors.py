@@ -30,11 +30,11 @@ class Cors:
         return origin in self._origins
 
     def is_preflight(self, headers: Mapping[str, str]) -> bool:
-        """Whether an OPTIONS request asks, on behalf of an allowed page, what it may send."""
+        """True if an OPTIONS request asks, on behalf of an allowed page, what it may send."""
         return self.allows(headers.get("origin")) and "access-control-request-method" in headers
 
     def headers(self, origin: str | None) -> Headers:
-        """What goes with every answer, refusals too: a page shall be able to read why."""
+        """Headers of every answer, refusals too: a page shall be able to read why."""
         if not self._origins:
             return []
         vary = [(b"vary", b"Origin")]
@@ -47,7 +47,7 @@ class Cors:
         ]
 
     def preflight(self, headers: Mapping[str, str]) -> Headers:
-        """What goes with the answer to a preflight: whichever headers are asked for, for keys decide who may call."""
+        """Headers of the answer to a preflight: whichever headers are asked for, for keys decide who may call."""
         asked = headers.get("access-control-request-headers", "")
         return [
             (b"access-control-allow-methods", METHODS.encode()),

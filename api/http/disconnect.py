@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 async def unless_left(request: Http, waiting: Coroutine[Any, Any, T]) -> T | None:
-    """What is waited for; None if the client has left, and then nobody waits any more. Raises Problem 401 where its key
+    """Wait for a result unless the client disconnects; None if it did. Raises Problem 401 where its key
     ceases to be valid meanwhile.
     """
     awaited = asyncio.create_task(waiting)

@@ -122,7 +122,7 @@ def invalid(field: str, detail: str, code: str = "invalid_value") -> Problem:
 
 
 def mistake() -> Problem:
-    """What nobody foresaw. The client is told no more: the log is."""
+    """The problem of an unforeseen error. The client is told no more; the log is."""
     return Problem(500, "internal_error", "the server made a mistake")
 
 
@@ -170,7 +170,7 @@ def problem_of_code(code: str, detail: str) -> Problem:
 
 
 def body_of(problem: Problem, path: str, request_id: str) -> tuple[bytes, str]:
-    """What a request to this path is answered with, and its media type."""
+    """The body of a refusal for this path, and its media type."""
     if path.startswith(GUIDE):
         return _envelope(problem, request_id), JSON
     return document(problem, request_id), PROBLEM_JSON
@@ -233,7 +233,9 @@ def _body_too_large(maximum: int | None) -> Problem:
 
 
 def _parameter_problem(error: ValidationException) -> Problem:
-    """What Litestar says of a parameter. Of a body it says only that it is missing: those that come are read by us."""
+    """The problem of a parameter that Litestar refused. Of a body it says only that it is missing: those that come
+    are read by us.
+    """
     first = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
     key = str(first.get("key", "")).removesuffix("_")  # a name that is a word of Python's has one
     if key == "data":

@@ -63,7 +63,7 @@ class KeyRing:
 
     @property
     def open(self) -> bool:
-        """Whether no key is needed."""
+        """True if no key is needed."""
         return self._path is None
 
     def identify(self, authorization: str | None) -> Identity:
@@ -140,7 +140,7 @@ def tell_of_end(state: dict[str, Any], call: Callable[[], object]) -> None:
 
 
 def has_ended(state: dict[str, Any]) -> bool:
-    """Whether the key that let a request in is no longer valid."""
+    """True if the key that let a request in is no longer valid."""
     visit: Visit | None = state.get(VISIT)
     return visit is not None and visit.ended
 

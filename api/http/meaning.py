@@ -1,5 +1,5 @@
-"""What a request says, as bytes that do not hang on how it was written, in the manner of RFC 8785: an idempotency key
-that comes again is compared by them.
+"""The meaning of a request, as bytes that do not depend on how it was written, in the manner of RFC 8785: an
+idempotency key that comes again is compared by them.
 
 Clients write the same body anew when they repeat it: other blanks, another order of fields, other escapes, ``1.0`` for
 ``1``. Text counts by its characters, a number by its exact value, and what is absent is not null.

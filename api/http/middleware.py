@@ -149,7 +149,7 @@ class Bodies:
 
 
 class _Answer:
-    """What is sent back; every answer has the headers given here."""
+    """The answer to a request; every answer has the headers given here."""
 
     def __init__(self, send: Any, headers: Headers) -> None:
         self._send = send
@@ -179,7 +179,7 @@ class _Answer:
 
 
 def _head_only(send: Any) -> Any:
-    """What sends the head of an answer and ends it there, be it a stream: whoever streams sees that its client has
+    """Send the head of an answer and end it there, also of a stream: whoever streams sees that its client has
     left.
     """
 
@@ -199,7 +199,7 @@ def _allowed(name: bytes, value: bytes) -> bytes:
 
 
 def _answered(scope: Scope, answer: _Answer, seconds: float) -> Answered:
-    """What became of a request. One that the connection refused, while its body came, was sent that refusal."""
+    """The outcome of a request. One that the connection refused, while its body came, was sent that refusal."""
     state = scope["state"]
     problem: Problem | None = state.get(PROBLEM)
     identity: Identity | None = state.get("identity")

@@ -146,7 +146,7 @@ def frame_bytes(frame: Frame, request_id: str) -> bytes:
 
 
 def unrecorded_problem(frame: Frame) -> Problem:
-    """What a frame that is not part of the record tells."""
+    """The problem that a frame tells which is not part of the record."""
     error = msgspec.json.decode(frame.data)
     return problem_of_code(error["code"], error["detail"])
 

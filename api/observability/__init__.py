@@ -1,1 +1,1 @@
-"""What whoever operates a server sees of it: metrics and log lines. Neither holds a word of anybody."""
+"""Metrics and log lines for whoever operates a server. Neither holds a word of anybody."""

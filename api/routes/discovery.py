@@ -1,4 +1,4 @@
-"""What there is: models and tools; and who asks."""
+"""Routes for models, tools, and the caller's own identity."""
 
 from __future__ import annotations
 

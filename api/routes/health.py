@@ -1,4 +1,4 @@
-"""Whether the server lives, whether it can take work, and its figures."""
+"""Routes for health, readiness and metrics."""
 
 from __future__ import annotations
 

@@ -148,7 +148,9 @@ async def get_window(
     version: Version = None,
     exact: FromQuery[bool] = False,  # noqa: FBT002 - a parameter of the address
 ) -> InPieces:
-    """What a model would be sent now, or at a version. With `exact` the vendor counts the tokens, where it does."""
+    """Read the window that a model would be sent now, or at a version. With `exact` the vendor counts the tokens,
+    where it does.
+    """
     window = await chat.window(
         session_id,
         budget_tokens=budget_tokens,

@@ -115,7 +115,9 @@ async def stream_turn(
     after: After = None,
     last_event_id: LastEventId = None,
 ) -> Response[None] | sse.EventStream[Frame]:
-    """A turn's frames: live while it runs, from the log when it has ended, at any age; 204 where nothing is left."""
+    """Stream a turn's frames: live while it runs, from the log when it has ended, however long ago; 204 where
+    nothing is left.
+    """
     caller, cursor = caller_of(request), read_after(last_event_id, after) or 0
     if await chat.serving.read_to_end(turn_id, cursor, caller=caller):
         return Response(None, status_code=204)

@@ -45,7 +45,7 @@ class ToolList(Listing, frozen=True):
 
 
 class Me(msgspec.Struct, frozen=True):
-    """Who a key is: the actor that events name, whose log it is, and what the key may do."""
+    """The identity of a key: the actor that events name, whose log it is, and what the key may do."""
 
     actor: str
     tenant: str

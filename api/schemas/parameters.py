@@ -41,7 +41,7 @@ Count = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 
 Model = Annotated[str, Meta(min_length=1, max_length=200)]
 
-Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="Most items of a page.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="The most items on a page.")]
 
 Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")]
 
@@ -86,7 +86,7 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 def identity_of(request: Http) -> Identity:
-    """Who makes a request."""
+    """The identity of a request."""
     identity: Identity = request.scope["state"]["identity"]
     return identity
 
@@ -120,14 +120,14 @@ async def request_key(request: Http, raw: str | None) -> RequestKey | None:
 
 
 async def said_in(request: Http) -> RequestKey:
-    """Who asks, where, and what they say: a request's key, but for the key."""
+    """The principal, route and body of a request: a request key without the key."""
     path = _PATH_PARAMETER.sub(lambda match: str(request.path_params[match[1]]), request.scope["path_template"])
     raw = await request.body() or request.scope["query_string"]
     return RequestKey(identity_of(request).actor, f"{request.method} {path}", "", await request.meaning(), raw)
 
 
 def _is_repeated(request: Http) -> bool:
-    """Whether a vendor's library says that it has sent this request before: they count, and send no key."""
+    """True if a vendor's library says that it has sent this request before: they count, and send no key."""
     count: str = request.headers.get("x-stainless-retry-count", "0")
     return count.isascii() and count.isdigit() and bool(count.strip("0"))
 
@@ -155,7 +155,7 @@ def expected_version(raw: str | None) -> int | None:
 
 
 def wait_of(raw: str | None) -> Wait:
-    """What ``Prefer`` asks for (RFC 7240): ``respond-async``, or ``wait=N``. What is not understood is passed over."""
+    """Parse ``Prefer`` (RFC 7240): ``respond-async``, or ``wait=N``. What is not understood is passed over."""
     wait = Wait(DEFAULT_WAIT_S, asked=False)
     for part in (raw or "").lower().split(","):
         match = _PREFERENCE.fullmatch(part)
@@ -169,7 +169,7 @@ def wait_of(raw: str | None) -> Wait:
 
 
 def read_after(last_event_id: str | None, after: int | None) -> int | None:
-    """Where a stream is taken up again: ``Last-Event-ID``, which a browser sends by itself, or ``?after=``."""
+    """The cursor at which a stream is resumed: ``Last-Event-ID``, which a browser sends by itself, or ``?after=``."""
     if not last_event_id:
         return after
     if not _FRAME_ID.fullmatch(last_event_id) or int(last_event_id) > MAX_NUMBER:
@@ -178,5 +178,5 @@ def read_after(last_event_id: str | None, after: int | None) -> int | None:
 
 
 def page_start(after: int | None, cursor: str | None) -> int | str | None:
-    """Where a page begins: after what the page before ended with, or after a version or position."""
+    """The place at which a page begins: after the end of the page before, or after a version or position."""
     return after if cursor is None else cursor

@@ -136,8 +136,8 @@ async def keeping(
 
 
 async def _standing(store: Store, outside: OutsideFile, signer: Signer, clock: Clock) -> AuditError | None:
-    """What keeps the database from being written. Where nothing does, the key that signed the last checkpoints outside
-    is on record afterwards, if it is the one in use.
+    """The reason why the database cannot be written. Where there is none, the key that signed the last checkpoints
+    outside is on record afterwards, if it is the one in use.
     """
     try:
         newest = await asyncio.to_thread(outside.newest)

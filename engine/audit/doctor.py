@@ -1,5 +1,5 @@
-"""What the evidence hangs on, looked up for ``manent doctor``: the signing key, the checkpoints outside the database,
-and where both lie. Nothing is created or changed by looking.
+"""The files that the evidence depends on, examined for ``manent doctor``: the signing key, the checkpoints outside
+the database, and where both lie. Nothing is created or changed by looking.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ UNSIGNED = (
 def examine_evidence(
     path: Path, key_setting: str | None, outside_setting: str | None, every_s: int
 ) -> Iterator[Finding]:
-    """What can be found out about the key and the checkpoints of a database that is there."""
+    """Examine the key and the checkpoints of an existing database."""
     key, outside = signing_key_path(path, key_setting), outside_path(path, outside_setting)
     signer, found = _key(key, made=key_setting is None)
     yield found
@@ -78,7 +78,7 @@ def _file(path: Path) -> Finding:
 
 
 def _place(path: Path, key: Path, outside: Path) -> Finding:
-    """Whether somebody who can write the database's folder has all that proves the database with it."""
+    """A finding if whoever can write the database's folder has all that proves the database with it."""
     folder = path.resolve().parent
     beside = [name for name, file in (("key", key), ("checkpoints", outside)) if file.resolve().parent == folder]
     if not beside:

@@ -107,7 +107,7 @@ def choose_window(
 
 
 def _further(connection: Connection, tenant: str, chosen: ChosenRows) -> dict[int, RecordedEvent]:
-    """What is required from further back than the choice has read."""
+    """Read the required messages from further back than the choice has read."""
     positions = [row.position for row in chosen.rows if type(row) is Row and row.position != UNPLACED]
     return {event.position: event for event in reads.events_at_positions(connection, tenant, positions)}
 

@@ -81,7 +81,7 @@ class _GrowingWindow:
         return self.measure.used(self.base_tokens, len(self.rows))
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Where a row is there already, the later one takes its place: it may have been read with its content."""
+        """Add a row; a later one of the same version takes its place: it may have been read with its content."""
         for row in rows:
             if row.version not in self.rows:
                 self.base_tokens += row.tokens

@@ -148,7 +148,7 @@ def text_of(content: Content) -> str:
 
 
 def is_one_text(content: Content) -> TypeGuard[tuple[TextBlock]]:
-    """What most messages are."""
+    """True for one text block, as most messages are."""
     return len(content) == 1 and type(content[0]) is TextBlock
 
 
@@ -171,7 +171,7 @@ def text_content(text: str) -> Content:
 
 
 def without_calls_and_thinking(content: Sequence[Block]) -> Content:
-    """What is sent on of a message that broke off: its text; open calls and unsigned thinking would be refused
+    """The part of an incomplete message that is sent on: its text; open calls and unsigned thinking would be refused
     upstream.
     """
     return tuple(block for block in content if isinstance(block, TextBlock) and block.text)

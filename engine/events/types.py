@@ -30,7 +30,7 @@ class Words(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What an event says without a word of anybody's text."""
+    """The facts of an event: a small object without a word of anybody's text."""
 
     event_type: ClassVar[str]
     schema: ClassVar[int] = 1
@@ -82,7 +82,7 @@ class SessionRestored(Facts, frozen=True):
 
 
 class BlockStart(msgspec.Struct, frozen=True, array_like=True):
-    """Where a block of a streamed message began: its frame in the turn, its place in the content, its type."""
+    """The begin of a block in a streamed message: its frame in the turn, its place in the content, its type."""
 
     frame: int
     block: int
@@ -175,7 +175,7 @@ class AttemptStarted(Facts, frozen=True):
 
 
 class AttemptEndedWords(Words, frozen=True):
-    """What the vendor said, bounded: its usage object as it came, its ids, and the body of a failure."""
+    """The vendor's words, bounded: its usage object as it came, its ids, and the body of a failure."""
 
     usage: msgspec.Raw | UnsetType = UNSET
     response_id: str | None = None
@@ -312,7 +312,7 @@ class TurnFailed(Facts, frozen=True):
 
 
 class TurnCancelled(Facts, frozen=True):
-    """Who cancelled it is the envelope's actor."""
+    """The turn was cancelled; the envelope's actor says by whom."""
 
     event_type: ClassVar[str] = "turn.cancelled"
 

@@ -1,4 +1,4 @@
-"""What the writer can be asked to do: appends, journal rows, leases. Each checks first and records after.
+"""Appends: each checks first and records after.
 
 A work that raises an EngineError has changed nothing. Any other exception means that the whole batch is rolled back.
 """
@@ -60,7 +60,7 @@ def check_expected(expected: Expected, version: int) -> None:
 
 
 def _first_answer(tx: Transaction, work: Append, state: Any) -> Appended | None:
-    """What this append was answered before, if it came before."""
+    """The first answer to this append, if it came before."""
     if work.request is not None:
         reference = find_request(tx.connection, work.tenant, work.request)
         if reference is not None:

@@ -1,4 +1,4 @@
-"""What a store is: one totally ordered log per tenant, written by appending, never changed.
+"""The contract of a store: one totally ordered log per tenant, written by appending, never changed.
 
 The log reads nothing of what an event says. It holds some things for its caller, without looking into them:
 
@@ -102,7 +102,7 @@ Expected = Exactly | NoStream | Exists | AnyVersion
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
-    """Where the first event of an append will stand."""
+    """The place of an append's first event."""
 
     position: int
     version: int
@@ -125,7 +125,7 @@ class RequestKey(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reference(msgspec.Struct, frozen=True, gc=False):
-    """What a remembered request made: never an answer's words. ``kind`` is the caller's; ``id`` and ``version``
+    """The result of a remembered request: never an answer's words. ``kind`` is the caller's; ``id`` and ``version``
     find it.
     """
 

@@ -45,7 +45,7 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def has_words(self) -> bool:
-        """Whether there is something to erase."""
+        """True if there is something to erase."""
         return self.present and self.length > NO_WORDS_BYTES
 
 
@@ -157,7 +157,7 @@ def forget_requests(
 
 
 def _made(session: UUID, together: Sequence[Trace]) -> set[bytes]:
-    """What a request may name as made, of events that were appended together."""
+    """Ids that a request may name as its result, of events that were appended together."""
     led = {trace.causation for trace in together if trace.causation is not None}
     return {session.bytes, *(trace.raw_id for trace in together), *led}
 

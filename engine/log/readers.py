@@ -41,7 +41,7 @@ class Readers:
         self._closed = False
 
     async def read(self, function: Callable[[Connection], T]) -> T:
-        """What ``function`` reads in one snapshot."""
+        """The result of ``function``, read in one snapshot."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -116,7 +116,7 @@ class _Reader:
 
 
 def _told(failure: Exception) -> Exception:
-    """What a failure of the database means, with it as the cause."""
+    """The error that a failure of the database means, with it as the cause."""
     meaning = meaning_of(failure)
     meaning.__cause__ = failure
     return meaning

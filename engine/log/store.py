@@ -132,7 +132,7 @@ class Store:
         return await self._writer.purge()
 
     async def read(self, function: Callable[[Connection], T]) -> T:
-        """What ``function`` reads in one snapshot, on a reading thread."""
+        """The result of ``function``, read in one snapshot on a reading thread."""
         return await self._readers.read(function)
 
     async def close(self) -> None:

@@ -66,7 +66,7 @@ class Head(msgspec.Struct):
 
 
 class Heads:
-    """What the writer knows by heart: log heads, and the states of the sessions last written (bounded)."""
+    """The writer's cache: log heads, and the states of the sessions last written (bounded)."""
 
     def __init__(self, most_states: int) -> None:
         self.logs: dict[str, Head] = {}
@@ -102,7 +102,7 @@ class Heads:
 
 
 class Transaction:
-    """What one batch reads and writes. Rows wait in lists and are written by ``flush``."""
+    """The reads and writes of one batch. Rows wait in lists and are written by ``flush``."""
 
     def __init__(self, connection: Connection, heads: Heads, projector: Projector, clock: Clock) -> None:
         self.connection = connection
@@ -126,7 +126,7 @@ class Transaction:
         return self._clock.salts(1)[0]
 
     def place(self, tenant: str, version: int) -> Place:
-        """Where the next event of a session at ``version`` would stand."""
+        """The place of the next event of a session at ``version``."""
         return Place(position=self._head(tenant).size + 1, version=version + 1)
 
     def record(

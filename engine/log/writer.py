@@ -193,7 +193,7 @@ class Writer:
         self._purger.close()
 
     def _take(self) -> list[_Job]:
-        """What waits, up to the limit; if nothing does, what comes next. Nothing: that was the end."""
+        """Take the waiting works, up to the limit; if there are none, wait for the next. None: that was the end."""
         if not (self._ahead or self._behind or self._ending):
             self._line_up(self._next())
         self._hurry = False
@@ -210,7 +210,7 @@ class Writer:
             (self._ahead if job.ahead else self._behind).append(job)
 
     def _next(self) -> _Job | None:
-        """What comes next. While a purge is due, it is tried again whenever nothing comes for a while."""
+        """Wait for the next work. While a purge is due, it is tried again whenever nothing comes for a while."""
         while True:
             try:
                 return self._queue.get(timeout=RETRY_S if self._purger.due else None)

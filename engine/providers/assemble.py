@@ -63,6 +63,6 @@ def _openai(settings: Settings, endpoint: Endpoint) -> Provider:
 
 
 def _catalogue(settings: Settings, *, own: bool) -> Catalogue:
-    """What is known of a provider's models: ``own`` if it is at an address of one's own."""
+    """The catalogue of a provider's models: ``own`` if it is at an address of one's own."""
     file = Path(settings.models_file) if settings.models_file else None
     return Catalogue.of_own_address(file) if own else Catalogue.load(file)

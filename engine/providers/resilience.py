@@ -97,7 +97,7 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is not closed: half open counts as open."""
+        """True if it is not closed: half open counts as open."""
         return self._open_until_s is not None
 
     def admit(self, now_s: float) -> Permit | float:

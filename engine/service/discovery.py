@@ -41,7 +41,7 @@ class ToolInfo(View, frozen=True):
 
 
 class Discovery:
-    """What there is, and what models were told of."""
+    """Models and tools that can be named, and the tools that models were told of."""
 
     def __init__(self, store: Store, providers: Providers, tools: Tools, clock: Clock) -> None:
         self._store = store

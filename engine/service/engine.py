@@ -1,4 +1,4 @@
-"""What ``engine.open`` gives: the engine that routes, scripts and notebooks call.
+"""The engine that ``engine.open`` gives, and that routes, scripts and notebooks call.
 
 ``Engine`` is the door: it takes ids as UUIDs or text and fields by name, and gives them to the part that does the work.
 Each part has a file of its own in this folder.

@@ -60,9 +60,9 @@ OUT_OF_REACH = ("backups", "earlier exports")
 
 
 class Erasure(msgspec.Struct, frozen=True):
-    """What was erased. ``versions``: the events whose words are gone now, those among them that nobody named but that
-    told of the same words. ``purged``: no file of the server holds them any more, not even as stray bytes; else that
-    will be so as soon as a reader lets go of the file.
+    """The result of an erasure. ``versions``: the events whose words are gone now, those among them that nobody
+    named but that told of the same words. ``purged``: no file of the server holds them any more, not even as stray
+    bytes; else that will be so as soon as a reader lets go of the file.
     """
 
     session_id: UUID
@@ -73,7 +73,7 @@ class Erasure(msgspec.Struct, frozen=True):
 
 
 class Retained(msgspec.Struct, frozen=True):
-    """What a policy erased of one session, or would; ``kept``: why it could not."""
+    """The part of one session that a policy erased, or would erase; ``kept``: why it could not."""
 
     session_id: UUID
     versions: tuple[int, ...] = ()
@@ -81,7 +81,7 @@ class Retained(msgspec.Struct, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What shall be erased of a session: these versions (None: all), or what was recorded ``before_us``."""
+    """The order to erase of a session: these versions (None: all), or what was recorded ``before_us``."""
 
     session: UUID
     versions: tuple[int, ...] | None = None
@@ -251,7 +251,7 @@ def _telling(connection: Connection, tenant: str, history: Sequence[Trace], posi
 
 
 def _quotes(connection: Connection, tenant: str, position: int) -> bool:
-    """Whether an ended attempt kept what the provider answered."""
+    """True if an ended attempt kept the provider's answer."""
     event = reads.event_at_position(connection, tenant, position)
     words = None if event is None else words_of(event)
     return isinstance(words, AttemptEndedWords) and words.upstream is not None
@@ -274,7 +274,7 @@ def _erased_then(connection: Connection, tenant: str, session: UUID, reference: 
 
 
 def _plan(connection: Connection, *, order: Order, tenant: str, tag: tuple[str, str] | None) -> Retained | None:
-    """What a policy would erase of a session; None: it is not for this session, or nothing is left to erase."""
+    """Plan what a policy would erase of a session; None: it is not for this session, or nothing is left to erase."""
     if tag is not None:
         metadata = queries.words_of_session(connection, tenant, order.session).metadata or {}
         if _as_text(metadata.get(tag[0])) != tag[1]:

@@ -79,7 +79,7 @@ class Exports:
 
 
 def _frame(form: MessageFormat, session: str, system: str | None) -> tuple[bytes, bytes]:
-    """What stands before and after the messages."""
+    """The bytes before and after the messages."""
     if form == "openai":
         first = b"" if system is None else _encode({"role": "system", "content": system})
         return b'{"messages":[' + first, b"]}"

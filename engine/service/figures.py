@@ -9,7 +9,7 @@ from ..log.store import Store
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What this process is busy with now. ``readers`` are open streams and requests that wait for a turn or an event;
+    """The load of this process now. ``readers`` are open streams and requests that wait for a turn or an event;
     ``breakers`` says of each provider whether its breaker is open.
     """
 

@@ -27,4 +27,4 @@ def _id(given: Id, field: str, missing: type[NotFound]) -> UUID:
     try:
         return UUID(given)
     except ValueError:
-        raise missing(f"{field}: is not the form of an id (a UUID)", field=field) from None
+        raise missing(f"{field}: is not an id (a UUID)", field=field) from None

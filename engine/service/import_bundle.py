@@ -44,8 +44,8 @@ Setting = SessionStarted | SessionUpdated | SessionArchived | SessionRestored
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What was taken in. ``session_id``: the new session; None: the whole log. ``left_behind``: events of the bundle
-    that have no counterpart here.
+    """The result of an import. ``session_id``: the new session; None: the whole log. ``left_behind``: events of the
+    bundle that have no counterpart here.
     """
 
     tenant: str

@@ -1,4 +1,4 @@
-"""What callers send, made sure of before anything is decided: sizes, forms, characters. Every refusal names its
+"""Checks of what callers send, before anything is decided: sizes, forms, characters. Every refusal names its
 field.
 """
 
@@ -217,7 +217,7 @@ def check_tenant(tenant: str) -> None:
 
 
 def is_correlation(value: str) -> bool:
-    """Whether a request id may stand in the log."""
+    """True if a request id may stand in the log."""
     return _CORRELATION.fullmatch(value) is not None
 
 

@@ -71,7 +71,7 @@ class Messages:
         return Page(found, write_cursor((found[-1].version,)) if more else None)
 
     async def _again(self, caller: Caller, first: Reference, count: int) -> Sequence[RecordedEvent]:
-        """What a request appended that came before: its last event is at ``first.version``."""
+        """The events of a request that came before: its last event is at ``first.version``."""
         return await self._store.read(
             lambda connection: reads.session_events(
                 connection, caller.tenant, first.id, after=first.version - count, up_to=first.version

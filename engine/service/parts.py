@@ -1,4 +1,4 @@
-"""What an engine is made of: each part does one kind of work, and ``Engine`` gives it what callers ask for."""
+"""The parts of an engine: each does one kind of work, and ``Engine`` gives it what callers ask for."""
 
 from __future__ import annotations
 

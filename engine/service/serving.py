@@ -1,4 +1,4 @@
-"""What a server asks of an engine beside the calls of its users: room for a reader, one start for a request that is
+"""The server's own calls to an engine: room for a reader, one start for a request that is
 repeated, whether it is ready, and its end in good order.
 """
 
@@ -28,12 +28,12 @@ class Serving:
 
     @property
     def busy(self) -> bool:
-        """Whether turns run in this process."""
+        """True if turns run in this process."""
         return bool(self._supervisor.running())
 
     @property
     def load(self) -> Load:
-        """What this process is busy with now."""
+        """The load of this process now."""
         runtime = self._supervisor.runtime
         left_alone = runtime.guards.open_breakers()
         return Load(

@@ -32,7 +32,9 @@ Found = tuple[SessionState, SessionWords]
 
 
 class SessionFields(msgspec.Struct, frozen=True):
-    """What a caller says of a session's fields; UNSET: nothing. None sets null, and for ``model`` the default one."""
+    """Fields of a session as a caller gives them; UNSET: left out. None sets null, and for ``model`` the default
+    one.
+    """
 
     model: str | UnsetType | None = UNSET
     system: str | UnsetType | None = UNSET

@@ -33,7 +33,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class _Items(Protocol[T_co]):
-    """What is read item by item, and may be left early."""
+    """An iterator that may be closed early."""
 
     def __anext__(self) -> Awaitable[T_co]: ...
     def aclose(self) -> Coroutine[Any, Any, None]: ...
@@ -65,7 +65,7 @@ class _Thread:
             raise
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """What a coroutine returns or raises, once it has run on the engine's thread."""
+        """Run a coroutine on the engine's thread: its result, or what it raises."""
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("this runs on the engine's own thread, which cannot wait for itself")
@@ -161,7 +161,7 @@ def _read(thread: _Thread, items: _Items[T]) -> Generator[T, None, None]:
 
 
 class _Door(Generic[S]):
-    """What stands before an object that lives on the engine's thread."""
+    """A proxy for an object that lives on the engine's thread."""
 
     def __init__(self, thread: _Thread, inside: S) -> None:
         self._thread = thread
@@ -238,7 +238,7 @@ def _gives(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[_Door
 
 
 class SyncEvidence(_Door[Evidence]):
-    """What is on record, proved. See ``Evidence``."""
+    """Proofs of the record. See ``Evidence``."""
 
     checkpoint = _waits(Evidence.checkpoint)
     keys = _waits(Evidence.keys)

@@ -26,7 +26,7 @@ class _Unrecorded(msgspec.Struct):
 
 
 class _Progress(msgspec.Struct):
-    """What is known of the turn. The stream has it, and not the generator the stream: else both would stay until
+    """The progress of the turn. The stream has it, and not the generator the stream: else both would stay until
     somebody looked for such circles, and with them the turn's reader.
     """
 

@@ -34,7 +34,7 @@ Found = tuple[int, Turn]
 
 
 class TurnOptions(TypedDict, total=False):
-    """What a turn may be asked with. What is left out is as the session, then as the settings have it.
+    """Options of a turn. An option that is left out is taken from the session, then from the settings.
 
     ``tools`` names registered tools that the model may call, ``client_tools`` are tools that the caller runs,
     ``tool_choice`` is ``auto``, ``any``, ``none`` or a tool's name. ``continues`` goes on with a partial answer. With

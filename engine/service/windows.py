@@ -1,4 +1,4 @@
-"""What a model would be sent: the window of a session, and the vendor's own count of its tokens."""
+"""Windows: the messages that a model would be sent of a session, and the vendor's own count of its tokens."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class LastMessage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class SystemPrompt(msgspec.Struct, frozen=True, gc=False):
-    """Where the words of the system prompt stand, and its base count."""
+    """The position of the system prompt's words, and its base count."""
 
     position: int
     tokens: int
@@ -174,12 +174,12 @@ def _updated(event: RecordedEvent, facts: SessionUpdated) -> dict[str, object]:
 
 
 def _cost(turn: object) -> Costs:
-    """What the turn's newest attempt cost."""
+    """The cost of the turn's newest attempt."""
     return turns.cost_of(turn.attempts[-1]) if isinstance(turn, TurnState) and turn.attempts else Costs()
 
 
 def _erased(state: SessionState, facts: BodyErased) -> dict[str, object]:
-    """What a turn is started on, where its words are among those erased."""
+    """The changes of state where the words of its last message or system prompt are erased."""
     changes: dict[str, object] = {}
     if state.last is not None and state.last.position in facts.targets:
         changes["last"] = msgspec.structs.replace(state.last, erased=True)

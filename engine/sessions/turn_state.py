@@ -155,7 +155,7 @@ def _at_the_edge(turn: TurnState, event: RecordedEvent, facts: Facts) -> TurnSta
 
 
 def cost_of(attempt: AttemptState) -> Costs:
-    """What an ended attempt cost, at the price that was recorded with it; nothing where it has no price at all."""
+    """The cost of an ended attempt, at the price that was recorded with it; nothing where it has no price at all."""
     return Costs() if attempt.price is None else total([cost(attempt.usage, attempt.price)])
 
 

@@ -1,4 +1,4 @@
-"""What the outside sees: sessions, messages, turns, windows, events and frames, in the shapes that API.md fixes.
+"""Views for callers: sessions, messages, turns, windows, events and frames, in the shapes that API.md fixes.
 
 Plain values, ready for JSON: times are RFC 3339 text in UTC with microseconds, ids are UUIDs.
 """
@@ -75,7 +75,7 @@ class Message(View, frozen=True):
 
     @property
     def text(self) -> str:
-        """What a person reads of it: its text blocks, joined."""
+        """The text that a person reads: its text blocks, joined."""
         return text_of(self.blocks())
 
 
@@ -130,12 +130,12 @@ class Turn(View, frozen=True):
 
     @property
     def text(self) -> str:
-        """What a person reads of the answer: the text of ``message``; empty where there is none."""
+        """The text that a person reads of the answer: the text of ``message``; empty where there is none."""
         return "" if self.message is None else self.message.text
 
 
 class Omitted(View, frozen=True):
-    """What a window leaves out: messages, and their tokens in the model's count."""
+    """The part that a window leaves out: messages, and their tokens in the model's count."""
 
     count: int
     tokens: int

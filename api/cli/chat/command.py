@@ -169,7 +169,7 @@ class Chat:
         self._printer.end_line()
 
     def _asked(self, call: str) -> bool:
-        """Whether the user says yes to a tool call. Raises Left."""
+        """Ask the user for approval of a tool call. Raises Left."""
         self._printer.end_line()
         while True:
             notice(f"shall {call} run? y or n")

@@ -23,13 +23,13 @@ RETRY_S = 1.0
 
 
 class ServerRefused(EngineError):
-    """What the server answered in the place of what was wanted, or that it did not answer."""
+    """The server refused, or did not answer."""
 
     code = "server_refused"
 
 
 class _Answer(msgspec.Struct):
-    """What is wanted of a session or a turn."""
+    """The fields of a session or a turn that are used."""
 
     id: UUID
     open_turn_id: UUID | None = None
@@ -134,7 +134,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _refusal(response: http.client.HTTPResponse) -> ServerRefused:
-    """What a problem document says."""
+    """The detail of a problem document."""
     try:
         problem = msgspec.json.decode(response.read())
         return ServerRefused(f"{problem['detail']} ({problem['code']})")

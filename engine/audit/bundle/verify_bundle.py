@@ -166,7 +166,7 @@ class Key:
         return [data[4:] for name, data in signatures if (name, data[:4]) == (self.name, self.id)]
 
     def signed(self, text: str, signatures: list[tuple[str, bytes]]) -> bool:
-        """Whether there is a signature by this key, and no bad one in its name."""
+        """True if there is a signature by this key, and no bad one in its name."""
         mine = self.named(signatures)
         return bool(mine) and all(self._verifies(text, data) for data in mine)
 
@@ -436,7 +436,7 @@ def say(text: str) -> None:
 
 
 def tell(bundle: Bundle) -> None:
-    """What is in a good bundle."""
+    """Describe a good bundle."""
     manifest = bundle.manifest
     what = "whole log" if bundle.whole else f"session {manifest['session']}"
     say(f"{what} of {manifest['tenant']}, {manifest['events']} events of {bundle.newest.size}")

@@ -88,7 +88,7 @@ class _Names:
         return next((key for key in self._keys(origin) if key.signed(note)), None)
 
     def lost_key_of(self, note: Note, origin: str) -> bool:
-        """Whether a note names none of the keys that are on record."""
+        """The key that a note names and that is not on record."""
         return {key.key_id for key in self._keys(origin)}.isdisjoint(each.key_id for each in note.signatures)
 
     def _keys(self, origin: str) -> list[Verifier]:
@@ -99,7 +99,7 @@ class _Names:
         return self._verifiers[origin]
 
     def given_up(self, checkpoint: Checkpoint) -> bool:
-        """Whether a checkpoint of an earlier name covers what the log went on without."""
+        """True if a checkpoint of an earlier name covers events that the log went on without."""
         limit = self.limits[checkpoint.origin]
         return limit is not None and checkpoint.size > limit
 
@@ -182,7 +182,7 @@ def _take_kept(evidence: Evidence, known: _Names, row: SignedRow) -> None:
 
 
 def _check_breaks(evidence: Evidence, known: _Names, tenant: str) -> None:
-    """What was given up was given up by somebody who has the key: they signed for the log's new name."""
+    """Check that an accepted break was signed by somebody who has the key: they signed for the log's new name."""
     limits = [limit for limit in known.limits.values() if limit is not None]
     if known.gave_up and known.current not in known.signed_for:
         detail = "the log goes on under another name, and nobody signed for that"

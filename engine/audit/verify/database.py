@@ -1,4 +1,4 @@
-"""``manent verify``: a whole database held against itself, against every checkpoint kept, and against those outside.
+"""``manent verify``: verifies a whole database: its rows by their hashes, every checkpoint kept, and those outside.
 
 What is looked at: each log by ``walk``; its head and its sessions' versions; its erasures; every checkpoint and
 cosignature, in the database and outside; documents; the projections; the guards; the checksums of rows that no hash
@@ -48,8 +48,9 @@ class Unwitnessed(msgspec.Struct, frozen=True):
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """What was looked at, and what is wrong: ``problem`` None means that nothing is. ``remarks``: good to know.
-    ``signer``: where the key is from that signed for every log, in words; None: whose key it is was not checked.
+    """The result of a verification: what was looked at, and what is wrong; ``problem`` None means that nothing is.
+    ``remarks``: good to know. ``signer``: where the key is from that signed for every log, in words; None: whose key
+    it is was not checked.
     """
 
     events: int
@@ -224,7 +225,7 @@ def _check_versions(connection: Connection, tenant: str, size: int) -> None:
 
 
 def _check_place(tenant: str, found: scan.Event | None, event: scan.Event | None) -> None:
-    """Whether an event is found through ``places`` where it stands."""
+    """Check that an event is found through ``places`` where it stands."""
     if found != event:
         _, version, position = event or found or (b"", 0, 0)
         what = f"version {version} of a session is not found where it stands; `manent rebuild` mends it"
@@ -232,7 +233,7 @@ def _check_place(tenant: str, found: scan.Event | None, event: scan.Event | None
 
 
 def _check_documents(connection: Connection, tenant: str, named: Mapping[str, int]) -> None:
-    """What facts name by its digest is there."""
+    """Check that each document that facts name is there."""
     for digest, position in named.items():
         try:
             read_document(connection, tenant, digest)

@@ -38,7 +38,7 @@ class Stated(msgspec.Struct, frozen=True):
 
 
 class Walked(msgspec.Struct):
-    """What a pass over a log found. ``documents``: the first position that names each."""
+    """The findings of a pass over a log. ``documents``: the first position that names each."""
 
     events: int = 0
     bodies: int = 0

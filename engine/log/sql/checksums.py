@@ -31,7 +31,7 @@ def checked(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def is_sound(row: Sequence[Any]) -> bool:
-    """Whether a row, its checksum the last of it, is as it was written."""
+    """True if a row, its checksum the last of it, is as it was written."""
     return bool(row[-1] == checksum(tuple(row[:-1])))
 
 

@@ -1,4 +1,4 @@
-"""What statements are made of, for every database: conditions, joins, limits, and inserts that change what is there."""
+"""Parts of statements, for every database: conditions, joins, limits, and inserts that change what is there."""
 
 from __future__ import annotations
 

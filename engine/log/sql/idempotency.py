@@ -36,7 +36,7 @@ def keyed_request(key: bytes, tenant: str, request: RequestKey) -> RequestKey:
 
 
 def find_request(connection: Connection, tenant: str, request: RequestKey | None) -> Reference | None:
-    """What this request made when it came before, or None.
+    """Find the result of this request, if it came before.
 
     Raises IdempotencyMismatch if the key came with another body.
     """
@@ -54,7 +54,7 @@ def find_request(connection: Connection, tenant: str, request: RequestKey | None
 
 
 def _is_of(request: RequestKey, salt: bytes, fingerprint: bytes) -> bool:
-    """Whether a fingerprint is that of what a request says or, written by an earlier version, of its bytes."""
+    """True if a fingerprint is that of what a request says or, written by an earlier version, of its bytes."""
     forms = [request.body] if request.raw is None else [request.body, request.raw]
     return any(hmac.compare_digest(codec.commitment(salt, form), fingerprint) for form in forms)
 

@@ -139,7 +139,7 @@ def salt_of(connection: Connection, tenant: str, position: int) -> bytes | None:
 
 
 def _up_to(connection: Connection, cursor: Any, most_bytes: int) -> list[RecordedEvent]:
-    """What a cursor gives, read no further than so many bytes of bodies: the last may go beyond."""
+    """The events of a cursor, read no further than so many bytes of bodies: the last may go beyond."""
     found: list[RecordedEvent] = []
     size = 0
     with closing(cursor):

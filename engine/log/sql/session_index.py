@@ -1,4 +1,4 @@
-"""Where the events of each session stand in the log: how a session is read in order of version.
+"""The index of each session's events: their places in the log, in order of version.
 
 An index by session would have every commit write a page for each session in it, which is more than all the rest of the
 commit together. So rows of ``places`` are written when the log has grown by another ``PLACES_AT_ONCE`` events, for all

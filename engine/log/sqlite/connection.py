@@ -1,4 +1,4 @@
-"""What differs between databases: how connections are opened, what durability hangs on, and what an error means.
+"""SQLite's connections: how they are opened, the settings of durability, and what an error means.
 
 SQLite only, so far. One process writes a file and holds ``FILE.lock``; others read beside it. Before 3.51.3 SQLite
 can corrupt a file when two connections write or checkpoint at the same moment (see its release notes), so exactly
@@ -200,6 +200,6 @@ def meaning_of(error: Exception) -> EngineError:
 
 
 def needs_reopening(error: Exception) -> bool:
-    """Whether the connection may not be trusted after this error: a failed write or sync leaves the cache unknown."""
+    """True if the connection cannot be trusted after this error: a failed write or sync leaves the cache unknown."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return (getattr(cause, "sqlite_errorcode", 0) & 0xFF) in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT}

@@ -1,4 +1,4 @@
-"""What durability hangs on, looked up in a database file: what each thing is, and what it should be.
+"""The settings that durability depends on, read from a database file: what each thing is, and what it should be.
 
 Nothing is created or changed by looking. Where a server has the file, it is read beside it; where nobody has, it is
 opened as ``immutable``, because even a reading connection would leave a write-ahead log behind. What is set per
@@ -220,7 +220,7 @@ def looking(path: Path, pid: str | None) -> Iterator[Connection]:
 
 
 def _beside(path: Path, pid: str | None) -> bool:
-    """Whether the file is to be read beside its writer, or what a writer left."""
+    """True if the file is to be read beside its writer, or what a writer left."""
     return pid is not None or _has_log(path)
 
 
@@ -263,7 +263,7 @@ def _journal_mode(found: str) -> Finding:
 
 
 def _as_writer(connection: Connection) -> Iterator[Finding]:
-    """What is set per connection, after setting it as the writer does."""
+    """The settings of a connection, after setting them as the writer does."""
     for name, value in WRITER_PRAGMAS.items():
         if name != "journal_mode":  # a property of the file, and setting it would change the file
             run(connection, f"PRAGMA {name} = {value}")
@@ -308,7 +308,7 @@ def _strict(connection: Connection, tables: Collection[str]) -> Finding:
 
 
 def damage(connection: Connection) -> str | None:
-    """What SQLite itself finds wrong with the file, naming the page; None where it finds nothing."""
+    """The damage that SQLite itself finds in the file, naming the page; None if there is none."""
     line: str = run(connection, "PRAGMA integrity_check(1)").fetchone()[0]
     return None if line == "ok" else " ".join(line.split())
 

@@ -133,7 +133,7 @@ def _refusal(path: Path) -> StoreLocked | None:
 
 
 def _locked(database: Path, descriptor: int) -> StoreLocked:
-    """What somebody is told who comes second."""
+    """The error for a process that comes second."""
     told = os.pread(descriptor, PID_BYTES + ADDRESS_BYTES, 0)
     pid = told[:PID_BYTES].decode("ascii", "replace").strip() or "unknown"
     address = told[PID_BYTES:].decode("ascii", "replace").strip()

@@ -23,7 +23,7 @@ ATTEMPTS = 3
 
 @contextmanager
 def readable(path: Path) -> Iterator[Path]:
-    """Where a database file that is there can be read for as long as this lasts: in its place, or as a private copy.
+    """A path at which a database file can be read for as long as this lasts: in its place, or as a private copy.
     Raises StoreUnavailable where a copy is needed and cannot be made.
     """
     if os.access(path.parent, os.W_OK) or never_changes(path) or _held(path):
@@ -39,12 +39,12 @@ def readable(path: Path) -> Iterator[Path]:
 
 
 def never_changes(path: Path) -> bool:
-    """Whether a file lies on a read-only file system, and was closed: all it holds is in it, and nobody has it open."""
+    """True if a file lies on a read-only file system, and was closed: all it holds is in it, and nobody has it open."""
     return _on_read_only_file_system(path) and not _size(_log_of(path)) and not _held(path)
 
 
 def _held(path: Path) -> bool:
-    """Whether a server may have the file: it does, or its lock is hidden from us. Then it is read beside it, or not."""
+    """True if a server may have the file: it does, or its lock is hidden from us. Then it is read beside it, or not."""
     try:
         return holder(path) is not None
     except StoreUnavailable:
@@ -83,6 +83,6 @@ def _copy(path: Path, copy: Path) -> None:
 
 
 def _state(path: Path) -> list[tuple[int, int, int]]:
-    """What tells that a file, or its write-ahead log, was written."""
+    """The state of a file and its write-ahead log, which a write changes."""
     there = [file.stat() for file in (path, _log_of(path)) if file.exists()]
     return [(each.st_ino, each.st_size, each.st_mtime_ns) for each in there]

@@ -100,7 +100,7 @@ def differences(old: str, new: str) -> str:
 
 
 def answer_of(messages: Sequence[Message]) -> str:
-    """What assistants said in these messages, as text that can be compared: their words and the tools they asked
+    """The assistants' words in these messages, as text that can be compared: their words and the tools they asked
     for, without ids, which always differ. What goes on with a partial answer continues its text.
     """
     answer, broken_off = "", True
@@ -117,7 +117,7 @@ def answer_of(messages: Sequence[Message]) -> str:
 
 
 class _Exchange(msgspec.Struct):
-    """What was appended, and what the turns that followed made of it (without partial answers given anew). ``tools``
+    """Appended messages, and the answers of the turns that followed (without partial answers given anew). ``tools``
     names the schemas that the model was told of, ``client`` those tools of them that the caller ran.
     """
 
@@ -201,7 +201,7 @@ class _Runner:
         return msgspec.structs.replace(left_out, new=answer_of(messages), turn=turn)
 
     async def _converse(self, contents: list[MessageIn], exchange: _Exchange) -> tuple[list[Message], Turn]:
-        """What the model makes of it, in as many turns as it takes: a tool that ran within the old turn is the caller's
+        """Converse with the model, in as many turns as it takes: a tool that ran within the old turn is the caller's
         in the new session, and the caller answers from the record.
         """
         messages: list[Message] = []
@@ -230,7 +230,7 @@ class _Runner:
         return await self._turns.ended(self._caller, started.turn, None)
 
     def _contents(self, inputs: Sequence[Message], recorded: Recorded) -> list[MessageIn] | None:
-        """What is put into the new session. None: only results, and none of them is for a call that was made.
+        """The content for the new session. None: only results, and none of them is for a call that was made.
         ``recorded``: what is left of the exchange before.
         """
         answering = [message for message in inputs if self._answers_old_calls(message)]
@@ -279,7 +279,7 @@ def _open_calls(messages: Sequence[Message]) -> list[ToolUseBlock]:
 
 
 def _results_in(messages: Sequence[Message]) -> Recorded:
-    """What tools gave within turns, in order."""
+    """The results of tools within turns, in order."""
     names: dict[str, str] = {}
     results: Recorded = []
     for message in messages:
