@@ -227,7 +227,7 @@ FILES = [  # setting, what stands in the file, what is said
     ("mcp_servers_file", "{", "is not JSON"),
     ("mcp_servers_file", '{"servers": {}}', "mcpServers"),
     ("mcp_servers_file", '{"mcpServers": {"a": {}}}', "needs a command or a url"),
-    ("mcp_servers_file", '{"mcpServers": {"a": {"url": "ftp://x"}}}', "no http or https address"),
+    ("mcp_servers_file", '{"mcpServers": {"a": {"url": "ftp://x"}}}', "not an http or https address"),
     ("mcp_servers_file", '{"mcpServers": {"a b": {"command": "x"}}}', "must be 1 to 32 characters"),
     ("mcp_servers_file", '{"mcpServers": {"a": {"command": "x", "aproval": true}}}', "aproval"),
     ("mcp_servers_file", None, "cannot be read"),

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from manent import engine
 from manent.engine.audit.bundle import verify_bundle
 from manent.engine.audit.notes import COSIGNATURE, ED25519, Verifier
 from manent.engine.log import merkle
@@ -40,12 +39,12 @@ async def honest(tmp_path_factory):
         session = await chat.create_session(model="echo/echo")
         await chat.say(session.id, "Agreed.")
         await chat.append_message(session.id, "To be erased.")
-        await engine.erase(chat, session.id, "they asked", versions=[(await chat.session(session.id)).version])
-        note = await chat.record.checkpoint(new=True)
+        await chat.erase(session.id, "they asked", versions=[(await chat.session(session.id)).version])
+        note = await chat.evidence.checkpoint(new=True)
         text = note.rpartition("\n\n")[0] + "\n"
-        await chat.record.cosign(note + cosignature(text, WITNESS_KEY, WITNESS), str(WITNESS_KEY))
-        key, data = (await chat.record.keys())[0], io.BytesIO()
-        await engine.export_bundle(chat, data)
+        await chat.evidence.cosign(note + cosignature(text, WITNESS_KEY, WITNESS), str(WITNESS_KEY))
+        key, data = (await chat.evidence.keys())[0], io.BytesIO()
+        await chat.export(data)
     with zipfile.ZipFile(data) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     note = json.loads(files["checkpoints.jsonl"].splitlines()[-1])["note"]

@@ -35,9 +35,9 @@ async def write(path, **settings):
     """A start of the server, in which both logs grow; their keys, the one in use first."""
     async with chatting(path, **settings) as chat:
         for caller in (engine.LOCAL, OTHER):
-            await chat.append_message((await chat.create_session(caller)).id, "Agreed.", caller)
-        await chat.record.checkpoint(new=True)
-        return await chat.record.keys()
+            await chat.append_message((await chat.create_session(caller=caller)).id, "Agreed.", caller=caller)
+        await chat.evidence.checkpoint(new=True)
+        return await chat.evidence.keys()
 
 
 def key_file(path):
