@@ -218,9 +218,14 @@ def snapshot(path, copy):
     """The file as it is on disk at this moment, as a machine that loses power now would find it."""
     with closing(sqlite3.connect(path)) as live, closing(sqlite3.connect(copy)) as other:
         live.backup(other)
-    if (secret := Path(f"{path}.secret")).exists():  # it was there before the file named it
-        shutil.copy(secret, f"{copy}.secret")
+    copy_secret(path, copy)  # it was there before the file named it
     return copy
+
+
+def copy_secret(path, copy):
+    """The secret of a file beside its copy, which is not served without it."""
+    if (secret := Path(f"{path}.secret")).exists():
+        shutil.copy(secret, f"{copy}.secret")
 
 
 def audit(path):
@@ -295,8 +300,7 @@ def assert_rebuilds(path, scratch):
 
 def copied(path, folder, name="copy.db"):
     """A copy of a closed file, with its secret: without that it is not served."""
-    if (secret := Path(f"{path}.secret")).exists():
-        shutil.copy(secret, folder / f"{name}.secret")
+    copy_secret(path, folder / name)
     return Path(shutil.copy(path, folder / name))
 
 
