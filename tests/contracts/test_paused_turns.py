@@ -1,0 +1,64 @@
+"""A database of revision 0007, as a server left it: a paused turn, calls that are the caller's, keyed decisions, and
+words that were erased. Whatever has changed since, its turns can be ended.
+"""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from manent import engine
+from tests.support import audit, chatting
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "paused-0007.db.gz"
+CLERK = [
+    {"match": "rain", "steps": [{"text": "unused"}]},
+    {"match": "rain", "steps": [{"text": "Take an umbrella."}]},
+    {"match": "doors", "steps": [{"text": "unused"}]},
+    {"match": "doors", "steps": [{"text": "Come in."}]},
+]
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress(GOLDEN.read_bytes()))
+    return path
+
+
+@engine.tool(approval=True)
+def house_unlock(door: str) -> str:
+    """Unlocks a door."""
+    return f"the {door} door is open"
+
+
+async def titled(chat, title):
+    return next(each for each in (await chat.sessions()).items if each.title == title)
+
+
+async def test_a_paused_turn_goes_on(path):
+    """One call of two was decided before; with the other decision both run, and the turn ends."""
+    async with chatting(path, tools=[house_unlock], unwitnessed=True, clerk=CLERK) as chat:
+        session = await titled(chat, "doors")
+        (turn,) = (await chat.turns(session.id)).items
+        assert (turn.status, tuple(turn.pending_approvals)) == ("requires_action", ("door_2",))
+        await chat.decide(turn.id, "door_2", approve=False, reason="one is enough")
+        ended = await chat.ended(turn.id)
+        results = [block for message in ended.messages if message.role == "tool" for block in message.blocks()]
+    assert (ended.status, ended.text) == ("completed", "Come in.")
+    assert [(block.tool_use_id, block.is_error) for block in results] == [("door_1", False), ("door_2", True)]
+    audit(path)
+    assert engine.verify_database(path).problem is None
+
+
+async def test_open_calls_are_answered(path):
+    """Results of the caller's tools are the input of the next turn; without them there is none."""
+    async with chatting(path, unwitnessed=True, clerk=CLERK) as chat:
+        session = await titled(chat, "rain")
+        with pytest.raises(engine.ToolResultsMissing):
+            await chat.say(session.id, "Never mind.")
+        results = tuple(engine.ToolResultBlock(call, "Rain all week.") for call in ("rain_1", "rain_2"))
+        turn = await chat.say(session.id, engine.MessageIn(results, "tool"))
+    assert (turn.status, turn.text) == ("completed", "Take an umbrella.")
+    audit(path)
+    assert engine.verify_database(path).problem is None
