@@ -114,6 +114,11 @@ def says(*steps):
     return [{"steps": [{"text": step} if isinstance(step, str) else step for step in steps]}]
 
 
+def offered(*names):
+    """Tools of these names that the caller runs."""
+    return tuple(engine.ToolSchema(name, "", {"type": "object", "properties": {}}) for name in names)
+
+
 def forget_outside(path):
     """Take away the checkpoints that lie beside a file."""
     Path(f"{path}.checkpoints").unlink(missing_ok=True)

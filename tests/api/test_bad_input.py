@@ -27,7 +27,7 @@ def world(client):
     made["turn"] = turn(made["plain"], content="hello")["id"]
     client.patch(f"/api/sessions/{made['archived']}", json={"status": "archived"})
     made["calls"] = create(model="scripted/tools")
-    assert turn(made["calls"], content="weather?")["stop_reason"] == "tool_use"
+    assert turn(made["calls"], content="weather?", client_tools=[{"name": "look"}])["stop_reason"] == "tool_use"
     made["busy"] = create(model="scripted/hang")
     with opened(client, "POST", f"/api/sessions/{made['busy']}/turns", json={"content": "x", "stream": True}) as stream:
         made["running"] = stream.until("delta")[0].json["id"]

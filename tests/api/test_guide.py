@@ -131,7 +131,7 @@ def test_text_of_many_lines(client):
 def test_only_text_is_streamed(client):
     """Thinking and calls are on record, and not in the guide's stream."""
     assert text_of(ask(client, q="x", model="scripted/think")[1]) == "Two."
-    assert text_of(ask(client, q="x", model="scripted/tools")[1]) == "Let me look."
+    assert text_of(ask(client, q="x", model="scripted/tools")[1]) == "Let me look.Dry."
 
 
 def test_a_stream_that_fails(client):

@@ -17,9 +17,10 @@ FINISHED = ["echo/echo", "scripted/slow", "scripted/tools", "scripted/think", "s
 
 
 def stream_turn(client, model, content="hello"):
-    """A turn read live, from its beginning: its id and its blocks."""
+    """A turn read live, from its beginning: its id and its blocks. ``look`` is the caller's tool."""
     session = client.post("/api/sessions", json={"model": model}).json()["id"]
-    blocks = read(client, f"/api/sessions/{session}/turns", "POST", json={"content": content, "stream": True})
+    body = {"content": content, "stream": True, "client_tools": [{"name": "look"}]}
+    blocks = read(client, f"/api/sessions/{session}/turns", "POST", json=body)
     return blocks[0].json["id"], blocks
 
 

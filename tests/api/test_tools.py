@@ -310,12 +310,12 @@ def test_an_allow_list_bounds_what_is_listed_asked_for_and_run(client):
 
 
 def test_no_tool_is_offered_that_was_not_asked_for(client):
-    """A turn that names none has none; what its model asks for all the same is its caller's to answer."""
-    path = begin(client, "sum")
-    turn = ask(client, path)
-    assert (turn["status"], turn["stop_reason"]) == ("completed", "tool_use")
-    assert [message["role"] for message in turn["messages"]] == ["assistant"]
-    assert ask_with(client, path, give(("call_1", "42")))["message"]["content"][0]["text"] == "It is 42."
+    """A turn that names none has none: a model that calls a registered one all the same is told so, and goes on."""
+    turn = ask(client, begin(client, "sum"))
+    assert (turn["status"], turn["stop_reason"]) == ("completed", "end_turn")
+    assert [message["role"] for message in turn["messages"]] == ["assistant", "tool", "assistant"]
+    assert results_of(turn) == [("call_1", "There is no tool 'calculator' here. There are no tools.", True)]
+    assert turn["message"]["content"][0]["text"] == "It is 42."
 
 
 # --- tools that the caller runs ---------------------------------------------------------------------------------------

@@ -234,7 +234,7 @@ def test_a_turn_that_fails(client):
 def test_tools_that_the_caller_runs(client):
     """The turn completes with ``tool_use``, and their results are the input of the next."""
     path = begin(client, "scripted/tools")
-    turn = client.post(path, json={"content": "weather?"}).json()
+    turn = client.post(path, json={"content": "weather?", "client_tools": [{"name": "look"}]}).json()
     assert turn["stop_reason"] == "tool_use"
     call = turn["message"]["content"][1]
     assert (call["type"], call["id"], call["name"], call["input"]) == ("tool_use", "call_1", "look", {"city": "Rome"})

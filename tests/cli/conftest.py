@@ -17,7 +17,7 @@ import pytest
 
 from manent import engine
 from manent.api.cli.main import main
-from tests.support import begin, chatting, copied, says, shown
+from tests.support import begin, chatting, copied, offered, says, shown
 
 MANENT = Path(sys.executable).with_name("manent")
 TIMEOUT_S = 60
@@ -122,7 +122,7 @@ async def _record(path):
         await shown(chat, turn, 3)
         await chat.cancel(turn)
         tools = await chat.create_session(model="scripted/asking", title="Tools")
-        await chat.say(tools.id, "Is it raining?")
+        await chat.say(tools.id, "Is it raining?", client_tools=offered("weather"))
         result = engine.MessageIn(
             (b'{"type":"tool_result","tool_use_id":"call_1","content":"Rain all week."}',), "tool"
         )

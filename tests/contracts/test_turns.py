@@ -43,6 +43,7 @@ from tests.support import (
     chatting,
     dump,
     frames_of,
+    offered,
     says,
     shown,
     text_of,
@@ -70,6 +71,10 @@ def result(call, text="done", **fields):
 
 def call(name, **fields):
     return {"tool": {"id": name, "name": f"do_{name}", **fields}}
+
+
+OURS = offered("do_a", "do_b")
+"""The tools that ``call`` asks for."""
 
 
 def data(frame):
@@ -137,7 +142,7 @@ async def test_an_answer_is_shown_as_it_comes_and_recorded_as_it_was_shown(path,
     """
     async with chatting(path, main=says(*steps)) as chat:
         session = await chat.create_session(model="scripted/main")
-        turn = await begin(chat, session.id, "Go.")
+        turn = await begin(chat, session.id, "Go.", client_tools=OURS)
         live = await frames_of(chat, turn)
         calls = [name for name, _ in blocks].count("tool_use")
         kinds = ["turn.started", *frames, "message.appended", *["tool.called"] * calls, "turn.completed"]
@@ -162,7 +167,7 @@ async def test_frames_say_what_they_mean(path):
     """The data of each frame: turn, block with its call's id and name, delta with its kind, message, call."""
     async with chatting(path, main=says({"thinking": "Hm."}, "Hi.", call("a", input={}))) as chat:
         session = await chat.create_session(model="scripted/main")
-        frames = await frames_of(chat, turn := await begin(chat, session.id, "Go."))
+        frames = await frames_of(chat, turn := await begin(chat, session.id, "Go.", client_tools=OURS))
     by_type = {frame.type: data(frame) for frame in frames}
     started = data(frames[0])
     assert (started["id"], started["status"], started["messages"], started["ended_at"]) == (
@@ -195,7 +200,7 @@ async def test_the_record_of_a_turn(path):
     async with chatting(path, main=says("Hi.", call("a"))) as chat:
         session = await chat.create_session(caller=caller, model="scripted/main")
         message = "Go."
-        started = await chat.start_turn(session.id, message, caller=caller)
+        started = await chat.start_turn(session.id, message, client_tools=OURS, caller=caller)
         await chat.ended(started.turn, caller=caller)
         events = (await chat.events(session.id, caller=caller)).items
     turn = str(started.turn)
@@ -823,7 +828,7 @@ TOOLS = [
 
 async def open_calls(chat):
     session = await chat.create_session(model="scripted/main")
-    view = await chat.say(session.id, "Do both.")
+    view = await chat.say(session.id, "Do both.", client_tools=OURS)
     assert (view.status, view.stop_reason) == ("completed", "tool_use")
     return session.id
 
@@ -985,7 +990,7 @@ async def test_every_request_can_be_derived_from_the_record(path):
     models = {"main": TOOLS, "bad": says("Half", TRUNCATE), "other": says("Yes.")}
     async with chatting(path, **models) as chat:
         session = (await chat.create_session(model="scripted/main", system="Be brief.")).id
-        await chat.say(session, "Do both.", temperature=0.7, stop=("END", "\n\n"))
+        await chat.say(session, "Do both.", temperature=0.7, stop=("END", "\n\n"), client_tools=OURS)
         message = await tool_message(chat, result("a", "one"), result("b"))
         await chat.ended((await chat.start_turn(session, message)).turn)
         await chat.update_session(session, system="Be kind. \u2028 é", title="A title")
@@ -1068,7 +1073,7 @@ async def test_what_was_streamed_reads_as_typed_blocks(path):
     """A recorded message is read back as the blocks that it was made of."""
     async with chatting(path, main=says({"thinking": "Hm."}, "Hi.", call("a", input={"x": [1]}))) as chat:
         session = await chat.create_session(model="scripted/main")
-        message = (await chat.say(session.id, "Go.")).message
+        message = (await chat.say(session.id, "Go.", client_tools=OURS)).message
     thinking, text, use = read_blocks(message.content)
     assert (thinking.text, text.text, use.id, use.name, use.input, use.input_text) == (
         "Hm.",

@@ -17,6 +17,7 @@ from manent.engine.turns.answer import Answer, parse_input
 from tests.support import folded, recorded, told
 
 TURN, MESSAGE = new_id(), new_id()
+STARTED = TurnStarted("a/b", "a", client_tools=("f",))
 ATTEMPT = AttemptStarted(TURN, 1, 1, "a", "b", "r/1", (1,), "00", "c", 1500, 4, 77, 500, 50, "p")
 
 
@@ -136,8 +137,8 @@ WHOLE = AttemptResult("completed", 5, answer(*MIXED).received())
 
 def recorded_turn(result, frame=9):
     """The events of a turn, recorded."""
-    turn = folded(SessionStarted("a/b"), (TurnStarted("a/b", "a"), TURN), ATTEMPT).turn
-    history = [(TurnStarted("a/b", "a"), TURN), (ATTEMPT, new_id())]
+    turn = folded(SessionStarted("a/b"), (STARTED, TURN), ATTEMPT).turn
+    history = [(STARTED, TURN), (ATTEMPT, new_id())]
     drafts = end_turn(turn, TurnPlace(frame, position=4), TurnEnd.with_attempt(result))
     history += [(draft.facts, draft.id or new_id(), draft.words) for draft in drafts]
     return [recorded(facts, number, *more) for number, (facts, *more) in enumerate(history, 2)]

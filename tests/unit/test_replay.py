@@ -8,7 +8,7 @@ import pytest
 
 from manent import engine
 from manent.engine.service.replay import rerun as replay
-from tests.support import begin, chatting, frames_of, says, shown, text_of
+from tests.support import begin, chatting, frames_of, offered, says, shown, text_of
 
 RESULT = '{"type":"tool_result","tool_use_id":"%s","content":"%s"}'
 
@@ -200,7 +200,7 @@ RAIN, REST = ("old_1", "Rain."), ("old_2", "Rest.")
 
 async def record_tools(chat, results=(RAIN, REST)):
     session = await chat.create_session(model="scripted/old")
-    await chat.say(session.id, "How is the world?")
+    await chat.say(session.id, "How is the world?", client_tools=offered("weather", "news", "stocks"))
     await give_results(chat, session, *results)
     await chat.say(session.id, "Thanks.")
     return session
@@ -250,17 +250,19 @@ async def test_results_that_nobody_asked_for_are_left_out(path):
 
 
 async def test_calls_of_the_new_run_alone_do_not_end_it(path):
-    """Calls that the recorded run never made get an error each, before the next user message."""
-    new = [{"steps": asks(("new_1", "stocks")), "match": "one"}, {"steps": [{"text": "Fine."}]}]
+    """Calls of what the recorded run was not told of get an error each, and the new model goes on."""
+    new = [{"steps": asks(("new_1", "stocks"))}, {"steps": [{"text": "Fine."}]}]
     async with chatting(path, new=new) as chat:
         session = await chat.create_session(model="echo/echo")
         await chat.say(session.id, "one")
         await chat.say(session.id, "two")
         first, second = await again(chat, session, "scripted/new")
         messages = (await chat.messages(first.session)).items
-    assert first.new == '[asks for stocks {"of":"stocks"}]'
+        given = await results_in(chat, first.session)
+    assert first.new == '[asks for stocks {"of":"stocks"}]\nFine.'
     assert second.new == "Fine."
-    assert [message.role for message in messages] == ["user", "assistant", "tool", "user", "assistant"]
+    assert given == [("new_1", "There is no tool 'stocks' here. There are no tools.", True)]
+    assert [message.role for message in messages] == ["user", "assistant", "tool", "assistant", "user", "assistant"]
 
 
 # --- differences ------------------------------------------------------------------------------------------------------
