@@ -34,6 +34,7 @@ from tests.support import (
     chatting,
     execute,
     frames_of,
+    offered,
     query,
     says,
     shown,
@@ -429,7 +430,7 @@ async def test_calls_of_an_erased_message_need_no_answer(path):
     asks = says({"text": WORD}, {"tool": {"id": "call_1", "name": "look", "input": {}}})
     async with chatting(path, asks=asks) as chat:
         session = await chat.create_session(model="scripted/asks")
-        turn = await chat.say(session.id, "Go.")
+        turn = await chat.say(session.id, "Go.", client_tools=offered("look"))
         with pytest.raises(engine.EngineError) as refused:
             await chat.append_message(session.id, "No.")
         assert refused.value.code == "tool_results_missing"
@@ -443,7 +444,7 @@ async def test_a_unit_with_an_erased_result_is_left_out_whole(path):
     asks = says({"text": "Look."}, {"tool": {"id": "call_1", "name": "look", "input": {}}})
     async with chatting(path, asks=asks) as chat:
         session = await chat.create_session(model="scripted/asks")
-        await chat.say(session.id, "Go.")
+        await chat.say(session.id, "Go.", client_tools=offered("look"))
         block = b'{"type":"tool_result","tool_use_id":"call_1","content":"%s"}' % WORD.encode()
         (result,) = await chat.append_messages(session.id, [engine.MessageIn((block,), "tool")])
         await chat.erase(session.id, "x", versions=[result.version])

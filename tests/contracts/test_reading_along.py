@@ -24,6 +24,7 @@ from tests.support import (
     begin,
     chatting,
     frames_of,
+    offered,
     query,
     says,
     shown,
@@ -60,7 +61,7 @@ async def slowly(chat, turn, pause_s, after=0):
 
 async def start(chat, **options):
     session = await chat.create_session(model="scripted/main")
-    return await begin(chat, session.id, "Go.", **options)
+    return await begin(chat, session.id, "Go.", client_tools=offered("f"), **options)
 
 
 async def test_a_reader_at_any_time_gets_the_same_frames(path):
@@ -144,7 +145,7 @@ async def test_pages_of_any_size_are_the_same_frames(path):
     provider = Dictated(*steps, release.wait, *ends)
     async with chatting(path, providers=(provider,)) as chat:
         session = await chat.create_session(model="dictated/model")
-        turn = await begin(chat, session.id, "Go.")
+        turn = await begin(chat, session.id, "Go.", client_tools=offered("f"))
         live = await shown(chat, turn, 1 + 3 + 5 + 9)
         await assert_paged(chat, turn, live)
         release.set()

@@ -14,7 +14,7 @@ from manent.engine.log.leases import open_runs
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, VendorBlock
 from manent.engine.providers.wire.surrogates import Halves
 from manent.engine.streams.backlog import Backlog
-from tests.support import Dictated, audit, begin, chatting, frames_of, texts_of
+from tests.support import Dictated, audit, begin, chatting, frames_of, offered, texts_of
 
 NUMBERS = st.integers(0, 2**40)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text(
@@ -114,7 +114,7 @@ def test_what_is_shown_is_what_is_recorded(running, chunks, data):
 
         provider.steps = [*chunks[:stop_at], pause, *chunks[stop_at:]]
         session = await chat.create_session(model="dictated/model")
-        turn = await begin(chat, session.id, "Go.")
+        turn = await begin(chat, session.id, "Go.", client_tools=offered("look"))
         reading = asyncio.ensure_future(frames_of(chat, turn))
         async with asyncio.timeout(5):
             await reached.wait()

@@ -128,11 +128,11 @@ def test_a_round_ends_with_its_message_and_its_calls():
     assert {draft.causation for draft in drafts} == {TURN}
 
 
-def test_without_tools_every_call_is_the_callers():
-    """A model that was told of no tool and calls one all the same asks whoever it talks to."""
-    attempt = msgspec.structs.replace(ATTEMPT, tools=None)
-    drafts = end_round(turn_after(STARTED, OPEN, attempt), PLACE, AttemptResult("completed", 5, said(MIXED)))
-    assert [draft.facts.runner for draft in drafts[2:]] == ["client", "client"]
+def test_a_call_of_a_tool_that_was_not_offered_is_the_servers():
+    """Nobody else would answer it: the model gets a result that says so."""
+    started = (TurnStarted("a/b", "a"), TURN)
+    drafts = end_round(turn_after(STARTED, started, ATTEMPT), PLACE, AttemptResult("completed", 5, said(MIXED)))
+    assert [draft.facts.runner for draft in drafts[2:]] == ["server", "server"]
 
 
 def test_an_answer_that_broke_off_opens_no_call():
