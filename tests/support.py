@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import rfc8785
 
 from manent import engine
@@ -142,6 +143,16 @@ async def chatting(
     async with engine.open(settings, providers=members, tools=tools, clock=clock, observer=observer) as chat:
         chat.script = script
         yield chat
+
+
+async def call_ids(chat, session):
+    """The id that the model gave each call of a session, by the call's ordinal."""
+    ids = {}
+    for event in (await chat.events(session, types=("message.appended",), limit=1000)).items:
+        blocks = json.loads(bytes(event.body))["content"] if event.body else []
+        made = json.loads(bytes(event.facts)).get("calls", [])
+        ids |= zip(made, [block["id"] for block in blocks if block["type"] == "tool_use"], strict=True) if made else ()
+    return ids
 
 
 async def begin(chat, session, content=None, **options):
@@ -335,10 +346,15 @@ def recorded(facts, number=1, event_id=None, words=None, recorded_at=None):
     )
 
 
-def folded(*history):
-    """A session's state after these facts; a pair is (facts, event id) or (facts, event id, words)."""
+def folded(*history, of_schema=None):
+    """A session's state after these facts; a pair is (facts, event id) or (facts, event id, words). ``of_schema``: that
+    of all events, where it is not today's.
+    """
     state = None
     for number, item in enumerate(history, 1):
         facts, *more = item if isinstance(item, tuple) else (item,)
-        state = evolve(state, recorded(facts, number, *more), facts)
+        event = recorded(facts, number, *more)
+        if of_schema is not None:
+            event = msgspec.structs.replace(event, schema=of_schema)
+        state = evolve(state, event, facts)
     return state

@@ -14,7 +14,7 @@ import msgspec
 from ..clock import utc_day
 from ..errors import StoreCorrupt
 from ..events.blocks import ToolSchema
-from ..events.types import AttemptStarted, AttemptWords, NewMessage, SessionWords
+from ..events.types import OTHER, AttemptStarted, AttemptWords, NewMessage, SessionWords
 from ..events.upcasts import facts_of, words_of
 from ..events.usage import Price
 from ..log import codec
@@ -26,7 +26,7 @@ from ..providers.base import Parameters
 from ..providers.registry import Providers, ResolvedModel, resolve, resolve_if_there
 from ..sessions.history import state_at
 from ..sessions.state import SessionState
-from ..sessions.turn_decisions import StartAttempt
+from ..sessions.turn_commands import StartAttempt
 from ..sessions.turn_state import TurnState
 from ..settings import Settings
 from ..tools.registry import read_schemas, write_schemas
@@ -155,12 +155,13 @@ def attempt_of(
     """
     window, measure = planned.window, planned.window.measure
     parameters, document = planned.request_plan.parameters, planned.request_plan.offer.document
+    choice = None if parameters.tool_choice in planned.request_plan.offer.client else parameters.tool_choice
     facts = AttemptStarted(
         turn=turn_id,
         round=number[0],
         attempt=number[1],
         provider=planned.model.provider.name,
-        model=planned.model.info.name,
+        model=planned.model.info.name if planned.model.info.listed else OTHER,
         renderer=planned.model.provider.renderer,
         positions=tuple(row.position or new_position for row in window.chosen.rows),
         request=codec.commitment(salt, planned.request).hex(),
@@ -175,10 +176,16 @@ def attempt_of(
         tools=digest_of(document) if document else None,
         max_output_tokens=parameters.max_output_tokens,
         temperature=None if parameters.temperature is None else repr(parameters.temperature),
-        tool_choice=parameters.tool_choice,
+        tool_choice=choice,
         price=_price(planned.model, now_us),
     )
-    return StartAttempt(facts, AttemptWords(salt=salt, stop=parameters.stop))
+    words = AttemptWords(
+        salt=salt,
+        stop=parameters.stop,
+        model=None if planned.model.info.listed else planned.model.info.name,
+        tool_choice=None if choice == parameters.tool_choice else parameters.tool_choice,
+    )
+    return StartAttempt(facts, words)
 
 
 def restore_plan(
@@ -188,19 +195,20 @@ def restore_plan(
     that the turn can be resumed.
     """
     facts, words = _first_attempt(connection, tenant, turn)
+    said = words or AttemptWords(b"")
     schemas = read_schemas(read_document(connection, tenant, facts.tools)) if facts.tools else ()
     return RequestPlan(
-        model=resolve(providers, f"{facts.provider}/{facts.model}"),
+        model=resolve(providers, f"{facts.provider}/{said.model or facts.model}"),
         limits=Limits(facts.budget_tokens, facts.max_output_tokens),
         parameters=Parameters(
             max_output_tokens=facts.max_output_tokens,
             temperature=None if facts.temperature is None else float(facts.temperature),
-            stop=words.stop if words is not None else (),
-            tool_choice=facts.tool_choice,
+            stop=said.stop,
+            tool_choice=said.tool_choice or facts.tool_choice,
         ),
         offer=ToolOffer(schemas, turn.client_tools),
-        fallback=resolve_if_there(providers, state.fallback_model),
-        fallback_name=state.fallback_model,
+        fallback=resolve_if_there(providers, state.setting("fallback_model")),
+        fallback_name=state.setting("fallback_model"),
     )
 
 

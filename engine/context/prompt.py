@@ -68,7 +68,7 @@ def measure_of(
     schemas.
     """
     family = tokens.family(model.info.family)
-    samples, base, messages, reported = queries.calibration(connection, tenant, model.name)
+    samples, base, messages, reported = queries.calibration(connection, tenant, model.recorded)
     budget = limits.budget_tokens or state.budget_tokens or settings.budget_tokens
     if model.info.context_tokens is not None:
         budget = min(budget, model.info.context_tokens)
@@ -125,7 +125,7 @@ def window(
 ) -> Window:
     """The window that a model would be sent now, or at a version, as callers see it."""
     state, words = state_at(connection, tenant, session, version)
-    resolved = resolve(providers, model or state.model)
+    resolved = resolve(providers, model or state.setting("model"))
     measure = measure_of(connection, tenant, state, resolved, limits, settings)
     view = choose_window(connection, tenant, state, words, measure, newest=newest_shown)
     left_tokens = state.base_tokens + measure.fixed_base_tokens - view.chosen.base_tokens

@@ -5,6 +5,11 @@ An event type is a ``Facts`` struct. Its class names the type, its schema versio
 erased. Both are public API: a field, once written, stays readable for ever (``upcasts.py`` carries old shapes over).
 
 Facts that have a default are left out of the stored JSON when they have it. Floats do not occur in facts.
+
+From schema 2 on facts hold only what was made here or stands on a list that is closed: the ordinal of a call along the
+session (``c17``) and not the vendor's id, a registered tool, a known stop reason, a model of the catalogue or of the
+configuration. What a model, a vendor or a client has named otherwise is words. Schema 1 had such names in facts, and
+those strings are read from their place.
 """
 
 from __future__ import annotations
@@ -13,40 +18,56 @@ from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
+from .base import Facts as Facts  # noqa: PLC0414 - named here for all who read events
+from .base import Words as Words  # noqa: PLC0414
 from .blocks import Content
-from .usage import Price, Usage
+from .turn_types import OTHER as OTHER  # noqa: PLC0414
+from .turn_types import STOP_REASONS as STOP_REASONS  # noqa: PLC0414
+from .turn_types import VENDOR_STOP_REASONS as VENDOR_STOP_REASONS  # noqa: PLC0414
+from .turn_types import AttemptEnded as AttemptEnded  # noqa: PLC0414
+from .turn_types import AttemptEndedWords as AttemptEndedWords  # noqa: PLC0414
+from .turn_types import AttemptStarted as AttemptStarted  # noqa: PLC0414
+from .turn_types import AttemptWords as AttemptWords  # noqa: PLC0414
+from .turn_types import CompletionWords as CompletionWords  # noqa: PLC0414
+from .turn_types import DecisionWords as DecisionWords  # noqa: PLC0414
+from .turn_types import FailureWords as FailureWords  # noqa: PLC0414
+from .turn_types import RunnerOfTool as RunnerOfTool  # noqa: PLC0414
+from .turn_types import ToolApproved as ToolApproved  # noqa: PLC0414
+from .turn_types import ToolCalled as ToolCalled  # noqa: PLC0414
+from .turn_types import ToolRefused as ToolRefused  # noqa: PLC0414
+from .turn_types import ToolReturned as ToolReturned  # noqa: PLC0414
+from .turn_types import TurnCancelled as TurnCancelled  # noqa: PLC0414
+from .turn_types import TurnCompleted as TurnCompleted  # noqa: PLC0414
+from .turn_types import TurnFailed as TurnFailed  # noqa: PLC0414
+from .turn_types import TurnInterrupted as TurnInterrupted  # noqa: PLC0414
+from .turn_types import TurnPaused as TurnPaused  # noqa: PLC0414
+from .turn_types import TurnResumed as TurnResumed  # noqa: PLC0414
+from .turn_types import TurnStarted as TurnStarted  # noqa: PLC0414
+from .turn_types import TurnWords as TurnWords  # noqa: PLC0414
 
 Role = Literal["user", "assistant", "tool", "system"]
-RunnerOfTool = Literal["client", "server"]
 
 
 # --- facts and words --------------------------------------------------------------------------------------------------
 
 
-class Words(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The body of an event: erasable."""
-
-
-class Facts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The facts of an event: a small object without a word of anybody's text."""
-
-    event_type: ClassVar[str]
-    schema: ClassVar[int] = 1
-    words: ClassVar[type[Words] | None] = None
-
-
 class SessionWords(Words, frozen=True):
+    """``model``, ``fallback_model``, ``allowed_tools``: names that facts cannot hold."""
+
     title: str | None = None
     system: str | None = None
     metadata: dict[str, Any] | None = None
+    model: str | None = None
+    fallback_model: str | None = None
+    allowed_tools: tuple[str, ...] | None = None
 
 
 class SessionStarted(Facts, frozen=True):
     """``fallback_model`` answers where ``model`` cannot; ``allowed_tools`` None: every registered tool is."""
 
     event_type: ClassVar[str] = "session.started"
+    schema: ClassVar[int] = 2
     words: ClassVar[type[Words] | None] = SessionWords
 
     model: str
@@ -61,6 +82,7 @@ class SessionUpdated(Facts, frozen=True):
     """``changed`` names the fields that were set, also those set to null; the rest is as it was."""
 
     event_type: ClassVar[str] = "session.updated"
+    schema: ClassVar[int] = 2
     words: ClassVar[type[Words] | None] = SessionWords
 
     changed: tuple[str, ...]
@@ -97,12 +119,13 @@ class MessageWords(Words, frozen=True):
 
 
 class MessageAppended(Facts, frozen=True):
-    """``tokens``: base count of all blocks by ``counter``. ``calls``: ids of the tools it asks for; ``results``:
-    ids of the calls it answers. ``frame``: its number among the turn's frames; ``blocks``: where its streamed
-    blocks began.
+    """``tokens``: base count of all blocks by ``counter``. ``calls``: ordinals of the calls it makes, one for each
+    tool_use block; ``results``: ordinals of the calls it answers. ``frame``: its number among the turn's frames;
+    ``blocks``: where its streamed blocks began.
     """
 
     event_type: ClassVar[str] = "message.appended"
+    schema: ClassVar[int] = 2
     words: ClassVar[type[Words] | None] = MessageWords
 
     role: Role
@@ -116,220 +139,6 @@ class MessageAppended(Facts, frozen=True):
     blocks: tuple[BlockStart, ...] = ()
 
 
-class TurnStarted(Facts, frozen=True):
-    """The turn's id is the id of this event. ``continues``: a partial message of the turn before is sent along;
-    ``supersedes``: the position of one that is left out from now on, because this turn answers anew.
-    ``client_tools``: those of its tools that the caller runs.
-    """
-
-    event_type: ClassVar[str] = "turn.started"
-
-    model: str
-    provider: str
-    frame: int = 1
-    continues: bool = False
-    supersedes: int | None = None
-    on_disconnect: Literal["continue", "cancel"] = "continue"
-    client_tools: tuple[str, ...] = ()
-
-
-class AttemptWords(Words, frozen=True):
-    """``salt`` of the request's commitment, and the words among its parameters."""
-
-    salt: bytes
-    stop: tuple[str, ...] = ()
-
-
-class AttemptStarted(Facts, frozen=True):
-    """All that decides the bytes of a request. ``positions``: the messages sent, in order. ``request``: hex
-    SHA-256 over salt and the request's bytes. ``factor_permille`` times base tokens plus ``overhead`` a message is
-    the model's count; ``base_tokens`` sums system, messages and tool schemas. ``tools`` is the SHA-256 of the tools'
-    schemas, which are kept once as a document. ``temperature`` is a decimal in text: floats are not hashed. ``price``
-    is what the model cost that day.
-    """
-
-    event_type: ClassVar[str] = "attempt.started"
-    words: ClassVar[type[Words] | None] = AttemptWords
-
-    turn: UUID
-    round: int
-    attempt: int
-    provider: str
-    model: str
-    renderer: str
-    positions: tuple[int, ...]
-    request: str
-    counter: str
-    factor_permille: int
-    overhead: int
-    base_tokens: int
-    budget_tokens: int
-    reserve_tokens: int
-    policy: str
-    system: int | None = None
-    tools: str | None = None
-    max_output_tokens: int | None = None
-    temperature: str | None = None
-    tool_choice: str | None = None
-    price: Price | None = None
-
-
-class AttemptEndedWords(Words, frozen=True):
-    """The vendor's words, bounded: its usage object as it came, its ids, and the body of a failure."""
-
-    usage: msgspec.Raw | UnsetType = UNSET
-    response_id: str | None = None
-    request_id: str | None = None
-    upstream: str | None = None
-
-
-class AttemptEnded(Facts, frozen=True):
-    """``outcome`` is ``completed``, or the code of what ended it (``provider_truncated``, ``cancelled`` …). Its
-    times are not known where the server died under it.
-    """
-
-    event_type: ClassVar[str] = "attempt.ended"
-    words: ClassVar[type[Words] | None] = AttemptEndedWords
-
-    turn: UUID
-    round: int
-    attempt: int
-    outcome: str
-    duration_ms: int | None = None
-    first_chunk_ms: int | None = None
-    stop_reason: str | None = None
-    vendor_stop_reason: str | None = None
-    status: int | None = None
-    vendor_code: str | None = None
-    retryable: bool = False
-    usage: Usage | None = None
-    frame: int | None = None
-
-
-class ToolCalled(Facts, frozen=True):
-    """The model asks for a tool; its input stands in the message at ``message`` (a position)."""
-
-    event_type: ClassVar[str] = "tool.called"
-
-    turn: UUID
-    call: str
-    name: str
-    message: int
-    frame: int
-    runner: RunnerOfTool = "client"
-
-
-class ToolReturned(Facts, frozen=True):
-    """A tool that ran here has answered; what it said stands in the message at ``message`` (a position). ``outcome``
-    is ``completed`` or the code of what went wrong (``engine.tools.runner``; ``interrupted``, ``cancelled``,
-    ``refused``, ``not_run`` where it did not run to its end, also for a call of the caller's that nobody is to make any
-    more). ``output_bytes``: the size of what it gave, before any cut.
-    """
-
-    event_type: ClassVar[str] = "tool.returned"
-
-    turn: UUID
-    call: str
-    name: str
-    message: int
-    frame: int
-    outcome: str
-    is_error: bool = False
-    duration_ms: int | None = None
-    output_bytes: int | None = None
-
-
-class DecisionWords(Words, frozen=True):
-    """Why somebody decided as they did."""
-
-    reason: str
-
-
-class ToolApproved(Facts, frozen=True):
-    """A person said yes to a call; who it was is the envelope's actor."""
-
-    event_type: ClassVar[str] = "tool.approved"
-    words: ClassVar[type[Words] | None] = DecisionWords
-
-    turn: UUID
-    call: str
-    frame: int
-
-
-class ToolRefused(Facts, frozen=True):
-    """A person said no to a call."""
-
-    event_type: ClassVar[str] = "tool.refused"
-    words: ClassVar[type[Words] | None] = DecisionWords
-
-    turn: UUID
-    call: str
-    frame: int
-
-
-class TurnPaused(Facts, frozen=True):
-    """The turn waits until a person has decided on each of these calls."""
-
-    event_type: ClassVar[str] = "turn.paused"
-
-    turn: UUID
-    frame: int
-    calls: tuple[str, ...]
-
-
-class TurnResumed(Facts, frozen=True):
-    """Everything is decided, and the turn goes on."""
-
-    event_type: ClassVar[str] = "turn.resumed"
-
-    turn: UUID
-    frame: int
-
-
-class TurnCompleted(Facts, frozen=True):
-    event_type: ClassVar[str] = "turn.completed"
-
-    turn: UUID
-    frame: int
-    stop_reason: str
-    vendor_stop_reason: str | None = None
-
-
-class FailureWords(Words, frozen=True):
-    detail: str
-
-
-class TurnFailed(Facts, frozen=True):
-    event_type: ClassVar[str] = "turn.failed"
-    words: ClassVar[type[Words] | None] = FailureWords
-
-    turn: UUID
-    frame: int
-    code: str
-    retryable: bool = False
-    limit: str | None = None
-    maximum: int | None = None
-
-
-class TurnCancelled(Facts, frozen=True):
-    """The turn was cancelled; the envelope's actor says by whom."""
-
-    event_type: ClassVar[str] = "turn.cancelled"
-
-    turn: UUID
-    frame: int
-
-
-class TurnInterrupted(Facts, frozen=True):
-    """The server stopped under it; ``reason`` is ``shutdown`` or ``server_lost``."""
-
-    event_type: ClassVar[str] = "turn.interrupted"
-
-    turn: UUID
-    frame: int
-    reason: Literal["shutdown", "server_lost"]
-
-
 class ErasureWords(Words, frozen=True):
     """Why words were erased. Who did it is the envelope's actor."""
 
@@ -337,11 +146,12 @@ class ErasureWords(Words, frozen=True):
 
 
 class BodyErased(Facts, frozen=True):
-    """The bodies of these events are gone. ``targets``: their positions, all in this event's session; ``closes``: ids
-    of open calls that nobody need answer any more, because the message that asked is among them.
+    """The bodies of these events are gone. ``targets``: their positions, all in this event's session; ``closes``:
+    ordinals of open calls that nobody need answer any more, because the message that asked is among them.
     """
 
     event_type: ClassVar[str] = "body.erased"
+    schema: ClassVar[int] = 2
     words: ClassVar[type[Words] | None] = ErasureWords
 
     targets: tuple[int, ...]

@@ -18,11 +18,17 @@ from .types import EVENT_TYPES, Facts, MessageAppended, MessageWords, Words
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 FACTS_STEPS: Mapping[tuple[str, int], Step] = {}
-"""(type, schema) -> the step from that schema's facts to the next's. None is needed yet: every type is at 1."""
+"""(type, schema) -> the step from that schema's facts to the next's. None is needed yet: the fields of schema 1 keep
+their places, and say in their docstrings what stood in them."""
 WORDS_STEPS: Mapping[tuple[str, int], Step] = {}
 
 F = TypeVar("F", bound=Facts)
 W = TypeVar("W", bound=Words)
+
+
+def _like_now(steps: Mapping[tuple[str, int], Step], kind: type[Facts]) -> int:
+    """The oldest schema that is read as the newest is."""
+    return max((schema + 1 for name, schema in steps if name == kind.event_type), default=1)
 
 
 class Reader(Generic[F, W]):
@@ -35,6 +41,7 @@ class Reader(Generic[F, W]):
     def __init__(self, kind: type[F], words: type[W] | None) -> None:
         self.type = kind.event_type
         self.schema = kind.schema
+        self._like_now = _like_now(FACTS_STEPS, kind), _like_now(WORDS_STEPS, kind)
         self.has_words = words is not None
         self._kinds = kind, words
         self._facts = msgspec.json.Decoder(kind).decode
@@ -43,7 +50,7 @@ class Reader(Generic[F, W]):
     def facts(self, position: int, schema: int, data: bytes) -> F:
         """The typed facts."""
         try:
-            if schema == self.schema:
+            if self._like_now[0] <= schema <= self.schema:
                 return self._facts(data)
             older: F = self._older(FACTS_STEPS, self._kinds[0], position, schema, data)
         except msgspec.MsgspecError as error:
@@ -53,7 +60,7 @@ class Reader(Generic[F, W]):
     def words(self, position: int, schema: int, data: bytes) -> W:
         """The typed words, of a type that has any."""
         try:
-            if schema == self.schema:
+            if self._like_now[1] <= schema <= self.schema:
                 found: W = self._words(data)
             else:
                 found = self._older(WORDS_STEPS, self._kinds[1], position, schema, data)

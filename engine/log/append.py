@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
@@ -66,20 +65,18 @@ def _first_answer(tx: Transaction, work: Append, state: Any) -> Appended | None:
         if reference is not None:
             return Appended(events=(), state=state, replayed=reference)
     known = work.known if callable(work.events) else work.events
-    return _events_before(tx, work.tenant, work.session, known, state) if known else None
+    return _events_before(tx, work, known, state) if known else None
 
 
-def _events_before(
-    tx: Transaction, tenant: str, session: UUID, news: Sequence[NewEvent], state: Any
-) -> Appended | None:
+def _events_before(tx: Transaction, work: Append, news: Sequence[NewEvent], state: Any) -> Appended | None:
     if len({new.id for new in news}) < len(news):
         raise Invalid("id", "two events of one append have the same id")
     tx.flush()
-    found = [event_by_id(tx.connection, tenant, new.id) for new in news]
+    found = [event_by_id(tx.connection, work.tenant, new.id) for new in news]
     if not any(found):
         return None
     for new, old in zip(news, found, strict=True):
-        if old is None or old.session != session or not _same_words(tx, new, old):
+        if old is None or old.session != work.session or not (work.alike(new, old) and _same_words(tx, new, old)):
             raise IdempotencyMismatch(f"event {new.id} came before with other words", event_id=str(new.id))
     events = tuple(old for old in found if old is not None)
     last = events[-1]
@@ -87,7 +84,7 @@ def _events_before(
 
 
 def _same_words(tx: Transaction, new: NewEvent, old: RecordedEvent) -> bool:
-    if (new.type, new.schema, new.facts, len(new.body)) != (old.type, old.schema, old.facts, old.length):
+    if len(new.body) != old.length:
         return False
     salt = salt_of(tx.connection, old.tenant, old.position)
     # An erased body cannot be compared: its facts and length are all that is left, and the first answer holds.

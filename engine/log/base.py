@@ -146,10 +146,16 @@ class Scratch(Protocol):
         ...
 
 
+def same_facts(new: NewEvent, old: RecordedEvent) -> bool:
+    """True if two events say the same, but for their words."""
+    return (new.type, new.schema, new.facts) == (old.type, old.schema, old.facts)
+
+
 class Append(msgspec.Struct, frozen=True, gc=False):
     """One append. ``events`` are given, or decided on the state inside the transaction. ``known`` are those of the
-    decided events whose ids the caller chose: if they came before, theirs is the first answer. ``request`` makes
-    it idempotent by key, ``reference`` says what to remember (default: the session and its new version).
+    decided events whose ids the caller chose: if they came before, theirs is the first answer; ``alike`` says whether
+    their facts are the same, where some are decided inside. ``request`` makes it idempotent by key, ``reference`` says
+    what to remember (default: the session and its new version).
     """
 
     tenant: str
@@ -157,6 +163,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     expected: Expected
     events: Sequence[NewEvent] | Decide
     known: Sequence[NewEvent] = ()
+    alike: Callable[[NewEvent, RecordedEvent], bool] = same_facts
     request: RequestKey | None = None
     reference: Reference | None = None
     scratch: tuple[Scratch, ...] = ()

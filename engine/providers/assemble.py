@@ -29,7 +29,7 @@ def make_providers(settings: Settings, clock: Clock) -> Providers:
     members += _vendors(settings, clock)
     if settings.script:
         members.append(ScriptedProvider(read_script(Path(settings.script))))
-    return Providers(members)
+    return Providers(members, configured=[] if settings.model is None else [settings.model])
 
 
 def _vendors(settings: Settings, clock: Clock) -> Iterator[Provider]:

@@ -107,7 +107,8 @@ Chunk = BlockStarted | Delta | VendorBlock | BlockStopped | UsageReported | Ende
 
 class ModelInfo(msgspec.Struct, frozen=True):
     """A model. ``family`` names how its tokens are counted (``engine.providers.tokens``); ``context_tokens`` is input
-    and output together; ``prices`` are in order of their days; None is *not known*.
+    and output together; ``prices`` are in order of their days; None is *not known*. ``listed``: the name stands in the
+    catalogue or in the configuration, so that facts may hold it.
     """
 
     name: str
@@ -116,6 +117,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     max_output_tokens: int | None = None
     capabilities: tuple[str, ...] | None = None
     prices: tuple[Price, ...] = ()
+    listed: bool = True
 
     def price_at(self, day: date) -> Price | None:
         """The newest price that held on this day (UTC); None if none is known."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ..errors import UnknownModel
+from ..events.types import OTHER
 from .base import ModelInfo, Provider
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
@@ -28,8 +29,9 @@ _PREFIXES = {
 class Providers:
     """The providers, by name. The registry owns them: ``aclose`` closes all."""
 
-    def __init__(self, providers: Iterable[Provider] = ()) -> None:
+    def __init__(self, providers: Iterable[Provider] = (), configured: Iterable[str] = ()) -> None:
         self._by_name: dict[str, Provider] = {}
+        self._configured = frozenset(configured)
         for provider in providers:
             self.add(provider)
 
@@ -46,6 +48,10 @@ class Providers:
         info = provider.model(name) if provider and name else None
         if provider is None or info is None:
             raise self._unknown(f"no provider here serves {model}")
+        if name == OTHER and not info.listed:
+            raise self._unknown(f"{model} stands for a name that was erased")
+        if not info.listed and {model, f"{provider.name}/{info.name}"} & self._configured:
+            info = msgspec.structs.replace(info, listed=True)
         return provider, info
 
     def names(self) -> list[str]:
@@ -84,6 +90,16 @@ class ResolvedModel(msgspec.Struct, frozen=True):
     name: str
     provider: Provider
     info: ModelInfo
+
+    @property
+    def recorded(self) -> str:
+        """The full name as facts have it."""
+        return self.name if self.info.listed else f"{self.provider.name}/{OTHER}"
+
+    @property
+    def words(self) -> str | None:
+        """The full name, if it is words; None if facts have it."""
+        return None if self.info.listed else self.name
 
 
 def resolve(providers: Providers, name: str) -> ResolvedModel:

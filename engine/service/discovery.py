@@ -58,7 +58,7 @@ class Discovery:
         allowed = None
         if session is not None:
             state, _ = await self._store.read(lambda connection: state_at(connection, caller.tenant, session))
-            allowed = state.allowed_tools
+            allowed = state.setting("allowed_tools")
         return [_tool_view(self._tools.get(name)) for name in self._tools.allowed(None, allowed)]
 
     async def schemas(self, caller: Caller, digest: str) -> tuple[ToolSchema, ...]:

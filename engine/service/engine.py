@@ -18,7 +18,7 @@ from ..log.base import RequestKey
 from ..sessions.envelope import LOCAL, Caller
 from ..sessions.queries import Order
 from ..sessions.state import SessionStatus
-from ..sessions.turn_decisions import Decision
+from ..sessions.turn_commands import Decision
 from ..sessions.views import Event, Message, Session, Turn, Window
 from ..streams.frames import Frame
 from ..turns.start import Started

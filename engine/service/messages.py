@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from ..clock import Clock
-from ..log.base import Append, NewEvent, Place, RecordedEvent, Reference, RequestKey
+from ..errors import ToolCallNotFound, ToolResultsMissing
+from ..events.types import MessageAppended, NewMessage
+from ..events.upcasts import facts_of
+from ..log import codec
+from ..log.base import Append, Appended, Connection, NewEvent, Place, RecordedEvent, Reference, RequestKey
 from ..log.sql import reads
 from ..log.store import Store
-from ..sessions.decisions import check_messages, message_draft
+from ..sessions.calls import CallIds
+from ..sessions.decisions import append_messages, message_draft
 from ..sessions.envelope import Caller, seal
+from ..sessions.history import open_call_ids, state_at
 from ..sessions.messages import message_page
 from ..sessions.views import Message, message_view
 from ..settings import Settings
@@ -20,6 +28,9 @@ from . import inputs
 from .inputs import MessageIn
 from .paging import After, Page, check_limit, number_after, write_cursor
 from .sessions import append_to_session, expected_of
+
+MAX_TRIES = 5
+"""Most attempts to append results while other writers move the session on."""
 
 
 class Messages:
@@ -40,27 +51,37 @@ class Messages:
     ) -> list[Message]:
         news = await inputs.new_messages(messages, self._settings)
         sealed = seal([message_draft(message) for message in news], caller, self._clock)
-
-        def decide(_: Place, state: Any) -> list[NewEvent]:
-            check_messages(state, news)
-            return sealed
-
-        answer = await append_to_session(
-            self._store,
-            Append(
-                caller.tenant,
-                session,
-                expected_of(expected),
-                decide,
-                known=sealed if messages[0].id else (),
-                request=self._store.keyed(caller.tenant, request),
-                reference=Reference("messages", session, 0),
-            ),
+        work = Append(
+            caller.tenant,
+            session,
+            expected_of(expected),
+            (),
+            known=sealed if messages[0].id else (),
+            alike=_alike,
+            request=self._store.keyed(caller.tenant, request),
+            reference=Reference("messages", session, 0),
         )
+        answer = await self._append(work, partial(_decide, news=news, sealed=sealed))
         if answer.replayed is None:
             return [message_view(event) for event in answer.events]
         events = answer.events or await self._again(caller, answer.replayed, len(news))
         return [message_view(event) for event in events]
+
+    async def _append(self, work: Append, decide: Callable[..., list[NewEvent]]) -> Appended:
+        """Append, with the ids of the open calls as soon as they decide. Those that were read hold for ever; where the
+        session has moved on and made other calls, theirs are read too.
+        """
+        ids: CallIds = {}
+        for tries_left in reversed(range(MAX_TRIES)):
+            try:
+                deciding = msgspec.structs.replace(work, events=partial(decide, ids=ids))
+                return await append_to_session(self._store, deciding)
+            except (ToolCallNotFound, ToolResultsMissing):
+                read = await self._store.read(partial(_open_ids, tenant=work.tenant, session=work.session))
+                if read.keys() <= ids.keys() or not tries_left:
+                    raise
+                ids = {**ids, **read}
+        raise AssertionError("a loop that returns or raises")
 
     async def page(self, caller: Caller, session: UUID, after: After, limit: int, *, descending: bool) -> Page[Message]:
         check_limit(limit)
@@ -77,3 +98,33 @@ class Messages:
                 connection, caller.tenant, first.id, after=first.version - count, up_to=first.version
             )
         )
+
+
+def _decide(
+    _: Place, state: Any, *, news: Sequence[NewMessage], sealed: Sequence[NewEvent], ids: CallIds
+) -> list[NewEvent]:
+    """The events of messages, whose words are encoded already."""
+    facts = append_messages(state, news, ids)
+    return [_with_calls(event, said) for event, said in zip(sealed, facts, strict=True)]
+
+
+def _with_calls(event: NewEvent, facts: MessageAppended) -> NewEvent:
+    """The event of a message with the ordinals of its calls, which are known inside the transaction only."""
+    if not (facts.calls or facts.results):
+        return event
+    return msgspec.structs.replace(event, facts=codec.canonical(facts), meaning=facts)
+
+
+def _alike(new: NewEvent, old: RecordedEvent) -> bool:
+    """True if two messages differ in nothing but words and the names of their calls, of whatever schema they are."""
+    if new.type != old.type:
+        return False
+    facts = facts_of(old)
+    assert isinstance(facts, MessageAppended)
+    same: bool = new.meaning == msgspec.structs.replace(facts, calls=(), results=())
+    return same
+
+
+def _open_ids(connection: Connection, *, tenant: str, session: UUID) -> CallIds:
+    state, _ = state_at(connection, tenant, session)
+    return open_call_ids(connection, tenant, state)

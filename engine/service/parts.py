@@ -31,7 +31,7 @@ class Parts:
         self.default_model = default_model
         self.supervisor = supervisor
         self.follower = Follower(store, settings, find=supervisor.find, running=supervisor.running)
-        self.sessions = Sessions(store, clock, providers, settings, default_model)
+        self.sessions = Sessions(store, clock, providers, tools, settings, default_model)
         self.messages = Messages(store, clock, settings)
         self.events = Events(store, self.follower, settings)
         self.turns = Turns(supervisor, self.follower, tools)

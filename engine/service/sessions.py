@@ -14,15 +14,16 @@ from ..events.types import SessionStarted, SessionWords
 from ..log.base import AnyVersion, Append, Appended, Connection, Exactly, Expected, NewEvent, NoStream, RequestKey
 from ..log.base import Place as LogPlace
 from ..log.store import Store
-from ..providers.registry import Providers
+from ..providers.registry import Providers, ResolvedModel, resolve
 from ..sessions import queries
 from ..sessions.decisions import Changes, start_session, update_session
 from ..sessions.envelope import Caller, seal
 from ..sessions.history import state_at
 from ..sessions.queries import Order
-from ..sessions.state import SessionState, SessionStatus
+from ..sessions.state import NAMED, SessionState, SessionStatus
 from ..sessions.views import Session, session_view
 from ..settings import Settings
+from ..tools.registry import Tools
 from . import inputs
 from .paging import Bounds, Page, SessionPlace, check_limit, fill, session_after, write_cursor
 
@@ -48,12 +49,23 @@ class SessionFields(msgspec.Struct, frozen=True):
     legal_hold: bool | UnsetType = UNSET
 
 
+class NamedSettings(msgspec.Struct, frozen=True):
+    """Settings that name models and tools: their ``values``, what facts hold of them (``recorded``), and those among
+    the values that are ``words``, because facts cannot hold them.
+    """
+
+    values: dict[str, Any]
+    recorded: dict[str, Any]
+    words: dict[str, Any]
+
+
 class Sessions:
     """Sessions, without their messages. ``default_model`` is that of a session that names none."""
 
     def __init__(
-        self, store: Store, clock: Clock, providers: Providers, settings: Settings, default_model: str
+        self, store: Store, clock: Clock, providers: Providers, tools: Tools, settings: Settings, default_model: str
     ) -> None:
+        self._tools = tools
         self._store = store
         self._clock = clock
         self._providers = providers
@@ -64,15 +76,16 @@ class Sessions:
         self._check(fields)
         inputs.check_tenant(caller.tenant)
         system = _given(fields.system) or None
+        named = self._named({name: _given(getattr(fields, name)) for name in NAMED})
         facts = SessionStarted(
-            model=self._model(_given(fields.model)),
+            model=named.recorded["model"],
             budget_tokens=_given(fields.budget_tokens),
             max_output_tokens=_given(fields.max_output_tokens),
             system_tokens=await inputs.count_text(system or ""),
-            fallback_model=self._fallback(_given(fields.fallback_model)),
-            allowed_tools=_given(fields.allowed_tools),
+            fallback_model=named.recorded["fallback_model"],
+            allowed_tools=named.recorded["allowed_tools"],
         )
-        words = SessionWords(_given(fields.title), system, _given(fields.metadata))
+        words = SessionWords(_given(fields.title), system, _given(fields.metadata), **named.words)
         drafts = start_session(facts, words)
 
         def decide(_: LogPlace, __: Any) -> list[NewEvent]:
@@ -117,11 +130,9 @@ class Sessions:
             raise Invalid("status", "must be active or archived")
         if "system" in values:
             values["system"] = values["system"] or None
-        if "model" in values:
-            values["model"] = self._model(values["model"])
-        if "fallback_model" in values:
-            values["fallback_model"] = self._fallback(values["fallback_model"])
-        change = Changes(values, await inputs.count_text(values.get("system") or ""))
+        named = self._named({name: values[name] for name in NAMED if name in values})
+        recorded = {name: named.recorded[name] for name in named.words}
+        change = Changes(values | named.values, await inputs.count_text(values.get("system") or ""), recorded)
 
         def decide(_: LogPlace, state: Any) -> list[NewEvent]:
             return seal(update_session(state, change), caller, self._clock)
@@ -133,13 +144,25 @@ class Sessions:
         version = answer.state.version if answer.replayed is None else answer.replayed.version
         return await self.read(caller, session, version)
 
-    def _model(self, name: str | None) -> str:
-        return self._providers.canonical(name or self._default_model)
+    def _named(self, given: dict[str, Any]) -> NamedSettings:
+        """Sort out which of these settings facts may hold. Raises UnknownModel, which names its field."""
+        values, recorded = dict(given), dict(given)
+        if "model" in given:
+            model = resolve(self._providers, given["model"] or self._default_model)
+            values["model"], recorded["model"] = model.name, model.recorded
+        if given.get("fallback_model") is not None:
+            fallback = self._fallback(given["fallback_model"])
+            values["fallback_model"] = fallback.name
+            recorded["fallback_model"] = fallback.name if fallback.info.listed else None
+        if given.get("allowed_tools") is not None:
+            registered = self._tools.names()
+            recorded["allowed_tools"] = tuple(name for name in given["allowed_tools"] if name in registered)
+        words = {name: value for name, value in values.items() if value != recorded[name]}
+        return NamedSettings(values, recorded, words)
 
-    def _fallback(self, name: str | None) -> str | None:
-        """Raises UnknownModel, which names this field and not the other."""
+    def _fallback(self, name: str) -> ResolvedModel:
         try:
-            return None if name is None else self._providers.canonical(name)
+            return resolve(self._providers, name)
         except UnknownModel as error:
             raise UnknownModel(error.detail, **error.extra | {"field": "fallback_model"}) from None
 

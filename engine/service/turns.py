@@ -13,7 +13,7 @@ from ..events.types import NewMessage
 from ..log.base import Connection, RequestKey
 from ..log.sql.idempotency import find_request
 from ..sessions.envelope import Caller
-from ..sessions.turn_decisions import Decision
+from ..sessions.turn_commands import Decision
 from ..sessions.views import Turn
 from ..streams.backlog import read_turn, read_turns
 from ..streams.follow import Follower

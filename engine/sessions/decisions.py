@@ -6,7 +6,7 @@ are committed. ``turn_decisions`` holds the commands on a turn that has started.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID
 
@@ -19,11 +19,9 @@ from ..errors import (
     NothingToAnswer,
     SessionArchived,
     SessionNotFound,
-    ToolCallNotFound,
-    ToolResultsMissing,
     TurnAlreadyOpen,
 )
-from ..events.blocks import ToolResultBlock, ToolUseBlock, calls_of, is_one_text, raw_blocks, results_of
+from ..events.blocks import ToolResultBlock, ToolUseBlock, calls_of, is_one_text, raw_blocks
 from ..events.types import (
     BodyErased,
     Draft,
@@ -36,24 +34,31 @@ from ..events.types import (
     SessionUpdated,
     SessionWords,
     TurnStarted,
+    TurnWords,
 )
 from ..events.types import SessionArchived as ArchivedEvent
+from .calls import NONE_READ, CallCount, CallIds
 from .state import SETTABLE, SessionState
-from .turn_decisions import StartAttempt, start_attempt
+from .turn_commands import StartAttempt
+from .turn_decisions import start_attempt
 
 CLOSED_DURING_TURN = frozenset({*SETTABLE, "system", "status"}) - {"legal_hold"}
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """Changes of a session: names of fields and their new values (None sets null)."""
+    """Changes of a session: names of fields and their new values (None sets null). ``recorded``: what facts hold in
+    place of values that are words.
+    """
 
     values: dict[str, Any]
     system_tokens: int = 0
+    recorded: Mapping[str, Any] = {}
 
 
 class StartTurn(msgspec.Struct, frozen=True):
     """A turn that is to start. ``message`` None: it answers what is there; ``continues``: it goes on with a partial
-    answer; ``client_tools``: those of its tools that the caller runs. ``attempt``: its first one.
+    answer; ``attempt``: its first one. ``model`` is its name in facts; ``words``: what else is said of it; ``ids``: the
+    vendor's ids of the calls that are open.
     """
 
     turn_id: UUID
@@ -63,7 +68,8 @@ class StartTurn(msgspec.Struct, frozen=True):
     message: NewMessage | None = None
     continues: bool = False
     on_disconnect: Literal["continue", "cancel"] = "continue"
-    client_tools: tuple[str, ...] = ()
+    words: TurnWords = TurnWords()
+    ids: CallIds = NONE_READ
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------
@@ -86,7 +92,7 @@ def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
     if status != state.status and status == "active":
         drafts.append(Draft(SessionRestored()))
     if values:
-        drafts.append(_updated(values, changes.system_tokens))
+        drafts.append(_updated(values, changes))
     if status != state.status and status == "archived":
         drafts.append(Draft(ArchivedEvent()))
     return drafts
@@ -95,23 +101,41 @@ def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
-def check_messages(state: SessionState | None, messages: Sequence[NewMessage]) -> None:
-    """Raises unless these messages may be appended, without running a model."""
-    open_calls = _open_for_input(state).open_calls
+def append_messages(
+    state: SessionState | None, messages: Sequence[NewMessage], ids: CallIds = NONE_READ
+) -> list[MessageAppended]:
+    """The facts of these messages, if they may be appended without running a model. ``ids``: those of the open calls.
+    Raises the refusal otherwise.
+    """
+    count = CallCount(_open_for_input(state), ids)
     for message in messages:
         check_shape(message)
-        open_calls = _answer_calls(open_calls, message)
+    return [_facts_of(message, count) for message in messages]
 
 
-def message_draft(message: NewMessage) -> Draft:
-    """The event of a message that may be appended. It does not depend on the state, so that its words can be encoded
-    before the write transaction begins.
+def message_draft(message: NewMessage, facts: MessageAppended | None = None) -> Draft:
+    """The event of a message. Its words do not depend on the state, so that they can be encoded before the write
+    transaction begins; without ``facts``, those that depend on it are absent.
     """
-    calls, results = calls_of(message.content), results_of(message.content)
-    facts = MessageAppended(
-        message.role, message.tokens, message.counter, complete=True, turn=None, calls=calls, results=results
-    )
+    facts = facts or MessageAppended(message.role, message.tokens, message.counter, complete=True, turn=None)
     return Draft(facts, MessageWords(content=raw_blocks(message.content)), id=message.id)
+
+
+def _facts_of(message: NewMessage, count: CallCount) -> MessageAppended:
+    """The facts of a message with the ordinals of the calls that it makes or answers. Refuses results without a call,
+    and any message but the results that are missing.
+    """
+    if message.role != "tool":
+        count.check_answered()
+    return MessageAppended(
+        message.role,
+        message.tokens,
+        message.counter,
+        complete=True,
+        turn=None,
+        results=count.answer(message.content),
+        calls=count.make(message.content) if message.role != "tool" else (),
+    )
 
 
 def check_shape(message: NewMessage) -> None:
@@ -139,35 +163,39 @@ def check_shape(message: NewMessage) -> None:
 
 def start_turn(state: SessionState | None, command: StartTurn) -> list[Draft]:
     """Append the message, if there is one, the turn's start, and its first attempt."""
-    state = check_turn(state, command.message, continues=command.continues)
-    drafts = [] if command.message is None else [message_draft(command.message)]
+    state, facts = check_turn(state, command.message, command.ids, continues=command.continues)
+    drafts = [] if command.message is None else [message_draft(command.message, facts)]
     started = TurnStarted(
         model=command.model,
         provider=command.provider,
         continues=command.continues,
         supersedes=superseded(state, command.message, continues=command.continues),
         on_disconnect=command.on_disconnect,
-        client_tools=command.client_tools,
     )
     cause = drafts[0].id if drafts else None
-    return [*drafts, Draft(started, id=command.turn_id, causation=cause), *start_attempt(command.attempt)]
+    words = None if command.words == TurnWords() else command.words
+    return [*drafts, Draft(started, words, id=command.turn_id, causation=cause), *start_attempt(command.attempt)]
 
 
-def check_turn(state: SessionState | None, message: NewMessage | None, *, continues: bool) -> SessionState:
-    """The state, if a turn may start on it with this input. Raises the refusal otherwise."""
+def check_turn(
+    state: SessionState | None, message: NewMessage | None, ids: CallIds = NONE_READ, *, continues: bool
+) -> tuple[SessionState, MessageAppended | None]:
+    """The state, if a turn may start on it with this input, and the input's facts. Raises the refusal otherwise."""
     state = _open_for_input(state)
+    count = CallCount(state, ids)
     if message is None:
+        count.check_answered()
         _check_answerable(state, continues=continues)
-        return state
+        return state, None
     check_shape(message)
-    left = _answer_calls(state.open_calls, message)
-    if message.role == "tool" and left:
-        raise _results_missing(left)
+    facts = _facts_of(message, count)
+    if message.role == "tool":
+        count.check_answered()
     if message.role not in {"user", "tool"}:
         raise Invalid("message.role", "a turn starts with a message of role user or tool")
     if continues:
         raise Invalid("continue", "cannot be combined with new content")
-    return state
+    return state, facts
 
 
 def superseded(state: SessionState, message: NewMessage | None, *, continues: bool) -> int | None:
@@ -180,8 +208,6 @@ def superseded(state: SessionState, message: NewMessage | None, *, continues: bo
 
 def _check_answerable(state: SessionState, *, continues: bool) -> None:
     """Raises unless a turn without new content has something to answer."""
-    if state.open_calls:
-        raise _results_missing(state.open_calls)
     last = state.last
     partial = last is not None and last.role == "assistant" and not last.complete
     if last is None or last.erased or not (partial or last.role in {"user", "tool"}):
@@ -206,8 +232,8 @@ def check_erasable(state: SessionState | None) -> SessionState:
 def erase_words(
     state: SessionState | None, targets: Sequence[int], calls: Collection[str], words: ErasureWords
 ) -> list[Draft]:
-    """Erase the bodies at these positions. ``calls``: ids of the tool calls in the messages among them; those that are
-    open need no result any more.
+    """Erase the bodies at these positions. ``calls``: those that the messages among them make, as facts name them: if
+    they are open, they need no result any more.
     """
     state = check_erasable(state)
     closes = tuple(call for call in state.open_calls if call in calls)
@@ -217,31 +243,11 @@ def erase_words(
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def _answer_calls(open_calls: tuple[str, ...], message: NewMessage) -> tuple[str, ...]:
-    """The calls that are open after a message. Refuses results without a call, and any message but the results that are
-    missing.
-    """
-    if message.role != "tool":
-        if open_calls:
-            raise _results_missing(open_calls)
-        return calls_of(message.content)
-    left = list(open_calls)
-    for result in results_of(message.content):
-        if result not in left:
-            raise ToolCallNotFound(f"no open call has the id {result!r}", tool_use_id=result, field="content")
-        left.remove(result)
-    return tuple(left)
-
-
-def _results_missing(open_calls: tuple[str, ...]) -> ToolResultsMissing:
-    detail = "the last assistant message asked for tools; their results must come next"
-    return ToolResultsMissing(detail, tool_use_ids=list(open_calls))
-
-
-def _updated(values: dict[str, Any], system_tokens: int) -> Draft:
-    words = {name: values[name] for name in ("title", "system", "metadata") if name in values}
-    facts = {name: values[name] for name in SETTABLE if values.get(name) is not None}
-    updated = SessionUpdated(changed=tuple(sorted(values)), system_tokens=system_tokens, **facts)
+def _updated(values: dict[str, Any], changes: Changes) -> Draft:
+    names = ("title", "system", "metadata", *changes.recorded)
+    words = {name: values[name] for name in names if name in values}
+    facts = {name: value for name in SETTABLE if (value := changes.recorded.get(name, values.get(name))) is not None}
+    updated = SessionUpdated(changed=tuple(sorted(values)), system_tokens=changes.system_tokens, **facts)
     return Draft(updated, SessionWords(**words) if words else None)
 
 

@@ -1,8 +1,8 @@
 """Erased words leave the projections in the erasure's own transaction, and to the same bytes that folding the log
 again would give.
 
-Two projections hold words: a session's title, system prompt and metadata, and the detail of a failed turn. What else
-an erasure changes follows from the facts of its event (``projections.session``, ``projections.catalog``).
+Two projections hold words: a session's title, system prompt and metadata, and what a turn keeps of its events
+(``TurnState``). What else an erasure changes follows from the facts of its event (``state``, ``projector``).
 """
 
 from __future__ import annotations
@@ -12,27 +12,37 @@ from uuid import UUID
 
 import msgspec
 
-from ..events.types import AttemptStarted, SessionStarted, SessionUpdated, SessionWords, TurnFailed
+from ..clock import id_of
+from ..events.types import (
+    AttemptStarted,
+    SessionStarted,
+    SessionUpdated,
+    SessionWords,
+    TurnCompleted,
+    TurnFailed,
+    TurnStarted,
+)
 from ..events.upcasts import Stored, facts_of, words_of
 from ..log.base import Connection
-from ..log.erasure import erased_by
+from ..log.erasure import Trace, erased_by
 from ..log.sql import reads
 from . import queries
-from .turn_state import ERASED_DETAIL
+from .turn_state import forget
 
 WORD_FIELDS = ("title", "system", "metadata")
 SETTING_WORDS = (SessionStarted.event_type, SessionUpdated.event_type)
+TOLD_BY_TURNS = tuple(kind.event_type for kind in (TurnStarted, AttemptStarted, TurnCompleted, TurnFailed))
 MOST_SETTINGS = 1 << 30
 
 
-def forget_words(connection: Connection, tenant: str, session: UUID, erased: Iterable[Stored]) -> None:
+def forget_words(connection: Connection, tenant: str, session: UUID, erased: Iterable[Trace]) -> None:
     """Take the words of these events of a session out of its projections. Their bodies are gone by now."""
     settings = False
     for event in erased:
         if event.type in SETTING_WORDS:
             settings = True
-        elif event.type == TurnFailed.event_type:
-            _forget_detail(connection, tenant, event)
+        elif event.type in TOLD_BY_TURNS:
+            _forget(connection, tenant, event)
     if settings:
         queries.set_words_of_session(connection, tenant, session, _words_now(connection, tenant, session))
 
@@ -67,9 +77,10 @@ def _words_now(connection: Connection, tenant: str, session: UUID) -> SessionWor
     return words
 
 
-def _forget_detail(connection: Connection, tenant: str, event: Stored) -> None:
-    facts = facts_of(event)
-    assert isinstance(facts, TurnFailed)
-    state = queries.turn_state(connection, tenant, facts.turn)
+def _forget(connection: Connection, tenant: str, event: Trace) -> None:
+    turn_id = getattr(facts_of(event), "turn", None) or id_of(event.raw_id)
+    state = queries.turn_state(connection, tenant, turn_id)
     assert state is not None
-    queries.set_turn_state(connection, tenant, msgspec.structs.replace(state, error_detail=ERASED_DETAIL))
+    left = forget(state, event)
+    if left != state:
+        queries.set_turn_state(connection, tenant, left)

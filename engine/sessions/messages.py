@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, bindparam, literal
 from ..clock import id_of
 from ..errors import SessionNotFound
 from ..events.types import MessageAppended, MessageWords
-from ..events.upcasts import MESSAGES
+from ..events.upcasts import MESSAGES, WORDS_STEPS
 from ..log.codec import MAX_SAFE_INTEGER
 from ..log.sql.clauses import same, with_bodies
 from ..log.sql.driver import Prepared
@@ -28,9 +28,9 @@ from .state import Row, SessionState
 from .tables import messages
 from .views import Message, message_of
 
-SCHEMA = 1
-"""Of all messages, so that what a model is sent is read without looking it up."""
-assert MessageAppended.schema == SCHEMA, "the schema of a message must be read from its event"
+SCHEMA = MessageAppended.schema
+"""Of all messages: the words of every schema are read alike, so what a model is sent is read without looking it up."""
+assert not any(kind == MessageAppended.event_type for kind, _ in WORDS_STEPS), "the schema must be read from the event"
 
 
 class SentRow(Row, frozen=True, gc=False):

@@ -1,10 +1,11 @@
-"""A session's state, folded from its events: all that commands decide on. Pure, and without a word of anybody's
-text.
+"""A session's state, folded from its events: all that commands decide on. Pure. Of anybody's words it holds
+names only (``SessionState.named``), until they are erased.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -20,8 +21,10 @@ from ..events.types import (
     SessionRestored,
     SessionStarted,
     SessionUpdated,
+    SessionWords,
     TurnStarted,
 )
+from ..events.upcasts import words_of
 from ..events.usage import Costs, Usage
 from ..log.base import RecordedEvent
 from . import turn_state as turns
@@ -29,6 +32,10 @@ from .turn_state import TurnState, add_usage
 
 SETTABLE = ("model", "budget_tokens", "max_output_tokens", "fallback_model", "allowed_tools", "legal_hold")
 """Facts of a session that ``session.updated`` may set."""
+NAMED = ("model", "fallback_model", "allowed_tools")
+"""Those among them whose value may stand in words."""
+IDS_IN_FACTS = 1
+"""The last schema of ``message.appended`` whose calls are named by the vendor's ids."""
 
 SessionStatus = Literal["active", "archived"]
 
@@ -55,9 +62,18 @@ class SystemPrompt(msgspec.Struct, frozen=True, gc=False):
     tokens: int
 
 
+class Named(msgspec.Struct, frozen=True, gc=False):
+    """A setting whose value facts cannot hold, from the words at a position."""
+
+    position: int
+    value: str | tuple[str, ...]
+
+
 class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """``open_calls``: tools that the last unit asked for and that have no result yet. ``base_tokens``: running
-    total of all messages. ``legal_hold``: nothing of it may be erased. Times in microseconds.
+    """``open_calls``: calls that the last unit made and that have no result yet; ``asked``: the position of the message
+    that made them (None: schema 1, whose calls are named by their ids); ``call_count``: ordinals given so far.
+    ``base_tokens``: running total of all messages. ``legal_hold``: nothing of it may be erased. ``named``: settings
+    whose words hold more than the facts (``setting``). Times in microseconds.
     """
 
     id: UUID
@@ -83,6 +99,14 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     parent_session: UUID | None = None
     parent_version: int | None = None
     legal_hold: bool = False
+    asked: int | None = None
+    call_count: int = 0
+    named: dict[str, Named] = {}
+
+    def setting(self, name: str) -> Any:
+        """The value of a setting as it was given; as facts hold it, where its words are erased."""
+        named = self.named.get(name)
+        return getattr(self, name) if named is None else named.value
 
     @property
     def open_turn(self) -> TurnState | None:
@@ -110,7 +134,7 @@ def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> Se
             changes["usage"] = add_usage(state.usage, facts.usage)
             changes["costs"] = state.costs + _cost(changes.get("turn"))
         case SessionUpdated():
-            changes |= _updated(event, facts)
+            changes |= _updated(state, event, facts)
         case BodyErased():
             changes |= _erased(state, facts)
         case SessionArchived():
@@ -135,6 +159,7 @@ def _begin(event: RecordedEvent, facts: Facts) -> SessionState:
         system=_system(event, facts.system_tokens),
         fallback_model=facts.fallback_model,
         allowed_tools=facts.allowed_tools,
+        named=_named(event, NAMED),
     )
 
 
@@ -152,11 +177,15 @@ def _turn(state: SessionState, event: RecordedEvent, facts: Facts) -> TurnState 
 def _message(state: SessionState, event: RecordedEvent, facts: MessageAppended) -> dict[str, object]:
     unit = state.last.unit if facts.role == "tool" and state.last is not None else event.version
     last = LastMessage(event.version, event.position, facts.role, unit, facts.tokens, facts.complete)
+    asked, by_ordinal = state.asked, event.schema > IDS_IN_FACTS
     if facts.role == "tool":
         open_calls = tuple(call for call in state.open_calls if call not in facts.results)
     else:
         open_calls = facts.calls if facts.complete else ()
+        asked = event.position if open_calls and by_ordinal else None
     return {
+        "asked": asked if open_calls else None,
+        "call_count": state.call_count + (len(facts.calls) if by_ordinal else 0),
         "message_count": state.message_count + 1,
         "base_tokens": state.base_tokens + facts.tokens,
         "last": last,
@@ -165,12 +194,23 @@ def _message(state: SessionState, event: RecordedEvent, facts: MessageAppended) 
     }
 
 
-def _updated(event: RecordedEvent, facts: SessionUpdated) -> dict[str, object]:
+def _updated(state: SessionState, event: RecordedEvent, facts: SessionUpdated) -> dict[str, object]:
     names = [name for name in SETTABLE if name in facts.changed]
     changes: dict[str, object] = {name: getattr(facts, name) for name in names}
+    kept = {name: named for name, named in state.named.items() if name not in facts.changed}
+    changes["named"] = kept | _named(event, facts.changed)
     if "system" in facts.changed:
         changes["system"] = _system(event, facts.system_tokens)
     return changes
+
+
+def _named(event: RecordedEvent, changed: Sequence[str]) -> dict[str, Named]:
+    """The settings among those changed whose value stands in the event's words."""
+    words = words_of(event)
+    if not isinstance(words, SessionWords):
+        return {}
+    values = {name: getattr(words, name) for name in NAMED if name in changed}
+    return {name: Named(event.position, value) for name, value in values.items() if value is not None}
 
 
 def _cost(turn: object) -> Costs:
@@ -186,7 +226,10 @@ def _erased(state: SessionState, facts: BodyErased) -> dict[str, object]:
     if state.system is not None and state.system.position in facts.targets:
         changes["system"] = None
     if facts.closes:
-        changes["open_calls"] = tuple(call for call in state.open_calls if call not in facts.closes)
+        left = tuple(call for call in state.open_calls if call not in facts.closes)
+        changes |= {"open_calls": left, "asked": state.asked if left else None}
+    if state.named:
+        changes["named"] = {name: each for name, each in state.named.items() if each.position not in facts.targets}
     return changes
 
 

@@ -7,20 +7,19 @@ and a turn whose server died. ``decisions`` holds the commands on a session.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
 import msgspec
 
 from ..errors import EngineError, NoDecisionAwaited, Overloaded, ProviderRejected, ProviderUnavailable, TurnNotOpen
-from ..events.blocks import Content, ToolOutcome, ToolResultBlock, ToolUseBlock, calls_of, raw_blocks
+from ..events.blocks import Content, ToolOutcome, ToolResultBlock, calls_of, raw_blocks
 from ..events.types import (
+    OTHER,
+    STOP_REASONS,
+    VENDOR_STOP_REASONS,
     AttemptEnded,
-    AttemptEndedWords,
-    AttemptStarted,
-    AttemptWords,
-    BlockStart,
+    CompletionWords,
     DecisionWords,
     Draft,
     FailureWords,
@@ -40,95 +39,15 @@ from ..events.types import (
 )
 from ..events.usage import Usage
 from ..providers import tokens
+from .calls import NONE_READ, CallIds, calls_in, ordinals
 from .state import SessionState
+from .turn_commands import AttemptResult, Decision, ReceivedMessage, StartAttempt, TurnEnd, TurnPlace, TurnStop
 from .turn_state import AttemptState, OpenCall, TurnState
 
 CUT_SHORT = frozenset({"max_tokens", "refusal"})
 """Stop reasons after which a tool call may be half of one."""
 _NOT_ANSWERED = (Overloaded, ProviderRejected, ProviderUnavailable)
 """Failures for which an attempt is not charged, if nothing of an answer came."""
-
-
-# --- what is commanded ------------------------------------------------------------------------------------------------
-
-
-class TurnPlace(msgspec.Struct, frozen=True):
-    """The place of a turn's next events: after this frame, from this position on."""
-
-    frame: int
-    position: int
-
-
-class StartAttempt(msgspec.Struct, frozen=True):
-    """An attempt that is about to be made: all that decides the bytes of its request."""
-
-    facts: AttemptStarted
-    words: AttemptWords
-
-
-class TurnStop(msgspec.Struct, frozen=True):
-    """A stop of a turn from outside: its kind, and the actor that ordered it."""
-
-    kind: Literal["cancelled", "shutdown", "server_lost"]
-    actor: str
-
-
-class ReceivedMessage(msgspec.Struct, frozen=True):
-    """As much of a model's message as is on disk. ``blocks``: where each began; ``cuts``: how it came in, packed."""
-
-    id: UUID
-    content: Content
-    blocks: tuple[BlockStart, ...] = ()
-    cuts: bytes = b""
-
-
-class AttemptResult(msgspec.Struct, frozen=True):
-    """The result of an attempt. ``outcome`` is ``completed`` or a code; ``message``: what is on disk of the answer."""
-
-    outcome: str
-    duration_ms: int | None = None
-    message: ReceivedMessage | None = None
-    first_chunk_ms: int | None = None
-    stop: TurnStop | None = None
-    error: EngineError | None = None
-    stop_reason: str | None = None
-    vendor_stop_reason: str | None = None
-    usage: Usage | None = None
-    words: AttemptEndedWords | None = None
-
-
-class TurnEnd(msgspec.Struct, frozen=True):
-    """The end of a turn: stopped from outside, or failed with an error, or else completed for a stop reason.
-    ``attempt``: the result of its last attempt, where that is not recorded yet.
-    """
-
-    stop: TurnStop | None = None
-    error: EngineError | None = None
-    stop_reason: str | None = None
-    vendor_stop_reason: str | None = None
-    attempt: AttemptResult | None = None
-
-    @classmethod
-    def with_attempt(cls, result: AttemptResult) -> TurnEnd:
-        """The end of a turn that ends as its last attempt did."""
-        return cls(result.stop, result.error, result.stop_reason, result.vendor_stop_reason, result)
-
-    @property
-    def has_completed(self) -> bool:
-        return self.stop is None and self.error is None
-
-    @property
-    def outcome(self) -> str:
-        """The outcome of an attempt that the turn's end breaks off."""
-        return self.stop.kind if self.stop else self.error.code if self.error else "completed"
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """A person's decision on one call, and the reason for it."""
-
-    call: str
-    approve: bool
-    reason: str | None = None
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------------
@@ -148,16 +67,27 @@ def start_attempt(attempt: StartAttempt) -> list[Draft]:
     return [Draft(attempt.facts, attempt.words, causation=turn_id, actor=f"turn:{turn_id}")]
 
 
-def end_round(turn: TurnState, place: TurnPlace, result: AttemptResult) -> list[Draft]:
-    """End a round: with the attempt's end, the message, and its calls."""
+def end_round(
+    turn: TurnState, place: TurnPlace, result: AttemptResult, registered: Collection[str] = ()
+) -> list[Draft]:
+    """End a round: with the attempt's end, the message, and its calls. ``registered``: tools that facts may name."""
     message = result.message
     drafts = [_attempt_ended(turn, result)]
     if message is None:
         return drafts
-    drafts.append(_message(turn.id, result, message, place.frame + 1))
     calls = calls_in(message.content) if result.outcome == "completed" else []
-    for frame, call in enumerate(calls, start=place.frame + 2):
-        called = ToolCalled(turn.id, call.id, call.name, place.position + 1, frame, runner_of(turn, call.name))
+    made = ordinals(place.calls, len(calls))
+    drafts.append(_message(turn.id, result, message, place.frame + 1, made))
+    for index, (ordinal, call) in enumerate(zip(made, calls, strict=True)):
+        called = ToolCalled(
+            turn.id,
+            ordinal,
+            call.name if call.name in registered else None,
+            place.position + 1,
+            place.frame + 2 + index,
+            runner_of(turn, call.name),
+            index,
+        )
         drafts.append(Draft(called, causation=turn.id))
     return drafts
 
@@ -181,7 +111,7 @@ def return_tool(turn: TurnState, place: TurnPlace, call: OpenCall, outcome: Tool
         duration_ms=outcome.duration_ms,
         output_bytes=outcome.output_bytes,
     )
-    return [Draft(returned, causation=turn.id), _tool_message(turn.id, call, outcome, place.frame + 2)]
+    return [Draft(returned, causation=turn.id), _tool_message(turn.id, call, outcome, place)]
 
 
 def runner_of(turn: TurnState, name: str) -> RunnerOfTool:
@@ -189,10 +119,6 @@ def runner_of(turn: TurnState, name: str) -> RunnerOfTool:
     was not offered is the server's too: nobody else would answer it, and without a result the session could not go on.
     """
     return "client" if name in turn.client_tools else "server"
-
-
-def calls_in(content: Content) -> list[ToolUseBlock]:
-    return [block for block in content if isinstance(block, ToolUseBlock)]
 
 
 # --- pauses -----------------------------------------------------------------------------------------------------------
@@ -204,10 +130,7 @@ def pause_turn(turn: TurnState, place: TurnPlace, calls: tuple[str, ...]) -> lis
 
 
 def decide_call(turn: TurnState, decision: Decision) -> list[Draft]:
-    """Approve or refuse a call. With the last decision that the turn waits for, it is resumed.
-
-    Raises NoDecisionAwaited if the turn does not wait for this decision.
-    """
+    """Approve or refuse a call; the last decision that the turn waits for resumes it. Raises NoDecisionAwaited."""
     if turn.status != "requires_action":
         raise NoDecisionAwaited("the turn does not wait for a decision", turn_status=turn.status)
     if decision.call not in turn.awaited:
@@ -224,33 +147,46 @@ def decide_call(turn: TurnState, decision: Decision) -> list[Draft]:
 
 
 def end_turn(
-    turn: TurnState, place: TurnPlace, end: TurnEnd, finished: Mapping[str, ToolOutcome] | None = None
+    turn: TurnState,
+    place: TurnPlace,
+    end: TurnEnd,
+    finished: Mapping[str, ToolOutcome] | None = None,
+    registered: Collection[str] = (),
 ) -> list[Draft]:
     """End a turn: with the result of its attempt, if that is not recorded yet, with a result for each call that has
     none and that nobody makes any more, and with the turn's own end. ``finished``: outcomes of calls that had returned
-    when the turn was stopped.
+    when the turn was stopped; ``registered``: the tools that facts may name.
     """
     drafts: list[Draft] = []
-    frame = place.frame
+    frame, ids = place.frame, dict(place.ids)
     calls = {"server": list(turn.open_calls), "client": list(turn.client_calls)}
     if turn.attempts[-1].outcome is None:
         result = end.attempt or AttemptResult(end.outcome, stop=end.stop, error=end.error)
-        drafts = end_round(turn, place, result)
-        for called in [draft.facts for draft in drafts if isinstance(draft.facts, ToolCalled)]:
-            calls[called.runner].append(OpenCall(called.call, called.name, called.message))
+        drafts = end_round(turn, place, result, registered)
+        made = [draft.facts for draft in drafts if isinstance(draft.facts, ToolCalled)]
+        for called in made:
+            calls[called.runner].append(OpenCall(called.call, called.name, called.message, index=called.index))
+        ids |= zip([each.call for each in made], _ids_in(result), strict=True)
         frame += len(drafts) - 1
     for call in calls["server"] if _leaves_calls(end) else calls["server"] + calls["client"]:
         outcome = (finished or {}).get(call.id) or _not_run(end)
-        drafts += return_tool(turn, TurnPlace(frame, place.position + len(drafts)), call, outcome)
+        drafts += return_tool(turn, TurnPlace(frame, place.position + len(drafts), ids=ids), call, outcome)
         frame += 2
     return [*drafts, _turn_ended(turn.id, end, frame + 1)]
 
 
-def cancel_paused(turn: TurnState | None, turn_id: UUID, actor: str, position: int) -> list[Draft]:
+def _ids_in(result: AttemptResult) -> tuple[str, ...]:
+    """The vendor's ids of the calls that an attempt opened."""
+    return calls_of(result.message.content) if result.message and result.outcome == "completed" else ()
+
+
+def cancel_paused(
+    turn: TurnState | None, turn_id: UUID, actor: str, position: int, ids: CallIds = NONE_READ
+) -> list[Draft]:
     """Cancel a turn that waits for a decision. No events if it was resumed meanwhile, or has ended."""
     if turn is None or turn.id != turn_id or turn.status != "requires_action":
         return []
-    return end_turn(turn, TurnPlace(turn.frame, position), TurnEnd(TurnStop("cancelled", actor)))
+    return end_turn(turn, TurnPlace(turn.frame, position, ids=ids), TurnEnd(TurnStop("cancelled", actor)))
 
 
 def _leaves_calls(end: TurnEnd) -> bool:
@@ -273,8 +209,19 @@ def _turn_ended(turn_id: UUID, end: TurnEnd, frame: int) -> Draft:
         return Draft(_stopped(turn_id, end.stop, frame), actor=end.stop.actor, causation=turn_id)
     if end.error is not None:
         return Draft(_failed(turn_id, end.error, frame), FailureWords(end.error.detail), causation=turn_id)
-    completed = TurnCompleted(turn_id, frame, end.stop_reason or "end_turn", end.vendor_stop_reason)
-    return Draft(completed, causation=turn_id)
+    known, word = vendor_word(end.vendor_stop_reason)
+    completed = TurnCompleted(turn_id, frame, _listed(end.stop_reason) or "end_turn", known)
+    return Draft(completed, None if word is None else CompletionWords(word), causation=turn_id)
+
+
+def vendor_word(reason: str | None) -> tuple[str | None, str | None]:
+    """A vendor's stop reason as facts have it, and as words have it: one of the two."""
+    return (reason, None) if reason is None or reason in VENDOR_STOP_REASONS else (None, reason)
+
+
+def _listed(reason: str | None) -> str | None:
+    """A stop reason as facts have it: one that stands on no list is words."""
+    return reason if reason is None or reason in STOP_REASONS else OTHER
 
 
 def _stopped(turn_id: UUID, stop: TurnStop, frame: int) -> TurnCancelled | TurnInterrupted:
@@ -333,25 +280,26 @@ def _attempt_ended(turn: TurnState, result: AttemptResult) -> Draft:
         outcome=result.outcome,
         duration_ms=result.duration_ms,
         first_chunk_ms=result.first_chunk_ms,
-        stop_reason=result.stop_reason,
-        vendor_stop_reason=result.vendor_stop_reason,
+        stop_reason=_listed(result.stop_reason),
+        vendor_stop_reason=vendor_word(result.vendor_stop_reason)[0],
         status=getattr(error, "status", None),
-        vendor_code=getattr(error, "vendor_code", None),
         retryable=getattr(error, "retryable", False),
         usage=usage_of(attempt, result),
     )
     return Draft(facts, result.words, causation=turn.id)
 
 
-def _message(turn_id: UUID, result: AttemptResult, message: ReceivedMessage, frame: int) -> Draft:
-    content, complete = message.content, result.outcome == "completed"
+def _message(
+    turn_id: UUID, result: AttemptResult, message: ReceivedMessage, frame: int, calls: tuple[str, ...]
+) -> Draft:
+    content = message.content
     facts = MessageAppended(
         role="assistant",
         tokens=tokens.count_content(content),
         counter=tokens.COUNTER,
-        complete=complete,
+        complete=result.outcome == "completed",
         turn=turn_id,
-        calls=calls_of(content) if complete else (),
+        calls=calls,
         frame=frame,
         blocks=message.blocks,
     )
@@ -359,8 +307,9 @@ def _message(turn_id: UUID, result: AttemptResult, message: ReceivedMessage, fra
     return Draft(facts, words, id=message.id, causation=turn_id)
 
 
-def _tool_message(turn_id: UUID, call: OpenCall, outcome: ToolOutcome, frame: int) -> Draft:
-    content = (ToolResultBlock(call.id, outcome.content, outcome.is_error),)
+def _tool_message(turn_id: UUID, call: OpenCall, outcome: ToolOutcome, place: TurnPlace) -> Draft:
+    """The message with a tool's output. A call whose id cannot be read any more is named by its ordinal."""
+    content = (ToolResultBlock(place.ids.get(call.id, call.id), outcome.content, outcome.is_error),)
     facts = MessageAppended(
         role="tool",
         tokens=tokens.count_content(content),
@@ -368,6 +317,6 @@ def _tool_message(turn_id: UUID, call: OpenCall, outcome: ToolOutcome, frame: in
         complete=True,
         turn=turn_id,
         results=(call.id,),
-        frame=frame,
+        frame=place.frame + 2,
     )
     return Draft(facts, MessageWords(raw_blocks(content)), causation=turn_id)

@@ -17,6 +17,7 @@ from ..events.types import MessageAppended, SessionWords, TurnFailed
 from ..events.upcasts import MESSAGES, facts_of
 from ..events.usage import Cost, Usage
 from ..log.base import RecordedEvent
+from .calls import ids_of
 from .state import SessionState
 from .turn_state import AttemptState, TurnState, cost_of
 
@@ -190,7 +191,7 @@ def session_view(state: SessionState, words: SessionWords) -> Session:
     return Session(
         id=state.id,
         title=words.title,
-        model=state.model,
+        model=state.setting("model"),
         system=words.system,
         metadata=words.metadata,
         budget_tokens=state.budget_tokens,
@@ -201,8 +202,8 @@ def session_view(state: SessionState, words: SessionWords) -> Session:
         token_count=state.base_tokens,
         usage=state.usage or NO_USAGE,
         costs=state.costs.known,
-        fallback_model=state.fallback_model,
-        allowed_tools=state.allowed_tools,
+        fallback_model=state.setting("fallback_model"),
+        allowed_tools=state.setting("allowed_tools"),
         parent=parent,
         open_turn_id=turn.id if turn else None,
         created_at=rfc3339(state.created_at),
@@ -265,7 +266,7 @@ def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed
         id=turn.id,
         session_id=turn.session,
         status=turn.status,
-        model=turn.model,
+        model=turn.named or turn.model,
         provider=turn.provider,
         started_at=rfc3339(turn.started_at),
         ended_at=rfc3339(turn.ended_at) if turn.ended_at is not None else None,
@@ -275,12 +276,19 @@ def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed
         vendor_stop_reason=turn.vendor_stop_reason,
         usage=turn.usage or NO_USAGE,
         costs=turn.costs.known,
-        pending_approvals=turn.awaited if turn.status == "requires_action" else (),
+        pending_approvals=_pending(turn, messages) if turn.status == "requires_action" else (),
         attempts=tuple(_attempt_view(attempt) for attempt in turn.attempts),
         error=error,
         messages=messages,
         message=answers[-1] if answers else None,
     )
+
+
+def _pending(turn: TurnState, messages: tuple[Message, ...]) -> tuple[str, ...]:
+    """The vendor's ids of the calls that a person must decide on."""
+    contents = {message.position: message.blocks() for message in messages if message.role == "assistant"}
+    ids = ids_of([call for call in turn.open_calls if call.id in turn.awaited], contents)
+    return tuple(ids.get(call, call) for call in turn.awaited)
 
 
 def event_view(event: RecordedEvent) -> Event:
@@ -308,7 +316,7 @@ def _attempt_view(attempt: AttemptState) -> Attempt:
         round=attempt.round,
         attempt=attempt.attempt,
         provider=attempt.provider,
-        model=attempt.model,
+        model=attempt.named or attempt.model,
         started_at=rfc3339(attempt.started_at),
         outcome=attempt.outcome,
         first_chunk_ms=attempt.first_chunk_ms,

@@ -32,7 +32,8 @@ from ..events.types import (
 from ..events.upcasts import facts_of, words_of
 from ..log.base import RecordedEvent
 from ..sessions import turn_state as turns
-from ..sessions.turn_state import TurnState
+from ..sessions.calls import CallIds, block_of
+from ..sessions.turn_state import OpenCall, TurnState
 from ..sessions.views import Message, Turn, message_view, turn_view
 from .frames import Frame, Opening, delta_frame, delta_head, start_frame
 
@@ -40,10 +41,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class CallData(msgspec.Struct, frozen=True):
-    """The data of a ``tool.called`` frame; its input stands in the message."""
+    """The data of a ``tool.called`` frame; its input stands in the message. Id and name are erased with that."""
 
-    tool_use_id: str
-    name: str
+    tool_use_id: str | None
+    name: str | None
     message_id: UUID
     runner: str
 
@@ -51,8 +52,8 @@ class CallData(msgspec.Struct, frozen=True):
 class ReturnedData(msgspec.Struct, frozen=True):
     """The data of a ``tool.returned`` frame; the tool's output is in the message that follows."""
 
-    tool_use_id: str
-    name: str
+    tool_use_id: str | None
+    name: str | None
     outcome: str
     is_error: bool
     duration_ms: int | None
@@ -61,7 +62,7 @@ class ReturnedData(msgspec.Struct, frozen=True):
 class DecisionData(msgspec.Struct, frozen=True):
     """The data of a ``tool.approved`` or ``tool.refused`` frame."""
 
-    tool_use_id: str
+    tool_use_id: str | None
     approve: bool
     reason: str | None
     actor: str
@@ -84,6 +85,7 @@ class Transcript:
         self._turn_id = turn_id
         self._state: TurnState | None = None
         self._failed: TurnFailed | None = None
+        self._calls: dict[str, tuple[str | None, str | None]] = {}
         self.messages: list[Message] = []
         self.reasons: dict[str, str] = {}
 
@@ -91,6 +93,10 @@ class Transcript:
     def state(self) -> TurnState:
         assert self._state is not None
         return self._state
+
+    def call_ids(self) -> CallIds:
+        """The vendor's ids of the turn's calls, as far as they are there."""
+        return {ordinal: call_id for ordinal, (call_id, _) in self._calls.items() if call_id is not None}
 
     def view(self) -> Turn:
         """The turn as it is now."""
@@ -134,16 +140,24 @@ class Transcript:
         if number is None:
             return []
         if isinstance(facts, ToolReturned):
-            returned = ReturnedData(facts.call, facts.name, facts.outcome, facts.is_error, facts.duration_ms)
+            named = self._calls.get(facts.call, (None, facts.name))
+            returned = ReturnedData(*named, facts.outcome, facts.is_error, facts.duration_ms)
             return [self._frame(number, event.type, returned)]
         if isinstance(facts, ToolApproved | ToolRefused):
             return [self._frame(number, event.type, self._decision(event, facts))]
         if isinstance(facts, ToolCalled):
-            call = CallData(facts.call, facts.name, self.messages[-1].id, facts.runner)
-            return [self._frame(number, event.type, call)]
+            return [self._frame(number, event.type, self._called(facts))]
         if isinstance(facts, AttemptEnded):
             return [self._frame(number, "attempt.failed", AttemptFailedData(facts.round, facts.attempt, facts.outcome))]
         return [self._frame(number, event.type, self.view())]
+
+    def _called(self, facts: ToolCalled) -> CallData:
+        message = self.messages[-1]
+        call = OpenCall(facts.call, facts.name, facts.message, index=facts.index)
+        block = block_of(call, message.blocks())
+        by_id = facts.call if facts.index is None else None  # schema 1
+        self._calls[facts.call] = (by_id, facts.name) if block is None else (block.id, block.name)
+        return CallData(*self._calls[facts.call], message.id, facts.runner)
 
     def _decision(self, event: RecordedEvent, facts: ToolApproved | ToolRefused) -> DecisionData:
         words = words_of(event)
@@ -151,7 +165,8 @@ class Transcript:
         self.reasons.pop(facts.call, None)  # a call of an earlier round may have had the same id
         if reason is not None:
             self.reasons[facts.call] = reason
-        return DecisionData(facts.call, isinstance(facts, ToolApproved), reason, event.actor)
+        call_id, _ = self._calls.get(facts.call, (None, None))
+        return DecisionData(call_id, isinstance(facts, ToolApproved), reason, event.actor)
 
     def _frame(self, number: int, kind: str, data: object) -> Frame:
         return Frame(number, kind, _encode(data))

@@ -14,7 +14,7 @@ from ..events.blocks import Block, Content, OtherBlock, TextBlock, ThinkingBlock
 from ..events.cuts import Cut, pack_cuts
 from ..events.types import BlockStart
 from ..log.journal import JournalRow
-from ..sessions.turn_decisions import ReceivedMessage
+from ..sessions.turn_commands import ReceivedMessage
 from ..streams.frames import START, VENDOR, Opening
 
 

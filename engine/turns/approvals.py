@@ -14,10 +14,12 @@ from ..events.types import Draft, TurnResumed
 from ..log.base import Append, Connection, Exactly, Exists, NewEvent, Place, Reference, RequestKey, Scratch
 from ..log.sql.idempotency import find_request
 from ..sessions import queries
+from ..sessions.calls import CallIds
 from ..sessions.envelope import Caller, seal
-from ..sessions.history import state_at
+from ..sessions.history import state_at, turn_call_ids
 from ..sessions.state import SessionState
-from ..sessions.turn_decisions import Decision, cancel_paused, decide_call
+from ..sessions.turn_commands import Decision
+from ..sessions.turn_decisions import cancel_paused, decide_call
 from ..sessions.turn_state import TurnState
 from ..streams.backlog import turn_events
 from ..streams.transcript import Transcript
@@ -70,9 +72,10 @@ class Approvals:
 
     async def cancel(self, caller: Caller, turn: TurnState) -> None:
         """Cancel a turn that waits for a decision. A turn that was resumed meanwhile, or has ended, stays as it is."""
+        ids = await self._runtime.store.read(partial(turn_call_ids, tenant=caller.tenant, turn=turn))
 
         def events(place: Place, state: Any) -> list[NewEvent]:
-            drafts = cancel_paused(state.open_turn, turn.id, caller.actor, place.position)
+            drafts = cancel_paused(state.open_turn, turn.id, caller.actor, place.position, ids)
             return seal(drafts, caller, self._runtime.clock)
 
         ended = await self._runtime.store.append(Append(caller.tenant, turn.session, Exists(), events))
@@ -87,7 +90,7 @@ class Approvals:
         state = queries.turn_state(connection, tenant, turn_id)
         if state is None:
             raise TurnNotFound("there is no such turn", turn_id=str(turn_id))
-        drafts = decide_call(state, decision)
+        drafts = decide_call(state, _by_ordinal(decision, turn_call_ids(connection, tenant, state)))
         session, _ = state_at(connection, tenant, state.session)
         transcript = Transcript(turn_id)
         for event in turn_events(connection, tenant, state):
@@ -121,3 +124,9 @@ class Approvals:
                     self._runtime, caller, turn.id, paused.request_plan, answer.events, transcript=paused.transcript
                 )
                 self._supervisor.start(resumed_turn)
+
+
+def _by_ordinal(decision: Decision, ids: CallIds) -> Decision:
+    """The decision on a call as facts name it; callers name it by the vendor's id. One of no open call is on none."""
+    found = next((ordinal for ordinal, call_id in ids.items() if call_id == decision.call), "")
+    return msgspec.structs.replace(decision, call=found)

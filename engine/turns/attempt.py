@@ -15,7 +15,7 @@ from ..clock import Clock
 from ..errors import EngineError, ProviderTimedOut, ProviderTooLarge, ProviderTruncated
 from ..providers.base import Provider
 from ..providers.resilience import Guards
-from ..sessions.turn_decisions import AttemptResult, TurnStop
+from ..sessions.turn_commands import AttemptResult, TurnStop
 from ..settings import Settings
 from .outcomes import MISTAKE, Times, result_of
 from .recorder import Recorder

@@ -11,7 +11,8 @@ from ..events.blocks import ToolOutcome
 from ..events.types import AttemptEndedWords
 from ..events.usage import Usage
 from ..log.codec import MAX_SAFE_INTEGER
-from ..sessions.turn_decisions import AttemptResult, TurnStop
+from ..sessions.turn_commands import AttemptResult, TurnStop
+from ..sessions.turn_decisions import vendor_word
 from .recorder import Recorder
 
 log = logging.getLogger("manent.turns")
@@ -48,7 +49,7 @@ def result_of(recorder: Recorder, stop: TurnStop | None, error: Exception | None
         stop_reason=ended.stop_reason if ended and completed else None,
         vendor_stop_reason=ended.vendor_stop_reason if ended and completed else None,
         usage=recordable(recorder.usage.usage) if recorder.usage else None,
-        words=_vendor_words(recorder, failure),
+        words=_vendor_words(recorder, failure, completed=completed),
     )
 
 
@@ -68,12 +69,14 @@ def refused_by_person(reason: str | None) -> ToolOutcome:
     return ToolOutcome("refused", words, is_error=True)
 
 
-def _vendor_words(recorder: Recorder, error: EngineError | None) -> AttemptEndedWords | None:
+def _vendor_words(recorder: Recorder, error: EngineError | None, *, completed: bool) -> AttemptEndedWords | None:
     usage, ended = recorder.usage, recorder.ended
     words = AttemptEndedWords(
         usage=msgspec.Raw(usage.raw) if usage else msgspec.UNSET,
         response_id=ended.response_id if ended else None,
         request_id=ended.request_id if ended else error.request_id if isinstance(error, ProviderError) else None,
         upstream=(error.upstream or None) if isinstance(error, ProviderError) else None,
+        vendor_stop_reason=vendor_word(ended.vendor_stop_reason)[1] if ended and completed else None,
+        vendor_code=error.vendor_code if isinstance(error, ProviderError) else None,
     )
     return words if words != AttemptEndedWords() else None

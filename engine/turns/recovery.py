@@ -18,7 +18,10 @@ from ..log.journal import journal_rows
 from ..log.leases import CloseRun, Run, open_runs
 from ..log.store import Store
 from ..sessions.envelope import Caller, seal
-from ..sessions.turn_decisions import AttemptResult, TurnEnd, TurnPlace, TurnStop, end_turn
+from ..sessions.history import turn_call_ids
+from ..sessions.queries import turn_state
+from ..sessions.turn_commands import AttemptResult, TurnEnd, TurnPlace, TurnStop
+from ..sessions.turn_decisions import end_turn
 from ..sessions.turn_state import TurnState
 from .answer import Answer
 from .observer import Observer, report_end
@@ -59,10 +62,15 @@ async def _end_orphan(store: Store, clock: Clock, run: Run, observer: Observer) 
     result = AttemptResult(stop.kind, message=answer.received() if answer else None, stop=stop)
     end = TurnEnd.with_attempt(result)
 
+    before = await store.read(partial(turn_state, tenant=run.tenant, turn=run.turn))
+    assert before is not None, "a run has a turn"
+    ids = await store.read(partial(turn_call_ids, tenant=run.tenant, turn=before))
+
     def decide(place: Place, session: Any) -> list[NewEvent]:
         turn: TurnState = session.open_turn
         found.append(turn)
-        drafts = end_turn(turn, TurnPlace(max(frame, turn.frame), place.position), end)
+        at = TurnPlace(max(frame, turn.frame), place.position, session.call_count, ids)
+        drafts = end_turn(turn, at, end)
         return seal(drafts, Caller(run.tenant, SYSTEM), clock)
 
     close = CloseRun(run.tenant, run.turn, owner=None)

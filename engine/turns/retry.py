@@ -9,7 +9,7 @@ import msgspec
 from ..clock import Clock
 from ..errors import EngineError, Overloaded, ProviderError
 from ..providers.resilience import next_delay_s
-from ..sessions.turn_decisions import AttemptResult
+from ..sessions.turn_commands import AttemptResult
 from ..settings import Settings
 
 _ITS_OWN_FAULT = frozenset({400, 413, 422})

@@ -19,16 +19,17 @@ from ..context.plan import PlannedRound, RequestPlan, ToolOffer, attempt_of, pla
 from ..context.prompt import Limits
 from ..errors import Invalid, TooLarge, VersionConflict
 from ..events.blocks import ToolSchema
-from ..events.types import NewMessage
+from ..events.types import NewMessage, TurnWords
 from ..log.base import Append, Connection, Exactly, NewEvent, Place, Reference, RequestKey, Scratch
 from ..log.sql.documents import KeepDocument
 from ..log.sql.idempotency import find_request
 from ..providers.base import Parameters
 from ..providers.registry import resolve, resolve_if_there
 from ..sessions import queries
+from ..sessions.calls import CallIds
 from ..sessions.decisions import StartTurn, check_turn, start_turn, superseded
 from ..sessions.envelope import Caller, seal
-from ..sessions.history import state_at
+from ..sessions.history import open_call_ids, state_at
 from ..sessions.state import SessionState
 from ..settings import Settings
 from ..tools.registry import Tools, write_schemas
@@ -56,6 +57,13 @@ class Ask(msgspec.Struct, frozen=True):
     tool_choice: str | None = None
     continues: bool = False
     on_disconnect: Literal["continue", "cancel"] = "continue"
+
+
+class TurnPlan(msgspec.Struct, frozen=True):
+    """The plan of a turn that is to start. ``ids``: the vendor's ids of the calls that are open."""
+
+    first: PlannedRound
+    ids: CallIds
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -119,13 +127,14 @@ class TurnStarter:
 
     def _plan(
         self, connection: Connection, *, caller: Caller, session_id: UUID, ask: Ask, expected: int | None
-    ) -> PlannedRound:
+    ) -> TurnPlan:
         state, words = state_at(connection, caller.tenant, session_id)
         if expected is not None and state.version != expected:
             detail = f"the session was expected to be at version {expected}, and is at {state.version}"
             raise VersionConflict(detail, current_version=state.version)
-        check_turn(state, ask.message, continues=ask.continues)
-        return plan_round(
+        ids = open_call_ids(connection, caller.tenant, state)
+        check_turn(state, ask.message, ids, continues=ask.continues)
+        first = plan_round(
             connection,
             tenant=caller.tenant,
             state=state,
@@ -135,16 +144,18 @@ class TurnStarter:
             new=ask.message,
             without=superseded(state, ask.message, continues=ask.continues),
         )
+        return TurnPlan(first, ids)
 
     def _plan_requests(self, ask: Ask, state: SessionState) -> RequestPlan:
         """Plan what the turn's requests have in common. Raises UnknownModel, and Invalid for tools that are not
         available.
         """
-        names = self._tools.allowed(ask.tools, state.allowed_tools)
+        names = self._tools.allowed(ask.tools, state.setting("allowed_tools"))
         schemas = (*self._tools.schemas(names), *ask.client_tools)
         check_offer(schemas, ask.tool_choice, self._settings)
+        fallback = state.setting("fallback_model")
         return RequestPlan(
-            model=resolve(self._providers, ask.model or state.model),
+            model=resolve(self._providers, ask.model or state.setting("model")),
             limits=ask.limits,
             parameters=Parameters(
                 max_output_tokens=ask.limits.max_output_tokens or state.max_output_tokens,
@@ -153,14 +164,14 @@ class TurnStarter:
                 tool_choice=ask.tool_choice if schemas else None,
             ),
             offer=ToolOffer(schemas, tuple(schema.name for schema in ask.client_tools)),
-            fallback=resolve_if_there(self._providers, state.fallback_model),
-            fallback_name=state.fallback_model,
+            fallback=resolve_if_there(self._providers, fallback),
+            fallback_name=fallback,
         )
 
     async def _append(
-        self, caller: Caller, session_id: UUID, ask: Ask, first: PlannedRound, idempotency: RequestKey | None
+        self, caller: Caller, session_id: UUID, ask: Ask, plan: TurnPlan, idempotency: RequestKey | None
     ) -> Started:
-        turn_id = self._clock.new_id()
+        turn_id, first = self._clock.new_id(), plan.first
         document = first.request_plan.offer.document
         scratch: list[Scratch] = [self._supervisor.run_of(caller.tenant, session_id, turn_id)]
         if document:
@@ -171,7 +182,7 @@ class TurnStarter:
                     tenant=caller.tenant,
                     session=session_id,
                     expected=Exactly(first.window.state.version),
-                    events=partial(self._events, caller=caller, turn_id=turn_id, ask=ask, first=first),
+                    events=partial(self._events, caller=caller, turn_id=turn_id, ask=ask, plan=plan),
                     request=idempotency,
                     reference=Reference("turn", turn_id, 0),
                     scratch=tuple(scratch),
@@ -186,21 +197,22 @@ class TurnStarter:
         return await self._replayed(caller, answer.replayed)
 
     def _events(
-        self, place: Place, state: Any, *, caller: Caller, turn_id: UUID, ask: Ask, first: PlannedRound
+        self, place: Place, state: Any, *, caller: Caller, turn_id: UUID, ask: Ask, plan: TurnPlan
     ) -> list[NewEvent]:
-        clock, message = self._clock, ask.message
+        clock, message, first = self._clock, ask.message, plan.first
         if message is not None:
             message = msgspec.structs.replace(message, id=clock.new_id())
         salt, now_us = clock.salts(1)[0], clock.now_us()
         command = StartTurn(
             turn_id=turn_id,
-            model=first.model.name,
+            model=first.model.recorded,
             provider=first.model.provider.name,
             attempt=attempt_of(first, turn_id, (1, 1), now_us=now_us, salt=salt, new_position=place.position),
             message=message,
             continues=ask.continues,
             on_disconnect=ask.on_disconnect,
-            client_tools=first.request_plan.offer.client,
+            words=TurnWords(first.model.words, first.request_plan.offer.client),
+            ids=plan.ids,
         )
         return seal(start_turn(state, command), caller, clock)
 
@@ -225,8 +237,8 @@ def check_offer(schemas: Sequence[ToolSchema], choice: str | None, settings: Set
 
 
 def _replayed_or_planned(
-    plan: Callable[[Connection], PlannedRound], connection: Connection, *, tenant: str, idempotency: RequestKey | None
-) -> PlannedRound | Reference:
+    plan: Callable[[Connection], TurnPlan], connection: Connection, *, tenant: str, idempotency: RequestKey | None
+) -> TurnPlan | Reference:
     """The turn that this request has started before, else a plan: a retry is answered, whatever has become of the
     session.
     """

@@ -21,7 +21,7 @@ from ..log.leases import ExtendLeases, OpenRun, extend_leases, request_cancel
 from ..log.store import Store
 from ..providers.registry import Providers
 from ..providers.resilience import Guards
-from ..sessions.turn_decisions import TurnStop
+from ..sessions.turn_commands import TurnStop
 from ..settings import Settings
 from ..tools.runner import ToolRunner
 from .journal_writer import JournalWriter

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from ..events.blocks import ToolOutcome, ToolUseBlock, read_blocks
-from ..sessions.turn_decisions import calls_in, runner_of
+from ..events.blocks import Content, ToolOutcome
+from ..sessions.calls import block_of
 from ..sessions.turn_state import OpenCall
 from ..settings import Settings
 from ..streams.transcript import Transcript
@@ -27,8 +27,8 @@ class RoundCalls:
     def __init__(
         self, runner: ToolRunner, transcript: Transcript, tenant: str, allowed: Sequence[str], settings: Settings
     ) -> None:
-        state = transcript.state
-        written = {call.id: call for call in _last_calls(transcript)}
+        state, answer = transcript.state, _last_answer(transcript)
+        written = {call.id: block_of(call, answer) for call in (*state.open_calls, *state.client_calls)}
         self._runner = runner
         self._allowed = allowed
         self._free = asyncio.Semaphore(settings.max_parallel_tools)
@@ -38,17 +38,18 @@ class RoundCalls:
                 tenant=tenant,
                 session=state.session,
                 turn=state.id,
-                id=call.id,
-                name=call.name,
-                input_text=_input_of(written[call.id]),
+                id=block.id,
+                name=block.name,
+                input_text=block.input_text or "",
                 approved=call.approved is True,
                 others=state.client_tools,
             )
             for call in state.open_calls
+            if (block := written[call.id]) is not None
         }
         self.awaited = tuple(call.id for call in state.open_calls if call.approved is None and self._asks(call))
         self.ready = [call for call in state.open_calls if call.id not in self.awaited]
-        self.clients = [call.id for call in written.values() if runner_of(state, call.name) == "client"]
+        self.clients = [call.id for call in state.client_calls if written[call.id] is not None]
         self._tasks = [asyncio.create_task(self._make(call)) for call in self.ready]
 
     async def outcome(self, number: int) -> tuple[OpenCall, ToolOutcome]:
@@ -79,12 +80,7 @@ class RoundCalls:
             return await self._runner.call(self._calls[call.id], self._allowed)
 
 
-def _last_calls(transcript: Transcript) -> list[ToolUseBlock]:
-    """The calls in the turn's newest answer."""
+def _last_answer(transcript: Transcript) -> Content:
+    """The content of the turn's newest answer."""
     answers = [message for message in transcript.messages if message.role == "assistant"]
-    return calls_in(read_blocks(answers[-1].content)) if answers else []
-
-
-def _input_of(call: ToolUseBlock) -> str:
-    """The input as the model wrote it."""
-    return call.input_text or ""
+    return answers[-1].blocks() if answers else ()

@@ -27,14 +27,11 @@ from ..log.leases import CloseRun, KeepRun
 from ..log.store import Store
 from ..providers.registry import Providers
 from ..providers.resilience import Guards
+from ..sessions.calls import calls_in
 from ..sessions.envelope import Caller, seal
+from ..sessions.turn_commands import AttemptResult, TurnEnd, TurnPlace, TurnStop
 from ..sessions.turn_decisions import (
     CUT_SHORT,
-    AttemptResult,
-    TurnEnd,
-    TurnPlace,
-    TurnStop,
-    calls_in,
     end_round,
     end_turn,
     open_turn_of,
@@ -181,7 +178,7 @@ class RunningTurn:
         if not self._goes_on(result):
             return TurnEnd.with_attempt(result)
         try:
-            await self._append(partial(end_round, result=result))
+            await self._append(partial(end_round, result=result, registered=self._request_plan.offer.server))
         except StoreError as error:
             return TurnEnd(error=error, attempt=result)
         return await self._after_answer(result)
@@ -358,7 +355,9 @@ class RunningTurn:
     async def _record(self, end: TurnEnd) -> None:
         while True:
             try:
-                await self._append(partial(end_turn, end=end, finished=self._finished), close=True)
+                registered = self._request_plan.offer.server
+                command = partial(end_turn, end=end, finished=self._finished, registered=registered)
+                await self._append(command, close=True)
             except StoreError as error:
                 # Readers get the error, and their streams end. The end is recorded when there is room, or at a start.
                 self.tail.close(_error_frame(error))
@@ -368,10 +367,11 @@ class RunningTurn:
                 return
 
     def _work(self, command: TurnCommand, *, close: bool) -> Append:
-        caller, runtime, frame = self.caller, self._runtime, self._frame
+        caller, runtime, frame, ids = self.caller, self._runtime, self._frame, self.transcript.call_ids()
 
         def events(place: Place, session: Any) -> list[NewEvent]:
-            drafts = command(open_turn_of(session, self.id), TurnPlace(frame, place.position))
+            at = TurnPlace(frame, place.position, session.call_count, ids)
+            drafts = command(open_turn_of(session, self.id), at)
             return seal(drafts, caller, runtime.clock)
 
         scratch: Scratch = (CloseRun if close else KeepRun)(caller.tenant, self.id, runtime.owner)

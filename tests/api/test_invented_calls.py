@@ -60,8 +60,11 @@ def results_of(turn):
 
 def runners(client, path):
     """Who made each call on record."""
-    events = client.get(f"{path}/events", params={"types": "tool.called"}).json()["items"]
-    return [(event["facts"]["call"], event["facts"].get("runner", "client")) for event in events]
+    events = client.get(f"{path}/events", params={"types": "message.appended,tool.called"}).json()["items"]
+    messages = {event["position"]: event["body"]["content"] for event in events if event["type"] == "message.appended"}
+    called = [event["facts"] for event in events if event["type"] == "tool.called"]
+    blocks = {at: [block for block in content if block["type"] == "tool_use"] for at, content in messages.items()}
+    return [(blocks[each["message"]][each["index"]]["id"], each.get("runner", "client")) for each in called]
 
 
 def test_a_call_where_no_tool_was_offered(client):

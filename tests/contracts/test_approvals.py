@@ -23,11 +23,12 @@ from manent.engine.errors import (
     TurnAlreadyOpen,
     TurnNotFound,
 )
-from manent.engine.sessions.turn_decisions import TurnPlace, TurnStop
+from manent.engine.sessions.turn_commands import TurnPlace, TurnStop
 from tests.support import (
     assert_rebuilds,
     audit,
     begin,
+    call_ids,
     chatting,
     dump,
     execute,
@@ -112,7 +113,8 @@ async def events_of(chat, session, *types):
 async def outcomes(chat, session):
     """(call, outcome) of every return on record, in order."""
     returned = map(facts, await events_of(chat, session, "tool.returned"))
-    return [(each["call"], each["outcome"]) for each in returned]
+    ids = await call_ids(chat, session)
+    return [(ids[each["call"]], each["outcome"]) for each in returned]
 
 
 def results(turn):
@@ -286,7 +288,7 @@ async def test_a_decision_is_on_record_with_who_and_why(path, tools, paid, appro
         assert await outcomes(chat, session) == [("a", "completed" if approve else "refused")]
         (event,) = await events_of(chat, session, "tool.approved", "tool.refused")
         assert (event.actor, event.correlation_id, str(event.causation_id)) == ("key:ann", "request-ann", str(turn))
-        assert facts(event) == {"turn": str(turn), "call": "a", "frame": 7}
+        assert facts(event) == {"turn": str(turn), "call": "c1", "frame": 7}
         assert (event.body and json.loads(bytes(event.body))) == (reason and {"reason": reason})
         await assert_told_again(chat, turn, live)
     async with chatting(path) as chat:
@@ -337,7 +339,8 @@ async def test_several_calls_are_decided_on_one_by_one(path, tools, paid):
             ("d", "completed"),
         ]
         decisions = await events_of(chat, session, "tool.approved", "tool.refused")
-        assert [(facts(each)["call"], each.type, each.actor) for each in decisions] == [
+        ids = await call_ids(chat, session)
+        assert [(ids[facts(each)["call"]], each.type, each.actor) for each in decisions] == [
             ("d", "tool.approved", "key:bob"),
             ("a", "tool.refused", "key:ann"),
             ("c", "tool.approved", "key:ann"),

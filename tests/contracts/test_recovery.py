@@ -12,7 +12,7 @@ import pytest
 
 from manent import engine
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, VendorBlock
-from manent.engine.sessions.turn_decisions import TurnStop
+from manent.engine.sessions.turn_commands import TurnStop
 from tests.support import (
     Dictated,
     assert_rebuilds,

@@ -33,6 +33,7 @@ from tests.support import (
     assert_rebuilds,
     audit,
     begin,
+    call_ids,
     chatting,
     frames_of,
     query,
@@ -83,7 +84,8 @@ async def events_of(chat, session, *types):
 async def outcomes(chat, session):
     """(call, outcome) of every return on record, in order."""
     returned = map(facts, await events_of(chat, session, "tool.returned"))
-    return [(each["call"], each["outcome"]) for each in returned]
+    ids = await call_ids(chat, session)
+    return [(ids[each["call"]], each["outcome"]) for each in returned]
 
 
 def results(turn):
@@ -387,16 +389,16 @@ async def test_a_call_is_on_record_before_it_runs_and_its_return_before_the_next
         session = (await chat.create_session(model="dictated/model")).id
         assert (await chat.say(session, "Go.", tools=("look",))).status == "completed"
     called, returned = "tool.called", "tool.returned"
-    first = [(called, "1-0"), (called, "1-1")]
+    first = [(called, "c1"), (called, "c2")]
     assert seen == [
         ["attempt.started", "turn.started"],
         first,
         seen[2],
         ["attempt.started", "message.appended"],
-        [*first, (returned, "1-0"), (returned, "1-1"), (called, "2-0")],
+        [*first, (returned, "c1"), (returned, "c2"), (called, "c3")],
         ["attempt.started", "message.appended"],
     ]
-    assert seen[2] in (first, [*first, (returned, "1-0")])
+    assert seen[2] in (first, [*first, (returned, "c1")])
 
 
 async def test_rounds_follow_each_other(path):

@@ -281,13 +281,14 @@ async def test_a_failed_turn_keeps_what_came(path, steps, text, code, retryable)
 
 
 async def test_what_upstream_said_is_for_the_record_only(path):
-    """Status and vendor's code are facts of the attempt; no frame shows an upstream's words."""
+    """The status is a fact of the attempt, the vendor's code stands in its body; no frame shows either's words."""
     async with chatting(path, main=says("x", fails(retry_after_s=2))) as chat:
         session = await chat.create_session(model="scripted/main")
         await frames_of(chat, await begin(chat, session.id, "Go."))
         (ended,) = (await chat.events(session.id, types=("attempt.ended",))).items
-    facts = json.loads(bytes(ended.facts))
-    assert (facts["status"], facts["vendor_code"], facts["outcome"]) == (418, "teapot", "provider_rejected")
+    facts, words = json.loads(bytes(ended.facts)), json.loads(bytes(ended.body))
+    assert (facts["status"], facts["outcome"], "vendor_code" in facts) == (418, "provider_rejected", False)
+    assert words["vendor_code"] == "teapot"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), RuntimeError("secret"), ValueError("secret")], ids=repr)

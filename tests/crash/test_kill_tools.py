@@ -16,7 +16,7 @@ import pytest
 
 from manent import engine
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
-from tests.support import Dictated, assert_rebuilds, audit, chatting, frames_of, query, says, text_of
+from tests.support import Dictated, assert_rebuilds, audit, call_ids, chatting, frames_of, query, says, text_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,7 +153,8 @@ async def outcomes(chat, session):
     """(call, outcome) of every return on record, in order."""
     events = (await chat.events(session, types=("tool.returned",))).items
     returned = [json.loads(bytes(event.facts)) for event in events]
-    return [(each["call"], each["outcome"]) for each in returned]
+    ids = await call_ids(chat, session)
+    return [(ids[each["call"]], each["outcome"]) for each in returned]
 
 
 async def checked(chat, turn, frames):

@@ -10,7 +10,8 @@ from manent.engine.events.blocks import OtherBlock, TextBlock, ThinkingBlock, To
 from manent.engine.events.cuts import Cut, pack_cuts, unpack_cuts
 from manent.engine.events.types import AttemptStarted, SessionStarted, TurnStarted
 from manent.engine.log.journal import JournalRow
-from manent.engine.sessions.turn_decisions import AttemptResult, TurnEnd, TurnPlace, end_turn
+from manent.engine.sessions.turn_commands import AttemptResult, TurnEnd, TurnPlace
+from manent.engine.sessions.turn_decisions import end_turn
 from manent.engine.streams.frames import Opening
 from manent.engine.streams.transcript import Transcript
 from manent.engine.turns.answer import Answer, parse_input

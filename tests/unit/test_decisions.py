@@ -38,12 +38,13 @@ from manent.engine.events.types import (
     SessionWords,
     TurnFailed,
     TurnStarted,
+    TurnWords,
 )
 from manent.engine.events.types import SessionArchived as Archived
 from manent.engine.sessions.decisions import (
     Changes,
     StartTurn,
-    check_messages,
+    append_messages,
     check_shape,
     check_turn,
     erase_words,
@@ -53,7 +54,7 @@ from manent.engine.sessions.decisions import (
     superseded,
     update_session,
 )
-from manent.engine.sessions.turn_decisions import StartAttempt
+from manent.engine.sessions.turn_commands import StartAttempt
 from tests.support import folded
 
 STARTED = SessionStarted(model="echo/echo")
@@ -75,7 +76,8 @@ def result(call="a"):
 USER, ASSISTANT, SYSTEM = appended("user"), appended("assistant"), appended("system")
 PARTIAL = appended("assistant", complete=False)
 EMPTY_PARTIAL = appended("assistant", tokens=0, complete=False)
-CALLS = appended("assistant", calls=("a", "b"))
+CALLS = appended("assistant", calls=("c1", "c2"))
+IDS = {"c1": "a", "c2": "b"}
 OPEN = (TurnStarted("echo/echo", "echo"), TURN)
 GIVEN_UP = TurnStarted("echo/echo", "echo", supersedes=3)
 ENDED = TurnFailed(TURN, 2, "provider_truncated")
@@ -107,7 +109,7 @@ MESSAGES = {
     "a result of nothing": ([STARTED], [said("tool", result())], ToolCallNotFound),
     "a result of another call": ([STARTED, CALLS], [said("tool", result("c"))], ToolCallNotFound),
     "a result twice": ([STARTED, CALLS], [said("tool", result(), result())], ToolCallNotFound),
-    "a result again": ([STARTED, CALLS, appended("tool", results=("a",))], [said("tool", result())], ToolCallNotFound),
+    "a result again": ([STARTED, CALLS, appended("tool", results=("c1",))], [said("tool", result())], ToolCallNotFound),
     "calls that broke off are not open": (
         [STARTED, appended("assistant", calls=("a",), complete=False)],
         [said("tool", result())],
@@ -121,25 +123,54 @@ def test_messages_are_appended_or_refused(given, messages, refusal):
     """Given what happened, messages may be appended, or are refused for one reason."""
     state = folded(*given)
     if refusal is None:
-        check_messages(state, messages)
+        append_messages(state, messages, IDS)
         return
     with pytest.raises(
         Refused if refusal is not SessionNotFound and refusal is not TurnAlreadyOpen else refusal
     ) as error:
-        check_messages(state, messages)
+        append_messages(state, messages, IDS)
     assert type(error.value) is refusal
+
+
+def test_calls_get_the_next_ordinals_and_results_theirs():
+    """Facts name a call by its ordinal along the session, whatever ids the messages have; an id may come again."""
+    asks, answers = said("assistant", ToolUseBlock("a", "f"), ToolUseBlock("x", "f")), said("tool", result("x"))
+    facts = append_messages(folded(STARTED, CALLS), [said("tool", result("b"), result("a")), asks, answers], IDS)
+    assert [(each.calls, each.results) for each in facts] == [
+        ((), ("c2", "c1")),
+        (("c3", "c4"), ()),
+        ((), ("c4",)),
+    ]
+
+
+def test_an_open_call_whose_id_was_not_read_is_answered_by_nothing():
+    """Neither by the ordinal, which is no id, nor by any other word."""
+    for answer in ("c1", "a"):
+        with pytest.raises(ToolCallNotFound):
+            append_messages(folded(STARTED, CALLS), [said("tool", result(answer))])
+
+
+def test_open_calls_of_the_first_schema_are_named_by_their_ids():
+    """A session in which a caller still has to answer goes on after the upgrade."""
+    old = folded(STARTED, CALLS, of_schema=1)
+    assert old.call_count == 0
+    (facts,) = append_messages(old, [said("tool", result("c2"), result("c1"))])
+    assert facts.results == ("c2", "c1")
+    with pytest.raises(ToolResultsMissing) as missing:
+        append_messages(old, [said()])
+    assert missing.value.extra == {"tool_use_ids": ["c1", "c2"]}
 
 
 def test_refusals_name_what_is_missing():
     """Open calls are listed in order; the result without a call and the open turn are named."""
     with pytest.raises(ToolResultsMissing) as missing:
-        check_messages(folded(STARTED, CALLS), [said()])
+        append_messages(folded(STARTED, CALLS), [said()], IDS)
     assert missing.value.extra == {"tool_use_ids": ["a", "b"]}
     with pytest.raises(ToolCallNotFound) as unknown:
-        check_messages(folded(STARTED, CALLS), [said("tool", result("c"))])
+        append_messages(folded(STARTED, CALLS), [said("tool", result("c"))], IDS)
     assert unknown.value.extra["tool_use_id"] == "c"
     with pytest.raises(TurnAlreadyOpen) as running:
-        check_messages(folded(STARTED, OPEN), [said()])
+        append_messages(folded(STARTED, OPEN), [said()])
     assert running.value.extra == {"turn_id": str(TURN)}
 
 
@@ -180,16 +211,16 @@ def test_two_calls_of_one_id_are_refused():
         check_shape(said("assistant", ToolUseBlock("a", "f"), ToolUseBlock("a", "g")))
 
 
-def test_a_messages_event_says_what_it_asks_and_answers():
-    """Facts name the calls and the results, in order; the words are the blocks; the id is the caller's."""
+def test_a_messages_event_says_what_it_is():
+    """Facts hold role, count and the ordinals that they are given; the words are the blocks; the id is the caller's."""
     blocks = (TextBlock("x"), ToolUseBlock("b", "f"), ToolUseBlock("a", "f"))
-    name = new_id()
-    draft = message_draft(msgspec.structs.replace(said("assistant", *blocks, tokens=9), id=name))
-    assert (draft.facts.calls, draft.facts.results, draft.facts.tokens, draft.id) == (("b", "a"), (), 9, name)
+    message = msgspec.structs.replace(said("assistant", *blocks, tokens=9), id=new_id())
+    draft = message_draft(message)
+    assert (draft.facts.calls, draft.facts.results, draft.facts.tokens, draft.id) == ((), (), 9, message.id)
     assert (draft.facts.complete, draft.facts.turn) == (True, None)
     assert len(draft.words.content) == 3
-    draft = message_draft(said("tool", result("b"), result("a")))
-    assert (draft.facts.calls, draft.facts.results) == ((), ("b", "a"))
+    numbered = msgspec.structs.replace(draft.facts, calls=("c1", "c2"))
+    assert message_draft(message, numbered) == msgspec.structs.replace(draft, facts=numbered)
 
 
 # --- turns ------------------------------------------------------------------------------------------------------------
@@ -197,9 +228,14 @@ def test_a_messages_event_says_what_it_asks_and_answers():
 TURNS = {
     "on a new message": ([STARTED], said(), False, None),
     "on results": ([STARTED, CALLS], said("tool", result("a"), result("b")), False, None),
-    "on the last results": ([STARTED, CALLS, appended("tool", results=("b",))], said("tool", result("a")), False, None),
+    "on the last results": (
+        [STARTED, CALLS, appended("tool", results=("c2",))],
+        said("tool", result("a")),
+        False,
+        None,
+    ),
     "on what a user said": ([STARTED, USER], None, False, None),
-    "on results that are there": ([STARTED, CALLS, appended("tool", results=("a", "b"))], None, False, None),
+    "on results that are there": ([STARTED, CALLS, appended("tool", results=("c1", "c2"))], None, False, None),
     "on a partial answer, anew": ([STARTED, USER, PARTIAL], None, False, None),
     "on an empty partial answer, anew": ([STARTED, USER, EMPTY_PARTIAL], None, False, None),
     "on a partial answer, going on": ([STARTED, USER, PARTIAL], None, True, None),
@@ -212,7 +248,7 @@ TURNS = {
     "after a system message": ([STARTED, USER, SYSTEM], None, False, NothingToAnswer),
     "calls without results": ([STARTED, USER, CALLS], None, False, ToolResultsMissing),
     "calls with half of the results": (
-        [STARTED, CALLS, appended("tool", results=("a",))],
+        [STARTED, CALLS, appended("tool", results=("c1",))],
         None,
         False,
         ToolResultsMissing,
@@ -238,10 +274,12 @@ def test_a_turn_starts_or_is_refused(given, message, continues, refusal):
     given = [(each, TURN) if each is GIVEN_UP else each for each in given]
     state = folded(*given)
     if refusal is None:
-        assert check_turn(state, message, continues=continues) is state
+        checked, facts = check_turn(state, message, IDS, continues=continues)
+        assert checked is state
+        assert (facts is None) == (message is None)
         return
     with pytest.raises(refusal) as error:
-        check_turn(state, message, continues=continues)
+        check_turn(state, message, IDS, continues=continues)
     assert type(error.value) is refusal
 
 
@@ -253,7 +291,7 @@ def test_a_turn_starts_or_is_refused(given, message, continues, refusal):
         ([STARTED, USER, PARTIAL], None, True, None),
         ([STARTED, USER, PARTIAL], said(), False, None),
         ([STARTED, USER], None, False, None),
-        ([STARTED, USER, CALLS, appended("tool", results=("a", "b"))], None, False, None),
+        ([STARTED, USER, CALLS, appended("tool", results=("c1", "c2"))], None, False, None),
     ],
 )
 def test_what_a_new_turn_leaves_out(given, message, continues, position):
@@ -273,10 +311,11 @@ def turn_on(message=None, **fields):
 def test_a_turn_starts_with_its_message_and_its_first_attempt():
     """Three events in one append: the message led to the turn, and the turn to the attempt."""
     message = msgspec.structs.replace(said(), id=new_id())
-    command = turn_on(message, on_disconnect="cancel", client_tools=("theirs",))
+    command = turn_on(message, on_disconnect="cancel", words=TurnWords(client_tools=("theirs",)))
     appended_, started, attempt = start_turn(folded(STARTED), command)
     assert appended_ == message_draft(message)
-    assert started.facts == TurnStarted("echo/echo", "echo", on_disconnect="cancel", client_tools=("theirs",))
+    assert started.facts == TurnStarted("echo/echo", "echo", on_disconnect="cancel")
+    assert started.words == TurnWords(client_tools=("theirs",))
     assert (started.id, started.causation) == (TURN, message.id)
     assert (attempt.facts, attempt.words, attempt.causation) == (ATTEMPT.facts, ATTEMPT.words, TURN)
 
@@ -311,8 +350,8 @@ HELD = SessionUpdated(("legal_hold",), legal_hold=True)
 
 def test_words_are_erased_by_an_event():
     """It names what is erased and why, and closes those open calls whose asking message is among it."""
-    (draft,) = erase_words(folded(STARTED, USER, CALLS), [2, 3], {"b", "z"}, ErasureWords("by request"))
-    assert (draft.facts, draft.words) == (BodyErased((2, 3), ("b",)), ErasureWords("by request"))
+    (draft,) = erase_words(folded(STARTED, USER, CALLS), [2, 3], {"c2", "c9"}, ErasureWords("by request"))
+    assert (draft.facts, draft.words) == (BodyErased((2, 3), ("c2",)), ErasureWords("by request"))
     (draft,) = erase_words(folded(STARTED, USER), [2], set(), ErasureWords("by request"))
     assert draft.facts == BodyErased((2,))
     (draft,) = erase_words(folded(STARTED, USER, Archived()), [2], set(), ErasureWords("by request"))

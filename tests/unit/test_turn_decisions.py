@@ -21,6 +21,7 @@ from manent.engine.events.types import (
     AttemptStarted,
     AttemptWords,
     BlockStart,
+    CompletionWords,
     DecisionWords,
     MessageAppended,
     SessionStarted,
@@ -35,10 +36,11 @@ from manent.engine.events.types import (
     TurnPaused,
     TurnResumed,
     TurnStarted,
+    TurnWords,
 )
 from manent.engine.events.usage import Usage
 from manent.engine.providers import tokens
-from manent.engine.sessions.turn_decisions import (
+from manent.engine.sessions.turn_commands import (
     AttemptResult,
     Decision,
     ReceivedMessage,
@@ -46,6 +48,8 @@ from manent.engine.sessions.turn_decisions import (
     TurnEnd,
     TurnPlace,
     TurnStop,
+)
+from manent.engine.sessions.turn_decisions import (
     cancel_paused,
     decide_call,
     end_round,
@@ -61,7 +65,7 @@ from tests.support import folded
 
 TURN, OTHER, MESSAGE = new_id(), new_id(), new_id()
 STARTED = SessionStarted("a/b")
-OPEN = (TurnStarted("a/b", "a", client_tools=("theirs",)), TURN)
+OPEN = (TurnStarted("a/b", "a"), TURN, TurnWords(client_tools=("theirs",)))
 ATTEMPT = AttemptStarted(TURN, 1, 1, "a", "b", "r/1", (1,), "00", "c", 1500, 4, 77, 500, 50, "p", tools="0" * 64)
 ASKED = AttemptEnded(TURN, 1, 1, "completed")
 CALLED = ToolCalled(TURN, "a", "ours", 5, 10, "server")
@@ -71,7 +75,7 @@ PAUSED = TurnPaused(TURN, 13, ("a", "b"))
 RUNNING = (STARTED, OPEN, ATTEMPT)
 CALLING = (*RUNNING, ASKED, CALLED, CALLED_TOO)
 WAITING = (*CALLING, PAUSED)
-PLACE = TurnPlace(frame=20, position=31)
+PLACE = TurnPlace(frame=20, position=31, calls=7)
 TEXT = (TextBlock("Hello é"),)
 MIXED = (*TEXT, ToolUseBlock("a", "ours", {"x": 1}, '{"x":1}'), ToolUseBlock("c", "theirs", {}, "{}"))
 WORDS = AttemptEndedWords(response_id="r")
@@ -111,17 +115,17 @@ def test_a_round_ends_with_its_message_and_its_calls():
     """
     starts = (BlockStart(2, 0, "text"),)
     result = AttemptResult("completed", 5, said(MIXED, starts), 3, usage=Usage(1, output_tokens=2), words=WORDS)
-    drafts = end_round(turn_after(*RUNNING), PLACE, result)
+    drafts = end_round(turn_after(*RUNNING), PLACE, result, ["ours"])
     ended, message, *called = (draft.facts for draft in drafts)
     assert ended == AttemptEnded(
         TURN, 1, 1, "completed", duration_ms=5, first_chunk_ms=3, usage=Usage(1, output_tokens=2)
     )
     assert message == MessageAppended(
-        "assistant", tokens.count_content(MIXED), tokens.COUNTER, True, TURN, ("a", "c"), frame=21, blocks=starts
+        "assistant", tokens.count_content(MIXED), tokens.COUNTER, True, TURN, ("c8", "c9"), frame=21, blocks=starts
     )
     assert called == [
-        ToolCalled(TURN, "a", "ours", 32, 22, "server"),
-        ToolCalled(TURN, "c", "theirs", 32, 23, "client"),
+        ToolCalled(TURN, "c8", "ours", 32, 22, "server", 0),
+        ToolCalled(TURN, "c9", None, 32, 23, "client", 1),
     ]
     assert (drafts[0].words, drafts[1].id, drafts[1].words.cuts) == (WORDS, MESSAGE, b"cuts")
     assert read_blocks(drafts[1].words.content) == MIXED
@@ -141,7 +145,7 @@ def test_an_answer_that_broke_off_opens_no_call():
     drafts = end_round(turn_after(*RUNNING), PLACE, AttemptResult(error.code, 5, said(MIXED), error=error))
     ended, message = (draft.facts for draft in drafts)
     assert (message.complete, message.calls, message.frame) == (False, (), 21)
-    assert (ended.outcome, ended.status, ended.vendor_code) == ("provider_unavailable", 529, "overloaded")
+    assert (ended.outcome, ended.status, ended.vendor_code) == ("provider_unavailable", 529, None)
     assert ended.retryable
     assert read_blocks(drafts[1].words.content) == MIXED
 
@@ -254,10 +258,10 @@ def test_a_turn_that_does_not_wait_is_left_alone(given):
 def test_a_whole_answer_ends_its_turn():
     """Attempt, message, the callers' call, the turn's end: the calls are theirs to make now."""
     content = (*TEXT, ToolUseBlock("c", "theirs", {}, "{}"))
-    result = AttemptResult("completed", 5, said(content), stop_reason="tool_use", vendor_stop_reason="calls")
+    result = AttemptResult("completed", 5, said(content), stop_reason="tool_use", vendor_stop_reason="tool_calls")
     drafts = end_turn(turn_after(*RUNNING), PLACE, TurnEnd.with_attempt(result))
     assert kinds(drafts) == ["attempt.ended", "message.appended", "tool.called", "turn.completed"]
-    assert drafts[-1].facts == TurnCompleted(TURN, 23, "tool_use", "calls")
+    assert drafts[-1].facts == TurnCompleted(TURN, 23, "tool_use", "tool_calls")
     assert (drafts[-1].actor, drafts[-1].causation) == (None, TURN)
 
 
@@ -265,8 +269,8 @@ ERROR = ProviderUnavailable("gone", status=529, vendor_code="overloaded")
 ENDS = {
     "completed": (TurnEnd(), TurnCompleted(TURN, 21, "end_turn"), None),
     "completed for a reason": (
-        TurnEnd(stop_reason="tool_use", vendor_stop_reason="calls"),
-        TurnCompleted(TURN, 21, "tool_use", "calls"),
+        TurnEnd(stop_reason="tool_use", vendor_stop_reason="tool_calls"),
+        TurnCompleted(TURN, 21, "tool_use", "tool_calls"),
         None,
     ),
     "failed": (TurnEnd(error=ERROR), TurnFailed(TURN, 21, ERROR.code, retryable=True), None),
@@ -279,6 +283,15 @@ ENDS = {
     "shut down": (TurnEnd(TurnStop("shutdown", "system")), TurnInterrupted(TURN, 21, "shutdown"), "system"),
     "lost": (TurnEnd(TurnStop("server_lost", "system")), TurnInterrupted(TURN, 21, "server_lost"), "system"),
 }
+
+
+def test_reasons_that_stand_on_no_list_are_words():
+    """What a vendor invents is ``other`` in facts; its own word stands in the body, where it can be erased."""
+    result = AttemptResult("completed", 5, said(TEXT), stop_reason="for fun", vendor_stop_reason="for_fun")
+    ended, _, completed = end_turn(turn_after(*RUNNING), PLACE, TurnEnd.with_attempt(result))
+    assert (ended.facts.stop_reason, ended.facts.vendor_stop_reason) == ("other", None)
+    assert completed.facts == TurnCompleted(TURN, 22, "other")
+    assert completed.words == CompletionWords("for_fun")
 
 
 @pytest.mark.parametrize(("end", "facts", "actor"), ENDS.values(), ids=ENDS)

@@ -53,7 +53,7 @@ def known_models(context_and_output: Mapping[str, tuple[int, int]]) -> tuple[Mod
 
 
 def unknown_model(name: str) -> ModelInfo:
-    return ModelInfo(name, family_of(name))
+    return ModelInfo(name, family_of(name), listed=False)
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,8 +26,8 @@ import msgspec
 
 from ...errors import Refused
 from ...events.blocks import Block, TextBlock, ToolResultBlock, ToolSchema, ToolUseBlock, raw_blocks
-from ...events.types import AttemptStarted, MessageAppended, TurnStarted
-from ...events.upcasts import facts_of
+from ...events.types import AttemptStarted, MessageAppended, TurnStarted, TurnWords
+from ...events.upcasts import facts_of, words_of
 from ...log.base import RecordedEvent
 from ...sessions.envelope import Caller
 from ...sessions.views import Message, Turn, message_view
@@ -135,7 +135,8 @@ async def _exchanges(events: AsyncIterator[RecordedEvent]) -> AsyncGenerator[_Ex
         facts = facts_of(event)
         if isinstance(facts, TurnStarted):
             exchange.answered = True
-            exchange.client = facts.client_tools
+            words = words_of(event)
+            exchange.client = words.client_tools if isinstance(words, TurnWords) else facts.client_tools
             exchange.answers = [message for message in exchange.answers if message.position != facts.supersedes]
         elif isinstance(facts, AttemptStarted):
             exchange.tools = facts.tools
