@@ -4,6 +4,7 @@
       NotFound        SessionNotFound · TurnNotFound · EventNotFound · CheckpointNotFound
       Refused         Invalid · UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge
                       ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
+                      ContentNotSupported
       Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · NoDecisionAwaited · LegalHold
                       IdempotencyMismatch · AlreadyImported
       Erased
@@ -123,6 +124,12 @@ class NoExactCount(Refused):
     """The provider does not tell how many tokens a request is."""
 
     code = "no_exact_count"
+
+
+class ContentNotSupported(Refused):
+    """The model cannot take a block that it would be sent; ``block`` names it, ``takes`` says what the model takes."""
+
+    code = "content_not_supported"
 
 
 class NothingToAnswer(Refused):

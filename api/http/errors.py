@@ -36,6 +36,7 @@ STATUS: dict[type[Exception], int] = {
     errors.ToolResultsMissing: 409,
     errors.NothingToAnswer: 409,
     errors.BudgetTooSmall: 422,
+    errors.ContentNotSupported: 422,
     errors.TooLarge: 413,
     errors.Refused: 400,
     errors.VersionConflict: 412,

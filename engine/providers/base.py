@@ -107,7 +107,8 @@ Chunk = BlockStarted | Delta | VendorBlock | BlockStopped | UsageReported | Ende
 
 class ModelInfo(msgspec.Struct, frozen=True):
     """A model. ``family`` names how its tokens are counted (``engine.providers.tokens``); ``context_tokens`` is input
-    and output together; ``prices`` are in order of their days; None is *not known*.
+    and output together; ``prices`` are in order of their days; None is *not known*. A model of unknown ``capabilities``
+    is sent whatever its provider's renderer can express.
     """
 
     name: str
@@ -116,6 +117,10 @@ class ModelInfo(msgspec.Struct, frozen=True):
     max_output_tokens: int | None = None
     capabilities: tuple[str, ...] | None = None
     prices: tuple[Price, ...] = ()
+
+    def can(self, capability: str) -> bool:
+        """True if it has this capability, as far as is known."""
+        return self.capabilities is None or capability in self.capabilities
 
     def price_at(self, day: date) -> Price | None:
         """The newest price that held on this day (UTC); None if none is known."""

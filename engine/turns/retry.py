@@ -14,6 +14,8 @@ from ..settings import Settings
 
 _ITS_OWN_FAULT = frozenset({400, 413, 422})
 """HTTP statuses that blame the request: another model would most likely refuse it too."""
+_FINAL = _ITS_OWN_FAULT | {404}
+"""HTTP statuses that the same request would get again, whatever else is said of it."""
 
 
 class NextAttempt(msgspec.Struct, frozen=True):
@@ -50,7 +52,7 @@ class RetryPolicy:
 
     def _same_model(self, error: ProviderError | Overloaded, left_s: float) -> NextAttempt | None:
         settings = self._settings
-        if self._made >= settings.max_attempts or not error.retryable:
+        if self._made >= settings.max_attempts or not error.retryable or getattr(error, "status", None) in _FINAL:
             return None
         waited_s = self._clock.monotonic_s() - self._begun_s
         delay_s = next_delay_s(

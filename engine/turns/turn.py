@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from ..clock import Clock
+from ..context.content import IMAGES
 from ..context.plan import PlannedRound, RequestPlan, attempt_of, plan_next_round
 from ..errors import EngineError, Refused, StoreError, TurnLimitReached, TurnNotOpen
 from ..events.blocks import ToolOutcome
@@ -188,29 +189,29 @@ class RunningTurn:
 
     async def _answer(self, planned: PlannedRound) -> AttemptResult:
         """Ask the model, and retry as the retry policy says."""
-        policy = RetryPolicy(
-            self._runtime.settings, self._runtime.clock, has_fallback=self._request_plan.fallback is not None
-        )
+        has_fallback = self._request_plan.fallback_for(planned) is not None
+        policy = RetryPolicy(self._runtime.settings, self._runtime.clock, has_fallback=has_fallback)
         while True:
             result = await self._run_attempt(planned)
             retry = policy.next_attempt(result, self._left_s())
             next_planned = await self._plan_retry(planned, retry) if retry is not None else None
             if retry is None or (next_planned is None and self._stop is None):
-                return self._told_of_fallback(result)
+                return self._told_of_fallback(result, planned)
             await self._append(partial(retry_attempt, result=result))
             await self._unless_stopped(asyncio.sleep(retry.delay_s))
             planned = next_planned or planned
             newest = self.transcript.state.attempts[-1]
             await self._begin(planned, (newest.round, newest.attempt + 1))
 
-    def _told_of_fallback(self, result: AttemptResult) -> AttemptResult:
-        """Add to a failure that the fallback model would have been asked, and is not served any more."""
-        request_plan = self._request_plan
-        if request_plan.fallback_name is None or request_plan.fallback is not None or not is_for_another(result):
+    def _told_of_fallback(self, result: AttemptResult, planned: PlannedRound) -> AttemptResult:
+        """Add to a failure with which the fallback model would have been asked why it cannot be."""
+        plan = self._request_plan
+        if plan.fallback_name is None or plan.fallback_for(planned) is not None or not is_for_another(result):
             return result
         error = copy.copy(result.error)
         assert error is not None
-        error.detail = f"{error.detail}; the fallback model {request_plan.fallback_name} is not served any more"
+        why = "is not served any more" if plan.fallback is None else "takes no images"
+        error.detail = f"{error.detail}; the fallback model {plan.fallback_name} {why}"
         return msgspec.structs.replace(result, error=error)
 
     async def _plan_retry(self, planned: PlannedRound, retry: NextAttempt) -> PlannedRound | None:
@@ -253,6 +254,7 @@ class RunningTurn:
             self.caller.tenant,
             self._request_plan.offer.server,
             self._runtime.settings,
+            shows_images=self._request_plan.model.info.can(IMAGES),
         )
         await self._record_returns(calls)
         if calls.awaited:

@@ -45,6 +45,7 @@ def at(path, world):
 SESSIONS, SESSION = "/api/sessions", "/api/sessions/{plain}"
 MESSAGES, TURNS = "/api/sessions/{plain}/messages", "/api/sessions/{plain}/turns"
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+CALL = {"type": "tool_use", "id": "a", "name": "f"}
 
 BODIES = [  # method, path, body, status, code, field
     # wrong types
@@ -130,7 +131,8 @@ BODIES = [  # method, path, body, status, code, field
     ("PATCH", SESSION, {"title": "\0"}, 400, "nul_character", "title"),
     ("POST", MESSAGES, {"content": "a\0b"}, 400, "nul_character", "content"),
     ("POST", MESSAGES, {"content": [{"type": "text", "text": "\0"}]}, 400, "nul_character", "content[0].text"),
-    ("POST", MESSAGES, {"content": [{"type": "x", "y": {"\0": 1}}]}, 400, "nul_character", None),
+    ("POST", MESSAGES, {"role": "assistant", "content": [CALL | {"input": {"\0": 1}}]}, 400, "nul_character", None),
+    ("POST", MESSAGES, {"content": [{"type": "x", "y": 1}]}, 400, "unknown_block", "content[0]"),
     ("POST", TURNS, {"content": "a\0b"}, 400, "nul_character", "content"),
     ("POST", TURNS, {"content": "x", "stop": ["\0"]}, 400, "nul_character", "stop[0]"),
     ("POST", TURNS, {"content": "x", "model": "echo/\0"}, 400, "unknown_model", "model"),
