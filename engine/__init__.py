@@ -122,6 +122,7 @@ from .providers.base import (
     VendorBlock,
 )
 from .providers.registry import Providers
+from .service.counting import TokenCount
 from .service.discovery import Model, ToolInfo
 from .service.engine import Engine
 from .service.erasure import Erasure, Retained
@@ -256,6 +257,7 @@ __all__ = [
     "ThinkingBlock",
     "Threads",
     "Tier",
+    "TokenCount",
     "TooLarge",
     "Tool",
     "ToolCallNotFound",

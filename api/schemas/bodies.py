@@ -139,6 +139,11 @@ class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
     stream: bool | None = None
 
 
+class TokensIn(Body, frozen=True):
+    model: Model
+    content: str | Blocks
+
+
 class CompleteIn(msgspec.Struct, frozen=True):
     message: str
     model: Model | None = None

@@ -33,7 +33,13 @@ def check_content(prompt: Prompt, window: ChosenWindow, model: ResolvedModel, ne
         is_new = row.position == UNPLACED
         content = new.content if is_new and new is not None else content_of(window, row)
         for block in _images(content):
-            raise _refusal(model, block) if is_new else _refusal(model, block, row.version)
+            raise _refusal(model, block, f"message.{block}" if is_new else "model", None if is_new else row.version)
+
+
+def check_message(content: Content, model: ResolvedModel) -> None:
+    """Check a single message. Raises ContentNotSupported, which names the first block that the model cannot take."""
+    for block in () if model.info.can(IMAGES) else _images(content):
+        raise _refusal(model, block, block)
 
 
 def _images(content: Content) -> Iterator[str]:
@@ -45,12 +51,14 @@ def _images(content: Content) -> Iterator[str]:
             yield from (f"content[{number}].{inner}" for inner in _images(block.content))
 
 
-def _refusal(model: ResolvedModel, block: str, version: int | None = None) -> ContentNotSupported:
+def _refusal(model: ResolvedModel, block: str, field: str, version: int | None = None) -> ContentNotSupported:
     takes = [kind for kind in KINDS if model.info.can(kind)] or ["text"]
     cannot = f"is an image, and {model.name} takes {' and '.join(takes)} only"
-    members = {"block_type": "image", "model": model.name, "takes": takes}
-    if version is None:
-        where = f"message.{block}"
-        return ContentNotSupported(f"{where}: {cannot}", field=where, block=where, **members)
-    detail = f"model: {block} of the message at version {version} {cannot}; ask another model, or erase that message"
-    return ContentNotSupported(detail, field="model", block=block, version=version, **members)
+    detail = f"{field}: {cannot}"
+    members: dict[str, object] = {"field": field, "block": block, "block_type": "image", "takes": takes}
+    if version is not None:
+        detail = (
+            f"model: {block} of the message at version {version} {cannot}; ask another model, or erase that message"
+        )
+        members["version"] = version
+    return ContentNotSupported(detail, model=model.name, **members)
