@@ -8,7 +8,7 @@
       Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · NoDecisionAwaited · LegalHold
                       IdempotencyMismatch · AlreadyImported
       Erased
-      Overloaded      ShuttingDown · CircuitOpen
+      Overloaded      ShuttingDown · CircuitOpen · RateLimited
       TurnLimitReached
       ProviderError   ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTooLarge · ProviderTimedOut
                       ProviderTruncated
@@ -213,6 +213,12 @@ class CircuitOpen(Overloaded):
     """The provider has failed too often lately, and is left alone for a while."""
 
     code = "provider_circuit_open"
+
+
+class RateLimited(Overloaded):
+    """A key or a provider has had what it may have in a minute; ``limit`` names the setting."""
+
+    code = "rate_limited"
 
 
 class TurnLimitReached(EngineError):

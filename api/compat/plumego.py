@@ -126,6 +126,8 @@ async def _start(chat: Engine, caller: Caller, asked: ChatIn, key: RequestKey | 
         raise invalid(field, "must hold something", "empty_message")
     session = asked.session_id
     if session is None:
+        if key is None or not await chat.serving.remembers(key, caller=caller):
+            await chat.serving.check_turn(asked.message, model=asked.model, caller=caller)
         session = (await chat.create_session(model=asked.model, request=_for_session(key), caller=caller)).id
     return await chat.start_turn(session, asked.message, model=asked.model, request=key, caller=caller)
 

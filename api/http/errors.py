@@ -44,6 +44,7 @@ STATUS: dict[type[Exception], int] = {
     errors.Conflict: 409,
     errors.Erased: 410,
     errors.ShuttingDown: 503,
+    errors.RateLimited: 429,
     errors.Overloaded: 503,
     errors.TurnLimitReached: 422,
     errors.ProviderTimedOut: 504,

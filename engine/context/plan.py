@@ -119,6 +119,24 @@ def plan_round(  # noqa: PLR0913 - all of it by name
     return PlannedRound(window, model, request, request_plan, has_images(prompt))
 
 
+def plan_first_round(
+    connection: Connection,
+    *,
+    tenant: str,
+    state: SessionState,
+    request_plan: RequestPlan,
+    settings: Settings,
+    new: NewMessage | None,
+) -> PlannedRound:
+    """Plan the first round of a session that is not on record yet: its system prompt counts, and its words are not
+    there.
+    """
+    words = SessionWords()
+    return plan_round(
+        connection, tenant=tenant, state=state, words=words, request_plan=request_plan, settings=settings, new=new
+    )
+
+
 def plan_next_round(
     connection: Connection,
     *,

@@ -224,7 +224,8 @@ class Engine(Lookups):
         """Run the model on a message, or (None) on what the session holds. Returns when the turn's start is on disk;
         it goes on whether or not anybody reads it.
 
-        Raises what ``append_messages`` raises, NothingToAnswer, UnknownModel, BudgetTooSmall, Overloaded, ShuttingDown.
+        Raises what ``append_messages`` raises, NothingToAnswer, UnknownModel, BudgetTooSmall, ContentNotSupported,
+        Overloaded, RateLimited and ShuttingDown.
         """
         check_options(options)
         return await self._parts.turns.start(caller, session_id(session), content, options)

@@ -43,4 +43,4 @@ class Parts:
         self.erasures = Erasures(store, clock)
         self.exports = Exports(store, self.sessions, self.messages, evidence)
         self.reruns = Reruns(self.sessions, self.messages, self.events, self.turns, self.discovery, settings)
-        self.serving = Serving(supervisor, self.follower)
+        self.serving = Serving(supervisor, self.follower, self.turns, default_model)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 
 from ..clock import Clock
 from ..errors import EngineError, ProviderTimedOut, ProviderTooLarge, ProviderTruncated
@@ -29,14 +29,22 @@ TIMER_SLACK = 0.1
 
 
 class RunningAttempt:
-    """A running attempt."""
+    """A running attempt. ``permit`` is held while the request is sent; it may have to be waited for."""
 
     def __init__(
-        self, provider: Provider, request: bytes, recorder: Recorder, guards: Guards, clock: Clock, settings: Settings
+        self,
+        provider: Provider,
+        request: bytes,
+        recorder: Recorder,
+        permit: Callable[[], AbstractAsyncContextManager[None]],
+        guards: Guards,
+        clock: Clock,
+        settings: Settings,
     ) -> None:
         self._provider = provider
         self._request = request
         self._recorder = recorder
+        self._permit = permit
         self._guards = guards
         self._clock = clock
         self._settings = settings
@@ -81,7 +89,11 @@ class RunningAttempt:
 
     async def _receive(self, left_s: float) -> None:
         try:
-            async with asyncio.timeout(left_s), self._guards.request(self._provider.name) as answered:
+            async with (
+                asyncio.timeout(left_s),
+                self._permit(),
+                self._guards.request(self._provider.name) as answered,
+            ):
                 await self._read(answered)
         except TimeoutError:
             raise ProviderTimedOut("the provider did not answer within the turn's time limit") from None

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
-from ..context.plan import PlannedRound, RequestPlan, ToolOffer, attempt_of, plan_round
+from ..access.limits import Admission
+from ..context.plan import PlannedRound, RequestPlan, ToolOffer, attempt_of, plan_first_round, plan_round
 from ..context.prompt import Limits
 from ..errors import Invalid, TooLarge, VersionConflict
 from ..events.blocks import ToolSchema
@@ -89,7 +91,8 @@ class TurnStarter:
     ) -> Started:
         """Start a turn; returns when its start is durable and it runs.
 
-        Raises what ``decisions.check_turn`` refuses, BudgetTooSmall, UnknownModel, VersionConflict, Overloaded.
+        Raises what ``decisions.check_turn`` refuses, BudgetTooSmall, ContentNotSupported, UnknownModel,
+        VersionConflict, Overloaded, RateLimited.
         """
         plans = MAX_PLANS if expected is None else 1
         while True:
@@ -105,6 +108,25 @@ class TurnStarter:
             except VersionConflict:
                 if plans <= 0:
                     raise
+
+    async def check(self, caller: Caller, session: UUID | SessionState, ask: Ask) -> None:
+        """Raise what would keep a turn from starting: on a session, or on one that would be begun for it. Takes and
+        writes nothing, so that nothing else is done for a turn that will not be.
+        """
+        plan: Callable[[Connection], PlannedRound]
+        if isinstance(session, UUID):
+            plan = partial(self._plan, caller=caller, session_id=session, ask=ask, expected=None)
+        else:
+            plan = partial(self._plan_on_new, tenant=caller.tenant, state=session, ask=ask)
+        first = await self._store.read(plan)
+        with self._supervisor.admitted(), self._admitted(caller, first):
+            """There is room, and it is given back."""
+
+    def _plan_on_new(self, connection: Connection, *, tenant: str, state: SessionState, ask: Ask) -> PlannedRound:
+        request_plan, settings = self._plan_requests(ask, state), self._settings
+        return plan_first_round(
+            connection, tenant=tenant, state=state, request_plan=request_plan, settings=settings, new=ask.message
+        )
 
     async def _shielded(self, append: Coroutine[Any, Any, Started]) -> Started:
         """A caller that disconnects while the start is written must not leave an open turn that does not run."""
@@ -165,7 +187,7 @@ class TurnStarter:
         scratch: list[Scratch] = [self._supervisor.run_of(caller.tenant, session_id, turn_id)]
         if document:
             scratch.append(KeepDocument(caller.tenant, document))
-        with self._supervisor.admitted():
+        with self._supervisor.admitted(), self._admitted(caller, first) as admission:
             answer = await self._store.append(
                 Append(
                     tenant=caller.tenant,
@@ -178,12 +200,16 @@ class TurnStarter:
                 )
             )
             if answer.replayed is None:
-                runtime = self._supervisor.runtime
-                self._supervisor.start(
-                    RunningTurn(runtime, caller, turn_id, first.request_plan, answer.events, first=first)
-                )
+                runtime, plan = self._supervisor.runtime, first.request_plan
+                turn = RunningTurn(runtime, caller, turn_id, plan, answer.events, first=first, admission=admission)
+                self._supervisor.start(turn)
                 return Started(session_id, turn_id)
         return await self._replayed(caller, answer.replayed)
+
+    def _admitted(self, caller: Caller, first: PlannedRound) -> AbstractContextManager[Admission]:
+        """Admit the turn within the limits of the caller's key and of the provider."""
+        provider, tokens = first.model.provider.name, first.window.chosen.used_tokens
+        return self._supervisor.runtime.limits.admitted((caller.tenant, caller.actor), provider, tokens)
 
     def _events(
         self, place: Place, state: Any, *, caller: Caller, turn_id: UUID, ask: Ask, first: PlannedRound

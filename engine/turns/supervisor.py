@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from uuid import UUID
 
+from ..access.limits import RateLimits
 from ..clock import Clock
 from ..errors import RETRY_AFTER_S, EngineError, Overloaded, ShuttingDown
 from ..log.base import RequestKey
@@ -58,6 +59,7 @@ class Supervisor:
             owner=owner,
             providers=providers,
             guards=Guards(settings, clock, observer.breaker_changed),
+            limits=RateLimits(settings, clock),
             tools=tools,
             observer=observer,
             appending=asyncio.Semaphore(APPENDS_AT_ONCE),

@@ -8,7 +8,6 @@ cancellation, a shutdown, a full disk - leads to one of ``turn.completed``, ``tu
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -17,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from ..access.limits import Admission, RateLimits
 from ..clock import Clock
 from ..context.content import IMAGES
 from ..context.plan import PlannedRound, RequestPlan, attempt_of, plan_next_round
@@ -54,10 +54,11 @@ from ..streams.transcript import Transcript
 from ..tools.runner import ToolRunner
 from .attempt import RunningAttempt
 from .journal_writer import JournalWriter
+from .metering import Meter
 from .observer import Observer, report
 from .outcomes import MISTAKE
 from .recorder import Recorder
-from .retry import NextAttempt, RetryPolicy, is_for_another
+from .retry import NextAttempt, RetryPolicy, told_of_fallback
 from .tool_calls import RoundCalls
 
 log = logging.getLogger("manent.turns")
@@ -84,6 +85,7 @@ class Runtime(msgspec.Struct, frozen=True):
     owner: UUID
     providers: Providers
     guards: Guards
+    limits: RateLimits
     tools: ToolRunner
     observer: Observer
     appending: asyncio.Semaphore
@@ -110,6 +112,7 @@ class RunningTurn:
         *,
         first: PlannedRound | None = None,
         transcript: Transcript | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._runtime = runtime
         self._request_plan = request_plan
@@ -126,6 +129,7 @@ class RunningTurn:
         self.transcript = transcript or Transcript(turn_id)
         self.tail = Tail(runtime.settings.tail_frames)
         self._show(events)
+        self._meter = Meter(runtime.limits, (caller.tenant, caller.actor), self.transcript.state, admission)
         self.subscribers = Subscribers(
             self.stop_for_absence,
             at_once=self.transcript.state.on_disconnect == "cancel",
@@ -154,6 +158,7 @@ class RunningTurn:
         except TurnNotOpen:
             log.warning("turn %s was taken over by another process", self.id)
         finally:
+            self._meter.close()
             self.subscribers.close()
             self.tail.close()
 
@@ -196,23 +201,12 @@ class RunningTurn:
             retry = policy.next_attempt(result, self._left_s())
             next_planned = await self._plan_retry(planned, retry) if retry is not None else None
             if retry is None or (next_planned is None and self._stop is None):
-                return self._told_of_fallback(result, planned)
+                return told_of_fallback(result, planned)
             await self._append(partial(retry_attempt, result=result))
             await self._unless_stopped(asyncio.sleep(retry.delay_s))
             planned = next_planned or planned
             newest = self.transcript.state.attempts[-1]
             await self._begin(planned, (newest.round, newest.attempt + 1))
-
-    def _told_of_fallback(self, result: AttemptResult, planned: PlannedRound) -> AttemptResult:
-        """Add to a failure with which the fallback model would have been asked why it cannot be."""
-        plan = self._request_plan
-        if plan.fallback_name is None or plan.fallback_for(planned) is not None or not is_for_another(result):
-            return result
-        error = copy.copy(result.error)
-        assert error is not None
-        why = "is not served any more" if plan.fallback is None else "takes no images"
-        error.detail = f"{error.detail}; the fallback model {plan.fallback_name} {why}"
-        return msgspec.structs.replace(result, error=error)
 
     async def _plan_retry(self, planned: PlannedRound, retry: NextAttempt) -> PlannedRound | None:
         """Plan the next attempt; None if the fallback model cannot be asked this, or the turn is stopped."""
@@ -226,9 +220,9 @@ class RunningTurn:
     async def _run_attempt(self, planned: PlannedRound) -> AttemptResult:
         runtime = self._runtime
         recorder = Recorder(runtime.journal, self.tail, runtime.clock, self.caller.tenant, self.id, self._frame)
-        self._attempt = RunningAttempt(
-            planned.model.provider, planned.request, recorder, runtime.guards, runtime.clock, runtime.settings
-        )
+        permit = partial(self._meter.sending, planned)
+        provider, guards, settings = planned.model.provider, runtime.guards, runtime.settings
+        self._attempt = RunningAttempt(provider, planned.request, recorder, permit, guards, runtime.clock, settings)
         if self._stop is not None:
             self._attempt.stop(self._stop)
         try:
@@ -345,6 +339,7 @@ class RunningTurn:
         async with self._runtime.appending:
             work = self._work(command, close=close)
             self._show((await self._runtime.store.append(work, urgent=True)).events)
+            self._meter.note(self.transcript.state)
 
     async def _record_end(self, end: TurnEnd) -> None:
         """Record the turn's end; if that end cannot be recorded, record that the turn failed."""
