@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 import msgspec
 from msgspec import Meta, UnsetType
@@ -144,12 +143,21 @@ class TokensIn(Body, frozen=True):
     content: str | Blocks
 
 
+ModelOrEmpty = Annotated[str, Meta(max_length=200)]
+
+
 class CompleteIn(msgspec.Struct, frozen=True):
+    """``model`` and ``system``: empty means absent, as in the guide's language."""
+
     message: str
-    model: Model | None = None
+    model: ModelOrEmpty | None = None
+    system: str | None = None
 
 
 class ChatIn(msgspec.Struct, frozen=True):
+    """``session_id``, ``model`` and ``system``: empty means absent, as in the guide's language."""
+
     message: str
-    session_id: UUID | None = None
-    model: Model | None = None
+    session_id: str | None = None
+    model: ModelOrEmpty | None = None
+    system: str | None = None
