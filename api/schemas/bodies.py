@@ -138,6 +138,10 @@ class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
     stream: bool | None = None
 
 
+class TicketIn(Body, frozen=True):
+    path: Annotated[str, Meta(min_length=1, max_length=2048)]
+
+
 class TokensIn(Body, frozen=True):
     model: Model
     content: str | Blocks
