@@ -22,6 +22,7 @@ from ..log.leases import ExtendLeases, OpenRun, extend_leases, request_cancel
 from ..log.store import Store
 from ..providers.registry import Providers
 from ..providers.resilience import Guards
+from ..providers.secrets import secrets_of
 from ..sessions.turn_decisions import TurnStop
 from ..settings import Settings
 from ..tools.runner import ToolRunner
@@ -60,6 +61,7 @@ class Supervisor:
             providers=providers,
             guards=Guards(settings, clock, observer.breaker_changed),
             limits=RateLimits(settings, clock),
+            secrets=secrets_of(settings),
             tools=tools,
             observer=observer,
             appending=asyncio.Semaphore(APPENDS_AT_ONCE),

@@ -28,6 +28,7 @@ from ..log.leases import CloseRun, KeepRun
 from ..log.store import Store
 from ..providers.registry import Providers
 from ..providers.resilience import Guards
+from ..providers.secrets import Secrets
 from ..sessions.envelope import Caller, seal
 from ..sessions.turn_decisions import (
     CUT_SHORT,
@@ -86,6 +87,7 @@ class Runtime(msgspec.Struct, frozen=True):
     providers: Providers
     guards: Guards
     limits: RateLimits
+    secrets: Secrets
     tools: ToolRunner
     observer: Observer
     appending: asyncio.Semaphore
@@ -221,8 +223,8 @@ class RunningTurn:
         runtime = self._runtime
         recorder = Recorder(runtime.journal, self.tail, runtime.clock, self.caller.tenant, self.id, self._frame)
         permit = partial(self._meter.sending, planned)
-        provider, guards, settings = planned.model.provider, runtime.guards, runtime.settings
-        self._attempt = RunningAttempt(provider, planned.request, recorder, permit, guards, runtime.clock, settings)
+        means = (runtime.guards, runtime.secrets, runtime.clock, runtime.settings)
+        self._attempt = RunningAttempt(planned.model.provider, planned.request, recorder, permit, *means)
         if self._stop is not None:
             self._attempt.stop(self._stop)
         try:
