@@ -15,8 +15,9 @@ from .http.key_ring import KeyRing
 from .http.middleware import Gate
 from .http.room import Room
 from .http.strict import check_forms, check_parameters
+from .http.tickets import Tickets
 from .observability.reporter import Reporter
-from .routes import discovery, erasure, events, evidence, export, health, sessions, turns
+from .routes import discovery, erasure, events, evidence, export, health, sessions, tickets, turns
 
 NATIVE_ROUTES = [
     *health.ROUTES,
@@ -24,6 +25,7 @@ NATIVE_ROUTES = [
     *turns.ROUTES,
     *events.ROUTES,
     *discovery.ROUTES,
+    *tickets.ROUTES,
     *evidence.ROUTES,
     *erasure.ROUTES,
     *export.ROUTES,
@@ -33,6 +35,7 @@ NATIVE_ROUTES = [
 def create_app(chat: Engine, keys: KeyRing, cors: Cors, reporter: Reporter) -> Gate:
     """The ASGI application. Draining and closing the engine is its owner's to do."""
     settings = chat.settings
+    tickets_of_keys = Tickets(keys)
     exports = Room(settings.max_exports, "max_exports")
     app = Litestar(
         [
@@ -42,6 +45,7 @@ def create_app(chat: Engine, keys: KeyRing, cors: Cors, reporter: Reporter) -> G
         dependencies={
             "chat": Provide(lambda: chat, sync_to_thread=False),
             "exports": Provide(lambda: exports, sync_to_thread=False),
+            "tickets": Provide(lambda: tickets_of_keys, sync_to_thread=False),
             "reporter": Provide(lambda: reporter, sync_to_thread=False),
         },
         exception_handlers={Exception: errors.handle},
@@ -52,4 +56,4 @@ def create_app(chat: Engine, keys: KeyRing, cors: Cors, reporter: Reporter) -> G
         request_max_body_size=settings.max_body_bytes,
     )
     limits = {"max_header_bytes": settings.max_header_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
-    return Gate(app, keys, cors, reporter, **limits)
+    return Gate(app, keys, tickets_of_keys, cors, reporter, **limits)

@@ -29,6 +29,9 @@ METHODS = ("get", "post", "patch", "put", "delete")
 EVENT_STREAM = "text/event-stream"
 BODY_OPTIONAL = frozenset({"create_session", "start_turn", "cancel_turn", "make_checkpoint"})
 
+MAY_BE_EMPTY = frozenset({"session_id", "model", "system"})
+"""Parameters of the guide's that are absent if they are empty."""
+
 _TEXT = {"type": "string"}
 _REQUEST_ID = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}
 _PROBLEM = {
@@ -48,17 +51,17 @@ _PROBLEM = {
 }
 _GUIDE_ERROR = {
     "title": "GuideError",
-    "description": "The error envelope of the guide's routes.",
+    "description": "The error envelope of the guide's routes, in its toolkit's words; `details.code` is Manent's own.",
     "type": "object",
     "properties": {
         "error": {
             "type": "object",
             "properties": {
-                "code": _TEXT,
+                "code": {"type": "string", "pattern": "^[A-Z_]+$"},
                 "message": _TEXT,
                 "category": _TEXT,
                 "type": _TEXT,
-                "details": {"type": "object"},
+                "details": {"type": "object", "properties": {"code": _TEXT}, "required": ["code"]},
             },
             "required": ["code", "message", "category", "type", "details"],
         },
@@ -153,6 +156,8 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
         operation["security"] = []
     for parameter in operation.get("parameters", []):
         _complete_parameter(parameter)
+        if path.startswith(GUIDE) and parameter["name"] in MAY_BE_EMPTY:
+            parameter["schema"].pop("minLength")
     name, media_type = ("GuideError", JSON) if path.startswith(GUIDE) else ("Problem", PROBLEM_JSON)
     responses = operation["responses"]
     responses.pop("400", None)

@@ -40,6 +40,7 @@ from .errors import (
     CheckpointNotFound,
     CircuitOpen,
     Conflict,
+    ContentNotSupported,
     EmptyMessage,
     EngineError,
     Erased,
@@ -60,6 +61,7 @@ from .errors import (
     ProviderTooLarge,
     ProviderTruncated,
     ProviderUnavailable,
+    RateLimited,
     Refused,
     SecretMismatch,
     SessionArchived,
@@ -121,6 +123,7 @@ from .providers.base import (
     VendorBlock,
 )
 from .providers.registry import Providers
+from .service.counting import TokenCount
 from .service.discovery import Model, ToolInfo
 from .service.engine import Engine
 from .service.erasure import Erasure, Retained
@@ -169,6 +172,7 @@ __all__ = [
     "Conflict",
     "Consistency",
     "Content",
+    "ContentNotSupported",
     "Cost",
     "Delta",
     "EmptyMessage",
@@ -223,6 +227,7 @@ __all__ = [
     "ProviderTruncated",
     "ProviderUnavailable",
     "Providers",
+    "RateLimited",
     "Rates",
     "Rebuilt",
     "Refused",
@@ -254,6 +259,7 @@ __all__ = [
     "ThinkingBlock",
     "Threads",
     "Tier",
+    "TokenCount",
     "TooLarge",
     "Tool",
     "ToolCallNotFound",

@@ -4,10 +4,11 @@
       NotFound        SessionNotFound · TurnNotFound · EventNotFound · CheckpointNotFound
       Refused         Invalid · UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge
                       ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
+                      ContentNotSupported
       Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · NoDecisionAwaited · LegalHold
                       IdempotencyMismatch · AlreadyImported
       Erased
-      Overloaded      ShuttingDown · CircuitOpen
+      Overloaded      ShuttingDown · CircuitOpen · RateLimited
       TurnLimitReached
       ProviderError   ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTooLarge · ProviderTimedOut
                       ProviderTruncated
@@ -125,6 +126,12 @@ class NoExactCount(Refused):
     code = "no_exact_count"
 
 
+class ContentNotSupported(Refused):
+    """The model cannot take a block that it would be sent; ``block`` names it, ``takes`` says what the model takes."""
+
+    code = "content_not_supported"
+
+
 class NothingToAnswer(Refused):
     """A turn without content needs a last complete message from user or tool."""
 
@@ -206,6 +213,12 @@ class CircuitOpen(Overloaded):
     """The provider has failed too often lately, and is left alone for a while."""
 
     code = "provider_circuit_open"
+
+
+class RateLimited(Overloaded):
+    """A key or a provider has had what it may have in a minute; ``limit`` names the setting."""
+
+    code = "rate_limited"
 
 
 class TurnLimitReached(EngineError):

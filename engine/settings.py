@@ -132,6 +132,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_provider_requests: Annotated[Count, Meta(description="most requests to one provider at once")] = 512
     max_provider_waiting: Annotated[Count, Meta(description="most turns waiting for one provider")] = 1000
     provider_wait_s: Annotated[Count, Meta(description="longest wait for a provider that is busy, seconds")] = 30
+    key_requests_per_min: Annotated[
+        Count | None, Meta(description="most turns that one API key starts in a minute; more are refused with 429")
+    ] = None
+    key_tokens_per_min: Annotated[
+        Count | None, Meta(description="most tokens, in and out, that one API key uses in a minute")
+    ] = None
+    provider_requests_per_min: Annotated[
+        Count | None,
+        Meta(description="most requests to one provider in a minute; more wait, as long as for a busy provider"),
+    ] = None
+    provider_tokens_per_min: Annotated[
+        Count | None, Meta(description="most tokens, in and out, of one provider in a minute")
+    ] = None
     max_rounds: Annotated[Count, Meta(description="most rounds of model and tools in a turn")] = 16
     max_turn_tokens: Annotated[
         Count, Meta(description="tokens, in and out, after which a turn begins no further round")

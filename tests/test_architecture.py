@@ -28,7 +28,7 @@ ROOMS = (
     "engine.errors engine.clock",
     "engine.settings engine.events",
     "engine.log engine.providers",
-    "engine.audit engine.tools engine.sessions",
+    "engine.access engine.audit engine.tools engine.sessions",
     "engine.context engine.streams",
     "engine.turns",
     "engine.service",

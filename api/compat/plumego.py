@@ -15,11 +15,22 @@ import msgspec
 from litestar import Response, get, post
 from litestar.params import FromQuery, JSONBody
 
-from ...engine import SHUTTING_DOWN, Caller, Engine, Frame, RequestKey, Started, Turn, check_content
+from ...engine import (
+    SHUTTING_DOWN,
+    Caller,
+    Engine,
+    Frame,
+    RequestKey,
+    Started,
+    Turn,
+    TurnOptions,
+    check_content,
+    errors,
+)
 from ..http import sse
 from ..http.body import Http
 from ..http.disconnect import unless_left
-from ..http.errors import ID_FORM, Problem, invalid
+from ..http.errors import ID_FORM, Problem, check_id, invalid, problem_of_code
 from ..http.middleware import HEAD_ONLY
 from ..schemas.answers import ChatOut, ChatReply, CompleteOut, Reply
 from ..schemas.bodies import ChatIn, CompleteIn
@@ -28,12 +39,25 @@ from ..schemas.parameters import (
     Chat,
     IdempotencyKey,
     LastEventId,
-    Model,
     caller_of,
     request_id_of,
     request_key,
     start_once,
 )
+
+SYSTEM = "You are a helpful assistant."
+WINDOW_TOKENS = 4096
+MAX_TOKENS = 1024
+STREAM_MAX_TOKENS = 2048
+"""What the guide asks its provider with."""
+
+PROVIDER_ERROR = "AI provider error"
+PROVIDERS_CODES = frozenset(
+    kind.code
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.ProviderError | errors.Overloaded)
+)
+"""Codes of turns that failed at a provider, or because it could not be asked."""
 
 END_FRAMES = frozenset({"turn.failed", "turn.cancelled", "turn.interrupted"})
 DONE = "[DONE]"
@@ -45,6 +69,17 @@ _LINE_ENDS = r"\n\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029"
 _MARKER = re.compile(rf'[^\S{_LINE_ENDS}]*(?:\[(?=DONE\])|\{{(?=\s*"))')
 """As far as the first character of an end marker or of an object: there it is cut."""
 _MARKER_ON_LINE = re.compile(f"[{_LINE_ENDS}]{_MARKER.pattern}")
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A client's call of one of the routes; ``field`` names the part that holds its words."""
+
+    message: str
+    session: UUID | None
+    model: str | None
+    system: str | None
+    max_tokens: int = MAX_TOKENS
+    field: str = "message"
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -62,7 +97,7 @@ async def complete(
     request: Http, chat: Chat, data: JSONBody[CompleteIn], idempotency_key: IdempotencyKey = None
 ) -> Response[CompleteOut]:
     """One question, one answer; recorded in a session of its own."""
-    asked = ChatIn(data.message, None, data.model)
+    asked = Asked(data.message, None, data.model or None, data.system or None)
     turn = await _run(request, chat, asked, idempotency_key)
     return Response(CompleteOut(Reply(turn.text), request_id_of(request)), headers=_session_header(turn.session_id))
 
@@ -72,7 +107,8 @@ async def chat(
     request: Http, chat: Chat, data: JSONBody[ChatIn], idempotency_key: IdempotencyKey = None
 ) -> Response[ChatOut]:
     """A conversation: send `session_id` back to resume it."""
-    turn = await _run(request, chat, data, idempotency_key)
+    asked = Asked(data.message, read_session(data.session_id), data.model or None, data.system or None)
+    turn = await _run(request, chat, asked, idempotency_key)
     reply = ChatReply(turn.session_id, turn.text, turn.usage)
     return Response(ChatOut(reply, request_id_of(request)), headers=_session_header(turn.session_id))
 
@@ -82,8 +118,9 @@ async def stream(
     request: Http,
     chat: Chat,
     q: FromQuery[str | None] = None,
-    session_id: FromQuery[UUID | None] = None,
-    model: FromQuery[Model | None] = None,
+    session_id: FromQuery[str | None] = None,
+    model: FromQuery[str | None] = None,
+    system: FromQuery[str | None] = None,
     idempotency_key: IdempotencyKey = None,
     last_event_id: LastEventId = None,
 ) -> Response[None] | sse.EventStream[Frame]:
@@ -99,35 +136,83 @@ async def stream(
         session = (await chat.turn(cursor.turn, caller=caller)).session_id
     else:
         key = await request_key(request, idempotency_key)
-        started = await _start(chat, caller, ChatIn(q or "", session_id, model), key, "q")
+        asked = Asked(q or "", read_session(session_id), model or None, system or None, STREAM_MAX_TOKENS, "q")
+        started = await _start(chat, caller, asked, key)
         cursor, session = Cursor(started.turn, 0), started.session
     batches = chat.frames(cursor.turn, after=cursor.frame, caller=caller)
     return sse.EventStream(batches, _encoder(cursor), _failed, _session_header(session))
 
 
-async def _run(request: Http, chat: Engine, asked: ChatIn, idempotency_key: str | None) -> Turn:
+def read_session(raw: str | None) -> UUID | None:
+    """Read the session's id; None for an empty one. Raises Problem."""
+    if not raw:
+        return None
+    check_id("session_id", raw)
+    return UUID(raw)
+
+
+async def _run(request: Http, chat: Engine, asked: Asked, idempotency_key: str | None) -> Turn:
     caller, key = caller_of(request), await request_key(request, idempotency_key)
     chat.serving.admit_reader()
-    started = await start_once(request, chat, key, partial(_start, chat, caller, asked, key, "message"))
+    started = await start_once(request, chat, key, partial(_start, chat, caller, asked, key))
     turn = await unless_left(request, chat.ended(started.turn, caller=caller))
     turn = turn or await chat.turn(started.turn, caller=caller)
     if turn.status != "completed":
-        code, detail = f"turn_{turn.status}", f"the turn was {turn.status}"
-        if turn.error is not None:
-            code, detail = turn.error.code, turn.error.detail or turn.error.code
-        raise Problem(502, code, detail, _session_header(turn.session_id), turn_id=str(turn.id))
+        raise _failure(turn)
     return turn
 
 
-async def _start(chat: Engine, caller: Caller, asked: ChatIn, key: RequestKey | None, field: str) -> Started:
-    """A turn on a session, which is begun if need be. Refused input begins nothing."""
+def _failure(turn: Turn) -> Problem:
+    """The problem of a turn without an answer: the guide has one word for whatever goes wrong at a provider."""
+    headers, code = _session_header(turn.session_id), f"turn_{turn.status}"
+    if turn.error is None:
+        status = 409 if turn.status == "cancelled" else 503
+        return Problem(status, code, f"the turn was {turn.status}", headers, turn_id=str(turn.id))
+    code, reason = turn.error.code, turn.error.detail or turn.error.code
+    if code in PROVIDERS_CODES:
+        return Problem(503, code, PROVIDER_ERROR, headers, turn_id=str(turn.id), reason=reason)
+    return Problem(problem_of_code(code, reason).status, code, reason, headers, turn_id=str(turn.id))
+
+
+async def _start(chat: Engine, caller: Caller, asked: Asked, key: RequestKey | None) -> Started:
+    """Start a turn on a session, which is begun or changed if need be. A refused turn begins and changes nothing."""
     check_content(asked.message, chat.settings)
     if not asked.message:
-        raise invalid(field, "must hold something", "empty_message")
-    session = asked.session_id
-    if session is None:
-        session = (await chat.create_session(model=asked.model, request=_for_session(key), caller=caller)).id
-    return await chat.start_turn(session, asked.message, model=asked.model, request=key, caller=caller)
+        raise invalid(asked.field, "must hold something", "empty_message")
+    most = chat.settings.max_budget_tokens
+    options: TurnOptions = {
+        "model": asked.model,
+        "budget_tokens": min(WINDOW_TOKENS, most),
+        "max_output_tokens": min(asked.max_tokens, most),
+        "request": key,
+    }
+    is_new = key is None or not await chat.serving.remembers(key, caller=caller)
+    prepare = _begin_session if asked.session is None else _go_on
+    session = await prepare(chat, caller, asked, options, is_new=is_new)
+    return await chat.start_turn(session, asked.message, caller=caller, **options)
+
+
+async def _begin_session(chat: Engine, caller: Caller, asked: Asked, options: TurnOptions, *, is_new: bool) -> UUID:
+    system = asked.system or SYSTEM
+    if is_new:
+        await chat.serving.check_turn(asked.message, system=system, caller=caller, **options)
+    key, budget = _for_session(options["request"]), options["budget_tokens"]
+    begun = await chat.create_session(
+        model=asked.model, system=system, budget_tokens=budget, request=key, caller=caller
+    )
+    return begun.id
+
+
+async def _go_on(chat: Engine, caller: Caller, asked: Asked, options: TurnOptions, *, is_new: bool) -> UUID:
+    """Prepare a session that was begun before. What it sets comes before what the guide asks with."""
+    assert asked.session is not None
+    session = await chat.session(asked.session, caller=caller)
+    options["budget_tokens"] = session.budget_tokens or options["budget_tokens"]
+    options["max_output_tokens"] = session.max_output_tokens or options["max_output_tokens"]
+    if is_new and asked.system is not None and asked.system != session.system:
+        await chat.serving.check_turn(asked.message, session.id, caller=caller, **options)
+        await chat.update_session(session.id, system=asked.system, caller=caller)
+    return session.id
 
 
 def _for_session(key: RequestKey | None) -> RequestKey | None:

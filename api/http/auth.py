@@ -96,7 +96,16 @@ class Keys:
             raise unauthorized("a valid API key is needed: Authorization: Bearer KEY")
         if key.has_expired(now_s):
             raise unauthorized("this API key has expired")
-        return Identity(key.tenant, f"key:{key.id}", frozenset(key.scopes), key)
+        return identity_of_key(key)
+
+    def named(self, name: str, now_s: float) -> Key | None:
+        """The key of this id; None if there is none, or it has expired."""
+        found = next((key for key in self._by_hash.values() if key.id == name), None)
+        return None if found is None or found.has_expired(now_s) else found
+
+
+def identity_of_key(key: Key) -> Identity:
+    return Identity(key.tenant, f"key:{key.id}", frozenset(key.scopes), key)
 
 
 def unauthorized(detail: str) -> Problem:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import http
 import logging
 import re
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from litestar import Request, Response
@@ -22,6 +22,7 @@ from litestar.exceptions import (
 )
 
 from ...engine import errors
+from .envelope import envelope
 
 log = logging.getLogger("manent.api")
 
@@ -36,6 +37,7 @@ STATUS: dict[type[Exception], int] = {
     errors.ToolResultsMissing: 409,
     errors.NothingToAnswer: 409,
     errors.BudgetTooSmall: 422,
+    errors.ContentNotSupported: 422,
     errors.TooLarge: 413,
     errors.Refused: 400,
     errors.VersionConflict: 412,
@@ -43,6 +45,7 @@ STATUS: dict[type[Exception], int] = {
     errors.Conflict: 409,
     errors.Erased: 410,
     errors.ShuttingDown: 503,
+    errors.RateLimited: 429,
     errors.Overloaded: 503,
     errors.TurnLimitReached: 422,
     errors.ProviderTimedOut: 504,
@@ -69,23 +72,6 @@ HTTP_CODES = {
     431: "headers_too_large",
 }
 
-GUIDE_KINDS = {
-    400: ("validation_error", "validation_failure"),
-    401: ("auth_error", "unauthorized_request"),
-    403: ("auth_error", "forbidden_request"),
-    404: ("client_error", "resource_not_found"),
-    405: ("client_error", "method_not_allowed"),
-    409: ("client_error", "resource_conflict"),
-    413: ("validation_error", "value_out_of_range"),
-    415: ("client_error", "invalid_format"),
-    422: ("business_error", "invalid_state"),
-    502: ("server_error", "bad_gateway"),
-    503: ("server_error", "service_unavailable"),
-    504: ("timeout_error", "timeout_failure"),
-    507: ("server_error", "service_unavailable"),
-}
-"""Status -> Plumego's words for it: category and type."""
-
 PROBLEM = "problem"
 """In a request's state: the Problem that it was answered with, or that broke its stream off."""
 
@@ -103,7 +89,9 @@ _NUMBER = re.compile("0|-?[1-9][0-9]*")
 
 
 class Problem(Exception):
-    """A refusal that the API itself makes."""
+    """A refusal that the API itself makes. ``part``: that of the request that could not be read, if it was one."""
+
+    part: Literal["", "body", "query"] = ""
 
     def __init__(
         self, status: int, code: str, detail: str, headers: dict[str, str] | None = None, **extra: object
@@ -149,18 +137,24 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, errors.EngineError):
         return _engine_problem(error)
     if isinstance(error, msgspec.ValidationError):
-        return _field_problem(str(error), "")
+        return unread("body", _field_problem(str(error), ""))
     if isinstance(error, msgspec.MsgspecError):
-        return Problem(400, "malformed_json", f"the body is not JSON: {_AT.sub('', str(error))}")
+        return unread("body", Problem(400, "malformed_json", f"the body is not JSON: {_AT.sub('', str(error))}"))
     if isinstance(error, ValidationException):
-        return _parameter_problem(error)
+        return unread("query", _parameter_problem(error))
     if isinstance(error, InternalServerException) and error.detail == "client disconnected prematurely":
-        return Problem(400, "body_incomplete", "the connection closed before the body was complete")
+        return unread("body", Problem(400, "body_incomplete", "the connection closed before the body was complete"))
     if isinstance(error, HTTPException) and error.status_code < http.HTTPStatus.INTERNAL_SERVER_ERROR:
         code = HTTP_CODES.get(error.status_code, "bad_request")
         return Problem(error.status_code, code, error.detail, dict(error.headers or {}))
     log.error("a request failed in a way that nobody foresaw", exc_info=error)
     return mistake()
+
+
+def unread(part: Literal["body", "query"], problem: Problem) -> Problem:
+    """A problem that is about a part of a request which is not of its form."""
+    problem.part = part
+    return problem
 
 
 def problem_of_code(code: str, detail: str) -> Problem:
@@ -172,7 +166,8 @@ def problem_of_code(code: str, detail: str) -> Problem:
 def body_of(problem: Problem, path: str, request_id: str) -> tuple[bytes, str]:
     """The body of a refusal for this path, and its media type."""
     if path.startswith(GUIDE):
-        return _envelope(problem, request_id), JSON
+        told = envelope(problem.status, problem.code, problem.detail, problem.extra, request_id, part=problem.part)
+        return told, JSON
     return document(problem, request_id), PROBLEM_JSON
 
 
@@ -187,20 +182,6 @@ def document(problem: Problem, request_id: str) -> bytes:
         "request_id": request_id,
     }
     return msgspec.json.encode(body | {name: value for name, value in problem.extra.items() if name not in body})
-
-
-def _envelope(problem: Problem, request_id: str) -> bytes:
-    server = problem.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
-    default = ("server_error", "internal_error") if server else ("client_error", "validation_failure")
-    category, kind = GUIDE_KINDS.get(problem.status, default)
-    error = {
-        "code": problem.code,
-        "message": problem.detail,
-        "category": category,
-        "type": kind,
-        "details": problem.extra,
-    }
-    return msgspec.json.encode({"error": error, "request_id": request_id})
 
 
 def check_id(field: str, text: str) -> None:

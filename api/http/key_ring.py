@@ -70,6 +70,10 @@ class KeyRing:
         """The identity behind an ``Authorization`` header. Raises Problem 401."""
         return LOCAL_IDENTITY if self.open else self._keys.identify(authorization, time.time())
 
+    def named(self, name: str) -> Key | None:
+        """The key of this id, if it is valid now."""
+        return self._keys.named(name, time.time())
+
     @contextmanager
     def visiting(self, state: dict[str, Any]) -> Iterator[None]:
         """Keep watch over a request as long as it is answered, if a key let it in."""

@@ -20,6 +20,7 @@ from .auth import Identity, check_local
 from .cors import Cors
 from .errors import PROBLEM, Problem, body_of, mistake
 from .key_ring import KeyRing
+from .tickets import Tickets, path_of, take_ticket
 
 log = logging.getLogger("manent.api")
 
@@ -52,11 +53,20 @@ class Gate:
     """ASGI middleware; puts ``request_id`` and ``identity`` into the scope's state."""
 
     def __init__(
-        self, app: Any, keys: KeyRing, cors: Cors, reporter: Reporter, *, max_header_bytes: int, max_bodies_bytes: int
+        self,
+        app: Any,
+        keys: KeyRing,
+        tickets: Tickets,
+        cors: Cors,
+        reporter: Reporter,
+        *,
+        max_header_bytes: int,
+        max_bodies_bytes: int,
     ) -> None:
         self.app = app
         self.reporter = reporter
         self._keys = keys
+        self._tickets = tickets
         self._cors = cors
         self._max_header_bytes = max_header_bytes
         self._bodies = Bodies(max_bodies_bytes)
@@ -109,9 +119,16 @@ class Gate:
         if scope["method"] == "OPTIONS" and self._cors.is_preflight(headers):
             return False
         if scope["path"] not in PUBLIC_PATHS:
-            state["identity"] = self._keys.identify(headers.get("authorization"))
+            state["identity"] = self._identify(scope, headers.get("authorization"))
         _check_media_type(scope, headers)
         return True
+
+    def _identify(self, scope: Scope, authorization: str | None) -> Identity:
+        """The identity of who sends a request: by their key, or, where there is none, by a ticket."""
+        ticket = take_ticket(scope) if scope["method"] == "GET" else None
+        if ticket is None or authorization is not None or self._keys.open:
+            return self._keys.identify(authorization)
+        return self._tickets.identify(ticket, path_of(scope))
 
     def _check_size(self, scope: Scope) -> None:
         size = len(scope.get("raw_path") or scope["path"]) + len(scope.get("query_string", b""))

@@ -52,6 +52,13 @@ class Me(msgspec.Struct, frozen=True):
     scopes: Sequence[str]
 
 
+class Ticket(msgspec.Struct, frozen=True):
+    """A ticket for one path, and when it expires."""
+
+    ticket: str
+    expires_at: str
+
+
 class Reply(msgspec.Struct, frozen=True):
     reply: str
 

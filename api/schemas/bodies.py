@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 import msgspec
 from msgspec import Meta, UnsetType
@@ -139,12 +138,30 @@ class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
     stream: bool | None = None
 
 
+class TicketIn(Body, frozen=True):
+    path: Annotated[str, Meta(min_length=1, max_length=2048)]
+
+
+class TokensIn(Body, frozen=True):
+    model: Model
+    content: str | Blocks
+
+
+ModelOrEmpty = Annotated[str, Meta(max_length=200)]
+
+
 class CompleteIn(msgspec.Struct, frozen=True):
+    """``model`` and ``system``: empty means absent, as in the guide's language."""
+
     message: str
-    model: Model | None = None
+    model: ModelOrEmpty | None = None
+    system: str | None = None
 
 
 class ChatIn(msgspec.Struct, frozen=True):
+    """``session_id``, ``model`` and ``system``: empty means absent, as in the guide's language."""
+
     message: str
-    session_id: UUID | None = None
-    model: Model | None = None
+    session_id: str | None = None
+    model: ModelOrEmpty | None = None
+    system: str | None = None

@@ -30,6 +30,7 @@ from ..sessions.turn_commands import StartAttempt
 from ..sessions.turn_state import TurnState
 from ..settings import Settings
 from ..tools.registry import read_schemas, write_schemas
+from .content import IMAGES, check_content, has_images
 from .prompt import ChosenWindow, Limits, choose_window, measure_of, prompt_of
 from .window import POLICY
 
@@ -65,6 +66,11 @@ class RequestPlan(msgspec.Struct, frozen=True):
     fallback: ResolvedModel | None = None
     fallback_name: str | None = None
 
+    def fallback_for(self, planned: PlannedRound) -> ResolvedModel | None:
+        """The fallback model, if it can take what the other one was asked."""
+        blind = self.fallback is not None and planned.has_images and not self.fallback.info.can(IMAGES)
+        return None if blind else self.fallback
+
     def after_tools(self) -> RequestPlan:
         """The plan for the rounds after the first: a model that had to call a tool may answer now."""
         choice = self.parameters.tool_choice
@@ -74,12 +80,15 @@ class RequestPlan(msgspec.Struct, frozen=True):
 
 
 class PlannedRound(msgspec.Struct, frozen=True):
-    """A round that can be recorded and sent, planned at ``window.state.version``."""
+    """A round that can be recorded and sent, planned at ``window.state.version``. ``has_images``: only a model that
+    takes them can be asked this.
+    """
 
     window: ChosenWindow
     model: ResolvedModel
     request: bytes
     request_plan: RequestPlan
+    has_images: bool = False
 
 
 def plan_round(  # noqa: PLR0913 - all of it by name
@@ -95,8 +104,8 @@ def plan_round(  # noqa: PLR0913 - all of it by name
     fallback: bool = False,
 ) -> PlannedRound:
     """Choose the window and render the request. ``new`` is a message about to be appended, ``without`` the position of
-    one to leave out; ``fallback``: for the fallback model. Raises BudgetTooSmall, and Invalid for what the provider's
-    protocol cannot express.
+    one to leave out; ``fallback``: for the fallback model. Raises BudgetTooSmall, ContentNotSupported, and Invalid for
+    what the provider's protocol cannot express.
     """
     model, schemas = request_plan.model, request_plan.offer.schemas
     if fallback and request_plan.fallback is not None:
@@ -105,7 +114,27 @@ def plan_round(  # noqa: PLR0913 - all of it by name
     measure = measure_of(connection, tenant, state, model, request_plan.limits, settings, tool_tokens=tool_tokens)
     window = choose_window(connection, tenant, state, words, measure, new=new, without=without)
     prompt = prompt_of(window, model, request_plan.parameters, new, schemas)
-    return PlannedRound(window, model, model.provider.renderers[model.provider.renderer](prompt), request_plan)
+    check_content(prompt, window, model, new)
+    request = model.provider.renderers[model.provider.renderer](prompt)
+    return PlannedRound(window, model, request, request_plan, has_images(prompt))
+
+
+def plan_first_round(
+    connection: Connection,
+    *,
+    tenant: str,
+    state: SessionState,
+    request_plan: RequestPlan,
+    settings: Settings,
+    new: NewMessage | None,
+) -> PlannedRound:
+    """Plan the first round of a session that is not on record yet: its system prompt counts, and its words are not
+    there.
+    """
+    words = SessionWords()
+    return plan_round(
+        connection, tenant=tenant, state=state, words=words, request_plan=request_plan, settings=settings, new=new
+    )
 
 
 def plan_next_round(

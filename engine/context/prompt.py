@@ -162,7 +162,7 @@ def prompt_of(
             assert new is not None
             messages.append(PromptMessage(new.role, new.content))
         else:
-            content = _content(view, row)
+            content = content_of(view, row)
             if content:
                 messages.append(PromptMessage(row.role, content))
     if not messages:
@@ -178,7 +178,8 @@ def content_to_send(event: Stored) -> Content:
     return _to_send(words, complete=facts.complete)
 
 
-def _content(view: ChosenWindow, row: Row) -> Content:
+def content_of(view: ChosenWindow, row: Row) -> Content:
+    """The content of a row of the window, as it is sent."""
     if isinstance(row, SentRow):
         return _to_send(row.words(), complete=bool(row.complete))
     return content_to_send(view.further[row.position])

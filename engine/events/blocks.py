@@ -98,7 +98,9 @@ _known = msgspec.json.Decoder(KnownBlock)
 
 _encoder = msgspec.json.Encoder()
 
-_KNOWN_TYPES = frozenset({"text", "image", "tool_use", "tool_result", "thinking"})
+KNOWN_TYPES = ("text", "image", "tool_use", "tool_result", "thinking")
+RESULT_TYPES = ("text", "image")
+"""What a tool's result may be made of."""
 
 
 class _Typed(msgspec.Struct):
@@ -115,7 +117,7 @@ def read_block(raw: msgspec.Raw | bytes, field: str = "content") -> Block:
     """
     try:
         kind = _typed.decode(raw).type
-        if kind in _KNOWN_TYPES:
+        if kind in KNOWN_TYPES:
             known: KnownBlock = _known.decode(raw)
             return known
         bytes(raw).decode()

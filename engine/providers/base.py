@@ -107,8 +107,9 @@ Chunk = BlockStarted | Delta | VendorBlock | BlockStopped | UsageReported | Ende
 
 class ModelInfo(msgspec.Struct, frozen=True):
     """A model. ``family`` names how its tokens are counted (``engine.providers.tokens``); ``context_tokens`` is input
-    and output together; ``prices`` are in order of their days; None is *not known*. ``listed``: the name stands in the
-    catalogue or in the configuration, so that facts may hold it.
+    and output together; ``prices`` are in order of their days; None is *not known*. A model of unknown ``capabilities``
+    is sent whatever its provider's renderer can express. ``listed``: the name stands in the catalogue or in the
+    configuration, so that facts may hold it.
     """
 
     name: str
@@ -118,6 +119,10 @@ class ModelInfo(msgspec.Struct, frozen=True):
     capabilities: tuple[str, ...] | None = None
     prices: tuple[Price, ...] = ()
     listed: bool = True
+
+    def can(self, capability: str) -> bool:
+        """True if it has this capability, as far as is known."""
+        return self.capabilities is None or capability in self.capabilities
 
     def price_at(self, day: date) -> Price | None:
         """The newest price that held on this day (UTC); None if none is known."""

@@ -23,7 +23,10 @@ PIECE_CHARS = 4096
 PACED_CHARS = 4
 PACED_MS = 20
 
-_MODELS = {name: ModelInfo(name, family="echo") for name in ("echo", "paced")}
+CAPABILITIES = ("text",)
+"""All that its renderer says of a prompt."""
+
+_MODELS = {name: ModelInfo(name, family="echo", capabilities=CAPABILITIES) for name in ("echo", "paced")}
 
 
 class PlainMessage(msgspec.Struct, frozen=True):

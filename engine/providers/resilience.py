@@ -18,6 +18,7 @@ import msgspec
 from ..clock import Clock
 from ..errors import CircuitOpen, Overloaded, ProviderError, ProviderTimedOut, ProviderTruncated, ProviderUnavailable
 from ..settings import Settings
+from .wire.failures import LASTING
 
 # Rate limits of one caller, in the vendors' words: an error object in a stream has them without a status.
 _LIMITS = frozenset({"insufficient_quota", "rate_limit_error", "rate_limit_exceeded"})
@@ -52,13 +53,15 @@ def next_delay_s(
 
 def counts_as_fault(error: ProviderError) -> bool:
     """True if a failure counts against the provider: it was not reached, took too long, broke off, or failed on its
-    side (5xx, 529). A 4xx, also 429, is about one caller or one request; an answer that breaks the protocol is about
-    the address.
+    side (5xx, 529). A 4xx, also 429, is about one caller or one request, and so is a 5xx that blames the request; an
+    answer that breaks the protocol is about the address.
     """
+    if error.status is not None and error.status < 500:
+        return False
     if isinstance(error, ProviderTimedOut | ProviderTruncated):
         return True
     if error.status is not None:
-        return error.status >= 500
+        return error.vendor_code not in LASTING
     return isinstance(error, ProviderUnavailable) and error.vendor_code not in _LIMITS
 
 

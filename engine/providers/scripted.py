@@ -202,10 +202,10 @@ class ScriptedProvider:
         self._script = script
 
     def models(self) -> Sequence[ModelInfo]:
-        return [ModelInfo(name, family="echo") for name in self._script.models]
+        return [_info(name) for name in self._script.models]
 
     def model(self, name: str) -> ModelInfo | None:
-        return ModelInfo(name, family="echo") if name in self._script.models else None
+        return _info(name) if name in self._script.models else None
 
     def stream(self, request: bytes) -> AsyncGenerator[Chunk, None]:
         return self._play(request)
@@ -227,6 +227,10 @@ class ScriptedProvider:
 
     async def aclose(self) -> None:
         """There is nothing to release."""
+
+
+def _info(name: str) -> ModelInfo:
+    return ModelInfo(name, family="echo", capabilities=("text", "tools", "thinking"))
 
 
 def choose(answers: Sequence[ScriptedAnswer], asked: PlainRequest) -> ScriptedAnswer:

@@ -12,7 +12,7 @@ from ..events.usage import Price
 from ..log.sql.documents import read_document
 from ..log.store import Store
 from ..providers.base import ModelInfo
-from ..providers.registry import Providers
+from ..providers.registry import Providers, resolve
 from ..sessions.envelope import Caller
 from ..sessions.history import state_at
 from ..sessions.views import View
@@ -52,6 +52,10 @@ class Discovery:
     def models(self) -> list[Model]:
         day = utc_day(self._clock.now_us())
         return [_model_view(name, info, day) for name, info in self._providers.known()]
+
+    def model(self, name: str) -> Model:
+        found = resolve(self._providers, name)
+        return _model_view(found.name, found.info, utc_day(self._clock.now_us()))
 
     async def tools(self, caller: Caller, session: UUID | None) -> list[ToolInfo]:
         """All registered tools; those that a session may use, if one is named."""

@@ -13,20 +13,19 @@ from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
-from ..events.blocks import ToolSchema
 from ..log.base import RequestKey
 from ..sessions.envelope import LOCAL, Caller
 from ..sessions.queries import Order
 from ..sessions.state import SessionStatus
 from ..sessions.turn_commands import Decision
-from ..sessions.views import Event, Message, Session, Turn, Window
+from ..sessions.views import Event, Message, Session, Turn
 from ..streams.frames import Frame
 from ..turns.start import Started
-from .discovery import Model, ToolInfo
 from .erasure import Erasure, Retained
 from .export import MessageFormat
 from .ids import Id, session_id, turn_id
 from .inputs import MessageIn
+from .lookups import Lookups
 from .paging import EACH_LIMIT, LIMIT, After, Page, each_item
 from .parts import Parts
 from .replay.playback import AS_FAST_AS_POSSIBLE, play_back
@@ -36,7 +35,7 @@ from .text_stream import TextStream
 from .turns import TurnOptions, check_options
 
 
-class Engine:
+class Engine(Lookups):
     """A chat that keeps its record.
 
     Every method works for a ``caller``, by default the local user of the default tenant, and does all it says or raises
@@ -225,7 +224,8 @@ class Engine:
         """Run the model on a message, or (None) on what the session holds. Returns when the turn's start is on disk;
         it goes on whether or not anybody reads it.
 
-        Raises what ``append_messages`` raises, NothingToAnswer, UnknownModel, BudgetTooSmall, Overloaded, ShuttingDown.
+        Raises what ``append_messages`` raises, NothingToAnswer, UnknownModel, BudgetTooSmall, ContentNotSupported,
+        Overloaded, RateLimited and ShuttingDown.
         """
         check_options(options)
         return await self._parts.turns.start(caller, session_id(session), content, options)
@@ -297,39 +297,6 @@ class Engine:
         silence. Raises TurnNotFound and Overloaded.
         """
         return self._parts.follower.frames(caller.tenant, turn_id(turn), after)
-
-    # --- what a model is sent, and what there is ----------------------------------------------------------------------
-
-    async def window(
-        self,
-        session: Id,
-        *,
-        budget_tokens: int | None = None,
-        model: str | None = None,
-        version: int | None = None,
-        exact: bool = False,
-        caller: Caller = LOCAL,
-    ) -> Window:
-        """Show what a model would be sent now, or at a version. ``exact``: the vendor counts its tokens.
-
-        Raises SessionNotFound, UnknownModel, Invalid, and for ``exact`` NoExactCount and ProviderError.
-        """
-        window = await self._parts.windows.read(caller, session_id(session), budget_tokens, model, version)
-        return await self._parts.windows.counted(caller, window, budget_tokens, version) if exact else window
-
-    def models(self) -> list[Model]:
-        """List the models that are known to be served, and what is known of them. Raises nothing."""
-        return self._parts.discovery.models()
-
-    async def tools(self, *, session: Id | None = None, caller: Caller = LOCAL) -> list[ToolInfo]:
-        """List the registered tools, or those that a session may use. Raises SessionNotFound."""
-        return await self._parts.discovery.tools(caller, None if session is None else session_id(session))
-
-    async def schemas(self, digest: str, *, caller: Caller = LOCAL) -> tuple[ToolSchema, ...]:
-        """Read the tools that a model was told of, by the digest in its ``attempt.started``. Raises StoreCorrupt where
-        they are not on record.
-        """
-        return await self._parts.discovery.schemas(caller, digest)
 
     # --- erasing, exporting, replaying --------------------------------------------------------------------------------
 

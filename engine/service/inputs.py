@@ -23,13 +23,13 @@ from ..events.blocks import (
     ToolUseBlock,
     raw_block,
     raw_blocks,
-    read_block,
     text_content,
 )
 from ..events.types import NewMessage, Role
 from ..providers import tokens
 from ..settings import Settings
 from ..tools.base import NAME
+from .callers_blocks import read_callers_block
 
 ROLES = get_args(Role)
 MAX_STOPS = 16
@@ -65,7 +65,7 @@ def check_content(
             limit="max_blocks",
             maximum=settings.max_blocks,
         )
-    blocks = tuple(read_block(raw, f"{field}[{number}]") for number, raw in enumerate(given))
+    blocks = tuple(read_callers_block(raw, f"{field}[{number}]") for number, raw in enumerate(given))
     raws = raw_blocks(blocks)
     _check_size(_recorded_bytes(raws), settings, field)
     for number, (block, raw) in enumerate(zip(blocks, raws, strict=True)):

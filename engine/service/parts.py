@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..streams.follow import Follower
 from ..tools.registry import Tools
 from ..turns.supervisor import Supervisor
+from .counting import Counts
 from .discovery import Discovery
 from .erasure import Erasures
 from .events import Events
@@ -36,9 +37,10 @@ class Parts:
         self.events = Events(store, self.follower, settings)
         self.turns = Turns(supervisor, self.follower, tools)
         self.windows = Windows(store, providers, settings)
+        self.counts = Counts(store, providers, settings)
         self.discovery = Discovery(store, providers, tools, clock)
         self.evidence = evidence
         self.erasures = Erasures(store, clock)
         self.exports = Exports(store, self.sessions, self.messages, evidence)
         self.reruns = Reruns(self.sessions, self.messages, self.events, self.turns, self.discovery, settings)
-        self.serving = Serving(supervisor, self.follower)
+        self.serving = Serving(supervisor, self.follower, self.turns, default_model)

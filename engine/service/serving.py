@@ -5,25 +5,34 @@ repeated, whether it is ready, and its end in good order.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Unpack
 
 from ..errors import EngineError
 from ..log.base import RequestKey
 from ..log.journal import probe
+from ..log.sql.idempotency import find_request
 from ..sessions.envelope import LOCAL, Caller
+from ..sessions.state import SessionState, SystemPrompt
 from ..streams.follow import Follower
 from ..turns.deduplicate import RetryDeduplicator
 from ..turns.start import Started
 from ..turns.supervisor import Supervisor
+from . import inputs
 from .figures import Load, Standing, read_standing
-from .ids import Id, turn_id
+from .ids import Id, session_id, turn_id
+from .inputs import MessageIn
+from .turns import TurnOptions, Turns, check_options
 
 
 class Serving:
     """See the module."""
 
-    def __init__(self, supervisor: Supervisor, follower: Follower) -> None:
+    def __init__(self, supervisor: Supervisor, follower: Follower, turns: Turns, default_model: str) -> None:
         self._supervisor = supervisor
         self._follower = follower
+        self._turns = turns
+        self._default_model = default_model
         self._deduplicator = RetryDeduplicator(lambda turn: supervisor.find(turn) is not None)
 
     @property
@@ -68,6 +77,43 @@ class Serving:
         """Say whether a turn has ended and its last frame is at or before the cursor. Raises TurnNotFound."""
         state = await self._follower.turn_state(caller.tenant, turn_id(turn))
         return state.status != "running" and cursor >= state.frame
+
+    async def check_turn(
+        self,
+        content: str | MessageIn,
+        session: Id | None = None,
+        *,
+        system: str | None = None,
+        caller: Caller = LOCAL,
+        **options: Unpack[TurnOptions],
+    ) -> None:
+        """Check that a turn could start before anything else is done for it; ``session`` None: on one that would be
+        begun for it, with this system prompt. Takes and records nothing. Raises what ``start_turn`` raises.
+        """
+        check_options(options)
+        place = session_id(session) if session is not None else await self._imagined(options.get("model"), system)
+        await self._turns.check(caller, place, content, options)
+
+    async def _imagined(self, model: str | None, system: str | None) -> SessionState:
+        """The state of a session that is not begun yet."""
+        runtime = self._supervisor.runtime
+        inputs.check_system(system, runtime.settings)
+        tokens = await inputs.count_text(system or "")
+        return SessionState(
+            id=runtime.clock.new_id(),
+            version=1,
+            position=0,
+            model=runtime.providers.canonical(model or self._default_model),
+            created_at=0,
+            updated_at=0,
+            system=SystemPrompt(0, tokens) if tokens else None,
+        )
+
+    async def remembers(self, request: RequestKey, *, caller: Caller = LOCAL) -> bool:
+        """Say whether this request came before, so that it will be answered again. Raises IdempotencyMismatch."""
+        store = self._supervisor.runtime.store
+        keyed = store.keyed(caller.tenant, request)
+        return await store.read(partial(find_request, tenant=caller.tenant, request=keyed)) is not None
 
     async def start_once(
         self, said: RequestKey, start: Callable[[], Awaitable[Started]], *, repeated: bool, caller: Caller = LOCAL

@@ -300,6 +300,8 @@ class SyncEngine(_Door[Engine]):
     frames = _reads(Engine.frames)
     window = _waits(Engine.window)
     models = _gives(Engine.models)
+    model = _gives(Engine.model)
+    count_tokens = _waits(Engine.count_tokens)
     tools = _waits(Engine.tools)
     schemas = _waits(Engine.schemas)
     erase = _waits(Engine.erase)

@@ -13,6 +13,7 @@ from ..events.types import NewMessage
 from ..log.base import Connection, RequestKey
 from ..log.sql.idempotency import find_request
 from ..sessions.envelope import Caller
+from ..sessions.state import SessionState
 from ..sessions.turn_commands import Decision
 from ..sessions.views import Turn
 from ..streams.backlog import read_turn, read_turns
@@ -72,6 +73,16 @@ class Turns:
     ) -> Started:
         expected = options.get("expected")
         request = self._store.keyed(caller.tenant, options.get("request"))
+        ask = await self._ask(content, options)
+        return await self._starter.start(caller, session, ask, expected=expected, idempotency=request)
+
+    async def check(
+        self, caller: Caller, session: UUID | SessionState, content: str | MessageIn | None, options: TurnOptions
+    ) -> None:
+        """Raise what would keep a turn from starting: on a session, or on one that would be begun for it."""
+        await self._starter.check(caller, session, await self._ask(content, options))
+
+    async def _ask(self, content: str | MessageIn | None, options: TurnOptions) -> Ask:
         message = content if content is None or isinstance(content, MessageIn) else MessageIn(content)
         new = None if message is None else await inputs.new_message(message, self._settings)
         ask = _ask(new, options)
@@ -80,7 +91,7 @@ class Turns:
         inputs.check_temperature(ask.temperature)
         inputs.check_stop(ask.stop)
         inputs.check_client_tools(ask.client_tools)
-        return await self._starter.start(caller, session, ask, expected=expected, idempotency=request)
+        return ask
 
     def stream(self, caller: Caller, session: UUID, content: str | MessageIn, options: TurnOptions) -> TextStream:
         return TextStream(

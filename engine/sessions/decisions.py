@@ -21,7 +21,16 @@ from ..errors import (
     SessionNotFound,
     TurnAlreadyOpen,
 )
-from ..events.blocks import ToolResultBlock, ToolUseBlock, calls_of, is_one_text, raw_blocks
+from ..events.blocks import (
+    Block,
+    ImageBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    calls_of,
+    is_one_text,
+    raw_blocks,
+)
 from ..events.types import (
     BodyErased,
     Draft,
@@ -29,6 +38,7 @@ from ..events.types import (
     MessageAppended,
     MessageWords,
     NewMessage,
+    Role,
     SessionRestored,
     SessionStarted,
     SessionUpdated,
@@ -41,6 +51,14 @@ from .calls import NONE_READ, CallCount, CallIds
 from .state import SETTABLE, SessionState
 from .turn_commands import StartAttempt
 from .turn_decisions import start_attempt
+
+_PLACES: dict[type[Block], tuple[Role, str]] = {
+    ToolResultBlock: ("tool", "a tool_result belongs in a message of role tool"),
+    ToolUseBlock: ("assistant", "a tool_use belongs in a message of role assistant"),
+    ThinkingBlock: ("assistant", "thinking belongs in a message of role assistant"),
+    ImageBlock: ("user", "an image belongs in a message of role user, or in a tool_result"),
+}
+"""The only role that may say such a block: no protocol of a vendor can say it in another."""
 
 CLOSED_DURING_TURN = frozenset({*SETTABLE, "system", "status"}) - {"legal_hold"}
 
@@ -147,10 +165,9 @@ def check_shape(message: NewMessage) -> None:
     if message.role != "tool" and is_one_text(message.content):
         return
     for number, block in enumerate(message.content):
-        if isinstance(block, ToolResultBlock) and message.role != "tool":
-            raise Invalid(f"content[{number}]", "a tool_result belongs in a message of role tool")
-        if isinstance(block, ToolUseBlock) and message.role != "assistant":
-            raise Invalid(f"content[{number}]", "a tool_use belongs in a message of role assistant")
+        role, words = _PLACES.get(type(block), (message.role, ""))
+        if message.role != role:
+            raise Invalid(f"content[{number}]", words)
         if message.role == "tool" and not isinstance(block, ToolResultBlock):
             raise Invalid(f"content[{number}]", "a message of role tool holds tool_result blocks only")
     calls = calls_of(message.content)

@@ -10,6 +10,7 @@ import binascii
 from ..events.blocks import IMAGE_TYPES, Base64Source, ImageBlock, TextBlock, ToolContent
 
 _REPLACEMENT = "\ufffd"
+_UNSEEN = "[an image, not shown: this model takes none]"
 
 
 def fit(content: ToolContent, most_bytes: int) -> tuple[ToolContent, int, bool]:
@@ -28,6 +29,13 @@ def fit(content: ToolContent, most_bytes: int) -> tuple[ToolContent, int, bool]:
     if size > most_bytes:
         return (*_first(blocks, most_bytes), TextBlock(_note(size).lstrip())), size, True
     return blocks or "", size, False
+
+
+def in_words(content: ToolContent) -> ToolContent:
+    """The content for a model that takes no images: each leaves a word behind."""
+    if isinstance(content, str):
+        return content
+    return tuple(TextBlock(_UNSEEN) if isinstance(block, ImageBlock) else block for block in content)
 
 
 def repair(text: str) -> str:

@@ -9,12 +9,13 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 
 from ..clock import Clock
 from ..errors import EngineError, ProviderTimedOut, ProviderTooLarge, ProviderTruncated
 from ..providers.base import Provider
 from ..providers.resilience import Guards
+from ..providers.secrets import SecretCutter, Secrets
 from ..sessions.turn_commands import AttemptResult, TurnStop
 from ..settings import Settings
 from .outcomes import MISTAKE, Times, result_of
@@ -29,14 +30,24 @@ TIMER_SLACK = 0.1
 
 
 class RunningAttempt:
-    """A running attempt."""
+    """A running attempt. ``permit`` is held while the request is sent; it may have to be waited for."""
 
     def __init__(
-        self, provider: Provider, request: bytes, recorder: Recorder, guards: Guards, clock: Clock, settings: Settings
+        self,
+        provider: Provider,
+        request: bytes,
+        recorder: Recorder,
+        permit: Callable[[], AbstractAsyncContextManager[None]],
+        guards: Guards,
+        secrets: Secrets,
+        clock: Clock,
+        settings: Settings,
     ) -> None:
         self._provider = provider
         self._request = request
         self._recorder = recorder
+        self._cutter = SecretCutter(secrets, recorder.take)
+        self._permit = permit
         self._guards = guards
         self._clock = clock
         self._settings = settings
@@ -58,7 +69,7 @@ class RunningAttempt:
         self._stream = asyncio.create_task(self._receive(left_s))
         if self._stop is not None:
             self._stream.cancel()
-        error = await self._failure_of(self._stream)
+        error = self._release_held(await self._failure_of(self._stream))
         await self._recorder.settle()
         first_s = self._first_chunk_s
         times = Times(self._since(self._clock.monotonic_s()), None if first_s is None else self._since(first_s))
@@ -73,15 +84,29 @@ class RunningAttempt:
             if self._recorder.ended is None:
                 return ProviderTruncated("the provider's answer broke off")
         except EngineError as failure:
-            return failure
+            return self._cutter.without(failure)
         except Exception:
             log.exception("an attempt failed with an unexpected error")
             return MISTAKE
         return None
 
+    def _release_held(self, error: EngineError | None) -> EngineError | None:
+        """Record what was held back of an answer that has broken off, unless nothing of it can be recorded any more."""
+        if self._recorder.error is not None:
+            return error
+        try:
+            self._cutter.break_off()
+        except EngineError as failure:
+            return error or failure
+        return error
+
     async def _receive(self, left_s: float) -> None:
         try:
-            async with asyncio.timeout(left_s), self._guards.request(self._provider.name) as answered:
+            async with (
+                asyncio.timeout(left_s),
+                self._permit(),
+                self._guards.request(self._provider.name) as answered,
+            ):
                 await self._read(answered)
         except TimeoutError:
             raise ProviderTimedOut("the provider did not answer within the turn's time limit") from None
@@ -104,7 +129,7 @@ class RunningAttempt:
                         # Moving a timer costs more than reading a chunk, so it is not moved for every chunk.
                         patience.reschedule(now + settings.idle_timeout_s)
                         heard = now
-                    recorder.take(chunk)
+                    self._cutter.take(chunk)
                     if recorder.full:
                         await recorder.room()
                     taken += 1

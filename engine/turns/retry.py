@@ -4,9 +4,12 @@ was shown.
 
 from __future__ import annotations
 
+import copy
+
 import msgspec
 
 from ..clock import Clock
+from ..context.plan import PlannedRound
 from ..errors import EngineError, Overloaded, ProviderError
 from ..providers.resilience import next_delay_s
 from ..sessions.turn_commands import AttemptResult
@@ -14,6 +17,8 @@ from ..settings import Settings
 
 _ITS_OWN_FAULT = frozenset({400, 413, 422})
 """HTTP statuses that blame the request: another model would most likely refuse it too."""
+_FINAL = _ITS_OWN_FAULT | {404}
+"""HTTP statuses that the same request would get again, whatever else is said of it."""
 
 
 class NextAttempt(msgspec.Struct, frozen=True):
@@ -43,14 +48,14 @@ class RetryPolicy:
             return None
         # With a fallback model there is no wait for a provider that is overloaded or whose circuit breaker is open.
         same = None if self._fallback_left and isinstance(error, Overloaded) else self._same_model(error, left_s)
-        if same is None and self._fallback_left and is_for_another(result):
+        if same is None and self._fallback_left and _is_for_another(result):
             self._fallback_left, self._made = False, 0
             return NextAttempt(0.0, fallback=True)
         return same
 
     def _same_model(self, error: ProviderError | Overloaded, left_s: float) -> NextAttempt | None:
         settings = self._settings
-        if self._made >= settings.max_attempts or not error.retryable:
+        if self._made >= settings.max_attempts or not error.retryable or getattr(error, "status", None) in _FINAL:
             return None
         waited_s = self._clock.monotonic_s() - self._begun_s
         delay_s = next_delay_s(
@@ -64,7 +69,19 @@ class RetryPolicy:
         return None if delay_s is None else NextAttempt(delay_s)
 
 
-def is_for_another(result: AttemptResult) -> bool:
+def told_of_fallback(result: AttemptResult, planned: PlannedRound) -> AttemptResult:
+    """Add to a failure with which the fallback model would have been asked why it cannot be."""
+    plan = planned.request_plan
+    if plan.fallback_name is None or plan.fallback_for(planned) is not None or not _is_for_another(result):
+        return result
+    error = copy.copy(result.error)
+    assert error is not None
+    why = "is not served any more" if plan.fallback is None else "takes no images"
+    error.detail = f"{error.detail}; the fallback model {plan.fallback_name} {why}"
+    return msgspec.structs.replace(result, error=error)
+
+
+def _is_for_another(result: AttemptResult) -> bool:
     """True if the fallback model may answer in place of the one that failed: nothing of an answer came, and the request
     is not to blame.
     """

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
-from ..context.plan import PlannedRound, RequestPlan, ToolOffer, attempt_of, plan_round
+from ..access.limits import Admission
+from ..context.plan import PlannedRound, RequestPlan, ToolOffer, attempt_of, plan_first_round, plan_round
 from ..context.prompt import Limits
 from ..errors import Invalid, TooLarge, VersionConflict
 from ..events.blocks import ToolSchema
@@ -26,7 +28,7 @@ from ..log.sql.idempotency import find_request
 from ..providers.base import Parameters
 from ..providers.registry import resolve, resolve_if_there
 from ..sessions import queries
-from ..sessions.calls import CallIds
+from ..sessions.calls import NONE_READ, CallIds
 from ..sessions.decisions import StartTurn, check_turn, start_turn, superseded
 from ..sessions.envelope import Caller, seal
 from ..sessions.history import open_call_ids, state_at
@@ -97,7 +99,8 @@ class TurnStarter:
     ) -> Started:
         """Start a turn; returns when its start is durable and it runs.
 
-        Raises what ``decisions.check_turn`` refuses, BudgetTooSmall, UnknownModel, VersionConflict, Overloaded.
+        Raises what ``decisions.check_turn`` refuses, BudgetTooSmall, ContentNotSupported, UnknownModel,
+        VersionConflict, Overloaded, RateLimited.
         """
         plans = MAX_PLANS if expected is None else 1
         while True:
@@ -113,6 +116,26 @@ class TurnStarter:
             except VersionConflict:
                 if plans <= 0:
                     raise
+
+    async def check(self, caller: Caller, session: UUID | SessionState, ask: Ask) -> None:
+        """Raise what would keep a turn from starting: on a session, or on one that would be begun for it. Takes and
+        writes nothing, so that nothing else is done for a turn that will not be.
+        """
+        plan: Callable[[Connection], TurnPlan]
+        if isinstance(session, UUID):
+            plan = partial(self._plan, caller=caller, session_id=session, ask=ask, expected=None)
+        else:
+            plan = partial(self._plan_on_new, tenant=caller.tenant, state=session, ask=ask)
+        planned = await self._store.read(plan)
+        with self._supervisor.admitted(), self._admitted(caller, planned.first):
+            """There is room, and it is given back."""
+
+    def _plan_on_new(self, connection: Connection, *, tenant: str, state: SessionState, ask: Ask) -> TurnPlan:
+        request_plan, settings = self._plan_requests(ask, state), self._settings
+        first = plan_first_round(
+            connection, tenant=tenant, state=state, request_plan=request_plan, settings=settings, new=ask.message
+        )
+        return TurnPlan(first, NONE_READ)
 
     async def _shielded(self, append: Coroutine[Any, Any, Started]) -> Started:
         """A caller that disconnects while the start is written must not leave an open turn that does not run."""
@@ -176,7 +199,7 @@ class TurnStarter:
         scratch: list[Scratch] = [self._supervisor.run_of(caller.tenant, session_id, turn_id)]
         if document:
             scratch.append(KeepDocument(caller.tenant, document))
-        with self._supervisor.admitted():
+        with self._supervisor.admitted(), self._admitted(caller, first) as admission:
             answer = await self._store.append(
                 Append(
                     tenant=caller.tenant,
@@ -189,12 +212,18 @@ class TurnStarter:
                 )
             )
             if answer.replayed is None:
-                runtime = self._supervisor.runtime
-                self._supervisor.start(
-                    RunningTurn(runtime, caller, turn_id, first.request_plan, answer.events, first=first)
+                requests, events = first.request_plan, answer.events
+                turn = RunningTurn(
+                    self._supervisor.runtime, caller, turn_id, requests, events, first=first, admission=admission
                 )
+                self._supervisor.start(turn)
                 return Started(session_id, turn_id)
         return await self._replayed(caller, answer.replayed)
+
+    def _admitted(self, caller: Caller, first: PlannedRound) -> AbstractContextManager[Admission]:
+        """Admit the turn within the limits of the caller's key and of the provider."""
+        provider, tokens = first.model.provider.name, first.window.chosen.used_tokens
+        return self._supervisor.runtime.limits.admitted((caller.tenant, caller.actor), provider, tokens)
 
     def _events(
         self, place: Place, state: Any, *, caller: Caller, turn_id: UUID, ask: Ask, plan: TurnPlan

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from uuid import UUID
 
+from ..access.limits import RateLimits
 from ..clock import Clock
 from ..errors import RETRY_AFTER_S, EngineError, Overloaded, ShuttingDown
 from ..log.base import RequestKey
@@ -21,6 +22,7 @@ from ..log.leases import ExtendLeases, OpenRun, extend_leases, request_cancel
 from ..log.store import Store
 from ..providers.registry import Providers
 from ..providers.resilience import Guards
+from ..providers.secrets import secrets_of
 from ..sessions.turn_commands import TurnStop
 from ..settings import Settings
 from ..tools.runner import ToolRunner
@@ -58,6 +60,8 @@ class Supervisor:
             owner=owner,
             providers=providers,
             guards=Guards(settings, clock, observer.breaker_changed),
+            limits=RateLimits(settings, clock),
+            secrets=secrets_of(settings),
             tools=tools,
             observer=observer,
             appending=asyncio.Semaphore(APPENDS_AT_ONCE),

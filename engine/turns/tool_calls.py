@@ -10,27 +10,39 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from ..events.blocks import Content, ToolOutcome
 from ..sessions.calls import block_of
 from ..sessions.turn_state import OpenCall
 from ..settings import Settings
 from ..streams.transcript import Transcript
+from ..tools.results import in_words
 from ..tools.runner import ReadyCall, ToolCall, ToolRunner
 from .outcomes import refused_by_person
 
 
 class RoundCalls:
     """The calls of one answer. ``ready``: calls that run here, and have been started; ``awaited``: calls that a person
-    must decide on; ``clients``: calls that the caller makes.
+    must decide on; ``clients``: calls that the caller makes. Without ``shows_images`` a tool's images become words: the
+    model that asked could not be sent them.
     """
 
     def __init__(
-        self, runner: ToolRunner, transcript: Transcript, tenant: str, allowed: Sequence[str], settings: Settings
+        self,
+        runner: ToolRunner,
+        transcript: Transcript,
+        tenant: str,
+        allowed: Sequence[str],
+        settings: Settings,
+        *,
+        shows_images: bool,
     ) -> None:
         state, answer = transcript.state, _last_answer(transcript)
         written = {call.id: block_of(call, answer) for call in (*state.open_calls, *state.client_calls)}
         self._runner = runner
         self._allowed = allowed
+        self._shows_images = shows_images
         self._free = asyncio.Semaphore(settings.max_parallel_tools)
         self._reasons = transcript.reasons
         self._calls = {
@@ -77,7 +89,8 @@ class RoundCalls:
         if call.approved is False:
             return refused_by_person(self._reasons.get(call.id))
         async with self._free:
-            return await self._runner.call(self._calls[call.id], self._allowed)
+            outcome = await self._runner.call(self._calls[call.id], self._allowed)
+        return outcome if self._shows_images else msgspec.structs.replace(outcome, content=in_words(outcome.content))
 
 
 def _last_answer(transcript: Transcript) -> Content:

@@ -8,7 +8,6 @@ cancellation, a shutdown, a full disk - leads to one of ``turn.completed``, ``tu
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -17,7 +16,9 @@ from uuid import UUID
 
 import msgspec
 
+from ..access.limits import Admission, RateLimits
 from ..clock import Clock
+from ..context.content import IMAGES
 from ..context.plan import PlannedRound, RequestPlan, attempt_of, plan_next_round
 from ..errors import EngineError, Refused, StoreError, TurnLimitReached, TurnNotOpen
 from ..events.blocks import ToolOutcome
@@ -27,6 +28,7 @@ from ..log.leases import CloseRun, KeepRun
 from ..log.store import Store
 from ..providers.registry import Providers
 from ..providers.resilience import Guards
+from ..providers.secrets import Secrets
 from ..sessions.calls import calls_in
 from ..sessions.envelope import Caller, seal
 from ..sessions.turn_commands import AttemptResult, TurnEnd, TurnPlace, TurnStop
@@ -50,10 +52,11 @@ from ..streams.transcript import Transcript
 from ..tools.runner import ToolRunner
 from .attempt import RunningAttempt
 from .journal_writer import JournalWriter
+from .metering import Meter
 from .observer import Observer, report
 from .outcomes import MISTAKE
 from .recorder import Recorder
-from .retry import NextAttempt, RetryPolicy, is_for_another
+from .retry import NextAttempt, RetryPolicy, told_of_fallback
 from .tool_calls import RoundCalls
 
 log = logging.getLogger("manent.turns")
@@ -80,6 +83,8 @@ class Runtime(msgspec.Struct, frozen=True):
     owner: UUID
     providers: Providers
     guards: Guards
+    limits: RateLimits
+    secrets: Secrets
     tools: ToolRunner
     observer: Observer
     appending: asyncio.Semaphore
@@ -106,6 +111,7 @@ class RunningTurn:
         *,
         first: PlannedRound | None = None,
         transcript: Transcript | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._runtime = runtime
         self._request_plan = request_plan
@@ -122,6 +128,7 @@ class RunningTurn:
         self.transcript = transcript or Transcript(turn_id)
         self.tail = Tail(runtime.settings.tail_frames)
         self._show(events)
+        self._meter = Meter(runtime.limits, (caller.tenant, caller.actor), self.transcript.state, admission)
         self.subscribers = Subscribers(
             self.stop_for_absence,
             at_once=self.transcript.state.on_disconnect == "cancel",
@@ -150,6 +157,7 @@ class RunningTurn:
         except TurnNotOpen:
             log.warning("turn %s was taken over by another process", self.id)
         finally:
+            self._meter.close()
             self.subscribers.close()
             self.tail.close()
 
@@ -185,30 +193,19 @@ class RunningTurn:
 
     async def _answer(self, planned: PlannedRound) -> AttemptResult:
         """Ask the model, and retry as the retry policy says."""
-        policy = RetryPolicy(
-            self._runtime.settings, self._runtime.clock, has_fallback=self._request_plan.fallback is not None
-        )
+        has_fallback = self._request_plan.fallback_for(planned) is not None
+        policy = RetryPolicy(self._runtime.settings, self._runtime.clock, has_fallback=has_fallback)
         while True:
             result = await self._run_attempt(planned)
             retry = policy.next_attempt(result, self._left_s())
             next_planned = await self._plan_retry(planned, retry) if retry is not None else None
             if retry is None or (next_planned is None and self._stop is None):
-                return self._told_of_fallback(result)
+                return told_of_fallback(result, planned)
             await self._append(partial(retry_attempt, result=result))
             await self._unless_stopped(asyncio.sleep(retry.delay_s))
             planned = next_planned or planned
             newest = self.transcript.state.attempts[-1]
             await self._begin(planned, (newest.round, newest.attempt + 1))
-
-    def _told_of_fallback(self, result: AttemptResult) -> AttemptResult:
-        """Add to a failure that the fallback model would have been asked, and is not served any more."""
-        request_plan = self._request_plan
-        if request_plan.fallback_name is None or request_plan.fallback is not None or not is_for_another(result):
-            return result
-        error = copy.copy(result.error)
-        assert error is not None
-        error.detail = f"{error.detail}; the fallback model {request_plan.fallback_name} is not served any more"
-        return msgspec.structs.replace(result, error=error)
 
     async def _plan_retry(self, planned: PlannedRound, retry: NextAttempt) -> PlannedRound | None:
         """Plan the next attempt; None if the fallback model cannot be asked this, or the turn is stopped."""
@@ -222,9 +219,9 @@ class RunningTurn:
     async def _run_attempt(self, planned: PlannedRound) -> AttemptResult:
         runtime = self._runtime
         recorder = Recorder(runtime.journal, self.tail, runtime.clock, self.caller.tenant, self.id, self._frame)
-        self._attempt = RunningAttempt(
-            planned.model.provider, planned.request, recorder, runtime.guards, runtime.clock, runtime.settings
-        )
+        permit = partial(self._meter.sending, planned)
+        means = (runtime.guards, runtime.secrets, runtime.clock, runtime.settings)
+        self._attempt = RunningAttempt(planned.model.provider, planned.request, recorder, permit, *means)
         if self._stop is not None:
             self._attempt.stop(self._stop)
         try:
@@ -250,6 +247,7 @@ class RunningTurn:
             self.caller.tenant,
             self._request_plan.offer.server,
             self._runtime.settings,
+            shows_images=self._request_plan.model.info.can(IMAGES),
         )
         await self._record_returns(calls)
         if calls.awaited:
@@ -340,6 +338,7 @@ class RunningTurn:
         async with self._runtime.appending:
             work = self._work(command, close=close)
             self._show((await self._runtime.store.append(work, urgent=True)).events)
+            self._meter.note(self.transcript.state)
 
     async def _record_end(self, end: TurnEnd) -> None:
         """Record the turn's end; if that end cannot be recorded, record that the turn failed."""

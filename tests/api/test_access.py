@@ -93,7 +93,7 @@ def call(client, method, path, body, names, **options):
 
 def code_of(response):
     body = response.json()
-    return body["code"] if "code" in body else body["error"]["code"]
+    return body["code"] if "code" in body else body["error"]["details"]["code"]
 
 
 @pytest.mark.parametrize(("method", "path", "body"), ROUTES + OWN)

@@ -45,6 +45,7 @@ def at(path, world):
 SESSIONS, SESSION = "/api/sessions", "/api/sessions/{plain}"
 MESSAGES, TURNS = "/api/sessions/{plain}/messages", "/api/sessions/{plain}/turns"
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+CALL = {"type": "tool_use", "id": "a", "name": "f"}
 
 BODIES = [  # method, path, body, status, code, field
     # wrong types
@@ -130,7 +131,8 @@ BODIES = [  # method, path, body, status, code, field
     ("PATCH", SESSION, {"title": "\0"}, 400, "nul_character", "title"),
     ("POST", MESSAGES, {"content": "a\0b"}, 400, "nul_character", "content"),
     ("POST", MESSAGES, {"content": [{"type": "text", "text": "\0"}]}, 400, "nul_character", "content[0].text"),
-    ("POST", MESSAGES, {"content": [{"type": "x", "y": {"\0": 1}}]}, 400, "nul_character", None),
+    ("POST", MESSAGES, {"role": "assistant", "content": [CALL | {"input": {"\0": 1}}]}, 400, "nul_character", None),
+    ("POST", MESSAGES, {"content": [{"type": "x", "y": 1}]}, 400, "unknown_block", "content[0]"),
     ("POST", TURNS, {"content": "a\0b"}, 400, "nul_character", "content"),
     ("POST", TURNS, {"content": "x", "stop": ["\0"]}, 400, "nul_character", "stop[0]"),
     ("POST", TURNS, {"content": "x", "model": "echo/\0"}, 400, "unknown_model", "model"),
@@ -457,9 +459,9 @@ def test_an_id_in_another_form(client, world):
         problem(client.patch(f"/api/sessions/{wrong}", json={"title": "x"}), 400, "invalid_id", "session_id")
         problem(client.post(f"/api/turns/{wrong}/cancel"), 400, "invalid_id", "turn_id")
         guide = client.get(f"/api/ai/stream?q=x&session_id={wrong}")
-        assert (guide.status_code, guide.json()["error"]["code"]) == (400, "invalid_id")
+        assert (guide.status_code, guide.json()["error"]["details"]["code"]) == (400, "invalid_id")
         guide = client.get("/api/ai/stream?q=x", headers={"Last-Event-ID": f"{wrong}:1".replace("%", "")})
-        assert (guide.status_code, guide.json()["error"]["code"]) == (400, "invalid_value")
+        assert (guide.status_code, guide.json()["error"]["details"]["code"]) == (400, "invalid_value")
 
 
 @pytest.mark.parametrize("below", ["", "/stream", "/cancel"])
@@ -555,52 +557,93 @@ def test_a_method_that_a_path_does_not_know(client, world, method, path, allow):
 
 # --- the guide's routes -----------------------------------------------------------------------------------------------
 
-GUIDE = [  # method, path, options, status, code
-    ("POST", "/api/ai/chat", {"json": {"message": ""}}, 400, "empty_message"),
-    ("POST", "/api/ai/chat", {"json": {"message": 5}}, 400, "invalid_value"),
-    ("POST", "/api/ai/chat", {"json": {}}, 400, "missing_field"),
-    ("POST", "/api/ai/chat", {"json": []}, 400, "invalid_value"),
-    ("POST", "/api/ai/chat", {"json": {"message": "x", "model": "x/y"}}, 400, "unknown_model"),
-    ("POST", "/api/ai/chat", {"json": {"message": "x", "model": ""}}, 400, "invalid_value"),
-    ("POST", "/api/ai/chat", {"json": {"message": "a\0b"}}, 400, "nul_character"),
-    ("POST", "/api/ai/chat", {"json": {"message": "x", "session_id": "x"}}, 400, "invalid_value"),
-    ("POST", "/api/ai/chat", {"json": {"message": "x", "session_id": NOBODY}}, 404, "session_not_found"),
-    ("POST", "/api/ai/chat", {"json": {"message": "x" * (MIB + 1)}}, 413, "too_large"),
-    ("POST", "/api/ai/chat", {"content": b"{", "headers": JSON_TYPE}, 400, "malformed_json"),
-    ("POST", "/api/ai/chat", {"content": b"x" * (9 * MIB), "headers": JSON_TYPE}, 413, "body_too_large"),
-    ("POST", "/api/ai/chat", {"content": b"message=x"}, 415, "unsupported_media_type"),
-    ("POST", "/api/ai/complete", {"json": {"message": ""}}, 400, "empty_message"),
-    ("POST", "/api/ai/complete", {"json": {"message": "x", "model": "x/y"}}, 400, "unknown_model"),
-    ("GET", "/api/ai/chat", {}, 405, "method_not_allowed"),
-    ("GET", "/api/ai/nothing", {}, 404, "not_found"),
-    ("GET", "/api/ai/stream", {}, 400, "empty_message"),
-    ("GET", "/api/ai/stream?q=", {}, 400, "empty_message"),
-    ("GET", "/api/ai/stream?q=%00", {}, 400, "nul_character"),
-    ("GET", "/api/ai/stream?q=x&model=x/y", {}, 400, "unknown_model"),
-    ("GET", "/api/ai/stream?q=x&session_id=x", {}, 400, "invalid_id"),
-    ("GET", f"/api/ai/stream?q=x&session_id={NOBODY}", {}, 404, "session_not_found"),
-    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": "x"}}, 400, "invalid_value"),
-    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": "7"}}, 400, "invalid_value"),
+GUIDE = [  # method, path, options, status, the toolkit's code, the engine's
+    ("POST", "/api/ai/chat", {"json": {"message": ""}}, 400, "REQUIRED_FIELD_MISSING", "empty_message"),
+    ("POST", "/api/ai/chat", {"json": {"message": 5}}, 400, "INVALID_JSON", "invalid_value"),
+    ("POST", "/api/ai/chat", {"json": {}}, 400, "REQUIRED_FIELD_MISSING", "missing_field"),
+    ("POST", "/api/ai/chat", {"json": []}, 400, "INVALID_JSON", "invalid_value"),
+    ("POST", "/api/ai/chat", {"json": {"message": "x", "model": "x/y"}}, 400, "VALIDATION_ERROR", "unknown_model"),
+    ("POST", "/api/ai/chat", {"json": {"message": "x", "model": 5}}, 400, "INVALID_JSON", "invalid_value"),
+    ("POST", "/api/ai/chat", {"json": {"message": "a\0b"}}, 400, "VALIDATION_ERROR", "nul_character"),
+    ("POST", "/api/ai/chat", {"json": {"message": "x", "system": "\0"}}, 400, "VALIDATION_ERROR", "nul_character"),
+    ("POST", "/api/ai/chat", {"json": {"message": "x", "session_id": "x"}}, 400, "VALIDATION_ERROR", "invalid_id"),
+    (
+        *("POST", "/api/ai/chat", {"json": {"message": "x", "session_id": NOBODY}}),
+        *(404, "RESOURCE_NOT_FOUND", "session_not_found"),
+    ),
+    ("POST", "/api/ai/chat", {"json": {"message": "x" * (MIB + 1)}}, 413, "REQUEST_BODY_TOO_LARGE", "too_large"),
+    ("POST", "/api/ai/chat", {"json": {"message": "word " * 5000}}, 422, "INVALID_REQUEST", "budget_too_small"),
+    ("POST", "/api/ai/chat", {"content": b"{", "headers": JSON_TYPE}, 400, "INVALID_JSON", "malformed_json"),
+    ("POST", "/api/ai/chat", {"content": b'"\xff"', "headers": JSON_TYPE}, 400, "INVALID_JSON", "malformed_json"),
+    (
+        *("POST", "/api/ai/chat", {"content": b'{"message": "x", "message": "y"}', "headers": JSON_TYPE}),
+        *(400, "INVALID_JSON", "duplicate_field"),
+    ),
+    (
+        *("POST", "/api/ai/chat", {"content": b"x" * (9 * MIB), "headers": JSON_TYPE}),
+        *(413, "REQUEST_BODY_TOO_LARGE", "body_too_large"),
+    ),
+    ("POST", "/api/ai/chat", {"content": b"message=x"}, 415, "INVALID_FORMAT", "unsupported_media_type"),
+    ("POST", "/api/ai/complete", {"json": {"message": ""}}, 400, "REQUIRED_FIELD_MISSING", "empty_message"),
+    ("POST", "/api/ai/complete", {"json": {"message": "x", "model": "x/y"}}, 400, "VALIDATION_ERROR", "unknown_model"),
+    ("GET", "/api/ai/chat", {}, 405, "METHOD_NOT_ALLOWED", "method_not_allowed"),
+    ("GET", "/api/ai/nothing", {}, 404, "RESOURCE_NOT_FOUND", "not_found"),
+    ("GET", "/api/ai/stream", {}, 400, "REQUIRED_FIELD_MISSING", "empty_message"),
+    ("GET", "/api/ai/stream?q=", {}, 400, "REQUIRED_FIELD_MISSING", "empty_message"),
+    ("GET", "/api/ai/stream?q=%00", {}, 400, "VALIDATION_ERROR", "nul_character"),
+    ("GET", "/api/ai/stream?q=x&model=x/y", {}, 400, "VALIDATION_ERROR", "unknown_model"),
+    ("GET", "/api/ai/stream?q=x&session_id=x", {}, 400, "VALIDATION_ERROR", "invalid_id"),
+    ("GET", f"/api/ai/stream?q=x&session_id={NOBODY}", {}, 404, "RESOURCE_NOT_FOUND", "session_not_found"),
+    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": "x"}}, 400, "VALIDATION_ERROR", "invalid_value"),
+    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": "7"}}, 400, "VALIDATION_ERROR", "invalid_value"),
     *(
-        ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:{place}"}}, 400, "invalid_value")
+        (
+            *("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:{place}"}}),
+            *(400, "VALIDATION_ERROR", "invalid_value"),
+        )
         for place in ("-1", "+1", "1_0", "1.", "1.0", "1.-1", "1.1_0", "0.1", ".1", " 1", "1.1.1")
     ),
-    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:{'9' * 99}"}}, 400, "invalid_value"),
-    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:1"}}, 404, "turn_not_found"),
-    ("GET", "/api/ai/stream?q=x", {"headers": {"Origin": "https://elsewhere.example"}}, 403, "foreign_origin"),
+    (
+        *("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:{'9' * 99}"}}),
+        *(400, "VALIDATION_ERROR", "invalid_value"),
+    ),
+    (
+        *("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:1"}}),
+        *(404, "RESOURCE_NOT_FOUND", "turn_not_found"),
+    ),
+    (
+        *("GET", "/api/ai/stream?q=x", {"headers": {"Origin": "https://elsewhere.example"}}),
+        *(403, "FORBIDDEN", "foreign_origin"),
+    ),
 ]
+KINDS = {  # the toolkit's own pairs
+    "REQUIRED_FIELD_MISSING": ("validation_error", "required_field_missing"),
+    "INVALID_JSON": ("validation_error", "validation_failure"),
+    "VALIDATION_ERROR": ("validation_error", "validation_failure"),
+    "INVALID_FORMAT": ("validation_error", "invalid_format"),
+    "FORBIDDEN": ("auth_error", "forbidden_request"),
+    "RESOURCE_NOT_FOUND": ("client_error", "resource_not_found"),
+    "METHOD_NOT_ALLOWED": ("client_error", "method_not_allowed"),
+    "REQUEST_BODY_TOO_LARGE": ("client_error", "payload_too_large"),
+    "INVALID_REQUEST": ("client_error", "invalid_request"),
+}
 
 
-@pytest.mark.parametrize(("method", "path", "options", "status", "code"), named(GUIDE))
-def test_the_guides_routes_refuse_in_their_own_envelope(client, method, path, options, status, code):
-    """Plumego's envelope, also for what is refused before the route is reached."""
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(("method", "path", "options", "status", "code", "reason"), named(GUIDE))
+def test_the_guides_routes_refuse_in_their_own_envelope(client, method, path, options, status, code, reason):
+    """Plumego's envelope and words, also for what is refused before the route is reached; the reason is in its details,
+    and nothing gets on record.
+    """
     response = client.request(method, path, **options)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/json"
     body = response.json()
     assert body.keys() == {"error", "request_id"}
     assert body["error"].keys() == {"code", "message", "category", "type", "details"}
-    assert body["error"]["code"] == code
+    assert (body["error"]["code"], body["error"]["details"]["code"]) == (code, reason)
+    assert (body["error"]["category"], body["error"]["type"]) == KINDS[code]
+    assert body["error"]["message"]
     assert body["request_id"] == response.headers["x-request-id"]
 
 

@@ -21,6 +21,16 @@ CONTRACT_OF_0_1 = GOLDEN.with_name("openapi-0.1.json")
 """Never written anew: what clients of 0.1 rely on."""
 
 
+WIDENED = {  # what is empty is absent in the guide's language: its routes take that, too, and all that they took
+    "/paths//api/ai/complete/post/requestBody/content/application/json/schema/properties/model/minLength",
+    "/paths//api/ai/chat/post/requestBody/content/application/json/schema/properties/model/minLength",
+    "/paths//api/ai/chat/post/requestBody/content/application/json/schema/properties/session_id/oneOf[0]",
+    "/paths//api/ai/stream/get/parameters[1]",
+    "/paths//api/ai/stream/get/parameters[2]",
+}
+"""The bounds of 0.1 that have gone: each was a request's."""
+
+
 @pytest.fixture(scope="module")
 def document(client):
     response = client.get("/schema/openapi.json")
@@ -73,7 +83,8 @@ def test_it_holds_the_contract_of_0_1(document):
     """But for descriptions, summaries and the names of components all that was in it still is: operations, fields,
     codes. What has been added is in the golden document.
     """
-    assert list(missing(structure(json.loads(CONTRACT_OF_0_1.read_text(encoding="utf-8"))), structure(document))) == []
+    gone = missing(structure(json.loads(CONTRACT_OF_0_1.read_text(encoding="utf-8"))), structure(document))
+    assert {*gone} == WIDENED
 
 
 def missing(old, new, where=""):

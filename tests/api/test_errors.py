@@ -91,7 +91,7 @@ def test_what_nobody_foresaw(client, session, broken, error):
     assert problem(response, 500, "internal_error")["detail"] == "the server made a mistake"
     assert SECRET not in response.text
     response = client.post("/api/ai/chat", json={"message": "x"})
-    assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "INTERNAL_ERROR")
     assert SECRET not in response.text
     assert "Traceback" not in response.text
 

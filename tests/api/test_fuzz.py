@@ -79,6 +79,8 @@ BODIES = {
     ),
     ("POST", "/api/sessions/{session}/turns"): objects(**turn_fields),
     ("POST", "/api/turns/{turn}/cancel"): objects(),
+    ("POST", "/api/tokens"): objects(model=model, content=content),
+    ("POST", "/api/tickets"): objects(path=text),
     ("POST", "/api/ai/complete"): objects(message=text, model=model),
     ("POST", "/api/ai/chat"): objects(message=text, model=model, session_id=st.just("{session}")),
 }

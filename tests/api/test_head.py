@@ -21,6 +21,7 @@ PATHS = sorted(
     if "GET" in handler.http_methods
 )
 QUERIES = {"/api/ai/stream": "?q=x", "/api/log/consistency": "?from=1"}
+MODEL = {"provider": "echo", "name": "echo"}
 MORE = ["/schema", "/schema/openapi.json", "/api/nothing", "/api/sessions/abc", "/api/sessions?limit=0"]
 
 
@@ -30,7 +31,7 @@ def names(client):
     session = client.post("/api/sessions").json()["id"]
     turn = client.post(f"/api/sessions/{session}/turns", json={"content": "x"}).json()["id"]
     client.post("/api/log/checkpoint")
-    return {"session_id": session, "turn_id": turn, "version": 1, "tile": "0/000.p/1"}
+    return {"session_id": session, "turn_id": turn, "version": 1, "tile": "0/000.p/1"} | MODEL
 
 
 def seen_of(client, method, path):

@@ -33,8 +33,8 @@ SAME = {  # method, path, and bodies that say the same
     "blocks": (
         "POST",
         AT + "/messages",
-        '{"content":[{"type":"text","text":"a/b"},{"type":"x","y":1e400}]}',
-        '{"content":[{"text":"a\\/b","type":"text"},\n{"y":10.0e399,"type":"x"}]}',
+        '{"role":"assistant","content":[{"type":"text","text":"a/b"},{"type":"tool_use","id":"a","name":"b","input":{"y":2.50}}]}',
+        '{"content":[{"text":"a\\/b","type":"text"},\n{"input":{"y":25e-1},"name":"b","id":"a","type":"tool_use"}],"role":"assistant"}',
     ),
     "a turn": ("POST", AT + "/turns", '{"content":"x","temperature":1}', '{"temperature":1.0,"content":"x"}'),
     "an end": ("POST", "/api/turns/{turn}/cancel", "{}", " { } "),

@@ -45,4 +45,4 @@ def test_it_is_not_asked_for_again(small):
 def test_the_guides_routes_say_so_too(small):
     """As a failure of the provider, and not of the request."""
     told = small.post("/api/ai/complete", json={"message": "x", "model": "scripted/long"})
-    assert (told.status_code, told.json()["error"]["code"]) == (502, "provider_too_large")
+    assert (told.status_code, told.json()["error"]["details"]["code"]) == (503, "provider_too_large")

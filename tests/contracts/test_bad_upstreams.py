@@ -166,7 +166,7 @@ async def test_a_status_is_on_record(house, status, code):
     facts = {"status": status, "vendor_code": "some_error", "first_chunk_ms": None}
     assert_failed(endured, code, retryable=code == "provider_unavailable", **facts)
     assert endured.words["request_id"] == "req_7"
-    assert f"{WORDS}, ***" in endured.words["upstream"]
+    assert f"{WORDS}, [secret]" in endured.words["upstream"]
     assert str(status) in endured.view.error.detail
 
 
@@ -290,7 +290,7 @@ async def test_an_error_in_the_stream_is_on_record(house, word, code, said):
     endured = await endures(house, *before, part(wire.fails(word)), HANG)
     assert_failed(endured, code, text=said or None, vendor_code=word)
     assert endured.words["request_id"] == "req_7"
-    assert f"{WORDS}, ***" in endured.words["upstream"]
+    assert f"{WORDS}, [secret]" in endured.words["upstream"]
     await gone(house.up)
 
 

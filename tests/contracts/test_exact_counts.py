@@ -6,9 +6,10 @@ import pytest
 import respx
 
 from manent.engine.clock import SystemClock
-from manent.engine.errors import NoExactCount, ProviderRejected
+from manent.engine.errors import NoExactCount, ProviderRejected, ProviderUnavailable
 from manent.engine.providers.anthropic.messages import ClaudeProvider
 from manent.engine.providers.catalogue import Catalogue, catalogued
+from manent.engine.providers.tokens import COUNTER
 from manent.engine.providers.wire.vendor import Endpoint
 from tests.support import chatting
 
@@ -63,3 +64,35 @@ async def test_who_does_not_count_says_so(tmp_path):
         await chat.append_message(session.id, "x")
         with pytest.raises(NoExactCount):
             await chat.window(session.id, exact=True)
+
+
+async def test_the_vendor_counts_a_text_or_blocks(tmp_path, router):
+    """Of a user's message of these, and nothing else; the answer names who counted."""
+    route = router.post(f"{ADDRESS}/v1/messages/count_tokens").respond(200, json={"input_tokens": 4321})
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+    async with chatting(tmp_path / "a.db", providers=(claude(router),)) as chat:
+        for content in ("Is this counted?", (msgspec.Raw(msgspec.json.encode(image)),)):
+            count = await chat.count_tokens("claude-sonnet-4-6", content)
+            assert (count.model, count.tokens) == ("anthropic/claude-sonnet-4-6", 4321)
+            assert (count.counter, count.exact) == ("anthropic", True)
+    assert [msgspec.json.decode(call.request.content)["messages"] for call in route.calls] == [
+        [{"role": "user", "content": [{"type": "text", "text": "Is this counted?"}]}],
+        [{"role": "user", "content": [image]}],
+    ]
+
+
+async def test_a_result_alone_is_no_request_that_a_vendor_counts(tmp_path):
+    """It is estimated, and says so; the vendor is not asked."""
+    result = msgspec.Raw(b'{"type":"tool_result","tool_use_id":"a","content":"Rain."}')
+    async with chatting(tmp_path / "a.db", providers=(claude(respx.Router()),)) as chat:
+        count = await chat.count_tokens("claude-sonnet-4-6", (result,))
+        assert (count.counter, count.exact) == (COUNTER, False)
+        assert count.tokens > 10
+
+
+async def test_a_count_of_a_text_that_fails_is_the_providers_failure(tmp_path, router):
+    """Nothing is estimated in its place, here neither."""
+    router.post(f"{ADDRESS}/v1/messages/count_tokens").respond(529, json={"error": {"type": "overloaded_error"}})
+    async with chatting(tmp_path / "a.db", providers=(claude(router),)) as chat:
+        with pytest.raises(ProviderUnavailable):
+            await chat.count_tokens("claude-sonnet-4-6", "x")

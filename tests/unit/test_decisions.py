@@ -185,16 +185,22 @@ BLOCKS = {
 NO_PLACE = {
     ("user", "tool_use"),
     ("user", "tool_result"),
+    ("user", "thinking"),
     ("assistant", "tool_result"),
+    ("assistant", "image"),
     ("system", "tool_use"),
     ("system", "tool_result"),
+    ("system", "thinking"),
+    ("system", "image"),
 }
 
 
 @pytest.mark.parametrize("role", ["user", "assistant", "system", "tool"])
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_each_block_has_its_place(role, kind):
-    """Calls are the assistant's, results the tools', and tools give only results; the refusal names the block."""
+    """Calls and thoughts are the assistant's, images the user's, results the tools', and tools give only results; the
+    refusal names the block.
+    """
     first = result() if role == "tool" else TextBlock("x")
     message = said(role, first, BLOCKS[kind])
     if (role, kind) in NO_PLACE or (role == "tool" and kind != "tool_result"):

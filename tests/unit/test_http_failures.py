@@ -449,7 +449,7 @@ async def test_a_key_that_is_shown_back_does_not_go_on_record(client):
     """Some servers tell people what they sent."""
     async with plays(answer(401, f'{{"error":"bad key {KEY}"}}'.encode())) as seen:
         error = await failure(client, seen.address, ProviderRejected)
-    assert error.upstream == '{"error":"bad key ***"}'
+    assert error.upstream == '{"error":"bad key [secret]"}'
 
 
 async def test_an_upstreams_body_is_bounded(client):

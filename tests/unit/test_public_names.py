@@ -15,7 +15,7 @@ MADE_INSIDE = (Engine, Evidence, Serving, SyncEngine, SyncEvidence, SyncTextStre
 """Nobody else calls their constructors."""
 
 DOORS = {"Engine": Engine, "Evidence": Evidence, "Serving": Serving}
-OF_NOBODY = {"models", "purge", "admit_reader", "ready", "standing", "drain"}
+OF_NOBODY = {"model", "models", "purge", "admit_reader", "ready", "standing", "drain"}
 """They are about no tenant's log."""
 
 ERROR = re.compile(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)+\b|\bInvalid\b|\bOverloaded\b|\bErased\b")

@@ -23,7 +23,7 @@ UPSTREAM_BYTES = 16 << 10
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 # Failures that the same request would cause again, in the vendors' own words. Any other is taken as temporary.
-_LASTING = frozenset(
+LASTING = frozenset(
     [
         "authentication_error",
         "billing_error",
@@ -76,12 +76,15 @@ def failure_from_response(
     provider: str, status: int, headers: Mapping[str, str], body: bytes, *, now_s: float
 ) -> ProviderError:
     """The failure of a status other than 2xx. ``headers`` ignore case; ``now_s`` is the wall clock, for dates."""
-    passing = (status in _PASSING_STATUSES or status >= 500) and headers.get("x-should-retry") != "false"
     said = _said(body)
+    # Some servers answer with a 500 to what they cannot take; the words beside it tell.
+    blame = next((word for word in (said.code, said.type) if status >= 500 and word in LASTING), None)
+    is_passing = status in _PASSING_STATUSES or (status >= 500 and blame is None)
+    passing = is_passing and headers.get("x-should-retry") != "false"
     return (ProviderUnavailable if passing else ProviderRejected)(
         f"{provider} {'is not available' if passing else 'refused the request'} (status {status})",
         status=status,
-        vendor_code=vendor_word(said.code) or vendor_word(said.type),
+        vendor_code=vendor_word(blame) or vendor_word(said.code) or vendor_word(said.type),
         request_id=request_id_in(headers),
         retry_after_s=_retry_after_s(headers, now_s),
         upstream=bounded(body),
@@ -93,7 +96,7 @@ def failure_in_stream(provider: str, body: bytes, *, request_id: str | None = No
     said = _said(body)
     status = _as_status(said.code)
     words = {said.code, said.type}
-    passing = status in _PASSING_STATUSES or status >= 500 if status else words.isdisjoint(_LASTING)
+    passing = status in _PASSING_STATUSES or status >= 500 if status else words.isdisjoint(LASTING)
     return (ProviderUnavailable if passing else ProviderRejected)(
         f"{provider} {'failed while it answered' if passing else 'refused the request in its answer'}",
         status=status,

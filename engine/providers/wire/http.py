@@ -28,6 +28,7 @@ from ...errors import (
     ProviderTruncated,
     ProviderUnavailable,
 )
+from ..secrets import Secrets
 from .failures import UPSTREAM_BYTES, bounded, failure_from_response, request_id_in
 from .transport import BROKEN, CONTENT, HEAD_TOO_LARGE, Transport, make_transport
 
@@ -38,7 +39,6 @@ PIECE_BYTES = 256 << 10
 ERROR_BODY_TIMEOUT_S = 5
 DRAIN_S = 0.05
 
-REDACTED = "***"
 _SECRET_HEADERS = frozenset({"authorization", "x-api-key"})
 
 
@@ -112,8 +112,9 @@ def on_record(headers: Mapping[str, str], request_id: Callable[[], str | None]) 
         yield
     except ProviderError as error:
         error.request_id = error.request_id or request_id()
-        error.upstream = _without_key(error.upstream, headers)
-        if error.vendor_code != _without_key(error.vendor_code or "", headers):
+        secrets = _secrets_in(headers)
+        error.upstream = secrets.cut_end(error.upstream)
+        if secrets.are_in(error.vendor_code or ""):
             error.vendor_code = None
         raise
 
@@ -209,19 +210,12 @@ async def _read_bounded(response: httpx.Response, headers: Mapping[str, str]) ->
         async with asyncio.timeout(ERROR_BODY_TIMEOUT_S), _reading(response) as more:
             while len(read) < UPSTREAM_BYTES and (piece := await more()):
                 read += piece
-    return _without_key(read.decode("latin-1"), headers).encode("latin-1")[:UPSTREAM_BYTES]
+    return _secrets_in(headers).cut_end(read.decode("latin-1")).encode("latin-1")[:UPSTREAM_BYTES]
 
 
-def _without_key(text: str, headers: Mapping[str, str]) -> str:
-    """The text without the key, also without a part of the key where the text was cut."""
-    for name, value in headers.items():
-        secret = value.rpartition(" ")[2]
-        if not secret or name.lower() not in _SECRET_HEADERS:
-            continue
-        text = text.replace(secret, REDACTED)
-        half = next((n for n in range(len(secret) - 1, len(REDACTED), -1) if text.endswith(secret[:n])), 0)
-        text = text[: len(text) - half] + REDACTED * bool(half)
-    return text
+def _secrets_in(headers: Mapping[str, str]) -> Secrets:
+    """The key that a request is sent with."""
+    return Secrets(value.rpartition(" ")[2] for name, value in headers.items() if name.lower() in _SECRET_HEADERS)
 
 
 def _broken_off(provider: str, error: Exception, response: httpx.Response) -> ProviderError:

@@ -1,0 +1,68 @@
+"""The methods of ``Engine`` that record nothing: what a model would be sent, how many tokens that is, and which models
+and tools there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Raw
+
+from ..events.blocks import Block, ToolSchema
+from ..sessions.envelope import LOCAL, Caller
+from ..sessions.views import Window
+from .counting import TokenCount
+from .discovery import Model, ToolInfo
+from .ids import Id, session_id
+from .parts import Parts
+
+
+class Lookups:
+    """Windows, tokens, models and tools."""
+
+    _parts: Parts
+
+    async def window(
+        self,
+        session: Id,
+        *,
+        budget_tokens: int | None = None,
+        model: str | None = None,
+        version: int | None = None,
+        exact: bool = False,
+        caller: Caller = LOCAL,
+    ) -> Window:
+        """Show what a model would be sent now, or at a version. ``exact``: the vendor counts its tokens.
+
+        Raises SessionNotFound, UnknownModel, Invalid, and for ``exact`` NoExactCount and ProviderError.
+        """
+        window = await self._parts.windows.read(caller, session_id(session), budget_tokens, model, version)
+        return await self._parts.windows.counted(caller, window, budget_tokens, version) if exact else window
+
+    def models(self) -> list[Model]:
+        """List the models that are known to be served, and what is known of them. Raises nothing."""
+        return self._parts.discovery.models()
+
+    def model(self, name: str) -> Model:
+        """Show one model that is served, and what is known of it. Raises UnknownModel."""
+        return self._parts.discovery.model(name)
+
+    async def count_tokens(
+        self, model: str, content: str | Sequence[Block | Raw | bytes], *, caller: Caller = LOCAL
+    ) -> TokenCount:
+        """Count the tokens of a user's message for a model: as the vendor does, where it counts, else by an estimate.
+
+        Raises UnknownModel, EmptyMessage, Invalid, TooLarge, ContentNotSupported, and ProviderError where the vendor's
+        count fails.
+        """
+        return await self._parts.counts.count(caller, model, content)
+
+    async def tools(self, *, session: Id | None = None, caller: Caller = LOCAL) -> list[ToolInfo]:
+        """List the registered tools, or those that a session may use. Raises SessionNotFound."""
+        return await self._parts.discovery.tools(caller, None if session is None else session_id(session))
+
+    async def schemas(self, digest: str, *, caller: Caller = LOCAL) -> tuple[ToolSchema, ...]:
+        """Read the tools that a model was told of, by the digest in its ``attempt.started``. Raises StoreCorrupt where
+        they are not on record.
+        """
+        return await self._parts.discovery.schemas(caller, digest)
