@@ -137,6 +137,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         if body.__name__ in components["schemas"]:
             components["schemas"][body.__name__]["additionalProperties"] = False
             components["schemas"][body.__name__].pop("default", None)
+    components["schemas"]["Readiness"]["additionalProperties"] = _TEXT  # the contract of 0.1 says no more of it
     document["security"] = [{"key": []}, {}]
     for path, operations in document["paths"].items():
         for method in METHODS:

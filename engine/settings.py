@@ -173,6 +173,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10_000
     batch_writes: Annotated[Count, Meta(description="most writes in one transaction")] = 512
     reader_threads: Annotated[Count, Meta(description="threads that read the database")] = 4
+    max_damaged_rows: Annotated[
+        Count, Meta(description="damaged rows that are told apart; more are neither counted nor logged")
+    ] = 10_000
     cached_sessions: Annotated[Count, Meta(description="session states the writer keeps in memory")] = 10_000
     checkpoint_pages: Annotated[Count, Meta(description="pages in SQLite's write-ahead log before a checkpoint")] = 1000
 

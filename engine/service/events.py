@@ -29,9 +29,17 @@ class Events:
         self._settings = settings
 
     async def page(
-        self, caller: Caller, session: UUID, after: After, limit: int, types: Sequence[str], wait_s: float
+        self,
+        caller: Caller,
+        session: UUID,
+        after: After,
+        limit: int,
+        types: Sequence[str],
+        wait_s: float = 0,
+        *,
+        damaged: bool = False,
     ) -> Page[Event]:
-        """``wait_s``: where there is nothing yet, it waits so long for something."""
+        """``wait_s``: where there is nothing yet, it waits so long for something. ``damaged``: damaged events, too."""
         start, bounds = number_after(after) or 0, self._bounds(limit)
 
         async def look() -> Found:
@@ -40,7 +48,8 @@ class Events:
             )
 
         found, more = await (self._follower.first(caller.tenant, session, look, wait_s) if wait_s else look())
-        return Page([event_view(event) for event in found], write_cursor((found[-1].version,)) if more else None)
+        views = [event_view(event, damaged=damaged) for event in found]
+        return Page(views, write_cursor((found[-1].version,)) if more else None)
 
     async def log_page(self, caller: Caller, after: After, limit: int, wait_s: float) -> Page[Event]:
         """As ``page``, of the whole log."""

@@ -18,7 +18,7 @@ from ..providers.registry import Providers
 from ..sessions import queries
 from ..sessions.decisions import Changes, start_session, update_session
 from ..sessions.envelope import Caller, seal
-from ..sessions.history import state_at
+from ..sessions.history import session_at, state_at, system_of
 from ..sessions.queries import Order
 from ..sessions.state import SessionState, SessionStatus
 from ..sessions.views import Session, session_view
@@ -87,8 +87,18 @@ class Sessions:
         return session_view(answer.state, words)
 
     async def read(self, caller: Caller, session: UUID, version: int | None) -> Session:
-        state, words = await self._store.read(lambda connection: state_at(connection, caller.tenant, session, version))
+        state, words = await self._store.read(
+            lambda connection: session_at(connection, caller.tenant, session, version)
+        )
         return session_view(state, words)
+
+    async def system(self, caller: Caller, session: UUID) -> str | None:
+        """The system prompt as it was recorded: a session's view has it from the projection."""
+
+        def look(connection: Connection) -> str | None:
+            return system_of(connection, caller.tenant, state_at(connection, caller.tenant, session))
+
+        return await self._store.read(look)
 
     async def page(
         self, caller: Caller, order: Order, status: SessionStatus | None, limit: int, after: UUID | str | None

@@ -25,12 +25,13 @@ from ..events.types import (
     TurnResumed,
     TurnStarted,
 )
-from ..events.upcasts import words_of
+from ..events.upcasts import words_left
 from ..events.usage import Costs, Price, Usage, cost, total
 from ..log.base import RecordedEvent
 
 TurnStatus = Literal["running", "requires_action", "completed", "failed", "cancelled", "interrupted"]
 ERASED_DETAIL = "the detail of this failure was erased"
+DAMAGED_DETAIL = "the detail of this failure is damaged"
 
 
 class AttemptState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -225,8 +226,8 @@ def _attempt_ended(turn: TurnState, facts: AttemptEnded) -> TurnState:
 
 
 def _error(event: RecordedEvent, facts: TurnFailed) -> dict[str, object]:
-    words = words_of(event)
-    detail = words.detail if isinstance(words, FailureWords) else ERASED_DETAIL
+    words = words_left(event)
+    detail = words.detail if isinstance(words, FailureWords) else DAMAGED_DETAIL if event.damaged else ERASED_DETAIL
     return {"error_code": facts.code, "error_retryable": facts.retryable, "error_detail": detail}
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from ..clock import rfc3339
-from ..errors import StoreCorrupt
+from ..errors import RecordDamaged, StoreCorrupt
 from ..events.blocks import Content, read_blocks, text_of
 from ..events.types import MessageAppended, SessionWords, TurnFailed
 from ..events.upcasts import MESSAGES, facts_of
@@ -54,7 +54,9 @@ class Session(View, frozen=True):
 
 
 class Message(View, frozen=True):
-    """``content`` is JSON already: blocks as they were recorded."""
+    """``content`` is JSON already: blocks as they were recorded. ``damaged`` is set, where damaged rows were asked for,
+    on a message whose words are not those that were recorded: it has none.
+    """
 
     id: UUID
     session_id: UUID
@@ -68,6 +70,7 @@ class Message(View, frozen=True):
     turn_id: UUID | None
     actor: str
     created_at: str
+    damaged: bool | msgspec.UnsetType = msgspec.UNSET
 
     def blocks(self) -> Content:
         """``content`` as typed blocks."""
@@ -159,7 +162,7 @@ class Window(View, frozen=True):
 
 class Event(View, frozen=True):
     """An event as the log has it. ``facts`` and ``body`` are JSON as stored; ``body`` is null where there are no
-    words.
+    words. ``damaged``: as of a message.
     """
 
     id: UUID
@@ -177,6 +180,7 @@ class Event(View, frozen=True):
     commitment: str
     leaf_hash: str
     erased: bool
+    damaged: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 NO_USAGE = Usage()
@@ -212,10 +216,12 @@ def session_view(state: SessionState, words: SessionWords) -> Session:
 
 
 def message_view(event: RecordedEvent) -> Message:
-    """The message that a ``message.appended`` event recorded."""
+    """The message that a ``message.appended`` event recorded. Raises RecordDamaged."""
     facts = facts_of(event)
     if not isinstance(facts, MessageAppended):
         raise StoreCorrupt(f"event {event.position} is a {event.type}, not a message")
+    if event.damaged:
+        raise RecordDamaged.at(event.position)
     place = (event.position, event.version, event.schema)
     return message_of(event.session, *place, event.id, event.actor, event.recorded_at, facts, event.body)
 
@@ -283,7 +289,10 @@ def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed
     )
 
 
-def event_view(event: RecordedEvent) -> Event:
+def event_view(event: RecordedEvent, *, damaged: bool = False) -> Event:
+    """``damaged``: a damaged event is given, too, without its words. Raises RecordDamaged."""
+    if event.damaged and not damaged:
+        raise RecordDamaged.at(event.position)
     return Event(
         id=event.id,
         position=event.position,
@@ -300,6 +309,7 @@ def event_view(event: RecordedEvent) -> Event:
         commitment=event.commitment.hex(),
         leaf_hash=event.leaf_hash.hex(),
         erased=event.erased,
+        damaged=event.damaged or msgspec.UNSET,
     )
 
 

@@ -45,7 +45,7 @@ class Backlog:
 
     def read(self, connection: Connection, after: int, limit: int = FRAMES_AT_ONCE) -> list[Frame]:
         """The next frames after a number, which never decreases; none if there are no more now. One snapshot. Raises
-        TurnNotFound.
+        TurnNotFound, and RecordDamaged when all frames before the damage are read.
         """
         page = _page(self._frames, after, limit)
         while not page:
@@ -64,6 +64,7 @@ class Backlog:
             if not events:
                 self.running = state.status == "running"
                 return self._journalled(connection, after, limit) if state.end_version is None else []
+            events = up_to_damage(events)
             self._version = events[-1].version
             self._types, self._typed = {}, 0
             self._frames = frames_of_events(self._transcript, events, after)
@@ -88,6 +89,14 @@ def frames_of_events(transcript: Transcript, events: Sequence[RecordedEvent], af
         for frame in transcript.add(event):
             if frame.number > after:
                 yield frame
+
+
+def up_to_damage(events: list[RecordedEvent]) -> list[RecordedEvent]:
+    """Events before the first that is damaged, or that one alone: what comes before it is read before it is refused."""
+    for number, event in enumerate(events):
+        if event.damaged:
+            return events[: max(number, 1)]
+    return events
 
 
 def _page(frames: Iterator[Frame], after: int, limit: int) -> list[Frame]:
