@@ -108,12 +108,10 @@ class Sessions:
         bounds = Bounds(limit, self._settings.max_page_bytes)
 
         def look(connection: Connection) -> tuple[list[Found], bool]:
-            def read(before: SessionPlace | None, count: int) -> list[Found]:
-                return queries.list_sessions(
-                    connection, caller.tenant, order=order, status=status, before=before, limit=count
-                )
-
-            return fill(read, start, place=_place, weigh=_weight, bounds=bounds)
+            found = queries.list_sessions(
+                connection, caller.tenant, order=order, status=status, before=start, limit=limit + 1
+            )
+            return fill(found, _told_bytes, bounds)
 
         found, more = await self._store.read(look)
         return Page([session_view(*each) for each in found], write_cursor(_place(found[-1])) if more else None)
@@ -190,5 +188,5 @@ def _place(found: Found) -> SessionPlace:
     return found[0].updated_at, found[0].id
 
 
-def _weight(found: Found) -> int:
-    return len(msgspec.json.encode(found[1]))
+def _told_bytes(found: Found) -> int:
+    return len(msgspec.json.encode(session_view(*found)))

@@ -33,6 +33,10 @@ SCHEMA = 1
 assert MessageAppended.schema == SCHEMA, "the schema of a message must be read from its event"
 
 
+MESSAGE_BYTES = 400
+"""What a message is told in besides its actor and its words."""
+
+
 class SentRow(Row, frozen=True, gc=False):
     """A message with what a model is sent of it. ``body`` None: it is left out, or damaged."""
 
@@ -113,9 +117,9 @@ def message_page(
     descending: bool = False,
     damaged: bool = False,
 ) -> tuple[list[Message], bool]:
-    """A session's messages in order of version, those that follow ``after`` in that order: up to ``limit`` that hold
-    ``most_bytes`` together, one at the least; and whether there are more. ``damaged``: those that are damaged, too,
-    without their words.
+    """A session's messages in order of version, those that follow ``after`` in that order: up to ``limit`` that
+    are told in ``most_bytes`` together, one at the least; and whether there are more. ``damaged``: those that are
+    damaged, too, without their words.
 
     Raises SessionNotFound and RecordDamaged.
     """
@@ -131,7 +135,7 @@ def message_page(
     size, read_facts = 0, MESSAGES.facts
     with closing(rows):
         for position, version, raw_id, schema, actor, recorded_at, facts, committed, salt, body in rows:
-            size += len(facts) + len(body or b"")
+            size += MESSAGE_BYTES + len(actor) + len(body or b"")
             if found and (size > most_bytes or len(found) == limit):
                 return found, True
             sound = is_sound(connection, tenant, position, committed, salt, body)

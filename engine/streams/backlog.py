@@ -7,7 +7,7 @@ end shows all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from uuid import UUID
 
 import msgspec
@@ -127,9 +127,10 @@ def read_turn(connection: Connection, *, tenant: str, turn_id: UUID) -> Turn:
 
 def read_turns(
     connection: Connection, *, tenant: str, session: UUID, after: int | None, limit: int, descending: bool
-) -> list[tuple[int, Turn]]:
-    states = queries.list_turns(connection, tenant, session, after=after, limit=limit, descending=descending)
-    return [(state.version, turn_of(connection, tenant, state)) for state in states]
+) -> Generator[tuple[int, Turn], None, None]:
+    """A session's turns, with the versions at which they started; each is read only when it is asked for."""
+    for state in queries.list_turns(connection, tenant, session, after=after, limit=limit, descending=descending):
+        yield state.version, turn_of(connection, tenant, state)
 
 
 def turn_of(connection: Connection, tenant: str, state: TurnState) -> Turn:

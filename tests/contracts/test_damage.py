@@ -146,12 +146,24 @@ async def test_only_what_holds_it_is_refused(made):
         found = await chat.messages(made.talk, after=made.first.message.version - 1)
         assert [message.text for message in found.items] == ["Agreed.", "Is it?", "Is it?"]
         assert (await chat.turn(made.first.id)).text == "Agreed."
+        assert [turn.id for turn in (await chat.turns(made.talk, limit=1)).items] == [made.first.id]
         assert (await chat.turn(made.last.id)).text == "Is it?"
         assert await frames_of(chat, made.last.id)
         assert (await chat.session(made.talk)).system == SYSTEM
         assert (await chat.append_message(made.talk, "Noted.")).text == "Noted."
         narrow = await chat.window(made.talk, budget_tokens=24)
         assert position not in [message.position for message in narrow.messages]
+
+
+async def test_a_page_that_ends_before_the_damage_is_given(made):
+    """Of each list, though one item more is read to see whether there are more; the next page is refused."""
+    damage(made.path, made.last.message.position, "another salt")
+    async with chatting(made.path) as chat:
+        for read, count in ((chat.turns, 1), (chat.messages, 3)):
+            page = await read(made.talk, limit=count)
+            assert len(page.items) == count
+            with pytest.raises(RecordDamaged):
+                await read(made.talk, limit=count, after=page.next)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -6,7 +6,7 @@ They serve readers' snapshots and the writer's own look-ups alike. A RecordedEve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from functools import lru_cache
 from typing import Any
@@ -122,6 +122,25 @@ def session_events_of_types(
     query = _of_session_and_types(len(types))
     rows = query(connection, tenant, session, after, up_to, limit, values=types)
     return list(map(reading(connection), rows))
+
+
+def each_session_event(
+    connection: Connection, tenant: str, session: UUID, types: Sequence[str] = (), *, after: int, limit: int
+) -> Generator[RecordedEvent, None, None]:
+    """Events of a session after a version, of some types only if any are named, read as they are asked for; close it
+    where that is not to the end.
+    """
+    query = _of_session_and_types(len(types)) if types else _of_session
+    with closing(query(connection, tenant, session, after, MAX_SAFE_INTEGER, limit, values=types)) as rows:
+        yield from map(reading(connection), rows)
+
+
+def each_log_event(
+    connection: Connection, tenant: str, *, after: int, limit: int
+) -> Generator[RecordedEvent, None, None]:
+    """Events of a log after a position, in the same way."""
+    with closing(_of_log(connection, tenant, after, MAX_SAFE_INTEGER, limit)) as rows:
+        yield from map(reading(connection), rows)
 
 
 @lru_cache(maxsize=64)
