@@ -18,19 +18,30 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.plugins import OpenAPISchemaPlugin
 
-from ..engine import version
-from .http.errors import GUIDE, JSON, PROBLEM_JSON
+from ..engine import EVENT_TYPES, version
+from .http.errors import GUIDE, ID_FORM, JSON, PROBLEM_JSON
 from .http.middleware import PUBLIC_PATHS
 from .schemas.bodies import Body
 from .schemas.parameters import MAX_NUMBER
 
 PATH = "/schema"
 METHODS = ("get", "post", "patch", "put", "delete")
-EVENT_STREAM = "text/event-stream"
+EVENT_STREAM, PLAIN, JSON_LINES = "text/event-stream", "text/plain", "application/jsonl"
+PROOFS = frozenset({"prove_event", "prove_consistency"})
 BODY_OPTIONAL = frozenset({"create_session", "start_turn", "cancel_turn", "make_checkpoint"})
 
 MAY_BE_EMPTY = frozenset({"session_id", "model", "system"})
 """Parameters of the guide's that are absent if they are empty."""
+_TYPE = "|".join(name.replace(".", r"\.") for name in EVENT_TYPES)
+_NUMBER = "(0|[1-9][0-9]{0,15})"
+PATTERNS = {
+    "cursor": "^[A-Za-z0-9_-]+$",
+    "types": f"^({_TYPE})(,({_TYPE}))*$",
+    "Idempotency-Key": '^("[ -~]{1,256}"|(?!"[ -~]*"$)[!-~]([ -~]{0,254}[!-~])?)$',
+    "If-Match": f'^(\\*|(W/)?"{_NUMBER}")$',
+    "Last-Event-ID": f"^{_NUMBER}$",
+}
+GUIDE_PATTERNS = {"Last-Event-ID": rf"^{ID_FORM}:{_NUMBER}(\.[1-9][0-9]{{0,15}})?$"}
 
 _TEXT = {"type": "string"}
 _REQUEST_ID = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}
@@ -136,10 +147,12 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     components = document["components"]
     components["schemas"] |= {"Problem": _PROBLEM, "GuideError": _GUIDE_ERROR}
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    _bound_items(components["schemas"]["EraseIn"]["properties"]["versions"])
     for body in Body.__subclasses__():
         if body.__name__ in components["schemas"]:
             components["schemas"][body.__name__]["additionalProperties"] = False
             components["schemas"][body.__name__].pop("default", None)
+    components["schemas"]["Readiness"]["additionalProperties"] = _TEXT  # the contract of 0.1 says no more of it
     document["security"] = [{"key": []}, {}]
     for path, operations in document["paths"].items():
         for method in METHODS:
@@ -148,16 +161,33 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def _bound_items(versions: dict[str, Any]) -> None:
+    """Litestar leaves out what bounds the items of a list."""
+    for each in versions["oneOf"]:
+        if "items" in each:
+            each["items"] |= {"minimum": 1, "maximum": MAX_NUMBER}
+
+
+def _complete_parameters(parameters: list[dict[str, Any]], *, guide: bool) -> None:
+    for parameter in parameters:
+        _complete_parameter(parameter, PATTERNS | (GUIDE_PATTERNS if guide else {}))
+        if guide and parameter["name"] in MAY_BE_EMPTY:
+            _may_be_empty(parameter["schema"])
+
+
+def _may_be_empty(schema: dict[str, Any]) -> None:
+    schema.pop("minLength", None)
+    if schema.pop("format", None) == "uuid":
+        schema["pattern"] = f"^({ID_FORM})?$"
+
+
 def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     summary, _, rest = operation.get("description", "").partition("\n\n")
     operation["summary"] = " ".join(summary.split()).removesuffix(".")
     operation["description"] = " ".join(rest.split())
     if path in PUBLIC_PATHS:
         operation["security"] = []
-    for parameter in operation.get("parameters", []):
-        _complete_parameter(parameter)
-        if path.startswith(GUIDE) and parameter["name"] in MAY_BE_EMPTY:
-            parameter["schema"].pop("minLength")
+    _complete_parameters(operation.get("parameters", []), guide=path.startswith(GUIDE))
     name, media_type = ("GuideError", JSON) if path.startswith(GUIDE) else ("Problem", PROBLEM_JSON)
     responses = operation["responses"]
     responses.pop("400", None)
@@ -170,6 +200,12 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     if "stream" in operation["operationId"]:
         content = {EVENT_STREAM: {"schema": _TEXT}}
         responses["200"] = {"description": "Server-sent events", "content": content}
+    if operation["operationId"] in PROOFS:
+        # Of what is no proof in JSON the document of 0.1 says nothing. Here it says text, so that one schema fits.
+        responses["200"]["content"][JSON]["schema"]["oneOf"][1] = _TEXT
+        responses["200"]["content"] |= {PLAIN: {"schema": _TEXT}}
+    if operation["operationId"] == "export_session":
+        responses["200"]["content"] |= {JSON_LINES: {"schema": _TEXT}}
     if operation["operationId"] == "start_turn":
         turn = {"$ref": "#/components/schemas/Turn"}
         responses["200"]["content"] = {JSON: {"schema": turn}, EVENT_STREAM: {"schema": _TEXT}}
@@ -177,8 +213,10 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
         responses["204"] = {"description": "Read to the end already"}
 
 
-def _complete_parameter(parameter: dict[str, Any]) -> None:
-    """Litestar's words for "optional" would allow the value null, and it leaves a minimum of 0 out."""
+def _complete_parameter(parameter: dict[str, Any], patterns: dict[str, str]) -> None:
+    """Litestar's words for "optional" would allow the value null, and it leaves a minimum of 0 out. ``patterns``: the
+    forms of parameters by their names.
+    """
     schema = parameter["schema"]
     schema |= next((each for each in schema.pop("oneOf", []) if each["type"] != "null"), {})
     schema.pop("description", None)
@@ -187,8 +225,12 @@ def _complete_parameter(parameter: dict[str, Any]) -> None:
         schema["enum"] = [value for value in schema["enum"] if value is not None]
     if schema["type"] == "integer":
         schema |= {"minimum": int(schema.get("minimum", 0)), "maximum": int(schema.get("maximum", MAX_NUMBER))}
-    elif "enum" not in schema and "format" not in schema:
+    elif schema.get("format") == "uuid":
+        schema["pattern"] = f"^{ID_FORM}$"
+    elif "enum" not in schema:
         schema["minLength"] = 1
+        if pattern := patterns.get(parameter["name"]):
+            schema["pattern"] = pattern
     for flag in ("deprecated", "allowEmptyValue", "allowReserved"):
         parameter.pop(flag, None)
 

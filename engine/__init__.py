@@ -62,6 +62,7 @@ from .errors import (
     ProviderTruncated,
     ProviderUnavailable,
     RateLimited,
+    RecordDamaged,
     Refused,
     SecretMismatch,
     SessionArchived,
@@ -135,8 +136,9 @@ from .service.inputs import MessageIn, check_content, check_tenant, is_correlati
 from .service.paging import Page
 from .service.replay.playback import read_pace
 from .service.replay.rerun import Rerun, differences
+from .service.salvage import Salvage
 from .service.serving import Serving
-from .service.sync import SyncEngine, SyncEvidence, SyncTextStream
+from .service.sync import SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream
 from .service.text_stream import TextStream
 from .service.turns import TurnOptions
 from .sessions.envelope import LOCAL, Caller
@@ -230,10 +232,12 @@ __all__ = [
     "RateLimited",
     "Rates",
     "Rebuilt",
+    "RecordDamaged",
     "Refused",
     "RequestKey",
     "Rerun",
     "Retained",
+    "Salvage",
     "SecretMismatch",
     "Serving",
     "Session",
@@ -253,6 +257,7 @@ __all__ = [
     "StoreUnavailable",
     "SyncEngine",
     "SyncEvidence",
+    "SyncSalvage",
     "SyncTextStream",
     "TextBlock",
     "TextStream",

@@ -121,7 +121,14 @@ async def _open_parts(
         await asyncio.to_thread(tokens.load)
         async with (
             open_store(
-                path, Catalog(), clock, settings, meaning_of_facts, secret.key(IDEMPOTENCY), observer.append_took
+                path,
+                Catalog(),
+                clock,
+                settings,
+                meaning_of_facts,
+                secret.key(IDEMPOTENCY),
+                observer.append_took,
+                observer.damage_found,
             ) as store,
             keeping(store, path, clock, settings, notice, observer.checkpoint_signed) as keeper,
             _mcp_tools(settings) as more,

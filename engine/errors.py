@@ -13,8 +13,8 @@
       ProviderError   ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTooLarge · ProviderTimedOut
                       ProviderTruncated
       ToolError
-      StoreError      StoreFull · StoreUnavailable · StoreCorrupt · StoreForeign · StoreNewer · StoreOlder · StoreLocked
-                      SecretMismatch
+      StoreError      StoreFull · StoreUnavailable · StoreCorrupt · RecordDamaged · StoreForeign · StoreNewer
+                      StoreOlder · StoreLocked · SecretMismatch
       AuditError      Broken · ProofInvalid · Behind
 
 ``code`` is stable and public: clients branch on it. ``detail`` is a sentence for people and never holds a key, a
@@ -325,6 +325,16 @@ def is_full(error: OSError) -> bool:
 
 class StoreCorrupt(StoreError):
     code = "store_corrupt"
+
+
+class RecordDamaged(StoreError):
+    """A row's words are not those that were recorded, or are missing; ``position`` names it."""
+
+    code = "record_damaged"
+
+    @classmethod
+    def at(cls, position: int) -> RecordDamaged:
+        return cls(f"the words of event {position} are not those that were recorded", position=position)
 
 
 class StoreForeign(StoreError):

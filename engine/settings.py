@@ -102,7 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_import_events: Annotated[Count, Meta(description="most events of a session that is imported")] = 100_000
     max_page_bytes: Annotated[
         Count,
-        Meta(description="largest page of a list, bytes of what its items hold; it ends early, after one at least"),
+        Meta(description="largest page of a list, bytes; it ends early where its items are large, after one at least"),
     ] = 4 << 20
     max_header_bytes: Annotated[Count, Meta(description="largest request line and headers together, bytes")] = 32 << 10
     max_budget_tokens: Annotated[Count, Meta(description="largest token budget that may be asked for")] = 10_000_000
@@ -186,6 +186,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10_000
     batch_writes: Annotated[Count, Meta(description="most writes in one transaction")] = 512
     reader_threads: Annotated[Count, Meta(description="threads that read the database")] = 4
+    max_damaged_rows: Annotated[
+        Count, Meta(description="damaged rows that are told apart; more are neither counted nor logged")
+    ] = 10_000
     cached_sessions: Annotated[Count, Meta(description="session states the writer keeps in memory")] = 10_000
     checkpoint_pages: Annotated[Count, Meta(description="pages in SQLite's write-ahead log before a checkpoint")] = 1000
 

@@ -14,6 +14,7 @@ from ...engine import Frame, Message, Session, Turn
 
 MAX_INPUT_CHARS = 500
 MAX_TABLE_CHARS = 10_000
+DAMAGED = "damaged: the words of event {} are not those that were recorded"
 
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 _CONTROLS |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
@@ -73,14 +74,13 @@ def print_session(session: Session, turn: Turn | None = None) -> None:
 def print_message(message: Message, remark: str = "") -> None:
     """A message with a heading. ``remark``: why it is incomplete."""
     print_heading(message, remark)
-    if message.erased:
-        return
     for raw in message.content:
         click.echo(block_line(msgspec.json.decode(raw)))
 
 
 def print_heading(message: Message, remark: str = "") -> None:
-    marks = ["erased"] * message.erased + [f"incomplete{remark and f': {remark}'}"] * (not message.complete)
+    marks = ["erased"] * message.erased + [DAMAGED.format(message.position)] * (message.damaged is True)
+    marks += [f"incomplete{remark and f': {remark}'}"] * (not message.complete)
     mark = f"  [{', '.join(marks)}]" if marks else ""
     click.echo()
     click.secho(f"#{message.version} {message.role}  {moment(message.created_at)}{mark}", bold=True)

@@ -54,6 +54,7 @@ STATUS: dict[type[Exception], int] = {
     errors.ProviderError: 502,
     errors.ToolError: 502,
     errors.StoreFull: 507,
+    errors.RecordDamaged: 500,
     errors.StoreError: 503,
     errors.ProofInvalid: 400,
     errors.AuditError: 503,
@@ -240,6 +241,7 @@ def _engine_problem(error: errors.EngineError) -> Problem:
     extra = dict(error.extra)
     retry_after = extra.get("retry_after_s")
     headers = {"retry-after": str(retry_after)} if retry_after is not None else {}
-    if status == http.HTTPStatus.CONFLICT:  # vendors' clients repeat a 409 at once, which changes nothing
+    if status == http.HTTPStatus.CONFLICT or isinstance(error, errors.RecordDamaged):
+        # Vendors' clients repeat both at once, which changes nothing.
         headers["x-should-retry"] = "false"
     return Problem(status, error.code, error.detail, headers, **extra)

@@ -120,6 +120,9 @@ class Reporter(Observer):
         level = logging.WARNING if is_open else logging.INFO
         event(log, level, "breaker_opened" if is_open else "breaker_closed", provider=provider)
 
+    def damage_found(self, tenant: str, position: int) -> None:
+        event(log, logging.ERROR, "record_damaged", tenant=tenant, position=position)
+
     def checkpoint_signed(self, tenant: str, size: int) -> None:
         event(log, logging.INFO, "checkpoint", tenant=tenant, size=size)
 

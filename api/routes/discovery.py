@@ -21,7 +21,7 @@ async def list_models(request: Http, chat: Chat, limit: Limit = 100, cursor: Cur
     others.
     """
     caller_of(request)
-    page = Page.of(chat.models(), limit=limit, after=cursor)
+    page = Page.of(chat.models(), limit=limit, after=cursor, most_bytes=chat.settings.max_page_bytes)
     return ModelList(page.items, page.next)
 
 
@@ -58,7 +58,7 @@ async def list_tools(
 ) -> ToolList:
     """List the registered tools; with `session_id` those that the session may use."""
     tools = await chat.tools(session=session_id, caller=caller_of(request))
-    page = Page.of(tools, limit=limit, after=cursor)
+    page = Page.of(tools, limit=limit, after=cursor, most_bytes=chat.settings.max_page_bytes)
     return ToolList(page.items, page.next)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
@@ -18,14 +21,24 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-NOT_READY = ResponseSpec(dict[str, str], description="Not now", generate_examples=False)
+class Readiness(msgspec.Struct):
+    """``damaged``: rows that this process has read whose words are not those that were recorded. Answers that would
+    hold them fail, all others do not.
+    """
+
+    status: Literal["ready", "not ready"]
+    damaged: int
+
+
+NOT_READY = ResponseSpec(Readiness, description="Not now", generate_examples=False)
 
 
 @get("/readyz", media_type="application/json", responses={503: NOT_READY})
-async def readyz(chat: Chat) -> Response[dict[str, str]]:
+async def readyz(chat: Chat) -> Response[Readiness]:
     """The engine can write, and takes turns; 503 otherwise, also while it shuts down."""
     ready = await chat.serving.ready()
-    return Response({"status": "ready" if ready else "not ready"}, status_code=200 if ready else 503)
+    state = Readiness("ready" if ready else "not ready", chat.serving.damaged)
+    return Response(state, status_code=200 if ready else 503)
 
 
 @get("/metrics", media_type="text/plain")

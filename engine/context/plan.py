@@ -14,7 +14,7 @@ import msgspec
 from ..clock import utc_day
 from ..errors import StoreCorrupt
 from ..events.blocks import ToolSchema
-from ..events.types import OTHER, AttemptStarted, AttemptWords, NewMessage, SessionWords
+from ..events.types import OTHER, AttemptStarted, AttemptWords, NewMessage
 from ..events.upcasts import facts_of, words_of
 from ..events.usage import Price
 from ..log import codec
@@ -91,12 +91,11 @@ class PlannedRound(msgspec.Struct, frozen=True):
     has_images: bool = False
 
 
-def plan_round(  # noqa: PLR0913 - all of it by name
+def plan_round(
     connection: Connection,
     *,
     tenant: str,
     state: SessionState,
-    words: SessionWords,
     request_plan: RequestPlan,
     settings: Settings,
     new: NewMessage | None = None,
@@ -104,15 +103,15 @@ def plan_round(  # noqa: PLR0913 - all of it by name
     fallback: bool = False,
 ) -> PlannedRound:
     """Choose the window and render the request. ``new`` is a message about to be appended, ``without`` the position of
-    one to leave out; ``fallback``: for the fallback model. Raises BudgetTooSmall, ContentNotSupported, and Invalid for
-    what the provider's protocol cannot express.
+    one to leave out; ``fallback``: for the fallback model. Raises BudgetTooSmall, ContentNotSupported, RecordDamaged,
+    and Invalid for what the provider's protocol cannot express.
     """
     model, schemas = request_plan.model, request_plan.offer.schemas
     if fallback and request_plan.fallback is not None:
         model = request_plan.fallback
     tool_tokens = tokens.count_tools(schemas)
     measure = measure_of(connection, tenant, state, model, request_plan.limits, settings, tool_tokens=tool_tokens)
-    window = choose_window(connection, tenant, state, words, measure, new=new, without=without)
+    window = choose_window(connection, tenant, state, measure, new=new, without=without)
     prompt = prompt_of(window, model, request_plan.parameters, new, schemas)
     check_content(prompt, window, model, new)
     request = model.provider.renderers[model.provider.renderer](prompt)
@@ -131,10 +130,7 @@ def plan_first_round(
     """Plan the first round of a session that is not on record yet: its system prompt counts, and its words are not
     there.
     """
-    words = SessionWords()
-    return plan_round(
-        connection, tenant=tenant, state=state, words=words, request_plan=request_plan, settings=settings, new=new
-    )
+    return plan_round(connection, tenant=tenant, state=state, request_plan=request_plan, settings=settings, new=new)
 
 
 def plan_next_round(
@@ -147,12 +143,11 @@ def plan_next_round(
     fallback: bool = False,
 ) -> PlannedRound:
     """Plan a round on the session as it is now."""
-    state, words = state_at(connection, tenant, session_id)
+    state = state_at(connection, tenant, session_id)
     return plan_round(
         connection,
         tenant=tenant,
         state=state,
-        words=words,
         request_plan=request_plan,
         settings=settings,
         fallback=fallback,
@@ -170,10 +165,10 @@ def plan_at(
     settings: Settings,
 ) -> PlannedRound:
     """Plan the request that the model would be sent now, or at a version, if a turn without content and tools began."""
-    state, words = state_at(connection, tenant, session_id, version)
+    state = state_at(connection, tenant, session_id, version)
     parameters = Parameters(max_output_tokens=limits.max_output_tokens or state.max_output_tokens)
     request_plan = RequestPlan(model, limits, parameters)
-    return plan_round(connection, tenant=tenant, state=state, words=words, request_plan=request_plan, settings=settings)
+    return plan_round(connection, tenant=tenant, state=state, request_plan=request_plan, settings=settings)
 
 
 def attempt_of(

@@ -15,7 +15,7 @@ import msgspec
 
 from ..errors import Refused
 from ..events.blocks import Content, ToolSchema, read_blocks, without_calls_and_thinking
-from ..events.types import MessageAppended, MessageWords, NewMessage, SessionWords
+from ..events.types import MessageAppended, MessageWords, NewMessage
 from ..events.upcasts import Stored, facts_of, words_of
 from ..log.base import Connection, RecordedEvent
 from ..log.sql import reads
@@ -23,7 +23,7 @@ from ..providers import tokens
 from ..providers.base import Parameters, Prompt, PromptMessage
 from ..providers.registry import Providers, ResolvedModel, resolve
 from ..sessions import queries
-from ..sessions.history import state_at
+from ..sessions.history import state_at, system_of
 from ..sessions.messages import Newest, SentRow, ShownRow, newest_sent, newest_shown
 from ..sessions.messages import last_user as find_last_user
 from ..sessions.state import Row, SessionState
@@ -87,14 +87,15 @@ def choose_window(
     connection: Connection,
     tenant: str,
     state: SessionState,
-    words: SessionWords,
     measure: Measure,
     *,
     new: NewMessage | None = None,
     without: int | None = None,
     newest: Newest = newest_sent,
 ) -> ChosenWindow:
-    """Choose a window. ``new`` is a message about to be appended; ``without`` the position of one to leave out."""
+    """Choose a window. ``new`` is a message about to be appended; ``without`` the position of one to leave out. Raises
+    BudgetTooSmall, and RecordDamaged for a damaged system prompt; a damaged message is refused where it is read.
+    """
     last_user = find_last_user(connection, tenant, state)
     first: tuple[Row, ...] = ()
     if new is not None:
@@ -103,7 +104,8 @@ def choose_window(
     with newest(connection, tenant, state) as found:
         rows: Iterable[Row] = found if without is None else (row for row in found if row.position != without)
         chosen = choose(chain(first, rows), last_user, (), measure)
-    return ChosenWindow(state, words.system, chosen, _further(connection, tenant, chosen), measure)
+    system = system_of(connection, tenant, state)
+    return ChosenWindow(state, system, chosen, _further(connection, tenant, chosen), measure)
 
 
 def _further(connection: Connection, tenant: str, chosen: ChosenRows) -> dict[int, RecordedEvent]:
@@ -124,10 +126,10 @@ def window(
     settings: Settings,
 ) -> Window:
     """The window that a model would be sent now, or at a version, as callers see it."""
-    state, words = state_at(connection, tenant, session, version)
+    state = state_at(connection, tenant, session, version)
     resolved = resolve(providers, model or state.setting("model"))
     measure = measure_of(connection, tenant, state, resolved, limits, settings)
-    view = choose_window(connection, tenant, state, words, measure, newest=newest_shown)
+    view = choose_window(connection, tenant, state, measure, newest=newest_shown)
     left_tokens = state.base_tokens + measure.fixed_base_tokens - view.chosen.base_tokens
     left_count = state.message_count - len(view.chosen.rows)
     return Window(

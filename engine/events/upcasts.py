@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from ..errors import EngineError, StoreCorrupt, StoreNewer
+from ..errors import EngineError, RecordDamaged, StoreCorrupt, StoreNewer
 from .types import EVENT_TYPES, Facts, MessageAppended, MessageWords, Words
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
@@ -108,7 +108,16 @@ def meaning_of(kind: str, schema: int, facts: bytes) -> Facts | None:
 
 def words_of(event: Stored) -> Words | None:
     """The typed words of a recorded event; None if it has none, they are erased, or they were not read. Raises as
-    ``facts_of``.
+    ``facts_of``, and RecordDamaged.
+    """
+    if event.damaged:
+        raise RecordDamaged.at(event.position)
+    return words_left(event)
+
+
+def words_left(event: Stored) -> Words | None:
+    """As ``words_of``, for what is derived from an event and must go on without its words: None where they are
+    damaged.
     """
     reader = _reader(event)
     if not (event.body and reader.has_words):
@@ -137,8 +146,8 @@ def _unknown(position: int, kind: str, schema: int) -> StoreNewer:
 
 
 class Stored(Protocol):
-    """As much of an event as its meaning is read from; ``body`` None: not read, or erased. ``meaning``: its facts, if
-    they were decoded before.
+    """As much of an event as its meaning is read from; ``body`` None: not read, erased or damaged. ``meaning``: its
+    facts, if they were decoded before.
     """
 
     @property
@@ -153,3 +162,5 @@ class Stored(Protocol):
     def body(self) -> bytes | None: ...
     @property
     def meaning(self) -> Any: ...
+    @property
+    def damaged(self) -> bool: ...

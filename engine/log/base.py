@@ -53,8 +53,9 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event after the disk. ``body`` is None where it was not read or is erased; ``recorded_at`` in
-    microseconds. ``meaning``: what the facts say, if somebody has decoded them.
+    """An event after the disk. ``body`` is None where it was not read, is erased or damaged; ``recorded_at`` in
+    microseconds. ``meaning``: what the facts say, if somebody has decoded them. ``damaged``: its body was read, and is
+    not the one that was recorded; it is not given.
     """
 
     tenant: str
@@ -75,6 +76,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     body: bytes | None = None
     erased: bool = False
     meaning: Any = None
+    damaged: bool = False
 
 
 # --- the version that a caller expects: a closed type -----------------------------------------------------------------

@@ -42,6 +42,7 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
 
     body: None = None
     meaning: None = None
+    damaged: bool = False
 
     @property
     def has_words(self) -> bool:
@@ -80,7 +81,6 @@ _sessions_with_words = Prepared(
 _insert_erasures = PreparedRows(insert(erasures))
 _insert_purge = Prepared(insert(purges))
 _delete_body = Prepared(delete(bodies).where(*same(bodies, "tenant", "position")))
-_erased_by = Prepared(select(erasures.c.by_position).where(*same(erasures, "tenant", "position")))
 # tenant, id, first version, last version
 _requests_of = Prepared(
     select(requests).where(
@@ -110,12 +110,6 @@ def sessions_with_words(connection: Connection, tenant: str, before_us: int, but
     count.
     """
     return [UUID(bytes=raw) for (raw,) in _sessions_with_words(connection, tenant, before_us, but)]
-
-
-def erased_by(connection: Connection, tenant: str, position: int) -> int | None:
-    """The position of the event that tells of this one's erasure; None: it is not erased."""
-    row = _erased_by(connection, tenant, position).fetchone()
-    return None if row is None else int(row[0])
 
 
 def erase_bodies(tx: Transaction, tenant: str, targets: Sequence[tuple[int, int]]) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 
 from ..errors import StoreUnavailable
 from .base import Decoder
+from .sql.damage import Damage
 from .sql.driver import transaction
 from .sqlite.connection import BEGIN_READING, DRIVER_ERRORS, meaning_of, open_reader
 
@@ -32,8 +33,8 @@ Read = tuple[Function, asyncio.Future[Any]]
 class Readers:
     """See the module. All methods belong to one event loop."""
 
-    def __init__(self, path: Path, threads: int, decode: Decoder | None = None) -> None:
-        self._engine = open_reader(path, decode=decode)
+    def __init__(self, path: Path, threads: int, decode: Decoder | None = None, damage: Damage | None = None) -> None:
+        self._engine = open_reader(path, decode=decode, damage=damage)
         self._threads = threads
         self._all: list[_Reader] = []
         self._idle: list[_Reader] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from ..settings import Settings
 from . import append
 from .base import Append, Appended, Decoder, Projector, RequestKey
 from .readers import Readers
+from .sql.damage import Damage, Found
 from .sql.idempotency import keyed_request
 from .transaction import StateKey
 from .writer import Took, Work, Writer
@@ -59,8 +60,8 @@ class Bells:
 
 
 class Store:
-    """An open store. ``writer`` is None where it was opened for reading only. ``append_took`` is told how long each
-    append took.
+    """An open store. ``writer`` is None where it was opened for reading only. ``damage``: the damaged rows that were
+    read. ``append_took`` is told how long each append took.
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class Store:
         readers: Readers,
         writer: Writer | None,
         bells: Bells,
+        damage: Damage,
         request_key: bytes = b"",
         append_took: Took | None = None,
     ) -> None:
         self._readers = readers
+        self.damage = damage
         self._request_key = request_key
         self._writer = writer
         self._append_took = append_took
@@ -150,14 +153,16 @@ async def open_store(
     decode: Decoder | None = None,
     request_key: bytes = b"",
     append_took: Took | None = None,
+    damage_found: Found | None = None,
 ) -> AsyncIterator[Store]:
     """The store of a migrated database file, for writing. The caller holds the file's lock. ``decode``: see
     ``log.base``; ``request_key``: what idempotency keys are hashed with; ``append_took`` is told how long each append
-    took.
+    took, ``damage_found`` of each damaged row.
     """
-    bells = Bells()
-    writer = Writer(path, projector, clock, decode=decode, changed=bells.ring, settings=settings)
-    store = Store(Readers(path, settings.reader_threads, decode), writer, bells, request_key, append_took)
+    bells, damage = Bells(), _register(settings, damage_found)
+    writer = Writer(path, projector, clock, decode=decode, damage=damage, changed=bells.ring, settings=settings)
+    readers = Readers(path, settings.reader_threads, decode, damage)
+    store = Store(readers, writer, bells, damage, request_key, append_took)
     try:
         yield store
     finally:
@@ -167,8 +172,24 @@ async def open_store(
 @asynccontextmanager
 async def open_reading(path: Path, settings: Settings, decode: Decoder | None = None) -> AsyncIterator[Store]:
     """The store of a database file, for reading beside a server that writes it."""
-    store = Store(Readers(path, settings.reader_threads, decode), None, Bells())
+    damage = _register(settings, None)
+    store = Store(Readers(path, settings.reader_threads, decode, damage), None, Bells(), damage)
     try:
         yield store
     finally:
         await store.close()
+
+
+def _register(settings: Settings, found: Found | None) -> Damage:
+    """A register of damage that tells of it on the event loop."""
+    loop = asyncio.get_running_loop()
+
+    def tell(tenant: str, position: int) -> None:
+        with suppress(RuntimeError):  # the loop is gone, and with it everybody who is told
+            loop.call_soon_threadsafe(found or _ignore, tenant, position)
+
+    return Damage(settings.max_damaged_rows, tell)
+
+
+def _ignore(_: str, __: int) -> None:
+    return None

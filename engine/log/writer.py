@@ -26,6 +26,7 @@ from ..clock import Clock
 from ..errors import EngineError, Overloaded, StoreUnavailable
 from ..settings import Settings
 from .base import Decoder, Projector
+from .sql.damage import Damage
 from .sql.driver import transaction
 from .sqlite.connection import (
     BEGIN_WRITING,
@@ -84,6 +85,7 @@ class Writer:
         clock: Clock,
         *,
         decode: Decoder | None = None,
+        damage: Damage | None = None,
         changed: Changed,
         settings: Settings,
     ) -> None:
@@ -108,7 +110,7 @@ class Writer:
         self._purger = Purger(path)
         self._may_purge = False
         self._purges: deque[asyncio.Future[bool]] = deque()
-        self._engine = open_writer(path, decode=decode)
+        self._engine = open_writer(path, decode=decode, damage=damage)
         self._connection = self._engine.connect()
         self._distrusted = False
         self._thread = threading.Thread(target=self._run, name="manent-writer", daemon=True)

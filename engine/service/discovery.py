@@ -61,7 +61,7 @@ class Discovery:
         """All registered tools; those that a session may use, if one is named."""
         allowed = None
         if session is not None:
-            state, _ = await self._store.read(lambda connection: state_at(connection, caller.tenant, session))
+            state = await self._store.read(lambda connection: state_at(connection, caller.tenant, session))
             allowed = state.setting("allowed_tools")
         return [_tool_view(self._tools.get(name)) for name in self._tools.allowed(None, allowed)]
 

@@ -42,7 +42,7 @@ class Engine(Lookups):
     an EngineError and has done nothing. A session or a turn is named by its id, a UUID or its text; text that is no id
     is not found. Beside what a method names, anything may raise a StoreError.
 
-    ``evidence`` proves what is on record, ``serving`` is for servers.
+    ``evidence`` proves what is on record, ``salvage`` reads around damaged rows, ``serving`` is for servers.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -51,6 +51,7 @@ class Engine(Lookups):
         self.providers = parts.providers
         self.default_model = parts.default_model
         self.evidence = parts.evidence
+        self.salvage = parts.salvage
         self.serving = parts.serving
 
     # --- sessions -----------------------------------------------------------------------------------------------------

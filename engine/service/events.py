@@ -17,6 +17,9 @@ from ..streams.follow import Follower
 from .paging import EACH_LIMIT, After, Bounds, Page, check_limit, fill, number_after, write_cursor
 from .sessions import must_exist
 
+EVENT_BYTES = 700
+"""What an event is told in besides its actor, its facts and its words."""
+
 Found = tuple[list[RecordedEvent], bool]
 
 
@@ -29,9 +32,17 @@ class Events:
         self._settings = settings
 
     async def page(
-        self, caller: Caller, session: UUID, after: After, limit: int, types: Sequence[str], wait_s: float
+        self,
+        caller: Caller,
+        session: UUID,
+        after: After,
+        limit: int,
+        types: Sequence[str],
+        wait_s: float = 0,
+        *,
+        damaged: bool = False,
     ) -> Page[Event]:
-        """``wait_s``: where there is nothing yet, it waits so long for something."""
+        """``wait_s``: where there is nothing yet, it waits so long for something. ``damaged``: damaged events, too."""
         start, bounds = number_after(after) or 0, self._bounds(limit)
 
         async def look() -> Found:
@@ -40,7 +51,8 @@ class Events:
             )
 
         found, more = await (self._follower.first(caller.tenant, session, look, wait_s) if wait_s else look())
-        return Page([event_view(event) for event in found], write_cursor((found[-1].version,)) if more else None)
+        views = [event_view(event, damaged=damaged) for event in found]
+        return Page(views, write_cursor((found[-1].version,)) if more else None)
 
     async def log_page(self, caller: Caller, after: After, limit: int, wait_s: float) -> Page[Event]:
         """As ``page``, of the whole log."""
@@ -85,23 +97,16 @@ class Events:
 def _of_session(
     connection: Connection, tenant: str, session: UUID, types: Sequence[str], start: int, bounds: Bounds
 ) -> Found:
-    def read(place: int, count: int) -> list[RecordedEvent]:
-        if types:
-            return reads.session_events_of_types(connection, tenant, session, types, after=place, limit=count)
-        return reads.session_events(connection, tenant, session, after=place, limit=count)
-
-    found, more = fill(read, start, place=lambda event: event.version, weigh=_weight, bounds=bounds)
+    events = reads.each_session_event(connection, tenant, session, types, after=start, limit=bounds.limit + 1)
+    found, more = fill(events, _told_bytes, bounds)
     if not found:
         must_exist(connection, tenant, session)
     return found, more
 
 
 def _of_log(connection: Connection, tenant: str, start: int, bounds: Bounds) -> Found:
-    def read(place: int, count: int) -> list[RecordedEvent]:
-        return reads.log_events(connection, tenant, after=place, limit=count)
-
-    return fill(read, start, place=lambda event: event.position, weigh=_weight, bounds=bounds)
+    return fill(reads.each_log_event(connection, tenant, after=start, limit=bounds.limit + 1), _told_bytes, bounds)
 
 
-def _weight(event: RecordedEvent) -> int:
-    return len(event.facts) + len(event.body or b"")
+def _told_bytes(event: RecordedEvent) -> int:
+    return EVENT_BYTES + len(event.actor) + len(event.facts) + len(event.body or b"")

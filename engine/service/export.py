@@ -61,8 +61,7 @@ class Exports:
         return await self._store.read(write)
 
     async def messages(self, caller: Caller, session: UUID, form: MessageFormat) -> AsyncGenerator[bytes, None]:
-        now = await self._sessions.read(caller, session, None)
-        begin, end = _frame(form, str(session), now.system)
+        begin, end = _frame(form, str(session), await self._sessions.system(caller, session))
         yield begin
         before = b"" if begin.endswith(b"[") else b","
         async for message in whole_units(self._all(caller, session)):

@@ -83,12 +83,23 @@ class Messages:
                 ids = {**ids, **read}
         raise AssertionError("a loop that returns or raises")
 
-    async def page(self, caller: Caller, session: UUID, after: After, limit: int, *, descending: bool) -> Page[Message]:
+    async def page(
+        self,
+        caller: Caller,
+        session: UUID,
+        after: After,
+        limit: int,
+        *,
+        descending: bool = False,
+        damaged: bool = False,
+    ) -> Page[Message]:
         check_limit(limit)
         start = number_after(after)
         reading = partial(message_page, tenant=caller.tenant, session=session, after=start, limit=limit)
         most_bytes = self._settings.max_page_bytes
-        found, more = await self._store.read(partial(reading, most_bytes=most_bytes, descending=descending))
+        found, more = await self._store.read(
+            partial(reading, most_bytes=most_bytes, descending=descending, damaged=damaged)
+        )
         return Page(found, write_cursor((found[-1].version,)) if more else None)
 
     async def _again(self, caller: Caller, first: Reference, count: int) -> Sequence[RecordedEvent]:
@@ -126,5 +137,4 @@ def _alike(new: NewEvent, old: RecordedEvent) -> bool:
 
 
 def _open_ids(connection: Connection, *, tenant: str, session: UUID) -> CallIds:
-    state, _ = state_at(connection, tenant, session)
-    return open_call_ids(connection, tenant, state)
+    return open_call_ids(connection, tenant, state_at(connection, tenant, session))

@@ -1,21 +1,21 @@
-"""A page of a list: bounded in items and in bytes, read a piece at a time from one snapshot.
-
-How large items are is known only when they are read, so a page begins with a few of them, and goes on with as many as
-should fit by what those were.
+"""A page of a list: bounded in items and in bytes, from one snapshot. How large items are is known only when they are
+read, so they are read one at a time, until there are enough.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import closing
+from itertools import accumulate
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
-from ..errors import Invalid
+from ..errors import Invalid, RecordDamaged
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -26,8 +26,6 @@ EACH_LIMIT = 500
 """Items of a page where one page after the other is read."""
 MAX_LIMIT = 1000
 MAX_PLACE = 1 << 53
-FIRST_READ = 24
-"""Items that are read before it is known how large they are."""
 
 Place = Annotated[int, Meta(ge=0, le=MAX_PLACE)]
 SessionPlace = tuple[int, UUID]
@@ -44,11 +42,18 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     next: str | None = None
 
     @classmethod
-    def of(cls, items: Sequence[T], *, limit: int = LIMIT, after: After = None) -> Page[T]:
-        """Cut a page from a list that is all in memory. Raises Invalid for a limit or an ``after`` that cannot be."""
+    def of(
+        cls, items: Sequence[T], *, limit: int = LIMIT, after: After = None, most_bytes: int | None = None
+    ) -> Page[T]:
+        """Cut a page from a list that is all in memory: one item at the least, and no more than ``most_bytes`` as JSON.
+        Raises Invalid for a limit or an ``after`` that cannot be.
+        """
         check_limit(limit)
         start = number_after(after) or 0
         end = start + limit
+        if most_bytes is not None:
+            sizes = accumulate(len(msgspec.json.encode(item)) for item in items[start:end])
+            end = start + max(1, sum(size <= most_bytes for size in sizes))
         return Page(list(items[start:end]), write_cursor((end,)) if end < len(items) else None)
 
 
@@ -97,31 +102,24 @@ def _read_cursor(raw: str, kind: Any) -> Any:
         raise Invalid("cursor", "is not one that a page has given", code="invalid_cursor") from None
 
 
-def fill(
-    read: Callable[[P, int], list[T]],
-    start: P,
-    *,
-    place: Callable[[T], P],
-    weigh: Callable[[T], int],
-    bounds: Bounds,
-) -> tuple[list[T], bool]:
-    """The items of a page, and whether there are more. ``read`` gives as many as asked for that follow a place,
-    ``place`` tells where an item stands, and ``weigh`` the bytes that it holds.
+def fill(items: Generator[T, None, None], weigh: Callable[[T], int], bounds: Bounds) -> tuple[list[T], bool]:
+    """The items of a page, and whether there are more. ``items`` are read as they are asked for, one more than a page
+    holds at the most; ``weigh`` tells the bytes that an item is told in.
     """
     found: list[T] = []
-    size, at_once = 0, FIRST_READ
-    while True:
-        wanted = min(at_once, bounds.limit + 1 - len(found))
-        items = read(start, wanted)
-        for item in items:
-            size += weigh(item)
-            if found and (size > bounds.most_bytes or len(found) == bounds.limit):
-                return found, True
-            found.append(item)
-        if len(items) < wanted:
-            return found, False
-        start = place(items[-1])
-        at_once = max(1, (bounds.most_bytes - size) * len(found) // max(1, size))
+    size = 0
+    with closing(items):
+        try:
+            for item in items:
+                size += weigh(item)
+                if found and (size > bounds.most_bytes or len(found) == bounds.limit):
+                    return found, True
+                found.append(item)
+        except RecordDamaged:
+            if len(found) < bounds.limit:
+                raise
+            return found, True  # the page is full: it is the next that is refused
+    return found, False
 
 
 async def each_item(turn_page: Callable[[A | str], Awaitable[Page[T]]], after: A) -> AsyncGenerator[T, None]:

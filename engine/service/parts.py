@@ -13,6 +13,7 @@ from .evidence import Evidence
 from .export import Exports
 from .messages import Messages
 from .replay.rerun import Reruns
+from .salvage import Salvage
 from .serving import Serving
 from .sessions import Sessions
 from .turns import Turns
@@ -43,4 +44,5 @@ class Parts:
         self.erasures = Erasures(store, clock)
         self.exports = Exports(store, self.sessions, self.messages, evidence)
         self.reruns = Reruns(self.sessions, self.messages, self.events, self.turns, self.discovery, settings)
+        self.salvage = Salvage(self.messages, self.events)
         self.serving = Serving(supervisor, self.follower, self.turns, default_model)

@@ -57,6 +57,11 @@ class Serving:
         runtime = self._supervisor.runtime
         return await read_standing(runtime.store, runtime.clock.now_us())
 
+    @property
+    def damaged(self) -> int:
+        """How many damaged rows this process has read."""
+        return len(self._supervisor.runtime.store.damage)
+
     async def ready(self) -> bool:
         """Say whether turns may start: the engine can write, which is tried, and is not shutting down. Raises
         nothing.

@@ -18,7 +18,7 @@ from ..providers.registry import Providers, ResolvedModel, resolve
 from ..sessions import queries
 from ..sessions.decisions import Changes, start_session, update_session
 from ..sessions.envelope import Caller, seal
-from ..sessions.history import state_at
+from ..sessions.history import session_at, state_at, system_of
 from ..sessions.queries import Order
 from ..sessions.state import NAMED, SessionState, SessionStatus
 from ..sessions.views import Session, session_view
@@ -100,8 +100,18 @@ class Sessions:
         return session_view(answer.state, words)
 
     async def read(self, caller: Caller, session: UUID, version: int | None) -> Session:
-        state, words = await self._store.read(lambda connection: state_at(connection, caller.tenant, session, version))
+        state, words = await self._store.read(
+            lambda connection: session_at(connection, caller.tenant, session, version)
+        )
         return session_view(state, words)
+
+    async def system(self, caller: Caller, session: UUID) -> str | None:
+        """The system prompt as it was recorded: a session's view has it from the projection."""
+
+        def look(connection: Connection) -> str | None:
+            return system_of(connection, caller.tenant, state_at(connection, caller.tenant, session))
+
+        return await self._store.read(look)
 
     async def page(
         self, caller: Caller, order: Order, status: SessionStatus | None, limit: int, after: UUID | str | None
@@ -111,12 +121,10 @@ class Sessions:
         bounds = Bounds(limit, self._settings.max_page_bytes)
 
         def look(connection: Connection) -> tuple[list[Found], bool]:
-            def read(before: SessionPlace | None, count: int) -> list[Found]:
-                return queries.list_sessions(
-                    connection, caller.tenant, order=order, status=status, before=before, limit=count
-                )
-
-            return fill(read, start, place=_place, weigh=_weight, bounds=bounds)
+            found = queries.list_sessions(
+                connection, caller.tenant, order=order, status=status, before=start, limit=limit + 1
+            )
+            return fill(found, _told_bytes, bounds)
 
         found, more = await self._store.read(look)
         return Page([session_view(*each) for each in found], write_cursor(_place(found[-1])) if more else None)
@@ -203,5 +211,5 @@ def _place(found: Found) -> SessionPlace:
     return found[0].updated_at, found[0].id
 
 
-def _weight(found: Found) -> int:
-    return len(msgspec.json.encode(found[1]))
+def _told_bytes(found: Found) -> int:
+    return len(msgspec.json.encode(session_view(*found)))

@@ -24,6 +24,7 @@ from ..errors import StoreUnavailable
 from ..sessions.views import Turn
 from .engine import Engine
 from .evidence import Evidence
+from .salvage import Salvage
 from .text_stream import TextStream
 
 P = ParamSpec("P")
@@ -248,6 +249,13 @@ class SyncEvidence(_Door[Evidence]):
     cosign = _waits(Evidence.cosign)
 
 
+class SyncSalvage(_Door[Salvage]):
+    """What is sound of damaged sessions. See ``Salvage``."""
+
+    messages = _reads(Salvage.messages)
+    events = _reads(Salvage.events)
+
+
 class SyncEngine(_Door[Engine]):
     """The engine, for code that does not await. See ``Engine`` for what the methods do and raise. After ``close`` they
     raise StoreUnavailable; on the engine's own thread, in an ``async`` tool for example, RuntimeError.
@@ -260,6 +268,7 @@ class SyncEngine(_Door[Engine]):
         self.providers = thread.engine.providers
         self.default_model = thread.engine.default_model
         self.evidence = SyncEvidence(thread, thread.engine.evidence)
+        self.salvage = SyncSalvage(thread, thread.engine.salvage)
 
     def close(self) -> None:
         """Close the engine, as leaving ``async with engine.open(…)`` does; once more does nothing. Raises a StoreError

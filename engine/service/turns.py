@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any, Literal, TypedDict
 from uuid import UUID
 
+import msgspec
+
 from ..context.prompt import Limits
 from ..events.blocks import ToolSchema
 from ..events.types import NewMessage
@@ -118,12 +120,10 @@ class Turns:
         bounds = Bounds(limit, self._settings.max_page_bytes)
 
         def look(connection: Connection) -> tuple[list[Found], bool]:
-            def read(place: int | None, count: int) -> list[Found]:
-                return read_turns(
-                    connection, tenant=caller.tenant, session=session, after=place, limit=count, descending=descending
-                )
-
-            found, more = fill(read, start, place=_version, weigh=_weight, bounds=bounds)
+            turns = read_turns(
+                connection, tenant=caller.tenant, session=session, after=start, limit=limit + 1, descending=descending
+            )
+            found, more = fill(turns, _told_bytes, bounds)
             if not found:
                 must_exist(connection, caller.tenant, session)
             return found, more
@@ -170,12 +170,5 @@ def _ask(message: NewMessage | None, options: TurnOptions) -> Ask:
     return Ask(message=message, limits=limits, **values)
 
 
-def _version(found: Found) -> int | None:
-    return found[0]
-
-
-def _weight(found: Found) -> int:
-    """Its last answer is told twice."""
-    turn = found[1]
-    told = turn.messages if turn.message is None else (*turn.messages, turn.message)
-    return sum(len(bytes(block)) for message in told for block in message.content)
+def _told_bytes(found: Found) -> int:
+    return len(msgspec.json.encode(found[1]))

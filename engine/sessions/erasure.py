@@ -22,10 +22,11 @@ from ..events.types import (
     TurnFailed,
     TurnStarted,
 )
-from ..events.upcasts import Stored, facts_of, words_of
+from ..events.upcasts import Stored, facts_of, words_left
 from ..log.base import Connection
-from ..log.erasure import Trace, erased_by
+from ..log.erasure import Trace
 from ..log.sql import reads
+from ..log.sql.damage import erased_by
 from . import queries
 from .turn_state import forget
 
@@ -48,14 +49,14 @@ def forget_words(connection: Connection, tenant: str, session: UUID, erased: Ite
 
 
 def words_after(words: SessionWords, event: Stored, facts: object) -> SessionWords:
-    """A session's words after one more event; those erased are None."""
+    """A session's words after one more event; those erased or damaged are None."""
     if isinstance(facts, SessionStarted):
         changed = list(WORD_FIELDS)
     elif isinstance(facts, SessionUpdated):
         changed = [name for name in WORD_FIELDS if name in facts.changed]
     else:
         return words
-    new = words_of(event) or SessionWords()
+    new = words_left(event) or SessionWords()
     return msgspec.structs.replace(words, **{name: getattr(new, name) for name in changed})
 
 

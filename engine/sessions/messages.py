@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from itertools import starmap
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, FromClause, bindparam, literal_column, or_, select
+from msgspec.structs import replace
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, bindparam, exists, literal_column, or_
 
 from ..clock import id_of
-from ..errors import SessionNotFound
+from ..errors import RecordDamaged, SessionNotFound
 from ..events.types import MessageAppended, MessageWords
 from ..events.upcasts import MESSAGES, WORDS_STEPS
 from ..log.codec import MAX_SAFE_INTEGER
-from ..log.sql.clauses import same, with_bodies
-from ..log.sql.driver import Prepared
+from ..log.sql.clauses import with_bodies
+from ..log.sql.damage import erased_by, is_sound
 from ..log.sql.session_index import SessionQuery, SessionRows
-from ..log.sql.tables import bodies, events
+from ..log.sql.tables import bodies, erasures, events
 from .queries import session_state
 from .state import Row, SessionState
 from .tables import messages
@@ -33,38 +33,46 @@ SCHEMA = MessageAppended.schema
 assert not any(kind == MessageAppended.event_type for kind, _ in WORDS_STEPS), "the schema must be read from the event"
 
 
+MESSAGE_BYTES = 400
+"""What a message is told in besides its actor and its words."""
+
+
 class SentRow(Row, frozen=True, gc=False):
-    """A message with what a model is sent of it."""
+    """A message with what a model is sent of it. ``body`` None: it is left out, or damaged."""
 
     complete: int = 1
+    commitment: bytes = b""
+    salt: bytes | None = None
     body: bytes | None = None
 
     def words(self) -> MessageWords:
-        """Raises StoreCorrupt for a body that cannot be read."""
-        return MESSAGES.words(self.position, SCHEMA, self.body or b"")
+        """Raises RecordDamaged, and StoreCorrupt for a body that cannot be read."""
+        return MESSAGES.words(self.position, SCHEMA, _body_of(self))
 
 
 class ShownRow(Row, frozen=True, gc=False):
-    """A message with what is shown of it: columns of its event, and its body."""
+    """A message with what is shown of it: columns of its event, and its body (None: it is left out, or damaged)."""
 
     raw_id: bytes = b""
     schema: int = SCHEMA
     actor: str = ""
     recorded_at: int = 0
     facts: bytes = b""
+    commitment: bytes = b""
+    salt: bytes | None = None
     body: bytes | None = None
 
     def view(self, session: UUID) -> Message:
-        """Raises StoreCorrupt for facts or a body that cannot be read."""
-        position, schema = self.position, self.schema
+        """Raises RecordDamaged, and StoreCorrupt for facts or a body that cannot be read."""
+        position, schema, body = self.position, self.schema, _body_of(self)
         facts, event_id = MESSAGES.facts(position, schema, self.facts), id_of(self.raw_id)
-        return message_of(
-            session, position, self.version, schema, event_id, self.actor, self.recorded_at, facts, self.body
-        )
+        return message_of(session, position, self.version, schema, event_id, self.actor, self.recorded_at, facts, body)
 
 
 _IS_MESSAGE = [events.c.type == literal_column(f"'{MessageAppended.event_type}'")]
-_SHOWN = (events.c.id, events.c.schema, events.c.actor, events.c.recorded_at, events.c.facts, bodies.c.bytes)
+_WORDS = (events.c.commitment, bodies.c.salt, bodies.c.bytes)
+_SHOWN = (events.c.id, events.c.schema, events.c.actor, events.c.recorded_at, events.c.facts, *_WORDS)
+_IS_ERASED = exists().where(erasures.c.tenant == messages.c.tenant, erasures.c.position == messages.c.position)
 _FIGURES: tuple[ColumnElement[Any], ...] = (  # the fields of a row, in their order
     messages.c.version,
     messages.c.position,
@@ -72,7 +80,8 @@ _FIGURES: tuple[ColumnElement[Any], ...] = (  # the fields of a row, in their or
     messages.c.tokens,
     messages.c.unit,
     literal_column("0"),  # whether it is pinned
-    or_(bodies.c.bytes.is_(None), messages.c.left_out <= bindparam("now_")),  # null: it is not left out
+    # Null: it is not left out. What has no body and is not erased is not left out either: it is damaged.
+    or_(messages.c.left_out <= bindparam("now_"), and_(bodies.c.bytes.is_(None), _IS_ERASED)),
 )
 
 
@@ -82,17 +91,17 @@ def _with_figures(rows: FromClause) -> FromClause:
 
 
 def _with_words(rows: FromClause) -> FromClause:
-    return rows.outerjoin(bodies, (messages.c.tenant == bodies.c.tenant) & (messages.c.position == bodies.c.position))
+    same_event = (events.c.tenant == messages.c.tenant) & (events.c.position == messages.c.position)
+    same_body = (messages.c.tenant == bodies.c.tenant) & (messages.c.position == bodies.c.position)
+    return rows.join(events, same_event).outerjoin(bodies, same_body)
 
 
 _after = SessionQuery((events.c.position, events.c.version, *_SHOWN), with_bodies, _IS_MESSAGE)
 _before = SessionQuery((events.c.position, events.c.version, *_SHOWN), with_bodies, _IS_MESSAGE, descending=True)
 _newest_shown = SessionQuery((*_FIGURES, *_SHOWN), _with_figures, descending=True)
-_newest_sent = SessionQuery(
-    (*_FIGURES, messages.c.complete, bodies.c.bytes), _with_words, descending=True, over=messages
-)
-_is_present = Prepared(select(bodies.c.tenant).where(*same(bodies, "tenant", "position")))
+_newest_sent = SessionQuery((*_FIGURES, messages.c.complete, *_WORDS), _with_words, descending=True, over=messages)
 
+R = TypeVar("R", SentRow, ShownRow)
 Newest = Callable[..., AbstractContextManager[Iterator[Row]]]
 """``newest_shown`` or ``newest_sent``."""
 
@@ -106,11 +115,13 @@ def message_page(
     limit: int,
     most_bytes: int,
     descending: bool = False,
+    damaged: bool = False,
 ) -> tuple[list[Message], bool]:
-    """A session's messages in order of version, those that follow ``after`` in that order: up to ``limit`` that hold
-    ``most_bytes`` together, one at the least; and whether there are more.
+    """A session's messages in order of version, those that follow ``after`` in that order: up to ``limit`` that
+    are told in ``most_bytes`` together, one at the least; and whether there are more. ``damaged``: those that are
+    damaged, too, without their words.
 
-    Raises SessionNotFound.
+    Raises SessionNotFound and RecordDamaged.
     """
     state = session_state(connection, tenant, session)
     if state is None:
@@ -123,12 +134,16 @@ def message_page(
     found: list[Message] = []
     size, read_facts = 0, MESSAGES.facts
     with closing(rows):
-        for position, version, raw_id, schema, actor, recorded_at, facts, body in rows:
-            size += len(facts) + len(body or b"")
+        for position, version, raw_id, schema, actor, recorded_at, facts, committed, salt, body in rows:
+            size += MESSAGE_BYTES + len(actor) + len(body or b"")
             if found and (size > most_bytes or len(found) == limit):
                 return found, True
-            said = read_facts(position, schema, facts)
-            found.append(message_of(session, position, version, schema, id_of(raw_id), actor, recorded_at, said, body))
+            sound = is_sound(connection, tenant, position, committed, salt, body)
+            if not (sound or damaged):
+                raise RecordDamaged.at(position)
+            said, words = read_facts(position, schema, facts), body if sound else None
+            message = message_of(session, position, version, schema, id_of(raw_id), actor, recorded_at, said, words)
+            found.append(message if sound else replace(message, erased=False, damaged=True))
     return found, False
 
 
@@ -138,14 +153,14 @@ def newest_shown(connection: Connection, tenant: str, state: SessionState) -> It
     they are asked for.
     """
     with closing(_newest(_newest_shown, connection, tenant, state)) as rows:
-        yield starmap(ShownRow, rows)
+        yield _checked(ShownRow, connection, tenant, rows)
 
 
 @contextmanager
 def newest_sent(connection: Connection, tenant: str, state: SessionState) -> Iterator[Iterator[Row]]:
     """As ``newest_shown``, each with what a model is sent of it."""
     with closing(_newest(_newest_sent, connection, tenant, state)) as rows:
-        yield starmap(SentRow, rows)
+        yield _checked(SentRow, connection, tenant, rows)
 
 
 def _newest(query: SessionQuery, connection: Connection, tenant: str, state: SessionState) -> SessionRows:
@@ -153,12 +168,27 @@ def _newest(query: SessionQuery, connection: Connection, tenant: str, state: Ses
     return query(connection, tenant, state.id, up_to=version, of_columns=[version], end=state.position)
 
 
+def _checked(kind: type[R], connection: Connection, tenant: str, rows: SessionRows) -> Iterator[R]:
+    """Rows as they are read: the body of one that is damaged goes no further."""
+    for row in rows:
+        if is_sound(connection, tenant, row[1], row[-3], row[-2], row[-1]):
+            yield kind(*row)
+        else:
+            yield kind(*row[:-1])
+
+
+def _body_of(row: SentRow | ShownRow) -> bytes:
+    if row.body is None:
+        raise RecordDamaged.at(row.position)
+    return row.body
+
+
 def last_user(connection: Connection, tenant: str, state: SessionState) -> Row | None:
     """The newest user message of a session that can be sent: its words may have been erased since."""
     last = state.last_user
     if last is None:
         return None
-    if _is_present(connection, tenant, last.position).fetchone():
+    if erased_by(connection, tenant, last.position) is None:
         return Row(last.version, last.position, "user", last.tokens, last.unit)
     with newest_sent(connection, tenant, state) as rows:
         found = next((row for row in rows if row.role == "user" and not row.left_out), None)

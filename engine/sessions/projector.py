@@ -17,7 +17,7 @@ from ..events.types import (
     SessionWords,
     TurnStarted,
 )
-from ..events.upcasts import facts_of, words_of
+from ..events.upcasts import facts_of, words_left
 from ..log.base import RecordedEvent
 from ..log.sql.clauses import same, upsert
 from ..log.sql.driver import Prepared, PreparedRows
@@ -105,9 +105,9 @@ class Catalog:
         self._words: list[tuple[Prepared, Row]] = []
 
     def _remember_words(self, event: RecordedEvent, facts: SessionStarted | SessionUpdated) -> None:
-        """Title, system and metadata; those erased become null."""
+        """Title, system and metadata; those erased or damaged become null."""
         names = facts.changed if isinstance(facts, SessionUpdated) else ("title", "system", "metadata")
-        words = words_of(event) or SessionWords()
+        words = words_left(event) or SessionWords()
         values: dict[str, object] = {
             name: getattr(words, name) for name in ("title", "system", "metadata") if name in names
         }

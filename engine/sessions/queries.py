@@ -4,6 +4,8 @@ changes one row that an erasure has made untrue. Messages have a file of their o
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import closing
 from functools import cache
 from typing import Literal
 from uuid import UUID
@@ -80,9 +82,9 @@ def list_sessions(
     status: str | None,
     before: tuple[int, UUID] | None,
     limit: int,
-) -> list[tuple[SessionState, SessionWords]]:
+) -> Generator[tuple[SessionState, SessionWords], None, None]:
     """Sessions, newest first: by last activity, or by creation (ids are in order of time). ``before``:
-    (updated_at, id).
+    (updated_at, id). They are read only as they are asked for; close the generator when there are enough.
     """
     values: list[object] = [tenant]
     if status is not None:
@@ -91,7 +93,9 @@ def list_sessions(
         updated_at, session = before
         values += [session.bytes] if order == "created" else [updated_at // HOUR_US, updated_at, session.bytes]
     query = _listing(order, of_status=status is not None, goes_on=before is not None)
-    return [(_state.decode(row[0]), _words(*row[1:])) for row in query(connection, *values, limit)]
+    with closing(query(connection, *values, limit)) as rows:
+        for state, *words in rows:
+            yield _state.decode(state), _words(*words)
 
 
 @cache

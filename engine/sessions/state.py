@@ -24,7 +24,7 @@ from ..events.types import (
     SessionWords,
     TurnStarted,
 )
-from ..events.upcasts import words_of
+from ..events.upcasts import words_left
 from ..events.usage import Costs, Usage
 from ..log.base import RecordedEvent
 from . import turn_state as turns
@@ -206,7 +206,7 @@ def _updated(state: SessionState, event: RecordedEvent, facts: SessionUpdated) -
 
 def _named(event: RecordedEvent, changed: Sequence[str]) -> dict[str, Named]:
     """The settings among those changed whose value stands in the event's words."""
-    words = words_of(event)
+    words = words_left(event)
     if not isinstance(words, SessionWords):
         return {}
     values = {name: getattr(words, name) for name in NAMED if name in changed}

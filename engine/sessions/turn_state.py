@@ -28,12 +28,13 @@ from ..events.types import (
     TurnStarted,
     TurnWords,
 )
-from ..events.upcasts import Stored, facts_of, words_of
+from ..events.upcasts import Stored, facts_of, words_left
 from ..events.usage import Costs, Price, Usage, cost, total
 from ..log.base import RecordedEvent
 
 TurnStatus = Literal["running", "requires_action", "completed", "failed", "cancelled", "interrupted"]
 ERASED_DETAIL = "the detail of this failure was erased"
+DAMAGED_DETAIL = "the detail of this failure is damaged"
 
 
 class AttemptState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -109,7 +110,7 @@ class TurnState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 def begin(event: RecordedEvent, facts: TurnStarted) -> TurnState:
     """The state at ``turn.started``."""
-    words = words_of(event)
+    words = words_left(event)
     if not isinstance(words, TurnWords):
         words = TurnWords(client_tools=facts.client_tools)
     return TurnState(
@@ -204,7 +205,7 @@ def _without_name(attempt: AttemptState, facts: AttemptStarted) -> AttemptState:
 
 
 def _attempt(event: RecordedEvent, facts: AttemptStarted) -> AttemptState:
-    words = words_of(event)
+    words = words_left(event)
     return AttemptState(
         round=facts.round,
         attempt=facts.attempt,
@@ -260,14 +261,14 @@ def _attempt_ended(turn: TurnState, facts: AttemptEnded) -> TurnState:
 
 
 def _reasons(event: RecordedEvent, facts: TurnCompleted) -> dict[str, object]:
-    words = words_of(event)
+    words = words_left(event)
     vendor = words.vendor_stop_reason if isinstance(words, CompletionWords) else facts.vendor_stop_reason
     return {"stop_reason": facts.stop_reason, "vendor_stop_reason": vendor}
 
 
 def _error(event: RecordedEvent, facts: TurnFailed) -> dict[str, object]:
-    words = words_of(event)
-    detail = words.detail if isinstance(words, FailureWords) else ERASED_DETAIL
+    words = words_left(event)
+    detail = words.detail if isinstance(words, FailureWords) else DAMAGED_DETAIL if event.damaged else ERASED_DETAIL
     return {"error_code": facts.code, "error_retryable": facts.retryable, "error_detail": detail}
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from ..clock import rfc3339
-from ..errors import StoreCorrupt
+from ..errors import RecordDamaged, StoreCorrupt
 from ..events.blocks import Content, read_blocks, text_of
 from ..events.types import MessageAppended, SessionWords, TurnFailed
 from ..events.upcasts import MESSAGES, facts_of
@@ -55,7 +55,9 @@ class Session(View, frozen=True):
 
 
 class Message(View, frozen=True):
-    """``content`` is JSON already: blocks as they were recorded."""
+    """``content`` is JSON already: blocks as they were recorded. ``damaged`` is set, where damaged rows were asked for,
+    on a message whose words are not those that were recorded: it has none.
+    """
 
     id: UUID
     session_id: UUID
@@ -69,6 +71,7 @@ class Message(View, frozen=True):
     turn_id: UUID | None
     actor: str
     created_at: str
+    damaged: bool | msgspec.UnsetType = msgspec.UNSET
 
     def blocks(self) -> Content:
         """``content`` as typed blocks."""
@@ -160,7 +163,7 @@ class Window(View, frozen=True):
 
 class Event(View, frozen=True):
     """An event as the log has it. ``facts`` and ``body`` are JSON as stored; ``body`` is null where there are no
-    words.
+    words. ``damaged``: as of a message.
     """
 
     id: UUID
@@ -178,6 +181,7 @@ class Event(View, frozen=True):
     commitment: str
     leaf_hash: str
     erased: bool
+    damaged: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 NO_USAGE = Usage()
@@ -213,10 +217,12 @@ def session_view(state: SessionState, words: SessionWords) -> Session:
 
 
 def message_view(event: RecordedEvent) -> Message:
-    """The message that a ``message.appended`` event recorded."""
+    """The message that a ``message.appended`` event recorded. Raises RecordDamaged."""
     facts = facts_of(event)
     if not isinstance(facts, MessageAppended):
         raise StoreCorrupt(f"event {event.position} is a {event.type}, not a message")
+    if event.damaged:
+        raise RecordDamaged.at(event.position)
     place = (event.position, event.version, event.schema)
     return message_of(event.session, *place, event.id, event.actor, event.recorded_at, facts, event.body)
 
@@ -291,7 +297,10 @@ def _pending(turn: TurnState, messages: tuple[Message, ...]) -> tuple[str, ...]:
     return tuple(ids.get(call, call) for call in turn.awaited)
 
 
-def event_view(event: RecordedEvent) -> Event:
+def event_view(event: RecordedEvent, *, damaged: bool = False) -> Event:
+    """``damaged``: a damaged event is given, too, without its words. Raises RecordDamaged."""
+    if event.damaged and not damaged:
+        raise RecordDamaged.at(event.position)
     return Event(
         id=event.id,
         position=event.position,
@@ -308,6 +317,7 @@ def event_view(event: RecordedEvent) -> Event:
         commitment=event.commitment.hex(),
         leaf_hash=event.leaf_hash.hex(),
         erased=event.erased,
+        damaged=event.damaged or msgspec.UNSET,
     )
 
 

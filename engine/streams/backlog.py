@@ -7,7 +7,7 @@ end shows all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from uuid import UUID
 
 import msgspec
@@ -45,7 +45,7 @@ class Backlog:
 
     def read(self, connection: Connection, after: int, limit: int = FRAMES_AT_ONCE) -> list[Frame]:
         """The next frames after a number, which never decreases; none if there are no more now. One snapshot. Raises
-        TurnNotFound.
+        TurnNotFound, and RecordDamaged when all frames before the damage are read.
         """
         page = _page(self._frames, after, limit)
         while not page:
@@ -64,6 +64,7 @@ class Backlog:
             if not events:
                 self.running = state.status == "running"
                 return self._journalled(connection, after, limit) if state.end_version is None else []
+            events = up_to_damage(events)
             self._version = events[-1].version
             self._types, self._typed = {}, 0
             self._frames = frames_of_events(self._transcript, events, after)
@@ -88,6 +89,14 @@ def frames_of_events(transcript: Transcript, events: Sequence[RecordedEvent], af
         for frame in transcript.add(event):
             if frame.number > after:
                 yield frame
+
+
+def up_to_damage(events: list[RecordedEvent]) -> list[RecordedEvent]:
+    """Events before the first that is damaged, or that one alone: what comes before it is read before it is refused."""
+    for number, event in enumerate(events):
+        if event.damaged:
+            return events[: max(number, 1)]
+    return events
 
 
 def _page(frames: Iterator[Frame], after: int, limit: int) -> list[Frame]:
@@ -118,9 +127,10 @@ def read_turn(connection: Connection, *, tenant: str, turn_id: UUID) -> Turn:
 
 def read_turns(
     connection: Connection, *, tenant: str, session: UUID, after: int | None, limit: int, descending: bool
-) -> list[tuple[int, Turn]]:
-    states = queries.list_turns(connection, tenant, session, after=after, limit=limit, descending=descending)
-    return [(state.version, turn_of(connection, tenant, state)) for state in states]
+) -> Generator[tuple[int, Turn], None, None]:
+    """A session's turns, with the versions at which they started; each is read only when it is asked for."""
+    for state in queries.list_turns(connection, tenant, session, after=after, limit=limit, descending=descending):
+        yield state.version, turn_of(connection, tenant, state)
 
 
 def turn_of(connection: Connection, tenant: str, state: TurnState) -> Turn:

@@ -20,7 +20,7 @@ from ..log.store import Store
 from ..sessions import queries
 from ..sessions.turn_state import TurnState
 from ..settings import Settings
-from .backlog import BYTES_AT_ONCE, FRAMES_AT_ONCE, Backlog
+from .backlog import BYTES_AT_ONCE, FRAMES_AT_ONCE, Backlog, up_to_damage
 from .frames import Frame
 from .subscribers import Subscribers
 from .tail import Tail
@@ -258,10 +258,12 @@ def _beat(tail: Tail, every_s: float, timers: list[asyncio.TimerHandle]) -> None
 
 def _events(connection: Connection, *, tenant: str, session_id: UUID | None, after: int) -> list[RecordedEvent]:
     if session_id is None:
-        return reads.log_events(connection, tenant, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE)
-    return reads.session_events(
-        connection, tenant, session_id, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE
-    )
+        read = reads.log_events(connection, tenant, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE)
+    else:
+        read = reads.session_events(
+            connection, tenant, session_id, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE
+        )
+    return up_to_damage(read)
 
 
 def _newest(connection: Connection, *, tenant: str, session_id: UUID | None) -> int:

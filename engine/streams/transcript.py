@@ -132,6 +132,7 @@ class Transcript:
     def _shown(self, event: RecordedEvent, facts: Facts) -> list[Frame]:
         number = getattr(facts, "frame", None)
         if isinstance(facts, TurnFailed):
+            words_of(event)  # which refuses what is damaged: the turn's detail is told from it
             self._failed = facts
         if isinstance(facts, MessageAppended):
             message = message_view(event)

@@ -91,7 +91,7 @@ class Approvals:
         if state is None:
             raise TurnNotFound("there is no such turn", turn_id=str(turn_id))
         drafts = decide_call(state, _by_ordinal(decision, turn_call_ids(connection, tenant, state)))
-        session, _ = state_at(connection, tenant, state.session)
+        session = state_at(connection, tenant, state.session)
         transcript = Transcript(turn_id)
         for event in turn_events(connection, tenant, state):
             transcript.add(event)

@@ -82,6 +82,9 @@ class Observer:
     def breaker_changed(self, provider: str, *, is_open: bool) -> None:
         """A provider is left alone from now on, or asked again."""
 
+    def damage_found(self, tenant: str, position: int) -> None:
+        """A row was read whose words are not those that were recorded. It is told of once."""
+
     def checkpoint_signed(self, tenant: str, size: int) -> None:
         """A new checkpoint of a log is kept."""
 

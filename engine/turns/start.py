@@ -151,7 +151,7 @@ class TurnStarter:
     def _plan(
         self, connection: Connection, *, caller: Caller, session_id: UUID, ask: Ask, expected: int | None
     ) -> TurnPlan:
-        state, words = state_at(connection, caller.tenant, session_id)
+        state = state_at(connection, caller.tenant, session_id)
         if expected is not None and state.version != expected:
             detail = f"the session was expected to be at version {expected}, and is at {state.version}"
             raise VersionConflict(detail, current_version=state.version)
@@ -161,7 +161,6 @@ class TurnStarter:
             connection,
             tenant=caller.tenant,
             state=state,
-            words=words,
             request_plan=self._plan_requests(ask, state),
             settings=self._settings,
             new=ask.message,

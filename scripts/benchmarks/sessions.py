@@ -30,9 +30,10 @@ from manent.engine import Engine, MessageIn
 from manent.engine.context import prompt
 from manent.engine.context.prompt import Limits
 from manent.engine.log.base import Connection
-from manent.engine.log.sql import reads
+from manent.engine.log.sql import damage, reads
 from manent.engine.log.store import Store, open_reading
 from manent.engine.providers.registry import resolve
+from manent.engine.sessions import messages as session_messages
 from manent.engine.sessions.envelope import LOCAL
 from manent.engine.sessions.history import state_at
 from raw import INSERT, open_raw
@@ -74,6 +75,7 @@ async def _measure(folder: Path, rounds: int, length: int) -> list[Figure]:
             await _copy(chat, session, raw)
         figures = await _windows(chat, store, (long, short), raw, rounds, length)
         with _peer(folder) as peer:
+            figures += await _checks(chat, loaded, rounds)
             figures += await _newest(chat, loaded, raw, peer, rounds)
             figures += await _loads(chat, store, loaded, raw, peer, rounds)
         figures = [*await _appends(chat, long, empty, texts, rounds, length), *figures]
@@ -200,12 +202,39 @@ async def _windows(
 
 def _timed_choice(connection: Connection, chat: Engine, session: UUID) -> float:
     begun = time.perf_counter()
-    state, words = state_at(connection, LOCAL.tenant, session)
+    state = state_at(connection, LOCAL.tenant, session)
     model = resolve(chat.providers, state.model)
     limits = Limits(WINDOW_TOKENS)
     measure = prompt.measure_of(connection, LOCAL.tenant, state, model, limits, chat.settings)
-    prompt.choose_window(connection, LOCAL.tenant, state, words, measure)
+    prompt.choose_window(connection, LOCAL.tenant, state, measure)
     return time.perf_counter() - begun
+
+
+async def _checks(chat: Engine, session: UUID, rounds: int) -> list[Figure]:
+    """What it costs to check each body against its commitment."""
+
+    async def timed(ask: Callable[[], Awaitable[object]], *, checking: bool) -> float:
+        vars(session_messages)["is_sound"] = damage.is_sound if checking else _unchecked
+        begun = time.perf_counter()
+        await ask()
+        seconds = time.perf_counter() - begun
+        vars(session_messages)["is_sound"] = damage.is_sound
+        return seconds
+
+    asks = (
+        ("window of 4,000 tokens", partial(chat.window, session, budget_tokens=WINDOW_TOKENS)),
+        ("list of 100 messages", partial(chat.messages, session, limit=100)),
+    )
+    ways: list[Timed] = [partial(timed, ask, checking=checking) for _, ask in asks for checking in (True, False)]
+    means = await _in_turns(ways, rounds, 10, 4)
+    return [
+        Figure(f"{what}, as the public call", ratios(means[2 * number], means[2 * number + 1]), "of unchecked")
+        for number, (what, _) in enumerate(asks)
+    ]
+
+
+def _unchecked(*_: object) -> bool:
+    return True
 
 
 # --- the newest -------------------------------------------------------------------------------------------------------

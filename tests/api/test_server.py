@@ -123,7 +123,7 @@ def test_it_says_where_it_listens(life):
 
 def test_it_is_alive_and_ready(life):
     """Two questions, two answers."""
-    assert life["health"] == [{"status": "ok"}, {"status": "ready"}]
+    assert life["health"] == [{"status": "ok"}, {"status": "ready", "damaged": 0}]
 
 
 def test_a_signal_ends_it_in_order(life):

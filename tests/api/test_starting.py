@@ -99,7 +99,7 @@ def test_a_second_start_names_the_first(tmp_path, port):
         assert code == 1
         for told in ("manent.db", f"(pid {server.popen.pid})", server.url):
             assert told in said
-        assert client.get("/readyz").json() == {"status": "ready"}
+        assert client.get("/readyz").json() == {"status": "ready", "damaged": 0}
 
 
 def test_the_lock_is_read_by_older_versions(tmp_path):

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from tests.contracts.test_tamper import attack
+from tests.support import query
+
 
 def test_sessions_are_listed_the_last_active_first(run, recorded, database):
     """A table names every session of the tenant with its title, and none of another tenant's."""
@@ -191,3 +194,46 @@ def test_an_unknown_setting_is_named_and_a_clients_is_not(run, database):
     """A slip in the environment is told; what only clients read is no slip."""
     done = run("sessions", MANENT_DATABSE="x.db", MANENT_URL="http://127.0.0.1:1")
     assert done.stderr == "manent: there is no setting MANENT_DATABSE; it is ignored\n"
+
+
+# --- damaged rows -----------------------------------------------------------------------------------------------------
+
+
+def test_damaged_words_are_not_shown(call, recorded, database):
+    """The command ends with the position, in either form."""
+    damage(database, 2)
+    for form in ((), ("--json",), ("--events",), ("--events", "--json")):
+        done = call("show", recorded.talked, *form)
+        assert done.returncode == 1
+        assert "the words of event 2 are not those that were recorded" in done.stderr
+        assert "Is that" not in done.stdout
+
+
+def test_the_rest_of_a_damaged_session_is_shown(call, recorded, database):
+    """With --damaged: the row is named in its place, and all else is there."""
+    damage(database, 2)
+    shown = call("show", recorded.talked, "--damaged")
+    assert shown.returncode == 0, shown.stderr
+    assert "[damaged: the words of event 2 are not those that were recorded]" in shown.stdout
+    assert "Grüße, 世界 🌍" in shown.stdout
+    assert "Is that" not in shown.stdout
+    messages = json.loads(call("show", recorded.talked, "--damaged", "--json").stdout)["messages"]
+    assert [message.get("damaged", False) for message in messages] == [True, False, False, False]
+    events = call("show", recorded.talked, "--damaged", "--events").stdout
+    assert events.count("damaged: the words of event 2") == 1
+    listed = json.loads(call("show", recorded.talked, "--damaged", "--events", "--json").stdout)
+    assert [event["position"] for event in listed if event.get("damaged")] == [2]
+
+
+def test_a_turn_whose_rows_are_damaged_is_shown_without_its_end(call, recorded, database):
+    """The remark on how it ended is read from the turn, which is refused."""
+    incomplete = query(database, "SELECT position FROM messages WHERE NOT complete")[0][0]
+    damage(database, incomplete)
+    shown = call("show", recorded.broken, "--damaged").stdout
+    assert f"[damaged: the words of event {incomplete} are not those that were recorded, incomplete]" in shown
+
+
+def damage(path, position):
+    """Other words than those that were recorded."""
+    said = "replace(replace(CAST(bytes AS TEXT), 'Is this', 'Is that'), 'Half', 'All')"
+    attack(path, (f"UPDATE bodies SET bytes = CAST({said} AS BLOB) WHERE position = ?", (position,)))

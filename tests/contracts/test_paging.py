@@ -37,9 +37,9 @@ def lists(chat, session, limit):
 @pytest.fixture
 async def filled(tmp_path):
     """An engine whose file has much that is small, then some that is large, then small again; and a session of it."""
-    async with chatting(tmp_path / "chat.db", main=says("x" * LARGE), max_page_bytes=2 * LARGE + 4000) as chat:
+    async with chatting(tmp_path / "chat.db", main=says("x" * LARGE), max_page_bytes=2 * LARGE + 9000) as chat:
         session = (await chat.create_session(model="scripted/main")).id
-        for _ in range(3):
+        for _ in range(6):
             await chat.create_session(system="x" * LARGE, title="large")
         for number in range(30):
             await chat.append_message(session, f"{number}")
@@ -66,7 +66,7 @@ async def test_pages_of_large_items_end_early(filled, limit):
             assert len(pages) > 1, name
         found = [item.id for page in pages for item in page]
         assert len(found) == len(set(found)), name
-        expected = {"sessions": 4, "turns": 5, "messages": 70, "messages backwards": 70, "events of a type": 70}
+        expected = {"sessions": 7, "turns": 5, "messages": 70, "messages backwards": 70, "events of a type": 70}
         assert len(found) == expected.get(name, len(found)), name
 
 

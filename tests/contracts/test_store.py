@@ -302,7 +302,7 @@ ALL_OF_IT = SessionQuery(reads.recorded_columns, reads.with_bodies)
 
 def known_end(connection, tenant, session, **part):
     """The same where the position of the session's last event is known."""
-    return [reads.event_of(row) for row in ALL_OF_IT(connection, tenant, session, **part)]
+    return list(map(reads.reading(connection), ALL_OF_IT(connection, tenant, session, **part)))
 
 
 def backwards(connection, tenant, session, part):

@@ -7,14 +7,28 @@ import typing
 import pytest
 
 from manent import engine
-from manent.engine import LOCAL, Engine, Evidence, Serving, SyncEngine, SyncEvidence, SyncTextStream, TextStream
+from manent.engine import (
+    LOCAL,
+    Engine,
+    Evidence,
+    Salvage,
+    Serving,
+    SyncEngine,
+    SyncEvidence,
+    SyncSalvage,
+    SyncTextStream,
+    TextStream,
+)
 
 NAMES = {name: getattr(engine, name) for name in engine.__all__}
 TYPED = {name: each for name, each in NAMES.items() if inspect.isclass(each) or inspect.isroutine(each)}
-MADE_INSIDE = (Engine, Evidence, Serving, SyncEngine, SyncEvidence, SyncTextStream, TextStream)
+MADE_INSIDE = (
+    *(Engine, Evidence, Salvage, Serving, TextStream),
+    *(SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream),
+)
 """Nobody else calls their constructors."""
 
-DOORS = {"Engine": Engine, "Evidence": Evidence, "Serving": Serving}
+DOORS = {"Engine": Engine, "Evidence": Evidence, "Salvage": Salvage, "Serving": Serving}
 OF_NOBODY = {"model", "models", "purge", "admit_reader", "ready", "standing", "drain"}
 """They are about no tenant's log."""
 
@@ -107,7 +121,7 @@ def test_every_method_is_called_in_one_way(name):
         assert (named[-1].name, named[-1].kind, named[-1].default) == ("caller", named[-1].KEYWORD_ONLY, LOCAL)
 
 
-@pytest.mark.parametrize(("door", "inside"), [(SyncEngine, Engine), (SyncEvidence, Evidence)])
+@pytest.mark.parametrize(("door", "inside"), [(SyncEngine, Engine), (SyncEvidence, Evidence), (SyncSalvage, Salvage)])
 def test_the_synchronous_door_has_the_same_methods(door, inside):
     """Under the same names, with the same parameters and documentation; it can be closed, too."""
     there, own = methods_of(inside), methods_of(door)

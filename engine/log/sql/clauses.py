@@ -25,8 +25,8 @@ S = TypeVar("S", bound=Select[Any])
 
 SAME_BODY = (events.c.tenant == bodies.c.tenant) & (events.c.position == bodies.c.position)
 
-recorded_columns = (*events.c, bodies.c.bytes.label("body"))
-"""An event with its body; a missing body row means that the words were erased."""
+recorded_columns = (*events.c, bodies.c.bytes.label("body"), bodies.c.salt)
+"""An event with its body and the salt of its commitment; there are none where the words were erased."""
 
 _INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 

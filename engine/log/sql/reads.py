@@ -1,12 +1,12 @@
 """Reading the log: plain functions over a connection, each one query.
 
 They serve readers' snapshots and the writer's own look-ups alike. A RecordedEvent read here has its body, or is
-``erased``; its ``meaning`` is what the decoder makes of it that the store was opened with.
+``erased`` or ``damaged``; its ``meaning`` is what the decoder makes of it that the store was opened with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from functools import lru_cache
 from typing import Any
@@ -15,11 +15,12 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import BindParameter, Connection, bindparam, func, select
 
+from ...errors import RecordDamaged
 from ..base import RecordedEvent
 from ..codec import MAX_SAFE_INTEGER
 from .clauses import limited, recorded, recorded_columns, same, with_bodies
 from .driver import Prepared
-from .rows import event_of, reading
+from .rows import reading
 from .session_index import SessionQuery
 from .tables import bodies, erasures, events, heads
 
@@ -108,12 +109,38 @@ def events_at_positions(connection: Connection, tenant: str, positions: Sequence
 
 
 def session_events_of_types(
-    connection: Connection, tenant: str, session: UUID, types: Sequence[str], *, after: int, limit: int
+    connection: Connection,
+    tenant: str,
+    session: UUID,
+    types: Sequence[str],
+    *,
+    after: int,
+    limit: int,
+    up_to: int = MAX_SAFE_INTEGER,
 ) -> list[RecordedEvent]:
     """As ``session_events``, of some types only."""
     query = _of_session_and_types(len(types))
-    rows = query(connection, tenant, session, after, MAX_SAFE_INTEGER, limit, values=types)
+    rows = query(connection, tenant, session, after, up_to, limit, values=types)
     return list(map(reading(connection), rows))
+
+
+def each_session_event(
+    connection: Connection, tenant: str, session: UUID, types: Sequence[str] = (), *, after: int, limit: int
+) -> Generator[RecordedEvent, None, None]:
+    """Events of a session after a version, of some types only if any are named, read as they are asked for; close it
+    where that is not to the end.
+    """
+    query = _of_session_and_types(len(types)) if types else _of_session
+    with closing(query(connection, tenant, session, after, MAX_SAFE_INTEGER, limit, values=types)) as rows:
+        yield from map(reading(connection), rows)
+
+
+def each_log_event(
+    connection: Connection, tenant: str, *, after: int, limit: int
+) -> Generator[RecordedEvent, None, None]:
+    """Events of a log after a position, in the same way."""
+    with closing(_of_log(connection, tenant, after, MAX_SAFE_INTEGER, limit)) as rows:
+        yield from map(reading(connection), rows)
 
 
 @lru_cache(maxsize=64)
@@ -158,19 +185,15 @@ def _one(connection: Connection, cursor: Any) -> RecordedEvent | None:
     return None if row is None else reading(connection)(row)
 
 
-_salted_columns = (*events.c, bodies.c.bytes, bodies.c.salt)
-
 _leaf = (events.c.position, events.c.leaf_hash)
 
 _to_position = events.c.position <= bindparam("position_")
 
 _log = (*same(events, "tenant"), _to_position)
 
-_salted_of_session = SessionQuery(_salted_columns, with_bodies, [_to_position])
+_salted_of_session = SessionQuery(recorded_columns, with_bodies, [_to_position])
 
-_salted_of_log = Prepared(
-    select(*_salted_columns).select_from(with_bodies(events)).where(*_log).order_by(events.c.position)
-)
+_salted_of_log = Prepared(recorded.where(*_log).order_by(events.c.position))
 
 _leaves_of_session = SessionQuery(_leaf, conditions=[_to_position])
 
@@ -196,15 +219,20 @@ class Salted(msgspec.Struct, frozen=True, gc=False):
 
 def salted_events(connection: Connection, tenant: str, session: UUID | None, up_to: int) -> Iterator[Salted]:
     """Events up to a position, one at a time: of a session in order of version, or (None) of the log in order of
-    position.
+    position. Raises RecordDamaged.
     """
+    rows: Any
     if session is None:
         rows = _salted_of_log(connection, tenant, up_to)
     else:
         rows = _salted_of_session(connection, tenant, session, values=[up_to])
-    for row in rows:
-        *columns, salt = row
-        yield Salted(event_of(columns), salt)
+    read = reading(connection)
+    with closing(rows):
+        for row in rows:
+            event = read(row)
+            if event.damaged:
+                raise RecordDamaged.at(event.position)
+            yield Salted(event, row[-1])
 
 
 def last_erasure(connection: Connection, tenant: str, session: UUID | None) -> int:

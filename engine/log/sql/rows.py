@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert
 
 from ...clock import id_of
 from ..base import DECODER, Decoder, RecordedEvent
+from .damage import is_sound
 from .driver import PreparedRows
 from .tables import bodies, events
 
@@ -20,11 +21,18 @@ _insert_events = PreparedRows(insert(events))
 _insert_bodies = PreparedRows(insert(bodies))
 
 
-def event_of(row: Sequence[Any], decode: Decoder | None = None) -> RecordedEvent:
-    """The event of a row of ``clauses.recorded``; its meaning as ``decode`` has it."""
+def reading(connection: Connection) -> Callable[[Sequence[Any]], RecordedEvent]:
+    """How rows of ``clauses.recorded`` are read: each body is checked against its commitment, and the event's meaning
+    is what the decoder makes of it that the connection's store was opened with.
+    """
+    return partial(_event_of, connection, connection.info.get(DECODER))
+
+
+def _event_of(connection: Connection, decode: Decoder | None, row: Sequence[Any]) -> RecordedEvent:
     tenant, position, session, version, event_id, kind, schema, actor, recorded_at, causation, *rest = row
-    correlation, facts, length, commitment, leaf_hash, body = rest
-    return RecordedEvent(  # its fields in their order: naming eighteen of them takes longer than reading them
+    correlation, facts, length, commitment, leaf_hash, body, salt = rest
+    sound = is_sound(connection, tenant, position, commitment, salt, body)
+    return RecordedEvent(  # its fields in their order: naming nineteen of them takes longer than reading them
         tenant,
         position,
         session_id(session),
@@ -40,15 +48,11 @@ def event_of(row: Sequence[Any], decode: Decoder | None = None) -> RecordedEvent
         length,
         commitment,
         leaf_hash,
-        body,
-        body is None,
+        body if sound else None,
+        sound and body is None,
         decode(kind, schema, facts) if decode else None,
+        not sound,
     )
-
-
-def reading(connection: Connection) -> Callable[[Sequence[Any]], RecordedEvent]:
-    """``event_of``, with the decoder that the connection's store was opened with."""
-    return partial(event_of, decode=connection.info.get(DECODER))
 
 
 def write_events(connection: Connection, recorded: Iterable[tuple[RecordedEvent, bytes | None]]) -> None:

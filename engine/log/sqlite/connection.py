@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from ...errors import EngineError, Invalid, StoreCorrupt, StoreForeign, StoreFull, StoreUnavailable
 from ..base import DECODER, Decoder
+from ..sql.damage import DAMAGE, Damage
 from ..sql.driver import driver_connection
 from .read_only import never_changes
 
@@ -88,9 +89,12 @@ def _file(name: str | None) -> Path:
     return path
 
 
-def open_writer(path: Path, *, decode: Decoder | None = None, may_change_schema: bool = False) -> Engine:
+def open_writer(
+    path: Path, *, decode: Decoder | None = None, damage: Damage | None = None, may_change_schema: bool = False
+) -> Engine:
     """An engine whose single connection writes and checkpoints. Creates the file, readable by its owner only. What
-    stands in the file's schema, its guards above all, is changed by migrations only. ``decode``: see ``log.base``.
+    stands in the file's schema, its guards above all, is changed by migrations only. ``decode``: see ``log.base``;
+    ``damage``: where damaged rows that are read are noted.
     """
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -100,7 +104,7 @@ def open_writer(path: Path, *, decode: Decoder | None = None, may_change_schema:
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, record: Any) -> None:
-        record.info[DECODER] = decode
+        record.info |= {DECODER: decode, DAMAGE: damage}
         _refuse_foreign(connection)
         for name, value in WRITER_PRAGMAS.items():
             connection.execute(f"PRAGMA {name} = {value}")
@@ -111,9 +115,9 @@ def open_writer(path: Path, *, decode: Decoder | None = None, may_change_schema:
     return engine
 
 
-def open_reader(path: Path, *, decode: Decoder | None = None) -> Engine:
+def open_reader(path: Path, *, decode: Decoder | None = None, damage: Damage | None = None) -> Engine:
     """An engine that can only read, and sees one snapshot for each transaction. Where nothing can be written, see
-    ``read_only``. ``decode``: see ``log.base``.
+    ``read_only``. ``decode``, ``damage``: as of ``open_writer``.
     """
     uri = f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' if never_changes(path) else ''}"
     engine = _engine(
@@ -122,7 +126,7 @@ def open_reader(path: Path, *, decode: Decoder | None = None) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, record: Any) -> None:
-        record.info[DECODER] = decode
+        record.info |= {DECODER: decode, DAMAGE: damage}
         _refuse_foreign(connection)
         connection.execute("PRAGMA query_only = on")
         connection.execute("PRAGMA cache_size = -16000")

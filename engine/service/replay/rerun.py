@@ -81,7 +81,7 @@ class Reruns:
         old = await self._sessions.read(caller, session, None)
         fields = SessionFields(
             model=model,
-            system=old.system,
+            system=await self._sessions.system(caller, session),
             title=old.title,
             budget_tokens=old.budget_tokens,
             max_output_tokens=old.max_output_tokens,
