@@ -141,14 +141,14 @@ class AttemptWords(Words, frozen=True):
 
 
 class AttemptStarted(Facts, frozen=True):
-    """All that decides the bytes of a request. ``positions``: the messages sent, in order. ``request``: hex
-    SHA-256 over salt and the request's bytes. ``factor_permille`` times base tokens plus ``overhead`` a message is
-    the model's count; ``base_tokens`` sums system, messages and tool schemas. ``tools`` is the SHA-256 of the tools'
-    schemas, which are kept once as a document. ``temperature`` is a decimal in text: floats are not hashed. ``price``
-    is what the model cost that day.
+    """All that decides the bytes of a request. ``positions``: the messages sent, in order. ``request``: hex SHA-256
+    over salt and the request's bytes. ``factor_permille`` times base tokens plus ``overhead`` a message is the model's
+    count; ``base_tokens`` sums system, messages and tool schemas. ``tools``: the document of those schemas, named by
+    SHA-256 over a salt and its bytes (at schema 1: its bytes). ``temperature``: decimal text. ``price``: of that day.
     """
 
     event_type: ClassVar[str] = "attempt.started"
+    schema: ClassVar[int] = 2
     words: ClassVar[type[Words] | None] = AttemptWords
 
     turn: UUID
@@ -337,15 +337,17 @@ class ErasureWords(Words, frozen=True):
 
 
 class BodyErased(Facts, frozen=True):
-    """The bodies of these events are gone. ``targets``: their positions, all in this event's session; ``closes``: ids
-    of open calls that nobody need answer any more, because the message that asked is among them.
+    """The bodies at ``targets``, positions of this session, are gone. ``closes``: ids of open calls that nobody need
+    answer any more, for they are asked among them; ``documents``: those gone with them, for nothing else names them.
     """
 
     event_type: ClassVar[str] = "body.erased"
+    schema: ClassVar[int] = 2
     words: ClassVar[type[Words] | None] = ErasureWords
 
     targets: tuple[int, ...]
     closes: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
 
 
 EVENT_TYPES: dict[str, type[Facts]] = {

@@ -18,7 +18,7 @@ from .types import EVENT_TYPES, Facts, MessageAppended, MessageWords, Words
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 FACTS_STEPS: Mapping[tuple[str, int], Step] = {}
-"""(type, schema) -> the step from that schema's facts to the next's. None is needed yet: every type is at 1."""
+"""(type, schema) -> the step from that schema's facts to the next's. What only adds fields with a default has none."""
 WORDS_STEPS: Mapping[tuple[str, int], Step] = {}
 
 F = TypeVar("F", bound=Facts)

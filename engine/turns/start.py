@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from ..context.plan import PlannedRound, RequestPlan, ToolOffer, attempt_of, plan_round
+from ..context.plan import PlannedRound, RequestPlan, ToolOffer, attempt_of, document_of, plan_round
 from ..context.prompt import Limits
 from ..errors import Invalid, TooLarge, VersionConflict
 from ..events.blocks import ToolSchema
@@ -161,17 +161,19 @@ class TurnStarter:
         self, caller: Caller, session_id: UUID, ask: Ask, first: PlannedRound, idempotency: RequestKey | None
     ) -> Started:
         turn_id = self._clock.new_id()
-        document = first.request_plan.offer.document
+        document = document_of(first, caller.tenant, self._clock)
         scratch: list[Scratch] = [self._supervisor.run_of(caller.tenant, session_id, turn_id)]
-        if document:
-            scratch.append(KeepDocument(caller.tenant, document))
+        if document is not None:
+            scratch.append(document)
         with self._supervisor.admitted():
             answer = await self._store.append(
                 Append(
                     tenant=caller.tenant,
                     session=session_id,
                     expected=Exactly(first.window.state.version),
-                    events=partial(self._events, caller=caller, turn_id=turn_id, ask=ask, first=first),
+                    events=partial(
+                        self._events, caller=caller, turn_id=turn_id, ask=ask, first=first, document=document
+                    ),
                     request=idempotency,
                     reference=Reference("turn", turn_id, 0),
                     scratch=tuple(scratch),
@@ -186,7 +188,15 @@ class TurnStarter:
         return await self._replayed(caller, answer.replayed)
 
     def _events(
-        self, place: Place, state: Any, *, caller: Caller, turn_id: UUID, ask: Ask, first: PlannedRound
+        self,
+        place: Place,
+        state: Any,
+        *,
+        caller: Caller,
+        turn_id: UUID,
+        ask: Ask,
+        first: PlannedRound,
+        document: KeepDocument | None,
     ) -> list[NewEvent]:
         clock, message = self._clock, ask.message
         if message is not None:
@@ -196,7 +206,9 @@ class TurnStarter:
             turn_id=turn_id,
             model=first.model.name,
             provider=first.model.provider.name,
-            attempt=attempt_of(first, turn_id, (1, 1), now_us=now_us, salt=salt, new_position=place.position),
+            attempt=attempt_of(
+                first, turn_id, (1, 1), now_us=now_us, salt=salt, document=document, new_position=place.position
+            ),
             message=message,
             continues=ask.continues,
             on_disconnect=ask.on_disconnect,
