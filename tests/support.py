@@ -244,11 +244,14 @@ def copy_secret(path, copy):
         shutil.copy(secret, f"{copy}.secret")
 
 
-def audit(path):
-    """Recompute everything that the log promises of a file; the number of its events."""
+def audit(path, *, documents=True):
+    """Recompute everything that the log promises of a file; the number of its events. ``documents``: those, too."""
     checked = 0
     for (tenant,) in query(path, "SELECT tenant FROM heads ORDER BY tenant"):
-        checked += _audit_log(path, tenant)
+        rows = _audit_log(path, tenant)
+        checked += len(rows)
+        if documents:
+            _audit_documents(path, tenant, rows)
     assert query(path, "SELECT count(*) FROM events") == [(checked,)], "an event belongs to no log"
     return checked
 
@@ -281,7 +284,30 @@ def _audit_log(path, tenant):
     assert all(one["recorded_at"] <= other["recorded_at"] for one, other in pairwise(rows))
     head = (len(rows), rows[-1]["recorded_at"])
     assert query(path, "SELECT size, recorded_at FROM heads WHERE tenant = ?", (tenant,)) == [head]
-    return len(rows)
+    return rows
+
+
+def _audit_documents(path, tenant, rows):
+    """What attempts name is there, with a salt from schema 2 on; or all that named it are erased, and it is, too."""
+    columns = {name for _, name, *_ in query(path, "PRAGMA table_info(documents)")}
+    if "salt" not in columns:
+        return  # a file of an older revision
+    found = query(path, "SELECT digest, salt, bytes, plain FROM documents WHERE tenant = ?", (tenant,))
+    gone = {raw.hex() for (raw,) in query(path, "SELECT digest FROM erased_documents WHERE tenant = ?", (tenant,))}
+    kept, needed, named = {False: set(), True: set()}, {False: set(), True: set()}, set()
+    for digest, salt, data, plain in found:
+        assert hashlib.sha256((salt or b"") + data).digest() == digest, f"{tenant}: {digest.hex()} is another document"
+        assert plain == (hashlib.sha256(data).digest() if salt else None)
+        kept[salt is not None].add(digest.hex())
+    for row in rows:
+        digest = json.loads(row["facts"]).get("tools") if row["type"] == "attempt.started" else None
+        if digest is not None:
+            named.add(digest)
+            if row["schema"] == 1 or row["salt"] is not None:
+                needed[row["schema"] > 1].add(digest)
+    assert needed[False] <= kept[False], f"{tenant}: a document is missing"
+    assert needed[True] == kept[True], f"{tenant}: a document is missing, or there is one that nothing names"
+    assert gone == named - needed[True] - needed[False], f"{tenant}: a document is gone without an erasure"
 
 
 def leaf_hash(row, tenant, origin):

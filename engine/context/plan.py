@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from ..clock import utc_day
+from ..clock import Clock, utc_day
 from ..errors import StoreCorrupt
 from ..events.blocks import ToolSchema
 from ..events.types import OTHER, AttemptStarted, AttemptWords, NewMessage
@@ -20,7 +20,7 @@ from ..events.usage import Price
 from ..log import codec
 from ..log.base import Connection
 from ..log.sql import reads
-from ..log.sql.documents import digest_of, read_document
+from ..log.sql.documents import KeepDocument, read_document
 from ..providers import tokens
 from ..providers.base import Parameters
 from ..providers.registry import Providers, ResolvedModel, resolve, resolve_if_there
@@ -171,14 +171,26 @@ def plan_at(
     return plan_round(connection, tenant=tenant, state=state, request_plan=request_plan, settings=settings)
 
 
+def document_of(planned: PlannedRound, tenant: str, clock: Clock) -> KeepDocument | None:
+    """The tools' schemas, to be kept with the attempt that names them; None: there are no tools."""
+    data = planned.request_plan.offer.document
+    return KeepDocument(tenant, data, clock.salts(1)[0]) if data else None
+
+
 def attempt_of(
-    planned: PlannedRound, turn_id: UUID, number: tuple[int, int], *, now_us: int, salt: bytes, new_position: int = 0
+    planned: PlannedRound,
+    turn_id: UUID,
+    number: tuple[int, int],
+    *,
+    now_us: int,
+    salt: bytes,
+    document: KeepDocument | None,
+    new_position: int = 0,
 ) -> StartAttempt:
     """The attempt for a planned round, as it is recorded: all that decides the bytes of the request. ``number`` is
-    round and attempt, ``new_position`` that of a message appended with it.
+    round and attempt, ``new_position`` that of a message appended with it. ``document`` has been checked by now.
     """
-    window, measure = planned.window, planned.window.measure
-    parameters, document = planned.request_plan.parameters, planned.request_plan.offer.document
+    window, measure, parameters = planned.window, planned.window.measure, planned.request_plan.parameters
     choice = None if parameters.tool_choice in planned.request_plan.offer.client else parameters.tool_choice
     facts = AttemptStarted(
         turn=turn_id,
@@ -197,7 +209,7 @@ def attempt_of(
         reserve_tokens=measure.reserve_tokens,
         policy=POLICY,
         system=window.state.system.position if window.state.system else None,
-        tools=digest_of(document) if document else None,
+        tools=document.name if document else None,
         max_output_tokens=parameters.max_output_tokens,
         temperature=None if parameters.temperature is None else repr(parameters.temperature),
         tool_choice=choice,

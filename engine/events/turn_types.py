@@ -71,11 +71,11 @@ class AttemptWords(Words, frozen=True):
 
 
 class AttemptStarted(Facts, frozen=True):
-    """All that decides the bytes of a request. ``positions``: the messages sent, in order. ``request``: hex
-    SHA-256 over salt and the request's bytes. ``factor_permille`` times base tokens plus ``overhead`` a message is
-    the model's count; ``base_tokens`` sums system, messages and tool schemas. ``tools`` is the SHA-256 of the tools'
-    schemas, which are kept once as a document. ``temperature`` is a decimal in text: floats are not hashed. ``price``
-    is what the model cost that day. ``tool_choice``: ``auto``, ``any``, ``none``, or a registered tool.
+    """All that decides the bytes of a request. ``positions``: the messages sent, in order. ``request``: hex SHA-256
+    over salt and the request's bytes. ``factor_permille`` times base tokens plus ``overhead`` a message is the model's
+    count; ``base_tokens`` sums system, messages and tool schemas. ``tools``: the document of those schemas, named by
+    SHA-256 over a salt and its bytes (at schema 1: its bytes). ``temperature``: decimal text. ``price``: of that day.
+    ``tool_choice``: ``auto``, ``any``, ``none``, or a registered tool.
     """
 
     event_type: ClassVar[str] = "attempt.started"

@@ -146,8 +146,9 @@ class ErasureWords(Words, frozen=True):
 
 
 class BodyErased(Facts, frozen=True):
-    """The bodies of these events are gone. ``targets``: their positions, all in this event's session; ``closes``:
-    ordinals of open calls that nobody need answer any more, because the message that asked is among them.
+    """The bodies at ``targets``, positions of this session, are gone. ``closes``: ordinals of open calls that nobody
+    need answer any more, for they are asked among them; ``documents``: those gone with them, for nothing else names
+    them.
     """
 
     event_type: ClassVar[str] = "body.erased"
@@ -156,6 +157,7 @@ class BodyErased(Facts, frozen=True):
 
     targets: tuple[int, ...]
     closes: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
 
 
 EVENT_TYPES: dict[str, type[Facts]] = {

@@ -3,7 +3,8 @@
 In one transaction: the ``body.erased`` event (which, by whom, why), then bodies and their salts, and every projection
 that held the words. What could give the words away to somebody who guesses them goes too, though nobody named it: the
 salts of the requests in which they came, and the bodies of the attempts that sent them to a model, whose commitment is
-over the very prompt. So what a model was sent there can no longer be derived, and says so (``Erased``).
+over the very prompt. So what a model was sent there can no longer be derived, and says so (``Erased``). With the last
+attempt that names them go the schemas of its tools, which may be a client's own text.
 
 Afterwards the purge clears the file's bytes (``engine.log.sqlite.purge``). Backups and what was exported before are
 out of reach, and the answer says so.
@@ -37,13 +38,14 @@ from ..log.append import check_expected
 from ..log.base import AnyVersion, Connection, Exactly, Reference, RequestKey
 from ..log.erasure import NO_WORDS_BYTES, Trace, erase_bodies, forget_requests, sessions_with_words, traces
 from ..log.sql import reads
+from ..log.sql.documents import erase_documents
 from ..log.sql.idempotency import find_request, remember_request
 from ..log.store import Store
 from ..log.transaction import Transaction
 from ..sessions import queries
 from ..sessions.decisions import check_erasable, erase_words
 from ..sessions.envelope import Caller, seal
-from ..sessions.erasure import SETTING_WORDS, forget_words
+from ..sessions.erasure import SETTING_WORDS, forget_words, release_documents
 from ..sessions.state import SessionState
 from .inputs import check_text
 
@@ -179,10 +181,13 @@ def _erase(
     if not targets:
         return state.version, ()
     pieces = [targets[at : at + TARGETS_PER_EVENT] for at in range(0, len(targets), TARGETS_PER_EVENT)]
-    drafts = [draft for piece in pieces for draft in _drafts(piece, state, words)]
+    lost = release_documents(tx.connection, tenant, pieces)
+    drafts = [draft for piece, names in zip(pieces, lost, strict=True) for draft in _drafts(piece, state, words, names)]
     events, after = tx.record(tenant, session, seal(drafts, caller, clock), state)
     told = [(each.position, event.position) for piece, event in zip(pieces, events, strict=True) for each in piece]
     erase_bodies(tx, tenant, told)
+    gone = [(name, event.position) for names, event in zip(lost, events, strict=True) for name in names]
+    erase_documents(tx.connection, tenant, gone)
     forget_words(tx.connection, tenant, session, targets)
     forget_requests(tx, tenant, session, history, frozenset(position for position, _ in told))
     if request is not None:
@@ -191,13 +196,15 @@ def _erase(
     return after.version, tuple(each.version for each in targets)
 
 
-def _drafts(targets: Sequence[Trace], state: SessionState, words: ErasureWords) -> list[Draft]:
+def _drafts(
+    targets: Sequence[Trace], state: SessionState, words: ErasureWords, documents: Sequence[str]
+) -> list[Draft]:
     calls: set[str] = set()
     for each in targets:
         facts = facts_of(each)
         if isinstance(facts, MessageAppended):
             calls.update(facts.calls)
-    return erase_words(state, [each.position for each in targets], calls, words)
+    return erase_words(state, [each.position for each in targets], calls, words, documents)
 
 
 def _targets(connection: Connection, tenant: str, order: Order, history: Sequence[Trace]) -> list[Trace]:

@@ -3,7 +3,8 @@
 Either comes as a bundle (``engine/audit/bundle/FORMAT.md``) and is verified first. A whole log goes into a database
 that has no log of its tenant, and keeps positions, times, ids and hashes. A session comes in as new events of the log
 that takes it: what was said and how the session was set, each with the id of the event it comes from as its causation.
-Turns stay behind, for they happened elsewhere; so do messages whose words, or whose unit's, are erased.
+Turns stay behind, for they happened elsewhere, with the tools that they were told of; so do messages whose words, or
+whose unit's, are erased.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ async def import_session(
         NoStream(),
         seal(drafts, caller, clock),
         request=store.keyed(caller.tenant, RequestKey(SOURCE, "import", source, b"")),
-        scratch=tuple(kept_documents(bundle, caller.tenant)),
+        scratch=tuple(kept_documents(bundle, caller.tenant, salted=False)),
     )
     done = await store.append(work)
     if done.replayed is not None:

@@ -62,7 +62,7 @@ class Lookups:
         return await self._parts.discovery.tools(caller, None if session is None else session_id(session))
 
     async def schemas(self, digest: str, *, caller: Caller = LOCAL) -> tuple[ToolSchema, ...]:
-        """Read the tools that a model was told of, by the digest in its ``attempt.started``. Raises StoreCorrupt where
-        they are not on record.
+        """Read the tools that a model was told of, by the digest in its ``attempt.started``. Raises Erased, and
+        StoreCorrupt where they are not on record.
         """
         return await self._parts.discovery.schemas(caller, digest)

@@ -247,14 +247,18 @@ def check_erasable(state: SessionState | None) -> SessionState:
 
 
 def erase_words(
-    state: SessionState | None, targets: Sequence[int], calls: Collection[str], words: ErasureWords
+    state: SessionState | None,
+    targets: Sequence[int],
+    calls: Collection[str],
+    words: ErasureWords,
+    documents: Sequence[str] = (),
 ) -> list[Draft]:
     """Erase the bodies at these positions. ``calls``: those that the messages among them make, as facts name them: if
-    they are open, they need no result any more.
+    they are open, they need no result any more. ``documents``: those that go with them.
     """
     state = check_erasable(state)
     closes = tuple(call for call in state.open_calls if call in calls)
-    return [Draft(BodyErased(tuple(targets), closes), words)]
+    return [Draft(BodyErased(tuple(targets), closes, tuple(documents)), words)]
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 again would give.
 
 Two projections hold words: a session's title, system prompt and metadata, and what a turn keeps of its events
-(``TurnState``). What else an erasure changes follows from the facts of its event (``state``, ``projector``).
+(``TurnState``). What else an erasure changes follows from the facts of its event (``state``, ``projector``). A third,
+``document_uses``, says which attempts name a document, so that it goes with the last of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from uuid import UUID
 
 import msgspec
@@ -27,6 +29,7 @@ from ..log.base import Connection
 from ..log.erasure import Trace
 from ..log.sql import reads
 from ..log.sql.damage import erased_by
+from ..log.sql.documents import SALTED_SINCE, drop_uses
 from . import queries
 from .turn_state import forget
 
@@ -46,6 +49,25 @@ def forget_words(connection: Connection, tenant: str, session: UUID, erased: Ite
             _forget(connection, tenant, event)
     if settings:
         queries.set_words_of_session(connection, tenant, session, _words_now(connection, tenant, session))
+
+
+def release_documents(connection: Connection, tenant: str, pieces: Sequence[Iterable[Stored]]) -> list[list[str]]:
+    """Forget that these events name documents, for their bodies are about to go; for each piece, the documents that
+    nothing names any more and that go with it: the last piece that names them.
+    """
+    uses = [[use for event in piece for use in _uses_of(event)] for piece in pieces]
+    last = {name: number for number, piece in enumerate(uses) for name, _ in piece}
+    unused = sorted(drop_uses(connection, tenant, chain.from_iterable(uses)))
+    return [[name for name in unused if last[name] == number] for number in range(len(uses))]
+
+
+def _uses_of(event: Stored) -> list[tuple[str, int]]:
+    """The document that an event names, if it can go, and the event's position."""
+    if event.type != AttemptStarted.event_type or event.schema < SALTED_SINCE:
+        return []
+    facts = facts_of(event)
+    assert isinstance(facts, AttemptStarted)
+    return [] if facts.tools is None else [(facts.tools, event.position)]
 
 
 def words_after(words: SessionWords, event: Stored, facts: object) -> SessionWords:

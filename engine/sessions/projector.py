@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, func, insert, update
 
 from ..events.types import (
     AttemptEnded,
+    AttemptStarted,
     BodyErased,
     MessageAppended,
     SessionStarted,
@@ -20,6 +21,7 @@ from ..events.types import (
 from ..events.upcasts import facts_of, words_left
 from ..log.base import RecordedEvent
 from ..log.sql.clauses import same, upsert
+from ..log.sql.documents import SALTED_SINCE, Use, add_uses
 from ..log.sql.driver import Prepared, PreparedRows
 from .queries import session_state
 from .state import SessionState, evolve
@@ -76,6 +78,8 @@ class Catalog:
             self._left_out.append((event.version, event.tenant, facts.supersedes))
         elif isinstance(facts, BodyErased):
             self._left_out += [(event.version, event.tenant, position) for position in facts.targets]
+        elif isinstance(facts, AttemptStarted):
+            self._remember_use(event, facts)
         elif isinstance(facts, AttemptEnded):
             self._calibrate(event.tenant, after)
         if after.turn is not None:
@@ -89,6 +93,7 @@ class Catalog:
         _insert_messages(connection, self._messages)
         _upsert_turns(connection, [_turn_row(key[0], state) for key, state in self._turns.items()])
         _add_calibrations(connection, [(*key, *sums) for key, sums in self._calibrations.items()])
+        add_uses(connection, self._uses)
         for values in self._left_out:
             _leave_out(connection, *values)
         for set_words, values in self._words:
@@ -103,6 +108,7 @@ class Catalog:
         self._turns: dict[Key, SessionState] = {}
         self._calibrations: dict[tuple[str, str], Sums] = {}
         self._words: list[tuple[Prepared, Row]] = []
+        self._uses: list[Use] = []
 
     def _remember_words(self, event: RecordedEvent, facts: SessionStarted | SessionUpdated) -> None:
         """Title, system and metadata; those erased or damaged become null."""
@@ -117,6 +123,11 @@ class Catalog:
             values["metadata"] = _encode(values["metadata"])
         row = (event.tenant, event.session.bytes, *values.values())
         self._words.append((_upsert_words(tuple(values)), row))
+
+    def _remember_use(self, event: RecordedEvent, facts: AttemptStarted) -> None:
+        """Of the document that an attempt names, unless its own words are erased."""
+        if facts.tools is not None and event.schema >= SALTED_SINCE and not event.erased:
+            self._uses.append((event.tenant, bytes.fromhex(facts.tools), event.position))
 
     def _calibrate(self, tenant: str, state: SessionState) -> None:
         attempt = state.turn.attempts[-1] if state.turn is not None else None

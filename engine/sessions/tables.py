@@ -8,6 +8,7 @@ from sqlalchemy import Column, Index, LargeBinary, Table, Text
 
 from ..log.sql.tables import (
     Int,
+    document_uses,
     metadata,
 )
 
@@ -95,4 +96,4 @@ calibrations = Table(
 )
 """Sums over the attempts whose usage the vendor reported: what we counted, and what it counted."""
 
-PROJECTIONS = (sessions, session_words, messages, turns, calibrations)
+PROJECTIONS = (sessions, session_words, messages, turns, calibrations, document_uses)

@@ -17,7 +17,15 @@ from uuid import UUID
 import msgspec
 
 from ..access.limits import Admission
-from ..context.plan import PlannedRound, RequestPlan, ToolOffer, attempt_of, plan_first_round, plan_round
+from ..context.plan import (
+    PlannedRound,
+    RequestPlan,
+    ToolOffer,
+    attempt_of,
+    document_of,
+    plan_first_round,
+    plan_round,
+)
 from ..context.prompt import Limits
 from ..errors import Invalid, TooLarge, VersionConflict
 from ..events.blocks import ToolSchema
@@ -194,17 +202,17 @@ class TurnStarter:
         self, caller: Caller, session_id: UUID, ask: Ask, plan: TurnPlan, idempotency: RequestKey | None
     ) -> Started:
         turn_id, first = self._clock.new_id(), plan.first
-        document = first.request_plan.offer.document
+        document = document_of(first, caller.tenant, self._clock)
         scratch: list[Scratch] = [self._supervisor.run_of(caller.tenant, session_id, turn_id)]
-        if document:
-            scratch.append(KeepDocument(caller.tenant, document))
+        if document is not None:
+            scratch.append(document)
         with self._supervisor.admitted(), self._admitted(caller, first) as admission:
             answer = await self._store.append(
                 Append(
                     tenant=caller.tenant,
                     session=session_id,
                     expected=Exactly(first.window.state.version),
-                    events=partial(self._events, caller=caller, turn_id=turn_id, ask=ask, plan=plan),
+                    events=partial(self._events, caller=caller, turn_id=turn_id, ask=ask, plan=plan, document=document),
                     request=idempotency,
                     reference=Reference("turn", turn_id, 0),
                     scratch=tuple(scratch),
@@ -225,7 +233,15 @@ class TurnStarter:
         return self._supervisor.runtime.limits.admitted((caller.tenant, caller.actor), provider, tokens)
 
     def _events(
-        self, place: Place, state: Any, *, caller: Caller, turn_id: UUID, ask: Ask, plan: TurnPlan
+        self,
+        place: Place,
+        state: Any,
+        *,
+        caller: Caller,
+        turn_id: UUID,
+        ask: Ask,
+        plan: TurnPlan,
+        document: KeepDocument | None,
     ) -> list[NewEvent]:
         clock, message, first = self._clock, ask.message, plan.first
         if message is not None:
@@ -235,7 +251,9 @@ class TurnStarter:
             turn_id=turn_id,
             model=first.model.recorded,
             provider=first.model.provider.name,
-            attempt=attempt_of(first, turn_id, (1, 1), now_us=now_us, salt=salt, new_position=place.position),
+            attempt=attempt_of(
+                first, turn_id, (1, 1), now_us=now_us, salt=salt, document=document, new_position=place.position
+            ),
             message=message,
             continues=ask.continues,
             on_disconnect=ask.on_disconnect,

@@ -19,7 +19,7 @@ import msgspec
 from ..access.limits import Admission, RateLimits
 from ..clock import Clock
 from ..context.content import IMAGES
-from ..context.plan import PlannedRound, RequestPlan, attempt_of, plan_next_round
+from ..context.plan import PlannedRound, RequestPlan, attempt_of, document_of, plan_next_round
 from ..errors import EngineError, Refused, StoreError, TurnLimitReached, TurnNotOpen
 from ..events.blocks import ToolOutcome
 from ..events.types import Draft
@@ -299,8 +299,10 @@ class RunningTurn:
         """Record an attempt before it is sent."""
         clock = self._runtime.clock
         now_us, salt = clock.now_us(), clock.salts(1)[0]
-        attempt = attempt_of(planned, self.id, number, now_us=now_us, salt=salt, new_position=self._input_position)
-        await self._append(lambda _, __: start_attempt(attempt))
+        document = document_of(planned, self.caller.tenant, clock)
+        attempt = partial(attempt_of, planned, self.id, number, now_us=now_us, salt=salt, document=document)
+        begin = partial(attempt, new_position=self._input_position)
+        await self._append(lambda _, __: start_attempt(begin()), *([document] if document else []))
 
     async def _unless_stopped(self, waiting: Coroutine[Any, Any, T]) -> T:
         """Wait for something, within the turn's time. Raises StoppedError if the turn is stopped."""
@@ -331,12 +333,12 @@ class RunningTurn:
         """The number of the last frame."""
         return max(self.tail.last, self.transcript.state.frame)
 
-    async def _append(self, command: TurnCommand, *, close: bool = False) -> None:
+    async def _append(self, command: TurnCommand, *more: Scratch, close: bool = False) -> None:
         """Append to the open turn, and show the events. The round's journal is deleted with it; at the end, or a pause
         (``close``), the run is too.
         """
         async with self._runtime.appending:
-            work = self._work(command, close=close)
+            work = self._work(command, *more, close=close)
             self._show((await self._runtime.store.append(work, urgent=True)).events)
             self._meter.note(self.transcript.state)
 
@@ -365,7 +367,7 @@ class RunningTurn:
             else:
                 return
 
-    def _work(self, command: TurnCommand, *, close: bool) -> Append:
+    def _work(self, command: TurnCommand, *more: Scratch, close: bool) -> Append:
         caller, runtime, frame, ids = self.caller, self._runtime, self._frame, self.transcript.call_ids()
 
         def events(place: Place, session: Any) -> list[NewEvent]:
@@ -374,7 +376,7 @@ class RunningTurn:
             return seal(drafts, caller, runtime.clock)
 
         scratch: Scratch = (CloseRun if close else KeepRun)(caller.tenant, self.id, runtime.owner)
-        return Append(caller.tenant, self.transcript.state.session, Exists(), events, scratch=(scratch,))
+        return Append(caller.tenant, self.transcript.state.session, Exists(), events, scratch=(scratch, *more))
 
     def _show(self, events: tuple[RecordedEvent, ...]) -> None:
         """Show committed events."""

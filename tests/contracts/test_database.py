@@ -60,7 +60,9 @@ def written(tmp_path_factory):
     execute(path, "INSERT INTO erasures VALUES ('default', 2, 5)")
     execute(path, "DELETE FROM bodies WHERE position = 2")
     for row in (
-        "documents VALUES ('default', x'00', x'5b5d')",
+        "documents VALUES ('default', x'00', x'5b5d', NULL, NULL)",
+        "documents VALUES ('default', x'01', x'5b5d', x'00', x'01')",
+        "erased_documents VALUES ('default', x'02', 5)",
         "tiles VALUES ('default', 0, 0, x'00', x'00')",
         "verifiers VALUES ('default', 'log', x'00', 1)",
         "checkpoints VALUES ('default', 'log', 5, x'00', x'00', 1, x'00', 0)",
@@ -113,7 +115,10 @@ ATTACKS = {
     "upsert erasures": copy_of(ERASURES, "INSERT", 2) + " ON CONFLICT DO UPDATE SET by_position = 1",
     "upsert origins": copy_of(ORIGINS, "INSERT", 1) + " ON CONFLICT DO UPDATE SET origin = 'x'",
     "delete the body of an event that is not erased": "DELETE FROM bodies WHERE position = 3",
-    "replace documents by its key": "REPLACE INTO documents VALUES ('default', x'00', x'7b7d')",
+    "replace documents by its key": "REPLACE INTO documents VALUES ('default', x'00', x'7b7d', NULL, NULL)",
+    "replace erased_documents by its key": "REPLACE INTO erased_documents VALUES ('default', x'02', 4)",
+    "delete a document that is not erased": "DELETE FROM documents WHERE digest = x'01'",
+    "take away what finds a document again": "UPDATE documents SET plain = NULL WHERE digest = x'01'",
     "replace tiles by its key": "REPLACE INTO tiles VALUES ('default', 0, 0, x'01', x'01')",
     "replace verifiers by its key": "REPLACE INTO verifiers VALUES ('default', 'log', x'00', 2)",
     "replace checkpoints by its key": "REPLACE INTO checkpoints VALUES ('default', 'log', 5, x'00', x'', 1, x'', 0)",
@@ -144,7 +149,8 @@ def test_what_was_written_can_be_added_to(path):
     execute(path, copy_of(BODIES, "INSERT", 5, position="6"))
     execute(path, "INSERT INTO erasures VALUES ('default', 3, 6)")
     execute(path, copy_of(ORIGINS, "INSERT", 1, from_position="7"))
-    execute(path, "INSERT INTO documents VALUES ('default', x'01', x'5b5d')")
+    execute(path, "INSERT INTO documents VALUES ('default', x'03', x'5b5d', x'00', x'01')")
+    execute(path, "INSERT INTO erased_documents VALUES ('default', x'04', 6)")
     assert query(path, "SELECT count(*) FROM events") == [(6,)]
 
 
@@ -157,7 +163,18 @@ def test_a_body_goes_only_after_its_erasure(path):
     with pytest.raises(sqlite3.IntegrityError):
         execute(path, "DELETE FROM events WHERE position = 3")
     assert query(path, "SELECT position FROM bodies") == [(1,), (4,), (5,)]
-    assert audit(path) == 5
+    assert audit(path, documents=False) == 5
+
+
+def test_a_document_goes_only_after_its_erasure(path):
+    """A document can be deleted once an erasure of the same log names it; only that one."""
+    execute(path, "INSERT INTO erased_documents VALUES ('other', x'00', 5)")
+    for digest in ("00", "01"):
+        with pytest.raises(sqlite3.IntegrityError):
+            execute(path, f"DELETE FROM documents WHERE digest = x'{digest}'")
+    execute(path, "INSERT INTO erased_documents VALUES ('default', x'01', 5)")
+    assert execute(path, "DELETE FROM documents WHERE digest = x'01'") == 1
+    assert query(path, "SELECT hex(digest) FROM documents") == [("00",)]
 
 
 def test_an_erased_body_cannot_be_put_back_under_another_tenants_erasure(path):

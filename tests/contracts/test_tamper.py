@@ -810,6 +810,8 @@ def test_an_edited_checkpoint_outside_is_found(honest, tmp_path):
         "DELETE FROM messages WHERE position = (SELECT min(position) FROM messages)",
         "DELETE FROM turns",
         "UPDATE calibrations SET samples = samples + 1",
+        "DELETE FROM document_uses WHERE position = (SELECT max(position) FROM document_uses)",
+        "INSERT INTO document_uses SELECT tenant, digest, 99999 FROM document_uses LIMIT 1",
         "UPDATE places SET position = 1 WHERE position = (SELECT max(position) FROM places)",
         "UPDATE places SET version = version + 100000 WHERE position = (SELECT min(position) FROM places)",
         "DELETE FROM places WHERE position = (SELECT max(position) FROM places)",

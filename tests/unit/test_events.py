@@ -18,7 +18,8 @@ from manent.engine.events.upcasts import facts_of, meaning_of, upcast, words_of
 from manent.engine.log import codec
 from manent.engine.log.base import RecordedEvent
 
-STORED = json.loads((Path(__file__).parents[1] / "golden" / "events.json").read_text("utf-8"))
+GOLDEN = Path(__file__).parents[1] / "golden"
+STORED = [stored for file in sorted(GOLDEN.glob("events*.json")) for stored in json.loads(file.read_text("utf-8"))]
 
 
 stored_events = pytest.mark.parametrize(

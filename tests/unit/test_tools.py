@@ -573,7 +573,7 @@ def test_the_digest_is_the_same_for_ever():
         '"parameters":{"type":"object","properties":{"text":{"type":"string"}}}}]'
     )
     assert write_schemas([schema]) == written.encode()
-    assert digest_of(write_schemas([schema])) == hashlib.sha256(written.encode()).hexdigest()
+    assert digest_of(write_schemas([schema])) == hashlib.sha256(written.encode()).digest()
 
 
 def test_a_tool_that_changes_its_schema_is_sent_as_registered():

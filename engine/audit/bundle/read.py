@@ -19,7 +19,7 @@ from ...log.codec import leaf_of
 from ...log.erasure import note_erasures
 from ...log.rebuild import BATCH_EVENTS, KEPT_STATES, fold_batch
 from ...log.sql.checkpoints import SignedRow, add_origin, keep_checkpoint, log_end
-from ...log.sql.documents import KeepDocument
+from ...log.sql.documents import SALT_BYTES, SALTED_SINCE, TakenDocument, note_erased_documents
 from ...log.sql.rows import write_events
 from ...log.sql.session_index import place_events
 from ...log.sql.tree import Growing, grow
@@ -28,9 +28,16 @@ from ...log.transaction import Heads, begin_head
 from . import verify_bundle as format_
 
 
-def kept_documents(bundle: format_.Bundle, tenant: str) -> list[KeepDocument]:
-    """The documents of a verified bundle, to be kept in a log."""
-    return [KeepDocument(tenant, bundle.zip.read(name)) for name in sorted(bundle.named)]
+def kept_documents(bundle: format_.Bundle, tenant: str, *, salted: bool) -> list[TakenDocument]:
+    """The documents of a verified bundle, to be kept in a log: all, or those that stay whoever names them."""
+    taken = []
+    for digest, schema in sorted(bundle.named.items()):
+        data = bundle.zip.read(format_.DOCUMENT.format(digest))
+        if schema < SALTED_SINCE:
+            taken.append(TakenDocument(tenant, data))
+        elif salted:
+            taken.append(TakenDocument(tenant, data[SALT_BYTES:], data[:SALT_BYTES]))
+    return taken
 
 
 def take_in(
@@ -56,8 +63,9 @@ def take_in(
     begin_head(connection, tenant, recorded_at, tree.frontier())
     for first, name in bundle.manifest["names"]:
         add_origin(connection, tenant, first, name)
-    for document in kept_documents(bundle, tenant):
+    for document in kept_documents(bundle, tenant, salted=True):
         document.apply(connection)
+    note_erased_documents(connection, tenant, sorted(bundle.listed.items()))
     _keep_checkpoints(connection, tenant, bundle, made_at)
     return tree.size
 

@@ -286,7 +286,8 @@ class Bundle:
         self.gone, self.erased, self.last, self.time = set[int](), dict[int, tuple[int, str, str]](), 0, 0
         self.keys = [Key(line.decode()) for line in self.lines(KEYS)]
         self.checkpoints = [Checkpoint(parse(line)["note"]) for line in self.lines(CHECKPOINTS)]
-        self.newest, self.roots, self.named = self.checkpoints[-1], dict[int, set[bytes]](), set[str]()
+        self.newest, self.roots = self.checkpoints[-1], dict[int, set[bytes]]()
+        self.named, self.faded, self.listed = dict[str, int](), dict[str, int](), dict[str, int]()
         for each in self.checkpoints:
             self.roots.setdefault(each.size, set()).add(each.root)
 
@@ -325,7 +326,7 @@ class Bundle:
 
     def check_digests(self) -> None:
         for name, expected in self.manifest["files"].items():
-            if name not in FILES | self.named:
+            if name not in {*FILES, *map(DOCUMENT.format, self.named)}:
                 raise Broken(f"{name} is no file of a bundle, and no event names it")
             with self.zip.open(name) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected:  # type: ignore[arg-type]
@@ -359,6 +360,7 @@ class Bundle:
         if wrong := self.gone.symmetric_difference(self.erased):
             here = min(wrong) in self.erased
             raise Broken("was erased, and its words are here" if here else "has no body, and no erasure", min(wrong))
+        self.check_erased_documents()
 
     def check_place(self, event: dict[str, Any]) -> None:
         position, session, version = event["position"], event["session"], event["version"]
@@ -372,10 +374,26 @@ class Bundle:
         if event["recorded_at"] < self.time:
             raise Broken("the event is older than the one before", position)
         if event["type"] == "attempt.started" and (digest := event["facts"].get("tools")):
-            self.named.add(name := DOCUMENT.format(digest))
-            if self.manifest["files"].get(name) != digest:
-                raise Broken(f"{name}, which the event names, is missing or another", position)
+            self.check_document(digest, event)
         self.versions[session], self.last, self.time = version, position, event["recorded_at"]
+
+    def check_document(self, digest: str, event: dict[str, Any]) -> None:
+        """A document that an event names is here; from schema 2 on it has gone if all that name it are erased."""
+        if event["schema"] > 1 and event["body"] is None:
+            self.faded[digest] = event["position"]
+        elif self.manifest["files"].get(name := DOCUMENT.format(digest)) == digest:
+            self.named.setdefault(digest, event["schema"])
+        else:
+            raise Broken(f"{name}, which the event names, is missing or another", event["position"])
+
+    def check_erased_documents(self) -> None:
+        """In a whole log an erasure lists every document that is gone; in a session's that may be another session's."""
+        gone = self.faded.keys() - self.named.keys()
+        for digest in sorted(gone - self.listed.keys() if self.whole else ()):
+            raise Broken(f"{DOCUMENT.format(digest)} is not here, and no erasure lists it", self.faded[digest])
+        for digest, position in sorted(self.listed.items()):
+            if digest not in gone or self.faded[digest] > position:
+                raise Broken(f"{DOCUMENT.format(digest)} is listed as erased, and is named after all", position)
 
     def words_of(self, event: dict[str, Any]) -> dict[str, Any]:
         """The words, once they are seen to be those that the leaf commits to; none where they are erased."""
@@ -392,6 +410,7 @@ class Bundle:
         if event["type"] == "body.erased":
             why = (position, str(event["actor"]), str(words.get("reason", "the reason is erased")))
             self.erased |= dict.fromkeys(event["facts"]["targets"], why)
+            self.listed |= dict.fromkeys(event["facts"].get("documents", ()), position)
         return words
 
     def check_leaf(self, leaf: bytes, position: int, path: list[str]) -> None:

@@ -22,7 +22,7 @@ from ...log.base import Connection
 from ...log.codec import leaf_of, name_at
 from ...log.merkle import inclusion_path
 from ...log.sql.checkpoints import SignedRow, all_checkpoints, log_names, public_keys
-from ...log.sql.documents import named_by, read_document
+from ...log.sql.documents import SALTED_SINCE, find_document, named_by
 from ...log.sql.reads import Salted, leaf_hashes, salted_events
 from ...log.sql.tree import Tree
 from ..notes import ED25519, Verifier
@@ -64,7 +64,7 @@ def write_bundle(connection: Connection, tenant: str, session: UUID | None, sign
         if session is not None:
             files.add(format_.PROOFS, _proofs(connection, (position for position, _ in leaves()), signed))
         for digest in sorted(named):
-            files.add(format_.DOCUMENT.format(digest), [read_document(connection, tenant, digest)])
+            files.add(format_.DOCUMENT.format(digest), [_document(connection, tenant, digest)])
         markdown, page = format_.TRANSCRIPTS
         with SpooledTemporaryFile(IN_MEMORY_BYTES) as beside:
             files.add(markdown, _transcript(events(), beside, with_session=session is None))
@@ -117,12 +117,20 @@ def _events(
 
 
 def _naming(events: Iterable[dict[str, Any]], named: set[str]) -> Iterator[dict[str, Any]]:
-    """The events, while the digests of the documents that they name are gathered."""
+    """The events, while the digests of the documents that they name are gathered: of those that go with an event's
+    words, if these are here.
+    """
     for event in events:
         digest = named_by(event["type"], event["facts"])
-        if digest is not None:
+        if digest is not None and (event["body"] is not None or event["schema"] < SALTED_SINCE):
             named.add(digest)
         yield event
+
+
+def _document(connection: Connection, tenant: str, digest: str) -> bytes:
+    """The bytes whose hash a document's name is: its salt, if it has one, stands before it."""
+    found = find_document(connection, tenant, digest)
+    return (found.salt or b"") + found.data
 
 
 def event_line(salted: Salted, origin: str) -> dict[str, Any]:

@@ -9,8 +9,7 @@ believed that was not signed or hashed, and what follows the last checkpoint out
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,6 @@ from ...log.merkle import Frontier
 from ...log.sql import scan
 from ...log.sql.checkpoints import log_names, log_sizes
 from ...log.sql.checksums import damaged
-from ...log.sql.documents import read_document
 from ...log.sql.session_index import placed
 from ...log.sql.tree import TILE_HASHES
 from ...log.sqlite.connection import DRIVER_ERRORS, meaning_of, open_reader
@@ -34,6 +32,7 @@ from ...log.sqlite.schema import Progress, missing_guards
 from ..checkpoint_file import OutsideFile, tenant_of
 from ..keys import Trusted
 from .checkpoints import Evidence, gather, last_break
+from .documents import check_document_rows, check_documents, told_in
 from .leaves import UNREADABLE, Names, Walked, walk
 
 ANYBODYS = "no key was given, and no key file lies beside the database: its checkpoints may be anybody's"
@@ -160,7 +159,7 @@ def _verify_log(
     _check_end(tenant, walked, scan.head(connection, tenant), evidence)
     _check_counts(connection, tenant, walked)
     _check_versions(connection, tenant, walked.events)
-    _check_documents(connection, tenant, walked.documents)
+    check_documents(connection, tenant, walked.documents)
     sums.erased += _check_erasures(connection, tenant)
     if evidence.problem:
         raise evidence.problem
@@ -232,33 +231,15 @@ def _check_place(tenant: str, found: scan.Event | None, event: scan.Event | None
         raise Broken(what, tenant=tenant, position=position)
 
 
-def _check_documents(connection: Connection, tenant: str, named: Mapping[str, int]) -> None:
-    """Check that each document that facts name is there."""
-    for digest, position in named.items():
-        try:
-            read_document(connection, tenant, digest)
-        except (StoreCorrupt, *UNREADABLE):
-            what = f"the document {digest} is missing or another, and position {position} names it"
-            raise Broken(what, tenant=tenant, position=position) from None
-
-
 def _check_erasures(connection: Connection, tenant: str) -> int:
     """How many positions are erased, each by an event that says so."""
     number = 0
     for position, by_position, kind, facts in scan.erased(connection, tenant):
         number += 1
-        if kind != scan.ERASED or position not in _targets(facts):
+        if kind != scan.ERASED or position not in told_in(facts, "targets"):
             what = f"position {position} is erased, and position {by_position}, which should say so, does not"
             raise Broken(what, tenant=tenant, position=position)
     return number
-
-
-def _targets(facts: bytes | None) -> Sequence[Any]:
-    try:
-        found = msgspec.json.decode(facts or b"{}", type=dict[str, Any]).get("targets")
-    except msgspec.MsgspecError:
-        return ()
-    return found if isinstance(found, list) else ()
 
 
 def _check_projections(connection: Connection, projector: Projector, tables: Sequence[Any], progress: Progress) -> None:
@@ -272,9 +253,7 @@ def _check_file(connection: Connection) -> None:
         raise Broken(f"the row {key} of {table} is damaged", tenant=tenant)
     for tenant, position in scan.stray_purges(connection):
         raise Broken("a purge is due for an erasure that there is not", tenant=tenant, position=position)
-    for tenant, digest, data in scan.all_documents(connection):
-        if hashlib.sha256(data).digest() != digest:
-            raise Broken(f"the document {digest.hex()} is not what its digest says", tenant=tenant)
+    check_document_rows(connection)
     gone = missing_guards(connection)
     if gone:
         raise Broken(f"of the guards that keep the record from being changed, these are gone: {', '.join(gone)}")

@@ -17,7 +17,7 @@ from ...log import codec
 from ...log.base import Connection
 from ...log.merkle import Frontier
 from ...log.sql import scan
-from ...log.sql.documents import NAMING, named_by
+from ...log.sql.documents import NAMING, SALTED_SINCE, named_by
 from ...log.sql.rows import session_id
 from ...log.sql.tree import TILE_HASHES, TILE_LEVELS, Growing
 from ...log.sqlite.connection import DRIVER_ERRORS, meaning_of
@@ -37,15 +37,26 @@ class Stated(msgspec.Struct, frozen=True):
     by: str
 
 
+class Named(msgspec.Struct):
+    """A document that events name: at which positions. ``kept``: it must be there, because one of them has its words,
+    or names it without a salt.
+    """
+
+    first: int
+    last: int
+    salted: bool
+    kept: bool = False
+
+
 class Walked(msgspec.Struct):
-    """The findings of a pass over a log. ``documents``: the first position that names each."""
+    """The findings of a pass over a log. ``documents``: those that its events name."""
 
     events: int = 0
     bodies: int = 0
     tiles: int = 0
     recorded_at: int = 0
     frontier: Frontier = Frontier()
-    documents: dict[str, int] = {}
+    documents: dict[str, Named] = {}
 
 
 def walk(
@@ -98,7 +109,7 @@ class _Reader:
 
     def __init__(self, tenant: str, names: Names) -> None:
         self.recorded_at = 0
-        self.documents: dict[str, int] = {}
+        self.documents: dict[str, Named] = {}
         self._tenant = tenant
         self._names = dict(names)
         self._origin = ""
@@ -120,11 +131,16 @@ class _Reader:
             raise self._broken(position, "has other columns than were hashed, or another hash")
         self._check_body(position, row)
         if row[4] == NAMING and (digest := named_by(row[4], msgspec.json.decode(row[10]))):
-            self.documents.setdefault(digest, position)
+            self._note_document(digest, position, salted=row[5] >= SALTED_SINCE, has_words=row[14] is not None)
         if row[7] < self.recorded_at:
             raise self._broken(position, "was recorded before the one before it")
         self.recorded_at = row[7]
         return found
+
+    def _note_document(self, digest: str, position: int, *, salted: bool, has_words: bool) -> None:
+        named = self.documents.setdefault(digest, Named(position, position, salted))
+        named.last = position
+        named.kept |= has_words or not salted
 
     def _leaf(self, row: tuple[Any, ...]) -> bytes:
         position, session, version, event_id, kind, schema, actor, recorded_at, causation, *rest = row[:13]

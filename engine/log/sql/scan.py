@@ -18,6 +18,7 @@ from .tables import (
     checkpoints,
     cosignatures,
     documents,
+    erased_documents,
     erasures,
     events,
     heads,
@@ -66,7 +67,10 @@ _erasures = Prepared(
 _head = Prepared(select(heads.c.size, heads.c.recorded_at, heads.c.frontier).where(*same(heads, "tenant")))
 _tile = Prepared(select(tiles.c.root, tiles.c.inner).where(*same(tiles, "tenant", "level", "number")))
 _type_at = Prepared(select(events.c.type).where(*same(events, "tenant", "position")))
-_NAMING_A_LOG = (events, bodies, erasures, heads, origins, tiles, verifiers, checkpoints, cosignatures)
+_NAMING_A_LOG = (
+    *(events, bodies, erasures, heads, origins, tiles, verifiers, checkpoints, cosignatures),
+    erased_documents,
+)
 _all_tenants = Prepared(union(*(select(table.c.tenant).distinct() for table in _NAMING_A_LOG)))
 _counts = [
     Prepared(select(func.count()).select_from(table).where(*same(table, "tenant")))
@@ -87,7 +91,23 @@ _stray_purges = Prepared(
         ~exists().where(erasures.c.tenant == purges.c.tenant, erasures.c.by_position == purges.c.position)
     )
 )
-_documents = Prepared(select(documents.c.tenant, documents.c.digest, documents.c.bytes))
+_documents = Prepared(select(*documents.c))
+_salted_documents = Prepared(
+    select(documents.c.digest)
+    .where(*same(documents, "tenant"), documents.c.salt.is_not(None))
+    .order_by(documents.c.digest)
+)
+_erased_documents = Prepared(
+    select(erased_documents.c.digest, erased_documents.c.by_position, _erasing.c.type, _erasing.c.facts)
+    .select_from(
+        erased_documents.outerjoin(
+            _erasing,
+            (_erasing.c.tenant == erased_documents.c.tenant) & (_erasing.c.position == erased_documents.c.by_position),
+        )
+    )
+    .where(erased_documents.c.tenant == bindparam("tenant_"))
+    .order_by(erased_documents.c.digest)
+)
 
 Event = tuple[bytes, int, int]
 """(session, version, position)."""
@@ -139,8 +159,19 @@ def type_at(connection: Connection, tenant: str, position: int) -> str | None:
     return None if row is None else row[0]
 
 
-def all_documents(connection: Connection) -> Iterator[tuple[str, bytes, bytes]]:
+def all_documents(connection: Connection) -> Iterator[tuple[str, bytes, bytes, bytes | None, bytes | None]]:
+    """Each document: tenant, digest, bytes, salt and plain digest."""
     yield from _documents(connection)
+
+
+def salted_documents(connection: Connection, tenant: str) -> Iterator[bytes]:
+    """The digest of each document that can be erased."""
+    yield from (row[0] for row in _salted_documents(connection, tenant))
+
+
+def documents_erased(connection: Connection, tenant: str) -> Iterator[tuple[bytes, int, str | None, bytes | None]]:
+    """Each document erased: its digest, the position that erased it, and that event's type and facts."""
+    yield from _erased_documents(connection, tenant)
 
 
 def all_tenants(connection: Connection) -> list[str]:

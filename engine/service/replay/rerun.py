@@ -24,7 +24,7 @@ from uuid import UUID
 
 import msgspec
 
-from ...errors import Refused
+from ...errors import Erased, Refused
 from ...events.blocks import Block, TextBlock, ToolResultBlock, ToolSchema, ToolUseBlock, raw_blocks
 from ...events.types import AttemptStarted, MessageAppended, TurnStarted, TurnWords
 from ...events.upcasts import facts_of, words_of
@@ -195,7 +195,7 @@ class _Runner:
                 return msgspec.structs.replace(left_out, reason="the new run did not ask for these tools")
             self._recorded = _results_in(exchange.answers)
             messages, turn = await self._converse(contents, exchange)
-        except Refused as refusal:
+        except (Refused, Erased) as refusal:
             return msgspec.structs.replace(left_out, reason=refusal.detail)
         finally:
             self._old_calls = {call.id: call.name for call in _open_calls(exchange.answers)}
