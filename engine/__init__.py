@@ -130,6 +130,7 @@ from .service.ids import Id
 from .service.import_bundle import Imported
 from .service.inputs import MessageIn, check_content, check_tenant, is_correlation
 from .service.paging import Page
+from .service.reach import Holder
 from .service.replay.playback import read_pace
 from .service.replay.rerun import Rerun, differences
 from .service.serving import Serving
@@ -186,6 +187,7 @@ __all__ = [
     "Finding",
     "Frame",
     "FunctionTool",
+    "Holder",
     "Id",
     "IdempotencyMismatch",
     "ImageBlock",

@@ -14,7 +14,8 @@ import msgspec
 from ..clock import utc_day
 from ..errors import StoreCorrupt
 from ..events.blocks import ToolSchema
-from ..events.types import AttemptStarted, AttemptWords, NewMessage, SessionWords
+from ..events.session_types import SessionWords
+from ..events.types import AttemptStarted, AttemptWords, NewMessage
 from ..events.upcasts import facts_of, words_of
 from ..events.usage import Price
 from ..log import codec

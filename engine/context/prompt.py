@@ -15,7 +15,8 @@ import msgspec
 
 from ..errors import Refused
 from ..events.blocks import Content, ToolSchema, read_blocks, without_calls_and_thinking
-from ..events.types import MessageAppended, MessageWords, NewMessage, SessionWords
+from ..events.session_types import SessionWords
+from ..events.types import MessageAppended, MessageWords, NewMessage
 from ..events.upcasts import Stored, facts_of, words_of
 from ..log.base import Connection, RecordedEvent
 from ..log.sql import reads

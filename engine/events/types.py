@@ -9,76 +9,19 @@ Facts that have a default are left out of the stored JSON when they have it. Flo
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from .base import Facts, Words
 from .blocks import Content
+from .session_types import SessionArchived, SessionRestored, SessionStarted, SessionUpdated
 from .usage import Price, Usage
 
 Role = Literal["user", "assistant", "tool", "system"]
 RunnerOfTool = Literal["client", "server"]
-
-
-# --- facts and words --------------------------------------------------------------------------------------------------
-
-
-class Words(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The body of an event: erasable."""
-
-
-class Facts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The facts of an event: a small object without a word of anybody's text."""
-
-    event_type: ClassVar[str]
-    schema: ClassVar[int] = 1
-    words: ClassVar[type[Words] | None] = None
-
-
-class SessionWords(Words, frozen=True):
-    title: str | None = None
-    system: str | None = None
-    metadata: dict[str, Any] | None = None
-
-
-class SessionStarted(Facts, frozen=True):
-    """``fallback_model`` answers where ``model`` cannot; ``allowed_tools`` None: every registered tool is."""
-
-    event_type: ClassVar[str] = "session.started"
-    words: ClassVar[type[Words] | None] = SessionWords
-
-    model: str
-    budget_tokens: int | None = None
-    max_output_tokens: int | None = None
-    system_tokens: int = 0
-    fallback_model: str | None = None
-    allowed_tools: tuple[str, ...] | None = None
-
-
-class SessionUpdated(Facts, frozen=True):
-    """``changed`` names the fields that were set, also those set to null; the rest is as it was."""
-
-    event_type: ClassVar[str] = "session.updated"
-    words: ClassVar[type[Words] | None] = SessionWords
-
-    changed: tuple[str, ...]
-    model: str | None = None
-    budget_tokens: int | None = None
-    max_output_tokens: int | None = None
-    system_tokens: int = 0
-    fallback_model: str | None = None
-    allowed_tools: tuple[str, ...] | None = None
-    legal_hold: bool = False
-
-
-class SessionArchived(Facts, frozen=True):
-    event_type: ClassVar[str] = "session.archived"
-
-
-class SessionRestored(Facts, frozen=True):
-    event_type: ClassVar[str] = "session.restored"
 
 
 class BlockStart(msgspec.Struct, frozen=True, array_like=True):

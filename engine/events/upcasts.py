@@ -13,12 +13,14 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from ..errors import EngineError, StoreCorrupt, StoreNewer
-from .types import EVENT_TYPES, Facts, MessageAppended, MessageWords, Words
+from .base import Facts, Words
+from .types import EVENT_TYPES, MessageAppended, MessageWords
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 FACTS_STEPS: Mapping[tuple[str, int], Step] = {}
-"""(type, schema) -> the step from that schema's facts to the next's. None is needed yet: every type is at 1."""
+"""(type, schema) -> the step from that schema's facts to the next's. None is needed yet: what later schemas have
+more is absent in the older ones."""
 WORDS_STEPS: Mapping[tuple[str, int], Step] = {}
 
 F = TypeVar("F", bound=Facts)

@@ -340,15 +340,18 @@ class Engine:
         *,
         versions: Sequence[int] | None = None,
         expected: int | None = None,
+        dry_run: bool = False,
         request: RequestKey | None = None,
         caller: Caller = LOCAL,
     ) -> Erasure:
-        """Erase the words of a session's events: of these versions, or of all. What is erased already stays so.
+        """Erase the words of a session's events: of these versions, or of all. What is erased already stays so. The
+        answer names copies that keep the words. ``dry_run`` gives the answer, and does nothing.
 
         Raises SessionNotFound, EventNotFound, Invalid, LegalHold, TurnAlreadyOpen, VersionConflict and
         IdempotencyMismatch.
         """
-        return await self._parts.erasures.erase(caller, session_id(session), reason, versions, expected, request)
+        erase = self._parts.erasures.erase
+        return await erase(caller, session_id(session), reason, versions, expected, request, dry_run=dry_run)
 
     def retain(
         self, days: int, *, tag: tuple[str, str] | None = None, dry_run: bool = False, caller: Caller = LOCAL

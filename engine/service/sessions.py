@@ -10,9 +10,10 @@ from msgspec import UNSET, UnsetType
 
 from ..clock import Clock
 from ..errors import Invalid, SessionNotFound, UnknownModel, VersionConflict
-from ..events.types import SessionStarted, SessionWords
+from ..events.session_types import SessionStarted, SessionWords, Source
 from ..log.base import AnyVersion, Append, Appended, Connection, Exactly, Expected, NewEvent, NoStream, RequestKey
 from ..log.base import Place as LogPlace
+from ..log.sql.checkpoints import last_position, newest_origin
 from ..log.store import Store
 from ..providers.registry import Providers
 from ..sessions import queries
@@ -60,7 +61,9 @@ class Sessions:
         self._settings = settings
         self._default_model = default_model
 
-    async def create(self, caller: Caller, fields: SessionFields, request: RequestKey | None) -> Session:
+    async def create(
+        self, caller: Caller, fields: SessionFields, request: RequestKey | None, source: Source | None = None
+    ) -> Session:
         self._check(fields)
         inputs.check_tenant(caller.tenant)
         system = _given(fields.system) or None
@@ -71,6 +74,7 @@ class Sessions:
             system_tokens=await inputs.count_text(system or ""),
             fallback_model=self._fallback(_given(fields.fallback_model)),
             allowed_tools=_given(fields.allowed_tools),
+            source=source,
         )
         words = SessionWords(_given(fields.title), system, _given(fields.metadata))
         drafts = start_session(facts, words)
@@ -85,6 +89,17 @@ class Sessions:
         if answer.replayed is not None:
             return await self.read(caller, answer.replayed.id, answer.replayed.version)
         return session_view(answer.state, words)
+
+    async def as_source(self, caller: Caller, session: UUID) -> Source:
+        """Name a session as the source of one that is to be made from it. Raises SessionNotFound."""
+
+        def look(connection: Connection) -> Source:
+            must_exist(connection, caller.tenant, session)
+            origin = newest_origin(connection, caller.tenant)
+            assert origin is not None, "a log that has begun has a name"
+            return Source(session, origin, last_position(connection, caller.tenant))
+
+        return await self._store.read(look)
 
     async def read(self, caller: Caller, session: UUID, version: int | None) -> Session:
         state, words = await self._store.read(lambda connection: state_at(connection, caller.tenant, session, version))

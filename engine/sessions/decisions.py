@@ -24,20 +24,9 @@ from ..errors import (
     TurnAlreadyOpen,
 )
 from ..events.blocks import ToolResultBlock, ToolUseBlock, calls_of, is_one_text, raw_blocks, results_of
-from ..events.types import (
-    BodyErased,
-    Draft,
-    ErasureWords,
-    MessageAppended,
-    MessageWords,
-    NewMessage,
-    SessionRestored,
-    SessionStarted,
-    SessionUpdated,
-    SessionWords,
-    TurnStarted,
-)
-from ..events.types import SessionArchived as ArchivedEvent
+from ..events.session_types import SessionArchived as ArchivedEvent
+from ..events.session_types import SessionRestored, SessionStarted, SessionUpdated, SessionWords
+from ..events.types import BodyErased, Draft, ErasureWords, MessageAppended, MessageWords, NewMessage, TurnStarted
 from .state import SETTABLE, SessionState
 from .turn_decisions import StartAttempt, start_attempt
 

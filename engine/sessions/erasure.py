@@ -1,8 +1,9 @@
 """Erased words leave the projections in the erasure's own transaction, and to the same bytes that folding the log
 again would give.
 
-Two projections hold words: a session's title, system prompt and metadata, and the detail of a failed turn. What else
-an erasure changes follows from the facts of its event (``projections.session``, ``projections.catalog``).
+Two projections hold words: a session's title, system prompt and metadata, and the detail of a failed turn. One more
+knows of older copies what their metadata said (``copies``). What else an erasure changes follows from the facts of its
+event (``projections.session``, ``projections.catalog``).
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from uuid import UUID
 
 import msgspec
 
-from ..events.types import AttemptStarted, SessionStarted, SessionUpdated, SessionWords, TurnFailed
+from ..events.session_types import SessionStarted, SessionUpdated, SessionWords
+from ..events.types import AttemptStarted, TurnFailed
 from ..events.upcasts import Stored, facts_of, words_of
 from ..log.base import Connection
-from ..log.erasure import erased_by
+from ..log.erasure import Trace, erased_by
 from ..log.sql import reads
 from . import queries
+from .copies import forget_source
 from .turn_state import ERASED_DETAIL
 
 WORD_FIELDS = ("title", "system", "metadata")
@@ -25,10 +28,12 @@ SETTING_WORDS = (SessionStarted.event_type, SessionUpdated.event_type)
 MOST_SETTINGS = 1 << 30
 
 
-def forget_words(connection: Connection, tenant: str, session: UUID, erased: Iterable[Stored]) -> None:
+def forget_words(connection: Connection, tenant: str, session: UUID, erased: Iterable[Trace]) -> None:
     """Take the words of these events of a session out of its projections. Their bodies are gone by now."""
     settings = False
     for event in erased:
+        if event.type == SessionStarted.event_type:
+            forget_source(connection, tenant, session, event)
         if event.type in SETTING_WORDS:
             settings = True
         elif event.type == TurnFailed.event_type:

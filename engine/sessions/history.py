@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from ..errors import SessionNotFound
-from ..events.types import SessionWords
+from ..events.session_types import SessionWords
 from ..events.upcasts import facts_of
 from ..log.base import Connection, RecordedEvent
 from ..log.sql import reads

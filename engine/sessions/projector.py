@@ -8,19 +8,13 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, bindparam, func, insert, update
 
-from ..events.types import (
-    AttemptEnded,
-    BodyErased,
-    MessageAppended,
-    SessionStarted,
-    SessionUpdated,
-    SessionWords,
-    TurnStarted,
-)
+from ..events.session_types import SessionStarted, SessionUpdated, SessionWords
+from ..events.types import AttemptEnded, BodyErased, MessageAppended, TurnStarted
 from ..events.upcasts import facts_of, words_of
 from ..log.base import RecordedEvent
 from ..log.sql.clauses import same, upsert
 from ..log.sql.driver import Prepared, PreparedRows
+from .copies import copy_row, insert_copies
 from .queries import session_state
 from .state import SessionState, evolve
 from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
@@ -72,6 +66,9 @@ class Catalog:
             self._messages.append(_message_row(event, facts, after))
         elif isinstance(facts, SessionStarted | SessionUpdated):
             self._remember_words(event, facts)
+            copy = copy_row(event, facts) if isinstance(facts, SessionStarted) else None
+            if copy is not None:
+                self._copies.append(copy)
         elif isinstance(facts, TurnStarted) and facts.supersedes is not None:
             self._left_out.append((event.version, event.tenant, facts.supersedes))
         elif isinstance(facts, BodyErased):
@@ -88,6 +85,7 @@ class Catalog:
         _move_sessions(connection, [row for key, row in rows if key in moved])
         _insert_messages(connection, self._messages)
         _upsert_turns(connection, [_turn_row(key[0], state) for key, state in self._turns.items()])
+        insert_copies(connection, self._copies)
         _add_calibrations(connection, [(*key, *sums) for key, sums in self._calibrations.items()])
         for values in self._left_out:
             _leave_out(connection, *values)
@@ -100,6 +98,7 @@ class Catalog:
         self._moved: set[Key] = set()
         self._messages: list[Row] = []
         self._left_out: list[Row] = []
+        self._copies: list[Row] = []
         self._turns: dict[Key, SessionState] = {}
         self._calibrations: dict[tuple[str, str], Sums] = {}
         self._words: list[tuple[Prepared, Row]] = []

@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, LargeBinary, bindparam, select, tuple_, update
 
 from ..clock import id_of
-from ..events.types import SessionWords
+from ..events.session_types import SessionWords
 from ..log.codec import MAX_SAFE_INTEGER
 from ..log.sql.clauses import limited, same
 from ..log.sql.driver import Prepared

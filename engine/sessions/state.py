@@ -9,19 +9,9 @@ from uuid import UUID
 
 import msgspec
 
-from ..events.types import (
-    TURN_ENDS,
-    AttemptEnded,
-    BodyErased,
-    Facts,
-    MessageAppended,
-    Role,
-    SessionArchived,
-    SessionRestored,
-    SessionStarted,
-    SessionUpdated,
-    TurnStarted,
-)
+from ..events.base import Facts
+from ..events.session_types import SessionArchived, SessionRestored, SessionStarted, SessionUpdated
+from ..events.types import TURN_ENDS, AttemptEnded, BodyErased, MessageAppended, Role, TurnStarted
 from ..events.usage import Costs, Usage
 from ..log.base import RecordedEvent
 from . import turn_state as turns

@@ -81,6 +81,22 @@ turns = Table(
 
 Index("turns_by_session", turns.c.tenant, turns.c.session, turns.c.version)
 
+copies = Table(
+    "copies",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("source", LargeBinary),
+    Column("cause", LargeBinary),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The sessions that were made from another: an import, or a run done again. ``source``: that session. ``cause``: the id
+of its first event, by which older imports are found."""
+
+Index("copies_by_source", copies.c.tenant, copies.c.source)
+Index("copies_by_cause", copies.c.tenant, copies.c.cause)
+
 calibrations = Table(
     "calibrations",
     metadata,
@@ -95,4 +111,4 @@ calibrations = Table(
 )
 """Sums over the attempts whose usage the vendor reported: what we counted, and what it counted."""
 
-PROJECTIONS = (sessions, session_words, messages, turns, calibrations)
+PROJECTIONS = (sessions, session_words, messages, turns, copies, calibrations)

@@ -7,10 +7,10 @@ from uuid import UUID
 
 import msgspec
 
+from ..events.base import Facts
 from ..events.types import (
     AttemptEnded,
     AttemptStarted,
-    Facts,
     FailureWords,
     MessageAppended,
     ToolApproved,

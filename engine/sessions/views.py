@@ -13,7 +13,8 @@ import msgspec
 from ..clock import rfc3339
 from ..errors import StoreCorrupt
 from ..events.blocks import Content, read_blocks, text_of
-from ..events.types import MessageAppended, SessionWords, TurnFailed
+from ..events.session_types import SessionWords
+from ..events.types import MessageAppended, TurnFailed
 from ..events.upcasts import MESSAGES, facts_of
 from ..events.usage import Cost, Usage
 from ..log.base import RecordedEvent
