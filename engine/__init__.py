@@ -63,6 +63,7 @@ from .errors import (
     Refused,
     SecretMismatch,
     SessionArchived,
+    SessionFull,
     SessionNotFound,
     ShuttingDown,
     StoreCorrupt,
@@ -134,6 +135,7 @@ from .service.reach import Holder
 from .service.replay.playback import read_pace
 from .service.replay.rerun import Rerun, differences
 from .service.serving import Serving
+from .service.sessions import NewSession, SessionChanges
 from .service.sync import SyncEngine, SyncEvidence, SyncTextStream
 from .service.text_stream import TextStream
 from .service.turns import TurnOptions
@@ -200,6 +202,7 @@ __all__ = [
     "MessageIn",
     "Model",
     "ModelInfo",
+    "NewSession",
     "NoDecisionAwaited",
     "NoExactCount",
     "NotFound",
@@ -235,6 +238,8 @@ __all__ = [
     "Serving",
     "Session",
     "SessionArchived",
+    "SessionChanges",
+    "SessionFull",
     "SessionNotFound",
     "Settings",
     "ShuttingDown",

@@ -2,8 +2,8 @@
 
     EngineError
       NotFound        SessionNotFound · TurnNotFound · EventNotFound · CheckpointNotFound
-      Refused         Invalid · UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge
-                      ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
+      Refused         Invalid · UnknownModel · SessionArchived · SessionFull · EmptyMessage · BudgetTooSmall
+                      TooLarge · ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
       Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · NoDecisionAwaited · LegalHold
                       IdempotencyMismatch · AlreadyImported
       Erased
@@ -89,6 +89,12 @@ class UnknownModel(Refused):
 
 class SessionArchived(Refused):
     code = "session_archived"
+
+
+class SessionFull(Refused):
+    """The session holds as much as it may; ``limit`` names what bounds it, and ``maximum`` is its value."""
+
+    code = "session_full"
 
 
 class EmptyMessage(Refused):

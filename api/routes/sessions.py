@@ -6,7 +6,7 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Response, get, patch, post
+from litestar import Response, delete, get, patch, post, put
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 
@@ -138,6 +138,22 @@ async def list_messages(
     return MessageList(page.items, page.next)
 
 
+@put("/api/sessions/{session_id:uuid}/messages/{version:int}/pin")
+async def pin_message(
+    request: Http, chat: Chat, session_id: FromPath[UUID], version: FromPath[int], if_match: IfMatch = None
+) -> Message:
+    """Keep a message in every window. One that is pinned stays so, without an event. Not while a turn runs."""
+    return await chat.pin(session_id, version, expected=expected_version(if_match), caller=caller_of(request))
+
+
+@delete("/api/sessions/{session_id:uuid}/messages/{version:int}/pin", status_code=200)
+async def unpin_message(
+    request: Http, chat: Chat, session_id: FromPath[UUID], version: FromPath[int], if_match: IfMatch = None
+) -> Message:
+    """Keep a message in every window no longer."""
+    return await chat.unpin(session_id, version, expected=expected_version(if_match), caller=caller_of(request))
+
+
 @get("/api/sessions/{session_id:uuid}/window", responses={200: WINDOW})
 async def get_window(
     request: Http,
@@ -183,5 +199,7 @@ ROUTES = [
     update_session,
     append_message,
     list_messages,
+    pin_message,
+    unpin_message,
     get_window,
 ]

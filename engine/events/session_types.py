@@ -64,3 +64,19 @@ class SessionArchived(Facts, frozen=True):
 
 class SessionRestored(Facts, frozen=True):
     event_type: ClassVar[str] = "session.restored"
+
+
+class MessagePinned(Facts, frozen=True):
+    """The message at ``message`` (a position) stands in every window from now on."""
+
+    event_type: ClassVar[str] = "message.pinned"
+
+    message: int
+
+
+class MessageUnpinned(Facts, frozen=True):
+    """It does no longer."""
+
+    event_type: ClassVar[str] = "message.unpinned"
+
+    message: int

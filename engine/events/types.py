@@ -17,7 +17,14 @@ from msgspec import UNSET, UnsetType
 
 from .base import Facts, Words
 from .blocks import Content
-from .session_types import SessionArchived, SessionRestored, SessionStarted, SessionUpdated
+from .session_types import (
+    MessagePinned,
+    MessageUnpinned,
+    SessionArchived,
+    SessionRestored,
+    SessionStarted,
+    SessionUpdated,
+)
 from .usage import Price, Usage
 
 Role = Literal["user", "assistant", "tool", "system"]
@@ -299,6 +306,8 @@ EVENT_TYPES: dict[str, type[Facts]] = {
         SessionArchived,
         SessionRestored,
         MessageAppended,
+        MessagePinned,
+        MessageUnpinned,
         TurnStarted,
         AttemptStarted,
         AttemptEnded,

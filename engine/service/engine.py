@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
-from typing import IO, Any, Unpack
+from typing import IO, Unpack
 from uuid import UUID
-
-from msgspec import UNSET, UnsetType
 
 from ..events.blocks import ToolSchema
 from ..log.base import RequestKey
@@ -29,9 +27,10 @@ from .ids import Id, session_id, turn_id
 from .inputs import MessageIn
 from .paging import EACH_LIMIT, LIMIT, After, Page, each_item
 from .parts import Parts
+from .pins import PinOrder
 from .replay.playback import AS_FAST_AS_POSSIBLE, play_back
 from .replay.rerun import Rerun
-from .sessions import SessionFields
+from .sessions import NewSession, SessionChanges, read_fields
 from .text_stream import TextStream
 from .turns import TurnOptions, check_options
 
@@ -56,29 +55,15 @@ class Engine:
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
-    async def create_session(  # noqa: PLR0913 - fields by name
-        self,
-        *,
-        model: str | None = None,
-        system: str | None = None,
-        title: str | None = None,
-        metadata: dict[str, Any] | None = None,
-        budget_tokens: int | None = None,
-        max_output_tokens: int | None = None,
-        fallback_model: str | None = None,
-        allowed_tools: Sequence[str] | None = None,
-        request: RequestKey | None = None,
-        caller: Caller = LOCAL,
+    async def create_session(
+        self, *, request: RequestKey | None = None, caller: Caller = LOCAL, **fields: Unpack[NewSession]
     ) -> Session:
         """Begin a session. ``model`` None: the default one; ``fallback_model`` answers where the model cannot;
         ``allowed_tools`` None: every registered tool. A ``request`` that came before gives its session as it was.
 
         Raises UnknownModel, TooLarge, Invalid and IdempotencyMismatch.
         """
-        allowed = None if allowed_tools is None else tuple(allowed_tools)
-        budgets = (budget_tokens, max_output_tokens)
-        fields = SessionFields(model, system, title, metadata, *budgets, fallback_model, allowed)
-        return await self._parts.sessions.create(caller, fields, request)
+        return await self._parts.sessions.create(caller, read_fields(fields, NewSession), request)
 
     async def session(self, session: Id, *, version: int | None = None, caller: Caller = LOCAL) -> Session:
         """Read a session as it is now, or as it was at a version. Raises SessionNotFound."""
@@ -105,33 +90,22 @@ class Engine:
         turn_page = partial(self._parts.sessions.page, caller, order, status, LIMIT)
         return each_item(turn_page, None)
 
-    async def update_session(  # noqa: PLR0913 - as above
+    async def update_session(
         self,
         session: Id,
         *,
-        model: str | UnsetType | None = UNSET,
-        system: str | UnsetType | None = UNSET,
-        title: str | UnsetType | None = UNSET,
-        metadata: dict[str, Any] | UnsetType | None = UNSET,
-        budget_tokens: int | UnsetType | None = UNSET,
-        max_output_tokens: int | UnsetType | None = UNSET,
-        fallback_model: str | UnsetType | None = UNSET,
-        allowed_tools: Sequence[str] | UnsetType | None = UNSET,
-        status: SessionStatus | UnsetType = UNSET,
-        legal_hold: bool | UnsetType = UNSET,
         expected: int | None = None,
         request: RequestKey | None = None,
         caller: Caller = LOCAL,
+        **fields: Unpack[SessionChanges],
     ) -> Session:
         """Set fields of a session; None sets null, and what is left out stays. ``expected``: its version until now.
 
         Raises SessionNotFound, UnknownModel, TooLarge, Invalid, SessionArchived, TurnAlreadyOpen, VersionConflict and
         IdempotencyMismatch.
         """
-        allowed = allowed_tools if isinstance(allowed_tools, UnsetType | None) else tuple(allowed_tools)
-        budgets = (budget_tokens, max_output_tokens)
-        fields = SessionFields(model, system, title, metadata, *budgets, fallback_model, allowed, status, legal_hold)
-        return await self._parts.sessions.update(caller, session_id(session), fields, expected, request)
+        changes = read_fields(fields, SessionChanges)
+        return await self._parts.sessions.update(caller, session_id(session), changes, expected, request)
 
     # --- messages and events ------------------------------------------------------------------------------------------
 
@@ -173,6 +147,18 @@ class Engine:
         """Iterate over a session's messages. Raises SessionNotFound."""
         turn_page = partial(self.messages, session, limit=EACH_LIMIT, descending=descending, caller=caller)
         return each_item(lambda place: turn_page(after=place), after)
+
+    async def pin(self, session: Id, version: int, *, expected: int | None = None, caller: Caller = LOCAL) -> Message:
+        """Pin the message at a version: it stands in every window. One that is pinned stays so.
+
+        Raises SessionNotFound, EventNotFound, Erased, EmptyMessage, SessionFull, SessionArchived, TurnAlreadyOpen and
+        VersionConflict.
+        """
+        return await self._parts.pins.set(caller, PinOrder(session_id(session), version, expected, pinned=True))
+
+    async def unpin(self, session: Id, version: int, *, expected: int | None = None, caller: Caller = LOCAL) -> Message:
+        """Pin the message at a version no longer. Raises as ``pin`` does, but for Erased, EmptyMessage, SessionFull."""
+        return await self._parts.pins.set(caller, PinOrder(session_id(session), version, expected, pinned=False))
 
     async def events(
         self,

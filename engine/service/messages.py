@@ -8,11 +8,12 @@ from typing import Any
 from uuid import UUID
 
 from ..clock import Clock
-from ..log.base import Append, NewEvent, Place, RecordedEvent, Reference, RequestKey
+from ..log.base import Append, Connection, NewEvent, Place, RecordedEvent, Reference, RequestKey
 from ..log.sql import reads
 from ..log.store import Store
 from ..sessions.decisions import check_messages, message_draft
 from ..sessions.envelope import Caller, seal
+from ..sessions.marks import with_pins
 from ..sessions.messages import message_page
 from ..sessions.views import Message, message_view
 from ..settings import Settings
@@ -67,7 +68,12 @@ class Messages:
         start = number_after(after)
         reading = partial(message_page, tenant=caller.tenant, session=session, after=start, limit=limit)
         most_bytes = self._settings.max_page_bytes
-        found, more = await self._store.read(partial(reading, most_bytes=most_bytes, descending=descending))
+
+        def look(connection: Connection) -> tuple[list[Message], bool]:
+            found, more = reading(connection, most_bytes=most_bytes, descending=descending)
+            return with_pins(connection, caller.tenant, session, found), more
+
+        found, more = await self._store.read(look)
         return Page(found, write_cursor((found[-1].version,)) if more else None)
 
     async def _again(self, caller: Caller, first: Reference, count: int) -> Sequence[RecordedEvent]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypedDict, TypeVar, get_type_hints
 from uuid import UUID
 
 import msgspec
@@ -32,6 +33,26 @@ T = TypeVar("T")
 Found = tuple[SessionState, SessionWords]
 
 
+class NewSession(TypedDict, total=False):
+    """Fields of a session that begins. A field that is left out is null, or for ``model`` the default one."""
+
+    model: str | None
+    system: str | None
+    title: str | None
+    metadata: dict[str, Any] | None
+    budget_tokens: int | None
+    max_output_tokens: int | None
+    fallback_model: str | None
+    allowed_tools: Sequence[str] | None
+
+
+class SessionChanges(NewSession, total=False):
+    """Fields of a session that are set; one that is left out stays as it is."""
+
+    status: SessionStatus
+    legal_hold: bool
+
+
 class SessionFields(msgspec.Struct, frozen=True):
     """Fields of a session as a caller gives them; UNSET: left out. None sets null, and for ``model`` the default
     one.
@@ -47,6 +68,18 @@ class SessionFields(msgspec.Struct, frozen=True):
     allowed_tools: tuple[str, ...] | UnsetType | None = UNSET
     status: str | UnsetType = UNSET
     legal_hold: bool | UnsetType = UNSET
+
+
+def read_fields(given: NewSession, known: type[NewSession]) -> SessionFields:
+    """Raises TypeError for a field that there is not, as a call with a misspelt keyword does."""
+    names = get_type_hints(known)
+    values: dict[str, Any] = {**given}
+    for name in values:
+        if name not in names:
+            raise TypeError(f"{name!r} is not a field of a session; there is {', '.join(names)}")
+    if values.get("allowed_tools"):
+        values["allowed_tools"] = tuple(values["allowed_tools"])
+    return SessionFields(**values)
 
 
 class Sessions:

@@ -284,6 +284,8 @@ class SyncEngine(_Door[Engine]):
     append_message = _waits(Engine.append_message)
     messages = _waits(Engine.messages)
     iter_messages = _reads(Engine.iter_messages)
+    pin = _waits(Engine.pin)
+    unpin = _waits(Engine.unpin)
     events = _waits(Engine.events)
     iter_events = _reads(Engine.iter_events)
     log_events = _waits(Engine.log_events)

@@ -18,14 +18,22 @@ from ..errors import (
     LegalHold,
     NothingToAnswer,
     SessionArchived,
+    SessionFull,
     SessionNotFound,
     ToolCallNotFound,
     ToolResultsMissing,
     TurnAlreadyOpen,
 )
 from ..events.blocks import ToolResultBlock, ToolUseBlock, calls_of, is_one_text, raw_blocks, results_of
+from ..events.session_types import (
+    MessagePinned,
+    MessageUnpinned,
+    SessionRestored,
+    SessionStarted,
+    SessionUpdated,
+    SessionWords,
+)
 from ..events.session_types import SessionArchived as ArchivedEvent
-from ..events.session_types import SessionRestored, SessionStarted, SessionUpdated, SessionWords
 from ..events.types import BodyErased, Draft, ErasureWords, MessageAppended, MessageWords, NewMessage, TurnStarted
 from .state import SETTABLE, SessionState
 from .turn_decisions import StartAttempt, start_attempt
@@ -64,7 +72,7 @@ def start_session(facts: SessionStarted, words: SessionWords) -> list[Draft]:
 
 def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
     """Set fields. A new ``status`` is an event of its own; the status that the session has already is none."""
-    state = _existing(state)
+    state = existing(state)
     if state.open_turn is not None and CLOSED_DURING_TURN & changes.values.keys():
         raise _turn_open(state)
     values = dict(changes.values)
@@ -179,12 +187,27 @@ def _check_answerable(state: SessionState, *, continues: bool) -> None:
         raise Invalid("continue", "there is no partial message to continue")
 
 
+# --- marks ------------------------------------------------------------------------------------------------------------
+
+
+def mark_message(state: SessionState | None, position: int, *, pin: bool, pinned: int, most: int) -> list[Draft]:
+    """Pin the message at a position, or pin it no longer; ``pinned``: how many are, ``most``: how many may be. A turn
+    that runs has chosen its window, and the next round would choose another: so not now.
+    """
+    state = _open_for_input(state)
+    if not pin:
+        return [Draft(MessageUnpinned(position))]
+    if pinned >= most:
+        raise SessionFull(f"{pinned} messages of the session are pinned", limit="max_pins", maximum=most)
+    return [Draft(MessagePinned(position))]
+
+
 # --- erasure ----------------------------------------------------------------------------------------------------------
 
 
 def check_erasable(state: SessionState | None) -> SessionState:
     """The state, if words of the session may be erased now. Raises the refusal otherwise."""
-    state = _existing(state)
+    state = existing(state)
     if state.legal_hold:
         raise LegalHold(f"session {state.id} is under legal hold: nothing of it may be erased")
     if state.open_turn is not None:
@@ -234,14 +257,15 @@ def _updated(values: dict[str, Any], system_tokens: int) -> Draft:
     return Draft(updated, SessionWords(**words) if words else None)
 
 
-def _existing(state: SessionState | None) -> SessionState:
+def existing(state: SessionState | None) -> SessionState:
+    """The state of a session that has begun. Raises SessionNotFound."""
     if state is None:
         raise SessionNotFound("there is no such session")
     return state
 
 
 def _open_for_input(state: SessionState | None) -> SessionState:
-    state = _existing(state)
+    state = existing(state)
     if state.open_turn is not None:
         raise _turn_open(state)
     if state.status == "archived":

@@ -6,12 +6,14 @@ the bodies, and is read without the events: that is what every turn waits for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
-from itertools import starmap
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import starmap, takewhile
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, FromClause, bindparam, literal_column, or_, select
 
 from ..clock import id_of
@@ -23,6 +25,7 @@ from ..log.sql.clauses import same, with_bodies
 from ..log.sql.driver import Prepared
 from ..log.sql.session_index import SessionQuery, SessionRows
 from ..log.sql.tables import bodies, events
+from .marks import NO_MARKS, Marks
 from .queries import session_state
 from .state import Row, SessionState
 from .tables import messages
@@ -58,9 +61,10 @@ class ShownRow(Row, frozen=True, gc=False):
         """Raises StoreCorrupt for facts or a body that cannot be read."""
         position, schema = self.position, self.schema
         facts, event_id = MESSAGES.facts(position, schema, self.facts), id_of(self.raw_id)
-        return message_of(
+        message = message_of(
             session, position, self.version, schema, event_id, self.actor, self.recorded_at, facts, self.body
         )
+        return msgspec.structs.replace(message, pinned=True) if self.pinned else message
 
 
 _IS_MESSAGE = [events.c.type == literal_column(f"'{MessageAppended.event_type}'")]
@@ -71,7 +75,7 @@ _FIGURES: tuple[ColumnElement[Any], ...] = (  # the fields of a row, in their or
     messages.c.role,
     messages.c.tokens,
     messages.c.unit,
-    literal_column("0"),  # whether it is pinned
+    literal_column("0"),  # whether it is pinned: a mark
     or_(bodies.c.bytes.is_(None), messages.c.left_out <= bindparam("now_")),  # null: it is not left out
 )
 
@@ -88,13 +92,12 @@ def _with_words(rows: FromClause) -> FromClause:
 _after = SessionQuery((events.c.position, events.c.version, *_SHOWN), with_bodies, _IS_MESSAGE)
 _before = SessionQuery((events.c.position, events.c.version, *_SHOWN), with_bodies, _IS_MESSAGE, descending=True)
 _newest_shown = SessionQuery((*_FIGURES, *_SHOWN), _with_figures, descending=True)
-_newest_sent = SessionQuery(
-    (*_FIGURES, messages.c.complete, bodies.c.bytes), _with_words, descending=True, over=messages
-)
+_shown = SessionQuery((*_FIGURES, *_SHOWN), _with_figures)
+_SENT = (*_FIGURES, messages.c.complete, bodies.c.bytes)
+_newest_sent = SessionQuery(_SENT, _with_words, descending=True, over=messages)
+_sent = SessionQuery(_SENT, _with_words, over=messages)
+_unit = Prepared(select(messages.c.unit).where(*same(messages, "tenant", "position")))
 _is_present = Prepared(select(bodies.c.tenant).where(*same(bodies, "tenant", "position")))
-
-Newest = Callable[..., AbstractContextManager[Iterator[Row]]]
-"""``newest_shown`` or ``newest_sent``."""
 
 
 def message_page(
@@ -132,25 +135,45 @@ def message_page(
     return found, False
 
 
-@contextmanager
-def newest_shown(connection: Connection, tenant: str, state: SessionState) -> Iterator[Iterator[Row]]:
-    """A session's messages from the version of a state backwards, each with what is shown of it. They are read only as
-    they are asked for.
+class Reading(msgspec.Struct, frozen=True):
+    """How messages are read for a window: ``SHOWN``, each with what is shown of it, or ``SENT``, with what a model is
+    sent. They are read only as they are asked for.
     """
-    with closing(_newest(_newest_shown, connection, tenant, state)) as rows:
-        yield starmap(ShownRow, rows)
+
+    row: type[Row]
+    newest_first: SessionQuery
+    oldest_first: SessionQuery
+
+    @contextmanager
+    def newest(
+        self, connection: Connection, tenant: str, state: SessionState, marks: Marks = NO_MARKS
+    ) -> Iterator[Iterator[Row]]:
+        """A session's messages from the version of a state backwards."""
+        with closing(_rows(self.newest_first, connection, tenant, state)) as rows:
+            found = starmap(self.row, rows)
+            yield found if marks is NO_MARKS else map(marks.on, found)
+
+    def pinned(self, connection: Connection, tenant: str, state: SessionState, marks: Marks) -> list[Row]:
+        """Every message of every unit in which one is pinned, up to the version of a state."""
+        units = {_unit(connection, tenant, position).fetchone()[0] for position in marks.pinned}
+        found: list[Row] = []
+        for unit in sorted(units):
+            with closing(_rows(self.oldest_first, connection, tenant, state, after=unit - 1)) as rows:
+                found += map(marks.on, takewhile(partial(_is_of, unit), starmap(self.row, rows)))
+        return found
 
 
-@contextmanager
-def newest_sent(connection: Connection, tenant: str, state: SessionState) -> Iterator[Iterator[Row]]:
-    """As ``newest_shown``, each with what a model is sent of it."""
-    with closing(_newest(_newest_sent, connection, tenant, state)) as rows:
-        yield starmap(SentRow, rows)
+def _is_of(unit: int, row: Row) -> bool:
+    return row.unit == unit
 
 
-def _newest(query: SessionQuery, connection: Connection, tenant: str, state: SessionState) -> SessionRows:
+def _rows(query: SessionQuery, connection: Connection, tenant: str, state: SessionState, after: int = 0) -> SessionRows:
     version = state.version
-    return query(connection, tenant, state.id, up_to=version, of_columns=[version], end=state.position)
+    return query(connection, tenant, state.id, after, version, of_columns=[version], end=state.position)
+
+
+SHOWN = Reading(ShownRow, _newest_shown, _shown)
+SENT = Reading(SentRow, _newest_sent, _sent)
 
 
 def last_user(connection: Connection, tenant: str, state: SessionState) -> Row | None:
@@ -160,6 +183,6 @@ def last_user(connection: Connection, tenant: str, state: SessionState) -> Row |
         return None
     if _is_present(connection, tenant, last.position).fetchone():
         return Row(last.version, last.position, "user", last.tokens, last.unit)
-    with newest_sent(connection, tenant, state) as rows:
+    with SENT.newest(connection, tenant, state) as rows:
         found = next((row for row in rows if row.role == "user" and not row.left_out), None)
     return None if found is None else Row(found.version, found.position, found.role, found.tokens, found.unit)

@@ -8,13 +8,14 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, bindparam, func, insert, update
 
-from ..events.session_types import SessionStarted, SessionUpdated, SessionWords
+from ..events.session_types import MessagePinned, MessageUnpinned, SessionStarted, SessionUpdated, SessionWords
 from ..events.types import AttemptEnded, BodyErased, MessageAppended, TurnStarted
 from ..events.upcasts import facts_of, words_of
 from ..log.base import RecordedEvent
 from ..log.sql.clauses import same, upsert
 from ..log.sql.driver import Prepared, PreparedRows
 from .copies import copy_row, insert_copies
+from .marks import insert_marks, mark_row
 from .queries import session_state
 from .state import SessionState, evolve
 from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
@@ -69,8 +70,10 @@ class Catalog:
             copy = copy_row(event, facts) if isinstance(facts, SessionStarted) else None
             if copy is not None:
                 self._copies.append(copy)
-        elif isinstance(facts, TurnStarted) and facts.supersedes is not None:
-            self._left_out.append((event.version, event.tenant, facts.supersedes))
+        elif isinstance(facts, TurnStarted | MessagePinned | MessageUnpinned):
+            mark = mark_row(event, facts)
+            if mark is not None:
+                self._marks.append(mark)
         elif isinstance(facts, BodyErased):
             self._left_out += [(event.version, event.tenant, position) for position in facts.targets]
         elif isinstance(facts, AttemptEnded):
@@ -86,6 +89,7 @@ class Catalog:
         _insert_messages(connection, self._messages)
         _upsert_turns(connection, [_turn_row(key[0], state) for key, state in self._turns.items()])
         insert_copies(connection, self._copies)
+        insert_marks(connection, self._marks)
         _add_calibrations(connection, [(*key, *sums) for key, sums in self._calibrations.items()])
         for values in self._left_out:
             _leave_out(connection, *values)
@@ -99,6 +103,7 @@ class Catalog:
         self._messages: list[Row] = []
         self._left_out: list[Row] = []
         self._copies: list[Row] = []
+        self._marks: list[Row] = []
         self._turns: dict[Key, SessionState] = {}
         self._calibrations: dict[tuple[str, str], Sums] = {}
         self._words: list[tuple[Prepared, Row]] = []

@@ -63,7 +63,20 @@ messages = Table(
 )
 """In order of position, so that a commit writes one page for the messages of many sessions; a session's are found
 through ``events``. ``total_tokens`` runs along the session, this message included. ``left_out``: the version from
-which on windows leave it out, because it is empty, superseded or erased."""
+which on windows leave it out, because it is empty or erased."""
+
+marks = Table(
+    "marks",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("version", Int, primary_key=True, autoincrement=False),
+    Column("position", Int, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The marks that a session made on messages, each at its version: ``pinned``, ``unpinned`` or ``superseded``."""
 
 turns = Table(
     "turns",
@@ -111,4 +124,4 @@ calibrations = Table(
 )
 """Sums over the attempts whose usage the vendor reported: what we counted, and what it counted."""
 
-PROJECTIONS = (sessions, session_words, messages, turns, copies, calibrations)
+PROJECTIONS = (sessions, session_words, messages, marks, turns, copies, calibrations)

@@ -5,6 +5,7 @@ Plain values, ready for JSON: times are RFC 3339 text in UTC with microseconds, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
@@ -69,6 +70,7 @@ class Message(View, frozen=True):
     turn_id: UUID | None
     actor: str
     created_at: str
+    pinned: bool = False
 
     def blocks(self) -> Content:
         """``content`` as typed blocks."""
@@ -251,7 +253,6 @@ def message_of(  # noqa: PLR0913, PLR0917 - the columns of a row: it is called f
 
 def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed | None = None) -> Turn:
     """``failed``: what its end said, where it is told."""
-    answers = [message for message in messages if message.role == "assistant"]
     error = None
     if turn.error_code is not None:
         limit, maximum = (None, None) if failed is None else (failed.limit, failed.maximum)
@@ -280,8 +281,17 @@ def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed
         attempts=tuple(_attempt_view(attempt) for attempt in turn.attempts),
         error=error,
         messages=messages,
-        message=answers[-1] if answers else None,
+        message=_last_answer(messages),
     )
+
+
+def with_messages(turn: Turn, messages: Sequence[Message]) -> Turn:
+    """The same turn with its messages as they are now."""
+    return msgspec.structs.replace(turn, messages=tuple(messages), message=_last_answer(messages))
+
+
+def _last_answer(messages: Sequence[Message]) -> Message | None:
+    return next((message for message in reversed(messages) if message.role == "assistant"), None)
 
 
 def event_view(event: RecordedEvent) -> Event:
