@@ -63,6 +63,7 @@ from .errors import (
     Refused,
     SecretMismatch,
     SessionArchived,
+    SessionExpired,
     SessionFull,
     SessionNotFound,
     ShuttingDown,
@@ -135,7 +136,7 @@ from .service.reach import Holder
 from .service.replay.playback import read_pace
 from .service.replay.rerun import Rerun, differences
 from .service.serving import Serving
-from .service.sessions import NewSession, SessionChanges
+from .service.session_fields import NewSession, SessionChanges, SessionFilter
 from .service.sync import SyncEngine, SyncEvidence, SyncTextStream
 from .service.text_stream import TextStream
 from .service.turns import TurnOptions
@@ -239,6 +240,8 @@ __all__ = [
     "Session",
     "SessionArchived",
     "SessionChanges",
+    "SessionExpired",
+    "SessionFilter",
     "SessionFull",
     "SessionNotFound",
     "Settings",

@@ -2,8 +2,8 @@
 
     EngineError
       NotFound        SessionNotFound · TurnNotFound · EventNotFound · CheckpointNotFound
-      Refused         Invalid · UnknownModel · SessionArchived · SessionFull · EmptyMessage · BudgetTooSmall
-                      TooLarge · ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
+      Refused         Invalid · UnknownModel · SessionArchived · SessionExpired · SessionFull · EmptyMessage
+                      BudgetTooSmall · TooLarge · ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
       Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · NoDecisionAwaited · LegalHold
                       IdempotencyMismatch · AlreadyImported
       Erased
@@ -89,6 +89,12 @@ class UnknownModel(Refused):
 
 class SessionArchived(Refused):
     code = "session_archived"
+
+
+class SessionExpired(Refused):
+    """The session takes nothing any more since ``expires_at``, until that is set anew."""
+
+    code = "session_expired"
 
 
 class SessionFull(Refused):

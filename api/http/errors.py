@@ -33,6 +33,7 @@ GUIDE = "/api/ai/"
 STATUS: dict[type[Exception], int] = {
     errors.NotFound: 404,
     errors.SessionArchived: 409,
+    errors.SessionExpired: 409,
     errors.SessionFull: 409,
     errors.ToolResultsMissing: 409,
     errors.NothingToAnswer: 409,

@@ -14,6 +14,8 @@ class SessionWords(Words, frozen=True):
     title: str | None = None
     system: str | None = None
     metadata: dict[str, Any] | None = None
+    user_id: str | None = None
+    agent_id: str | None = None
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
@@ -26,7 +28,8 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 
 class SessionStarted(Facts, frozen=True):
     """``fallback_model`` answers where ``model`` cannot; ``allowed_tools`` None: every registered tool is. ``source``:
-    the session that this one was imported from, or runs again; in schema 1 there is none.
+    the session that this one was imported from, or runs again; in schema 1 there is none. ``expires_at`` in
+    microseconds; ``max_messages`` and ``max_tokens`` bound what the session holds.
     """
 
     event_type: ClassVar[str] = "session.started"
@@ -40,6 +43,9 @@ class SessionStarted(Facts, frozen=True):
     fallback_model: str | None = None
     allowed_tools: tuple[str, ...] | None = None
     source: Source | None = None
+    expires_at: int | None = None
+    max_messages: int | None = None
+    max_tokens: int | None = None
 
 
 class SessionUpdated(Facts, frozen=True):
@@ -56,6 +62,9 @@ class SessionUpdated(Facts, frozen=True):
     fallback_model: str | None = None
     allowed_tools: tuple[str, ...] | None = None
     legal_hold: bool = False
+    expires_at: int | None = None
+    max_messages: int | None = None
+    max_tokens: int | None = None
 
 
 class SessionArchived(Facts, frozen=True):

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
-from typing import IO, Unpack
+from typing import IO, Any, Unpack
 from uuid import UUID
 
 from ..events.blocks import ToolSchema
 from ..log.base import RequestKey
 from ..sessions.envelope import LOCAL, Caller
-from ..sessions.queries import Order
-from ..sessions.state import SessionStatus
+from ..sessions.listing import Order
 from ..sessions.turn_decisions import Decision
 from ..sessions.views import Event, Message, Session, Turn, Window
 from ..streams.frames import Frame
@@ -30,7 +29,7 @@ from .parts import Parts
 from .pins import PinOrder
 from .replay.playback import AS_FAST_AS_POSSIBLE, play_back
 from .replay.rerun import Rerun
-from .sessions import NewSession, SessionChanges, read_fields
+from .session_fields import NewSession, SessionChanges, SessionFilter, read_fields, read_filter
 from .text_stream import TextStream
 from .turns import TurnOptions, check_options
 
@@ -73,21 +72,21 @@ class Engine:
         self,
         *,
         order: Order = "activity",
-        status: SessionStatus | None = None,
         after: UUID | str | None = None,
         limit: int = LIMIT,
         caller: Caller = LOCAL,
+        **which: Unpack[SessionFilter],
     ) -> Page[Session]:
         """Read a page of sessions, the newest first. ``after``: a page's ``next``; or, in the order ``created``, the
         id of a session (a UUID). Raises Invalid for a limit or an ``after`` that cannot be.
         """
-        return await self._parts.sessions.page(caller, order, status, limit, after)
+        return await self._parts.sessions.page(caller, order, read_filter(which), limit, after)
 
     def iter_sessions(
-        self, *, order: Order = "activity", status: SessionStatus | None = None, caller: Caller = LOCAL
+        self, *, order: Order = "activity", caller: Caller = LOCAL, **which: Unpack[SessionFilter]
     ) -> AsyncGenerator[Session, None]:
-        """Iterate over all sessions, the newest first. Raises nothing of its own."""
-        turn_page = partial(self._parts.sessions.page, caller, order, status, LIMIT)
+        """Iterate over all sessions, or those of which so much is true, the newest first. Raises nothing of its own."""
+        turn_page = partial(self._parts.sessions.page, caller, order, read_filter(which), LIMIT)
         return each_item(turn_page, None)
 
     async def update_session(
@@ -107,6 +106,14 @@ class Engine:
         changes = read_fields(fields, SessionChanges)
         return await self._parts.sessions.update(caller, session_id(session), changes, expected, request)
 
+    async def update_metadata(
+        self, session: Id, patch: dict[str, Any], *, expected: int | None = None, caller: Caller = LOCAL
+    ) -> Session:
+        """Change a session's metadata by a JSON merge patch (RFC 7396): null removes a key. A patch that changes
+        nothing is no event. Raises SessionNotFound, Invalid, TooLarge, SessionArchived and VersionConflict.
+        """
+        return await self._parts.metadata.patch(caller, session_id(session), patch, expected)
+
     # --- messages and events ------------------------------------------------------------------------------------------
 
     async def append_messages(
@@ -120,8 +127,8 @@ class Engine:
     ) -> list[Message]:
         """Append messages without running a model: all of them or none.
 
-        Raises SessionNotFound, SessionArchived, TurnAlreadyOpen, EmptyMessage, TooLarge, Invalid, ToolResultsMissing,
-        ToolCallNotFound, VersionConflict and IdempotencyMismatch.
+        Raises SessionNotFound, SessionArchived, SessionExpired, SessionFull, TurnAlreadyOpen, EmptyMessage, TooLarge,
+        Invalid, ToolResultsMissing, ToolCallNotFound, VersionConflict and IdempotencyMismatch.
         """
         return await self._parts.messages.append(caller, session_id(session), messages, expected, request)
 
@@ -340,13 +347,20 @@ class Engine:
         return await erase(caller, session_id(session), reason, versions, expected, request, dry_run=dry_run)
 
     def retain(
-        self, days: int, *, tag: tuple[str, str] | None = None, dry_run: bool = False, caller: Caller = LOCAL
+        self,
+        days: int,
+        *,
+        tag: tuple[str, str] | None = None,
+        expired: bool = False,
+        dry_run: bool = False,
+        caller: Caller = LOCAL,
     ) -> AsyncGenerator[Retained, None]:
         """Erase what was recorded more than so many days ago, session by session; ``tag``: of sessions whose metadata
         has this key with this value. A session's own words (title, system prompt, metadata) go when all else has gone.
+        ``expired``: all of the sessions that expired so many days ago, and nothing of others.
         ``dry_run`` changes nothing; otherwise call ``purge`` at the end. Raises nothing of its own.
         """
-        return self._parts.erasures.retain(caller, days, tag, dry_run=dry_run)
+        return self._parts.erasures.retain(caller, days, tag, expired=expired, dry_run=dry_run)
 
     async def purge(self) -> bool:
         """Clear the bytes of what was erased out of the server's files. False: a reader is in the way, and it will be

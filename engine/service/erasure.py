@@ -113,14 +113,17 @@ class Erasures:
         return Erasure(session, version, erased, purged, beyond, erased, others, dry_run)
 
     async def retain(
-        self, caller: Caller, days: int, tag: tuple[str, str] | None, *, dry_run: bool
+        self, caller: Caller, days: int, tag: tuple[str, str] | None, *, expired: bool, dry_run: bool
     ) -> AsyncGenerator[Retained, None]:
-        before_us = self._clock.now_us() - days * DAY_US
-        words = _reason(f"retention: recorded more than {days} days ago")
-        read = partial(sessions_with_words, tenant=caller.tenant, before_us=before_us, but=BodyErased.event_type)
+        now_us = self._clock.now_us()
+        before_us = now_us - days * DAY_US
+        words = _reason(f"retention: {'expired' if expired else 'recorded'} more than {days} days ago")
+        recorded_us = now_us + 1 if expired else before_us
+        read = partial(sessions_with_words, tenant=caller.tenant, before_us=recorded_us, but=BodyErased.event_type)
         for session in await self._store.read(read):
-            order = Order(session, before_us=before_us)
-            plan = await self._store.read(partial(_plan, order=order, tenant=caller.tenant, tag=tag))
+            order = Order(session, before_us=None if expired else before_us)
+            look = partial(_plan, order=order, tenant=caller.tenant, tag=tag, expired_us=before_us if expired else None)
+            plan = await self._store.read(look)
             if plan is None:
                 continue
             if plan.versions and not dry_run:
@@ -238,8 +241,15 @@ def _beyond(connection: Connection, *, tenant: str, order: Order) -> tuple[tuple
 # --- a policy, and what it would do -----------------------------------------------------------------------------------
 
 
-def _plan(connection: Connection, *, order: Order, tenant: str, tag: tuple[str, str] | None) -> Retained | None:
-    """Plan what a policy would erase of a session; None: it is not for this session, or nothing is left to erase."""
+def _plan(
+    connection: Connection, *, order: Order, tenant: str, tag: tuple[str, str] | None, expired_us: int | None
+) -> Retained | None:
+    """Plan what a policy would erase of a session; None: it is not for this session, or nothing is left to erase.
+    ``expired_us``: it is for sessions that expired before.
+    """
+    state = queries.session_state(connection, tenant, order.session)
+    if expired_us is not None and not _expired_before(state, expired_us):
+        return None
     if tag is not None:
         metadata = queries.words_of_session(connection, tenant, order.session).metadata or {}
         if _as_text(metadata.get(tag[0])) != tag[1]:
@@ -248,10 +258,14 @@ def _plan(connection: Connection, *, order: Order, tenant: str, tag: tuple[str, 
     if not targets:
         return None
     try:
-        check_erasable(queries.session_state(connection, tenant, order.session))
+        check_erasable(state)
     except (LegalHold, TurnAlreadyOpen) as refusal:
         return Retained(order.session, kept=refusal.code)
     return Retained(order.session, tuple(each.version for each in targets))
+
+
+def _expired_before(state: SessionState | None, time_us: int) -> bool:
+    return state is not None and state.expires_at is not None and state.expires_at <= time_us
 
 
 def _as_text(value: Any) -> str | None:

@@ -43,7 +43,7 @@ class Messages:
         sealed = seal([message_draft(message) for message in news], caller, self._clock)
 
         def decide(_: Place, state: Any) -> list[NewEvent]:
-            check_messages(state, news)
+            check_messages(state, news, self._clock.now_us())
             return sealed
 
         answer = await append_to_session(

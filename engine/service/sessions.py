@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypedDict, TypeVar, get_type_hints
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from ..clock import Clock
-from ..errors import Invalid, SessionNotFound, UnknownModel, VersionConflict
+from ..errors import SessionNotFound, UnknownModel, VersionConflict
 from ..events.session_types import SessionStarted, SessionWords, Source
 from ..log.base import AnyVersion, Append, Appended, Connection, Exactly, Expected, NewEvent, NoStream, RequestKey
 from ..log.base import Place as LogPlace
@@ -21,65 +19,18 @@ from ..sessions import queries
 from ..sessions.decisions import Changes, start_session, update_session
 from ..sessions.envelope import Caller, seal
 from ..sessions.history import state_at
-from ..sessions.queries import Order
-from ..sessions.state import SessionState, SessionStatus
+from ..sessions.listing import Order, Which, list_sessions
+from ..sessions.state import SessionState
 from ..sessions.views import Session, session_view
+from ..sessions.words import ShownWords
 from ..settings import Settings
 from . import inputs
 from .paging import Bounds, Page, SessionPlace, check_limit, fill, session_after, write_cursor
+from .session_fields import SessionFields, check_fields, given
 
 T = TypeVar("T")
 
-Found = tuple[SessionState, SessionWords]
-
-
-class NewSession(TypedDict, total=False):
-    """Fields of a session that begins. A field that is left out is null, or for ``model`` the default one."""
-
-    model: str | None
-    system: str | None
-    title: str | None
-    metadata: dict[str, Any] | None
-    budget_tokens: int | None
-    max_output_tokens: int | None
-    fallback_model: str | None
-    allowed_tools: Sequence[str] | None
-
-
-class SessionChanges(NewSession, total=False):
-    """Fields of a session that are set; one that is left out stays as it is."""
-
-    status: SessionStatus
-    legal_hold: bool
-
-
-class SessionFields(msgspec.Struct, frozen=True):
-    """Fields of a session as a caller gives them; UNSET: left out. None sets null, and for ``model`` the default
-    one.
-    """
-
-    model: str | UnsetType | None = UNSET
-    system: str | UnsetType | None = UNSET
-    title: str | UnsetType | None = UNSET
-    metadata: dict[str, Any] | UnsetType | None = UNSET
-    budget_tokens: int | UnsetType | None = UNSET
-    max_output_tokens: int | UnsetType | None = UNSET
-    fallback_model: str | UnsetType | None = UNSET
-    allowed_tools: tuple[str, ...] | UnsetType | None = UNSET
-    status: str | UnsetType = UNSET
-    legal_hold: bool | UnsetType = UNSET
-
-
-def read_fields(given: NewSession, known: type[NewSession]) -> SessionFields:
-    """Raises TypeError for a field that there is not, as a call with a misspelt keyword does."""
-    names = get_type_hints(known)
-    values: dict[str, Any] = {**given}
-    for name in values:
-        if name not in names:
-            raise TypeError(f"{name!r} is not a field of a session; there is {', '.join(names)}")
-    if values.get("allowed_tools"):
-        values["allowed_tools"] = tuple(values["allowed_tools"])
-    return SessionFields(**values)
+Found = tuple[SessionState, ShownWords]
 
 
 class Sessions:
@@ -97,19 +48,23 @@ class Sessions:
     async def create(
         self, caller: Caller, fields: SessionFields, request: RequestKey | None, source: Source | None = None
     ) -> Session:
-        self._check(fields)
+        check_fields(fields, self._settings)
         inputs.check_tenant(caller.tenant)
-        system = _given(fields.system) or None
+        system = given(fields.system) or None
         facts = SessionStarted(
-            model=self._model(_given(fields.model)),
-            budget_tokens=_given(fields.budget_tokens),
-            max_output_tokens=_given(fields.max_output_tokens),
+            model=self._model(given(fields.model)),
+            budget_tokens=given(fields.budget_tokens),
+            max_output_tokens=given(fields.max_output_tokens),
             system_tokens=await inputs.count_text(system or ""),
-            fallback_model=self._fallback(_given(fields.fallback_model)),
-            allowed_tools=_given(fields.allowed_tools),
+            fallback_model=self._fallback(given(fields.fallback_model)),
+            allowed_tools=given(fields.allowed_tools),
             source=source,
+            expires_at=fields.expires_us(self._clock.now_us()),
+            max_messages=given(fields.max_messages),
+            max_tokens=given(fields.max_tokens),
         )
-        words = SessionWords(_given(fields.title), system, _given(fields.metadata))
+        names = (given(fields.user_id), given(fields.agent_id))
+        words = SessionWords(given(fields.title), system, given(fields.metadata), *names)
         drafts = start_session(facts, words)
 
         def decide(_: LogPlace, __: Any) -> list[NewEvent]:
@@ -121,7 +76,7 @@ class Sessions:
         answer = await self._store.append(work)
         if answer.replayed is not None:
             return await self.read(caller, answer.replayed.id, answer.replayed.version)
-        return session_view(answer.state, words)
+        return session_view(answer.state, ShownWords(*msgspec.structs.astuple(words)))
 
     async def as_source(self, caller: Caller, session: UUID) -> Source:
         """Name a session as the source of one that is to be made from it. Raises SessionNotFound."""
@@ -139,7 +94,7 @@ class Sessions:
         return session_view(state, words)
 
     async def page(
-        self, caller: Caller, order: Order, status: SessionStatus | None, limit: int, after: UUID | str | None
+        self, caller: Caller, order: Order, which: Which, limit: int, after: UUID | str | None
     ) -> Page[Session]:
         check_limit(limit)
         start = session_after(after, by_creation=order == "created")
@@ -147,9 +102,7 @@ class Sessions:
 
         def look(connection: Connection) -> tuple[list[Found], bool]:
             def read(before: SessionPlace | None, count: int) -> list[Found]:
-                return queries.list_sessions(
-                    connection, caller.tenant, order=order, status=status, before=before, limit=count
-                )
+                return list_sessions(connection, caller.tenant, order=order, which=which, before=before, limit=count)
 
             return fill(read, start, place=_place, weigh=_weight, bounds=bounds)
 
@@ -159,12 +112,8 @@ class Sessions:
     async def update(
         self, caller: Caller, session: UUID, fields: SessionFields, expected: int | None, request: RequestKey | None
     ) -> Session:
-        self._check(fields)
-        values = {name: value for name, value in msgspec.structs.asdict(fields).items() if value is not UNSET}
-        if values.get("status", "active") not in {"active", "archived"}:
-            raise Invalid("status", "must be active or archived")
-        if "system" in values:
-            values["system"] = values["system"] or None
+        check_fields(fields, self._settings)
+        values = fields.set_values(self._clock.now_us())
         if "model" in values:
             values["model"] = self._model(values["model"])
         if "fallback_model" in values:
@@ -191,14 +140,6 @@ class Sessions:
         except UnknownModel as error:
             raise UnknownModel(error.detail, **error.extra | {"field": "fallback_model"}) from None
 
-    def _check(self, fields: SessionFields) -> None:
-        inputs.check_title(_given(fields.title), self._settings)
-        inputs.check_system(_given(fields.system), self._settings)
-        inputs.check_metadata(_given(fields.metadata), self._settings)
-        inputs.check_allowed_tools(_given(fields.allowed_tools), self._settings)
-        inputs.check_budget(_given(fields.budget_tokens), self._settings, "budget_tokens")
-        inputs.check_budget(_given(fields.max_output_tokens), self._settings, "max_output_tokens")
-
 
 def must_exist(connection: Connection, tenant: str, session: UUID) -> None:
     """Raises SessionNotFound."""
@@ -218,10 +159,6 @@ async def append_to_session(store: Store, work: Append) -> Appended:
 
 def expected_of(version: int | None) -> Expected:
     return AnyVersion() if version is None else Exactly(version)
-
-
-def _given(value: T | UnsetType) -> T | None:
-    return None if isinstance(value, UnsetType) else value
 
 
 def _place(found: Found) -> SessionPlace:

@@ -280,6 +280,7 @@ class SyncEngine(_Door[Engine]):
     sessions = _waits(Engine.sessions)
     iter_sessions = _reads(Engine.iter_sessions)
     update_session = _waits(Engine.update_session)
+    update_metadata = _waits(Engine.update_metadata)
     append_messages = _waits(Engine.append_messages)
     append_message = _waits(Engine.append_message)
     messages = _waits(Engine.messages)

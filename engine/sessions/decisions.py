@@ -12,12 +12,14 @@ from uuid import UUID
 
 import msgspec
 
+from ..clock import rfc3339
 from ..errors import (
     EmptyMessage,
     Invalid,
     LegalHold,
     NothingToAnswer,
     SessionArchived,
+    SessionExpired,
     SessionFull,
     SessionNotFound,
     ToolCallNotFound,
@@ -35,10 +37,10 @@ from ..events.session_types import (
 )
 from ..events.session_types import SessionArchived as ArchivedEvent
 from ..events.types import BodyErased, Draft, ErasureWords, MessageAppended, MessageWords, NewMessage, TurnStarted
-from .state import SETTABLE, SessionState
+from .state import BOUNDS, SETTABLE, SessionState
 from .turn_decisions import StartAttempt, start_attempt
 
-CLOSED_DURING_TURN = frozenset({*SETTABLE, "system", "status"}) - {"legal_hold"}
+CLOSED_DURING_TURN = frozenset({*SETTABLE, "system", "status"}) - frozenset(BOUNDS)
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -50,7 +52,7 @@ class Changes(msgspec.Struct, frozen=True):
 
 class StartTurn(msgspec.Struct, frozen=True):
     """A turn that is to start. ``message`` None: it answers what is there; ``continues``: it goes on with a partial
-    answer; ``client_tools``: those of its tools that the caller runs. ``attempt``: its first one.
+    answer; ``client_tools``: those of its tools that the caller runs. ``attempt``: its first one. ``now_us``: the time.
     """
 
     turn_id: UUID
@@ -61,6 +63,7 @@ class StartTurn(msgspec.Struct, frozen=True):
     continues: bool = False
     on_disconnect: Literal["continue", "cancel"] = "continue"
     client_tools: tuple[str, ...] = ()
+    now_us: int = 0
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------
@@ -92,9 +95,11 @@ def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
-def check_messages(state: SessionState | None, messages: Sequence[NewMessage]) -> None:
-    """Raises unless these messages may be appended, without running a model."""
-    open_calls = _open_for_input(state).open_calls
+def check_messages(state: SessionState | None, messages: Sequence[NewMessage], now_us: int = 0) -> None:
+    """Raises unless these messages may be appended now, without running a model."""
+    state = _open_for_input(state)
+    _check_bounds(state, now_us, len(messages), sum(message.tokens for message in messages))
+    open_calls = state.open_calls
     for message in messages:
         check_shape(message)
         open_calls = _answer_calls(open_calls, message)
@@ -136,7 +141,7 @@ def check_shape(message: NewMessage) -> None:
 
 def start_turn(state: SessionState | None, command: StartTurn) -> list[Draft]:
     """Append the message, if there is one, the turn's start, and its first attempt."""
-    state = check_turn(state, command.message, continues=command.continues)
+    state = check_turn(state, command.message, continues=command.continues, now_us=command.now_us)
     drafts = [] if command.message is None else [message_draft(command.message)]
     started = TurnStarted(
         model=command.model,
@@ -150,9 +155,14 @@ def start_turn(state: SessionState | None, command: StartTurn) -> list[Draft]:
     return [*drafts, Draft(started, id=command.turn_id, causation=cause), *start_attempt(command.attempt)]
 
 
-def check_turn(state: SessionState | None, message: NewMessage | None, *, continues: bool) -> SessionState:
-    """The state, if a turn may start on it with this input. Raises the refusal otherwise."""
+def check_turn(
+    state: SessionState | None, message: NewMessage | None, *, continues: bool, now_us: int = 0
+) -> SessionState:
+    """The state, if a turn may start on it with this input now. Raises the refusal otherwise. There must be room for
+    the message and for an answer; a turn that has begun is not cut off.
+    """
     state = _open_for_input(state)
+    _check_bounds(state, now_us, 1 + (message is not None), 1 + (0 if message is None else message.tokens))
     if message is None:
         _check_answerable(state, continues=continues)
         return state
@@ -251,7 +261,7 @@ def _results_missing(open_calls: tuple[str, ...]) -> ToolResultsMissing:
 
 
 def _updated(values: dict[str, Any], system_tokens: int) -> Draft:
-    words = {name: values[name] for name in ("title", "system", "metadata") if name in values}
+    words = {name: values[name] for name in SessionWords.__struct_fields__ if name in values}
     facts = {name: values[name] for name in SETTABLE if values.get(name) is not None}
     updated = SessionUpdated(changed=tuple(sorted(values)), system_tokens=system_tokens, **facts)
     return Draft(updated, SessionWords(**words) if words else None)
@@ -271,6 +281,19 @@ def _open_for_input(state: SessionState | None) -> SessionState:
     if state.status == "archived":
         raise SessionArchived(f"session {state.id} is archived")
     return state
+
+
+def _check_bounds(state: SessionState, now_us: int, messages: int, tokens: int) -> None:
+    """Raises SessionExpired, and SessionFull where so much more is too much."""
+    if state.expires_at is not None and now_us >= state.expires_at:
+        at = rfc3339(state.expires_at)
+        raise SessionExpired(f"session {state.id} has expired at {at}", expires_at=at)
+    for limit, maximum, size in (
+        ("max_messages", state.max_messages, state.message_count + messages),
+        ("max_tokens", state.max_tokens, state.base_tokens + tokens),
+    ):
+        if maximum is not None and size > maximum:
+            raise SessionFull(f"the session would hold more than {limit}, {maximum}", limit=limit, maximum=maximum)
 
 
 def _turn_open(state: SessionState) -> TurnAlreadyOpen:

@@ -1,9 +1,9 @@
 """Erased words leave the projections in the erasure's own transaction, and to the same bytes that folding the log
 again would give.
 
-Two projections hold words: a session's title, system prompt and metadata, and the detail of a failed turn. One more
-knows of older copies what their metadata said (``copies``). What else an erasure changes follows from the facts of its
-event (``projections.session``, ``projections.catalog``).
+Two projections hold words: a session's own, with the beginning of what was said in it, and the detail of a failed
+turn. One more knows of older copies what their metadata said (``copies``). What else an erasure changes follows from
+the facts of its event (``state``, ``projector``).
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from uuid import UUID
 
 import msgspec
 
-from ..events.session_types import SessionStarted, SessionUpdated, SessionWords
-from ..events.types import AttemptStarted, TurnFailed
-from ..events.upcasts import Stored, facts_of, words_of
+from ..events.session_types import SessionStarted, SessionUpdated
+from ..events.types import AttemptStarted, MessageAppended, TurnFailed
+from ..events.upcasts import Stored, facts_of
 from ..log.base import Connection
 from ..log.erasure import Trace, erased_by
 from ..log.sql import reads
 from . import queries
 from .copies import forget_source
 from .turn_state import ERASED_DETAIL
+from .words import ShownWords, words_after
 
-WORD_FIELDS = ("title", "system", "metadata")
 SETTING_WORDS = (SessionStarted.event_type, SessionUpdated.event_type)
 MOST_SETTINGS = 1 << 30
 
 
 def forget_words(connection: Connection, tenant: str, session: UUID, erased: Iterable[Trace]) -> None:
     """Take the words of these events of a session out of its projections. Their bodies are gone by now."""
-    settings = False
+    settings, messages = False, set()
     for event in erased:
         if event.type == SessionStarted.event_type:
             forget_source(connection, tenant, session, event)
@@ -38,20 +38,13 @@ def forget_words(connection: Connection, tenant: str, session: UUID, erased: Ite
             settings = True
         elif event.type == TurnFailed.event_type:
             _forget_detail(connection, tenant, event)
+        elif event.type == MessageAppended.event_type:
+            messages.add(event.position)
     if settings:
         queries.set_words_of_session(connection, tenant, session, _words_now(connection, tenant, session))
-
-
-def words_after(words: SessionWords, event: Stored, facts: object) -> SessionWords:
-    """A session's words after one more event; those erased are None."""
-    if isinstance(facts, SessionStarted):
-        changed = list(WORD_FIELDS)
-    elif isinstance(facts, SessionUpdated):
-        changed = [name for name in WORD_FIELDS if name in facts.changed]
-    else:
-        return words
-    new = words_of(event) or SessionWords()
-    return msgspec.structs.replace(words, **{name: getattr(new, name) for name in changed})
+    state = queries.session_state(connection, tenant, session) if messages else None
+    if state is not None and state.first_user in messages:
+        queries.forget_preview(connection, tenant, session)
 
 
 def erased_of_prompt(connection: Connection, tenant: str, attempt: Stored) -> tuple[int, ...]:
@@ -64,8 +57,8 @@ def erased_of_prompt(connection: Connection, tenant: str, attempt: Stored) -> tu
     return tuple(position for position in sorted(sent) if erased_by(connection, tenant, position) is not None)
 
 
-def _words_now(connection: Connection, tenant: str, session: UUID) -> SessionWords:
-    words = SessionWords()
+def _words_now(connection: Connection, tenant: str, session: UUID) -> ShownWords:
+    words = ShownWords()
     events = reads.session_events_of_types(connection, tenant, session, SETTING_WORDS, after=0, limit=MOST_SETTINGS)
     for event in events:
         words = words_after(words, event, facts_of(event))

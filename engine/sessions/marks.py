@@ -57,8 +57,8 @@ def with_pins(connection: Connection, tenant: str, session: UUID, found: Sequenc
     return [replace(each, pinned=True) if each.position in pinned else each for each in found]
 
 
-def mark_row(event: RecordedEvent, facts: Facts) -> tuple[object, ...] | None:
-    """The row of the mark that an event makes; None: it makes none."""
+def mark_rows(event: RecordedEvent, facts: Facts) -> list[tuple[object, ...]]:
+    """The rows of the marks that an event makes."""
     kind: Kind
     match facts:
         case TurnStarted(supersedes=int(position)):
@@ -68,8 +68,8 @@ def mark_row(event: RecordedEvent, facts: Facts) -> tuple[object, ...] | None:
         case MessageUnpinned(message=position):
             kind = "unpinned"
         case _:
-            return None
-    return event.tenant, event.session.bytes, event.version, position, kind
+            return []
+    return [(event.tenant, event.session.bytes, event.version, position, kind)]
 
 
 def marks_at(connection: Connection, tenant: str, session: UUID, version: int = MAX_SAFE_INTEGER) -> Marks:

@@ -11,14 +11,15 @@ import msgspec
 
 from ..events.base import Facts
 from ..events.session_types import SessionArchived, SessionRestored, SessionStarted, SessionUpdated
-from ..events.types import TURN_ENDS, AttemptEnded, BodyErased, MessageAppended, Role, TurnStarted
+from ..events.types import TURN_ENDS, AttemptEnded, BodyErased, MessageAppended, Role, TurnFailed, TurnStarted
 from ..events.usage import Costs, Usage
 from ..log.base import RecordedEvent
 from . import turn_state as turns
 from .turn_state import TurnState, add_usage
 
-SETTABLE = ("model", "budget_tokens", "max_output_tokens", "fallback_model", "allowed_tools", "legal_hold")
-"""Facts of a session that ``session.updated`` may set."""
+BOUNDS = ("legal_hold", "expires_at", "max_messages", "max_tokens")
+SETTABLE = ("model", "budget_tokens", "max_output_tokens", "fallback_model", "allowed_tools", *BOUNDS)
+"""Facts of a session that ``session.updated`` may set; the ``BOUNDS`` also while a turn runs: it goes on as it was."""
 
 SessionStatus = Literal["active", "archived"]
 
@@ -47,7 +48,8 @@ class SystemPrompt(msgspec.Struct, frozen=True, gc=False):
 
 class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """``open_calls``: tools that the last unit asked for and that have no result yet. ``base_tokens``: running
-    total of all messages. ``legal_hold``: nothing of it may be erased. Times in microseconds.
+    total of all messages. ``legal_hold``: nothing of it may be erased. ``first_user``: the position of the first user
+    message. ``failed_count``: the turns that failed. Times in microseconds.
     """
 
     id: UUID
@@ -73,11 +75,22 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     parent_session: UUID | None = None
     parent_version: int | None = None
     legal_hold: bool = False
+    expires_at: int | None = None
+    max_messages: int | None = None
+    max_tokens: int | None = None
+    first_user: int | None = None
+    turn_count: int = 0
+    failed_count: int = 0
 
     @property
     def open_turn(self) -> TurnState | None:
         """The turn that has not ended, if there is one."""
         return self.turn if self.turn is not None and self.turn.end_version is None else None
+
+    @property
+    def waiting(self) -> bool:
+        """True while a turn of it waits for a person."""
+        return self.open_turn is not None and self.open_turn.status == "requires_action"
 
 
 def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> SessionState:
@@ -92,8 +105,10 @@ def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> Se
     if state.turn is not None or isinstance(facts, TurnStarted):
         changes["turn"] = _turn(state, event, facts)
     match facts:
-        case TurnStarted() if state.last is not None and state.last.position == facts.supersedes:
-            changes["last"] = msgspec.structs.replace(state.last, superseded=True)
+        case TurnStarted():
+            changes |= _started(state, facts)
+        case TurnFailed():
+            changes["failed_count"] = state.failed_count + 1
         case MessageAppended():
             changes |= _message(state, event, facts)
         case AttemptEnded():
@@ -103,10 +118,8 @@ def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> Se
             changes |= _updated(event, facts)
         case BodyErased():
             changes |= _erased(state, facts)
-        case SessionArchived():
-            changes["status"] = "archived"
-        case SessionRestored():
-            changes["status"] = "active"
+        case SessionArchived() | SessionRestored():
+            changes["status"] = "archived" if isinstance(facts, SessionArchived) else "active"
     return msgspec.structs.replace(state, **changes)
 
 
@@ -125,6 +138,9 @@ def _begin(event: RecordedEvent, facts: Facts) -> SessionState:
         system=_system(event, facts.system_tokens),
         fallback_model=facts.fallback_model,
         allowed_tools=facts.allowed_tools,
+        expires_at=facts.expires_at,
+        max_messages=facts.max_messages,
+        max_tokens=facts.max_tokens,
     )
 
 
@@ -139,6 +155,13 @@ def _turn(state: SessionState, event: RecordedEvent, facts: Facts) -> TurnState 
     return turns.evolve(state.turn, event, facts)
 
 
+def _started(state: SessionState, facts: TurnStarted) -> dict[str, object]:
+    changes: dict[str, object] = {"turn_count": state.turn_count + 1}
+    if state.last is not None and state.last.position == facts.supersedes:
+        changes["last"] = msgspec.structs.replace(state.last, superseded=True)
+    return changes
+
+
 def _message(state: SessionState, event: RecordedEvent, facts: MessageAppended) -> dict[str, object]:
     unit = state.last.unit if facts.role == "tool" and state.last is not None else event.version
     last = LastMessage(event.version, event.position, facts.role, unit, facts.tokens, facts.complete)
@@ -146,7 +169,9 @@ def _message(state: SessionState, event: RecordedEvent, facts: MessageAppended) 
         open_calls = tuple(call for call in state.open_calls if call not in facts.results)
     else:
         open_calls = facts.calls if facts.complete else ()
+    first_user = event.position if facts.role == "user" and state.first_user is None else state.first_user
     return {
+        "first_user": first_user,
         "message_count": state.message_count + 1,
         "base_tokens": state.base_tokens + facts.tokens,
         "last": last,

@@ -22,11 +22,14 @@ sessions = Table(
     Column("updated_at", Int, nullable=False),
     Column("active_hour", Int, nullable=False),
     Column("state", LargeBinary, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("failed", Int, nullable=False),
+    Column("waiting", Int, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
 """``state`` is the JSON of ``projections.session.SessionState``; the other columns are for listing. ``active_hour`` is
-``updated_at`` in whole hours."""
+``updated_at`` in whole hours, ``failed`` how many turns failed, ``waiting`` 1 while one waits for a person."""
 
 Index("sessions_by_hour", sessions.c.tenant, sessions.c.active_hour)
 """By the hour, so that it changes once an hour for a session and not with each append; a page of the list sorts the
@@ -40,10 +43,23 @@ session_words = Table(
     Column("title", Text),
     Column("system", Text),
     Column("metadata", LargeBinary),
+    Column("user_id", Text),
+    Column("agent_id", Text),
+    Column("preview", Text),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
 """Apart from ``sessions``, whose row every append rewrites."""
+
+
+def _index_named(name: str, column: Column[str]) -> None:
+    """Of those that have it only: most sessions are nobody's."""
+    named = column.is_not(None)
+    Index(name, session_words.c.tenant, column, sqlite_where=named, postgresql_where=named)
+
+
+_index_named("sessions_by_user", session_words.c.user_id)
+_index_named("sessions_by_agent", session_words.c.agent_id)
 
 messages = Table(
     "messages",

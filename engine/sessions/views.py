@@ -14,13 +14,13 @@ import msgspec
 from ..clock import rfc3339
 from ..errors import StoreCorrupt
 from ..events.blocks import Content, read_blocks, text_of
-from ..events.session_types import SessionWords
 from ..events.types import MessageAppended, TurnFailed
 from ..events.upcasts import MESSAGES, facts_of
 from ..events.usage import Cost, Usage
 from ..log.base import RecordedEvent
 from .state import SessionState
 from .turn_state import AttemptState, TurnState, cost_of
+from .words import ShownWords
 
 
 class View(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +53,14 @@ class Session(View, frozen=True):
     fallback_model: str | None
     allowed_tools: tuple[str, ...] | None
     legal_hold: bool
+    expires_at: str | None = None
+    user_id: str | None = None
+    agent_id: str | None = None
+    max_messages: int | None = None
+    max_tokens: int | None = None
+    preview: str | None = None
+    turn_count: int = 0
+    failed_count: int = 0
 
 
 class Message(View, frozen=True):
@@ -185,7 +193,7 @@ class Event(View, frozen=True):
 NO_USAGE = Usage()
 
 
-def session_view(state: SessionState, words: SessionWords) -> Session:
+def session_view(state: SessionState, words: ShownWords) -> Session:
     turn = state.open_turn
     parent = None
     if state.parent_session is not None and state.parent_version is not None:
@@ -211,6 +219,14 @@ def session_view(state: SessionState, words: SessionWords) -> Session:
         created_at=rfc3339(state.created_at),
         updated_at=rfc3339(state.updated_at),
         legal_hold=state.legal_hold,
+        expires_at=None if state.expires_at is None else rfc3339(state.expires_at),
+        user_id=words.user_id,
+        agent_id=words.agent_id,
+        max_messages=state.max_messages,
+        max_tokens=state.max_tokens,
+        preview=words.preview,
+        turn_count=state.turn_count,
+        failed_count=state.failed_count,
     )
 
 

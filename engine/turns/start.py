@@ -124,7 +124,7 @@ class TurnStarter:
         if expected is not None and state.version != expected:
             detail = f"the session was expected to be at version {expected}, and is at {state.version}"
             raise VersionConflict(detail, current_version=state.version)
-        check_turn(state, ask.message, continues=ask.continues)
+        check_turn(state, ask.message, continues=ask.continues, now_us=self._clock.now_us())
         return plan_round(
             connection,
             tenant=caller.tenant,
@@ -201,6 +201,7 @@ class TurnStarter:
             continues=ask.continues,
             on_disconnect=ask.on_disconnect,
             client_tools=first.request_plan.offer.client,
+            now_us=now_us,
         )
         return seal(start_turn(state, command), caller, clock)
 

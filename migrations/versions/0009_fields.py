@@ -1,5 +1,5 @@
 """Copies are found by the session that they were made from; what a session says of a message is a mark of its own, and
-no longer a column of the message.
+no longer a column of the message; sessions are listed by whose they are, by model, and by how their turns ended.
 
 Revises: 0008
 """
@@ -24,21 +24,55 @@ LEFT_OUT = (
     "JOIN events by_event ON by_event.tenant = r.tenant AND by_event.position = r.by_position "
     "WHERE r.tenant = messages.tenant AND r.position = messages.position) END WHERE left_out IS NOT NULL"
 )
+SESSIONS = (
+    "CREATE TABLE sessions (tenant TEXT NOT NULL, session BLOB NOT NULL, status TEXT NOT NULL, "
+    "updated_at INTEGER NOT NULL, active_hour INTEGER NOT NULL, state BLOB NOT NULL, model TEXT NOT NULL, "
+    f"failed INTEGER NOT NULL, waiting INTEGER NOT NULL, PRIMARY KEY (tenant, session)) {LAYOUT}"
+)
+COPY = (
+    "INSERT INTO sessions SELECT s.tenant, s.session, s.status, updated_at, active_hour, s.state, "
+    "json_extract(CAST(s.state AS TEXT), '$.model'), "
+    "coalesce(sum(t.status = 'failed'), 0), coalesce(sum(t.status = 'requires_action'), 0) "
+    "FROM sessions_before s LEFT JOIN turns t ON t.tenant = s.tenant AND t.session = s.session "
+    "GROUP BY s.tenant, s.session"
+)
 
 
 def upgrade() -> None:
+    copies()
+    marks()
+    listed()
+
+
+def copies() -> None:
     op.execute(
         "CREATE TABLE copies (tenant TEXT NOT NULL, session BLOB NOT NULL, source BLOB, cause BLOB, "
         f"PRIMARY KEY (tenant, session)) {LAYOUT}"
     )
     op.create_index("copies_by_source", "copies", ["tenant", "source"])
     op.create_index("copies_by_cause", "copies", ["tenant", "cause"])
+
+
+def marks() -> None:
     op.execute(
         "CREATE TABLE marks (tenant TEXT NOT NULL, session BLOB NOT NULL, version INTEGER NOT NULL, "
         f"position INTEGER NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (tenant, session, version, position)) {LAYOUT}"
     )
     mark_superseded(op.get_bind())
     op.execute(LEFT_OUT)
+
+
+def listed() -> None:
+    op.drop_index("sessions_by_hour", "sessions")
+    op.execute("ALTER TABLE sessions RENAME TO sessions_before")
+    op.execute(SESSIONS)
+    op.execute(COPY)
+    op.execute("DROP TABLE sessions_before")
+    op.create_index("sessions_by_hour", "sessions", ["tenant", "active_hour"])
+    for name in ("user_id", "agent_id", "preview"):
+        op.execute(f"ALTER TABLE session_words ADD COLUMN {name} TEXT")
+    for name in ("user", "agent"):
+        op.execute(f"CREATE INDEX sessions_by_{name} ON session_words (tenant, {name}_id) WHERE {name}_id IS NOT NULL")
 
 
 def mark_superseded(connection: Connection) -> None:

@@ -37,7 +37,8 @@ from ..discovery import Discovery
 from ..events import Events
 from ..inputs import MessageIn
 from ..messages import Messages
-from ..sessions import SessionFields, Sessions
+from ..session_fields import SessionFields
+from ..sessions import Sessions
 from ..turns import Turns
 
 _sorted = msgspec.json.Encoder(order="sorted").encode
