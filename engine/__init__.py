@@ -66,6 +66,8 @@ from .errors import (
     Refused,
     SecretMismatch,
     SessionArchived,
+    SessionExpired,
+    SessionFull,
     SessionNotFound,
     ShuttingDown,
     StoreCorrupt,
@@ -134,10 +136,12 @@ from .service.ids import Id
 from .service.import_bundle import Imported
 from .service.inputs import MessageIn, check_content, check_tenant, is_correlation
 from .service.paging import Page
+from .service.reach import Holder
 from .service.replay.playback import read_pace
 from .service.replay.rerun import Rerun, differences
 from .service.salvage import Salvage
 from .service.serving import Serving
+from .service.session_fields import NewSession, SessionChanges, SessionFilter
 from .service.sync import SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream
 from .service.text_stream import TextStream
 from .service.turns import TurnOptions
@@ -192,6 +196,7 @@ __all__ = [
     "Finding",
     "Frame",
     "FunctionTool",
+    "Holder",
     "Id",
     "IdempotencyMismatch",
     "ImageBlock",
@@ -204,6 +209,7 @@ __all__ = [
     "MessageIn",
     "Model",
     "ModelInfo",
+    "NewSession",
     "NoDecisionAwaited",
     "NoExactCount",
     "NotFound",
@@ -242,6 +248,10 @@ __all__ = [
     "Serving",
     "Session",
     "SessionArchived",
+    "SessionChanges",
+    "SessionExpired",
+    "SessionFilter",
+    "SessionFull",
     "SessionNotFound",
     "Settings",
     "ShuttingDown",

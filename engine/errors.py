@@ -2,8 +2,8 @@
 
     EngineError
       NotFound        SessionNotFound · TurnNotFound · EventNotFound · CheckpointNotFound
-      Refused         Invalid · UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge
-                      ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
+      Refused         Invalid · UnknownModel · SessionArchived · SessionExpired · SessionFull · EmptyMessage
+                      BudgetTooSmall · TooLarge · ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
                       ContentNotSupported
       Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · NoDecisionAwaited · LegalHold
                       IdempotencyMismatch · AlreadyImported
@@ -90,6 +90,18 @@ class UnknownModel(Refused):
 
 class SessionArchived(Refused):
     code = "session_archived"
+
+
+class SessionExpired(Refused):
+    """The session takes nothing any more since ``expires_at``, until that is set anew."""
+
+    code = "session_expired"
+
+
+class SessionFull(Refused):
+    """The session holds as much as it may; ``limit`` names what bounds it, and ``maximum`` is its value."""
+
+    code = "session_full"
 
 
 class EmptyMessage(Refused):

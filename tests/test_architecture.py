@@ -59,6 +59,9 @@ CONFINED = {  # a library -> the only files that may import it
     "mcp_types": ("engine/tools/mcp/client.py",),
     "sqlalchemy": (
         "engine/log/*",
+        "engine/sessions/copies.py",
+        "engine/sessions/listing.py",
+        "engine/sessions/marks.py",
         "engine/sessions/messages.py",
         "engine/sessions/projector.py",
         "engine/sessions/queries.py",

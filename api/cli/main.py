@@ -10,6 +10,7 @@ import click
 from ...engine import EngineError, Invalid, UnknownModel, version
 from .chat.command import chat
 from .doctor import doctor
+from .erase import erase
 from .export import export
 from .import_ import import_
 from .key import key
@@ -35,7 +36,7 @@ def commands(context: click.Context) -> None:
         context.color = False
 
 
-for command in (chat, checkpoint, doctor, export, import_, key, migrate, proof, rebuild, retain, serve):
+for command in (chat, checkpoint, doctor, erase, export, import_, key, migrate, proof, rebuild, retain, serve):
     commands.add_command(command)
 for command in (sessions, show, verify):
     commands.add_command(command)

@@ -34,6 +34,8 @@ GUIDE = "/api/ai/"
 STATUS: dict[type[Exception], int] = {
     errors.NotFound: 404,
     errors.SessionArchived: 409,
+    errors.SessionExpired: 409,
+    errors.SessionFull: 409,
     errors.ToolResultsMissing: 409,
     errors.NothingToAnswer: 409,
     errors.BudgetTooSmall: 422,
@@ -80,7 +82,8 @@ _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _MISSING_FIELD = re.compile(r"missing required field `(?P<name>[^`]*)`")
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
 _SESSION_OR_TURN = re.compile(
-    r"/api/(?P<kind>session|turn)s/(?P<id>[^/]+)(?:/events/(?P<version>[^/]+)/proof|/.*)?", re.DOTALL
+    r"/api/(?P<kind>session|turn)s/(?P<id>[^/]+)(?:/(?:events|messages)/(?P<version>[^/]+)/(?:proof|pin)|/.*)?",
+    re.DOTALL,
 )
 
 ID_FORM = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"

@@ -6,7 +6,7 @@ import logging
 from uuid import UUID
 
 from litestar import Response, post
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from ...engine import Erasure
 from ..http.body import Http
@@ -23,21 +23,26 @@ async def erase_words(
     chat: Chat,
     session_id: FromPath[UUID],
     data: JSONBody[EraseIn],
+    dry_run: FromQuery[bool] = False,  # noqa: FBT002 - a parameter of the address
     if_match: IfMatch = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response[Erasure]:
-    """Erase the words of these versions, or of all. The envelopes stay, and prove as before."""
+    """Erase the words of these versions, or of all. The envelopes stay, and prove as before. Copies in other sessions
+    are named, and keep the words. With `dry_run` nothing is done but to say what would be.
+    """
     caller = caller_of(request, "erase")
     erasure = await chat.erase(
         session_id,
         data.reason,
         versions=data.versions,
         expected=expected_version(if_match),
+        dry_run=dry_run,
         request=await request_key(request, idempotency_key),
         caller=caller,
     )
     told = {"tenant": caller.tenant, "principal": caller.actor, "request_id": caller.correlation}
-    event(log, logging.INFO, "erasure", events=len(erasure.versions), purged=erasure.purged, **told)
+    if not dry_run:
+        event(log, logging.INFO, "erasure", events=len(erasure.versions), purged=erasure.purged, **told)
     return Response(erasure, headers={"etag": f'"{erasure.version}"'})
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Response, get, patch, post
+from litestar import Response, delete, get, patch, post, put
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 
@@ -32,6 +32,7 @@ from ..schemas.parameters import (
 )
 
 ALL_DEFAULTS = SessionIn()
+Words = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)] | None
 WINDOW = ResponseSpec(Window, description="Request fulfilled, document follows", generate_examples=False)
 
 
@@ -53,16 +54,36 @@ async def create_session(
 
 
 @get("/api/sessions")
-async def list_sessions(
+async def list_sessions(  # noqa: PLR0913, PLR0917 - parameters of the address
     request: Http,
     chat: Chat,
     order: FromQuery[Literal["activity", "created"]] = "activity",
     status: FromQuery[Literal["active", "archived"] | None] = None,
+    model: FromQuery[Model | None] = None,
+    user_id: FromQuery[Words] = None,
+    agent_id: FromQuery[Words] = None,
+    title_contains: FromQuery[Words] = None,
+    has_failed: FromQuery[bool | None] = None,
+    waiting: FromQuery[bool | None] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> SessionList:
-    """List sessions, newest activity first; `order=created` is stable while sessions are in use."""
-    page = await chat.sessions(order=order, status=status, after=cursor, limit=limit, caller=caller_of(request))
+    """List sessions, newest activity first; `order=created` is stable while sessions are in use. Of what is asked for,
+    all must be true; `waiting`: a turn waits for a person.
+    """
+    page = await chat.sessions(
+        order=order,
+        status=status,
+        model=model,
+        user_id=user_id,
+        agent_id=agent_id,
+        title_contains=title_contains,
+        has_failed=has_failed,
+        waiting=waiting,
+        after=cursor,
+        limit=limit,
+        caller=caller_of(request),
+    )
     return SessionList(page.items, page.next)
 
 
@@ -84,7 +105,7 @@ async def update_session(
     if_match: IfMatch = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response[Session]:
-    """Change title, system, model, metadata, budgets, status or legal hold (which needs the scope `erase`)."""
+    """Change fields of a session; only those given. A legal hold needs the scope `erase`."""
     caller = caller_of(request, "chat" if data.legal_hold is msgspec.UNSET else "erase")
     session = await chat.update_session(
         session_id,
@@ -92,6 +113,21 @@ async def update_session(
         expected=expected_version(if_match),
         request=await request_key(request, idempotency_key),
         caller=caller,
+    )
+    return Response(session, headers=_etag(session.version))
+
+
+@patch("/api/sessions/{session_id:uuid}/metadata")
+async def update_metadata(
+    request: Http,
+    chat: Chat,
+    session_id: FromPath[UUID],
+    data: JSONBody[dict[str, Any]],
+    if_match: IfMatch = None,
+) -> Response[Session]:
+    """Change metadata by key, with a JSON merge patch (RFC 7396): null removes a key, objects are merged."""
+    session = await chat.update_metadata(
+        session_id, data, expected=expected_version(if_match), caller=caller_of(request)
     )
     return Response(session, headers=_etag(session.version))
 
@@ -138,6 +174,22 @@ async def list_messages(
     return MessageList(page.items, page.next)
 
 
+@put("/api/sessions/{session_id:uuid}/messages/{version:int}/pin")
+async def pin_message(
+    request: Http, chat: Chat, session_id: FromPath[UUID], version: FromPath[int], if_match: IfMatch = None
+) -> Message:
+    """Keep a message in every window. One that is pinned stays so, without an event. Not while a turn runs."""
+    return await chat.pin(session_id, version, expected=expected_version(if_match), caller=caller_of(request))
+
+
+@delete("/api/sessions/{session_id:uuid}/messages/{version:int}/pin", status_code=200)
+async def unpin_message(
+    request: Http, chat: Chat, session_id: FromPath[UUID], version: FromPath[int], if_match: IfMatch = None
+) -> Message:
+    """Keep a message in every window no longer."""
+    return await chat.unpin(session_id, version, expected=expected_version(if_match), caller=caller_of(request))
+
+
 @get("/api/sessions/{session_id:uuid}/window", responses={200: WINDOW})
 async def get_window(
     request: Http,
@@ -181,7 +233,10 @@ ROUTES = [
     list_sessions,
     get_session,
     update_session,
+    update_metadata,
     append_message,
     list_messages,
+    pin_message,
+    unpin_message,
     get_window,
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,6 +13,8 @@ from ..http.errors import invalid
 from .parameters import Count, Model
 
 Blocks = tuple[msgspec.Raw, ...]
+
+Time = Annotated[datetime, Meta(tz=True)]
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,10 +34,16 @@ class SessionIn(Body, frozen=True):
     max_output_tokens: Count | None = None
     fallback_model: Model | None = None
     allowed_tools: tuple[str, ...] | None = None
+    user_id: str | None = None
+    agent_id: str | None = None
+    expires_at: Time | None = None
+    ttl_s: Count | None = None
+    max_messages: Count | None = None
+    max_tokens: Count | None = None
 
 
 class SessionPatch(Body, frozen=True):
-    """Only the fields given are changed; null sets null."""
+    """Only the fields given are changed; null sets null. ``ttl_s`` goes without ``expires_at``."""
 
     model: Model | UnsetType | None = msgspec.UNSET
     system: str | UnsetType | None = msgspec.UNSET
@@ -44,6 +53,12 @@ class SessionPatch(Body, frozen=True):
     max_output_tokens: Count | UnsetType | None = msgspec.UNSET
     fallback_model: Model | UnsetType | None = msgspec.UNSET
     allowed_tools: tuple[str, ...] | UnsetType | None = msgspec.UNSET
+    user_id: str | UnsetType | None = msgspec.UNSET
+    agent_id: str | UnsetType | None = msgspec.UNSET
+    expires_at: Time | UnsetType | None = msgspec.UNSET
+    ttl_s: Count | UnsetType = msgspec.UNSET
+    max_messages: Count | UnsetType | None = msgspec.UNSET
+    max_tokens: Count | UnsetType | None = msgspec.UNSET
     status: Literal["active", "archived"] | UnsetType = msgspec.UNSET
     legal_hold: bool | UnsetType = msgspec.UNSET
 

@@ -24,7 +24,8 @@ from ..providers.base import Parameters, Prompt, PromptMessage
 from ..providers.registry import Providers, ResolvedModel, resolve
 from ..sessions import queries
 from ..sessions.history import state_at, system_of
-from ..sessions.messages import Newest, SentRow, ShownRow, newest_sent, newest_shown
+from ..sessions.marks import marks_at
+from ..sessions.messages import SENT, SHOWN, Reading, SentRow, ShownRow
 from ..sessions.messages import last_user as find_last_user
 from ..sessions.state import Row, SessionState
 from ..sessions.views import Message, Omitted, Window, message_view
@@ -91,7 +92,7 @@ def choose_window(
     *,
     new: NewMessage | None = None,
     without: int | None = None,
-    newest: Newest = newest_sent,
+    reading: Reading = SENT,
 ) -> ChosenWindow:
     """Choose a window. ``new`` is a message about to be appended; ``without`` the position of one to leave out. Raises
     BudgetTooSmall, and RecordDamaged for a damaged system prompt; a damaged message is refused where it is read.
@@ -101,9 +102,11 @@ def choose_window(
     if new is not None:
         first = (_new_row(state, new),)
         last_user = first[0] if new.role == "user" else last_user
-    with newest(connection, tenant, state) as found:
+    marks = marks_at(connection, tenant, state.id, state.version)
+    pinned = [row for row in reading.pinned(connection, tenant, state, marks) if row.position != without]
+    with reading.newest(connection, tenant, state, marks) as found:
         rows: Iterable[Row] = found if without is None else (row for row in found if row.position != without)
-        chosen = choose(chain(first, rows), last_user, (), measure)
+        chosen = choose(chain(first, rows), last_user, pinned, measure)
     system = system_of(connection, tenant, state)
     return ChosenWindow(state, system, chosen, _further(connection, tenant, chosen), measure)
 
@@ -129,7 +132,7 @@ def window(
     state = state_at(connection, tenant, session, version)
     resolved = resolve(providers, model or state.setting("model"))
     measure = measure_of(connection, tenant, state, resolved, limits, settings)
-    view = choose_window(connection, tenant, state, measure, newest=newest_shown)
+    view = choose_window(connection, tenant, state, measure, reading=SHOWN)
     left_tokens = state.base_tokens + measure.fixed_base_tokens - view.chosen.base_tokens
     left_count = state.message_count - len(view.chosen.rows)
     return Window(

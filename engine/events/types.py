@@ -14,7 +14,7 @@ those strings are read from their place.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 from uuid import UUID
 
 import msgspec
@@ -22,6 +22,14 @@ import msgspec
 from .base import Facts as Facts  # noqa: PLC0414 - named here for all who read events
 from .base import Words as Words  # noqa: PLC0414
 from .blocks import Content
+from .session_types import MessagePinned as MessagePinned  # noqa: PLC0414
+from .session_types import MessageUnpinned as MessageUnpinned  # noqa: PLC0414
+from .session_types import SessionArchived as SessionArchived  # noqa: PLC0414
+from .session_types import SessionRestored as SessionRestored  # noqa: PLC0414
+from .session_types import SessionStarted as SessionStarted  # noqa: PLC0414
+from .session_types import SessionUpdated as SessionUpdated  # noqa: PLC0414
+from .session_types import SessionWords as SessionWords  # noqa: PLC0414
+from .session_types import Source as Source  # noqa: PLC0414
 from .turn_types import OTHER as OTHER  # noqa: PLC0414
 from .turn_types import STOP_REASONS as STOP_REASONS  # noqa: PLC0414
 from .turn_types import VENDOR_STOP_REASONS as VENDOR_STOP_REASONS  # noqa: PLC0414
@@ -47,60 +55,6 @@ from .turn_types import TurnStarted as TurnStarted  # noqa: PLC0414
 from .turn_types import TurnWords as TurnWords  # noqa: PLC0414
 
 Role = Literal["user", "assistant", "tool", "system"]
-
-
-# --- facts and words --------------------------------------------------------------------------------------------------
-
-
-class SessionWords(Words, frozen=True):
-    """``model``, ``fallback_model``, ``allowed_tools``: names that facts cannot hold."""
-
-    title: str | None = None
-    system: str | None = None
-    metadata: dict[str, Any] | None = None
-    model: str | None = None
-    fallback_model: str | None = None
-    allowed_tools: tuple[str, ...] | None = None
-
-
-class SessionStarted(Facts, frozen=True):
-    """``fallback_model`` answers where ``model`` cannot; ``allowed_tools`` None: every registered tool is."""
-
-    event_type: ClassVar[str] = "session.started"
-    schema: ClassVar[int] = 2
-    words: ClassVar[type[Words] | None] = SessionWords
-
-    model: str
-    budget_tokens: int | None = None
-    max_output_tokens: int | None = None
-    system_tokens: int = 0
-    fallback_model: str | None = None
-    allowed_tools: tuple[str, ...] | None = None
-
-
-class SessionUpdated(Facts, frozen=True):
-    """``changed`` names the fields that were set, also those set to null; the rest is as it was."""
-
-    event_type: ClassVar[str] = "session.updated"
-    schema: ClassVar[int] = 2
-    words: ClassVar[type[Words] | None] = SessionWords
-
-    changed: tuple[str, ...]
-    model: str | None = None
-    budget_tokens: int | None = None
-    max_output_tokens: int | None = None
-    system_tokens: int = 0
-    fallback_model: str | None = None
-    allowed_tools: tuple[str, ...] | None = None
-    legal_hold: bool = False
-
-
-class SessionArchived(Facts, frozen=True):
-    event_type: ClassVar[str] = "session.archived"
-
-
-class SessionRestored(Facts, frozen=True):
-    event_type: ClassVar[str] = "session.restored"
 
 
 class BlockStart(msgspec.Struct, frozen=True, array_like=True):
@@ -168,6 +122,8 @@ EVENT_TYPES: dict[str, type[Facts]] = {
         SessionArchived,
         SessionRestored,
         MessageAppended,
+        MessagePinned,
+        MessageUnpinned,
         TurnStarted,
         AttemptStarted,
         AttemptEnded,

@@ -13,7 +13,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from ..errors import EngineError, RecordDamaged, StoreCorrupt, StoreNewer
-from .types import EVENT_TYPES, Facts, MessageAppended, MessageWords, Words
+from .base import Facts, Words
+from .types import EVENT_TYPES, MessageAppended, MessageWords
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 

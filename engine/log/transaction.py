@@ -6,6 +6,7 @@ and session states outlive a transaction only if it was committed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,7 @@ from .sql.tables import heads, origins
 from .sql.tree import Growing, grow
 
 _UNREAD = object()
+_ORIGIN = re.compile(r"manent/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[a-z0-9][a-z0-9._-]{0,63}")
 MOST_LOGS = 1000
 """Heads that are kept, of up to 20 KB each."""
 
@@ -216,6 +218,11 @@ def begin_head(connection: Connection, tenant: str, recorded_at: int, frontier: 
 def new_origin(tenant: str, clock: Clock) -> str:
     """A name for a log that no other log has."""
     return f"manent/{clock.new_id()}/{tenant}"
+
+
+def is_origin(name: str) -> bool:
+    """True for a name as ``new_origin`` makes it."""
+    return _ORIGIN.fullmatch(name) is not None
 
 
 def _recorded(

@@ -11,12 +11,9 @@ from functools import partial
 from typing import IO, Any, Unpack
 from uuid import UUID
 
-from msgspec import UNSET, UnsetType
-
 from ..log.base import RequestKey
 from ..sessions.envelope import LOCAL, Caller
-from ..sessions.queries import Order
-from ..sessions.state import SessionStatus
+from ..sessions.listing import Order
 from ..sessions.turn_commands import Decision
 from ..sessions.views import Event, Message, Session, Turn
 from ..streams.frames import Frame
@@ -28,9 +25,10 @@ from .inputs import MessageIn
 from .lookups import Lookups
 from .paging import EACH_LIMIT, LIMIT, After, Page, each_item
 from .parts import Parts
+from .pins import PinOrder
 from .replay.playback import AS_FAST_AS_POSSIBLE, play_back
 from .replay.rerun import Rerun
-from .sessions import SessionFields
+from .session_fields import NewSession, SessionChanges, SessionFilter, read_fields, read_filter
 from .text_stream import TextStream
 from .turns import TurnOptions, check_options
 
@@ -56,29 +54,15 @@ class Engine(Lookups):
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
-    async def create_session(  # noqa: PLR0913 - fields by name
-        self,
-        *,
-        model: str | None = None,
-        system: str | None = None,
-        title: str | None = None,
-        metadata: dict[str, Any] | None = None,
-        budget_tokens: int | None = None,
-        max_output_tokens: int | None = None,
-        fallback_model: str | None = None,
-        allowed_tools: Sequence[str] | None = None,
-        request: RequestKey | None = None,
-        caller: Caller = LOCAL,
+    async def create_session(
+        self, *, request: RequestKey | None = None, caller: Caller = LOCAL, **fields: Unpack[NewSession]
     ) -> Session:
         """Begin a session. ``model`` None: the default one; ``fallback_model`` answers where the model cannot;
         ``allowed_tools`` None: every registered tool. A ``request`` that came before gives its session as it was.
 
         Raises UnknownModel, TooLarge, Invalid and IdempotencyMismatch.
         """
-        allowed = None if allowed_tools is None else tuple(allowed_tools)
-        budgets = (budget_tokens, max_output_tokens)
-        fields = SessionFields(model, system, title, metadata, *budgets, fallback_model, allowed)
-        return await self._parts.sessions.create(caller, fields, request)
+        return await self._parts.sessions.create(caller, read_fields(fields, NewSession), request)
 
     async def session(self, session: Id, *, version: int | None = None, caller: Caller = LOCAL) -> Session:
         """Read a session as it is now, or as it was at a version. Raises SessionNotFound."""
@@ -88,50 +72,47 @@ class Engine(Lookups):
         self,
         *,
         order: Order = "activity",
-        status: SessionStatus | None = None,
         after: UUID | str | None = None,
         limit: int = LIMIT,
         caller: Caller = LOCAL,
+        **which: Unpack[SessionFilter],
     ) -> Page[Session]:
         """Read a page of sessions, the newest first. ``after``: a page's ``next``; or, in the order ``created``, the
         id of a session (a UUID). Raises Invalid for a limit or an ``after`` that cannot be.
         """
-        return await self._parts.sessions.page(caller, order, status, limit, after)
+        return await self._parts.sessions.page(caller, order, read_filter(which), limit, after)
 
     def iter_sessions(
-        self, *, order: Order = "activity", status: SessionStatus | None = None, caller: Caller = LOCAL
+        self, *, order: Order = "activity", caller: Caller = LOCAL, **which: Unpack[SessionFilter]
     ) -> AsyncGenerator[Session, None]:
-        """Iterate over all sessions, the newest first. Raises nothing of its own."""
-        turn_page = partial(self._parts.sessions.page, caller, order, status, LIMIT)
+        """Iterate over all sessions, or those of which so much is true, the newest first. Raises nothing of its own."""
+        turn_page = partial(self._parts.sessions.page, caller, order, read_filter(which), LIMIT)
         return each_item(turn_page, None)
 
-    async def update_session(  # noqa: PLR0913 - as above
+    async def update_session(
         self,
         session: Id,
         *,
-        model: str | UnsetType | None = UNSET,
-        system: str | UnsetType | None = UNSET,
-        title: str | UnsetType | None = UNSET,
-        metadata: dict[str, Any] | UnsetType | None = UNSET,
-        budget_tokens: int | UnsetType | None = UNSET,
-        max_output_tokens: int | UnsetType | None = UNSET,
-        fallback_model: str | UnsetType | None = UNSET,
-        allowed_tools: Sequence[str] | UnsetType | None = UNSET,
-        status: SessionStatus | UnsetType = UNSET,
-        legal_hold: bool | UnsetType = UNSET,
         expected: int | None = None,
         request: RequestKey | None = None,
         caller: Caller = LOCAL,
+        **fields: Unpack[SessionChanges],
     ) -> Session:
         """Set fields of a session; None sets null, and what is left out stays. ``expected``: its version until now.
 
         Raises SessionNotFound, UnknownModel, TooLarge, Invalid, SessionArchived, TurnAlreadyOpen, VersionConflict and
         IdempotencyMismatch.
         """
-        allowed = allowed_tools if isinstance(allowed_tools, UnsetType | None) else tuple(allowed_tools)
-        budgets = (budget_tokens, max_output_tokens)
-        fields = SessionFields(model, system, title, metadata, *budgets, fallback_model, allowed, status, legal_hold)
-        return await self._parts.sessions.update(caller, session_id(session), fields, expected, request)
+        changes = read_fields(fields, SessionChanges)
+        return await self._parts.sessions.update(caller, session_id(session), changes, expected, request)
+
+    async def update_metadata(
+        self, session: Id, patch: dict[str, Any], *, expected: int | None = None, caller: Caller = LOCAL
+    ) -> Session:
+        """Change a session's metadata by a JSON merge patch (RFC 7396): null removes a key. A patch that changes
+        nothing is no event. Raises SessionNotFound, Invalid, TooLarge, SessionArchived and VersionConflict.
+        """
+        return await self._parts.metadata.patch(caller, session_id(session), patch, expected)
 
     # --- messages and events ------------------------------------------------------------------------------------------
 
@@ -146,8 +127,8 @@ class Engine(Lookups):
     ) -> list[Message]:
         """Append messages without running a model: all of them or none.
 
-        Raises SessionNotFound, SessionArchived, TurnAlreadyOpen, EmptyMessage, TooLarge, Invalid, ToolResultsMissing,
-        ToolCallNotFound, VersionConflict and IdempotencyMismatch.
+        Raises SessionNotFound, SessionArchived, SessionExpired, SessionFull, TurnAlreadyOpen, EmptyMessage, TooLarge,
+        Invalid, ToolResultsMissing, ToolCallNotFound, VersionConflict and IdempotencyMismatch.
         """
         return await self._parts.messages.append(caller, session_id(session), messages, expected, request)
 
@@ -173,6 +154,18 @@ class Engine(Lookups):
         """Iterate over a session's messages. Raises SessionNotFound."""
         turn_page = partial(self.messages, session, limit=EACH_LIMIT, descending=descending, caller=caller)
         return each_item(lambda place: turn_page(after=place), after)
+
+    async def pin(self, session: Id, version: int, *, expected: int | None = None, caller: Caller = LOCAL) -> Message:
+        """Pin the message at a version: it stands in every window. One that is pinned stays so.
+
+        Raises SessionNotFound, EventNotFound, Erased, EmptyMessage, SessionFull, SessionArchived, TurnAlreadyOpen and
+        VersionConflict.
+        """
+        return await self._parts.pins.set(caller, PinOrder(session_id(session), version, expected, pinned=True))
+
+    async def unpin(self, session: Id, version: int, *, expected: int | None = None, caller: Caller = LOCAL) -> Message:
+        """Pin the message at a version no longer. Raises as ``pin`` does, but for Erased, EmptyMessage, SessionFull."""
+        return await self._parts.pins.set(caller, PinOrder(session_id(session), version, expected, pinned=False))
 
     async def events(
         self,
@@ -308,24 +301,34 @@ class Engine(Lookups):
         *,
         versions: Sequence[int] | None = None,
         expected: int | None = None,
+        dry_run: bool = False,
         request: RequestKey | None = None,
         caller: Caller = LOCAL,
     ) -> Erasure:
-        """Erase the words of a session's events: of these versions, or of all. What is erased already stays so.
+        """Erase the words of a session's events: of these versions, or of all. What is erased already stays so. The
+        answer names copies that keep the words. ``dry_run`` gives the answer, and does nothing.
 
         Raises SessionNotFound, EventNotFound, Invalid, LegalHold, TurnAlreadyOpen, VersionConflict and
         IdempotencyMismatch.
         """
-        return await self._parts.erasures.erase(caller, session_id(session), reason, versions, expected, request)
+        erase = self._parts.erasures.erase
+        return await erase(caller, session_id(session), reason, versions, expected, request, dry_run=dry_run)
 
     def retain(
-        self, days: int, *, tag: tuple[str, str] | None = None, dry_run: bool = False, caller: Caller = LOCAL
+        self,
+        days: int,
+        *,
+        tag: tuple[str, str] | None = None,
+        expired: bool = False,
+        dry_run: bool = False,
+        caller: Caller = LOCAL,
     ) -> AsyncGenerator[Retained, None]:
         """Erase what was recorded more than so many days ago, session by session; ``tag``: of sessions whose metadata
         has this key with this value. A session's own words (title, system prompt, metadata) go when all else has gone.
+        ``expired``: all of the sessions that expired so many days ago, and nothing of others.
         ``dry_run`` changes nothing; otherwise call ``purge`` at the end. Raises nothing of its own.
         """
-        return self._parts.erasures.retain(caller, days, tag, dry_run=dry_run)
+        return self._parts.erasures.retain(caller, days, tag, expired=expired, dry_run=dry_run)
 
     async def purge(self) -> bool:
         """Clear the bytes of what was erased out of the server's files. False: a reader is in the way, and it will be

@@ -14,8 +14,7 @@ A session under *legal hold* refuses erasure; so does one with an open turn, who
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -23,31 +22,30 @@ from uuid import UUID
 import msgspec
 
 from ..clock import Clock
-from ..errors import EventNotFound, Invalid, LegalHold, TurnAlreadyOpen
+from ..errors import Invalid, LegalHold, TurnAlreadyOpen
 from ..events.types import (
-    AttemptEnded,
-    AttemptEndedWords,
-    AttemptStarted,
     BodyErased,
     Draft,
     ErasureWords,
     MessageAppended,
 )
-from ..events.upcasts import facts_of, words_of
+from ..events.upcasts import facts_of
 from ..log.append import check_expected
 from ..log.base import AnyVersion, Connection, Exactly, Reference, RequestKey
-from ..log.erasure import NO_WORDS_BYTES, Trace, erase_bodies, forget_requests, sessions_with_words, traces
+from ..log.erasure import Trace, erase_bodies, forget_requests, sessions_with_words, traces
 from ..log.sql import reads
 from ..log.sql.documents import erase_documents
 from ..log.sql.idempotency import find_request, remember_request
 from ..log.store import Store
 from ..log.transaction import Transaction
 from ..sessions import queries
+from ..sessions.copies import is_copy
 from ..sessions.decisions import check_erasable, erase_words
 from ..sessions.envelope import Caller, seal
-from ..sessions.erasure import SETTING_WORDS, forget_words, release_documents
+from ..sessions.erasure import forget_words, release_documents
 from ..sessions.state import SessionState
 from .inputs import check_text
+from .reach import Holder, Order, holders, targets_of
 
 MAX_REASON_CHARS = 1000
 TARGETS_PER_EVENT = 1000
@@ -59,12 +57,15 @@ Erased = tuple[int, tuple[int, ...]]
 """A session's version afterwards, and the versions erased."""
 
 OUT_OF_REACH = ("backups", "earlier exports")
+COPIES = "the copies in the sessions named here"
+COPIED_FROM = "the session that this one was copied from, and other copies of it"
 
 
 class Erasure(msgspec.Struct, frozen=True):
-    """The result of an erasure. ``versions``: the events whose words are gone now, those among them that nobody
-    named but that told of the same words. ``purged``: no file of the server holds them any more, not even as stray
-    bytes; else that will be so as soon as a reader lets go of the file.
+    """The result of an erasure. ``erased``: the events whose words are gone now, those among them that nobody named
+    but that told of the same words; ``versions`` says the same. ``purged``: no file of the server holds them any more,
+    not even as stray bytes; else that will be so as soon as a reader lets go of the file. ``sessions``: the other
+    sessions that hold the same words, and keep them. ``dry_run``: nothing was done, and that is what would be.
     """
 
     session_id: UUID
@@ -72,6 +73,9 @@ class Erasure(msgspec.Struct, frozen=True):
     versions: tuple[int, ...]
     purged: bool
     out_of_reach: tuple[str, ...] = OUT_OF_REACH
+    erased: tuple[int, ...] = ()
+    sessions: tuple[Holder, ...] = ()
+    dry_run: bool = False
 
 
 class Retained(msgspec.Struct, frozen=True):
@@ -80,14 +84,6 @@ class Retained(msgspec.Struct, frozen=True):
     session_id: UUID
     versions: tuple[int, ...] = ()
     kept: str | None = None
-
-
-class Order(msgspec.Struct, frozen=True):
-    """The order to erase of a session: these versions (None: all), or what was recorded ``before_us``."""
-
-    session: UUID
-    versions: tuple[int, ...] | None = None
-    before_us: int | None = None
 
 
 class Erasures:
@@ -105,20 +101,31 @@ class Erasures:
         versions: Sequence[int] | None,
         expected: int | None,
         request: RequestKey | None,
+        *,
+        dry_run: bool,
     ) -> Erasure:
-        order = Order(session, None if versions is None else tuple(versions))
-        version, erased = await self._erase(order, _reason(reason), caller, expected, request)
-        return Erasure(session, version, erased, purged=await self.purge())
+        order, words = Order(session, None if versions is None else tuple(versions)), _reason(reason)
+        if dry_run:
+            plan = partial(_would_erase, tenant=caller.tenant, order=order, expected=expected)
+            (version, erased), purged = await self._store.read(plan), False
+        else:
+            version, erased = await self._erase(order, words, caller, expected, request)
+            purged = await self.purge()
+        others, beyond = await self._store.read(partial(_beyond, tenant=caller.tenant, order=order))
+        return Erasure(session, version, erased, purged, beyond, erased, others, dry_run)
 
     async def retain(
-        self, caller: Caller, days: int, tag: tuple[str, str] | None, *, dry_run: bool
+        self, caller: Caller, days: int, tag: tuple[str, str] | None, *, expired: bool, dry_run: bool
     ) -> AsyncGenerator[Retained, None]:
-        before_us = self._clock.now_us() - days * DAY_US
-        words = _reason(f"retention: recorded more than {days} days ago")
-        read = partial(sessions_with_words, tenant=caller.tenant, before_us=before_us, but=BodyErased.event_type)
+        now_us = self._clock.now_us()
+        before_us = now_us - days * DAY_US
+        words = _reason(f"retention: {'expired' if expired else 'recorded'} more than {days} days ago")
+        recorded_us = now_us + 1 if expired else before_us
+        read = partial(sessions_with_words, tenant=caller.tenant, before_us=recorded_us, but=BodyErased.event_type)
         for session in await self._store.read(read):
-            order = Order(session, before_us=before_us)
-            plan = await self._store.read(partial(_plan, order=order, tenant=caller.tenant, tag=tag))
+            order = Order(session, before_us=None if expired else before_us)
+            look = partial(_plan, order=order, tenant=caller.tenant, tag=tag, expired_us=before_us if expired else None)
+            plan = await self._store.read(look)
             if plan is None:
                 continue
             if plan.versions and not dry_run:
@@ -177,7 +184,7 @@ def _erase(
     check_erasable(state)
     check_expected(AnyVersion() if expected is None else Exactly(expected), state.version)
     history = traces(tx.connection, tenant, session)
-    targets = _targets(tx.connection, tenant, order, history)
+    targets = targets_of(tx.connection, tenant, order, history)
     if not targets:
         return state.version, ()
     pieces = [targets[at : at + TARGETS_PER_EVENT] for at in range(0, len(targets), TARGETS_PER_EVENT)]
@@ -207,63 +214,6 @@ def _drafts(
     return erase_words(state, [each.position for each in targets], calls, words, documents)
 
 
-def _targets(connection: Connection, tenant: str, order: Order, history: Sequence[Trace]) -> list[Trace]:
-    """The events whose bodies shall go, in order: those that were asked for, and those that tell of their words."""
-    if order.before_us is not None:
-        chosen = _old(history, order.before_us)
-    elif order.versions is not None:
-        chosen = _named(history, order.versions)
-    else:
-        chosen = [each for each in history if each.type != BodyErased.event_type]
-    positions = {each.position for each in chosen if each.has_words}
-    positions |= _telling(connection, tenant, history, positions)
-    return [each for each in history if each.position in positions and each.has_words]
-
-
-def _named(history: Sequence[Trace], versions: Collection[int]) -> list[Trace]:
-    by_version = {each.version: each for each in history}
-    for version in versions:
-        if version not in by_version:
-            raise EventNotFound(f"the session has no version {version}", version=version, field="versions")
-        if by_version[version].length <= NO_WORDS_BYTES:
-            raise Invalid("versions", f"version {version} holds no words", version=version)
-    return [by_version[version] for version in versions]
-
-
-def _old(history: Sequence[Trace], before_us: int) -> list[Trace]:
-    said = [each for each in history if each.has_words and each.type != BodyErased.event_type]
-    old = [each for each in said if each.recorded_at < before_us]
-    if len(old) == len(said):
-        return old
-    return [each for each in old if each.type not in SETTING_WORDS]
-
-
-def _telling(connection: Connection, tenant: str, history: Sequence[Trace], positions: AbstractSet[int]) -> set[int]:
-    """Attempts whose prompt held one of these: the commitment over it, and what a provider said when it refused it."""
-    sent: set[tuple[UUID, int, int]] = set()
-    telling: set[int] = set()
-    for each in history:
-        if each.type == AttemptStarted.event_type:
-            facts = facts_of(each)
-            assert isinstance(facts, AttemptStarted)
-            if facts.system in positions or not positions.isdisjoint(facts.positions):
-                sent.add((facts.turn, facts.round, facts.attempt))
-                telling.add(each.position)
-        elif each.type == AttemptEnded.event_type and each.has_words:
-            ended = facts_of(each)
-            assert isinstance(ended, AttemptEnded)
-            if (ended.turn, ended.round, ended.attempt) in sent and _quotes(connection, tenant, each.position):
-                telling.add(each.position)
-    return telling
-
-
-def _quotes(connection: Connection, tenant: str, position: int) -> bool:
-    """True if an ended attempt kept the provider's answer."""
-    event = reads.event_at_position(connection, tenant, position)
-    words = None if event is None else words_of(event)
-    return isinstance(words, AttemptEndedWords) and words.upstream is not None
-
-
 def _erased_then(connection: Connection, tenant: str, session: UUID, reference: Reference) -> tuple[int, ...]:
     """The versions that an erasure erased, which came before under the same key."""
     first = reads.event_by_id(connection, tenant, reference.id)
@@ -277,23 +227,52 @@ def _erased_then(connection: Connection, tenant: str, session: UUID, reference: 
     return tuple(each.version for each in history if each.position in targets)
 
 
+# --- what would be done, and what is out of reach ---------------------------------------------------------------------
+
+
+def _would_erase(connection: Connection, *, tenant: str, order: Order, expected: int | None) -> Erased:
+    """The session's version as it is, and the versions that would be erased. Raises what erasing them would."""
+    state = check_erasable(queries.session_state(connection, tenant, order.session))
+    check_expected(AnyVersion() if expected is None else Exactly(expected), state.version)
+    targets = targets_of(connection, tenant, order, traces(connection, tenant, order.session))
+    return state.version, tuple(each.version for each in targets)
+
+
+def _beyond(connection: Connection, *, tenant: str, order: Order) -> tuple[tuple[Holder, ...], tuple[str, ...]]:
+    """The other sessions that hold what an order names, and what no erasure of it reaches."""
+    others = holders(connection, tenant, order)
+    copied = is_copy(connection, tenant, order.session)
+    return others, (*OUT_OF_REACH, *[COPIES] * bool(others), *[COPIED_FROM] * copied)
+
+
 # --- a policy, and what it would do -----------------------------------------------------------------------------------
 
 
-def _plan(connection: Connection, *, order: Order, tenant: str, tag: tuple[str, str] | None) -> Retained | None:
-    """Plan what a policy would erase of a session; None: it is not for this session, or nothing is left to erase."""
+def _plan(
+    connection: Connection, *, order: Order, tenant: str, tag: tuple[str, str] | None, expired_us: int | None
+) -> Retained | None:
+    """Plan what a policy would erase of a session; None: it is not for this session, or nothing is left to erase.
+    ``expired_us``: it is for sessions that expired before.
+    """
+    state = queries.session_state(connection, tenant, order.session)
+    if expired_us is not None and not _expired_before(state, expired_us):
+        return None
     if tag is not None:
         metadata = queries.words_of_session(connection, tenant, order.session).metadata or {}
         if _as_text(metadata.get(tag[0])) != tag[1]:
             return None
-    targets = _targets(connection, tenant, order, traces(connection, tenant, order.session))
+    targets = targets_of(connection, tenant, order, traces(connection, tenant, order.session))
     if not targets:
         return None
     try:
-        check_erasable(queries.session_state(connection, tenant, order.session))
+        check_erasable(state)
     except (LegalHold, TurnAlreadyOpen) as refusal:
         return Retained(order.session, kept=refusal.code)
     return Retained(order.session, tuple(each.version for each in targets))
+
+
+def _expired_before(state: SessionState | None, time_us: int) -> bool:
+    return state is not None and state.expires_at is not None and state.expires_at <= time_us
 
 
 def _as_text(value: Any) -> str | None:

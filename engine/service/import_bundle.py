@@ -18,22 +18,22 @@ import msgspec
 from ..audit.bundle import verify_bundle as format_
 from ..audit.bundle.read import kept_documents, recorded_events, take_in
 from ..clock import Clock
-from ..errors import AlreadyImported, TooLarge
-from ..events.types import (
-    Draft,
-    MessageAppended,
-    MessageWords,
+from ..errors import AlreadyImported, Invalid, TooLarge
+from ..events.session_types import (
     SessionArchived,
     SessionRestored,
     SessionStarted,
     SessionUpdated,
     SessionWords,
+    Source,
 )
+from ..events.types import Draft, MessageAppended, MessageWords
 from ..events.upcasts import facts_of, meaning_of, words_of
 from ..log.base import Append, Connection, NoStream, RecordedEvent, RequestKey
 from ..log.leases import OpenRun
 from ..log.sqlite.schema import Progress
 from ..log.store import Store
+from ..log.transaction import is_origin
 from ..sessions.envelope import Caller, seal
 from ..sessions.projector import Catalog
 from ..sessions.queries import running_turns
@@ -142,4 +142,15 @@ def _setting(event: RecordedEvent, bundle: format_.Bundle) -> Draft:
             "root": bundle.newest.root.hex(),
         }
         words = msgspec.structs.replace(words, metadata={**(words.metadata or {}), SOURCE: source})
+    if isinstance(facts, SessionStarted):
+        facts = msgspec.structs.replace(facts, source=_source(bundle))
     return Draft(facts, words, causation=event.id)
+
+
+def _source(bundle: format_.Bundle) -> Source:
+    """The session of a bundle, as a fact. Raises Invalid for a log whose name we would not have given: a fact is never
+    erased, and so no word of anybody's.
+    """
+    if not is_origin(bundle.newest.origin):
+        raise Invalid("file", "the bundle's log has a name that Manent gives to none")
+    return Source(UUID(bundle.manifest["session"]), bundle.newest.origin, bundle.newest.size)

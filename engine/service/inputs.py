@@ -26,6 +26,7 @@ from ..events.blocks import (
     text_content,
 )
 from ..events.types import NewMessage, Role
+from ..log.codec import MAX_SAFE_INTEGER
 from ..providers import tokens
 from ..settings import Settings
 from ..tools.base import NAME
@@ -154,6 +155,21 @@ def check_metadata(metadata: dict[str, Any] | None, settings: Settings) -> None:
 def check_budget(budget: int | None, settings: Settings, field: str) -> None:
     if budget is not None and not 1 <= budget <= settings.max_budget_tokens:
         raise Invalid(field, f"must be from 1 to {settings.max_budget_tokens}", limit="max_budget_tokens")
+
+
+def check_name(name: str | None, settings: Settings, field: str) -> None:
+    """The name of a user or an agent: any text, but some."""
+    if name is None:
+        return
+    check_text(name, field)
+    if not name:
+        raise Invalid(field, "must not be empty")
+    _check_most(len(name), settings.max_name_chars, field, "max_name_chars", "characters")
+
+
+def check_count(count: int | None, field: str) -> None:
+    if count is not None and not 1 <= count <= MAX_SAFE_INTEGER:
+        raise Invalid(field, f"must be from 1 to {MAX_SAFE_INTEGER}")
 
 
 def check_temperature(temperature: float | None) -> None:

@@ -21,6 +21,7 @@ from ..sessions.calls import CallIds
 from ..sessions.decisions import append_messages, message_draft
 from ..sessions.envelope import Caller, seal
 from ..sessions.history import open_call_ids, state_at
+from ..sessions.marks import with_pins
 from ..sessions.messages import message_page
 from ..sessions.views import Message, message_view
 from ..settings import Settings
@@ -61,7 +62,7 @@ class Messages:
             request=self._store.keyed(caller.tenant, request),
             reference=Reference("messages", session, 0),
         )
-        answer = await self._append(work, partial(_decide, news=news, sealed=sealed))
+        answer = await self._append(work, partial(_decide, news=news, sealed=sealed, now_us=self._clock.now_us()))
         if answer.replayed is None:
             return [message_view(event) for event in answer.events]
         events = answer.events or await self._again(caller, answer.replayed, len(news))
@@ -97,9 +98,12 @@ class Messages:
         start = number_after(after)
         reading = partial(message_page, tenant=caller.tenant, session=session, after=start, limit=limit)
         most_bytes = self._settings.max_page_bytes
-        found, more = await self._store.read(
-            partial(reading, most_bytes=most_bytes, descending=descending, damaged=damaged)
-        )
+
+        def look(connection: Connection) -> tuple[list[Message], bool]:
+            found, more = reading(connection, most_bytes=most_bytes, descending=descending, damaged=damaged)
+            return with_pins(connection, caller.tenant, session, found), more
+
+        found, more = await self._store.read(look)
         return Page(found, write_cursor((found[-1].version,)) if more else None)
 
     async def _again(self, caller: Caller, first: Reference, count: int) -> Sequence[RecordedEvent]:
@@ -112,10 +116,10 @@ class Messages:
 
 
 def _decide(
-    _: Place, state: Any, *, news: Sequence[NewMessage], sealed: Sequence[NewEvent], ids: CallIds
+    _: Place, state: Any, *, news: Sequence[NewMessage], sealed: Sequence[NewEvent], now_us: int, ids: CallIds
 ) -> list[NewEvent]:
     """The events of messages, whose words are encoded already."""
-    facts = append_messages(state, news, ids)
+    facts = append_messages(state, news, ids, now_us)
     return [_with_calls(event, said) for event, said in zip(sealed, facts, strict=True)]
 
 

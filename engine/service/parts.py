@@ -12,6 +12,8 @@ from .events import Events
 from .evidence import Evidence
 from .export import Exports
 from .messages import Messages
+from .metadata import Metadata
+from .pins import Pins
 from .replay.rerun import Reruns
 from .salvage import Salvage
 from .serving import Serving
@@ -35,6 +37,8 @@ class Parts:
         self.follower = Follower(store, settings, find=supervisor.find, running=supervisor.running)
         self.sessions = Sessions(store, clock, providers, tools, settings, default_model)
         self.messages = Messages(store, clock, settings)
+        self.metadata = Metadata(store, clock, settings)
+        self.pins = Pins(store, clock, settings)
         self.events = Events(store, self.follower, settings)
         self.turns = Turns(supervisor, self.follower, tools)
         self.windows = Windows(store, providers, settings)

@@ -6,47 +6,32 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from ..clock import Clock
-from ..errors import Invalid, SessionNotFound, UnknownModel, VersionConflict
-from ..events.types import SessionStarted, SessionWords
+from ..errors import SessionNotFound, UnknownModel, VersionConflict
+from ..events.session_types import SessionStarted, SessionWords, Source
 from ..log.base import AnyVersion, Append, Appended, Connection, Exactly, Expected, NewEvent, NoStream, RequestKey
 from ..log.base import Place as LogPlace
+from ..log.sql.checkpoints import last_position, newest_origin
 from ..log.store import Store
 from ..providers.registry import Providers, ResolvedModel, resolve
 from ..sessions import queries
 from ..sessions.decisions import Changes, start_session, update_session
 from ..sessions.envelope import Caller, seal
 from ..sessions.history import session_at, state_at, system_of
-from ..sessions.queries import Order
-from ..sessions.state import NAMED, SessionState, SessionStatus
+from ..sessions.listing import Order, Which, list_sessions
+from ..sessions.state import NAMED, SessionState
 from ..sessions.views import Session, session_view
+from ..sessions.words import ShownWords
 from ..settings import Settings
 from ..tools.registry import Tools
 from . import inputs
 from .paging import Bounds, Page, SessionPlace, check_limit, fill, session_after, write_cursor
+from .session_fields import SessionFields, check_fields, given
 
 T = TypeVar("T")
 
-Found = tuple[SessionState, SessionWords]
-
-
-class SessionFields(msgspec.Struct, frozen=True):
-    """Fields of a session as a caller gives them; UNSET: left out. None sets null, and for ``model`` the default
-    one.
-    """
-
-    model: str | UnsetType | None = UNSET
-    system: str | UnsetType | None = UNSET
-    title: str | UnsetType | None = UNSET
-    metadata: dict[str, Any] | UnsetType | None = UNSET
-    budget_tokens: int | UnsetType | None = UNSET
-    max_output_tokens: int | UnsetType | None = UNSET
-    fallback_model: str | UnsetType | None = UNSET
-    allowed_tools: tuple[str, ...] | UnsetType | None = UNSET
-    status: str | UnsetType = UNSET
-    legal_hold: bool | UnsetType = UNSET
+Found = tuple[SessionState, ShownWords]
 
 
 class NamedSettings(msgspec.Struct, frozen=True):
@@ -72,20 +57,27 @@ class Sessions:
         self._settings = settings
         self._default_model = default_model
 
-    async def create(self, caller: Caller, fields: SessionFields, request: RequestKey | None) -> Session:
-        self._check(fields)
+    async def create(
+        self, caller: Caller, fields: SessionFields, request: RequestKey | None, source: Source | None = None
+    ) -> Session:
+        check_fields(fields, self._settings)
         inputs.check_tenant(caller.tenant)
-        system = _given(fields.system) or None
-        named = self._named({name: _given(getattr(fields, name)) for name in NAMED})
+        system = given(fields.system) or None
+        named = self._named({name: given(getattr(fields, name)) for name in NAMED})
         facts = SessionStarted(
             model=named.recorded["model"],
-            budget_tokens=_given(fields.budget_tokens),
-            max_output_tokens=_given(fields.max_output_tokens),
+            budget_tokens=given(fields.budget_tokens),
+            max_output_tokens=given(fields.max_output_tokens),
             system_tokens=await inputs.count_text(system or ""),
             fallback_model=named.recorded["fallback_model"],
             allowed_tools=named.recorded["allowed_tools"],
+            source=source,
+            expires_at=fields.expires_us(self._clock.now_us()),
+            max_messages=given(fields.max_messages),
+            max_tokens=given(fields.max_tokens),
         )
-        words = SessionWords(_given(fields.title), system, _given(fields.metadata), **named.words)
+        names = (given(fields.user_id), given(fields.agent_id))
+        words = SessionWords(given(fields.title), system, given(fields.metadata), *names, **named.words)
         drafts = start_session(facts, words)
 
         def decide(_: LogPlace, __: Any) -> list[NewEvent]:
@@ -97,7 +89,18 @@ class Sessions:
         answer = await self._store.append(work)
         if answer.replayed is not None:
             return await self.read(caller, answer.replayed.id, answer.replayed.version)
-        return session_view(answer.state, words)
+        return session_view(answer.state, ShownWords.first(words))
+
+    async def as_source(self, caller: Caller, session: UUID) -> Source:
+        """Name a session as the source of one that is to be made from it. Raises SessionNotFound."""
+
+        def look(connection: Connection) -> Source:
+            must_exist(connection, caller.tenant, session)
+            origin = newest_origin(connection, caller.tenant)
+            assert origin is not None, "a log that has begun has a name"
+            return Source(session, origin, last_position(connection, caller.tenant))
+
+        return await self._store.read(look)
 
     async def read(self, caller: Caller, session: UUID, version: int | None) -> Session:
         state, words = await self._store.read(
@@ -114,16 +117,14 @@ class Sessions:
         return await self._store.read(look)
 
     async def page(
-        self, caller: Caller, order: Order, status: SessionStatus | None, limit: int, after: UUID | str | None
+        self, caller: Caller, order: Order, which: Which, limit: int, after: UUID | str | None
     ) -> Page[Session]:
         check_limit(limit)
         start = session_after(after, by_creation=order == "created")
         bounds = Bounds(limit, self._settings.max_page_bytes)
 
         def look(connection: Connection) -> tuple[list[Found], bool]:
-            found = queries.list_sessions(
-                connection, caller.tenant, order=order, status=status, before=start, limit=limit + 1
-            )
+            found = list_sessions(connection, caller.tenant, order=order, which=which, before=start, limit=limit + 1)
             return fill(found, _told_bytes, bounds)
 
         found, more = await self._store.read(look)
@@ -132,12 +133,8 @@ class Sessions:
     async def update(
         self, caller: Caller, session: UUID, fields: SessionFields, expected: int | None, request: RequestKey | None
     ) -> Session:
-        self._check(fields)
-        values = {name: value for name, value in msgspec.structs.asdict(fields).items() if value is not UNSET}
-        if values.get("status", "active") not in {"active", "archived"}:
-            raise Invalid("status", "must be active or archived")
-        if "system" in values:
-            values["system"] = values["system"] or None
+        check_fields(fields, self._settings)
+        values = fields.set_values(self._clock.now_us())
         named = self._named({name: values[name] for name in NAMED if name in values})
         recorded = {name: named.recorded[name] for name in named.words}
         change = Changes(values | named.values, await inputs.count_text(values.get("system") or ""), recorded)
@@ -174,14 +171,6 @@ class Sessions:
         except UnknownModel as error:
             raise UnknownModel(error.detail, **error.extra | {"field": "fallback_model"}) from None
 
-    def _check(self, fields: SessionFields) -> None:
-        inputs.check_title(_given(fields.title), self._settings)
-        inputs.check_system(_given(fields.system), self._settings)
-        inputs.check_metadata(_given(fields.metadata), self._settings)
-        inputs.check_allowed_tools(_given(fields.allowed_tools), self._settings)
-        inputs.check_budget(_given(fields.budget_tokens), self._settings, "budget_tokens")
-        inputs.check_budget(_given(fields.max_output_tokens), self._settings, "max_output_tokens")
-
 
 def must_exist(connection: Connection, tenant: str, session: UUID) -> None:
     """Raises SessionNotFound."""
@@ -201,10 +190,6 @@ async def append_to_session(store: Store, work: Append) -> Appended:
 
 def expected_of(version: int | None) -> Expected:
     return AnyVersion() if version is None else Exactly(version)
-
-
-def _given(value: T | UnsetType) -> T | None:
-    return None if isinstance(value, UnsetType) else value
 
 
 def _place(found: Found) -> SessionPlace:

@@ -12,12 +12,15 @@ from uuid import UUID
 
 import msgspec
 
+from ..clock import rfc3339
 from ..errors import (
     EmptyMessage,
     Invalid,
     LegalHold,
     NothingToAnswer,
     SessionArchived,
+    SessionExpired,
+    SessionFull,
     SessionNotFound,
     TurnAlreadyOpen,
 )
@@ -31,24 +34,19 @@ from ..events.blocks import (
     is_one_text,
     raw_blocks,
 )
-from ..events.types import (
-    BodyErased,
-    Draft,
-    ErasureWords,
-    MessageAppended,
-    MessageWords,
-    NewMessage,
-    Role,
+from ..events.session_types import (
+    MessagePinned,
+    MessageUnpinned,
     SessionRestored,
     SessionStarted,
     SessionUpdated,
     SessionWords,
-    TurnStarted,
-    TurnWords,
 )
-from ..events.types import SessionArchived as ArchivedEvent
+from ..events.session_types import SessionArchived as ArchivedEvent
+from ..events.turn_types import TurnStarted, TurnWords
+from ..events.types import BodyErased, Draft, ErasureWords, MessageAppended, MessageWords, NewMessage, Role
 from .calls import NONE_READ, CallCount, CallIds
-from .state import SETTABLE, SessionState
+from .state import BOUNDS, NAMED, SETTABLE, SessionState
 from .turn_commands import StartAttempt
 from .turn_decisions import start_attempt
 
@@ -60,7 +58,7 @@ _PLACES: dict[type[Block], tuple[Role, str]] = {
 }
 """The only role that may say such a block: no protocol of a vendor can say it in another."""
 
-CLOSED_DURING_TURN = frozenset({*SETTABLE, "system", "status"}) - {"legal_hold"}
+CLOSED_DURING_TURN = frozenset({*SETTABLE, "system", "status"}) - frozenset(BOUNDS)
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -76,7 +74,7 @@ class Changes(msgspec.Struct, frozen=True):
 class StartTurn(msgspec.Struct, frozen=True):
     """A turn that is to start. ``message`` None: it answers what is there; ``continues``: it goes on with a partial
     answer; ``attempt``: its first one. ``model`` is its name in facts; ``words``: what else is said of it; ``ids``: the
-    vendor's ids of the calls that are open.
+    vendor's ids of the calls that are open; ``now_us``: the time.
     """
 
     turn_id: UUID
@@ -88,6 +86,7 @@ class StartTurn(msgspec.Struct, frozen=True):
     on_disconnect: Literal["continue", "cancel"] = "continue"
     words: TurnWords = TurnWords()
     ids: CallIds = NONE_READ
+    now_us: int = 0
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------
@@ -99,7 +98,7 @@ def start_session(facts: SessionStarted, words: SessionWords) -> list[Draft]:
 
 def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
     """Set fields. A new ``status`` is an event of its own; the status that the session has already is none."""
-    state = _existing(state)
+    state = existing(state)
     if state.open_turn is not None and CLOSED_DURING_TURN & changes.values.keys():
         raise _turn_open(state)
     values = dict(changes.values)
@@ -120,12 +119,14 @@ def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
 
 
 def append_messages(
-    state: SessionState | None, messages: Sequence[NewMessage], ids: CallIds = NONE_READ
+    state: SessionState | None, messages: Sequence[NewMessage], ids: CallIds = NONE_READ, now_us: int = 0
 ) -> list[MessageAppended]:
-    """The facts of these messages, if they may be appended without running a model. ``ids``: those of the open calls.
-    Raises the refusal otherwise.
+    """The facts of these messages, if they may be appended now, without running a model. ``ids``: those of the open
+    calls. Raises the refusal otherwise.
     """
-    count = CallCount(_open_for_input(state), ids)
+    state = _open_for_input(state)
+    _check_bounds(state, now_us, len(messages), sum(message.tokens for message in messages))
+    count = CallCount(state, ids)
     for message in messages:
         check_shape(message)
     return [_facts_of(message, count) for message in messages]
@@ -180,8 +181,9 @@ def check_shape(message: NewMessage) -> None:
 
 def start_turn(state: SessionState | None, command: StartTurn) -> list[Draft]:
     """Append the message, if there is one, the turn's start, and its first attempt."""
-    state, facts = check_turn(state, command.message, command.ids, continues=command.continues)
-    drafts = [] if command.message is None else [message_draft(command.message, facts)]
+    given = command.message
+    state, facts = check_turn(state, given, command.ids, continues=command.continues, now_us=command.now_us)
+    drafts = [] if given is None else [message_draft(given, facts)]
     started = TurnStarted(
         model=command.model,
         provider=command.provider,
@@ -195,10 +197,18 @@ def start_turn(state: SessionState | None, command: StartTurn) -> list[Draft]:
 
 
 def check_turn(
-    state: SessionState | None, message: NewMessage | None, ids: CallIds = NONE_READ, *, continues: bool
+    state: SessionState | None,
+    message: NewMessage | None,
+    ids: CallIds = NONE_READ,
+    *,
+    continues: bool,
+    now_us: int = 0,
 ) -> tuple[SessionState, MessageAppended | None]:
-    """The state, if a turn may start on it with this input, and the input's facts. Raises the refusal otherwise."""
+    """The state, if a turn may start on it with this input now, and the input's facts. Raises the refusal otherwise.
+    There must be room for the message and for an answer; a turn that has begun is not cut off.
+    """
     state = _open_for_input(state)
+    _check_bounds(state, now_us, 1 + (message is not None), 1 + (0 if message is None else message.tokens))
     count = CallCount(state, ids)
     if message is None:
         count.check_answered()
@@ -233,12 +243,27 @@ def _check_answerable(state: SessionState, *, continues: bool) -> None:
         raise Invalid("continue", "there is no partial message to continue")
 
 
+# --- marks ------------------------------------------------------------------------------------------------------------
+
+
+def mark_message(state: SessionState | None, position: int, *, pin: bool, pinned: int, most: int) -> list[Draft]:
+    """Pin the message at a position, or pin it no longer; ``pinned``: how many are, ``most``: how many may be. A turn
+    that runs has chosen its window, and the next round would choose another: so not now.
+    """
+    state = _open_for_input(state)
+    if not pin:
+        return [Draft(MessageUnpinned(position))]
+    if pinned >= most:
+        raise SessionFull(f"{pinned} messages of the session are pinned", limit="max_pins", maximum=most)
+    return [Draft(MessagePinned(position))]
+
+
 # --- erasure ----------------------------------------------------------------------------------------------------------
 
 
 def check_erasable(state: SessionState | None) -> SessionState:
     """The state, if words of the session may be erased now. Raises the refusal otherwise."""
-    state = _existing(state)
+    state = existing(state)
     if state.legal_hold:
         raise LegalHold(f"session {state.id} is under legal hold: nothing of it may be erased")
     if state.open_turn is not None:
@@ -265,26 +290,40 @@ def erase_words(
 
 
 def _updated(values: dict[str, Any], changes: Changes) -> Draft:
-    names = ("title", "system", "metadata", *changes.recorded)
-    words = {name: values[name] for name in names if name in values}
+    own = [name for name in SessionWords.__struct_fields__ if name not in NAMED]
+    words = {name: values[name] for name in (*own, *changes.recorded) if name in values}
     facts = {name: value for name in SETTABLE if (value := changes.recorded.get(name, values.get(name))) is not None}
     updated = SessionUpdated(changed=tuple(sorted(values)), system_tokens=changes.system_tokens, **facts)
     return Draft(updated, SessionWords(**words) if words else None)
 
 
-def _existing(state: SessionState | None) -> SessionState:
+def existing(state: SessionState | None) -> SessionState:
+    """The state of a session that has begun. Raises SessionNotFound."""
     if state is None:
         raise SessionNotFound("there is no such session")
     return state
 
 
 def _open_for_input(state: SessionState | None) -> SessionState:
-    state = _existing(state)
+    state = existing(state)
     if state.open_turn is not None:
         raise _turn_open(state)
     if state.status == "archived":
         raise SessionArchived(f"session {state.id} is archived")
     return state
+
+
+def _check_bounds(state: SessionState, now_us: int, messages: int, tokens: int) -> None:
+    """Raises SessionExpired, and SessionFull where so much more is too much."""
+    if state.expires_at is not None and now_us >= state.expires_at:
+        at = rfc3339(state.expires_at)
+        raise SessionExpired(f"session {state.id} has expired at {at}", expires_at=at)
+    for limit, maximum, size in (
+        ("max_messages", state.max_messages, state.message_count + messages),
+        ("max_tokens", state.max_tokens, state.base_tokens + tokens),
+    ):
+        if maximum is not None and size > maximum:
+            raise SessionFull(f"the session would hold more than {limit}, {maximum}", limit=limit, maximum=maximum)
 
 
 def _turn_open(state: SessionState) -> TurnAlreadyOpen:

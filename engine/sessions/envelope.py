@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from ..clock import Clock
-from ..events.types import Draft, Facts
+from ..events.base import Facts
+from ..events.types import Draft
 from ..log import codec
 from ..log.base import NewEvent
 

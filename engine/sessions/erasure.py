@@ -1,9 +1,10 @@
 """Erased words leave the projections in the erasure's own transaction, and to the same bytes that folding the log
 again would give.
 
-Two projections hold words: a session's title, system prompt and metadata, and what a turn keeps of its events
-(``TurnState``). What else an erasure changes follows from the facts of its event (``state``, ``projector``). A third,
-``document_uses``, says which attempts name a document, so that it goes with the last of them.
+Two projections hold words: a session's own, with the beginning of what was said in it, and what a turn keeps of its
+events (``TurnState``). One more knows of older copies what their metadata said (``copies``), and another which attempts
+name a document, so that it goes with the last of them (``document_uses``). What else an erasure changes follows from
+the facts of its event (``state``, ``projector``).
 """
 
 from __future__ import annotations
@@ -12,28 +13,21 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from uuid import UUID
 
-import msgspec
-
 from ..clock import id_of
-from ..events.types import (
-    AttemptStarted,
-    SessionStarted,
-    SessionUpdated,
-    SessionWords,
-    TurnCompleted,
-    TurnFailed,
-    TurnStarted,
-)
-from ..events.upcasts import Stored, facts_of, words_left
+from ..events.session_types import SessionStarted, SessionUpdated
+from ..events.turn_types import AttemptStarted, TurnCompleted, TurnFailed, TurnStarted
+from ..events.types import MessageAppended
+from ..events.upcasts import Stored, facts_of
 from ..log.base import Connection
 from ..log.erasure import Trace
 from ..log.sql import reads
 from ..log.sql.damage import erased_by
 from ..log.sql.documents import SALTED_SINCE, drop_uses
 from . import queries
+from .copies import forget_source
 from .turn_state import forget
+from .words import ShownWords, words_after
 
-WORD_FIELDS = ("title", "system", "metadata")
 SETTING_WORDS = (SessionStarted.event_type, SessionUpdated.event_type)
 TOLD_BY_TURNS = tuple(kind.event_type for kind in (TurnStarted, AttemptStarted, TurnCompleted, TurnFailed))
 MOST_SETTINGS = 1 << 30
@@ -41,14 +35,21 @@ MOST_SETTINGS = 1 << 30
 
 def forget_words(connection: Connection, tenant: str, session: UUID, erased: Iterable[Trace]) -> None:
     """Take the words of these events of a session out of its projections. Their bodies are gone by now."""
-    settings = False
+    settings, messages = False, set()
     for event in erased:
+        if event.type == SessionStarted.event_type:
+            forget_source(connection, tenant, session, event)
         if event.type in SETTING_WORDS:
             settings = True
         elif event.type in TOLD_BY_TURNS:
             _forget(connection, tenant, event)
+        elif event.type == MessageAppended.event_type:
+            messages.add(event.position)
     if settings:
         queries.set_words_of_session(connection, tenant, session, _words_now(connection, tenant, session))
+    state = queries.session_state(connection, tenant, session) if messages else None
+    if state is not None and state.first_user in messages:
+        queries.forget_preview(connection, tenant, session)
 
 
 def release_documents(connection: Connection, tenant: str, pieces: Sequence[Iterable[Stored]]) -> list[list[str]]:
@@ -70,18 +71,6 @@ def _uses_of(event: Stored) -> list[tuple[str, int]]:
     return [] if facts.tools is None else [(facts.tools, event.position)]
 
 
-def words_after(words: SessionWords, event: Stored, facts: object) -> SessionWords:
-    """A session's words after one more event; those erased or damaged are None."""
-    if isinstance(facts, SessionStarted):
-        changed = list(WORD_FIELDS)
-    elif isinstance(facts, SessionUpdated):
-        changed = [name for name in WORD_FIELDS if name in facts.changed]
-    else:
-        return words
-    new = words_left(event) or SessionWords()
-    return msgspec.structs.replace(words, **{name: getattr(new, name) for name in changed})
-
-
 def erased_of_prompt(connection: Connection, tenant: str, attempt: Stored) -> tuple[int, ...]:
     """Positions of what an ``attempt.started`` was sent and is erased since, its own among them: where there is any,
     the request cannot be derived again. Empty: it can.
@@ -92,8 +81,8 @@ def erased_of_prompt(connection: Connection, tenant: str, attempt: Stored) -> tu
     return tuple(position for position in sorted(sent) if erased_by(connection, tenant, position) is not None)
 
 
-def _words_now(connection: Connection, tenant: str, session: UUID) -> SessionWords:
-    words = SessionWords()
+def _words_now(connection: Connection, tenant: str, session: UUID) -> ShownWords:
+    words = ShownWords()
     events = reads.session_events_of_types(connection, tenant, session, SETTING_WORDS, after=0, limit=MOST_SETTINGS)
     for event in events:
         words = words_after(words, event, facts_of(event))

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import UUID
 
+import msgspec
+
 from ..errors import RecordDamaged, SessionNotFound
 from ..events.blocks import calls_of, read_blocks
-from ..events.types import MessageAppended, MessageWords, SessionWords
+from ..events.session_types import SessionWords
+from ..events.types import MessageAppended, MessageWords
 from ..events.upcasts import facts_of, words_left, words_of
 from ..log.base import Connection, RecordedEvent
 from ..log.sql import reads
 from . import queries
 from .calls import NONE_READ, CallIds, ids_of
-from .erasure import SETTING_WORDS, words_after
+from .erasure import SETTING_WORDS
 from .state import SessionState, evolve
 from .turn_state import TurnState
+from .words import ShownWords, preview_of, words_after
 
 
 def state_at(connection: Connection, tenant: str, session: UUID, version: int | None = None) -> SessionState:
@@ -42,7 +46,7 @@ def _folded(connection: Connection, tenant: str, session: UUID, version: int) ->
 
 def session_at(
     connection: Connection, tenant: str, session: UUID, version: int | None = None
-) -> tuple[SessionState, SessionWords]:
+) -> tuple[SessionState, ShownWords]:
     """As ``state_at``, and the session's words: now as the projection has them, else from the events that set them.
 
     Raises SessionNotFound, and RecordDamaged for words at a version.
@@ -50,12 +54,13 @@ def session_at(
     now = _state_now(connection, tenant, session)
     if version is None or version == now.version:
         return now, queries.words_of_session(connection, tenant, session)
-    state, words = _folded(connection, tenant, session, version), SessionWords()
+    state, words = _folded(connection, tenant, session, version), ShownWords()
     for event in _session_events(connection, tenant, session, version, SETTING_WORDS):
         if event.damaged:
             raise RecordDamaged.at(event.position)
         words = words_after(words, event, facts_of(event))
-    return state, words
+    first = None if state.first_user is None else reads.event_at_position(connection, tenant, state.first_user)
+    return state, words if first is None else msgspec.structs.replace(words, preview=preview_of(first))
 
 
 def open_call_ids(connection: Connection, tenant: str, state: SessionState) -> CallIds:

@@ -6,23 +6,28 @@ the bodies, and is read without the events: that is what every turn waits for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import takewhile
+from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Connection, FromClause, and_, bindparam, exists, literal_column, or_
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, bindparam, exists, literal_column, or_, select
 
 from ..clock import id_of
 from ..errors import RecordDamaged, SessionNotFound
 from ..events.types import MessageAppended, MessageWords
 from ..events.upcasts import MESSAGES, WORDS_STEPS
 from ..log.codec import MAX_SAFE_INTEGER
-from ..log.sql.clauses import with_bodies
+from ..log.sql.clauses import same, with_bodies
 from ..log.sql.damage import erased_by, is_sound
+from ..log.sql.driver import Prepared
 from ..log.sql.session_index import SessionQuery, SessionRows
 from ..log.sql.tables import bodies, erasures, events
+from .marks import NO_MARKS, Marks
 from .queries import session_state
 from .state import Row, SessionState
 from .tables import messages
@@ -66,7 +71,10 @@ class ShownRow(Row, frozen=True, gc=False):
         """Raises RecordDamaged, and StoreCorrupt for facts or a body that cannot be read."""
         position, schema, body = self.position, self.schema, _body_of(self)
         facts, event_id = MESSAGES.facts(position, schema, self.facts), id_of(self.raw_id)
-        return message_of(session, position, self.version, schema, event_id, self.actor, self.recorded_at, facts, body)
+        message = message_of(
+            session, position, self.version, schema, event_id, self.actor, self.recorded_at, facts, body
+        )
+        return replace(message, pinned=True) if self.pinned else message
 
 
 _IS_MESSAGE = [events.c.type == literal_column(f"'{MessageAppended.event_type}'")]
@@ -79,7 +87,7 @@ _FIGURES: tuple[ColumnElement[Any], ...] = (  # the fields of a row, in their or
     messages.c.role,
     messages.c.tokens,
     messages.c.unit,
-    literal_column("0"),  # whether it is pinned
+    literal_column("0"),  # whether it is pinned: a mark
     # Null: it is not left out. What has no body and is not erased is not left out either: it is damaged.
     or_(messages.c.left_out <= bindparam("now_"), and_(bodies.c.bytes.is_(None), _IS_ERASED)),
 )
@@ -99,11 +107,11 @@ def _with_words(rows: FromClause) -> FromClause:
 _after = SessionQuery((events.c.position, events.c.version, *_SHOWN), with_bodies, _IS_MESSAGE)
 _before = SessionQuery((events.c.position, events.c.version, *_SHOWN), with_bodies, _IS_MESSAGE, descending=True)
 _newest_shown = SessionQuery((*_FIGURES, *_SHOWN), _with_figures, descending=True)
-_newest_sent = SessionQuery((*_FIGURES, messages.c.complete, *_WORDS), _with_words, descending=True, over=messages)
-
-R = TypeVar("R", SentRow, ShownRow)
-Newest = Callable[..., AbstractContextManager[Iterator[Row]]]
-"""``newest_shown`` or ``newest_sent``."""
+_shown = SessionQuery((*_FIGURES, *_SHOWN), _with_figures)
+_SENT = (*_FIGURES, messages.c.complete, *_WORDS)
+_newest_sent = SessionQuery(_SENT, _with_words, descending=True, over=messages)
+_sent = SessionQuery(_SENT, _with_words, over=messages)
+_unit = Prepared(select(messages.c.unit).where(*same(messages, "tenant", "position")))
 
 
 def message_page(
@@ -147,28 +155,48 @@ def message_page(
     return found, False
 
 
-@contextmanager
-def newest_shown(connection: Connection, tenant: str, state: SessionState) -> Iterator[Iterator[Row]]:
-    """A session's messages from the version of a state backwards, each with what is shown of it. They are read only as
-    they are asked for.
+class Reading(msgspec.Struct, frozen=True):
+    """How messages are read for a window: ``SHOWN``, each with what is shown of it, or ``SENT``, with what a model is
+    sent. They are read only as they are asked for.
     """
-    with closing(_newest(_newest_shown, connection, tenant, state)) as rows:
-        yield _checked(ShownRow, connection, tenant, rows)
+
+    row: type[SentRow | ShownRow]
+    newest_first: SessionQuery
+    oldest_first: SessionQuery
+
+    @contextmanager
+    def newest(
+        self, connection: Connection, tenant: str, state: SessionState, marks: Marks = NO_MARKS
+    ) -> Iterator[Iterator[Row]]:
+        """A session's messages from the version of a state backwards."""
+        with closing(_rows(self.newest_first, connection, tenant, state)) as rows:
+            found = _checked(self.row, connection, tenant, rows)
+            yield found if marks is NO_MARKS else map(marks.on, found)
+
+    def pinned(self, connection: Connection, tenant: str, state: SessionState, marks: Marks) -> list[Row]:
+        """Every message of every unit in which one is pinned, up to the version of a state."""
+        units = {_unit(connection, tenant, position).fetchone()[0] for position in marks.pinned}
+        found: list[Row] = []
+        for unit in sorted(units):
+            with closing(_rows(self.oldest_first, connection, tenant, state, after=unit - 1)) as rows:
+                found += map(marks.on, takewhile(partial(_is_of, unit), _checked(self.row, connection, tenant, rows)))
+        return found
 
 
-@contextmanager
-def newest_sent(connection: Connection, tenant: str, state: SessionState) -> Iterator[Iterator[Row]]:
-    """As ``newest_shown``, each with what a model is sent of it."""
-    with closing(_newest(_newest_sent, connection, tenant, state)) as rows:
-        yield _checked(SentRow, connection, tenant, rows)
+def _is_of(unit: int, row: Row) -> bool:
+    return row.unit == unit
 
 
-def _newest(query: SessionQuery, connection: Connection, tenant: str, state: SessionState) -> SessionRows:
+def _rows(query: SessionQuery, connection: Connection, tenant: str, state: SessionState, after: int = 0) -> SessionRows:
     version = state.version
-    return query(connection, tenant, state.id, up_to=version, of_columns=[version], end=state.position)
+    return query(connection, tenant, state.id, after, version, of_columns=[version], end=state.position)
 
 
-def _checked(kind: type[R], connection: Connection, tenant: str, rows: SessionRows) -> Iterator[R]:
+SHOWN = Reading(ShownRow, _newest_shown, _shown)
+SENT = Reading(SentRow, _newest_sent, _sent)
+
+
+def _checked(kind: type[SentRow | ShownRow], connection: Connection, tenant: str, rows: SessionRows) -> Iterator[Row]:
     """Rows as they are read: the body of one that is damaged goes no further."""
     for row in rows:
         if is_sound(connection, tenant, row[1], row[-3], row[-2], row[-1]):
@@ -190,6 +218,6 @@ def last_user(connection: Connection, tenant: str, state: SessionState) -> Row |
         return None
     if erased_by(connection, tenant, last.position) is None:
         return Row(last.version, last.position, "user", last.tokens, last.unit)
-    with newest_sent(connection, tenant, state) as rows:
+    with SENT.newest(connection, tenant, state) as rows:
         found = next((row for row in rows if row.role == "user" and not row.left_out), None)
     return None if found is None else Row(found.version, found.position, found.role, found.tokens, found.unit)

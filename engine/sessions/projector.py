@@ -8,24 +8,19 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, bindparam, func, insert, update
 
-from ..events.types import (
-    AttemptEnded,
-    AttemptStarted,
-    BodyErased,
-    MessageAppended,
-    SessionStarted,
-    SessionUpdated,
-    SessionWords,
-    TurnStarted,
-)
+from ..events.session_types import MessagePinned, MessageUnpinned, SessionStarted, SessionUpdated, SessionWords
+from ..events.types import AttemptEnded, AttemptStarted, BodyErased, MessageAppended, TurnStarted
 from ..events.upcasts import facts_of, words_left
 from ..log.base import RecordedEvent
 from ..log.sql.clauses import same, upsert
 from ..log.sql.documents import SALTED_SINCE, Use, add_uses
 from ..log.sql.driver import Prepared, PreparedRows
+from .copies import copy_row, insert_copies
+from .marks import insert_marks, mark_rows
 from .queries import session_state
 from .state import SessionState, evolve
 from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
+from .words import changed_words, preview_of
 
 _encode = msgspec.json.Encoder().encode
 
@@ -34,9 +29,10 @@ Key = tuple[str, int]
 Sums = tuple[int, int, int, int]
 """Samples, base tokens, messages and input tokens."""
 
-_upsert_sessions = PreparedRows(upsert(sessions, ["status", "updated_at", "state"]))
+_LISTED = ("state", "model", "failed", "waiting")
+_upsert_sessions = PreparedRows(upsert(sessions, ["status", "updated_at", *_LISTED]))
 # An index is written anew whenever its columns are set, changed or not.
-_move_sessions = PreparedRows(upsert(sessions, ["status", "updated_at", "active_hour", "state"]))
+_move_sessions = PreparedRows(upsert(sessions, ["status", "updated_at", "active_hour", *_LISTED]))
 _upsert_turns = PreparedRows(upsert(turns, ["status", "state"]))
 _insert_messages = PreparedRows(insert(messages))
 _add_calibrations = PreparedRows(upsert(calibrations, [], added=["samples", "base_tokens", "messages", "input_tokens"]))
@@ -71,11 +67,11 @@ class Catalog:
         if state is None or state.updated_at // HOUR_US != after.updated_at // HOUR_US:
             self._moved.add(key)
         if isinstance(facts, MessageAppended):
-            self._messages.append(_message_row(event, facts, after))
+            self._remember_message(event, facts, after)
         elif isinstance(facts, SessionStarted | SessionUpdated):
             self._remember_words(event, facts)
-        elif isinstance(facts, TurnStarted) and facts.supersedes is not None:
-            self._left_out.append((event.version, event.tenant, facts.supersedes))
+        elif isinstance(facts, TurnStarted | MessagePinned | MessageUnpinned):
+            self._marks += mark_rows(event, facts)
         elif isinstance(facts, BodyErased):
             self._left_out += [(event.version, event.tenant, position) for position in facts.targets]
         elif isinstance(facts, AttemptStarted):
@@ -92,6 +88,8 @@ class Catalog:
         _move_sessions(connection, [row for key, row in rows if key in moved])
         _insert_messages(connection, self._messages)
         _upsert_turns(connection, [_turn_row(key[0], state) for key, state in self._turns.items()])
+        insert_copies(connection, self._copies)
+        insert_marks(connection, self._marks)
         _add_calibrations(connection, [(*key, *sums) for key, sums in self._calibrations.items()])
         add_uses(connection, self._uses)
         for values in self._left_out:
@@ -105,22 +103,31 @@ class Catalog:
         self._moved: set[Key] = set()
         self._messages: list[Row] = []
         self._left_out: list[Row] = []
+        self._copies: list[Row] = []
+        self._marks: list[Row] = []
         self._turns: dict[Key, SessionState] = {}
         self._calibrations: dict[tuple[str, str], Sums] = {}
         self._words: list[tuple[Prepared, Row]] = []
         self._uses: list[Use] = []
 
+    def _remember_message(self, event: RecordedEvent, facts: MessageAppended, after: SessionState) -> None:
+        self._messages.append(_message_row(event, facts, after))
+        if event.position == after.first_user:
+            self._set_words(event, {"preview": preview_of(event)})
+
     def _remember_words(self, event: RecordedEvent, facts: SessionStarted | SessionUpdated) -> None:
-        """Title, system and metadata; those erased or damaged become null."""
-        names = facts.changed if isinstance(facts, SessionUpdated) else ("title", "system", "metadata")
+        """What an event says of a session in words; those erased or damaged become null."""
         words = words_left(event) or SessionWords()
-        values: dict[str, object] = {
-            name: getattr(words, name) for name in ("title", "system", "metadata") if name in names
-        }
-        if not values:
-            return
+        values: dict[str, object] = {name: getattr(words, name) for name in changed_words(facts)}
         if values.get("metadata") is not None:
             values["metadata"] = _encode(values["metadata"])
+        if values:
+            self._set_words(event, values)
+        copy = copy_row(event, facts) if isinstance(facts, SessionStarted) else None
+        if copy is not None:
+            self._copies.append(copy)
+
+    def _set_words(self, event: RecordedEvent, values: dict[str, object]) -> None:
         row = (event.tenant, event.session.bytes, *values.values())
         self._words.append((_upsert_words(tuple(values)), row))
 
@@ -144,7 +151,9 @@ class Catalog:
 
 
 def _session_row(key: Key, state: SessionState) -> Row:
-    return key[0], state.id.bytes, state.status, state.updated_at, state.updated_at // HOUR_US, _encode(state)
+    times = (state.updated_at, state.updated_at // HOUR_US)
+    listed = (_encode(state), state.setting("model"), state.failed_count, int(state.waiting))
+    return key[0], state.id.bytes, state.status, *times, *listed
 
 
 def _message_row(event: RecordedEvent, facts: MessageAppended, state: SessionState) -> Row:

@@ -4,40 +4,37 @@ changes one row that an erasure has made untrue. Messages have a file of their o
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import closing
-from functools import cache
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, LargeBinary, bindparam, select, tuple_, update
+from sqlalchemy import Connection, bindparam, null, select, update
 
 from ..clock import id_of
-from ..events.types import SessionWords
 from ..log.codec import MAX_SAFE_INTEGER
 from ..log.sql.clauses import limited, same
 from ..log.sql.driver import Prepared
-from ..log.sql.tables import Int
 from .state import SessionState
-from .tables import HOUR_US, calibrations, session_words, sessions, turns
+from .tables import calibrations, session_words, sessions, turns
 from .turn_state import TurnState
-
-Order = Literal["activity", "created"]
+from .words import WORD_FIELDS, ShownWords
 
 _encode = msgspec.json.Encoder().encode
-_state = msgspec.json.Decoder(SessionState)
+decode_state = msgspec.json.Decoder(SessionState).decode
 _turn = msgspec.json.Decoder(TurnState)
 _session_state = Prepared(select(sessions.c.state).where(*same(sessions, "tenant", "session")))
-_session_words = Prepared(
-    select(session_words.c.title, session_words.c.system, session_words.c.metadata).where(
-        *same(session_words, "tenant", "session")
-    )
-)
+WORDS = tuple(session_words.c[name] for name in ShownWords.__struct_fields__)
+"""The columns of a session's words, as ``decode_words`` takes them."""
+_session_words = Prepared(select(*WORDS).where(*same(session_words, "tenant", "session")))
+# in the order of their columns, which an UPDATE keeps
 _set_words = Prepared(
     update(session_words)
-    .values(title=bindparam("title_"), system=bindparam("words_"), metadata=bindparam("metadata_"))
+    .values({name: bindparam(f"{name}_words") for name in WORD_FIELDS})
     .where(*same(session_words, "tenant", "session"))
+)
+_forget_preview = Prepared(
+    update(session_words).values(preview=null()).where(*same(session_words, "tenant", "session"))
 )
 _turn_state = Prepared(select(turns.c.state).where(*same(turns, "tenant", "turn")))
 _set_turn = Prepared(update(turns).values(state=bindparam("state_")).where(*same(turns, "tenant", "turn")))
@@ -65,66 +62,26 @@ _calibration = Prepared(
 
 def session_state(connection: Connection, tenant: str, session: UUID) -> SessionState | None:
     row = _session_state(connection, tenant, session.bytes).fetchone()
-    return None if row is None else _state.decode(row[0])
+    return None if row is None else decode_state(row[0])
 
 
-def words_of_session(connection: Connection, tenant: str, session: UUID) -> SessionWords:
-    """Title, system prompt and metadata."""
+def words_of_session(connection: Connection, tenant: str, session: UUID) -> ShownWords:
+    """Title, system prompt, metadata and such."""
     row = _session_words(connection, tenant, session.bytes).fetchone()
-    return _words(*row) if row is not None else SessionWords()
+    return decode_words(row) if row is not None else ShownWords()
 
 
-def list_sessions(
-    connection: Connection,
-    tenant: str,
-    *,
-    order: Order,
-    status: str | None,
-    before: tuple[int, UUID] | None,
-    limit: int,
-) -> Generator[tuple[SessionState, SessionWords], None, None]:
-    """Sessions, newest first: by last activity, or by creation (ids are in order of time). ``before``:
-    (updated_at, id). They are read only as they are asked for; close the generator when there are enough.
-    """
-    values: list[object] = [tenant]
-    if status is not None:
-        values.append(status)
-    if before is not None:
-        updated_at, session = before
-        values += [session.bytes] if order == "created" else [updated_at // HOUR_US, updated_at, session.bytes]
-    query = _listing(order, of_status=status is not None, goes_on=before is not None)
-    with closing(query(connection, *values, limit)) as rows:
-        for state, *words in rows:
-            yield _state.decode(state), _words(*words)
+def set_words_of_session(connection: Connection, tenant: str, session: UUID, words: ShownWords) -> None:
+    """Make what a session was given in words what is left of it."""
+    values = {name: getattr(words, name) for name in WORD_FIELDS}
+    if words.metadata is not None:
+        values["metadata"] = _encode(words.metadata)
+    _set_words(connection, *values.values(), tenant, session.bytes)
 
 
-@cache
-def _listing(order: Order, *, of_status: bool, goes_on: bool) -> Prepared:
-    """Sessions of a tenant, and of a status; those that follow one."""
-    same_session = (session_words.c.tenant == sessions.c.tenant) & (session_words.c.session == sessions.c.session)
-    query = (
-        select(sessions.c.state, session_words.c.title, session_words.c.system, session_words.c.metadata)
-        .select_from(sessions.outerjoin(session_words, same_session))
-        .where(*same(sessions, "tenant", *["status"] * of_status))
-    )
-    if order == "created":
-        query = query.order_by(sessions.c.session.desc())
-        beyond = [sessions.c.session < bindparam("last_")]
-    else:
-        # The hours come from the index, and no more than those that the page needs are sorted.
-        query = query.order_by(sessions.c.active_hour.desc(), sessions.c.updated_at.desc(), sessions.c.session.desc())
-        last = tuple_(bindparam("updated_", type_=Int), bindparam("last_", type_=LargeBinary))
-        beyond = [
-            sessions.c.active_hour <= bindparam("hour_"),
-            tuple_(sessions.c.updated_at, sessions.c.session) < last,
-        ]
-    return Prepared(limited(query.where(*beyond) if goes_on else query))
-
-
-def set_words_of_session(connection: Connection, tenant: str, session: UUID, words: SessionWords) -> None:
-    """Make a session's words what is left of them."""
-    metadata = None if words.metadata is None else _encode(words.metadata)
-    _set_words(connection, words.title, words.system, metadata, tenant, session.bytes)
+def forget_preview(connection: Connection, tenant: str, session: UUID) -> None:
+    """Make the beginning of what was said null."""
+    _forget_preview(connection, tenant, session.bytes)
 
 
 def set_turn_state(connection: Connection, tenant: str, state: TurnState) -> None:
@@ -158,5 +115,9 @@ def calibration(connection: Connection, tenant: str, model: str) -> tuple[int, i
     return _calibration(connection, tenant, model).fetchone() or (0, 0, 0, 0)
 
 
-def _words(title: str | None, system: str | None, metadata: bytes | None) -> SessionWords:
-    return SessionWords(title, system, msgspec.json.decode(metadata) if metadata is not None else None)
+def decode_words(row: Sequence[Any]) -> ShownWords:
+    """A session's words from their columns."""
+    words = ShownWords(*row)
+    if words.metadata is None:
+        return words
+    return msgspec.structs.replace(words, metadata=msgspec.json.decode(row[WORD_FIELDS.index("metadata")]))

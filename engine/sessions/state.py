@@ -10,30 +10,20 @@ from uuid import UUID
 
 import msgspec
 
-from ..events.types import (
-    TURN_ENDS,
-    AttemptEnded,
-    BodyErased,
-    Facts,
-    MessageAppended,
-    Role,
-    SessionArchived,
-    SessionRestored,
-    SessionStarted,
-    SessionUpdated,
-    SessionWords,
-    TurnStarted,
-)
+from ..events.base import Facts
+from ..events.session_types import SessionArchived, SessionRestored, SessionStarted, SessionUpdated, SessionWords
+from ..events.types import TURN_ENDS, AttemptEnded, BodyErased, MessageAppended, Role, TurnFailed, TurnStarted
 from ..events.upcasts import words_left
 from ..events.usage import Costs, Usage
 from ..log.base import RecordedEvent
 from . import turn_state as turns
 from .turn_state import TurnState, add_usage
 
-SETTABLE = ("model", "budget_tokens", "max_output_tokens", "fallback_model", "allowed_tools", "legal_hold")
-"""Facts of a session that ``session.updated`` may set."""
+BOUNDS = ("legal_hold", "expires_at", "max_messages", "max_tokens")
 NAMED = ("model", "fallback_model", "allowed_tools")
-"""Those among them whose value may stand in words."""
+SETTABLE = (*NAMED, "budget_tokens", "max_output_tokens", *BOUNDS)
+"""Facts of a session that ``session.updated`` may set: the ``BOUNDS`` also while a turn runs, for it goes on as it was;
+the value of those ``NAMED`` may stand in words."""
 IDS_IN_FACTS = 1
 """The last schema of ``message.appended`` whose calls are named by the vendor's ids."""
 
@@ -73,7 +63,8 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """``open_calls``: calls that the last unit made and that have no result yet; ``asked``: the position of the message
     that made them (None: schema 1, whose calls are named by their ids); ``call_count``: ordinals given so far.
     ``base_tokens``: running total of all messages. ``legal_hold``: nothing of it may be erased. ``named``: settings
-    whose words hold more than the facts (``setting``). Times in microseconds.
+    whose words hold more than the facts (``setting``). ``first_user``: the position of the first user message.
+    ``failed_count``: the turns that failed. Times in microseconds.
     """
 
     id: UUID
@@ -102,6 +93,12 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     asked: int | None = None
     call_count: int = 0
     named: dict[str, Named] = {}
+    expires_at: int | None = None
+    max_messages: int | None = None
+    max_tokens: int | None = None
+    first_user: int | None = None
+    turn_count: int = 0
+    failed_count: int = 0
 
     def setting(self, name: str) -> Any:
         """The value of a setting as it was given; as facts hold it, where its words are erased."""
@@ -112,6 +109,11 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     def open_turn(self) -> TurnState | None:
         """The turn that has not ended, if there is one."""
         return self.turn if self.turn is not None and self.turn.end_version is None else None
+
+    @property
+    def waiting(self) -> bool:
+        """True while a turn of it waits for a person."""
+        return self.open_turn is not None and self.open_turn.status == "requires_action"
 
 
 def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> SessionState:
@@ -126,8 +128,10 @@ def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> Se
     if state.turn is not None or isinstance(facts, TurnStarted):
         changes["turn"] = _turn(state, event, facts)
     match facts:
-        case TurnStarted() if state.last is not None and state.last.position == facts.supersedes:
-            changes["last"] = msgspec.structs.replace(state.last, superseded=True)
+        case TurnStarted():
+            changes |= _started(state, facts)
+        case TurnFailed():
+            changes["failed_count"] = state.failed_count + 1
         case MessageAppended():
             changes |= _message(state, event, facts)
         case AttemptEnded():
@@ -137,10 +141,8 @@ def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> Se
             changes |= _updated(state, event, facts)
         case BodyErased():
             changes |= _erased(state, facts)
-        case SessionArchived():
-            changes["status"] = "archived"
-        case SessionRestored():
-            changes["status"] = "active"
+        case SessionArchived() | SessionRestored():
+            changes["status"] = "archived" if isinstance(facts, SessionArchived) else "active"
     return msgspec.structs.replace(state, **changes)
 
 
@@ -160,6 +162,9 @@ def _begin(event: RecordedEvent, facts: Facts) -> SessionState:
         fallback_model=facts.fallback_model,
         allowed_tools=facts.allowed_tools,
         named=_named(event, NAMED),
+        expires_at=facts.expires_at,
+        max_messages=facts.max_messages,
+        max_tokens=facts.max_tokens,
     )
 
 
@@ -174,6 +179,13 @@ def _turn(state: SessionState, event: RecordedEvent, facts: Facts) -> TurnState 
     return turns.evolve(state.turn, event, facts)
 
 
+def _started(state: SessionState, facts: TurnStarted) -> dict[str, object]:
+    changes: dict[str, object] = {"turn_count": state.turn_count + 1}
+    if state.last is not None and state.last.position == facts.supersedes:
+        changes["last"] = msgspec.structs.replace(state.last, superseded=True)
+    return changes
+
+
 def _message(state: SessionState, event: RecordedEvent, facts: MessageAppended) -> dict[str, object]:
     unit = state.last.unit if facts.role == "tool" and state.last is not None else event.version
     last = LastMessage(event.version, event.position, facts.role, unit, facts.tokens, facts.complete)
@@ -183,9 +195,11 @@ def _message(state: SessionState, event: RecordedEvent, facts: MessageAppended) 
     else:
         open_calls = facts.calls if facts.complete else ()
         asked = event.position if open_calls and by_ordinal else None
+    first_user = event.position if facts.role == "user" and state.first_user is None else state.first_user
     return {
         "asked": asked if open_calls else None,
         "call_count": state.call_count + (len(facts.calls) if by_ordinal else 0),
+        "first_user": first_user,
         "message_count": state.message_count + 1,
         "base_tokens": state.base_tokens + facts.tokens,
         "last": last,

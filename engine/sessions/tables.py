@@ -23,11 +23,14 @@ sessions = Table(
     Column("updated_at", Int, nullable=False),
     Column("active_hour", Int, nullable=False),
     Column("state", LargeBinary, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("failed", Int, nullable=False),
+    Column("waiting", Int, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
 """``state`` is the JSON of ``projections.session.SessionState``; the other columns are for listing. ``active_hour`` is
-``updated_at`` in whole hours."""
+``updated_at`` in whole hours, ``failed`` how many turns failed, ``waiting`` 1 while one waits for a person."""
 
 Index("sessions_by_hour", sessions.c.tenant, sessions.c.active_hour)
 """By the hour, so that it changes once an hour for a session and not with each append; a page of the list sorts the
@@ -41,10 +44,23 @@ session_words = Table(
     Column("title", Text),
     Column("system", Text),
     Column("metadata", LargeBinary),
+    Column("user_id", Text),
+    Column("agent_id", Text),
+    Column("preview", Text),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
 """Apart from ``sessions``, whose row every append rewrites."""
+
+
+def _index_named(name: str, column: Column[str]) -> None:
+    """Of those that have it only: most sessions are nobody's."""
+    named = column.is_not(None)
+    Index(name, session_words.c.tenant, column, sqlite_where=named, postgresql_where=named)
+
+
+_index_named("sessions_by_user", session_words.c.user_id)
+_index_named("sessions_by_agent", session_words.c.agent_id)
 
 messages = Table(
     "messages",
@@ -64,7 +80,20 @@ messages = Table(
 )
 """In order of position, so that a commit writes one page for the messages of many sessions; a session's are found
 through ``events``. ``total_tokens`` runs along the session, this message included. ``left_out``: the version from
-which on windows leave it out, because it is empty, superseded or erased."""
+which on windows leave it out, because it is empty or erased."""
+
+marks = Table(
+    "marks",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("version", Int, primary_key=True, autoincrement=False),
+    Column("position", Int, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The marks that a session made on messages, each at its version: ``pinned``, ``unpinned`` or ``superseded``."""
 
 turns = Table(
     "turns",
@@ -82,6 +111,22 @@ turns = Table(
 
 Index("turns_by_session", turns.c.tenant, turns.c.session, turns.c.version)
 
+copies = Table(
+    "copies",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("source", LargeBinary),
+    Column("cause", LargeBinary),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The sessions that were made from another: an import, or a run done again. ``source``: that session. ``cause``: the id
+of its first event, by which older imports are found."""
+
+Index("copies_by_source", copies.c.tenant, copies.c.source)
+Index("copies_by_cause", copies.c.tenant, copies.c.cause)
+
 calibrations = Table(
     "calibrations",
     metadata,
@@ -96,4 +141,4 @@ calibrations = Table(
 )
 """Sums over the attempts whose usage the vendor reported: what we counted, and what it counted."""
 
-PROJECTIONS = (sessions, session_words, messages, turns, calibrations, document_uses)
+PROJECTIONS = (sessions, session_words, messages, marks, turns, copies, calibrations, document_uses)

@@ -7,12 +7,12 @@ from uuid import UUID
 
 import msgspec
 
+from ..events.base import Facts
 from ..events.types import (
     AttemptEnded,
     AttemptStarted,
     AttemptWords,
     CompletionWords,
-    Facts,
     FailureWords,
     MessageAppended,
     ToolApproved,

@@ -5,6 +5,7 @@ Plain values, ready for JSON: times are RFC 3339 text in UTC with microseconds, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
@@ -13,13 +14,14 @@ import msgspec
 from ..clock import rfc3339
 from ..errors import RecordDamaged, StoreCorrupt
 from ..events.blocks import Content, read_blocks, text_of
-from ..events.types import MessageAppended, SessionWords, TurnFailed
+from ..events.types import MessageAppended, TurnFailed
 from ..events.upcasts import MESSAGES, facts_of
 from ..events.usage import Cost, Usage
 from ..log.base import RecordedEvent
 from .calls import ids_of
 from .state import SessionState
 from .turn_state import AttemptState, TurnState, cost_of
+from .words import ShownWords
 
 
 class View(msgspec.Struct, frozen=True, gc=False):
@@ -52,6 +54,14 @@ class Session(View, frozen=True):
     fallback_model: str | None
     allowed_tools: tuple[str, ...] | None
     legal_hold: bool
+    expires_at: str | None = None
+    user_id: str | None = None
+    agent_id: str | None = None
+    max_messages: int | None = None
+    max_tokens: int | None = None
+    preview: str | None = None
+    turn_count: int = 0
+    failed_count: int = 0
 
 
 class Message(View, frozen=True):
@@ -72,6 +82,7 @@ class Message(View, frozen=True):
     actor: str
     created_at: str
     damaged: bool | msgspec.UnsetType = msgspec.UNSET
+    pinned: bool = False
 
     def blocks(self) -> Content:
         """``content`` as typed blocks."""
@@ -187,7 +198,7 @@ class Event(View, frozen=True):
 NO_USAGE = Usage()
 
 
-def session_view(state: SessionState, words: SessionWords) -> Session:
+def session_view(state: SessionState, words: ShownWords) -> Session:
     turn = state.open_turn
     parent = None
     if state.parent_session is not None and state.parent_version is not None:
@@ -213,6 +224,14 @@ def session_view(state: SessionState, words: SessionWords) -> Session:
         created_at=rfc3339(state.created_at),
         updated_at=rfc3339(state.updated_at),
         legal_hold=state.legal_hold,
+        expires_at=None if state.expires_at is None else rfc3339(state.expires_at),
+        user_id=words.user_id,
+        agent_id=words.agent_id,
+        max_messages=state.max_messages,
+        max_tokens=state.max_tokens,
+        preview=words.preview,
+        turn_count=state.turn_count,
+        failed_count=state.failed_count,
     )
 
 
@@ -257,7 +276,6 @@ def message_of(  # noqa: PLR0913, PLR0917 - the columns of a row: it is called f
 
 def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed | None = None) -> Turn:
     """``failed``: what its end said, where it is told."""
-    answers = [message for message in messages if message.role == "assistant"]
     error = None
     if turn.error_code is not None:
         limit, maximum = (None, None) if failed is None else (failed.limit, failed.maximum)
@@ -286,8 +304,17 @@ def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed
         attempts=tuple(_attempt_view(attempt) for attempt in turn.attempts),
         error=error,
         messages=messages,
-        message=answers[-1] if answers else None,
+        message=_last_answer(messages),
     )
+
+
+def with_messages(turn: Turn, messages: Sequence[Message]) -> Turn:
+    """The same turn with its messages as they are now."""
+    return msgspec.structs.replace(turn, messages=tuple(messages), message=_last_answer(messages))
+
+
+def _last_answer(messages: Sequence[Message]) -> Message | None:
+    return next((message for message in reversed(messages) if message.role == "assistant"), None)
 
 
 def _pending(turn: TurnState, messages: tuple[Message, ...]) -> tuple[str, ...]:

@@ -17,8 +17,9 @@ from ..log.base import Connection, RecordedEvent
 from ..log.journal import journal_rows
 from ..log.sql import reads
 from ..sessions import queries
+from ..sessions.marks import with_pins
 from ..sessions.turn_state import TurnState
-from ..sessions.views import Turn
+from ..sessions.views import Turn, with_messages
 from .frames import START, Frame, frame_of
 from .transcript import Transcript
 
@@ -137,4 +138,4 @@ def turn_of(connection: Connection, tenant: str, state: TurnState) -> Turn:
     transcript = Transcript(state.id)
     for event in turn_events(connection, tenant, state):
         transcript.add(event)
-    return transcript.view()
+    return with_messages(transcript.view(), with_pins(connection, tenant, state.session, transcript.messages))

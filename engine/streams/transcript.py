@@ -13,13 +13,13 @@ from uuid import UUID
 
 import msgspec
 
+from ..events.base import Facts
 from ..events.blocks import Block, Content, TextBlock, ThinkingBlock, ToolUseBlock, read_blocks
 from ..events.cuts import unpack_cuts
 from ..events.types import (
     AttemptEnded,
     BlockStart,
     DecisionWords,
-    Facts,
     MessageAppended,
     MessageWords,
     ToolApproved,

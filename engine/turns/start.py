@@ -164,7 +164,7 @@ class TurnStarter:
             detail = f"the session was expected to be at version {expected}, and is at {state.version}"
             raise VersionConflict(detail, current_version=state.version)
         ids = open_call_ids(connection, caller.tenant, state)
-        check_turn(state, ask.message, ids, continues=ask.continues)
+        check_turn(state, ask.message, ids, continues=ask.continues, now_us=self._clock.now_us())
         first = plan_round(
             connection,
             tenant=caller.tenant,
@@ -259,6 +259,7 @@ class TurnStarter:
             on_disconnect=ask.on_disconnect,
             words=TurnWords(first.model.words, first.request_plan.offer.client),
             ids=plan.ids,
+            now_us=now_us,
         )
         return seal(start_turn(state, command), caller, clock)
 

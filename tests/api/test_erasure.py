@@ -70,6 +70,16 @@ def test_the_same_key_erases_once(client, spoken):
     problem(erase(client, spoken, versions=[2], headers={"idempotency-key": "once"}), 422, "idempotency_mismatch")
 
 
+def test_a_dry_run_says_it_first(client, spoken):
+    """It answers with what would be erased, by whom else it is held and what is out of reach, and erases nothing."""
+    said = client.post(f"{spoken}/erase", params={"dry_run": "true"}, json={"reason": "asked to"}).json()
+    assert (said["dry_run"], said["purged"], said["sessions"]) == (True, False, [])
+    assert not any(event["erased"] for event in client.get(f"{spoken}/events").json()["items"])
+    done = erase(client, spoken).json()
+    assert done["erased"] == done["versions"] == said["erased"]
+    assert (done["dry_run"], done["out_of_reach"]) == (False, said["out_of_reach"])
+
+
 def test_legal_hold(client, spoken):
     """A held session refuses erasure, and shows that it is held."""
     assert client.get(spoken).json()["legal_hold"] is False

@@ -18,6 +18,7 @@ FIELDS = [
     "turn_id",
     "actor",
     "created_at",
+    "pinned",
 ]
 
 
@@ -190,3 +191,45 @@ def test_a_window_of_nothing(client, session):
     response = client.get(f"/api/sessions/{session}/window")
     assert response.status_code == 200
     assert response.json()["messages"] == []
+
+
+# --- pins -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pinned_message_stands_in_every_window(client, session):
+    """Once pinned it is sent however far back it is, and says so wherever it is shown; no longer pinned, it is not."""
+    first = append(client, session, content="Remember: 7.")
+    for number in range(20):
+        append(client, session, content=f"word {number} " * 20)
+    path = f"/api/sessions/{session}/messages/{first['version']}/pin"
+    window = {"budget_tokens": 400}
+
+    def sent():
+        answer = client.get(f"/api/sessions/{session}/window", params=window).json()
+        return [each["version"] for each in answer["messages"]]
+
+    assert first["version"] not in sent()
+    pinned = client.put(path)
+    assert pinned.json() == first | {"pinned": True}
+    assert client.put(path).json() == pinned.json()
+    assert sent()[0] == first["version"]
+    assert client.get(f"/api/sessions/{session}/messages", params={"limit": 1}).json()["items"] == [pinned.json()]
+    assert client.delete(path).json() == first
+    assert client.delete(path).json() == first
+    assert first["version"] not in sent()
+    kinds = [event["type"] for event in client.get(f"/api/sessions/{session}/events").json()["items"]]
+    assert kinds[-3:] == ["message.appended", "message.pinned", "message.unpinned"]
+
+
+def test_what_cannot_be_pinned(client, session):
+    """What is no message, is erased, or is not there is named; with If-Match the session must be where it is."""
+    message = append(client, session, content="x")
+    path = f"/api/sessions/{session}/messages"
+    for method in (client.put, client.delete):
+        for version in (0, 1, 99, 1 << 80):
+            problem(method(f"{path}/{version}/pin"), 404, "event_not_found")
+        problem(method(f"{path}/+2/pin"), 400, "invalid_value")
+        problem(method(f"/api/sessions/{message['id']}/messages/2/pin"), 404, "session_not_found")
+        problem(method(f"{path}/2/pin", headers={"if-match": '"1"'}), 412, "version_conflict")
+    client.post(f"/api/sessions/{session}/erase", json={"reason": "x", "versions": [2]}).raise_for_status()
+    problem(client.put(f"{path}/2/pin"), 410, "erased")

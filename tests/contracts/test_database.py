@@ -7,6 +7,7 @@ import asyncio
 import fcntl
 import gzip
 import hashlib
+import json
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from manent import engine
+from manent.engine.audit.secret import secret_of
 from manent.engine.clock import new_id
 from manent.engine.errors import (
     EngineError,
@@ -574,6 +576,37 @@ async def test_a_file_of_every_earlier_revision_opens_in_this_version(tmp_path, 
     assert query(path, "SELECT * FROM events ORDER BY position")[: len(events)] == events
     assert audit(path) > len(events)
     assert engine.verify_database(path).problem is None
+
+
+@pytest.mark.parametrize("old", sorted(GOLDEN.glob("*-*.db.gz")), ids=lambda file: file.name)
+def test_a_migration_fills_what_it_makes(tmp_path, old):
+    """Marks, messages and what sessions are listed by are the same after the revisions alone as when all is derived
+    from the events again.
+    """
+    listed = "SELECT tenant, session, model, failed, waiting FROM sessions ORDER BY session"
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress(old.read_bytes()))
+    migrate(path, secret=secret_of(path, None))
+    before = dump(path, ["marks", "messages"]), query(path, listed)
+    engine.rebuild_projections(path)
+    assert (dump(path, ["marks", "messages"]), query(path, listed)) == before
+
+
+def test_a_message_that_was_answered_anew_gets_its_mark(tmp_path):
+    """What an earlier version noted in the message's column becomes a mark of its session's; an erasure stays there."""
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress((GOLDEN / "manent-0006.db.gz").read_bytes()))
+    first, second, *_ = query(path, "SELECT position, session FROM messages ORDER BY position")
+    facts = json.dumps({"model": "a/b", "provider": "a", "supersedes": first[0]})
+    columns = [name for _, name, *_ in query(path, "PRAGMA table_info(events)")]
+    values = {"position": "999", "version": "99", "id": "x'99'", "type": "'turn.started'", "facts": "?"}
+    row = ", ".join(values.get(name, name) for name in columns)
+    execute(path, f"INSERT INTO events SELECT {row} FROM events WHERE position = {first[0]}", (facts.encode(),))
+    execute(path, "INSERT INTO erasures VALUES ('default', ?, 999)", (second[0],))
+    execute(path, "UPDATE messages SET left_out = 99 WHERE position IN (?, ?)", (first[0], second[0]))
+    migrate(path, secret=secret_of(path, None))
+    assert query(path, "SELECT session, version, position, kind FROM marks") == [(first[1], 99, first[0], "superseded")]
+    assert query(path, "SELECT position, left_out FROM messages WHERE left_out > 0") == [(second[0], 99)]
 
 
 @pytest.mark.parametrize("old", sorted(GOLDEN.glob("manent-*.db.gz")), ids=lambda file: file.name)

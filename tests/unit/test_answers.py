@@ -8,7 +8,8 @@ import pytest
 from manent.engine.clock import new_id
 from manent.engine.events.blocks import OtherBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from manent.engine.events.cuts import Cut, pack_cuts, unpack_cuts
-from manent.engine.events.types import AttemptStarted, SessionStarted, TurnStarted
+from manent.engine.events.session_types import SessionStarted
+from manent.engine.events.types import AttemptStarted, TurnStarted
 from manent.engine.log.journal import JournalRow
 from manent.engine.sessions.turn_commands import AttemptResult, TurnEnd, TurnPlace
 from manent.engine.sessions.turn_decisions import end_turn

@@ -11,7 +11,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manent.engine.events.types import SessionArchived, SessionWords
+from manent.engine.events.session_types import SessionArchived, SessionWords
 from manent.engine.log import codec
 from manent.engine.log.base import RecordedEvent
 

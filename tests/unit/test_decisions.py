@@ -25,6 +25,8 @@ from manent.engine.events.blocks import (
     ToolResultBlock,
     ToolUseBlock,
 )
+from manent.engine.events.session_types import SessionArchived as Archived
+from manent.engine.events.session_types import SessionRestored, SessionStarted, SessionUpdated, SessionWords
 from manent.engine.events.types import (
     AttemptStarted,
     AttemptWords,
@@ -32,15 +34,10 @@ from manent.engine.events.types import (
     ErasureWords,
     MessageAppended,
     NewMessage,
-    SessionRestored,
-    SessionStarted,
-    SessionUpdated,
-    SessionWords,
     TurnFailed,
     TurnStarted,
     TurnWords,
 )
-from manent.engine.events.types import SessionArchived as Archived
 from manent.engine.sessions.decisions import (
     Changes,
     StartTurn,

@@ -1,7 +1,8 @@
 """From drafts to events that can be appended."""
 
 from manent.engine.clock import new_id
-from manent.engine.events.types import Draft, SessionArchived, SessionStarted, SessionWords
+from manent.engine.events.session_types import SessionArchived, SessionStarted, SessionWords
+from manent.engine.events.types import Draft
 from manent.engine.sessions.envelope import LOCAL, Caller, seal
 from tests.support import ManualClock
 

@@ -13,7 +13,8 @@ from msgspec import inspect
 from manent.engine.clock import new_id
 from manent.engine.errors import StoreCorrupt, StoreNewer
 from manent.engine.events import upcasts
-from manent.engine.events.types import EVENT_TYPES, TURN_ENDS, Facts
+from manent.engine.events.base import Facts
+from manent.engine.events.types import EVENT_TYPES, TURN_ENDS
 from manent.engine.events.upcasts import facts_of, meaning_of, upcast, words_of
 from manent.engine.log import codec
 from manent.engine.log.base import RecordedEvent
@@ -151,7 +152,7 @@ def test_facts_and_words_are_frozen(facts):
 # --- reading what is stored -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "schema"), [("session.started", 2), ("session.abolished", 1), ("", 1)])
+@pytest.mark.parametrize(("kind", "schema"), [("session.started", 99), ("session.abolished", 1), ("", 1)])
 def test_what_a_newer_version_wrote_is_not_guessed_at(kind, schema):
     """A type or schema that is not known here is named as such, for facts and words."""
     event = recorded(kind, schema, b"{}")
@@ -178,7 +179,7 @@ def test_a_decoder_reads_what_facts_of_reads(stored):
     ("kind", "schema", "facts"),
     [
         ("session.abolished", 1, b"{}"),
-        ("session.started", 2, b'{"model":"echo/echo"}'),
+        ("session.started", 99, b'{"model":"echo/echo"}'),
         ("session.started", 1, b"{"),
         ("session.started", 1, b'{"model":7}'),
         ("session.started", 1, b'{"model":"\xff"}'),

@@ -4,16 +4,13 @@ import msgspec
 import pytest
 
 from manent.engine.clock import new_id
+from manent.engine.events.session_types import SessionArchived, SessionRestored, SessionStarted, SessionUpdated
 from manent.engine.events.types import (
     AttemptEnded,
     AttemptStarted,
     BlockStart,
     FailureWords,
     MessageAppended,
-    SessionArchived,
-    SessionRestored,
-    SessionStarted,
-    SessionUpdated,
     ToolCalled,
     TurnCancelled,
     TurnCompleted,

@@ -15,6 +15,7 @@ from manent.engine.errors import (
     TurnNotOpen,
 )
 from manent.engine.events.blocks import TextBlock, ToolOutcome, ToolResultBlock, ToolUseBlock, read_blocks
+from manent.engine.events.session_types import SessionStarted
 from manent.engine.events.types import (
     AttemptEnded,
     AttemptEndedWords,
@@ -24,7 +25,6 @@ from manent.engine.events.types import (
     CompletionWords,
     DecisionWords,
     MessageAppended,
-    SessionStarted,
     ToolApproved,
     ToolCalled,
     ToolRefused,

@@ -9,8 +9,9 @@ from typing import Final
 from uuid import UUID
 
 from ...errors import Invalid
+from ...events.base import Facts
 from ...events.cuts import unpack_cuts
-from ...events.types import Facts, MessageAppended, MessageWords, TurnStarted
+from ...events.types import MessageAppended, MessageWords, TurnStarted
 from ...events.upcasts import facts_of, words_of
 from ...log.base import RecordedEvent
 from ...sessions.envelope import Caller

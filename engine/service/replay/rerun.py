@@ -29,6 +29,7 @@ from ...events.blocks import Block, TextBlock, ToolResultBlock, ToolSchema, Tool
 from ...events.types import AttemptStarted, MessageAppended, TurnStarted, TurnWords
 from ...events.upcasts import facts_of, words_of
 from ...log.base import RecordedEvent
+from ...sessions.copies import REPLAY_OF
 from ...sessions.envelope import Caller
 from ...sessions.views import Message, Turn, message_view
 from ...settings import Settings
@@ -36,7 +37,8 @@ from ..discovery import Discovery
 from ..events import Events
 from ..inputs import MessageIn
 from ..messages import Messages
-from ..sessions import SessionFields, Sessions
+from ..session_fields import SessionFields
+from ..sessions import Sessions
 from ..turns import Turns
 
 _sorted = msgspec.json.Encoder(order="sorted").encode
@@ -85,9 +87,9 @@ class Reruns:
             title=old.title,
             budget_tokens=old.budget_tokens,
             max_output_tokens=old.max_output_tokens,
-            metadata={"replay_of": str(session)},
+            metadata={REPLAY_OF: str(session)},
         )
-        new = await self._sessions.create(caller, fields, None)
+        new = await self._sessions.create(caller, fields, None, await self._sessions.as_source(caller, session))
         runner = _Runner(self._messages, self._turns, self._discovery, self._settings, caller, new.id)
         async for exchange in _exchanges(self._events.recorded(caller, session)):
             yield await runner.run(exchange)

@@ -1,0 +1,83 @@
+"""Changing a session's metadata key by key: JSON merge patches (RFC 7396)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from ..clock import Clock
+from ..log.append import check_expected
+from ..log.store import Store
+from ..log.transaction import Transaction
+from ..sessions import queries
+from ..sessions.decisions import Changes, existing, update_session
+from ..sessions.envelope import Caller, seal
+from ..sessions.views import Session, session_view
+from ..settings import Settings
+from .inputs import check_metadata
+from .sessions import expected_of
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class Metadata:
+    """The metadata of all sessions."""
+
+    def __init__(self, store: Store, clock: Clock, settings: Settings) -> None:
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+
+    async def patch(self, caller: Caller, session: UUID, patch: dict[str, Any], expected: int | None) -> Session:
+        check_metadata(patch, self._settings)
+        work = partial(
+            _patch,
+            caller=caller,
+            session=session,
+            patch=patch,
+            expected=expected,
+            clock=self._clock,
+            settings=self._settings,
+        )
+        changed: Session = await self._store.submit(work)
+        return changed
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """What a merge patch makes of a value."""
+    if not isinstance(patch, dict):
+        return patch
+    result = {**target} if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
+
+
+def _patch(
+    tx: Transaction,
+    *,
+    caller: Caller,
+    session: UUID,
+    patch: dict[str, Any],
+    expected: int | None,
+    clock: Clock,
+    settings: Settings,
+) -> Session:
+    """Merge in the write transaction: two patches of different keys both hold."""
+    state = existing(tx.state(caller.tenant, session))
+    check_expected(expected_of(expected), state.version)
+    tx.flush()
+    before = queries.words_of_session(tx.connection, caller.tenant, session)
+    after = merged(before.metadata, patch)
+    check_metadata(after, settings)
+    drafts = update_session(state, Changes({"metadata": after}))
+    if _encode(after) != _encode(before.metadata):  # true is 1 in Python, and not in JSON
+        _, state = tx.record(caller.tenant, session, seal(drafts, caller, clock), state)
+        tx.flush()
+    return session_view(state, queries.words_of_session(tx.connection, caller.tenant, session))
