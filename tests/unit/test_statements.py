@@ -11,7 +11,7 @@ from manent import engine
 from manent.engine.log.journal import _owned
 from manent.engine.log.sql.driver import Prepared, PreparedRows, compiled
 from manent.engine.log.sql.reads import _of_session_and_types
-from manent.engine.sessions.queries import _listing
+from manent.engine.sessions.listing import _listing
 
 SQLITE, POSTGRESQL = SQLiteDialect_pysqlite(), PGDialect_psycopg(paramstyle="format")
 ROOMS = ("engine.log", "engine.audit", "engine.sessions")
@@ -23,7 +23,7 @@ def statements():
         if module.name.removeprefix("manent.").startswith(ROOMS):
             import_module(module.name)
     made = [_owned(2), _of_session_and_types(2)]
-    made += [_listing(order, of_status=True, goes_on=True) for order in ("activity", "created")]
+    made += [_listing(order, ("status",), goes_on=True) for order in ("activity", "created")]
     assert made
     return [each._statement for each in gc.get_objects() if isinstance(each, Prepared | PreparedRows)]
 
