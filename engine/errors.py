@@ -17,9 +17,8 @@
                       StoreOlder · StoreLocked · SecretMismatch
       AuditError      Broken · ProofInvalid · Behind
 
-``code`` is stable and public: clients branch on it. ``detail`` is a sentence for people and never holds a key, a
-path of the server or an upstream body. ``extra`` are the members that go with the code (``current_version``,
-``field`` …).
+``code`` is stable and public: clients branch on it. ``detail`` is a sentence for people, without a key, a path of the
+server or an upstream body. ``extra`` are the members that go with the code (``current_version``, ``field`` …).
 """
 
 from __future__ import annotations
@@ -157,9 +156,7 @@ class Conflict(EngineError):
 
 
 class VersionConflict(Conflict):
-    """The session is not at the version that the caller expected; ``current_version`` is where it is (0: not
-    begun).
-    """
+    """The session is not at the version that was expected; ``current_version`` is where it is (0: not begun)."""
 
     code = "version_conflict"
 
@@ -240,11 +237,8 @@ class TurnLimitReached(EngineError):
 
 
 class ProviderError(EngineError):
-    """An upstream model failed.
-
-    ``status``: its HTTP status or None. ``vendor_code`` and ``request_id``: its own words for it, for the record.
-    ``retry_after_s``: when it asked to be called again. ``upstream``: its body, bounded, for the record and never
-    for a client.
+    """An upstream model failed. ``status``: its HTTP status or None. ``vendor_code``, ``request_id`` and ``upstream``, its
+    body, bounded: its own words, for the record. ``retry_after_s``: when it asked to be called again.
     """
 
     code = "provider_error"
@@ -289,9 +283,7 @@ class ProviderMalformed(ProviderError):
 
 
 class ProviderTooLarge(ProviderError):
-    """Answered more than is taken, in all or in one piece; ``limit`` gives the setting and ``maximum`` its value, where
-    a setting bounds it. Asking again would bring the same.
-    """
+    """Answered more than is taken, in all or in one piece; ``limit`` and ``maximum`` say which setting bounds it."""
 
     code = "provider_too_large"
 
