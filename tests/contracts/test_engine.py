@@ -178,23 +178,24 @@ async def test_messages_and_turns_say_their_text(path):
 async def test_blocks_may_be_typed(path):
     """A message is appended from typed blocks as from their JSON, and refused for the same reasons."""
     image = engine.ImageBlock(engine.UrlSource("https://example.org/a.png"))
-    other = engine.OtherBlock("x", b'{"type":"x","n":1}')
     async with chatting(path) as chat:
         session = (await chat.create_session()).id
         (made,) = await chat.append_messages(
-            session, [engine.MessageIn([engine.TextBlock("Look: "), image, other, engine.TextBlock("there.")])]
+            session, [engine.MessageIn([engine.TextBlock("Look: "), image, engine.TextBlock("there.")])]
         )
-        assert made.blocks() == (engine.TextBlock("Look: "), image, other, engine.TextBlock("there."))
+        assert made.blocks() == (engine.TextBlock("Look: "), image, engine.TextBlock("there."))
         assert made.text == "Look: there."
         for block in (
             engine.TextBlock("a\ud800"),
             engine.TextBlock("a\0"),
             engine.ImageBlock(engine.UrlSource("file:///etc")),
             engine.ToolResultBlock("call_1", "x"),
+            engine.OtherBlock("x", b'{"type":"x","n":1}'),
         ):
             with pytest.raises(engine.Refused):
                 await chat.append_messages(session, [engine.MessageIn([block])])
-        turn = await chat.say(session, engine.MessageIn([engine.TextBlock("Say it.")]), model="echo/echo")
+        plain = (await chat.create_session()).id
+        turn = await chat.say(plain, engine.MessageIn([engine.TextBlock("Say it.")]), model="echo/echo")
         assert turn.text == "Say it."
 
 
