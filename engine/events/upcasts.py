@@ -13,7 +13,17 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from ..errors import EngineError, RecordDamaged, StoreCorrupt, StoreNewer
-from .types import EVENT_TYPES, Facts, MessageAppended, MessageWords, Words
+from .types import (
+    EVENT_TYPES,
+    AttemptEnded,
+    AttemptEndedWords,
+    BodyErased,
+    ErasureWords,
+    Facts,
+    MessageAppended,
+    MessageWords,
+    Words,
+)
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -74,6 +84,10 @@ _READERS: dict[str, Reader[Facts, Words]] = {name: Reader(kind, kind.words) for 
 
 MESSAGES = Reader(MessageAppended, MessageWords)
 """For those who read many messages and make no event of each."""
+
+
+ERASURES = Reader(BodyErased, ErasureWords)
+ATTEMPT_ENDS = Reader(AttemptEnded, AttemptEndedWords)
 
 
 def facts_of(event: Stored) -> Facts:

@@ -4,7 +4,7 @@ changes one row that an erasure has made untrue. Messages have a file of their o
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import cache
 from typing import Literal
@@ -24,6 +24,7 @@ from .tables import HOUR_US, calibrations, session_words, sessions, turns
 from .turn_state import TurnState
 
 Order = Literal["activity", "created"]
+TURNS_AT_ONCE = 64
 
 _encode = msgspec.json.Encoder().encode
 _state = msgspec.json.Decoder(SessionState)
@@ -40,6 +41,11 @@ _set_words = Prepared(
     .where(*same(session_words, "tenant", "session"))
 )
 _turn_state = Prepared(select(turns.c.state).where(*same(turns, "tenant", "turn")))
+_turn_states = Prepared(
+    select(turns.c.turn, turns.c.state).where(
+        *same(turns, "tenant"), turns.c.turn.in_([bindparam(f"turn_{number}") for number in range(TURNS_AT_ONCE)])
+    )
+)
 _set_turn = Prepared(update(turns).values(state=bindparam("state_")).where(*same(turns, "tenant", "turn")))
 _running_turns = Prepared(select(turns.c.turn, turns.c.session).where(*same(turns, "tenant", "status")))
 _turns_after = Prepared(
@@ -140,6 +146,33 @@ def running_turns(connection: Connection, tenant: str) -> list[tuple[UUID, UUID]
 def turn_state(connection: Connection, tenant: str, turn: UUID) -> TurnState | None:
     row = _turn_state(connection, tenant, turn.bytes).fetchone()
     return None if row is None else _turn.decode(row[0])
+
+
+class _Attempt(msgspec.Struct):
+    round: int
+    attempt: int
+    provider: str
+    model: str
+
+
+class _Attempts(msgspec.Struct):
+    """As much of a turn's state as says which models were asked."""
+
+    attempts: tuple[_Attempt, ...] = ()
+
+
+_attempts = msgspec.json.Decoder(_Attempts)
+
+
+def models_asked(connection: Connection, tenant: str, turns: Sequence[UUID]) -> dict[tuple[UUID, int, int], str]:
+    """The full names of the models that turns have asked, by turn, round and attempt."""
+    found: dict[tuple[UUID, int, int], str] = {}
+    for start in range(0, len(turns), TURNS_AT_ONCE):
+        some = [turn.bytes for turn in turns[start : start + TURNS_AT_ONCE]]
+        for turn, state in _turn_states(connection, tenant, *some, *[some[-1]] * (TURNS_AT_ONCE - len(some))):
+            for each in _attempts.decode(state).attempts:
+                found[id_of(turn), each.round, each.attempt] = f"{each.provider}/{each.model}"
+    return found
 
 
 def list_turns(

@@ -12,11 +12,11 @@ import msgspec
 
 from ..clock import rfc3339
 from ..errors import RecordDamaged, StoreCorrupt
-from ..events.blocks import Content, read_blocks, text_of
-from ..events.types import MessageAppended, SessionWords, TurnFailed
-from ..events.upcasts import MESSAGES, facts_of
+from ..events.blocks import Content, ToolUseBlock, read_blocks, text_of
+from ..events.types import AttemptEnded, MessageAppended, SessionWords, TurnFailed
+from ..events.upcasts import ERASURES, MESSAGES, facts_of
 from ..events.usage import Cost, Usage
-from ..log.base import RecordedEvent
+from ..log.base import Erasure, RecordedEvent
 from .state import SessionState
 from .turn_state import AttemptState, TurnState, cost_of
 
@@ -53,8 +53,18 @@ class Session(View, frozen=True):
     legal_hold: bool
 
 
+class ErasureInfo(View, frozen=True):
+    """An erasure: the event that tells of it, by whom and when, and why (None where that is not readable any more)."""
+
+    by_position: int
+    actor: str
+    at: str
+    reason: str | None
+
+
 class Message(View, frozen=True):
-    """``content`` is JSON already: blocks as they were recorded. ``damaged`` is set, where damaged rows were asked for,
+    """``content`` is JSON already: blocks as they were recorded. ``model`` gave the answer, and stopped for
+    ``stop_reason``; both are None of what no turn has made. ``damaged`` is set, where damaged rows were asked for,
     on a message whose words are not those that were recorded: it has none.
     """
 
@@ -66,10 +76,12 @@ class Message(View, frozen=True):
     content: tuple[msgspec.Raw, ...]
     token_count: int
     complete: bool
-    erased: bool
+    erased: ErasureInfo | None
     turn_id: UUID | None
     actor: str
     created_at: str
+    model: str | None = None
+    stop_reason: str | None = None
     damaged: bool | msgspec.UnsetType = msgspec.UNSET
 
     def blocks(self) -> Content:
@@ -107,9 +119,18 @@ class Failure(View, frozen=True):
     maximum: int | msgspec.UnsetType = msgspec.UNSET
 
 
+class Approval(View, frozen=True):
+    """A tool call that a person must decide on. ``input`` is None where it was not a JSON object, or is erased."""
+
+    tool_use_id: str
+    name: str
+    input: dict[str, Any] | None
+    message_id: UUID | None
+
+
 class Turn(View, frozen=True):
     """``messages`` are those the turn made; ``message`` is the last of them from the assistant. ``costs``: by currency,
-    at the prices recorded with its attempts. ``pending_approvals``: ids of the tool calls that a person must decide on.
+    at the prices recorded with its attempts. ``pending_approvals``: the tool calls that a person must decide on.
     """
 
     id: UUID
@@ -129,7 +150,7 @@ class Turn(View, frozen=True):
     messages: tuple[Message, ...]
     message: Message | None
     costs: tuple[Cost, ...]
-    pending_approvals: tuple[str, ...]
+    pending_approvals: tuple[Approval, ...]
 
     @property
     def text(self) -> str:
@@ -145,7 +166,10 @@ class Omitted(View, frozen=True):
 
 
 class Window(View, frozen=True):
-    """``used_tokens`` is our count by ``counter``, or, if ``exact``, the vendor's own."""
+    """``used_tokens`` is our count by ``counter``, or, if ``exact``, the vendor's own. Ours is the sum of the messages'
+    tokens and ``system_tokens``, times ``factor_permille`` / 1000, rounded up, and ``overhead`` for each message, of
+    which the system prompt is one. ``reserve_tokens`` of the budget are kept for the reply.
+    """
 
     session_id: UUID
     version: int
@@ -157,6 +181,10 @@ class Window(View, frozen=True):
     system: str | None
     messages: tuple[Message, ...]
     omitted: Omitted
+    factor_permille: int
+    overhead: int
+    reserve_tokens: int
+    system_tokens: int
     exact: bool = False
 
 
@@ -179,7 +207,7 @@ class Event(View, frozen=True):
     body: msgspec.Raw | None
     commitment: str
     leaf_hash: str
-    erased: bool
+    erased: ErasureInfo | None
     damaged: bool | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -223,7 +251,8 @@ def message_view(event: RecordedEvent) -> Message:
     if event.damaged:
         raise RecordDamaged.at(event.position)
     place = (event.position, event.version, event.schema)
-    return message_of(event.session, *place, event.id, event.actor, event.recorded_at, facts, event.body)
+    erased = erased_view(event.erasure)
+    return message_of(event.session, *place, event.id, event.actor, event.recorded_at, facts, event.body, erased)
 
 
 def message_of(  # noqa: PLR0913, PLR0917 - the columns of a row: it is called for each of thousands
@@ -236,6 +265,7 @@ def message_of(  # noqa: PLR0913, PLR0917 - the columns of a row: it is called f
     recorded_at: int,
     facts: MessageAppended,
     body: bytes | None,
+    erased: ErasureInfo | None = None,
 ) -> Message:
     """The same from what was read of the event."""
     return Message(  # its fields in their order: naming them would cost a third of this
@@ -247,11 +277,25 @@ def message_of(  # noqa: PLR0913, PLR0917 - the columns of a row: it is called f
         MESSAGES.words(position, schema, body).content if body else (),
         facts.tokens,
         facts.complete,
-        body is None,
+        erased,
         facts.turn,
         actor,
         rfc3339(recorded_at),
     )
+
+
+def answer_of(message: Message, model: str | None, end: AttemptEnded | None) -> Message:
+    """A model's answer with its name, and the reason with which its attempt ended."""
+    return msgspec.structs.replace(message, model=model, stop_reason=None if end is None else end.stop_reason)
+
+
+def erased_view(erasure: Erasure | None) -> ErasureInfo | None:
+    """Raises StoreCorrupt for a body that cannot be read."""
+    if erasure is None:
+        return None
+    position, body = erasure.position, erasure.body
+    reason = ERASURES.words(position, erasure.schema, body).reason if body else None
+    return ErasureInfo(position, erasure.actor, rfc3339(erasure.recorded_at), reason)
 
 
 def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed | None = None) -> Turn:
@@ -281,12 +325,24 @@ def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed
         vendor_stop_reason=turn.vendor_stop_reason,
         usage=turn.usage or NO_USAGE,
         costs=turn.costs.known,
-        pending_approvals=turn.awaited if turn.status == "requires_action" else (),
+        pending_approvals=_approvals(turn, messages) if turn.status == "requires_action" else (),
         attempts=tuple(_attempt_view(attempt) for attempt in turn.attempts),
         error=error,
         messages=messages,
         message=answers[-1] if answers else None,
     )
+
+
+def _approvals(turn: TurnState, messages: tuple[Message, ...]) -> tuple[Approval, ...]:
+    calls = {call.id: call for call in turn.open_calls}
+    asking = {message.position: message for message in messages}
+    found = []
+    for call in (calls[awaited] for awaited in turn.awaited if awaited in calls):
+        message = asking.get(call.message)
+        blocks = message.blocks() if message is not None else ()
+        given = (block.input for block in blocks if isinstance(block, ToolUseBlock) and block.id == call.id)
+        found.append(Approval(call.id, call.name, next(given, None), message.id if message is not None else None))
+    return tuple(found)
 
 
 def event_view(event: RecordedEvent, *, damaged: bool = False) -> Event:
@@ -308,7 +364,7 @@ def event_view(event: RecordedEvent, *, damaged: bool = False) -> Event:
         body=msgspec.Raw(event.body) if event.body else None,
         commitment=event.commitment.hex(),
         leaf_hash=event.leaf_hash.hex(),
-        erased=event.erased,
+        erased=erased_view(event.erasure),
         damaged=event.damaged or msgspec.UNSET,
     )
 
