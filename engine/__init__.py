@@ -146,7 +146,19 @@ from .service.sync import SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream
 from .service.text_stream import TextStream
 from .service.turns import TurnOptions
 from .sessions.envelope import LOCAL, Caller
-from .sessions.views import Attempt, Event, Failure, Message, Omitted, Parent, Session, Turn, Window
+from .sessions.views import (
+    Approval,
+    Attempt,
+    ErasureInfo,
+    Event,
+    Failure,
+    Message,
+    Omitted,
+    Parent,
+    Session,
+    Turn,
+    Window,
+)
 from .settings import Settings, env_name, from_mapping, unknown_names, version
 from .streams.follow import SHUTTING_DOWN
 from .streams.frames import Frame
@@ -161,6 +173,7 @@ __all__ = [
     "SHUTTING_DOWN",
     "Accepted",
     "AlreadyImported",
+    "Approval",
     "Attempt",
     "AuditError",
     "Base64Source",
@@ -189,6 +202,7 @@ __all__ = [
     "EngineError",
     "Erased",
     "Erasure",
+    "ErasureInfo",
     "Event",
     "EventNotFound",
     "Evidence",

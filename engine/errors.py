@@ -237,8 +237,8 @@ class TurnLimitReached(EngineError):
 
 
 class ProviderError(EngineError):
-    """An upstream model failed. ``status``: its HTTP status or None. ``vendor_code``, ``request_id`` and ``upstream``, its
-    body, bounded: its own words, for the record. ``retry_after_s``: when it asked to be called again.
+    """An upstream model failed. ``status``: its HTTP status or None. ``vendor_code``, ``request_id``, ``upstream`` (its
+    body, bounded): its own words, for the record. ``retry_after_s``: when it asked to be called again.
     """
 
     code = "provider_error"

@@ -204,6 +204,13 @@ def texts_of(frames):
     return texts
 
 
+def awaited(turn):
+    """Ids of the calls that a turn waits for a decision on: of a view, or of the data of a frame or an answer."""
+    if isinstance(turn, dict):
+        return [call["tool_use_id"] for call in turn["pending_approvals"]]
+    return tuple(call.tool_use_id for call in turn.pending_approvals)
+
+
 def text_of(message):
     return engine.text_of(message.blocks())
 

@@ -64,7 +64,7 @@ def print_session(session: Session, turn: Turn | None = None) -> None:
     for cost in session.costs:
         click.echo(f"cost {cost.micros / 1e6:.6f} {cost.currency}{', in part estimated' * cost.estimated}")
     if turn is not None:
-        waits = f"waits for a decision on {', '.join(turn.pending_approvals)}"
+        waits = f"waits for a decision on {', '.join(call.tool_use_id for call in turn.pending_approvals)}"
         click.echo(f"turn {turn.id} {waits if turn.pending_approvals else 'is running'}")
     if session.system:
         click.secho("\nsystem prompt", bold=True)
@@ -79,7 +79,7 @@ def print_message(message: Message, remark: str = "") -> None:
 
 
 def print_heading(message: Message, remark: str = "") -> None:
-    marks = ["erased"] * message.erased + [DAMAGED.format(message.position)] * (message.damaged is True)
+    marks = ["erased"] * (message.erased is not None) + [DAMAGED.format(message.position)] * (message.damaged is True)
     marks += [f"incomplete{remark and f': {remark}'}"] * (not message.complete)
     mark = f"  [{', '.join(marks)}]" if marks else ""
     click.echo()
@@ -194,6 +194,4 @@ def _remark(kind: str, data: dict[str, Any]) -> str | None:
 
 def _awaited(turn: dict[str, Any]) -> str:
     """The calls that a turn waits for a decision on, with the names of their tools."""
-    blocks = [block for message in turn["messages"] for block in message["content"] if block.get("type") == "tool_use"]
-    names = {block["id"]: block["name"] for block in blocks}
-    return ", ".join(f"{call} ({names[call]})" if call in names else call for call in turn["pending_approvals"])
+    return ", ".join(f"{call['tool_use_id']} ({call['name']})" for call in turn["pending_approvals"])

@@ -25,7 +25,7 @@ from ..providers.registry import Providers, ResolvedModel, resolve
 from ..sessions import queries
 from ..sessions.history import state_at, system_of
 from ..sessions.marks import marks_at
-from ..sessions.messages import SENT, SHOWN, Reading, SentRow, ShownRow
+from ..sessions.messages import SENT, SHOWN, Reading, SentRow, ShownRow, with_answers
 from ..sessions.messages import last_user as find_last_user
 from ..sessions.state import Row, SessionState
 from ..sessions.views import Message, Omitted, Window, message_view
@@ -144,8 +144,12 @@ def window(
         counter=tokens.COUNTER,
         policy=POLICY,
         system=view.system,
-        messages=tuple([_shown(view, row) for row in view.chosen.rows]),
+        messages=tuple(with_answers(connection, tenant, [_shown(view, row) for row in view.chosen.rows])),
         omitted=Omitted(left_count, tokens.figure(left_tokens, left_count, measure.factor_permille, measure.overhead)),
+        factor_permille=measure.factor_permille,
+        overhead=measure.overhead,
+        reserve_tokens=measure.reserve_tokens,
+        system_tokens=measure.fixed_base_tokens,
     )
 
 

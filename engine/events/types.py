@@ -75,7 +75,8 @@ class MessageWords(Words, frozen=True):
 class MessageAppended(Facts, frozen=True):
     """``tokens``: base count of all blocks by ``counter``. ``calls``: ordinals of the calls it makes, one for each
     tool_use block; ``results``: ordinals of the calls it answers. ``frame``: its number among the turn's frames;
-    ``blocks``: where its streamed blocks began.
+    ``blocks``: where its streamed blocks began. ``model`` gave the answer and stopped for ``stop_reason``: where they
+    are absent (schema 1, or a model that facts cannot name) the attempt's events have them.
     """
 
     event_type: ClassVar[str] = "message.appended"
@@ -91,6 +92,8 @@ class MessageAppended(Facts, frozen=True):
     results: tuple[str, ...] = ()
     frame: int | None = None
     blocks: tuple[BlockStart, ...] = ()
+    model: str | None = None
+    stop_reason: str | None = None
 
 
 class ErasureWords(Words, frozen=True):

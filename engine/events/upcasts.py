@@ -14,7 +14,8 @@ import msgspec
 
 from ..errors import EngineError, RecordDamaged, StoreCorrupt, StoreNewer
 from .base import Facts, Words
-from .types import EVENT_TYPES, MessageAppended, MessageWords
+from .turn_types import AttemptEnded, AttemptEndedWords
+from .types import EVENT_TYPES, BodyErased, ErasureWords, MessageAppended, MessageWords
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -82,6 +83,10 @@ _READERS: dict[str, Reader[Facts, Words]] = {name: Reader(kind, kind.words) for 
 
 MESSAGES = Reader(MessageAppended, MessageWords)
 """For those who read many messages and make no event of each."""
+
+
+ERASURES = Reader(BodyErased, ErasureWords)
+ATTEMPT_ENDS = Reader(AttemptEnded, AttemptEndedWords)
 
 
 def facts_of(event: Stored) -> Facts:

@@ -52,10 +52,22 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     meaning: Any = None
 
 
+class Erasure(msgspec.Struct, frozen=True, gc=False):
+    """The event that tells of an erasure, as much of it as is told beside what it erased. ``body`` None: it is erased,
+    or damaged.
+    """
+
+    position: int
+    schema: int
+    actor: str
+    recorded_at: int
+    body: bytes | None
+
+
 class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event after the disk. ``body`` is None where it was not read, is erased or damaged; ``recorded_at`` in
     microseconds. ``meaning``: what the facts say, if somebody has decoded them. ``damaged``: its body was read, and is
-    not the one that was recorded; it is not given.
+    not the one that was recorded; it is not given. ``erasure``: who erased it, where it was read from the log.
     """
 
     tenant: str
@@ -77,6 +89,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     erased: bool = False
     meaning: Any = None
     damaged: bool = False
+    erasure: Erasure | None = None
 
 
 # --- the version that a caller expects: a closed type -----------------------------------------------------------------

@@ -109,4 +109,5 @@ def _of_log(connection: Connection, tenant: str, start: int, bounds: Bounds) -> 
 
 
 def _told_bytes(event: RecordedEvent) -> int:
-    return EVENT_BYTES + len(event.actor) + len(event.facts) + len(event.body or b"")
+    told = event.body or (event.erasure and event.erasure.body) or b""
+    return EVENT_BYTES + len(event.actor) + len(event.facts) + len(told)

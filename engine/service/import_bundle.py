@@ -19,6 +19,7 @@ from ..audit.bundle import verify_bundle as format_
 from ..audit.bundle.read import kept_documents, recorded_events, take_in
 from ..clock import Clock
 from ..errors import AlreadyImported, Invalid, TooLarge
+from ..events.blocks import read_blocks
 from ..events.session_types import (
     SessionArchived,
     SessionRestored,
@@ -34,6 +35,7 @@ from ..log.leases import OpenRun
 from ..log.sqlite.schema import Progress
 from ..log.store import Store
 from ..log.transaction import is_origin
+from ..sessions.calls import CallCount
 from ..sessions.envelope import Caller, seal
 from ..sessions.projector import Catalog
 from ..sessions.queries import running_turns
@@ -100,28 +102,39 @@ async def import_session(
 def _drafts(bundle: format_.Bundle) -> Iterator[Draft]:
     """New events for those of a session, in order; a unit with an erased message is left out whole."""
     unit: list[RecordedEvent] = []
+    calls = CallCount()
     for event, _ in recorded_events(bundle, meaning_of):
         facts = facts_of(event)
         if not (isinstance(facts, MessageAppended) and facts.role == "tool"):
             if not isinstance(facts, MessageAppended | Setting):
                 continue
-            yield from _unit(unit)
+            yield from _unit(unit, calls)
             unit = []
         if isinstance(facts, MessageAppended):
             unit.append(event)
         else:
             yield _setting(event, bundle)
-    yield from _unit(unit)
+    yield from _unit(unit, calls)
 
 
-def _unit(messages: list[RecordedEvent]) -> Iterator[Draft]:
+def _unit(messages: list[RecordedEvent], calls: CallCount) -> Iterator[Draft]:
+    """The messages of a unit; their calls get the ordinals of the session that takes them in."""
     if any(message.erased for message in messages):
         return
     for message in messages:
         facts, words = facts_of(message), words_of(message)
         assert isinstance(facts, MessageAppended)
         assert isinstance(words, MessageWords)
-        said = msgspec.structs.replace(facts, turn=None, frame=None, blocks=())
+        content = read_blocks(words.content)
+        said = MessageAppended(
+            facts.role,
+            facts.tokens,
+            facts.counter,
+            facts.complete,
+            None,
+            calls=calls.make(content) if facts.role != "tool" and facts.complete else (),
+            results=calls.answer(content) if facts.role == "tool" else (),
+        )
         yield Draft(said, MessageWords(words.content), causation=message.id)
 
 

@@ -43,14 +43,19 @@ def ids_of(calls: Iterable[OpenCall], contents: Mapping[int, Content]) -> dict[s
 
 
 class CallCount:
-    """The calls of a session while messages are added to it. ``ids``: those of its open calls, as far as they were
-    read. An open call whose id was not read is answered by nothing.
+    """The calls of a session while messages are added to it. ``count``: ordinals given so far; ``open_calls``: the ids
+    of the open calls by their ordinals. One whose id was not read (None) is answered by nothing.
     """
 
-    def __init__(self, state: SessionState, ids: CallIds = NONE_READ) -> None:
-        self._count = state.call_count
+    def __init__(self, count: int = 0, open_calls: Mapping[str, str | None] | None = None) -> None:
+        self._count = count
+        self._open = dict(open_calls or {})
+
+    @classmethod
+    def of(cls, state: SessionState, ids: CallIds = NONE_READ) -> CallCount:
+        """The calls of a session; ``ids``: those of its open calls, as far as they were read."""
         named = state.asked is None  # calls of schema 1
-        self._open = {call: call if named else ids.get(call) for call in state.open_calls}
+        return cls(state.call_count, {call: call if named else ids.get(call) for call in state.open_calls})
 
     @property
     def open_ids(self) -> list[str]:

@@ -126,7 +126,7 @@ def append_messages(
     """
     state = _open_for_input(state)
     _check_bounds(state, now_us, len(messages), sum(message.tokens for message in messages))
-    count = CallCount(state, ids)
+    count = CallCount.of(state, ids)
     for message in messages:
         check_shape(message)
     return [_facts_of(message, count) for message in messages]
@@ -209,7 +209,7 @@ def check_turn(
     """
     state = _open_for_input(state)
     _check_bounds(state, now_us, 1 + (message is not None), 1 + (0 if message is None else message.tokens))
-    count = CallCount(state, ids)
+    count = CallCount.of(state, ids)
     if message is None:
         count.check_answered()
         _check_answerable(state, continues=continues)

@@ -6,7 +6,7 @@ the bodies, and is read without the events: that is what every turn waits for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from itertools import takewhile
@@ -19,26 +19,27 @@ from sqlalchemy import ColumnElement, Connection, FromClause, and_, bindparam, e
 
 from ..clock import id_of
 from ..errors import RecordDamaged, SessionNotFound
+from ..events.turn_types import AttemptEnded
 from ..events.types import MessageAppended, MessageWords
-from ..events.upcasts import MESSAGES, WORDS_STEPS
+from ..events.upcasts import ATTEMPT_ENDS, MESSAGES, WORDS_STEPS
 from ..log.codec import MAX_SAFE_INTEGER
 from ..log.sql.clauses import same, with_bodies
-from ..log.sql.damage import erased_by, is_sound
+from ..log.sql.damage import erased_by, erasure_of, is_sound
 from ..log.sql.driver import Prepared
 from ..log.sql.session_index import SessionQuery, SessionRows
 from ..log.sql.tables import bodies, erasures, events
 from .marks import NO_MARKS, Marks
-from .queries import session_state
+from .queries import models_asked, session_state
 from .state import Row, SessionState
 from .tables import messages
-from .views import Message, message_of
+from .views import Message, answer_of, erased_view, message_of
 
 SCHEMA = MessageAppended.schema
 """Of all messages: the words of every schema are read alike, so what a model is sent is read without looking it up."""
 assert not any(kind == MessageAppended.event_type for kind, _ in WORDS_STEPS), "the schema must be read from the event"
 
 
-MESSAGE_BYTES = 400
+MESSAGE_BYTES = 450
 """What a message is told in besides its actor and its words."""
 
 
@@ -113,6 +114,14 @@ _newest_sent = SessionQuery(_SENT, _with_words, descending=True, over=messages)
 _sent = SessionQuery(_SENT, _with_words, over=messages)
 _unit = Prepared(select(messages.c.unit).where(*same(messages, "tenant", "position")))
 
+_ENDS_AT_ONCE = 64
+_ends = Prepared(
+    select(events.c.position, events.c.schema, events.c.facts).where(
+        *same(events, "tenant", "type"),
+        events.c.position.in_([bindparam(f"position_{number}") for number in range(_ENDS_AT_ONCE)]),
+    )
+)
+
 
 def message_page(
     connection: Connection,
@@ -145,14 +154,18 @@ def message_page(
         for position, version, raw_id, schema, actor, recorded_at, facts, committed, salt, body in rows:
             size += MESSAGE_BYTES + len(actor) + len(body or b"")
             if found and (size > most_bytes or len(found) == limit):
-                return found, True
+                return with_answers(connection, tenant, found), True
             sound = is_sound(connection, tenant, position, committed, salt, body)
             if not (sound or damaged):
                 raise RecordDamaged.at(position)
             said, words = read_facts(position, schema, facts), body if sound else None
             message = message_of(session, position, version, schema, id_of(raw_id), actor, recorded_at, said, words)
-            found.append(message if sound else replace(message, erased=False, damaged=True))
-    return found, False
+            if words is None:
+                erasure = erasure_of(connection, tenant, position)
+                size += len((erasure and erasure.body) or b"")
+                message = replace(message, erased=erased_view(erasure)) if sound else replace(message, damaged=True)
+            found.append(message)
+    return with_answers(connection, tenant, found), False
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -209,6 +222,40 @@ def _body_of(row: SentRow | ShownRow) -> bytes:
     if row.body is None:
         raise RecordDamaged.at(row.position)
     return row.body
+
+
+def with_answers(connection: Connection, tenant: str, messages: Sequence[Message]) -> list[Message]:
+    """Messages, the answers of models among them with ``model`` and ``stop_reason``, where their own facts do not say
+    so: the end of an attempt is recorded right before its answer, and the models that were asked stand with the turn.
+    """
+    ends = _ends_at(connection, tenant, [message.position - 1 for message in messages if _is_unnamed(message)])
+    if not ends:
+        return list(messages)
+    models = models_asked(connection, tenant, list({end.turn for end in ends.values()}))
+    found = []
+    for message in messages:
+        end = ends.get(message.position - 1)
+        if end is None or end.turn != message.turn_id or not _is_unnamed(message):
+            found.append(message)
+        else:
+            found.append(answer_of(message, models.get((end.turn, end.round, end.attempt)), end))
+    return found
+
+
+def _is_unnamed(message: Message) -> bool:
+    """True for an answer whose own facts do not say which model gave it."""
+    return message.turn_id is not None and message.role == "assistant" and message.model is None
+
+
+def _ends_at(connection: Connection, tenant: str, positions: Sequence[int]) -> dict[int, AttemptEnded]:
+    """The attempts' ends among the events at these positions."""
+    found: dict[int, AttemptEnded] = {}
+    for start in range(0, len(positions), _ENDS_AT_ONCE):
+        some = positions[start : start + _ENDS_AT_ONCE]
+        rows: Any = _ends(connection, tenant, AttemptEnded.event_type, *some, *[some[-1]] * (_ENDS_AT_ONCE - len(some)))
+        for position, schema, facts in rows:
+            found[position] = ATTEMPT_ENDS.facts(position, schema, facts)
+    return found
 
 
 def last_user(connection: Connection, tenant: str, state: SessionState) -> Row | None:

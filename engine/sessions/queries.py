@@ -20,6 +20,8 @@ from .tables import calibrations, session_words, sessions, turns
 from .turn_state import TurnState
 from .words import WORD_FIELDS, ShownWords
 
+TURNS_AT_ONCE = 64
+
 _encode = msgspec.json.Encoder().encode
 decode_state = msgspec.json.Decoder(SessionState).decode
 _turn = msgspec.json.Decoder(TurnState)
@@ -37,6 +39,11 @@ _forget_preview = Prepared(
     update(session_words).values(preview=null()).where(*same(session_words, "tenant", "session"))
 )
 _turn_state = Prepared(select(turns.c.state).where(*same(turns, "tenant", "turn")))
+_turn_states = Prepared(
+    select(turns.c.turn, turns.c.state).where(
+        *same(turns, "tenant"), turns.c.turn.in_([bindparam(f"turn_{number}") for number in range(TURNS_AT_ONCE)])
+    )
+)
 _set_turn = Prepared(update(turns).values(state=bindparam("state_")).where(*same(turns, "tenant", "turn")))
 _running_turns = Prepared(select(turns.c.turn, turns.c.session).where(*same(turns, "tenant", "status")))
 _turns_after = Prepared(
@@ -97,6 +104,34 @@ def running_turns(connection: Connection, tenant: str) -> list[tuple[UUID, UUID]
 def turn_state(connection: Connection, tenant: str, turn: UUID) -> TurnState | None:
     row = _turn_state(connection, tenant, turn.bytes).fetchone()
     return None if row is None else _turn.decode(row[0])
+
+
+class _Attempt(msgspec.Struct):
+    round: int
+    attempt: int
+    provider: str
+    model: str
+    named: str | None = None
+
+
+class _Attempts(msgspec.Struct):
+    """As much of a turn's state as says which models were asked."""
+
+    attempts: tuple[_Attempt, ...] = ()
+
+
+_attempts = msgspec.json.Decoder(_Attempts)
+
+
+def models_asked(connection: Connection, tenant: str, turns: Sequence[UUID]) -> dict[tuple[UUID, int, int], str]:
+    """The full names of the models that turns have asked, by turn, round and attempt."""
+    found: dict[tuple[UUID, int, int], str] = {}
+    for start in range(0, len(turns), TURNS_AT_ONCE):
+        some = [turn.bytes for turn in turns[start : start + TURNS_AT_ONCE]]
+        for turn, state in _turn_states(connection, tenant, *some, *[some[-1]] * (TURNS_AT_ONCE - len(some))):
+            for each in _attempts.decode(state).attempts:
+                found[id_of(turn), each.round, each.attempt] = f"{each.provider}/{each.named or each.model}"
+    return found
 
 
 def list_turns(

@@ -77,7 +77,7 @@ def end_round(
         return drafts
     calls = calls_in(message.content) if result.outcome == "completed" else []
     made = ordinals(place.calls, len(calls))
-    drafts.append(_message(turn.id, result, message, place.frame + 1, made))
+    drafts.append(_message(turn, result, message, place.frame + 1, made))
     for index, (ordinal, call) in enumerate(zip(made, calls, strict=True)):
         called = ToolCalled(
             turn.id,
@@ -290,21 +290,23 @@ def _attempt_ended(turn: TurnState, result: AttemptResult) -> Draft:
 
 
 def _message(
-    turn_id: UUID, result: AttemptResult, message: ReceivedMessage, frame: int, calls: tuple[str, ...]
+    turn: TurnState, result: AttemptResult, message: ReceivedMessage, frame: int, calls: tuple[str, ...]
 ) -> Draft:
-    content = message.content
+    content, attempt = message.content, turn.attempts[-1]
     facts = MessageAppended(
         role="assistant",
         tokens=tokens.count_content(content),
         counter=tokens.COUNTER,
         complete=result.outcome == "completed",
-        turn=turn_id,
+        turn=turn.id,
         calls=calls,
         frame=frame,
         blocks=message.blocks,
+        model=attempt.full_name if attempt.named is None else None,
+        stop_reason=_listed(result.stop_reason),
     )
     words = MessageWords(content=raw_blocks(content), cuts=message.cuts)
-    return Draft(facts, words, id=message.id, causation=turn_id)
+    return Draft(facts, words, id=message.id, causation=turn.id)
 
 
 def _tool_message(turn_id: UUID, call: OpenCall, outcome: ToolOutcome, place: TurnPlace) -> Draft:

@@ -59,6 +59,11 @@ class AttemptState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     tools: bool = False
     named: str | None = None
 
+    @property
+    def full_name(self) -> str:
+        """The model's full name; as facts have it, where its words are erased."""
+        return f"{self.provider}/{self.named or self.model}"
+
 
 class OpenCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A call of a tool that has not returned. ``id`` is its ordinal, or in schema 1 the vendor's id. It stands in the

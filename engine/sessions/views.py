@@ -14,13 +14,14 @@ import msgspec
 from ..clock import rfc3339
 from ..errors import RecordDamaged, StoreCorrupt
 from ..events.blocks import Content, read_blocks, text_of
-from ..events.types import MessageAppended, TurnFailed
-from ..events.upcasts import MESSAGES, facts_of
+from ..events.turn_types import AttemptEnded, TurnFailed
+from ..events.types import MessageAppended
+from ..events.upcasts import ERASURES, MESSAGES, facts_of
 from ..events.usage import Cost, Usage
-from ..log.base import RecordedEvent
-from .calls import ids_of
+from ..log.base import Erasure, RecordedEvent
+from .calls import block_of
 from .state import SessionState
-from .turn_state import AttemptState, TurnState, cost_of
+from .turn_state import AttemptState, OpenCall, TurnState, cost_of
 from .words import ShownWords
 
 
@@ -64,8 +65,18 @@ class Session(View, frozen=True):
     failed_count: int = 0
 
 
+class ErasureInfo(View, frozen=True):
+    """An erasure: the event that tells of it, by whom and when, and why (None where that is not readable any more)."""
+
+    by_position: int
+    actor: str
+    at: str
+    reason: str | None
+
+
 class Message(View, frozen=True):
-    """``content`` is JSON already: blocks as they were recorded. ``damaged`` is set, where damaged rows were asked for,
+    """``content`` is JSON already: blocks as they were recorded. ``model`` gave the answer, and stopped for
+    ``stop_reason``; both are None of what no turn has made. ``damaged`` is set, where damaged rows were asked for,
     on a message whose words are not those that were recorded: it has none.
     """
 
@@ -77,10 +88,12 @@ class Message(View, frozen=True):
     content: tuple[msgspec.Raw, ...]
     token_count: int
     complete: bool
-    erased: bool
+    erased: ErasureInfo | None
     turn_id: UUID | None
     actor: str
     created_at: str
+    model: str | None = None
+    stop_reason: str | None = None
     damaged: bool | msgspec.UnsetType = msgspec.UNSET
     pinned: bool = False
 
@@ -119,9 +132,18 @@ class Failure(View, frozen=True):
     maximum: int | msgspec.UnsetType = msgspec.UNSET
 
 
+class Approval(View, frozen=True):
+    """A tool call that a person must decide on. ``input`` is None where it was not a JSON object, or is erased."""
+
+    tool_use_id: str
+    name: str
+    input: dict[str, Any] | None
+    message_id: UUID | None
+
+
 class Turn(View, frozen=True):
     """``messages`` are those the turn made; ``message`` is the last of them from the assistant. ``costs``: by currency,
-    at the prices recorded with its attempts. ``pending_approvals``: ids of the tool calls that a person must decide on.
+    at the prices recorded with its attempts. ``pending_approvals``: the tool calls that a person must decide on.
     """
 
     id: UUID
@@ -141,7 +163,7 @@ class Turn(View, frozen=True):
     messages: tuple[Message, ...]
     message: Message | None
     costs: tuple[Cost, ...]
-    pending_approvals: tuple[str, ...]
+    pending_approvals: tuple[Approval, ...]
 
     @property
     def text(self) -> str:
@@ -157,7 +179,10 @@ class Omitted(View, frozen=True):
 
 
 class Window(View, frozen=True):
-    """``used_tokens`` is our count by ``counter``, or, if ``exact``, the vendor's own."""
+    """``used_tokens`` is our count by ``counter``, or, if ``exact``, the vendor's own. Ours is the sum of the messages'
+    tokens and ``system_tokens``, times ``factor_permille`` / 1000, rounded up, and ``overhead`` for each message, of
+    which the system prompt is one. ``reserve_tokens`` of the budget are kept for the reply.
+    """
 
     session_id: UUID
     version: int
@@ -169,6 +194,10 @@ class Window(View, frozen=True):
     system: str | None
     messages: tuple[Message, ...]
     omitted: Omitted
+    factor_permille: int
+    overhead: int
+    reserve_tokens: int
+    system_tokens: int
     exact: bool = False
 
 
@@ -191,7 +220,7 @@ class Event(View, frozen=True):
     body: msgspec.Raw | None
     commitment: str
     leaf_hash: str
-    erased: bool
+    erased: ErasureInfo | None
     damaged: bool | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -243,7 +272,8 @@ def message_view(event: RecordedEvent) -> Message:
     if event.damaged:
         raise RecordDamaged.at(event.position)
     place = (event.position, event.version, event.schema)
-    return message_of(event.session, *place, event.id, event.actor, event.recorded_at, facts, event.body)
+    erased = erased_view(event.erasure)
+    return message_of(event.session, *place, event.id, event.actor, event.recorded_at, facts, event.body, erased)
 
 
 def message_of(  # noqa: PLR0913, PLR0917 - the columns of a row: it is called for each of thousands
@@ -256,6 +286,7 @@ def message_of(  # noqa: PLR0913, PLR0917 - the columns of a row: it is called f
     recorded_at: int,
     facts: MessageAppended,
     body: bytes | None,
+    erased: ErasureInfo | None = None,
 ) -> Message:
     """The same from what was read of the event."""
     return Message(  # its fields in their order: naming them would cost a third of this
@@ -267,11 +298,27 @@ def message_of(  # noqa: PLR0913, PLR0917 - the columns of a row: it is called f
         MESSAGES.words(position, schema, body).content if body else (),
         facts.tokens,
         facts.complete,
-        body is None,
+        erased,
         facts.turn,
         actor,
         rfc3339(recorded_at),
+        facts.model,
+        facts.stop_reason,
     )
+
+
+def answer_of(message: Message, model: str | None, end: AttemptEnded | None) -> Message:
+    """A model's answer with its name, and the reason with which its attempt ended."""
+    return msgspec.structs.replace(message, model=model, stop_reason=None if end is None else end.stop_reason)
+
+
+def erased_view(erasure: Erasure | None) -> ErasureInfo | None:
+    """Raises StoreCorrupt for a body that cannot be read."""
+    if erasure is None:
+        return None
+    position, body = erasure.position, erasure.body
+    reason = ERASURES.words(position, erasure.schema, body).reason if body else None
+    return ErasureInfo(position, erasure.actor, rfc3339(erasure.recorded_at), reason)
 
 
 def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed | None = None) -> Turn:
@@ -300,7 +347,7 @@ def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed
         vendor_stop_reason=turn.vendor_stop_reason,
         usage=turn.usage or NO_USAGE,
         costs=turn.costs.known,
-        pending_approvals=_pending(turn, messages) if turn.status == "requires_action" else (),
+        pending_approvals=_approvals(turn, messages) if turn.status == "requires_action" else (),
         attempts=tuple(_attempt_view(attempt) for attempt in turn.attempts),
         error=error,
         messages=messages,
@@ -317,11 +364,17 @@ def _last_answer(messages: Sequence[Message]) -> Message | None:
     return next((message for message in reversed(messages) if message.role == "assistant"), None)
 
 
-def _pending(turn: TurnState, messages: tuple[Message, ...]) -> tuple[str, ...]:
-    """The vendor's ids of the calls that a person must decide on."""
-    contents = {message.position: message.blocks() for message in messages if message.role == "assistant"}
-    ids = ids_of([call for call in turn.open_calls if call.id in turn.awaited], contents)
-    return tuple(ids.get(call, call) for call in turn.awaited)
+def _approvals(turn: TurnState, messages: tuple[Message, ...]) -> tuple[Approval, ...]:
+    asking = {message.position: message for message in messages}
+    return tuple(_approval(call, asking.get(call.message)) for call in turn.open_calls if call.id in turn.awaited)
+
+
+def _approval(call: OpenCall, message: Message | None) -> Approval:
+    block = None if message is None else block_of(call, message.blocks())
+    message_id = None if message is None else message.id
+    if block is None:
+        return Approval(call.id, call.name or call.id, None, message_id)
+    return Approval(block.id, block.name, block.input, message_id)
 
 
 def event_view(event: RecordedEvent, *, damaged: bool = False) -> Event:
@@ -343,7 +396,7 @@ def event_view(event: RecordedEvent, *, damaged: bool = False) -> Event:
         body=msgspec.Raw(event.body) if event.body else None,
         commitment=event.commitment.hex(),
         leaf_hash=event.leaf_hash.hex(),
-        erased=event.erased,
+        erased=erased_view(event.erasure),
         damaged=event.damaged or msgspec.UNSET,
     )
 

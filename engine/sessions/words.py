@@ -18,7 +18,7 @@ PREVIEW_CHARS = 200
 
 
 class ShownWords(msgspec.Struct, frozen=True, gc=False):
-    """Those of ``WORD_FIELDS``. ``preview``: the beginning of the first user message; null if it is erased or no text."""
+    """Those of ``WORD_FIELDS``. ``preview``: the beginning of the first user message; null if erased, or no text."""
 
     title: str | None = None
     system: str | None = None

@@ -34,7 +34,7 @@ from ..log.base import RecordedEvent
 from ..sessions import turn_state as turns
 from ..sessions.calls import CallIds, block_of
 from ..sessions.turn_state import OpenCall, TurnState
-from ..sessions.views import Message, Turn, message_view, turn_view
+from ..sessions.views import Message, Turn, answer_of, message_view, turn_view
 from .frames import Frame, Opening, delta_frame, delta_head, start_frame
 
 _encode = msgspec.json.Encoder().encode
@@ -86,6 +86,7 @@ class Transcript:
         self._state: TurnState | None = None
         self._failed: TurnFailed | None = None
         self._calls: dict[str, tuple[str | None, str | None]] = {}
+        self._ended: AttemptEnded | None = None
         self.messages: list[Message] = []
         self.reasons: dict[str, str] = {}
 
@@ -112,7 +113,7 @@ class Transcript:
             if event.id != self._turn_id:
                 return []
             self._state = turns.begin(event, facts)
-            return [self._frame(facts.frame, event.type, self.view())]
+            return [self._frame(facts.frame, event.type, self._told())]
         if self._state is None or getattr(facts, "turn", None) != self._turn_id:
             return []
         self._state = turns.evolve(self._state, event, facts)
@@ -134,8 +135,12 @@ class Transcript:
         if isinstance(facts, TurnFailed):
             words_of(event)  # which refuses what is damaged: the turn's detail is told from it
             self._failed = facts
+        if isinstance(facts, AttemptEnded):
+            self._ended = facts
         if isinstance(facts, MessageAppended):
             message = message_view(event)
+            if message.role == "assistant" and self._ended is not None:
+                message = answer_of(message, self.state.attempts[-1].full_name, self._ended)
             self.messages.append(message)
             return [] if number is None else [self._frame(number, event.type, message)]
         if number is None:
@@ -150,7 +155,13 @@ class Transcript:
             return [self._frame(number, event.type, self._called(facts))]
         if isinstance(facts, AttemptEnded):
             return [self._frame(number, "attempt.failed", AttemptFailedData(facts.round, facts.attempt, facts.outcome))]
-        return [self._frame(number, event.type, self.view())]
+        return [self._frame(number, event.type, self._told())]
+
+    def _told(self) -> dict[str, object]:
+        """The turn in a frame: the ids of its messages in their stead, for frames have shown them."""
+        turn = self.view()
+        fields = {name: getattr(turn, name) for name in turn.__struct_fields__ if name not in {"messages", "message"}}
+        return fields | {"message_ids": [message.id for message in turn.messages]}
 
     def _called(self, facts: ToolCalled) -> CallData:
         message = self.messages[-1]

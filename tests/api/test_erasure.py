@@ -44,8 +44,11 @@ def test_erased_messages_say_so(client, spoken):
     """Lists, windows and turns show what is gone as gone."""
     erase(client, spoken, versions=[2])
     question, answer = client.get(f"{spoken}/messages").json()["items"]
-    assert (question["erased"], question["content"]) == (True, [])
-    assert answer["erased"] is False
+    last = client.get(f"{spoken}/events?types=body.erased").json()["items"][-1]
+    by = {"by_position": last["position"], "actor": "local", "at": last["recorded_at"], "reason": "asked to"}
+    assert (question["erased"], question["content"]) == (by, [])
+    assert answer["erased"] is None
+    assert [event["erased"] for event in client.get(f"{spoken}/events").json()["items"]][:3] == [None, by, None]
     window = client.get(f"{spoken}/window").json()
     assert [message["version"] for message in window["messages"]] == [answer["version"]]
 

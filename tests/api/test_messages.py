@@ -18,6 +18,8 @@ FIELDS = [
     "turn_id",
     "actor",
     "created_at",
+    "model",
+    "stop_reason",
     "pinned",
 ]
 
@@ -37,7 +39,7 @@ def test_a_message_of_text(client, session):
     assert (message["session_id"], message["version"], message["role"]) == (session, 2, "user")
     assert (message["complete"], message["erased"], message["turn_id"], message["actor"]) == (
         True,
-        False,
+        None,
         None,
         "local",
     )
@@ -160,6 +162,10 @@ def test_a_window_of_everything(client, long):
             "system",
             "messages",
             "omitted",
+            "factor_permille",
+            "overhead",
+            "reserve_tokens",
+            "system_tokens",
             "exact",
         ]
     )

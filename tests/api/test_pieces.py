@@ -28,13 +28,14 @@ STALL_S = 1
 def message(number, text):
     content = (msgspec.Raw(msgspec.json.encode({"type": "text", "text": text})),)
     names = {"id": new_id(), "session_id": new_id(), "version": number, "position": number, "role": "user"}
-    rest = {"token_count": 1, "complete": True, "erased": False, "turn_id": None, "actor": "local", "created_at": ""}
+    rest = {"token_count": 1, "complete": True, "erased": None, "turn_id": None, "actor": "local", "created_at": ""}
     return Message(content=content, **names, **rest)
 
 
 def window(messages, **fields):
     figures = {"session_id": new_id(), "version": 1, "model": "m", "budget_tokens": 1, "used_tokens": 1, "counter": "c"}
     rest = {"policy": "p", "system": None, "messages": messages, "omitted": Omitted(0, 0)}
+    rest |= {"factor_permille": 1000, "overhead": 0, "reserve_tokens": 0, "system_tokens": 0}
     return Window(**figures | rest | fields)
 
 

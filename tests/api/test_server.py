@@ -131,7 +131,7 @@ def test_a_signal_ends_it_in_order(life):
     stopped = life["stopped"]
     assert stopped["exit"] == 0
     assert stopped["blocks"][-1].event == "turn.interrupted"
-    assert stopped["blocks"][-1].json["message"]["content"][0]["text"] == "Wait"
+    assert stopped["blocks"][-2].json["content"][0]["text"] == "Wait"
     assert [block.id for block in stopped["blocks"]] == [str(number) for number in range(1, len(stopped["blocks"]) + 1)]
     assert not [line for line in stopped["said"] if "Traceback" in line or "ERROR" in line]
 

@@ -15,6 +15,7 @@ import pytest
 from manent.engine import Settings
 from manent.engine.tools.mcp.config import mcp_available
 from tests.api.harness import END_FRAMES, Process, in_thread, named, opened, problem, read, text_of
+from tests.support import awaited
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
 BUILT_IN = ["echo", "calculator", "timestamp"]
@@ -159,7 +160,7 @@ def test_a_tool_runs_between_two_rounds_of_the_stream(client):
     assert result["role"] == "tool"
     assert result["content"] == [{"type": "tool_result", "tool_use_id": "call_1", "content": "42"}]
     assert text_of(frames[9:]) == "It is 42." == answer["content"][0]["text"]
-    turn = frames[-1].json
+    turn = client.get(f"/api/turns/{frames[-1].json['id']}").json()
     assert [message["role"] for message in turn["messages"]] == ["assistant", "tool", "assistant"]
     assert [(each["round"], each["attempt"], each["outcome"]) for each in turn["attempts"]] == [
         (1, 1, "completed"),
@@ -175,7 +176,7 @@ def test_who_waits_gets_the_whole_turn(client):
     """One answer holds all rounds, the usage of all of them, and the last words of the model."""
     path = begin(client, "sum")
     turn = ask(client, path, "6*7?", tools=["calculator"])
-    assert (turn["status"], turn["stop_reason"], turn["pending_approvals"]) == ("completed", "end_turn", [])
+    assert (turn["status"], turn["stop_reason"], awaited(turn)) == ("completed", "end_turn", [])
     assert [message["role"] for message in turn["messages"]] == ["assistant", "tool", "assistant"]
     assert turn["message"] == turn["messages"][-1]
     used = [attempt["usage"] for attempt in turn["attempts"]]
@@ -222,7 +223,7 @@ def test_a_call_that_cannot_be_made_is_told_to_the_model(client, model, outcome,
     frames = read(client, f"{path}/turns", "POST", json={"content": "x", "tools": ["echo"], "stream": True})
     (returned,) = (frame.json for frame in frames if frame.event == "tool.returned")
     assert (returned["outcome"], returned["is_error"]) == (outcome, True)
-    turn = frames[-1].json
+    turn = client.get(f"/api/turns/{frames[-1].json['id']}").json()
     assert (turn["status"], turn["message"]["content"][0]["text"]) == ("completed", "Done.")
     ((_, content, is_error),) = results_of(turn)
     assert words in content
@@ -346,7 +347,7 @@ def test_the_caller_runs_its_own_tools(client, form):
     path = begin(client, "weather")
     body = {"content": "Rain?", "client_tools": [form], "stream": True}
     frames = read(client, f"{path}/turns", "POST", json=body)
-    turn = frames[-1].json
+    turn = client.get(f"/api/turns/{frames[-1].json['id']}").json()
     assert (frames[-1].event, turn["stop_reason"]) == ("turn.completed", "tool_use")
     assert [(frame.json["tool_use_id"], frame.json["runner"]) for frame in frames if frame.event == "tool.called"] == [
         ("call_1", "client"),
@@ -444,9 +445,16 @@ def test_a_turn_waits_for_a_person_and_goes_on_with_their_word(client):
     before = read(client, f"{path}/turns", "POST", json=body)
     assert [frame.event for frame in before][-3:] == ["tool.called", "tool.called", "turn.paused"]
     turn = before[-1].json
-    assert (turn["status"], turn["pending_approvals"]) == ("requires_action", ["call_1", "call_2"])
+    assert (turn["status"], awaited(turn)) == ("requires_action", ["call_1", "call_2"])
     assert (turn["ended_at"], turn["stop_reason"]) == (None, None)
-    assert client.get(f"/api/turns/{turn['id']}").json() == turn
+    stands = client.get(f"/api/turns/{turn['id']}").json()
+    assert [message["id"] for message in stands.pop("messages")] == turn.pop("message_ids")
+    asking = stands.pop("message")
+    assert stands == turn
+    wanted = [
+        {"tool_use_id": block["id"], "name": block["name"], "input": block["input"]} for block in asking["content"]
+    ]
+    assert turn["pending_approvals"] == [call | {"message_id": asking["id"]} for call in wanted]
     assert client.get(path).json()["open_turn_id"] == turn["id"]
     for kind in ("messages", "turns"):
         refused = problem(client.post(f"{path}/{kind}", json={"content": "x"}), 409, "turn_already_open")
@@ -456,9 +464,9 @@ def test_a_turn_waits_for_a_person_and_goes_on_with_their_word(client):
 
     first = decide(client, turn["id"], 1, approve=True)
     assert (first.status_code, first.json()["status"]) == (200, "requires_action")
-    assert first.json()["pending_approvals"] == ["call_2"]
+    assert awaited(first.json()) == ["call_2"]
     last = decide(client, turn["id"], 2, approve=False, reason="Bob is away")
-    assert (last.status_code, last.json()["pending_approvals"]) == (200, [])
+    assert (last.status_code, awaited(last.json())) == (200, [])
     rest = read(client, f"/api/turns/{turn['id']}/stream", headers={"Last-Event-ID": before[-1].id})
     assert [frame.event for frame in rest] == [
         *("tool.approved", "tool.refused", "turn.resumed"),
@@ -467,7 +475,7 @@ def test_a_turn_waits_for_a_person_and_goes_on_with_their_word(client):
     ]
     assert rest[0].json == {"tool_use_id": "call_1", "approve": True, "reason": None, "actor": "local"}
     assert rest[1].json == {"tool_use_id": "call_2", "approve": False, "reason": "Bob is away", "actor": "local"}
-    assert results_of(rest[-1].json) == [
+    assert results_of(client.get(f"/api/turns/{turn['id']}").json()) == [
         ("call_1", "hello Ann", False),
         ("call_2", "Not called: a person refused this call (Bob is away).", True),
     ]
@@ -491,7 +499,7 @@ def test_a_turn_that_waits_can_be_cancelled(client):
     """Its calls are answered for the model's sake, and no decision is taken any more."""
     path, turn = paused(client)
     cancelled = client.post(f"/api/turns/{turn}/cancel").json()
-    assert (cancelled["status"], cancelled["pending_approvals"]) == ("cancelled", [])
+    assert (cancelled["status"], awaited(cancelled)) == ("cancelled", [])
     assert [is_error for _, _, is_error in results_of(cancelled)] == [True, True]
     refused = problem(decide(client, turn, 1, approve=True), 409, "no_decision_awaited")
     assert refused["turn_status"] == "cancelled"
@@ -552,13 +560,16 @@ def test_a_server_that_died_meanwhile_still_waits(tmp_path):
         server.stop(signal.SIGKILL)
     with in_thread(again) as server, calling(server, "alice") as alice, calling(server, "bob") as bob:
         assert not any("left open" in line for line in server.lines)
-        assert alice.get(f"/api/turns/{turn}").json() == before[-1].json
+        stands = alice.get(f"/api/turns/{turn}").json()
+        assert [message["id"] for message in stands["messages"]] == before[-1].json["message_ids"]
+        assert stands["pending_approvals"] == before[-1].json["pending_approvals"]
         problem(decide(bob, turn, 1, approve=True), 404, "turn_not_found")
-        assert decide(alice, turn, 1, approve=True).json()["pending_approvals"] == ["call_2"]
+        assert awaited(decide(alice, turn, 1, approve=True).json()) == ["call_2"]
         assert decide(alice, turn, 2, approve=True).status_code == 200
         frames = read(alice, f"/api/turns/{turn}/stream")
         assert [frame.raw for frame in frames[: len(before)]] == [frame.raw for frame in before]
-        assert results_of(frames[-1].json) == [("call_1", "hello Ann", False), ("call_2", "hello Bob", False)]
+        ended = alice.get(f"/api/turns/{turn}").json()
+        assert results_of(ended) == [("call_1", "hello Ann", False), ("call_2", "hello Bob", False)]
         assert {event["actor"] for event in events(alice, path, "tool.approved")} == {"key:alice"}
 
 
@@ -765,7 +776,7 @@ def test_a_decision_that_is_none(client, server, undecided, body, status, code, 
     before = server.size()
     problem(client.post(f"/api/turns/{undecided}/decisions", json=body), status, code, field)
     assert server.size() == before
-    assert client.get(f"/api/turns/{undecided}").json()["pending_approvals"] == ["call_1", "call_2"]
+    assert awaited(client.get(f"/api/turns/{undecided}").json()) == ["call_1", "call_2"]
 
 
 @needs_mcp

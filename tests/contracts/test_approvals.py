@@ -27,6 +27,7 @@ from manent.engine.sessions.turn_commands import TurnPlace, TurnStop
 from tests.support import (
     assert_rebuilds,
     audit,
+    awaited,
     begin,
     call_ids,
     chatting,
@@ -165,9 +166,9 @@ async def test_a_call_that_needs_a_person_pauses_the_turn(path, tools, paid):
         kinds = ["turn.started", "block.started", "delta", "message.appended", "tool.called", "turn.paused"]
         assert told(frames) == [*enumerate(kinds, 1)]
         shown = data(frames[-1])
-        assert (shown["status"], shown["pending_approvals"], shown["ended_at"]) == ("requires_action", ["a"], None)
+        assert (shown["status"], awaited(shown), shown["ended_at"]) == ("requires_action", ["a"], None)
         view = await chat.ended(turn)
-        assert (view.status, view.pending_approvals, view.ended_at) == ("requires_action", ("a",), None)
+        assert (view.status, awaited(view), view.ended_at) == ("requires_action", ("a",), None)
         assert (view.attempts[-1].outcome, paid) == ("completed", [])
         assert (await chat.session(session)).open_turn_id == turn
         assert query(path, "SELECT count(*) FROM runs") == query(path, "SELECT count(*) FROM journal") == [(0,)]
@@ -268,13 +269,13 @@ async def test_a_decision_is_on_record_with_who_and_why(path, tools, paid, appro
         session, turn, frames = await paused(chat)
         view = await decided(chat, turn, approve=approve, reason=reason)
         assert view.status in {"running", "completed"}
-        assert view.pending_approvals == ()
+        assert awaited(view) == ()
         live = frames + await frames_of(chat, turn, after=len(frames))
         assert told(live[len(frames) :]) == [*enumerate([*(YES if approve else NO), *END], len(frames) + 1)]
         said = {"tool_use_id": "a", "approve": approve, "reason": reason, "actor": "key:ann"}
         assert data(live[len(frames)]) == said
         resumed = data(live[len(frames) + 1])
-        assert (resumed["status"], resumed["pending_approvals"]) == ("running", [])
+        assert (resumed["status"], awaited(resumed)) == ("running", [])
         view = await chat.turn(turn)
         assert (view.status, text_of(view.message)) == ("completed", "I see.")
         ((_, content, is_error),) = results(view)
@@ -320,13 +321,13 @@ async def test_several_calls_are_decided_on_one_by_one(path, tools, paid):
     async with chatting(path, tools=tools, main=rounds([*steps, call("pay", "d", amount=4)], ["I see."])) as chat:
         session, turn, frames = await paused(chat)
         assert (paid, await outcomes(chat, session)) == (["priced it"], [("b", "completed")])
-        assert (await chat.turn(turn)).pending_approvals == ("a", "c", "d")
+        assert awaited(await chat.turn(turn)) == ("a", "c", "d")
         view = await decided(chat, turn, "d", caller=BOB)
-        assert (view.status, view.pending_approvals) == ("requires_action", ("a", "c"))
+        assert (view.status, awaited(view)) == ("requires_action", ("a", "c"))
         one_more = await frames_of(chat, turn)
         assert told(one_more[len(frames) :]) == [(len(frames) + 1, "tool.approved")]
         view = await decided(chat, turn, "a", approve=False, reason="Too much.")
-        assert (view.status, view.pending_approvals, paid) == ("requires_action", ("c",), ["priced it"])
+        assert (view.status, awaited(view), paid) == ("requires_action", ("c",), ["priced it"])
     async with chatting(path, tools=tools, main=rounds([], ["I see."])) as chat:
         await assert_told_again(chat, turn, await frames_of(chat, turn))
         await decided(chat, turn, "c")
@@ -390,7 +391,7 @@ async def test_a_decision_that_nobody_waits_for_changes_nothing(path, tools, att
         with pytest.raises(error):
             await attempt(chat, turn)
         assert dump(path) == before
-        assert (await chat.turn(turn)).pending_approvals == ("a",)
+        assert awaited(await chat.turn(turn)) == ("a",)
 
 
 async def test_a_turn_that_does_not_wait_takes_no_decision(path, tools, paid):
@@ -671,7 +672,7 @@ async def test_a_paused_turn_takes_no_room(path, tools, paid):
         running = await begin(chat, other, "Go.")
         with pytest.raises(Overloaded):
             await decided(chat, turn)
-        assert (await chat.turn(turn)).pending_approvals == ("a",)
+        assert awaited(await chat.turn(turn)) == ("a",)
         await chat.cancel(running)
         await decided(chat, turn)
         assert ((await chat.ended(turn)).status, paid) == ("completed", [5])
@@ -685,7 +686,7 @@ async def test_a_tool_that_is_gone_is_a_result_that_says_so(path, tools, paid):
     async with chatting(path, tools=tools, main=rounds([call("pay", amount=5)])) as chat:
         session, turn, _ = await paused(chat)
     async with chatting(path, main=rounds([], ["I see."])) as chat:
-        assert (await chat.turn(turn)).pending_approvals == ("a",)
+        assert awaited(await chat.turn(turn)) == ("a",)
         await decided(chat, turn)
         view = await chat.ended(turn)
         assert (view.status, await outcomes(chat, session), paid) == ("completed", [("a", "unknown_tool")], [])
@@ -717,7 +718,7 @@ async def test_a_model_that_is_gone_leaves_the_turn_waiting(path, tools, paid):
         with pytest.raises(EngineError) as refused:
             await decided(chat, turn)
         assert refused.value.code == "unknown_model"
-        assert (await chat.turn(turn)).pending_approvals == ("a",)
+        assert awaited(await chat.turn(turn)) == ("a",)
         assert (await chat.cancel(turn)).status == "cancelled"
         await assert_can_go_on(chat, session)
 

@@ -10,7 +10,7 @@ import pytest
 from manent import engine
 from manent.engine import SessionNotFound, TurnNotFound
 from manent.engine.clock import new_id
-from tests.support import Dictated, begin, chatting, says, until
+from tests.support import Dictated, awaited, begin, chatting, says, until
 
 HANG = {"hang": True}
 OTHER = engine.Caller("other", "key:2")
@@ -328,7 +328,7 @@ async def test_a_stream_ends_where_a_decision_is_awaited(path):
         session = (await chat.create_session(model="scripted/main")).id
         stream = chat.stream(session, "Go.", tools=["careful"])
         assert [delta async for delta in stream] == ["May I?"]
-        assert (stream.turn.status, stream.turn.pending_approvals) == ("requires_action", ("a",))
+        assert (stream.turn.status, awaited(stream.turn)) == ("requires_action", ("a",))
         await chat.decide(stream.turn.id, "a", approve=True)
         assert (await chat.ended(stream.turn.id)).text == "Done."
 

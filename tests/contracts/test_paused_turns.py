@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from manent import engine
-from tests.support import audit, chatting
+from tests.support import audit, awaited, chatting
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "paused-0007.db.gz"
 CLERK = [
@@ -41,7 +41,7 @@ async def test_a_paused_turn_goes_on(path):
     async with chatting(path, tools=[house_unlock], unwitnessed=True, clerk=CLERK) as chat:
         session = await titled(chat, "doors")
         (turn,) = (await chat.turns(session.id)).items
-        assert (turn.status, tuple(turn.pending_approvals)) == ("requires_action", ("door_2",))
+        assert (turn.status, awaited(turn)) == ("requires_action", ("door_2",))
         await chat.decide(turn.id, "door_2", approve=False, reason="one is enough")
         ended = await chat.ended(turn.id)
         results = [block for message in ended.messages if message.role == "tool" for block in message.blocks()]

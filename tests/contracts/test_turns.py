@@ -170,7 +170,7 @@ async def test_frames_say_what_they_mean(path):
         frames = await frames_of(chat, turn := await begin(chat, session.id, "Go.", client_tools=OURS))
     by_type = {frame.type: data(frame) for frame in frames}
     started = data(frames[0])
-    assert (started["id"], started["status"], started["messages"], started["ended_at"]) == (
+    assert (started["id"], started["status"], started["message_ids"], started["ended_at"]) == (
         str(turn),
         "running",
         [],
@@ -191,7 +191,8 @@ async def test_frames_say_what_they_mean(path):
     ]
     assert by_type["tool.called"] == {"tool_use_id": "a", "name": "do_a", "message_id": message, "runner": "client"}
     end = by_type["turn.completed"]
-    assert (end["id"], end["status"], end["message"]["id"]) == (str(turn), "completed", message)
+    assert (end["id"], end["status"], end["message_ids"]) == (str(turn), "completed", [message])
+    assert not {"messages", "message"} & (started.keys() | end.keys())
 
 
 async def test_the_record_of_a_turn(path):

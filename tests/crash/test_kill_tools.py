@@ -16,7 +16,7 @@ import pytest
 
 from manent import engine
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
-from tests.support import Dictated, assert_rebuilds, audit, call_ids, chatting, frames_of, query, says, text_of
+from tests.support import Dictated, assert_rebuilds, audit, awaited, call_ids, chatting, frames_of, query, says, text_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -226,7 +226,7 @@ def test_a_turn_that_waits_for_a_person_outlives_a_kill(tmp_path, cancelled):
     async def look():
         async with chatting(path, tools=[careful], providers=(model,)) as chat:
             view = await checked(chat, turn, frames)
-            assert (view.status, view.pending_approvals) == ("requires_action", ("b", "c"))
+            assert (view.status, awaited(view)) == ("requires_action", ("b", "c"))
             assert (await chat.session(view.session_id)).open_turn_id == turn
             if cancelled:
                 await chat.cancel(turn)

@@ -10,6 +10,7 @@ from manent.engine.events.blocks import OtherBlock, TextBlock, ThinkingBlock, To
 from manent.engine.events.cuts import Cut, pack_cuts, unpack_cuts
 from manent.engine.events.session_types import SessionStarted
 from manent.engine.events.types import AttemptStarted, TurnStarted
+from manent.engine.log.base import Erasure
 from manent.engine.log.journal import JournalRow
 from manent.engine.sessions.turn_commands import AttemptResult, TurnEnd, TurnPlace
 from manent.engine.sessions.turn_decisions import end_turn
@@ -19,6 +20,7 @@ from manent.engine.turns.answer import Answer, parse_input
 from tests.support import folded, recorded, told
 
 TURN, MESSAGE = new_id(), new_id()
+GONE = Erasure(99, 1, "local", 0, b'{"reason":"by request"}')
 STARTED = TurnStarted("a/b", "a", client_tools=("f",))
 ATTEMPT = AttemptStarted(TURN, 1, 1, "a", "b", "r/1", (1,), "00", "c", 1500, 4, 77, 500, 50, "p")
 
@@ -189,7 +191,7 @@ def test_after_an_erasure_the_other_frames_keep_their_numbers():
     for event in recorded_turn(WHOLE):
         erased = event.type == "message.appended"
         frames += transcript.add(
-            msgspec.structs.replace(event, body=None, erased=True) if erased else event, deltas_after=0
+            msgspec.structs.replace(event, body=None, erased=True, erasure=GONE) if erased else event, deltas_after=0
         )
     assert told(frames) == [
         (1, "turn.started"),
@@ -200,7 +202,7 @@ def test_after_an_erasure_the_other_frames_keep_their_numbers():
         (11, "tool.called"),
         (12, "turn.completed"),
     ]
-    assert json.loads(frames[4].data)["erased"]
+    assert json.loads(frames[4].data)["erased"]["reason"] == "by request"
 
 
 def test_a_story_passes_over_what_is_not_its_turns():

@@ -29,7 +29,7 @@ class Awaited:
     def see(self, frame: Frame) -> None:
         """One more frame, in order."""
         if frame.type == "turn.paused":
-            self.calls = msgspec.json.decode(frame.data)["pending_approvals"]
+            self.calls = [call["tool_use_id"] for call in msgspec.json.decode(frame.data)["pending_approvals"]]
         elif frame.type in {"tool.approved", "tool.refused"} and self.calls:
             decided = msgspec.json.decode(frame.data)["tool_use_id"]
             self.calls = [call for call in self.calls if call != decided]

@@ -13,9 +13,10 @@ from hashlib import sha256
 
 from sqlalchemy import Connection, select
 
-from .clauses import same
+from ..base import Erasure
+from .clauses import same, with_bodies
 from .driver import Prepared
-from .tables import erasures
+from .tables import bodies, erasures, events
 
 DAMAGE = "manent.damage"
 """Under which name a connection carries the register of damage (``Connection.info``)."""
@@ -26,6 +27,14 @@ Found = Callable[[str, int], None]
 """Told the tenant and the position of a damaged row. It is called on the thread that reads."""
 
 _erased_by = Prepared(select(erasures.c.by_position).where(*same(erasures, "tenant", "position")))
+_erasing = Prepared(
+    select(
+        *(events.c.position, events.c.schema, events.c.actor, events.c.recorded_at),
+        *(events.c.commitment, bodies.c.salt, bodies.c.bytes),
+    )
+    .select_from(with_bodies(events))
+    .where(*same(events, "tenant", "position"))
+)
 
 
 class Damage:
@@ -72,3 +81,14 @@ def erased_by(connection: Connection, tenant: str, position: int) -> int | None:
     """The position of the event that tells of this one's erasure; None: it is not erased."""
     row = _erased_by(connection, tenant, position).fetchone()
     return None if row is None else int(row[0])
+
+
+def erasure_of(connection: Connection, tenant: str, position: int) -> Erasure | None:
+    """The event that tells of an erasure; None: there is none."""
+    by_position = erased_by(connection, tenant, position)
+    row = None if by_position is None else _erasing(connection, tenant, by_position).fetchone()
+    if row is None:
+        return None
+    at, schema, actor, recorded_at, committed, salt, body = row
+    sound = is_sound(connection, tenant, at, committed, salt, body)
+    return Erasure(at, schema, actor, recorded_at, body if sound else None)
