@@ -146,19 +146,8 @@ from .service.sync import SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream
 from .service.text_stream import TextStream
 from .service.turns import TurnOptions
 from .sessions.envelope import LOCAL, Caller
-from .sessions.views import (
-    Approval,
-    Attempt,
-    ErasureInfo,
-    Event,
-    Failure,
-    Message,
-    Omitted,
-    Parent,
-    Session,
-    Turn,
-    Window,
-)
+from .sessions.turn_views import Approval, Attempt, Failure, Turn
+from .sessions.views import ErasureInfo, Event, Message, Omitted, Parent, Session, Window
 from .settings import Settings, env_name, from_mapping, unknown_names, version
 from .streams.follow import SHUTTING_DOWN
 from .streams.frames import Frame

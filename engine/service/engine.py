@@ -15,7 +15,8 @@ from ..log.base import RequestKey
 from ..sessions.envelope import LOCAL, Caller
 from ..sessions.listing import Order
 from ..sessions.turn_commands import Decision
-from ..sessions.views import Event, Message, Session, Turn
+from ..sessions.turn_views import Turn
+from ..sessions.views import Event, Message, Session
 from ..streams.frames import Frame
 from ..turns.start import Started
 from .erasure import Erasure, Retained

@@ -21,7 +21,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 from uuid import UUID
 
 from ..errors import StoreUnavailable
-from ..sessions.views import Turn
+from ..sessions.turn_views import Turn
 from .engine import Engine
 from .evidence import Evidence
 from .salvage import Salvage

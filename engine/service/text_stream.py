@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from ..errors import EngineError, Invalid, VersionConflict
-from ..sessions.views import Turn
+from ..sessions.turn_views import Turn
 from ..streams.frames import DeltaData, Frame
 from ..turns.start import Started
 

@@ -17,7 +17,7 @@ from ..log.sql.idempotency import find_request
 from ..sessions.envelope import Caller
 from ..sessions.state import SessionState
 from ..sessions.turn_commands import Decision
-from ..sessions.views import Turn
+from ..sessions.turn_views import Turn
 from ..streams.backlog import read_turn, read_turns
 from ..streams.follow import Follower
 from ..tools.registry import Tools

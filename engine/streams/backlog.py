@@ -19,7 +19,7 @@ from ..log.sql import reads
 from ..sessions import queries
 from ..sessions.marks import with_pins
 from ..sessions.turn_state import TurnState
-from ..sessions.views import Turn, with_messages
+from ..sessions.turn_views import Turn, with_messages
 from .frames import START, Frame, frame_of
 from .transcript import Transcript
 

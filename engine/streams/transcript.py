@@ -34,7 +34,8 @@ from ..log.base import RecordedEvent
 from ..sessions import turn_state as turns
 from ..sessions.calls import CallIds, block_of
 from ..sessions.turn_state import OpenCall, TurnState
-from ..sessions.views import Message, Turn, answer_of, message_view, turn_view
+from ..sessions.turn_views import Turn, turn_view
+from ..sessions.views import Message, answer_of, message_view
 from .frames import Frame, Opening, delta_frame, delta_head, start_frame
 
 _encode = msgspec.json.Encoder().encode

@@ -121,7 +121,15 @@ def test_a_round_ends_with_its_message_and_its_calls():
         TURN, 1, 1, "completed", duration_ms=5, first_chunk_ms=3, usage=Usage(1, output_tokens=2)
     )
     assert message == MessageAppended(
-        "assistant", tokens.count_content(MIXED), tokens.COUNTER, True, TURN, ("c8", "c9"), frame=21, blocks=starts
+        "assistant",
+        tokens.count_content(MIXED),
+        tokens.COUNTER,
+        True,
+        TURN,
+        ("c8", "c9"),
+        frame=21,
+        blocks=starts,
+        model="a/b",
     )
     assert called == [
         ToolCalled(TURN, "c8", "ours", 32, 22, "server", 0),

@@ -31,7 +31,8 @@ from ...events.upcasts import facts_of, words_of
 from ...log.base import RecordedEvent
 from ...sessions.copies import REPLAY_OF
 from ...sessions.envelope import Caller
-from ...sessions.views import Message, Turn, message_view
+from ...sessions.turn_views import Turn
+from ...sessions.views import Message, message_view
 from ...settings import Settings
 from ..discovery import Discovery
 from ..events import Events
