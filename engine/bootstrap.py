@@ -43,6 +43,7 @@ from .service.evidence import Evidence
 from .service.import_bundle import Imported, import_log, import_session
 from .service.parts import Parts
 from .service.sync import SyncEngine
+from .service.words_in_facts import examine_facts
 from .sessions.envelope import LOCAL, Caller
 from .sessions.projector import Catalog
 from .sessions.tables import PROJECTIONS
@@ -225,7 +226,7 @@ def examine_database(database: Database = None) -> list[Finding]:
     settings = _settings(database)
     path = database_path(settings.database)
     evidence = examine_evidence(path, settings.signing_key_file, settings.checkpoint_file, settings.checkpoint_every_s)
-    return [*examine(path, metadata.tables), *evidence]
+    return [*examine(path, metadata.tables), *evidence, *examine_facts(path, settings)]
 
 
 @asynccontextmanager

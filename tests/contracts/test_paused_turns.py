@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from manent import engine
-from tests.support import audit, awaited, chatting
+from tests.support import audit, awaited, chatting, offered, says
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "paused-0007.db.gz"
 CLERK = [
@@ -62,3 +62,30 @@ async def test_open_calls_are_answered(path):
     assert (turn.status, turn.text) == ("completed", "Take an umbrella.")
     audit(path)
     assert engine.verify_database(path).problem is None
+
+
+async def test_old_names_in_facts_are_told_by_doctor(path):
+    """What older versions took into facts no erasure reaches: doctor says how many events have such names, and where;
+    what is written today adds none.
+    """
+    async with chatting(path, clerk=CLERK):
+        """Opening it migrates it."""
+
+    def told():
+        return next(each for each in engine.examine_database(str(path)) if each.name == "words in facts")
+
+    before = told()
+    assert (before.state, before.value.split(":")[0]) == ("warning", "default")
+    asks = says("Hm.", {"tool": {"id": "call_secret", "name": "invented", "input": {}}})
+    async with chatting(path, asks=asks) as chat:
+        session = await chat.create_session(model="scripted/asks")
+        await chat.say(session.id, "Go.", client_tools=offered("invented"))
+    assert told() == before
+
+
+async def test_a_new_log_has_no_names_in_facts(tmp_path):
+    """Doctor finds none there."""
+    async with chatting(tmp_path / "new.db", main=says("Hello.")) as chat:
+        await chat.say((await chat.create_session(model="scripted/main")).id, "Hi.")
+    found = engine.examine_database(str(tmp_path / "new.db"))
+    assert next(each for each in found if each.name == "words in facts").state == "ok"

@@ -6,6 +6,7 @@ Nothing is believed here: ids are bytes, and what ought to be there may be None.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import msgspec
@@ -42,6 +43,11 @@ _rows = Prepared(
     .select_from(events.outerjoin(bodies, _body).outerjoin(erasures, _erasure))
     .where(*same(events, "tenant"))
     .order_by(events.c.position)
+)
+_facts = Prepared(
+    select(events.c.tenant, events.c.position, events.c.type, events.c.facts)
+    .where(*same(events, "schema"))
+    .order_by(events.c.tenant, events.c.position)
 )
 _versions = Prepared(
     select(events.c.session, events.c.version, events.c.position)
@@ -119,6 +125,12 @@ class Head(msgspec.Struct, frozen=True):
     size: int
     recorded_at: int
     frontier: bytes
+
+
+def facts_of_schema(connection: Connection, schema: int) -> Iterator[tuple[str, int, str, bytes]]:
+    """Tenant, position, type and facts of every event of a schema, log by log and in order."""
+    with closing(_facts(connection, schema)) as rows:
+        yield from rows
 
 
 def rows(connection: Connection, tenant: str) -> Iterator[tuple[Any, ...]]:
