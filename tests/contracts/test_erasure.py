@@ -15,6 +15,7 @@ from manent.engine.errors import (
     EventNotFound,
     Invalid,
     LegalHold,
+    ProviderUnavailable,
     SessionNotFound,
     TurnAlreadyOpen,
     VersionConflict,
@@ -22,7 +23,7 @@ from manent.engine.errors import (
 from manent.engine.log.base import RequestKey
 from manent.engine.log.sql import reads
 from manent.engine.log.sqlite import scrub
-from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, ModelInfo
 from manent.engine.sessions.erasure import erased_of_prompt
 from manent.engine.sessions.turn_state import ERASED_DETAIL
 from tests.support import (
@@ -109,6 +110,62 @@ async def test_an_erased_word_is_in_no_file_that_the_server_wrote(path):
         assert files_with(path) == []
         assert WORD not in repr([await chat.session(session.id), await chat.messages(session.id)])
         assert WORD not in repr([await chat.turns(session.id), await all_events(chat, session.id)])
+    assert files_with(path) == []
+    settle(path)
+
+
+class Inventive:
+    """A vendor that has a word of its own for everything, and serves models that nobody lists."""
+
+    name = "dictated"
+    renderer, renderers = Dictated.renderer, Dictated.renderers
+
+    def models(self):
+        return []
+
+    def model(self, name):
+        return ModelInfo(name, family="echo", listed=False)
+
+    async def stream(self, request):
+        if b"fails" in request:
+            raise ProviderUnavailable("gone", status=400, vendor_code=f"{WORD}_code", request_id=f"{WORD}-id")
+        yield BlockStarted(0, "tool_use", f"call_{WORD}", f"{WORD}_tool")
+        yield BlockStopped(0)
+        if b"stops" not in request:
+            yield BlockStarted(1, "tool_use", "call_2", f"{WORD}_invented")
+            yield BlockStopped(1)
+        yield Ended(f"{WORD}_reason", f"{WORD}_vendor")
+
+    async def aclose(self):
+        """There is nothing to release."""
+
+
+async def test_names_that_others_gave_are_words_too(path):
+    """Call ids, names of invented tools, of clients' tools and of models that nobody lists, stop reasons and error
+    codes, who the user is: no fact holds one, and after the erasure no file does.
+    """
+    async with chatting(path, providers=(Inventive(),), max_attempts=1) as chat:
+        names = {"user_id": f"u-{WORD}", "agent_id": f"a-{WORD}", "allowed_tools": [f"{WORD}_later"]}
+        model = f"dictated/{WORD}"
+        session = await chat.create_session(model=model, fallback_model=f"dictated/{WORD}2", **names)
+        tool = offered(f"{WORD}_tool")
+        turn = await chat.say(session.id, "stops", client_tools=tool, tool_choice=f"{WORD}_tool")
+        assert (turn.model, turn.stop_reason, turn.vendor_stop_reason) == (model, "other", f"{WORD}_vendor")
+        block = b'{"type":"tool_result","tool_use_id":"call_%s","content":"x"}' % WORD.encode()
+        await chat.append_messages(session.id, [engine.MessageIn((block,), "tool")])
+        await chat.say(session.id, "fails", model=model)
+        await chat.say(session.id, "Both.", client_tools=tool)
+        facts = query(path, "SELECT facts FROM events")
+        assert not [each for (each,) in facts if WORD.encode() in each]
+        assert files_with(path)
+        assert (await chat.erase(session.id, "they asked")).purged
+        assert files_with(path) == []
+        shown = await chat.session(session.id)
+        assert (shown.model, shown.fallback_model, shown.user_id) == ("dictated/other", None, None)
+        assert WORD not in repr([shown, await chat.turns(session.id), await all_events(chat, session.id)])
+        with pytest.raises(engine.UnknownModel):
+            await chat.say(session.id, "Again.")
+        assert (await chat.say(session.id, "Again.", model=ECHO)).status == "completed"
     assert files_with(path) == []
     settle(path)
 
