@@ -1,5 +1,5 @@
-"""A database of revision 0007, as a server left it: a paused turn, calls that are the caller's, keyed decisions, and
-words that were erased. Whatever has changed since, its turns can be ended.
+"""Databases of earlier revisions, as a server left them: a paused turn, calls that are the caller's, keyed decisions,
+schemas of tools, and words that were erased. Whatever has changed since, their turns can be ended.
 """
 
 import gzip
@@ -10,7 +10,10 @@ import pytest
 from manent import engine
 from tests.support import audit, awaited, chatting, offered, says
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "paused-0007.db.gz"
+GOLDEN = Path(__file__).parents[1] / "golden"
+FILES = sorted(GOLDEN.glob("paused-*.db.gz"))
+SECRET = f"manent-secret/1 {'11' * 32}\n"
+"""Of those files that name a secret, from revision 0008 on."""
 CLERK = [
     {"match": "rain", "steps": [{"text": "unused"}]},
     {"match": "rain", "steps": [{"text": "Take an umbrella."}]},
@@ -19,11 +22,24 @@ CLERK = [
 ]
 
 
-@pytest.fixture
-def path(tmp_path):
-    path = tmp_path / "old.db"
-    path.write_bytes(gzip.decompress(GOLDEN.read_bytes()))
+def laid(file, folder):
+    """A golden file as a database, with its secret beside it."""
+    path = folder / "old.db"
+    path.write_bytes(gzip.decompress(file.read_bytes()))
+    if file.name > "paused-0007.db.gz":
+        Path(f"{path}.secret").write_text(SECRET)
+        Path(f"{path}.secret").chmod(0o600)
     return path
+
+
+@pytest.fixture(params=FILES, ids=lambda file: file.name)
+def path(tmp_path, request):
+    return laid(request.param, tmp_path)
+
+
+@pytest.fixture
+def of_0007(tmp_path):
+    return laid(GOLDEN / "paused-0007.db.gz", tmp_path)
 
 
 @engine.tool(approval=True)
@@ -64,20 +80,20 @@ async def test_open_calls_are_answered(path):
     assert engine.verify_database(path).problem is None
 
 
-async def test_old_names_in_facts_are_told_by_doctor(path):
+async def test_old_names_in_facts_are_told_by_doctor(of_0007):
     """What older versions took into facts no erasure reaches: doctor says how many events have such names, and where;
     what is written today adds none.
     """
-    async with chatting(path, clerk=CLERK):
+    async with chatting(of_0007, clerk=CLERK):
         """Opening it migrates it."""
 
     def told():
-        return next(each for each in engine.examine_database(str(path)) if each.name == "words in facts")
+        return next(each for each in engine.examine_database(str(of_0007)) if each.name == "words in facts")
 
     before = told()
     assert (before.state, before.value.split(":")[0]) == ("warning", "default")
     asks = says("Hm.", {"tool": {"id": "call_secret", "name": "invented", "input": {}}})
-    async with chatting(path, asks=asks) as chat:
+    async with chatting(of_0007, asks=asks) as chat:
         session = await chat.create_session(model="scripted/asks")
         await chat.say(session.id, "Go.", client_tools=offered("invented"))
     assert told() == before
