@@ -138,13 +138,17 @@ async def turn_beside_another(chat, model, well, content="Go."):
 
 
 def assert_failed(endured, code, *, text=None, retryable=None, **facts):
-    """The turn has failed with this code, and so has its attempt; ``facts`` are of its end."""
+    """The turn has failed with this code, and so has its attempt; ``facts`` are of its end, and the vendor's code is of
+    its words.
+    """
     view, ended = endured.view, endured.ended
+    assert "vendor_code" not in ended
     assert (view.status, view.error.code, ended["outcome"]) == ("failed", code, code)
     assert view.stop_reason is None
     assert view.error.retryable is ended.get("retryable", False)
     assert retryable is None or view.error.retryable is retryable
-    assert {name: ended.get(name) for name in facts} == facts
+    recorded = {"vendor_code": (endured.words or {}).get("vendor_code")} | ended
+    assert {name: recorded.get(name) for name in facts} == facts
     assert ended["duration_ms"] >= 0
     assert endured.text == text
     assert view.message is None or not view.message.complete

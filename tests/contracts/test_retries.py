@@ -287,7 +287,7 @@ async def test_each_attempt_is_on_record_before_it_is_sent(path, wire):
     for request, (started, words, ended, said) in zip(up.requests, attempts, strict=True):
         salt = b64decode(words["salt"])
         assert hashlib.sha256(salt + request.body).hexdigest() == started["request"]
-        assert (started["provider"], f"{wire.provider}/{started['model']}") == (wire.provider, wire.model)
+        assert (started["provider"], f"{wire.provider}/{words['model']}") == (wire.provider, wire.model)
         assert started["positions"] == [events[1].position]
         assert ended["duration_ms"] >= 0
         assert said["request_id"] == "req_7"
@@ -489,7 +489,8 @@ async def test_another_model_answers_where_the_first_cannot(pair, status):
     assert [each.attempt for each in view.attempts] == [*range(1, tries + 2)]
     types = [frame.type for frame in frames]
     assert types[: tries + 2] == ["turn.started", *["attempt.failed"] * tries, "block.started"]
-    assert {f"{each['provider']}/{each['model']}" for each, *_ in failed} == {wire.model}
+    assert {f"{each['provider']}/{said['model']}" for each, said, *_ in failed} == {wire.model}
+    assert {each["model"] for each, *_ in attempts} == {"other"}  # neither stands in the catalogue
     assert started["renderer"].startswith(spare.provider)
     assert started["renderer"] != failed[0][0]["renderer"]
     (request,) = pair.other.heard

@@ -191,12 +191,13 @@ def rehash(path, tenant="default"):
         for name in GUARDS:
             connection.exec_driver_sql(f"DROP TRIGGER {name}")
         names, leaves = log_names(connection, tenant), []
-        salts = dict(connection.exec_driver_sql("SELECT position, salt FROM bodies WHERE tenant = ?", (tenant,)).all())
+        rows = connection.exec_driver_sql("SELECT position, salt, bytes FROM bodies WHERE tenant = ?", (tenant,)).all()
+        bodies = {position: (salt, body) for position, salt, body in rows}
         for event in reads.log_events(connection, tenant, limit=1 << 40):
             made = event
-            if event.body is not None:
-                commitment = codec.commitment(salts[event.position], event.body)
-                made = msgspec.structs.replace(event, commitment=commitment, length=len(event.body))
+            if event.position in bodies:
+                salt, body = bodies[event.position]
+                made = msgspec.structs.replace(event, commitment=codec.commitment(salt, body), length=len(body))
             leaves.append(codec.leaf_hash(leaf_of(made, name_at(names, event.position))))
             values = (made.commitment, made.length, leaves[-1], tenant, event.position)
             sql = "UPDATE events SET commitment = ?, length = ?, leaf_hash = ? WHERE tenant = ? AND position = ?"
@@ -881,7 +882,7 @@ def caught(path, places, chance):
         if problem(path):
             found += 1
         else:
-            assert dump(path) == before, f"bit {bit} of byte {place}"
+            assert dump(path, before) == before, f"bit {bit} of byte {place}"
     return found
 
 

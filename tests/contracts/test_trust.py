@@ -58,6 +58,7 @@ def made_up(path):
     attack(
         path,
         "UPDATE bodies SET bytes = CAST(replace(CAST(bytes AS TEXT), 'Agreed.', 'Denied.') AS BLOB)",
+        "UPDATE session_words SET preview = replace(preview, 'Agreed.', 'Denied.')",
         "DELETE FROM checkpoints",
         "DELETE FROM verifiers",
     )
