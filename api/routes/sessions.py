@@ -124,10 +124,15 @@ async def update_metadata(
     session_id: FromPath[UUID],
     data: JSONBody[dict[str, Any]],
     if_match: IfMatch = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response[Session]:
     """Change metadata by key, with a JSON merge patch (RFC 7396): null removes a key, objects are merged."""
     session = await chat.update_metadata(
-        session_id, data, expected=expected_version(if_match), caller=caller_of(request)
+        session_id,
+        data,
+        expected=expected_version(if_match),
+        request=await request_key(request, idempotency_key),
+        caller=caller_of(request),
     )
     return Response(session, headers=_etag(session.version))
 

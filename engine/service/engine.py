@@ -108,12 +108,20 @@ class Engine(Lookups):
         return await self._parts.sessions.update(caller, session_id(session), changes, expected, request)
 
     async def update_metadata(
-        self, session: Id, patch: dict[str, Any], *, expected: int | None = None, caller: Caller = LOCAL
+        self,
+        session: Id,
+        patch: dict[str, Any],
+        *,
+        expected: int | None = None,
+        request: RequestKey | None = None,
+        caller: Caller = LOCAL,
     ) -> Session:
         """Change a session's metadata by a JSON merge patch (RFC 7396): null removes a key. A patch that changes
-        nothing is no event. Raises SessionNotFound, Invalid, TooLarge, SessionArchived and VersionConflict.
+        nothing is no event.
+
+        Raises SessionNotFound, Invalid, TooLarge, SessionArchived, VersionConflict and IdempotencyMismatch.
         """
-        return await self._parts.metadata.patch(caller, session_id(session), patch, expected)
+        return await self._parts.metadata.patch(caller, session_id(session), patch, expected, request)
 
     # --- messages and events ------------------------------------------------------------------------------------------
 

@@ -10,11 +10,14 @@ import msgspec
 
 from ..clock import Clock
 from ..log.append import check_expected
+from ..log.base import Reference, RequestKey
+from ..log.sql.idempotency import find_request, remember_request
 from ..log.store import Store
 from ..log.transaction import Transaction
 from ..sessions import queries
 from ..sessions.decisions import Changes, existing, update_session
 from ..sessions.envelope import Caller, seal
+from ..sessions.history import session_at
 from ..sessions.views import Session, session_view
 from ..settings import Settings
 from .inputs import check_metadata
@@ -31,7 +34,9 @@ class Metadata:
         self._clock = clock
         self._settings = settings
 
-    async def patch(self, caller: Caller, session: UUID, patch: dict[str, Any], expected: int | None) -> Session:
+    async def patch(
+        self, caller: Caller, session: UUID, patch: dict[str, Any], expected: int | None, request: RequestKey | None
+    ) -> Session:
         check_metadata(patch, self._settings)
         work = partial(
             _patch,
@@ -39,6 +44,7 @@ class Metadata:
             session=session,
             patch=patch,
             expected=expected,
+            request=self._store.keyed(caller.tenant, request),
             clock=self._clock,
             settings=self._settings,
         )
@@ -66,13 +72,17 @@ def _patch(
     session: UUID,
     patch: dict[str, Any],
     expected: int | None,
+    request: RequestKey | None,
     clock: Clock,
     settings: Settings,
 ) -> Session:
     """Merge in the write transaction: two patches of different keys both hold."""
+    tx.flush()
+    first = find_request(tx.connection, caller.tenant, request)
+    if first is not None:
+        return session_view(*session_at(tx.connection, caller.tenant, session, first.version))
     state = existing(tx.state(caller.tenant, session))
     check_expected(expected_of(expected), state.version)
-    tx.flush()
     before = queries.words_of_session(tx.connection, caller.tenant, session)
     after = merged(before.metadata, patch)
     check_metadata(after, settings)
@@ -80,4 +90,7 @@ def _patch(
     if _encode(after) != _encode(before.metadata):  # true is 1 in Python, and not in JSON
         _, state = tx.record(caller.tenant, session, seal(drafts, caller, clock), state)
         tx.flush()
+    if request is not None:
+        reference = Reference("session", session, state.version)
+        remember_request(tx.connection, caller.tenant, request, reference, tx.salt())
     return session_view(state, queries.words_of_session(tx.connection, caller.tenant, session))

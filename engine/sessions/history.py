@@ -64,11 +64,11 @@ def session_at(
 
 
 def open_call_ids(connection: Connection, tenant: str, state: SessionState) -> CallIds:
-    """The vendor's ids of a session's open calls, from the message that makes them."""
+    """The vendor's ids of a session's open calls, from the message that makes them. Raises RecordDamaged."""
     if state.asked is None:
         return NONE_READ
     event = reads.event_at_position(connection, tenant, state.asked)
-    words = None if event is None else words_left(event)
+    words = None if event is None else words_of(event)
     if event is None or not isinstance(words, MessageWords):
         return NONE_READ
     facts = facts_of(event)
@@ -76,11 +76,14 @@ def open_call_ids(connection: Connection, tenant: str, state: SessionState) -> C
     return dict(zip(facts.calls, calls_of(read_blocks(words.content)), strict=True))
 
 
-def turn_call_ids(connection: Connection, tenant: str, turn: TurnState) -> CallIds:
-    """The vendor's ids of the calls of a turn that have not returned."""
+def turn_call_ids(connection: Connection, tenant: str, turn: TurnState, *, damaged: bool = False) -> CallIds:
+    """The vendor's ids of the calls of a turn that have not returned. Raises RecordDamaged; with ``damaged``, ids that
+    cannot be read are left out.
+    """
+    words_read = words_left if damaged else words_of
     calls = (*turn.open_calls, *turn.client_calls)
     events = reads.events_at_positions(connection, tenant, sorted({call.message for call in calls}))
-    words = {event.position: words_left(event) for event in events}
+    words = {event.position: words_read(event) for event in events}
     contents = {at: read_blocks(said.content) for at, said in words.items() if isinstance(said, MessageWords)}
     return ids_of(calls, contents)
 

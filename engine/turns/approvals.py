@@ -72,7 +72,7 @@ class Approvals:
 
     async def cancel(self, caller: Caller, turn: TurnState) -> None:
         """Cancel a turn that waits for a decision. A turn that was resumed meanwhile, or has ended, stays as it is."""
-        ids = await self._runtime.store.read(partial(turn_call_ids, tenant=caller.tenant, turn=turn))
+        ids = await self._runtime.store.read(partial(turn_call_ids, tenant=caller.tenant, turn=turn, damaged=True))
 
         def events(place: Place, state: Any) -> list[NewEvent]:
             drafts = cancel_paused(state.open_turn, turn.id, caller.actor, place.position, ids)

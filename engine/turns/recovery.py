@@ -64,7 +64,7 @@ async def _end_orphan(store: Store, clock: Clock, run: Run, observer: Observer) 
 
     before = await store.read(partial(turn_state, tenant=run.tenant, turn=run.turn))
     assert before is not None, "a run has a turn"
-    ids = await store.read(partial(turn_call_ids, tenant=run.tenant, turn=before))
+    ids = await store.read(partial(turn_call_ids, tenant=run.tenant, turn=before, damaged=True))
 
     def decide(place: Place, session: Any) -> list[NewEvent]:
         turn: TurnState = session.open_turn

@@ -275,6 +275,12 @@ def test_metadata_is_merged(client):
     assert answer.json()["metadata"] == {"a": {"b": 1, "e": [1]}}
     assert answer.headers["etag"] == '"2"'
     assert client.patch(path, json={}).headers["etag"] == '"2"'
+    keyed = {"idempotency-key": "k-merge"}
+    first = client.patch(path, json={"f": 1}, headers=keyed)
+    client.patch(path, json={"f": 2}).raise_for_status()
+    assert client.patch(path, json={"f": 1}, headers=keyed).json() == first.json()
+    problem(client.patch(path, json={"f": 3}, headers=keyed), 422, "idempotency_mismatch")
+    assert client.get(path.removesuffix("/metadata")).json()["metadata"]["f"] == 2
     problem(client.patch(path, json={"x": 1}, headers={"if-match": '"1"'}), 412, "version_conflict")
     for wrong in ([], "x", None, 7):
         assert client.patch(path, json=wrong).status_code == 400
