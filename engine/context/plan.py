@@ -14,7 +14,8 @@ import msgspec
 from ..clock import Clock, utc_day
 from ..errors import StoreCorrupt
 from ..events.blocks import ToolSchema
-from ..events.types import OTHER, AttemptStarted, AttemptWords, NewMessage
+from ..events.turn_types import OTHER, AttemptStarted, AttemptWords
+from ..events.types import NewMessage
 from ..events.upcasts import facts_of, words_of
 from ..events.usage import Price
 from ..log import codec

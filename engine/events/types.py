@@ -19,40 +19,31 @@ from uuid import UUID
 
 import msgspec
 
-from .base import Facts as Facts  # noqa: PLC0414 - named here for all who read events
-from .base import Words as Words  # noqa: PLC0414
+from .base import Facts, Words
 from .blocks import Content
-from .session_types import MessagePinned as MessagePinned  # noqa: PLC0414
-from .session_types import MessageUnpinned as MessageUnpinned  # noqa: PLC0414
-from .session_types import SessionArchived as SessionArchived  # noqa: PLC0414
-from .session_types import SessionRestored as SessionRestored  # noqa: PLC0414
-from .session_types import SessionStarted as SessionStarted  # noqa: PLC0414
-from .session_types import SessionUpdated as SessionUpdated  # noqa: PLC0414
-from .session_types import SessionWords as SessionWords  # noqa: PLC0414
-from .session_types import Source as Source  # noqa: PLC0414
-from .turn_types import OTHER as OTHER  # noqa: PLC0414
-from .turn_types import STOP_REASONS as STOP_REASONS  # noqa: PLC0414
-from .turn_types import VENDOR_STOP_REASONS as VENDOR_STOP_REASONS  # noqa: PLC0414
-from .turn_types import AttemptEnded as AttemptEnded  # noqa: PLC0414
-from .turn_types import AttemptEndedWords as AttemptEndedWords  # noqa: PLC0414
-from .turn_types import AttemptStarted as AttemptStarted  # noqa: PLC0414
-from .turn_types import AttemptWords as AttemptWords  # noqa: PLC0414
-from .turn_types import CompletionWords as CompletionWords  # noqa: PLC0414
-from .turn_types import DecisionWords as DecisionWords  # noqa: PLC0414
-from .turn_types import FailureWords as FailureWords  # noqa: PLC0414
-from .turn_types import RunnerOfTool as RunnerOfTool  # noqa: PLC0414
-from .turn_types import ToolApproved as ToolApproved  # noqa: PLC0414
-from .turn_types import ToolCalled as ToolCalled  # noqa: PLC0414
-from .turn_types import ToolRefused as ToolRefused  # noqa: PLC0414
-from .turn_types import ToolReturned as ToolReturned  # noqa: PLC0414
-from .turn_types import TurnCancelled as TurnCancelled  # noqa: PLC0414
-from .turn_types import TurnCompleted as TurnCompleted  # noqa: PLC0414
-from .turn_types import TurnFailed as TurnFailed  # noqa: PLC0414
-from .turn_types import TurnInterrupted as TurnInterrupted  # noqa: PLC0414
-from .turn_types import TurnPaused as TurnPaused  # noqa: PLC0414
-from .turn_types import TurnResumed as TurnResumed  # noqa: PLC0414
-from .turn_types import TurnStarted as TurnStarted  # noqa: PLC0414
-from .turn_types import TurnWords as TurnWords  # noqa: PLC0414
+from .session_types import (
+    MessagePinned,
+    MessageUnpinned,
+    SessionArchived,
+    SessionRestored,
+    SessionStarted,
+    SessionUpdated,
+)
+from .turn_types import (
+    AttemptEnded,
+    AttemptStarted,
+    ToolApproved,
+    ToolCalled,
+    ToolRefused,
+    ToolReturned,
+    TurnCancelled,
+    TurnCompleted,
+    TurnFailed,
+    TurnInterrupted,
+    TurnPaused,
+    TurnResumed,
+    TurnStarted,
+)
 
 Role = Literal["user", "assistant", "tool", "system"]
 

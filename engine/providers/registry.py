@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ..errors import UnknownModel
-from ..events.types import OTHER
+from ..events.turn_types import OTHER
 from .base import ModelInfo, Provider
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")

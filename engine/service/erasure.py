@@ -23,12 +23,7 @@ import msgspec
 
 from ..clock import Clock
 from ..errors import Invalid, LegalHold, TurnAlreadyOpen
-from ..events.types import (
-    BodyErased,
-    Draft,
-    ErasureWords,
-    MessageAppended,
-)
+from ..events.types import BodyErased, Draft, ErasureWords, MessageAppended
 from ..events.upcasts import facts_of
 from ..log.append import check_expected
 from ..log.base import AnyVersion, Connection, Exactly, Reference, RequestKey

@@ -15,7 +15,8 @@ from uuid import UUID
 import msgspec
 
 from ..errors import EventNotFound, Invalid
-from ..events.types import AttemptEnded, AttemptEndedWords, AttemptStarted, BodyErased
+from ..events.turn_types import AttemptEnded, AttemptEndedWords, AttemptStarted
+from ..events.types import BodyErased
 from ..events.upcasts import facts_of, words_of
 from ..log.base import Connection
 from ..log.erasure import NO_WORDS_BYTES, Trace, traces

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, insert, select
 
 from ..events.base import Facts
 from ..events.session_types import MessagePinned, MessageUnpinned
-from ..events.types import TurnStarted
+from ..events.turn_types import TurnStarted
 from ..log.base import RecordedEvent
 from ..log.codec import MAX_SAFE_INTEGER
 from ..log.sql.clauses import same

@@ -9,7 +9,8 @@ import msgspec
 from sqlalchemy import Connection, bindparam, func, insert, update
 
 from ..events.session_types import MessagePinned, MessageUnpinned, SessionStarted, SessionUpdated, SessionWords
-from ..events.types import AttemptEnded, AttemptStarted, BodyErased, MessageAppended, TurnStarted
+from ..events.turn_types import AttemptEnded, AttemptStarted, TurnStarted
+from ..events.types import BodyErased, MessageAppended
 from ..events.upcasts import facts_of, words_left
 from ..log.base import RecordedEvent
 from ..log.sql.clauses import same, upsert

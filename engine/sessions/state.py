@@ -12,7 +12,8 @@ import msgspec
 
 from ..events.base import Facts
 from ..events.session_types import SessionArchived, SessionRestored, SessionStarted, SessionUpdated, SessionWords
-from ..events.types import TURN_ENDS, AttemptEnded, BodyErased, MessageAppended, Role, TurnFailed, TurnStarted
+from ..events.turn_types import AttemptEnded, TurnFailed, TurnStarted
+from ..events.types import TURN_ENDS, BodyErased, MessageAppended, Role
 from ..events.upcasts import words_left
 from ..events.usage import Costs, Usage
 from ..log.base import RecordedEvent

@@ -9,7 +9,8 @@ import msgspec
 
 from ..errors import EngineError
 from ..events.blocks import Content
-from ..events.types import AttemptEndedWords, AttemptStarted, AttemptWords, BlockStart
+from ..events.turn_types import AttemptEndedWords, AttemptStarted, AttemptWords
+from ..events.types import BlockStart
 from ..events.usage import Usage
 from .calls import NONE_READ, CallIds
 

@@ -14,17 +14,14 @@ import msgspec
 
 from ..errors import EngineError, NoDecisionAwaited, Overloaded, ProviderRejected, ProviderUnavailable, TurnNotOpen
 from ..events.blocks import Content, ToolOutcome, ToolResultBlock, calls_of, raw_blocks
-from ..events.types import (
+from ..events.turn_types import (
     OTHER,
     STOP_REASONS,
     VENDOR_STOP_REASONS,
     AttemptEnded,
     CompletionWords,
     DecisionWords,
-    Draft,
     FailureWords,
-    MessageAppended,
-    MessageWords,
     RunnerOfTool,
     ToolApproved,
     ToolCalled,
@@ -37,6 +34,7 @@ from ..events.types import (
     TurnPaused,
     TurnResumed,
 )
+from ..events.types import Draft, MessageAppended, MessageWords
 from ..events.usage import Usage
 from ..providers import tokens
 from .calls import NONE_READ, CallIds, calls_in, ordinals

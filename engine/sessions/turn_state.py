@@ -8,13 +8,12 @@ from uuid import UUID
 import msgspec
 
 from ..events.base import Facts
-from ..events.types import (
+from ..events.turn_types import (
     AttemptEnded,
     AttemptStarted,
     AttemptWords,
     CompletionWords,
     FailureWords,
-    MessageAppended,
     ToolApproved,
     ToolCalled,
     ToolRefused,
@@ -28,6 +27,7 @@ from ..events.types import (
     TurnStarted,
     TurnWords,
 )
+from ..events.types import MessageAppended
 from ..events.upcasts import Stored, facts_of, words_left
 from ..events.usage import Costs, Price, Usage, cost, total
 from ..log.base import RecordedEvent

@@ -16,12 +16,9 @@ import msgspec
 from ..events.base import Facts
 from ..events.blocks import Block, Content, TextBlock, ThinkingBlock, ToolUseBlock, read_blocks
 from ..events.cuts import unpack_cuts
-from ..events.types import (
+from ..events.turn_types import (
     AttemptEnded,
-    BlockStart,
     DecisionWords,
-    MessageAppended,
-    MessageWords,
     ToolApproved,
     ToolCalled,
     ToolRefused,
@@ -29,6 +26,7 @@ from ..events.types import (
     TurnFailed,
     TurnStarted,
 )
+from ..events.types import BlockStart, MessageAppended, MessageWords
 from ..events.upcasts import facts_of, words_of
 from ..log.base import RecordedEvent
 from ..sessions import turn_state as turns

@@ -10,7 +10,8 @@ import msgspec
 
 from ..context.plan import RequestPlan, restore_plan
 from ..errors import TurnNotFound, VersionConflict
-from ..events.types import Draft, TurnResumed
+from ..events.turn_types import TurnResumed
+from ..events.types import Draft
 from ..log.base import Append, Connection, Exactly, Exists, NewEvent, Place, Reference, RequestKey, Scratch
 from ..log.sql.idempotency import find_request
 from ..sessions import queries

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from ..events.types import AttemptEnded, TurnCancelled, TurnCompleted, TurnFailed, TurnInterrupted
+from ..events.turn_types import AttemptEnded, TurnCancelled, TurnCompleted, TurnFailed, TurnInterrupted
 from ..events.upcasts import facts_of
 from ..events.usage import Cost, Usage
 from ..log.base import RecordedEvent

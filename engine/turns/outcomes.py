@@ -8,7 +8,7 @@ import msgspec
 
 from ..errors import EngineError, ProviderError
 from ..events.blocks import ToolOutcome
-from ..events.types import AttemptEndedWords
+from ..events.turn_types import AttemptEndedWords
 from ..events.usage import Usage
 from ..log.codec import MAX_SAFE_INTEGER
 from ..sessions.turn_commands import AttemptResult, TurnStop

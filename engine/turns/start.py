@@ -29,7 +29,8 @@ from ..context.plan import (
 from ..context.prompt import Limits
 from ..errors import Invalid, TooLarge, VersionConflict
 from ..events.blocks import ToolSchema
-from ..events.types import NewMessage, TurnWords
+from ..events.turn_types import TurnWords
+from ..events.types import NewMessage
 from ..log.base import Append, Connection, Exactly, NewEvent, Place, Reference, RequestKey, Scratch
 from ..log.sql.documents import KeepDocument
 from ..log.sql.idempotency import find_request

@@ -20,7 +20,7 @@ from manent import engine
 from manent.engine.audit.bundle import verify_bundle
 from manent.engine.audit.notes import COSIGNATURE, ED25519, Checkpoint, Signer, Verifier
 from manent.engine.errors import Broken, CheckpointNotFound, Invalid, Refused, SessionNotFound
-from manent.engine.events.types import AttemptEnded
+from manent.engine.events.turn_types import AttemptEnded
 from manent.engine.log import codec
 from manent.engine.log.base import AnyVersion, Append, NewEvent
 from manent.engine.service import export

@@ -9,7 +9,7 @@ from manent.engine.clock import new_id
 from manent.engine.events.blocks import OtherBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from manent.engine.events.cuts import Cut, pack_cuts, unpack_cuts
 from manent.engine.events.session_types import SessionStarted
-from manent.engine.events.types import AttemptStarted, TurnStarted
+from manent.engine.events.turn_types import AttemptStarted, TurnStarted
 from manent.engine.log.base import Erasure
 from manent.engine.log.journal import JournalRow
 from manent.engine.sessions.turn_commands import AttemptResult, TurnEnd, TurnPlace

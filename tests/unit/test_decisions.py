@@ -27,17 +27,8 @@ from manent.engine.events.blocks import (
 )
 from manent.engine.events.session_types import SessionArchived as Archived
 from manent.engine.events.session_types import SessionRestored, SessionStarted, SessionUpdated, SessionWords
-from manent.engine.events.types import (
-    AttemptStarted,
-    AttemptWords,
-    BodyErased,
-    ErasureWords,
-    MessageAppended,
-    NewMessage,
-    TurnFailed,
-    TurnStarted,
-    TurnWords,
-)
+from manent.engine.events.turn_types import AttemptStarted, AttemptWords, TurnFailed, TurnStarted, TurnWords
+from manent.engine.events.types import BodyErased, ErasureWords, MessageAppended, NewMessage
 from manent.engine.sessions.decisions import (
     Changes,
     StartTurn,

@@ -5,12 +5,10 @@ import pytest
 
 from manent.engine.clock import new_id
 from manent.engine.events.session_types import SessionArchived, SessionRestored, SessionStarted, SessionUpdated
-from manent.engine.events.types import (
+from manent.engine.events.turn_types import (
     AttemptEnded,
     AttemptStarted,
-    BlockStart,
     FailureWords,
-    MessageAppended,
     ToolCalled,
     TurnCancelled,
     TurnCompleted,
@@ -18,6 +16,7 @@ from manent.engine.events.types import (
     TurnInterrupted,
     TurnStarted,
 )
+from manent.engine.events.types import BlockStart, MessageAppended
 from manent.engine.events.usage import Usage
 from manent.engine.sessions.state import LastMessage, SessionState, SystemPrompt, evolve
 from manent.engine.sessions.turn_state import ERASED_DETAIL, TurnState, add_usage

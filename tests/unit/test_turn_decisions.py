@@ -16,15 +16,13 @@ from manent.engine.errors import (
 )
 from manent.engine.events.blocks import TextBlock, ToolOutcome, ToolResultBlock, ToolUseBlock, read_blocks
 from manent.engine.events.session_types import SessionStarted
-from manent.engine.events.types import (
+from manent.engine.events.turn_types import (
     AttemptEnded,
     AttemptEndedWords,
     AttemptStarted,
     AttemptWords,
-    BlockStart,
     CompletionWords,
     DecisionWords,
-    MessageAppended,
     ToolApproved,
     ToolCalled,
     ToolRefused,
@@ -38,6 +36,7 @@ from manent.engine.events.types import (
     TurnStarted,
     TurnWords,
 )
+from manent.engine.events.types import BlockStart, MessageAppended
 from manent.engine.events.usage import Usage
 from manent.engine.providers import tokens
 from manent.engine.sessions.turn_commands import (

@@ -11,7 +11,8 @@ from uuid import UUID
 from ...errors import Invalid
 from ...events.base import Facts
 from ...events.cuts import unpack_cuts
-from ...events.types import MessageAppended, MessageWords, TurnStarted
+from ...events.turn_types import TurnStarted
+from ...events.types import MessageAppended, MessageWords
 from ...events.upcasts import facts_of, words_of
 from ...log.base import RecordedEvent
 from ...sessions.envelope import Caller

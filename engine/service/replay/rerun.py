@@ -26,7 +26,8 @@ import msgspec
 
 from ...errors import Erased, Refused
 from ...events.blocks import Block, TextBlock, ToolResultBlock, ToolSchema, ToolUseBlock, raw_blocks
-from ...events.types import AttemptStarted, MessageAppended, TurnStarted, TurnWords
+from ...events.turn_types import AttemptStarted, TurnStarted, TurnWords
+from ...events.types import MessageAppended
 from ...events.upcasts import facts_of, words_of
 from ...log.base import RecordedEvent
 from ...sessions.copies import REPLAY_OF
