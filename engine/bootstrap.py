@@ -364,7 +364,9 @@ def _import(settings: Settings, file: IO[bytes], caller: Caller, progress: Progr
 
 async def _import_session(settings: Settings, bundle: format_.Bundle, caller: Caller) -> Imported:
     async with _open_parts(settings, None, (), None, _quiet) as parts:
-        return await import_session(parts.store, parts.clock, bundle, caller, max_events=settings.max_import_events)
+        return await import_session(
+            parts.store, parts.clock, parts.names, bundle, caller, max_events=settings.max_import_events
+        )
 
 
 def _import_log(settings: Settings, bundle: format_.Bundle, progress: Progress) -> Imported:

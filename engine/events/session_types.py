@@ -54,7 +54,9 @@ class SessionStarted(Facts, frozen=True):
 
 
 class SessionUpdated(Facts, frozen=True):
-    """``changed`` names the fields that were set, also those set to null; the rest is as it was."""
+    """``changed`` names the fields that were set, also those set to null; the rest is as it was. ``merges``: the words
+    hold a merge patch (RFC 7396) of the metadata, and not all of it.
+    """
 
     event_type: ClassVar[str] = "session.updated"
     schema: ClassVar[int] = 2
@@ -71,6 +73,7 @@ class SessionUpdated(Facts, frozen=True):
     expires_at: int | None = None
     max_messages: int | None = None
     max_tokens: int | None = None
+    merges: bool = False
 
 
 class SessionArchived(Facts, frozen=True):

@@ -6,8 +6,9 @@ idempotent requests that held the same words. What stays in the bytes of the fil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -127,7 +128,12 @@ def note_erasures(connection: Connection, tenant: str, targets: Sequence[tuple[i
 
 
 def forget_requests(
-    tx: Transaction, tenant: str, session: UUID, history: Sequence[Trace], positions: frozenset[int]
+    tx: Transaction,
+    tenant: str,
+    session: UUID,
+    history: Sequence[Trace],
+    positions: frozenset[int],
+    kinds: Collection[str] = (),
 ) -> None:
     """Remove the salts of idempotent requests that held words of these events: without its salt a fingerprint confirms
     no guess. A request is found by what it made (the session, an event of its append, or what led to one: a decision is
@@ -135,8 +141,13 @@ def forget_requests(
 
     A salt too many is removed rather than one too few: with an event's, those of all that had the same cause, for a
     decision names a call as the model did; and with any, that of the request which began the session, for it may have
-    held the first message.
+    held the first message. All requests of ``kinds`` lose theirs: one that changed nothing has told of words that were
+    there before, and made no event by which it could be found.
     """
+    if kinds:
+        for row in _requests_of(tx.connection, tenant, session.bytes, 0, MAX_SAFE_INTEGER).fetchall():
+            if row[requests.c.keys().index("kind")] in kinds:
+                _without_salt(tx, row)
     causes = {trace.causation for trace in history if trace.position in positions} - {None}
     for number, together in enumerate(_appends(history)):
         told = any(trace.position in positions or trace.causation in causes for trace in together)
@@ -145,9 +156,13 @@ def forget_requests(
         first, last = together[0].version, together[-1].version
         for made in _made(session, together):
             for row in _requests_of(tx.connection, tenant, made, first, last).fetchall():
-                *key, _, fingerprint, kind, raw_id, version, _ = row
-                without = checked((*key, None, fingerprint, kind, raw_id, version))
-                _forget_request(tx.connection, without[-1], *key)
+                _without_salt(tx, row)
+
+
+def _without_salt(tx: Transaction, row: Sequence[Any]) -> None:
+    *key, _, fingerprint, kind, raw_id, version, _ = row
+    without = checked((*key, None, fingerprint, kind, raw_id, version))
+    _forget_request(tx.connection, without[-1], *key)
 
 
 def _made(session: UUID, together: Sequence[Trace]) -> set[bytes]:

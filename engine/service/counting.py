@@ -59,6 +59,6 @@ class Counts:
 def _estimate(connection: Connection, *, tenant: str, model: ResolvedModel, base: int) -> int:
     """The estimate, by the factor that the tenant's attempts have shown."""
     family = tokens.family(model.info.family)
-    samples, sent, messages, reported = queries.calibration(connection, tenant, model.name)
+    samples, sent, messages, reported = queries.calibration(connection, tenant, model.recorded)
     factor_permille = tokens.calibrate(family, sent, messages, reported, samples)
     return tokens.figure(base, 1, factor_permille, family.overhead)

@@ -37,7 +37,7 @@ from ..sessions import queries
 from ..sessions.copies import is_copy
 from ..sessions.decisions import check_erasable, erase_words
 from ..sessions.envelope import Caller, seal
-from ..sessions.erasure import forget_words, release_documents
+from ..sessions.erasure import SETTING_WORDS, forget_words, release_documents
 from ..sessions.state import SessionState
 from .inputs import check_text
 from .reach import Holder, Order, holders, targets_of
@@ -191,7 +191,8 @@ def _erase(
     gone = [(name, event.position) for names, event in zip(lost, events, strict=True) for name in names]
     erase_documents(tx.connection, tenant, gone)
     forget_words(tx.connection, tenant, session, targets)
-    forget_requests(tx, tenant, session, history, frozenset(position for position, _ in told))
+    kinds = {"session"} if any(each.type in SETTING_WORDS for each in targets) else ()
+    forget_requests(tx, tenant, session, history, frozenset(position for position, _ in told), kinds)
     if request is not None:
         reference = Reference("erasure", events[0].id, after.version)
         remember_request(tx.connection, tenant, request, reference, tx.salt())

@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from ..audit.bundle import verify_bundle as format_
-from ..audit.bundle.read import kept_documents, recorded_events, take_in
+from ..audit.bundle.read import recorded_events, take_in
 from ..clock import Clock
 from ..errors import AlreadyImported, Invalid, TooLarge
 from ..events.blocks import read_blocks
@@ -35,10 +35,13 @@ from ..log.leases import OpenRun
 from ..log.sqlite.schema import Progress
 from ..log.store import Store
 from ..log.transaction import is_origin
+from ..providers import tokens
 from ..sessions.calls import CallCount
 from ..sessions.envelope import Caller, seal
 from ..sessions.projector import Catalog
 from ..sessions.queries import running_turns
+from ..sessions.state import NAMED
+from .names import Names
 
 SOURCE = "imported_from"
 """Key of a session's metadata: where it comes from."""
@@ -72,14 +75,14 @@ def _leave_to_recovery(connection: Connection, tenant: str, nobody: UUID) -> Non
 
 
 async def import_session(
-    store: Store, clock: Clock, bundle: format_.Bundle, caller: Caller, *, max_events: int
+    store: Store, clock: Clock, names: Names, bundle: format_.Bundle, caller: Caller, *, max_events: int
 ) -> Imported:
-    """Take in a session as a new one, in one append: all of it or nothing.
+    """Take in a session as a new one, in one append: all of it or nothing. ``names``: those that facts may hold here.
 
     Raises TooLarge for more than ``max_events``, and AlreadyImported where this very bundle (the same log, session and
     size) was taken in before; one that has grown since is another.
     """
-    drafts = list(islice(_drafts(bundle), max_events + 1))
+    drafts = list(islice(_drafts(bundle, names), max_events + 1))
     if len(drafts) > max_events:
         detail = f"the session has more than {max_events} events: raise max_import_events, or import its whole log"
         raise TooLarge(detail, limit="max_import_events", maximum=max_events)
@@ -90,7 +93,6 @@ async def import_session(
         NoStream(),
         seal(drafts, caller, clock),
         request=store.keyed(caller.tenant, RequestKey(SOURCE, "import", source, b"")),
-        scratch=tuple(kept_documents(bundle, caller.tenant, salted=False)),
     )
     done = await store.append(work)
     if done.replayed is not None:
@@ -99,7 +101,7 @@ async def import_session(
     return Imported(caller.tenant, len(drafts), work.session, bundle.manifest["events"] - len(drafts))
 
 
-def _drafts(bundle: format_.Bundle) -> Iterator[Draft]:
+def _drafts(bundle: format_.Bundle, names: Names) -> Iterator[Draft]:
     """New events for those of a session, in order; a unit with an erased message is left out whole."""
     unit: list[RecordedEvent] = []
     calls = CallCount()
@@ -113,7 +115,7 @@ def _drafts(bundle: format_.Bundle) -> Iterator[Draft]:
         if isinstance(facts, MessageAppended):
             unit.append(event)
         else:
-            yield _setting(event, bundle)
+            yield _setting(event, bundle, names)
     yield from _unit(unit, calls)
 
 
@@ -128,8 +130,8 @@ def _unit(messages: list[RecordedEvent], calls: CallCount) -> Iterator[Draft]:
         content = read_blocks(words.content)
         said = MessageAppended(
             facts.role,
-            facts.tokens,
-            facts.counter,
+            facts.tokens if facts.counter == tokens.COUNTER else tokens.count_content(content),
+            tokens.COUNTER,
             facts.complete,
             None,
             calls=calls.make(content) if facts.role != "tool" and facts.complete else (),
@@ -138,7 +140,7 @@ def _unit(messages: list[RecordedEvent], calls: CallCount) -> Iterator[Draft]:
         yield Draft(said, MessageWords(words.content), causation=message.id)
 
 
-def _setting(event: RecordedEvent, bundle: format_.Bundle) -> Draft:
+def _setting(event: RecordedEvent, bundle: format_.Bundle, names: Names) -> Draft:
     """How a session is set; where its words are erased, nothing is, but for where it comes from."""
     facts, words = facts_of(event), words_of(event)
     if not isinstance(facts, SessionStarted | SessionUpdated):
@@ -146,6 +148,7 @@ def _setting(event: RecordedEvent, bundle: format_.Bundle) -> Draft:
     assert words is None or isinstance(words, SessionWords)
     if event.erased:
         facts = msgspec.structs.replace(facts, system_tokens=0)
+    facts, words = _renamed(facts, words, names)
     if isinstance(facts, SessionStarted) or "metadata" in facts.changed:
         words = words or SessionWords()
         source = {
@@ -158,6 +161,19 @@ def _setting(event: RecordedEvent, bundle: format_.Bundle) -> Draft:
     if isinstance(facts, SessionStarted):
         facts = msgspec.structs.replace(facts, source=_source(bundle))
     return Draft(facts, words, causation=event.id)
+
+
+def _renamed(
+    facts: SessionStarted | SessionUpdated, words: SessionWords | None, names: Names
+) -> tuple[SessionStarted | SessionUpdated, SessionWords | None]:
+    """The names of models and tools sorted out anew: what another server lists may stand on no list here."""
+    said = words or SessionWords()
+    values = {name: getattr(said, name) or getattr(facts, name) for name in NAMED}
+    named = names.of_others({name: value for name, value in values.items() if value is not None})
+    facts = msgspec.structs.replace(facts, **named.recorded)
+    if named.words or any(getattr(said, name) is not None for name in NAMED):
+        words = msgspec.structs.replace(said, **{name: named.words.get(name) for name in NAMED})
+    return facts, words
 
 
 def _source(bundle: format_.Bundle) -> Source:

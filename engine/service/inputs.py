@@ -168,8 +168,8 @@ def check_name(name: str | None, settings: Settings, field: str) -> None:
 
 
 def check_count(count: int | None, field: str) -> None:
-    if count is not None and not 1 <= count <= MAX_SAFE_INTEGER:
-        raise Invalid(field, f"must be from 1 to {MAX_SAFE_INTEGER}")
+    if count is not None and not 1 <= count < MAX_SAFE_INTEGER:  # RFC 8785 takes no more as exact
+        raise Invalid(field, f"must be from 1 to {MAX_SAFE_INTEGER - 1}")
 
 
 def check_temperature(temperature: float | None) -> None:

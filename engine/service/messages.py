@@ -73,13 +73,14 @@ class Messages:
         session has moved on and made other calls, theirs are read too.
         """
         ids: CallIds = {}
-        for tries_left in reversed(range(MAX_TRIES)):
+        for tried in range(MAX_TRIES):
             try:
                 deciding = msgspec.structs.replace(work, events=partial(decide, ids=ids))
                 return await append_to_session(self._store, deciding)
             except (ToolCallNotFound, ToolResultsMissing):
                 read = await self._store.read(partial(_open_ids, tenant=work.tenant, session=work.session))
-                if read.keys() <= ids.keys() or not tries_left:
+                # After the first refusal nothing new may have been read because a twin of this request was faster.
+                if (tried and read.keys() <= ids.keys()) or tried == MAX_TRIES - 1:
                     raise
                 ids = {**ids, **read}
         raise AssertionError("a loop that returns or raises")

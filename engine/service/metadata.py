@@ -19,6 +19,7 @@ from ..sessions.decisions import Changes, existing, update_session
 from ..sessions.envelope import Caller, seal
 from ..sessions.history import session_at
 from ..sessions.views import Session, session_view
+from ..sessions.words import merged
 from ..settings import Settings
 from .inputs import check_metadata
 from .sessions import expected_of
@@ -52,19 +53,6 @@ class Metadata:
         return changed
 
 
-def merged(target: Any, patch: Any) -> Any:
-    """What a merge patch makes of a value."""
-    if not isinstance(patch, dict):
-        return patch
-    result = {**target} if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged(result.get(name), value)
-    return result
-
-
 def _patch(
     tx: Transaction,
     *,
@@ -86,7 +74,7 @@ def _patch(
     before = queries.words_of_session(tx.connection, caller.tenant, session)
     after = merged(before.metadata, patch)
     check_metadata(after, settings)
-    drafts = update_session(state, Changes({"metadata": after}))
+    drafts = update_session(state, Changes({"metadata": patch}, merges=True))
     if _encode(after) != _encode(before.metadata):  # true is 1 in Python, and not in JSON
         _, state = tx.record(caller.tenant, session, seal(drafts, caller, clock), state)
         tx.flush()

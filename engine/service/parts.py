@@ -13,6 +13,7 @@ from .evidence import Evidence
 from .export import Exports
 from .messages import Messages
 from .metadata import Metadata
+from .names import Names
 from .pins import Pins
 from .replay.rerun import Reruns
 from .salvage import Salvage
@@ -35,7 +36,8 @@ class Parts:
         self.default_model = default_model
         self.supervisor = supervisor
         self.follower = Follower(store, settings, find=supervisor.find, running=supervisor.running)
-        self.sessions = Sessions(store, clock, providers, tools, settings, default_model)
+        self.names = Names(providers, tools, default_model)
+        self.sessions = Sessions(store, clock, self.names, settings)
         self.messages = Messages(store, clock, settings)
         self.metadata = Metadata(store, clock, settings)
         self.pins = Pins(store, clock, settings)

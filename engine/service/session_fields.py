@@ -160,6 +160,6 @@ def _microseconds(at: Time) -> int:
 
 
 def _in_range(time_us: int, field: str) -> int:
-    if not 0 <= time_us <= MAX_SAFE_INTEGER:
+    if not 0 <= time_us < MAX_SAFE_INTEGER:
         raise Invalid(field, "must lie between 1970 and 2255")
     return time_us

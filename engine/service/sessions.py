@@ -8,13 +8,12 @@ from uuid import UUID
 import msgspec
 
 from ..clock import Clock
-from ..errors import SessionNotFound, UnknownModel, VersionConflict
+from ..errors import SessionNotFound, VersionConflict
 from ..events.session_types import SessionStarted, SessionWords, Source
 from ..log.base import AnyVersion, Append, Appended, Connection, Exactly, Expected, NewEvent, NoStream, RequestKey
 from ..log.base import Place as LogPlace
 from ..log.sql.checkpoints import last_position, newest_origin
 from ..log.store import Store
-from ..providers.registry import Providers, ResolvedModel, resolve
 from ..sessions import queries
 from ..sessions.decisions import Changes, start_session, update_session
 from ..sessions.envelope import Caller, seal
@@ -24,8 +23,8 @@ from ..sessions.state import NAMED, SessionState
 from ..sessions.views import Session, session_view
 from ..sessions.words import ShownWords
 from ..settings import Settings
-from ..tools.registry import Tools
 from . import inputs
+from .names import Names
 from .paging import Bounds, Page, SessionPlace, check_limit, fill, session_after, write_cursor
 from .session_fields import SessionFields, check_fields, given
 
@@ -34,28 +33,14 @@ T = TypeVar("T")
 Found = tuple[SessionState, ShownWords]
 
 
-class NamedSettings(msgspec.Struct, frozen=True):
-    """Settings that name models and tools: their ``values``, what facts hold of them (``recorded``), and those among
-    the values that are ``words``, because facts cannot hold them.
-    """
-
-    values: dict[str, Any]
-    recorded: dict[str, Any]
-    words: dict[str, Any]
-
-
 class Sessions:
-    """Sessions, without their messages. ``default_model`` is that of a session that names none."""
+    """Sessions, without their messages."""
 
-    def __init__(
-        self, store: Store, clock: Clock, providers: Providers, tools: Tools, settings: Settings, default_model: str
-    ) -> None:
-        self._tools = tools
+    def __init__(self, store: Store, clock: Clock, names: Names, settings: Settings) -> None:
         self._store = store
         self._clock = clock
-        self._providers = providers
+        self._names = names
         self._settings = settings
-        self._default_model = default_model
 
     async def create(
         self, caller: Caller, fields: SessionFields, request: RequestKey | None, source: Source | None = None
@@ -63,7 +48,7 @@ class Sessions:
         check_fields(fields, self._settings)
         inputs.check_tenant(caller.tenant)
         system = given(fields.system) or None
-        named = self._named({name: given(getattr(fields, name)) for name in NAMED})
+        named = self._names.sorted_out({name: given(getattr(fields, name)) for name in NAMED})
         facts = SessionStarted(
             model=named.recorded["model"],
             budget_tokens=given(fields.budget_tokens),
@@ -135,7 +120,7 @@ class Sessions:
     ) -> Session:
         check_fields(fields, self._settings)
         values = fields.set_values(self._clock.now_us())
-        named = self._named({name: values[name] for name in NAMED if name in values})
+        named = self._names.sorted_out({name: values[name] for name in NAMED if name in values})
         recorded = {name: named.recorded[name] for name in named.words}
         change = Changes(values | named.values, await inputs.count_text(values.get("system") or ""), recorded)
 
@@ -148,28 +133,6 @@ class Sessions:
         answer = await append_to_session(self._store, work)
         version = answer.state.version if answer.replayed is None else answer.replayed.version
         return await self.read(caller, session, version)
-
-    def _named(self, given: dict[str, Any]) -> NamedSettings:
-        """Sort out which of these settings facts may hold. Raises UnknownModel, which names its field."""
-        values, recorded = dict(given), dict(given)
-        if "model" in given:
-            model = resolve(self._providers, given["model"] or self._default_model)
-            values["model"], recorded["model"] = model.name, model.recorded
-        if given.get("fallback_model") is not None:
-            fallback = self._fallback(given["fallback_model"])
-            values["fallback_model"] = fallback.name
-            recorded["fallback_model"] = fallback.name if fallback.info.listed else None
-        if given.get("allowed_tools") is not None:
-            registered = self._tools.names()
-            recorded["allowed_tools"] = tuple(name for name in given["allowed_tools"] if name in registered)
-        words = {name: value for name, value in values.items() if value != recorded[name]}
-        return NamedSettings(values, recorded, words)
-
-    def _fallback(self, name: str) -> ResolvedModel:
-        try:
-            return resolve(self._providers, name)
-        except UnknownModel as error:
-            raise UnknownModel(error.detail, **error.extra | {"field": "fallback_model"}) from None
 
 
 def must_exist(connection: Connection, tenant: str, session: UUID) -> None:

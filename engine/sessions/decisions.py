@@ -63,12 +63,13 @@ CLOSED_DURING_TURN = frozenset({*SETTABLE, "system", "status"}) - frozenset(BOUN
 
 class Changes(msgspec.Struct, frozen=True):
     """Changes of a session: names of fields and their new values (None sets null). ``recorded``: what facts hold in
-    place of values that are words.
+    place of values that are words; ``merges``: the metadata is a merge patch.
     """
 
     values: dict[str, Any]
     system_tokens: int = 0
     recorded: Mapping[str, Any] = {}
+    merges: bool = False
 
 
 class StartTurn(msgspec.Struct, frozen=True):
@@ -293,7 +294,8 @@ def _updated(values: dict[str, Any], changes: Changes) -> Draft:
     own = [name for name in SessionWords.__struct_fields__ if name not in NAMED]
     words = {name: values[name] for name in (*own, *changes.recorded) if name in values}
     facts = {name: value for name in SETTABLE if (value := changes.recorded.get(name, values.get(name))) is not None}
-    updated = SessionUpdated(changed=tuple(sorted(values)), system_tokens=changes.system_tokens, **facts)
+    changed = tuple(sorted(values))
+    updated = SessionUpdated(changed, system_tokens=changes.system_tokens, merges=changes.merges, **facts)
     return Draft(updated, SessionWords(**words) if words else None)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, bindparam, func, insert, update
 
 from ..events.session_types import MessagePinned, MessageUnpinned, SessionStarted, SessionUpdated, SessionWords
-from ..events.turn_types import AttemptEnded, AttemptStarted, TurnStarted
+from ..events.turn_types import OTHER, AttemptEnded, AttemptStarted, TurnStarted
 from ..events.types import BodyErased, MessageAppended
 from ..events.upcasts import facts_of, words_left
 from ..log.base import RecordedEvent
@@ -18,10 +20,10 @@ from ..log.sql.documents import SALTED_SINCE, Use, add_uses
 from ..log.sql.driver import Prepared, PreparedRows
 from .copies import copy_row, insert_copies
 from .marks import insert_marks, mark_rows
-from .queries import session_state
+from .queries import session_state, words_of_session
 from .state import SessionState, evolve
 from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
-from .words import changed_words, preview_of
+from .words import changed_words, merged, preview_of
 
 _encode = msgspec.json.Encoder().encode
 
@@ -95,8 +97,8 @@ class Catalog:
         add_uses(connection, self._uses)
         for values in self._left_out:
             _leave_out(connection, *values)
-        for set_words, values in self._words:
-            set_words(connection, *values)
+        for set_words in self._words:
+            set_words(connection)
         self.forget()
 
     def forget(self) -> None:
@@ -108,7 +110,7 @@ class Catalog:
         self._marks: list[Row] = []
         self._turns: dict[Key, SessionState] = {}
         self._calibrations: dict[tuple[str, str], Sums] = {}
-        self._words: list[tuple[Prepared, Row]] = []
+        self._words: list[Callable[[Connection], object]] = []
         self._uses: list[Use] = []
 
     def _remember_message(self, event: RecordedEvent, facts: MessageAppended, after: SessionState) -> None:
@@ -119,8 +121,12 @@ class Catalog:
     def _remember_words(self, event: RecordedEvent, facts: SessionStarted | SessionUpdated) -> None:
         """What an event says of a session in words; those erased or damaged become null."""
         words = words_left(event) or SessionWords()
+        assert isinstance(words, SessionWords)
         values: dict[str, object] = {name: getattr(words, name) for name in changed_words(facts)}
-        if values.get("metadata") is not None:
+        if isinstance(facts, SessionUpdated) and facts.merges:
+            self._words.append(partial(_merge_metadata, event=event, patch=words.metadata))
+            values = {}
+        elif values.get("metadata") is not None:
             values["metadata"] = _encode(values["metadata"])
         if values:
             self._set_words(event, values)
@@ -130,7 +136,7 @@ class Catalog:
 
     def _set_words(self, event: RecordedEvent, values: dict[str, object]) -> None:
         row = (event.tenant, event.session.bytes, *values.values())
-        self._words.append((_upsert_words(tuple(values)), row))
+        self._words.append(lambda connection: _upsert_words(tuple(values))(connection, *row))
 
     def _remember_use(self, event: RecordedEvent, facts: AttemptStarted) -> None:
         """Of the document that an attempt names, unless its own words are erased."""
@@ -141,6 +147,8 @@ class Catalog:
         attempt = state.turn.attempts[-1] if state.turn is not None else None
         if attempt is None or attempt.usage is None or attempt.usage.estimated or not attempt.usage.input_tokens:
             return
+        if attempt.model == OTHER:  # any of a provider's models that nobody lists: they count differently
+            return
         key = (tenant, f"{attempt.provider}/{attempt.model}")
         samples, base, sent, counted = self._calibrations.get(key, (0, 0, 0, 0))
         self._calibrations[key] = (
@@ -149,6 +157,14 @@ class Catalog:
             sent + attempt.messages,
             counted + attempt.usage.input_tokens,
         )
+
+
+def _merge_metadata(connection: Connection, event: RecordedEvent, patch: dict[str, Any] | None) -> None:
+    """Merge a patch into a session's metadata; an erased or damaged one changes nothing."""
+    if patch:
+        before = words_of_session(connection, event.tenant, event.session).metadata
+        row = (event.tenant, event.session.bytes, _encode(merged(before, patch)))
+        _upsert_words(("metadata",))(connection, *row)
 
 
 def _session_row(key: Key, state: SessionState) -> Row:

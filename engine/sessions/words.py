@@ -39,7 +39,24 @@ def words_after(words: ShownWords, event: Stored, facts: object) -> ShownWords:
     if not changed:
         return words
     new = words_left(event) or SessionWords()
-    return msgspec.structs.replace(words, **{name: getattr(new, name) for name in changed})
+    assert isinstance(new, SessionWords)
+    values = {name: getattr(new, name) for name in changed}
+    if isinstance(facts, SessionUpdated) and facts.merges:
+        values["metadata"] = merged(words.metadata, new.metadata) if new.metadata else words.metadata
+    return msgspec.structs.replace(words, **values)
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """What a merge patch (RFC 7396) makes of a value."""
+    if not isinstance(patch, dict):
+        return patch
+    result = {**target} if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
 
 
 def changed_words(facts: object) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -25,7 +26,9 @@ from manent.engine.log import codec
 from manent.engine.log.base import AnyVersion, Append, NewEvent
 from manent.engine.service import export
 from manent.engine.settings import Settings
-from tests.support import assert_rebuilds, audit, begin, chatting, dump, query, says, shown, snapshot, text_of
+from tests.support import Dictated, assert_rebuilds, audit, begin, chatting, dump, query, says, shown, snapshot, text_of
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 ECHO = "echo/echo"
 LOG_TABLES = ("events", "bodies", "erasures", "documents", "erased_documents", "heads", "origins", "tiles")
@@ -790,6 +793,55 @@ def test_a_session_comes_in_as_a_new_one(tmp_path, made):
     assert kept_documents(taken) == set()
     audit(taken)
     assert_rebuilds(taken, tmp_path / "scratch.db")
+
+
+async def test_names_of_the_other_server_come_in_as_words(tmp_path):
+    """What it lists and registers, nobody here does: such names are no facts of the new session, and go when erased."""
+
+    class Elsewhere(Dictated):
+        """A vendor whose models are listed there."""
+
+        name = "openai"
+
+    @engine.tool
+    def payroll(employee: str) -> str:
+        """Looks it up."""
+        return employee
+
+    async with chatting(tmp_path / "there.db", tools=[payroll], providers=[Elsewhere()]) as chat:
+        fields = {"model": "openai/our-own", "fallback_model": "openai/spare", "allowed_tools": ["payroll"]}
+        session = await chat.create_session(**fields)
+        with (tmp_path / "one.zip").open("wb") as file:
+            await chat.export(file, session.id)
+    here = tmp_path / "here.db"
+    imported = await asyncio.to_thread(engine.import_bundle, Settings(database=str(here)), tmp_path / "one.zip")
+    for (facts,) in query(here, "SELECT facts FROM events"):
+        assert not [name for name in (b"our-own", b"spare", b"payroll") if name in facts]
+    async with engine.open(here) as chat:
+        taken = await chat.session(imported.session_id)
+        assert {name: getattr(taken, name) for name in fields} == fields | {"allowed_tools": ("payroll",)}
+        await chat.erase(taken.id, "x")
+        left = await chat.session(taken.id)
+        assert (left.model, left.fallback_model, left.allowed_tools) == ("other/other", None, ())
+    assert_rebuilds(here, tmp_path / "scratch.db")
+
+
+def test_a_session_leaves_documents_behind(tmp_path):
+    """Nothing in the log that takes it in names them, so that no erasure would reach them."""
+    old = tmp_path / "old.db"
+    old.write_bytes(gzip.decompress((GOLDEN / "paused-0007.db.gz").read_bytes()))
+
+    async def bundle():
+        async with chatting(old, unwitnessed=True) as chat:
+            sessions = (await chat.sessions()).items
+            with (tmp_path / "one.zip").open("wb") as file:
+                await chat.export(file, next(each.id for each in sessions if each.title == "rain"))
+
+    asyncio.run(bundle())
+    assert documents_of(opened((tmp_path / "one.zip").read_bytes()))
+    taken = tmp_path / "taken.db"
+    engine.import_bundle(Settings(database=str(taken)), tmp_path / "one.zip")
+    assert query(taken, "SELECT count(*) FROM documents") == [(0,)]
 
 
 async def test_an_imported_session_goes_on(tmp_path, made):

@@ -331,3 +331,15 @@ async def test_events_are_read_in_pages_and_by_type(path):
     assert [
         (bytes(e.facts), bytes(e.body or b""), bytes.fromhex(e.commitment), bytes.fromhex(e.leaf_hash)) for e in log
     ] == rows
+
+
+async def test_results_that_come_twice_at_once_get_one_answer(tmp_path):
+    """The same message by its id, again and again at the same moment: it is recorded once, and nobody is refused."""
+    asks = engine.MessageIn((engine.ToolUseBlock("a", "look", {}, "{}"),), "assistant")
+    async with chatting(tmp_path / "chat.db") as chat:
+        session = await chat.create_session(model="echo/echo")
+        for _ in range(20):
+            await chat.append_messages(session.id, [asks])
+            result = engine.MessageIn((engine.ToolResultBlock("a", "r"),), "tool", engine.new_id())
+            answers = await asyncio.gather(*(chat.append_messages(session.id, [result]) for _ in range(6)))
+            assert len({answer[0].version for answer in answers}) == 1

@@ -170,6 +170,38 @@ async def test_names_that_others_gave_are_words_too(path):
     settle(path)
 
 
+async def test_a_patch_that_changed_nothing_confirms_no_guess(path):
+    """It made no event; its salt goes all the same with the words that it told of, and the key is still known."""
+    async with chatting(path) as chat:
+        session = await chat.create_session(model=ECHO, metadata={"diagnosis": WORD})
+        await chat.update_session(session.id, budget_tokens=4000)
+        patch = {"diagnosis": WORD}
+        key = RequestKey("local", "PATCH /metadata", "k1", json.dumps(patch).encode())
+        assert (await chat.update_metadata(session.id, patch, request=key)).version == 2
+        assert query(path, "SELECT count(*) FROM requests WHERE salt IS NOT NULL") == [(1,)]
+        await chat.erase(session.id, "x", versions=[1])
+        assert query(path, "SELECT count(*) FROM requests WHERE salt IS NOT NULL") == [(0,)]
+        for guess in (b"{}", key.body):
+            again = RequestKey(key.principal, key.route, key.key, guess)
+            assert (await chat.update_metadata(session.id, patch, request=again)).version == 2
+    settle(path)
+
+
+async def test_what_a_patch_brought_goes_with_it(path):
+    """A merge patch is recorded as it came: what an earlier one brought is not in a later one, and the rest stays."""
+    async with chatting(path) as chat:
+        session = await chat.create_session(model=ECHO, metadata={"kept": 1})
+        await chat.update_metadata(session.id, {"phone": WORD, "kept": 2})
+        await chat.update_metadata(session.id, {"language": "en", "none": None})
+        before = await chat.session(session.id)
+        assert before.metadata == {"kept": 2, "phone": WORD, "language": "en"}
+        assert (await chat.erase(session.id, "x", versions=[2])).purged
+        assert (await chat.session(session.id)).metadata == {"kept": 1, "language": "en"}
+        assert (await chat.session(session.id, version=3)).metadata == {"kept": 1, "language": "en"}
+        assert files_with(path) == []
+    settle(path)
+
+
 async def test_only_what_was_chosen_goes(path):
     """One message is erased: it says so and holds nothing, its neighbours are as they were, and so are all hashes."""
     async with chatting(path) as chat:

@@ -7,11 +7,13 @@ import respx
 
 from manent.engine.clock import SystemClock
 from manent.engine.errors import NoExactCount, ProviderRejected, ProviderUnavailable
+from manent.engine.events.usage import Usage
 from manent.engine.providers.anthropic.messages import ClaudeProvider
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, ModelInfo, UsageReported
 from manent.engine.providers.catalogue import Catalogue, catalogued
 from manent.engine.providers.tokens import COUNTER
 from manent.engine.providers.wire.vendor import Endpoint
-from tests.support import chatting
+from tests.support import Dictated, chatting, query
 
 ADDRESS = "https://claude.test"
 
@@ -96,3 +98,39 @@ async def test_a_count_of_a_text_that_fails_is_the_providers_failure(tmp_path, r
     async with chatting(tmp_path / "a.db", providers=(claude(router),)) as chat:
         with pytest.raises(ProviderUnavailable):
             await chat.count_tokens("claude-sonnet-4-6", "x")
+
+
+class Unlisted:
+    """A server of one's own: it serves models that nobody lists, and counts many tokens."""
+
+    name = "dictated"
+    renderer, renderers = Dictated.renderer, Dictated.renderers
+
+    def models(self):
+        return []
+
+    def model(self, name):
+        return ModelInfo(name, family="echo", listed=False)
+
+    async def stream(self, request):
+        yield BlockStarted(0, "text")
+        yield Delta(0, "Fine.")
+        yield BlockStopped(0)
+        yield UsageReported(Usage(input_tokens=1000, output_tokens=2))
+        yield Ended("end_turn")
+
+    async def aclose(self):
+        """There is nothing to release."""
+
+
+async def test_what_one_unlisted_model_counts_is_not_said_of_another(tmp_path):
+    """They have one name in facts, and each its own way to count: none of them is calibrated."""
+    async with chatting(tmp_path / "a.db", providers=(Unlisted(),)) as chat:
+        session = await chat.create_session(model="dictated/one")
+        for number in range(12):
+            assert (await chat.say(session.id, f"Question {number}")).usage.input_tokens == 1000
+        window = await chat.window(session.id, model="dictated/two")
+        fresh = await chat.create_session(model="dictated/two")
+        await chat.append_message(fresh.id, "x")
+        assert window.factor_permille == (await chat.window(fresh.id)).factor_permille == 1000
+    assert query(tmp_path / "a.db", "SELECT count(*) FROM calibrations") == [(0,)]

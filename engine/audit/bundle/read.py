@@ -28,14 +28,14 @@ from ...log.transaction import Heads, begin_head
 from . import verify_bundle as format_
 
 
-def kept_documents(bundle: format_.Bundle, tenant: str, *, salted: bool) -> list[TakenDocument]:
-    """The documents of a verified bundle, to be kept in a log: all, or those that stay whoever names them."""
+def _documents(bundle: format_.Bundle, tenant: str) -> list[TakenDocument]:
+    """The documents of a verified bundle, to be kept in a log."""
     taken = []
     for digest, schema in sorted(bundle.named.items()):
         data = bundle.zip.read(format_.DOCUMENT.format(digest))
         if schema < SALTED_SINCE:
             taken.append(TakenDocument(tenant, data))
-        elif salted:
+        else:
             taken.append(TakenDocument(tenant, data[SALT_BYTES:], data[:SALT_BYTES]))
     return taken
 
@@ -63,7 +63,7 @@ def take_in(
     begin_head(connection, tenant, recorded_at, tree.frontier())
     for first, name in bundle.manifest["names"]:
         add_origin(connection, tenant, first, name)
-    for document in kept_documents(bundle, tenant, salted=True):
+    for document in _documents(bundle, tenant):
         document.apply(connection)
     note_erased_documents(connection, tenant, sorted(bundle.listed.items()))
     _keep_checkpoints(connection, tenant, bundle, made_at)
