@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import date
 
 import msgspec
 
@@ -16,6 +17,8 @@ from ..events.turn_types import OTHER
 from .base import ModelInfo, Provider
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
+_DAY = re.compile(r"-(\d{4})-?(\d\d)-?(\d\d)$")
+FIRST_YEAR, LAST_YEAR = 2020, 2049
 _PREFIXES = {
     "claude-": "anthropic",
     "gpt-": "openai",
@@ -50,9 +53,8 @@ class Providers:
             raise self._unknown(f"no provider here serves {model}")
         if name == OTHER and not info.listed:
             raise self._unknown(f"{model} stands for a name that was erased")
-        if not info.listed and {model, f"{provider.name}/{info.name}"} & self._configured:
-            info = msgspec.structs.replace(info, listed=True)
-        return provider, info
+        configured = bool({model, f"{provider.name}/{info.name}"} & self._configured)
+        return provider, msgspec.structs.replace(info, listed=configured or (info.listed and not _is_no_day(info.name)))
 
     def names(self) -> list[str]:
         """The providers' own names."""
@@ -77,6 +79,19 @@ class Providers:
 
     def _unknown(self, detail: str) -> UnknownModel:
         return UnknownModel(detail, field="model", available=self.available())
+
+
+def _is_no_day(name: str) -> bool:
+    """True if a name ends in digits like those of a snapshot's date, and they are no day of this age: then they may say
+    anything.
+    """
+    found = _DAY.search(name)
+    if found is None:
+        return False
+    try:
+        return not FIRST_YEAR <= date(*map(int, found.groups())).year <= LAST_YEAR
+    except ValueError:
+        return True
 
 
 def _route(bare: str) -> str:

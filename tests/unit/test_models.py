@@ -177,3 +177,12 @@ def test_a_key_that_can_be_none_is_refused(key):
     with pytest.raises(Invalid, match="openai_api_key") as caught:
         openai(api_key=key)
     assert "sk" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [("gpt-5", True), ("gpt-5-2025-08-07", True), ("gpt-5-1985-03-12", False), ("gpt-5-2025-13-45", False)],
+)
+def test_a_snapshot_is_listed_by_a_day_of_this_age(providers, name, listed):
+    """Other digits may be anybody's birthday: such a name is words."""
+    assert providers.resolve(f"openai/{name}")[1].listed is listed
