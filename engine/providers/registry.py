@@ -54,6 +54,10 @@ class Providers:
             info = msgspec.structs.replace(info, listed=True)
         return provider, info
 
+    def get(self, name: str) -> Provider | None:
+        """The provider of this name; None if it is not configured."""
+        return self._by_name.get(name)
+
     def names(self) -> list[str]:
         """The providers' own names."""
         return list(self._by_name)

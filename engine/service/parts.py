@@ -14,6 +14,7 @@ from .export import Exports
 from .messages import Messages
 from .metadata import Metadata
 from .pins import Pins
+from .prompts import Prompts
 from .replay.rerun import Reruns
 from .salvage import Salvage
 from .serving import Serving
@@ -42,6 +43,7 @@ class Parts:
         self.events = Events(store, self.follower, settings)
         self.turns = Turns(supervisor, self.follower, tools)
         self.windows = Windows(store, providers, settings)
+        self.prompts = Prompts(store, providers)
         self.counts = Counts(store, providers, settings)
         self.discovery = Discovery(store, providers, tools, clock)
         self.evidence = evidence
