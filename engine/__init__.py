@@ -87,6 +87,7 @@ from .errors import (
     TurnNotFound,
     TurnNotOpen,
     UnknownModel,
+    UnknownRenderer,
     VersionConflict,
 )
 from .events.blocks import (
@@ -146,6 +147,7 @@ from .service.sync import SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream
 from .service.text_stream import TextStream
 from .service.turns import TurnOptions
 from .sessions.envelope import LOCAL, Caller
+from .sessions.prompt_views import LeftOut, MessageCount, SentPrompt, SentWindow, WindowMessage
 from .sessions.turn_views import Approval, Attempt, Failure, Turn
 from .sessions.views import ErasureInfo, Event, Message, Omitted, Parent, Session, Window
 from .settings import Settings, env_name, from_mapping, unknown_names, version
@@ -206,9 +208,11 @@ __all__ = [
     "Imported",
     "Inclusion",
     "Invalid",
+    "LeftOut",
     "LegalHold",
     "Load",
     "Message",
+    "MessageCount",
     "MessageIn",
     "Model",
     "ModelInfo",
@@ -248,6 +252,8 @@ __all__ = [
     "Retained",
     "Salvage",
     "SecretMismatch",
+    "SentPrompt",
+    "SentWindow",
     "Serving",
     "Session",
     "SessionArchived",
@@ -296,6 +302,7 @@ __all__ = [
     "TurnNotOpen",
     "TurnOptions",
     "UnknownModel",
+    "UnknownRenderer",
     "Unwitnessed",
     "UrlSource",
     "Usage",
@@ -304,6 +311,7 @@ __all__ = [
     "Verified",
     "VersionConflict",
     "Window",
+    "WindowMessage",
     "accept_break",
     "check_content",
     "check_tenant",

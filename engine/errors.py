@@ -4,7 +4,7 @@
       NotFound        SessionNotFound · TurnNotFound · EventNotFound · CheckpointNotFound
       Refused         Invalid · UnknownModel · SessionArchived · SessionExpired · SessionFull · EmptyMessage
                       BudgetTooSmall · TooLarge · ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
-                      ContentNotSupported
+                      ContentNotSupported · UnknownRenderer
       Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · NoDecisionAwaited · LegalHold
                       IdempotencyMismatch · AlreadyImported
       Erased
@@ -60,8 +60,6 @@ class EventNotFound(NotFound):
 
 
 class CheckpointNotFound(NotFound):
-    """No checkpoint covers it yet."""
-
     code = "checkpoint_not_found"
 
 
@@ -85,6 +83,12 @@ class UnknownModel(Refused):
     """No provider serves this model; ``available`` lists what there is."""
 
     code = "unknown_model"
+
+
+class UnknownRenderer(Refused):
+    """A recorded request was made by a ``renderer`` that is not here; ``available`` lists what there is."""
+
+    code = "unknown_renderer"
 
 
 class SessionArchived(Refused):
@@ -132,8 +136,6 @@ class ToolCallNotFound(Refused):
 
 
 class NoExactCount(Refused):
-    """The provider does not tell how many tokens a request is."""
-
     code = "no_exact_count"
 
 
@@ -389,8 +391,6 @@ class Broken(AuditError):
 
 
 class ProofInvalid(AuditError):
-    """A proof, a note or a key is not what it claims to be."""
-
     code = "proof_invalid"
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
+from collections import Counter
 from contextlib import asynccontextmanager, closing
 from itertools import pairwise
 from pathlib import Path
@@ -187,6 +188,37 @@ async def until(condition, timeout_s=5):
 def alive(*kinds):
     """How many objects of these types there are in memory."""
     return sum(isinstance(thing, kinds) for thing in gc.get_objects())
+
+
+async def explained(chat, session, caller=engine.LOCAL):
+    """What every attempt of a session was sent, explained: each is what was committed to, and its figures add up."""
+    found = []
+    async for turn in chat.iter_turns(session, caller=caller):
+        for number in range(1, len(turn.attempts) + 1):
+            prompt = await chat.explain(turn.id, attempt=number, caller=caller)
+            assert (prompt.turn_id, prompt.attempt, prompt.matches) == (turn.id, number, True)
+            assert_adds_up(prompt)
+            found.append(prompt)
+    return found
+
+
+def assert_adds_up(prompt):
+    """The figures of a window are sums of what stands beside them."""
+    window, left = prompt.window, prompt.window.omitted
+    assert window.tool_tokens == tokens.count_tools(prompt.tools)
+    assert window.base_tokens == window.tool_tokens + sum(each.tokens for each in window.included)
+    base, sent = window.base_tokens, len(window.included)
+    assert window.used_tokens == tokens.figure(base, sent, window.factor_permille, window.overhead)
+    assert window.used_tokens <= window.budget_tokens - window.reserve_tokens
+    assert (left.count, left.tokens) == (
+        sum(each.count for each in left.by_reason.values()),
+        sum(each.tokens for each in left.by_reason.values()),
+    )
+    assert len(left.items) == min(left.count, 100)
+    assert {each.position for each in left.items}.isdisjoint(each.position for each in window.included)
+    if left.count == len(left.items):
+        assert Counter(each.reason for each in left.items) == {why: each.count for why, each in left.by_reason.items()}
+        assert sum(each.tokens for each in left.items) == left.tokens
 
 
 def told(frames):

@@ -91,7 +91,7 @@ CHATLESS_MAY_IMPORT = "engine.audit engine.clock engine.errors engine.log engine
 PURE = (  # no clock, no chance, no I/O, no waiting
     "engine/events/* engine/log/codec.py engine/log/merkle.py engine/providers/tokens.py engine/sessions/decisions.py "
     "engine/sessions/state.py engine/sessions/turn_decisions.py engine/sessions/turn_state.py engine/context/window.py "
-    "engine/streams/transcript.py"
+    "engine/context/derive.py engine/streams/transcript.py"
 )
 IMPURE_IMPORTS = (
     "anyio asyncio httpx io logging os pathlib random secrets select selectors shutil socket sqlalchemy sqlite3 ssl "

@@ -11,6 +11,7 @@ from ...engine import EngineError, Invalid, UnknownModel, version
 from .chat.command import chat
 from .doctor import doctor
 from .erase import erase
+from .explain import explain
 from .export import export
 from .import_ import import_
 from .key import key
@@ -38,7 +39,7 @@ def commands(context: click.Context) -> None:
 
 for command in (chat, checkpoint, doctor, erase, export, import_, key, migrate, proof, rebuild, retain, serve):
     commands.add_command(command)
-for command in (sessions, show, verify):
+for command in (explain, sessions, show, verify):
     commands.add_command(command)
 
 

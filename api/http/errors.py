@@ -40,6 +40,7 @@ STATUS: dict[type[Exception], int] = {
     errors.NothingToAnswer: 409,
     errors.BudgetTooSmall: 422,
     errors.ContentNotSupported: 422,
+    errors.UnknownRenderer: 422,
     errors.TooLarge: 413,
     errors.Refused: 400,
     errors.VersionConflict: 412,

@@ -1,4 +1,4 @@
-"""Turns: running the model, reading along, cancelling."""
+"""Turns: running the model, reading along, cancelling, and what the model was sent."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from litestar import Response, get, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from ...engine import Caller, Engine, Frame, MessageIn, Turn, TurnOptions
+from ...engine import Caller, Engine, Frame, MessageIn, SentPrompt, Turn, TurnOptions
 from ..http import sse
 from ..http.body import Http
 from ..http.disconnect import unless_left
 from ..http.errors import invalid
+from ..http.pieces import InPieces, in_slices
 from ..schemas.answers import TurnList
 from ..schemas.bodies import DecisionIn, NothingIn, OneMessage, TurnIn
 from ..schemas.parameters import (
     After,
+    AttemptNumber,
     Chat,
     Cursor,
     IdempotencyKey,
@@ -42,6 +44,7 @@ REQUIRED = "required"
 """OpenAI's word for a choice of ``any``."""
 ALL_DEFAULTS = TurnIn()
 NOTHING = NothingIn()
+PROMPT = ResponseSpec(SentPrompt, description="Request fulfilled, document follows", generate_examples=False)
 
 
 @post(
@@ -125,6 +128,14 @@ async def stream_turn(
     return sse.frames(chat.frames(turn_id, after=cursor, caller=caller), request_id_of(request))
 
 
+@get("/api/turns/{turn_id:uuid}/prompt", responses={200: PROMPT})
+async def get_prompt(request: Http, chat: Chat, turn_id: FromPath[UUID], attempt: AttemptNumber = None) -> InPieces:
+    """Read the exact request that the model was sent, derived from the record again, and why each message was in it or
+    not. 410 where words that it held are erased.
+    """
+    return in_slices(await chat.explain(turn_id, attempt=attempt, caller=caller_of(request)))
+
+
 @post("/api/turns/{turn_id:uuid}/cancel", status_code=200)
 async def cancel_turn(
     request: Http,
@@ -205,4 +216,4 @@ def _location(turn_id: UUID) -> str:
     return f"/api/turns/{turn_id}"
 
 
-ROUTES = [start_turn, list_turns, get_turn, stream_turn, cancel_turn, decide]
+ROUTES = [start_turn, list_turns, get_turn, stream_turn, get_prompt, cancel_turn, decide]

@@ -47,6 +47,11 @@ Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the 
 
 Version = Annotated[int | None, QueryParameter(ge=0, le=MAX_NUMBER, description="As it was then.")]
 
+AttemptNumber = Annotated[
+    int | None,
+    QueryParameter(ge=1, le=MAX_NUMBER, description="Counts the turn's `attempts` from 1; by default the last."),
+]
+
 After = Annotated[
     int | None, QueryParameter(ge=0, le=MAX_NUMBER, description="What follows this version, position or frame.")
 ]

@@ -32,6 +32,7 @@ from ..sessions.turn_state import TurnState
 from ..settings import Settings
 from ..tools.registry import read_schemas, write_schemas
 from .content import IMAGES, check_content, has_images
+from .derive import parameters_of
 from .prompt import ChosenWindow, Limits, choose_window, measure_of, prompt_of
 from .window import POLICY
 
@@ -237,12 +238,7 @@ def restore_plan(
     return RequestPlan(
         model=resolve(providers, f"{facts.provider}/{said.model or facts.model}"),
         limits=Limits(facts.budget_tokens, facts.max_output_tokens),
-        parameters=Parameters(
-            max_output_tokens=facts.max_output_tokens,
-            temperature=None if facts.temperature is None else float(facts.temperature),
-            stop=said.stop,
-            tool_choice=said.tool_choice or facts.tool_choice,
-        ),
+        parameters=parameters_of(facts, said),
         offer=ToolOffer(schemas, turn.client_tools),
         fallback=resolve_if_there(providers, state.setting("fallback_model")),
         fallback_name=state.setting("fallback_model"),

@@ -14,9 +14,8 @@ from uuid import UUID
 import msgspec
 
 from ..errors import Refused
-from ..events.blocks import Content, ToolSchema, read_blocks, without_calls_and_thinking
-from ..events.types import MessageAppended, MessageWords, NewMessage
-from ..events.upcasts import Stored, facts_of, words_of
+from ..events.blocks import Content, ToolSchema
+from ..events.types import NewMessage
 from ..log.base import Connection, RecordedEvent
 from ..log.sql import reads
 from ..providers import tokens
@@ -30,6 +29,7 @@ from ..sessions.messages import last_user as find_last_user
 from ..sessions.state import Row, SessionState
 from ..sessions.views import Message, Omitted, Window, message_view
 from ..settings import Settings
+from .derive import content_to_send, to_send
 from .window import POLICY, ChosenRows, Measure, choose
 
 UNPLACED = 0
@@ -179,24 +179,11 @@ def prompt_of(
     return Prompt(model.info.name, tuple(messages), view.system, tools, parameters)
 
 
-def content_to_send(event: Stored) -> Content:
-    """The content of a recorded message as it is sent."""
-    facts, words = facts_of(event), words_of(event)
-    assert isinstance(facts, MessageAppended)
-    assert isinstance(words, MessageWords)
-    return _to_send(words, complete=facts.complete)
-
-
 def content_of(view: ChosenWindow, row: Row) -> Content:
     """The content of a row of the window, as it is sent."""
     if isinstance(row, SentRow):
-        return _to_send(row.words(), complete=bool(row.complete))
+        return to_send(row.words(), complete=bool(row.complete))
     return content_to_send(view.further[row.position])
-
-
-def _to_send(words: MessageWords, *, complete: bool) -> Content:
-    blocks = read_blocks(words.content)
-    return blocks if complete else without_calls_and_thinking(blocks)
 
 
 def _new_row(state: SessionState, new: NewMessage) -> Row:

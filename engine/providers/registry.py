@@ -56,6 +56,10 @@ class Providers:
         configured = bool({model, f"{provider.name}/{info.name}"} & self._configured)
         return provider, msgspec.structs.replace(info, listed=configured or (info.listed and not _is_no_day(info.name)))
 
+    def get(self, name: str) -> Provider | None:
+        """The provider of this name; None if it is not configured."""
+        return self._by_name.get(name)
+
     def names(self) -> list[str]:
         """The providers' own names."""
         return list(self._by_name)

@@ -1,5 +1,5 @@
-"""The methods of ``Engine`` that record nothing: what a model would be sent, how many tokens that is, and which models
-and tools there are.
+"""The methods of ``Engine`` that record nothing: what a model would be sent and what it was sent, how many tokens that
+is, and which models and tools there are.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from msgspec import Raw
 
 from ..events.blocks import Block, ToolSchema
 from ..sessions.envelope import LOCAL, Caller
+from ..sessions.prompt_views import SentPrompt
 from ..sessions.views import Window
 from .counting import TokenCount
 from .discovery import Model, ToolInfo
-from .ids import Id, session_id
+from .ids import Id, session_id, turn_id
 from .parts import Parts
 
 
 class Lookups:
-    """Windows, tokens, models and tools."""
+    """Windows, prompts, tokens, models and tools."""
 
     _parts: Parts
 
@@ -38,6 +39,16 @@ class Lookups:
         """
         window = await self._parts.windows.read(caller, session_id(session), budget_tokens, model, version)
         return await self._parts.windows.counted(caller, window, budget_tokens, version) if exact else window
+
+    async def explain(self, turn: Id, *, attempt: int | None = None, caller: Caller = LOCAL) -> SentPrompt:
+        """Derive the exact request that an attempt of a turn sent from the record again, and explain its window.
+        ``attempt`` counts the turn's attempts from 1, along all its rounds, as ``Turn.attempts`` lists them; None: the
+        last.
+
+        Raises TurnNotFound, also where the turn has no such attempt, Invalid for a number that cannot be, Erased where
+        words that it held are gone, and UnknownRenderer.
+        """
+        return await self._parts.prompts.read(caller, turn_id(turn), attempt)
 
     def models(self) -> list[Model]:
         """List the models that are known to be served, and what is known of them. Raises nothing."""

@@ -15,6 +15,7 @@ from .messages import Messages
 from .metadata import Metadata
 from .names import Names
 from .pins import Pins
+from .prompts import Prompts
 from .replay.rerun import Reruns
 from .salvage import Salvage
 from .serving import Serving
@@ -44,6 +45,7 @@ class Parts:
         self.events = Events(store, self.follower, settings)
         self.turns = Turns(supervisor, self.follower, tools)
         self.windows = Windows(store, providers, settings)
+        self.prompts = Prompts(store, providers)
         self.counts = Counts(store, providers, settings)
         self.discovery = Discovery(store, providers, tools, clock)
         self.evidence = evidence

@@ -311,6 +311,7 @@ class SyncEngine(_Door[Engine]):
     decide = _waits(Engine.decide)
     frames = _reads(Engine.frames)
     window = _waits(Engine.window)
+    explain = _waits(Engine.explain)
     models = _gives(Engine.models)
     model = _gives(Engine.model)
     count_tokens = _waits(Engine.count_tokens)

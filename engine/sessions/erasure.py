@@ -21,7 +21,6 @@ from ..events.upcasts import Stored, facts_of
 from ..log.base import Connection
 from ..log.erasure import Trace
 from ..log.sql import reads
-from ..log.sql.damage import erased_by
 from ..log.sql.documents import SALTED_SINCE, drop_uses
 from . import queries
 from .copies import forget_source
@@ -69,16 +68,6 @@ def _uses_of(event: Stored) -> list[tuple[str, int]]:
     facts = facts_of(event)
     assert isinstance(facts, AttemptStarted)
     return [] if facts.tools is None else [(facts.tools, event.position)]
-
-
-def erased_of_prompt(connection: Connection, tenant: str, attempt: Stored) -> tuple[int, ...]:
-    """Positions of what an ``attempt.started`` was sent and is erased since, its own among them: where there is any,
-    the request cannot be derived again. Empty: it can.
-    """
-    facts = facts_of(attempt)
-    assert isinstance(facts, AttemptStarted)
-    sent = {attempt.position, *facts.positions, *([] if facts.system is None else [facts.system])}
-    return tuple(position for position in sorted(sent) if erased_by(connection, tenant, position) is not None)
 
 
 def _words_now(connection: Connection, tenant: str, session: UUID) -> ShownWords:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 from uuid import UUID
 
@@ -22,13 +22,14 @@ from ..errors import RecordDamaged, SessionNotFound
 from ..events.turn_types import AttemptEnded
 from ..events.types import MessageAppended, MessageWords
 from ..events.upcasts import ATTEMPT_ENDS, MESSAGES, WORDS_STEPS
+from ..log.base import RecordedEvent
 from ..log.codec import MAX_SAFE_INTEGER
 from ..log.sql.clauses import same, with_bodies
 from ..log.sql.damage import erased_by, erasure_of, is_sound
 from ..log.sql.driver import Prepared
 from ..log.sql.session_index import SessionQuery, SessionRows
 from ..log.sql.tables import bodies, erasures, events
-from .marks import NO_MARKS, Marks
+from .marks import NO_MARKS, Marks, marks_at
 from .queries import models_asked, session_state
 from .state import Row, SessionState
 from .tables import messages
@@ -54,6 +55,22 @@ class SentRow(Row, frozen=True, gc=False):
     def words(self) -> MessageWords:
         """Raises RecordDamaged, and StoreCorrupt for a body that cannot be read."""
         return MESSAGES.words(self.position, SCHEMA, _body_of(self))
+
+
+class PastRow(Row, frozen=True, gc=False):
+    """A message as a window saw it at some version. ``superseded`` is one of the ways to be ``left_out``."""
+
+    superseded: bool = False
+
+
+class Then(msgspec.Struct, frozen=True):
+    """A session's messages as they were at an event: how many, their base tokens, and the ``rows``, the newest first,
+    which are read only as they are asked for.
+    """
+
+    count: int
+    tokens: int
+    rows: Iterator[PastRow]
 
 
 class ShownRow(Row, frozen=True, gc=False):
@@ -112,6 +129,9 @@ _shown = SessionQuery((*_FIGURES, *_SHOWN), _with_figures)
 _SENT = (*_FIGURES, messages.c.complete, *_WORDS)
 _newest_sent = SessionQuery(_SENT, _with_words, descending=True, over=messages)
 _sent = SessionQuery(_SENT, _with_words, over=messages)
+_THEN = (*_FIGURES[:5], messages.c.left_out <= bindparam("now_"), messages.c.total_tokens)
+_newest_then = SessionQuery(_THEN, descending=True, over=messages)
+_counted = SessionQuery((literal_column("1"),), over=messages)
 _unit = Prepared(select(messages.c.unit).where(*same(messages, "tenant", "position")))
 
 _ENDS_AT_ONCE = 64
@@ -194,6 +214,35 @@ class Reading(msgspec.Struct, frozen=True):
             with closing(_rows(self.oldest_first, connection, tenant, state, after=unit - 1)) as rows:
                 found += map(marks.on, takewhile(partial(_is_of, unit), _checked(self.row, connection, tenant, rows)))
         return found
+
+
+@contextmanager
+def rows_then(connection: Connection, tenant: str, event: RecordedEvent) -> Iterator[Then]:
+    """The messages before an event, as they were then: what is erased since was not."""
+    session, version = event.session, event.version
+    marks = marks_at(connection, tenant, session, version)
+    found = _newest_then(connection, tenant, session, 0, version - 1, of_columns=[version], end=event.position)
+    with closing(found) as rows:
+        newest = next(iter(rows), None)
+        count = _count_before(connection, tenant, session, version)
+        every = chain([] if newest is None else [newest], rows)
+        yield Then(count, 0 if newest is None else newest[-1], (_past(row, marks) for row in every))
+
+
+def _count_before(connection: Connection, tenant: str, session: UUID, version: int) -> int:
+    """How many messages a session had before a version; counted from the nearer of its two ends."""
+    state = session_state(connection, tenant, session)
+    if state is None or 2 * version < state.version:
+        return sum(1 for _ in _counted(connection, tenant, session, 0, version - 1))
+    return state.message_count - sum(1 for _ in _counted(connection, tenant, session, version))
+
+
+def _past(row: Sequence[Any], marks: Marks) -> PastRow:
+    version, position, role, tokens, unit, left_out, _ = row
+    superseded = position in marks.superseded
+    return PastRow(
+        version, position, role, tokens, unit, position in marks.pinned, bool(left_out) or superseded, superseded
+    )
 
 
 def _is_of(unit: int, row: Row) -> bool:

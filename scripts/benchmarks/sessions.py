@@ -119,7 +119,7 @@ def _json(content: Sequence[Any]) -> str:
     return f"[{','.join(bytes(block).decode() for block in content)}]"
 
 
-async def _in_turns(ways: Sequence[Timed], rounds: int, turns: int, calls: int) -> list[list[float]]:
+async def in_turns(ways: Sequence[Timed], rounds: int, turns: int, calls: int) -> list[list[float]]:
     """Each way's mean seconds a call in each round. In a round the ways take turns in any order, so that what comes
     every so many calls, as the moving of the write-ahead log does, is not always the same one's. So many calls in a row
     each: one where all do the same, more where each should have the processor's caches for itself. The first round
@@ -151,7 +151,7 @@ async def _appends(
         await chat.append_message(session, text)
         return time.perf_counter() - begun
 
-    to_long, to_empty = await _in_turns([partial(append, long), partial(append, empty)], rounds, 40, 1)
+    to_long, to_empty = await in_turns([partial(append, long), partial(append, empty)], rounds, 40, 1)
     return [
         Figure(f"append to {length:,} messages", ratios(to_long, to_empty), "of to an empty one", at_most=1.2),
         Figure("    to the empty one", spread([1e6 * each for each in to_empty]), "us"),
@@ -189,7 +189,7 @@ async def _windows(
     asking: list[Timed] = [partial(ask, long), partial(ask, short)]
     choosing: list[Timed] = [partial(choose, long), partial(choose, short)]
     ways = [*asking, *choosing, read_raw]
-    asked, asked_short, chosen, chosen_short, read = await _in_turns(ways, rounds, 2, 20)
+    asked, asked_short, chosen, chosen_short, read = await in_turns(ways, rounds, 2, 20)
     of_short = f"of from {SHORT}"
     return [
         Figure(f"window of 4,000 tokens from {length:,}", ratios(chosen, chosen_short), of_short, at_most=1.5),
@@ -226,7 +226,7 @@ async def _checks(chat: Engine, session: UUID, rounds: int) -> list[Figure]:
         ("list of 100 messages", partial(chat.messages, session, limit=100)),
     )
     ways: list[Timed] = [partial(timed, ask, checking=checking) for _, ask in asks for checking in (True, False)]
-    means = await _in_turns(ways, rounds, 10, 4)
+    means = await in_turns(ways, rounds, 10, 4)
     return [
         Figure(f"{what}, as the public call", ratios(means[2 * number], means[2 * number + 1]), "of unchecked")
         for number, (what, _) in enumerate(asks)
@@ -265,7 +265,7 @@ async def _newest(
     ways: list[Timed] = [ask, read_raw]
     if peer is not None:
         ways.append(partial(_ask_peer, peer, "newest 20", 0.005))
-    asked, read, *of_peer = await _in_turns(ways, rounds, 2, 20)
+    asked, read, *of_peer = await in_turns(ways, rounds, 2, 20)
     return [
         Figure(f"newest {NEWEST} of {LOAD:,}, as the public call", ratios(asked, read), "of raw", at_most=5),
         Figure("    openai-agents", _beside(of_peer, read), "of raw"),
@@ -322,7 +322,7 @@ async def _loads(
     ways: list[Timed] = [load, read_events, load_raw]
     if peer is not None:
         ways.append(partial(_ask_peer, peer, "all", 0))
-    loaded, events, read, *of_peer = await _in_turns(ways, rounds, 1, 1)
+    loaded, events, read, *of_peer = await in_turns(ways, rounds, 1, 1)
     return [
         Figure(f"loading {LOAD:,} messages, {PAGE:,} a page", ratios(loaded, read), "of raw", at_most=1.6),
         Figure("    openai-agents, all at once", _beside(of_peer, read), "of raw"),

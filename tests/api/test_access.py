@@ -72,6 +72,7 @@ ROUTES = [  # method, path, body
     ("GET", "/api/sessions/{session}/events", None),
     ("GET", "/api/sessions/{session}/events/stream", None),
     ("GET", "/api/turns/{turn}", None),
+    ("GET", "/api/turns/{turn}/prompt", None),
     ("GET", "/api/turns/{turn}/stream", None),
     ("GET", "/api/turns/{turn}/stream?after=99", None),
     ("POST", "/api/turns/{turn}/cancel", None),

@@ -172,6 +172,7 @@ POST /api/sessions/{session_id}/turns
 GET /api/sessions/{session_id}/turns
 GET /api/turns/{turn_id}
 GET /api/turns/{turn_id}/stream
+GET /api/turns/{turn_id}/prompt
 POST /api/turns/{turn_id}/cancel
 GET /api/sessions/{session_id}/events
 GET /api/sessions/{session_id}/events/stream

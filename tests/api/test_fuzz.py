@@ -84,8 +84,27 @@ BODIES = {
     ("POST", "/api/ai/complete"): objects(message=text, model=model),
     ("POST", "/api/ai/chat"): objects(message=text, model=model, session_id=st.just("{session}")),
 }
-PARAMETERS = ["limit", "cursor", "after", "order", "status", "types", "version", "budget_tokens", "model", "x"]
-READING = ["/api/sessions", "/api/events", "/api/turns/{turn}", "/api/turns/{turn}/stream", "/healthz"]
+PARAMETERS = [
+    "limit",
+    "cursor",
+    "after",
+    "order",
+    "status",
+    "types",
+    "version",
+    "budget_tokens",
+    "model",
+    "attempt",
+    "x",
+]
+READING = [
+    "/api/sessions",
+    "/api/events",
+    "/api/turns/{turn}",
+    "/api/turns/{turn}/stream",
+    "/api/turns/{turn}/prompt",
+    "/healthz",
+]
 READING += [f"/api/sessions/{{session}}{below}" for below in ("", "/messages", "/window", "/turns", "/events")]
 QUERIES = st.dictionaries(st.sampled_from(PARAMETERS), text | numbers.map(str), max_size=3)
 HEADERS = ["If-Match", "Idempotency-Key", "Prefer", "Last-Event-ID", "Accept", "x-request-id", "Content-Type", "Range"]

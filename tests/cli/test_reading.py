@@ -160,7 +160,7 @@ def test_wrong_use_exits_with_2(call, database, command):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [("sessions",), ("show", "0"), ("doctor",), ("rebuild",)])
+@pytest.mark.parametrize("command", [("sessions",), ("show", "0"), ("explain", "0"), ("doctor",), ("rebuild",)])
 def test_a_missing_database_is_named_and_not_made(call, tmp_path, command):
     """Who reads what is not there is told so, and finds no new file."""
     done = call(*command, "--database", "missing.db")

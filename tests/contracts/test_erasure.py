@@ -21,10 +21,8 @@ from manent.engine.errors import (
     VersionConflict,
 )
 from manent.engine.log.base import RequestKey
-from manent.engine.log.sql import reads
 from manent.engine.log.sqlite import scrub
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, ModelInfo
-from manent.engine.sessions.erasure import erased_of_prompt
 from manent.engine.sessions.turn_state import ERASED_DETAIL
 from tests.support import (
     Dictated,
@@ -399,15 +397,19 @@ async def test_a_prompt_that_held_erased_words_is_gone_with_its_salt(path):
         erasure = await chat.erase(session.id, "x", versions=[named.version])
         assert erasure.versions == (named.version, attempts[1].version)
 
-        def derivable(connection):
-            found = [reads.event_at_position(connection, "default", each.position) for each in attempts]
-            return [erased_of_prompt(connection, "default", each) for each in found]
-
-        assert await chat._parts.store.read(derivable) == [(), (named.position, attempts[1].position)]
+        assert (await chat.explain(first.id)).matches
+        assert await erased_of(chat, second.id) == [named.position, attempts[1].position]
         await chat.erase(session.id, "the system prompt", versions=[1])
-        assert [len(each) for each in await chat._parts.store.read(derivable)] == [2, 3]
+        assert [len(await erased_of(chat, turn.id)) for turn in (first, second)] == [2, 3]
         assert (await chat.turn(first.id)).status == (await chat.turn(second.id)).status == "completed"
     settle(path)
+
+
+async def erased_of(chat, turn):
+    """The positions that a turn's prompt misses."""
+    with pytest.raises(engine.Erased) as refusal:
+        await chat.explain(turn)
+    return refusal.value.extra["positions"]
 
 
 async def test_what_a_provider_said_of_an_erased_prompt_goes_with_it(path):

@@ -17,16 +17,10 @@ import pytest
 from msgspec import UNSET, Meta
 
 from manent import engine
-from manent.engine.context.prompt import content_to_send
 from manent.engine.errors import BudgetTooSmall, Invalid, ProviderUnavailable, ToolResultsMissing, TurnAlreadyOpen
-from manent.engine.events.upcasts import facts_of, words_of
-from manent.engine.log import codec
-from manent.engine.log.sql import reads
-from manent.engine.log.sql.documents import read_document
 from manent.engine.providers.anthropic.render import MESSAGES, RENDERERS
-from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, Parameters, Prompt, PromptMessage
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
 from manent.engine.tools import runner
-from manent.engine.tools.registry import read_schemas
 from manent.engine.turns import turn as turns
 from tests.support import (
     Dictated,
@@ -35,6 +29,7 @@ from tests.support import (
     begin,
     call_ids,
     chatting,
+    explained,
     frames_of,
     query,
     says,
@@ -1079,38 +1074,9 @@ EVENTFUL = (
 )
 
 
-def derived(connection, providers, event):
-    """The request of an attempt, from the record alone: positions, system prompt, the tools' document, parameters."""
-    facts, words = facts_of(event), words_of(event)
-    said = [reads.event_at_position(connection, event.tenant, position) for position in facts.positions]
-    messages = [PromptMessage(facts_of(each).role, content) for each in said if (content := content_to_send(each))]
-    system, tools = None, ()
-    if facts.system is not None:
-        system = words_of(reads.event_at_position(connection, event.tenant, facts.system)).system
-    if facts.tools is not None:
-        tools = read_schemas(read_document(connection, event.tenant, facts.tools))
-    parameters = Parameters(
-        max_output_tokens=facts.max_output_tokens,
-        temperature=None if facts.temperature is None else float(facts.temperature),
-        stop=words.stop,
-        tool_choice=facts.tool_choice,
-    )
-    prompt = Prompt(facts.model, tuple(messages), system, tools, parameters)
-    provider, _ = providers.resolve(f"{facts.provider}/{facts.model}")
-    return provider.renderers[facts.renderer](prompt)
-
-
 async def assert_derivable(chat, session, requests):
-    """Every attempt of a session, derived again, is what was sent, and what was committed to."""
-
-    def check(connection):
-        events = [e for e in reads.session_events(connection, "default", session) if e.type == "attempt.started"]
-        found = [derived(connection, chat.providers, event) for event in events]
-        for event, request in zip(events, found, strict=True):
-            assert codec.commitment(words_of(event).salt, request).hex() == facts_of(event).request
-        return found
-
-    assert await chat._parts.store.read(check) == requests
+    """Every attempt of a session, explained, is what was sent, and what was committed to."""
+    assert [prompt.request_bytes for prompt in await explained(chat, session)] == requests
 
 
 async def test_frames_are_the_same_live_later_and_after_a_restart(path, tmp_path):

@@ -12,7 +12,6 @@ import pytest
 
 from manent import engine
 from manent.engine.clock import new_id
-from manent.engine.context.prompt import content_to_send
 from manent.engine.errors import (
     BudgetTooSmall,
     EngineError,
@@ -31,10 +30,7 @@ from manent.engine.errors import (
     VersionConflict,
 )
 from manent.engine.events.blocks import read_blocks
-from manent.engine.events.upcasts import facts_of, words_of
-from manent.engine.log import codec
-from manent.engine.log.sql import reads
-from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, Parameters, Prompt, PromptMessage
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
 from tests.support import (
     Dictated,
     assert_rebuilds,
@@ -42,6 +38,7 @@ from tests.support import (
     begin,
     chatting,
     dump,
+    explained,
     frames_of,
     offered,
     says,
@@ -950,39 +947,9 @@ async def test_a_block_of_an_unknown_type_is_kept_as_it_came(path):
 # --- what the model was sent can be derived again ---------------------------------------------------------------------
 
 
-def derived(connection, providers, event):
-    """The request of an attempt, from the record alone."""
-    facts, words = facts_of(event), words_of(event)
-    system = None
-    if facts.system is not None:
-        system = words_of(reads.event_at_position(connection, event.tenant, facts.system)).system
-    messages = []
-    for position in facts.positions:
-        message = reads.event_at_position(connection, event.tenant, position)
-        content = content_to_send(message)
-        if content:
-            messages.append(PromptMessage(facts_of(message).role, content))
-    parameters = Parameters(
-        max_output_tokens=facts.max_output_tokens,
-        temperature=None if facts.temperature is None else float(facts.temperature),
-        stop=words.stop,
-    )
-    prompt = Prompt(facts.model, tuple(messages), system, parameters=parameters)
-    provider, _ = providers.resolve(f"{facts.provider}/{facts.model}")
-    return provider.renderers[facts.renderer](prompt)
-
-
 async def assert_derivable(chat, session, requests):
-    """Every attempt of a session: its request, derived again, is what was sent, and what was committed to."""
-
-    def check(connection):
-        events = [e for e in reads.session_events(connection, "default", session) if e.type == "attempt.started"]
-        found = [derived(connection, chat.providers, event) for event in events]
-        for event, request in zip(events, found, strict=True):
-            assert codec.commitment(words_of(event).salt, request).hex() == facts_of(event).request
-        return found
-
-    assert await chat._parts.store.read(check) == requests
+    """Every attempt of a session, explained, is what was sent, and what was committed to."""
+    assert [prompt.request_bytes for prompt in await explained(chat, session)] == requests
 
 
 async def test_every_request_can_be_derived_from_the_record(path):
