@@ -1,7 +1,7 @@
 """Every error the engine raises, in one tree.
 
     EngineError
-      NotFound        SessionNotFound · TurnNotFound · EventNotFound · CheckpointNotFound
+      NotFound        SessionNotFound · TurnNotFound · EventNotFound · CheckpointNotFound · NotYet
       Refused         Invalid · UnknownModel · SessionArchived · SessionExpired · SessionFull · EmptyMessage
                       BudgetTooSmall · TooLarge · ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
                       ContentNotSupported · UnknownRenderer
@@ -61,6 +61,12 @@ class EventNotFound(NotFound):
 
 class CheckpointNotFound(NotFound):
     code = "checkpoint_not_found"
+
+
+class NotYet(NotFound):
+    """At that time the session had not begun; ``created_at`` is when it did."""
+
+    code = "not_yet"
 
 
 class Refused(EngineError):
@@ -239,9 +245,7 @@ class TurnLimitReached(EngineError):
 
 
 class ProviderError(EngineError):
-    """An upstream model failed. ``status``: its HTTP status or None. ``vendor_code``, ``request_id``, ``upstream`` (its
-    body, bounded): its own words, for the record. ``retry_after_s``: when it asked to be called again.
-    """
+    """An upstream model failed. Its words (``vendor_code``, ``request_id``, ``upstream``) are for the record."""
 
     code = "provider_error"
     retryable: ClassVar[bool] = False
@@ -303,8 +307,6 @@ class ProviderTruncated(ProviderError):
 
 
 class ToolError(EngineError):
-    """A tool failed; the model is told so."""
-
     code = "tool_error"
 
 
@@ -350,8 +352,6 @@ class StoreForeign(StoreError):
 
 
 class StoreNewer(StoreError):
-    """The database was written by a newer version."""
-
     code = "store_newer"
 
 

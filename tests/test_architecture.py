@@ -65,6 +65,7 @@ CONFINED = {  # a library -> the only files that may import it
         "engine/sessions/messages.py",
         "engine/sessions/projector.py",
         "engine/sessions/queries.py",
+        "engine/sessions/snapshots.py",
         "engine/sessions/tables.py",
         "migrations/*",
     ),

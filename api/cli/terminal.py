@@ -66,6 +66,8 @@ def print_session(session: Session, turn: Turn | None = None) -> None:
     if turn is not None:
         waits = f"waits for a decision on {', '.join(call.tool_use_id for call in turn.pending_approvals)}"
         click.echo(f"turn {turn.id} {waits if turn.pending_approvals else 'is running'}")
+    elif session.open_turn_id is not None:
+        click.echo(f"turn {session.open_turn_id} is open")
     if session.system:
         click.secho("\nsystem prompt", bold=True)
         click.echo(printable(session.system))

@@ -18,6 +18,7 @@ from ..schemas.answers import MessageList, SessionList
 from ..schemas.bodies import MessagesIn, SessionIn, SessionPatch
 from ..schemas.parameters import (
     After,
+    At,
     Chat,
     Cursor,
     IdempotencyKey,
@@ -89,10 +90,10 @@ async def list_sessions(  # noqa: PLR0913, PLR0917 - parameters of the address
 
 @get("/api/sessions/{session_id:uuid}")
 async def get_session(
-    request: Http, chat: Chat, session_id: FromPath[UUID], version: Version = None
+    request: Http, chat: Chat, session_id: FromPath[UUID], version: Version = None, at: At = None
 ) -> Response[Session]:
-    """A session now, or as it was at a version."""
-    session = await chat.session(session_id, version=version, caller=caller_of(request))
+    """A session now, or as it was at a version or at a time. Words erased since are null."""
+    session = await chat.session(session_id, version=version, at=at, caller=caller_of(request))
     return Response(session, headers=_etag(session.version))
 
 
@@ -159,7 +160,7 @@ async def append_message(
 
 
 @get("/api/sessions/{session_id:uuid}/messages")
-async def list_messages(
+async def list_messages(  # noqa: PLR0913, PLR0917 - parameters of the address
     request: Http,
     chat: Chat,
     session_id: FromPath[UUID],
@@ -167,13 +168,19 @@ async def list_messages(
     limit: Limit = 100,
     order: FromQuery[Literal["asc", "desc"]] = "asc",
     cursor: Cursor = None,
+    version: Version = None,
+    at: At = None,
 ) -> MessageList:
-    """List a session's messages, after a version in the order asked for."""
+    """List a session's messages, after a version in the order asked for: as they are now, or as they were at a version
+    or at a time, without the words erased since.
+    """
     page = await chat.messages(
         session_id,
         after=page_start(after, cursor),
         limit=limit,
         descending=order == "desc",
+        version=version,
+        at=at,
         caller=caller_of(request),
     )
     return MessageList(page.items, page.next)
@@ -203,16 +210,18 @@ async def get_window(
     budget_tokens: FromQuery[int | None] = None,
     model: FromQuery[Model | None] = None,
     version: Version = None,
+    at: At = None,
     exact: FromQuery[bool] = False,  # noqa: FBT002 - a parameter of the address
 ) -> InPieces:
-    """Read the window that a model would be sent now, or at a version. With `exact` the vendor counts the tokens,
-    where it does.
+    """Read the window that a model would be sent now, or at a version or a time, counted as it is now. With `exact`
+    the vendor counts the tokens, where it does.
     """
     window = await chat.window(
         session_id,
         budget_tokens=budget_tokens,
         model=model,
         version=version,
+        at=at,
         exact=exact,
         caller=caller_of(request),
     )

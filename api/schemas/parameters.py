@@ -52,6 +52,14 @@ AttemptNumber = Annotated[
     QueryParameter(ge=1, le=MAX_NUMBER, description="Counts the turn's `attempts` from 1; by default the last."),
 ]
 
+At = Annotated[
+    str | None,
+    QueryParameter(
+        format="date-time",
+        description="As it was at this time: at the last version recorded by then. Goes without `version`.",
+    ),
+]
+
 After = Annotated[
     int | None, QueryParameter(ge=0, le=MAX_NUMBER, description="What follows this version, position or frame.")
 ]

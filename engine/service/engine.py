@@ -24,6 +24,7 @@ from .export import MessageFormat
 from .ids import Id, session_id, turn_id
 from .inputs import MessageIn
 from .lookups import Lookups
+from .moments import Time, moment
 from .paging import EACH_LIMIT, LIMIT, After, Page, each_item
 from .parts import Parts
 from .pins import PinOrder
@@ -65,9 +66,13 @@ class Engine(Lookups):
         """
         return await self._parts.sessions.create(caller, read_fields(fields, NewSession), request)
 
-    async def session(self, session: Id, *, version: int | None = None, caller: Caller = LOCAL) -> Session:
-        """Read a session as it is now, or as it was at a version. Raises SessionNotFound."""
-        return await self._parts.sessions.read(caller, session_id(session), version)
+    async def session(
+        self, session: Id, *, version: int | None = None, at: Time | None = None, caller: Caller = LOCAL
+    ) -> Session:
+        """Read a session as it is now, or as it was at a version, or at a time: at the last version recorded by then.
+        Words erased since are None. Raises SessionNotFound, NotYet for a time before it began, and Invalid.
+        """
+        return await self._parts.sessions.read(caller, session_id(session), moment(version, at))
 
     async def sessions(
         self,
@@ -149,20 +154,37 @@ class Engine(Lookups):
         return message
 
     async def messages(
-        self, session: Id, *, after: After = None, limit: int = LIMIT, descending: bool = False, caller: Caller = LOCAL
+        self,
+        session: Id,
+        *,
+        after: After = None,
+        limit: int = LIMIT,
+        descending: bool = False,
+        version: int | None = None,
+        at: Time | None = None,
+        caller: Caller = LOCAL,
     ) -> Page[Message]:
-        """Read a page of a session's messages in order of version. ``after``: a version, or a page's ``next``.
+        """Read a page of a session's messages in order of version, as they are now, or were at a version or time:
+        pinned then, erased since. ``after``: a version, or a page's ``next``.
 
-        Raises SessionNotFound, and Invalid for a limit or an ``after`` that cannot be.
+        Raises SessionNotFound, NotYet, and Invalid for a limit, an ``after`` or a time that cannot be.
         """
-        return await self._parts.messages.page(caller, session_id(session), after, limit, descending=descending)
+        page, then = self._parts.messages.page, moment(version, at)
+        return await page(caller, session_id(session), after, limit, descending=descending, moment=then)
 
     def iter_messages(
-        self, session: Id, *, after: After = None, descending: bool = False, caller: Caller = LOCAL
+        self,
+        session: Id,
+        *,
+        after: After = None,
+        descending: bool = False,
+        version: int | None = None,
+        at: Time | None = None,
+        caller: Caller = LOCAL,
     ) -> AsyncGenerator[Message, None]:
-        """Iterate over a session's messages. Raises SessionNotFound."""
-        turn_page = partial(self.messages, session, limit=EACH_LIMIT, descending=descending, caller=caller)
-        return each_item(lambda place: turn_page(after=place), after)
+        """Iterate over a session's messages. Raises as ``messages`` does: SessionNotFound, NotYet and Invalid."""
+        read = partial(self.messages, session, limit=EACH_LIMIT, descending=descending, version=version, at=at)
+        return each_item(lambda place: read(after=place, caller=caller), after)
 
     async def pin(self, session: Id, version: int, *, expected: int | None = None, caller: Caller = LOCAL) -> Message:
         """Pin the message at a version: it stands in every window. One that is pinned stays so.

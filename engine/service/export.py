@@ -49,7 +49,7 @@ class Exports:
             position = 0
             await self._evidence.checkpoint(new=can_sign, caller=caller)
         else:
-            now = await self._sessions.read(caller, session, None)
+            now = await self._sessions.read(caller, session)
             position = (await self._evidence.inclusion(session, now.version, caller=caller)).position
         write = partial(_write, tenant=caller.tenant, session=session, position=position, to=to)
         try:

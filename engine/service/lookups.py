@@ -15,6 +15,7 @@ from ..sessions.views import Window
 from .counting import TokenCount
 from .discovery import Model, ToolInfo
 from .ids import Id, session_id, turn_id
+from .moments import Time, moment
 from .parts import Parts
 
 
@@ -30,15 +31,18 @@ class Lookups:
         budget_tokens: int | None = None,
         model: str | None = None,
         version: int | None = None,
+        at: Time | None = None,
         exact: bool = False,
         caller: Caller = LOCAL,
     ) -> Window:
-        """Show what a model would be sent now, or at a version. ``exact``: the vendor counts its tokens.
+        """Show what a model would be sent now, or at a version or time, counted as it is now. ``exact``: the vendor
+        counts its tokens.
 
-        Raises SessionNotFound, UnknownModel, Invalid, and for ``exact`` NoExactCount and ProviderError.
+        Raises SessionNotFound, NotYet, UnknownModel, Invalid, and for ``exact`` NoExactCount and ProviderError.
         """
-        window = await self._parts.windows.read(caller, session_id(session), budget_tokens, model, version)
-        return await self._parts.windows.counted(caller, window, budget_tokens, version) if exact else window
+        then = moment(version, at)
+        window = await self._parts.windows.read(caller, session_id(session), budget_tokens, model, then)
+        return await self._parts.windows.counted(caller, window, budget_tokens) if exact else window
 
     async def explain(self, turn: Id, *, attempt: int | None = None, caller: Caller = LOCAL) -> SentPrompt:
         """Derive the exact request that an attempt of a turn sent from the record again, and explain its window.

@@ -20,7 +20,7 @@ from ..log.store import Store
 from ..sessions.calls import CallIds
 from ..sessions.decisions import append_messages, message_draft
 from ..sessions.envelope import Caller, seal
-from ..sessions.history import open_call_ids, state_at
+from ..sessions.history import NOW, Moment, open_call_ids, state_at, version_then
 from ..sessions.marks import with_pins
 from ..sessions.messages import message_page
 from ..sessions.views import Message, message_view
@@ -92,6 +92,7 @@ class Messages:
         after: After,
         limit: int,
         *,
+        moment: Moment = NOW,
         descending: bool = False,
         damaged: bool = False,
     ) -> Page[Message]:
@@ -101,8 +102,11 @@ class Messages:
         most_bytes = self._settings.max_page_bytes
 
         def look(connection: Connection) -> tuple[list[Message], bool]:
-            found, more = reading(connection, most_bytes=most_bytes, descending=descending, damaged=damaged)
-            return with_pins(connection, caller.tenant, session, found), more
+            version = version_then(connection, caller.tenant, session, moment)
+            found, more = reading(
+                connection, most_bytes=most_bytes, up_to=version, descending=descending, damaged=damaged
+            )
+            return with_pins(connection, caller.tenant, session, found, version), more
 
         found, more = await self._store.read(look)
         return Page(found, write_cursor((found[-1].version,)) if more else None)

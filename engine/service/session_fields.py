@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict, TypeVar, get_type_hints
 
 import msgspec
@@ -15,13 +14,9 @@ from ..sessions.listing import Which
 from ..sessions.state import SessionStatus
 from ..settings import Settings
 from . import inputs
+from .moments import Time, microseconds
 
 T = TypeVar("T")
-
-Time = datetime | str
-"""A point in time: a ``datetime`` that knows its zone, or RFC 3339 text."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NewSession(TypedDict, total=False):
@@ -107,7 +102,7 @@ class SessionFields(msgspec.Struct, frozen=True):
             if at is not None:
                 raise Invalid("ttl_s", "goes without expires_at")
             return _in_range(now_us + ttl_s * 1_000_000, "ttl_s")
-        return None if at is None else _in_range(_microseconds(at), "expires_at")
+        return None if at is None else _in_range(microseconds(at, "expires_at"), "expires_at")
 
 
 def given(value: T | UnsetType) -> T | None:
@@ -147,16 +142,6 @@ def check_fields(fields: SessionFields, settings: Settings) -> None:
         inputs.check_count(given(getattr(fields, name)), name)
     if fields.status is not UNSET and fields.status not in {"active", "archived"}:
         raise Invalid("status", "must be active or archived")
-
-
-def _microseconds(at: Time) -> int:
-    try:
-        time = msgspec.convert(at, datetime) if isinstance(at, str) else at
-    except msgspec.ValidationError:
-        raise Invalid("expires_at", "must be a time like 2026-12-31T23:59:59Z") from None
-    if time.tzinfo is None:
-        raise Invalid("expires_at", "must have a time zone")
-    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def _in_range(time_us: int, field: str) -> int:

@@ -17,7 +17,7 @@ from ..log.store import Store
 from ..sessions import queries
 from ..sessions.decisions import Changes, start_session, update_session
 from ..sessions.envelope import Caller, seal
-from ..sessions.history import session_at, state_at, system_of
+from ..sessions.history import NOW, Moment, session_at, state_at, system_of, version_then
 from ..sessions.listing import Order, Which, list_sessions
 from ..sessions.state import NAMED, SessionState
 from ..sessions.views import Session, session_view
@@ -73,7 +73,7 @@ class Sessions:
         )
         answer = await self._store.append(work)
         if answer.replayed is not None:
-            return await self.read(caller, answer.replayed.id, answer.replayed.version)
+            return await self.read(caller, answer.replayed.id, Moment(answer.replayed.version))
         return session_view(answer.state, ShownWords.first(words))
 
     async def as_source(self, caller: Caller, session: UUID) -> Source:
@@ -87,11 +87,12 @@ class Sessions:
 
         return await self._store.read(look)
 
-    async def read(self, caller: Caller, session: UUID, version: int | None) -> Session:
-        state, words = await self._store.read(
-            lambda connection: session_at(connection, caller.tenant, session, version)
-        )
-        return session_view(state, words)
+    async def read(self, caller: Caller, session: UUID, moment: Moment = NOW) -> Session:
+        def look(connection: Connection) -> Found:
+            version = version_then(connection, caller.tenant, session, moment)
+            return session_at(connection, caller.tenant, session, version)
+
+        return session_view(*await self._store.read(look))
 
     async def system(self, caller: Caller, session: UUID) -> str | None:
         """The system prompt as it was recorded: a session's view has it from the projection."""
@@ -132,7 +133,7 @@ class Sessions:
         )
         answer = await append_to_session(self._store, work)
         version = answer.state.version if answer.replayed is None else answer.replayed.version
-        return await self.read(caller, session, version)
+        return await self.read(caller, session, Moment(version))
 
 
 def must_exist(connection: Connection, tenant: str, session: UUID) -> None:

@@ -9,17 +9,19 @@ import msgspec
 from ..context import plan, prompt
 from ..context.prompt import Limits
 from ..errors import NoExactCount
+from ..log.base import Connection
 from ..log.store import Store
 from ..providers.base import Counting
 from ..providers.registry import Providers, resolve
 from ..sessions.envelope import Caller
+from ..sessions.history import Moment, version_then
 from ..sessions.views import Window
 from ..settings import Settings
 from . import inputs
 
 
 class Windows:
-    """Windows of all sessions, as they are now or were at a version."""
+    """Windows of all sessions, as they are now or were at a moment."""
 
     def __init__(self, store: Store, providers: Providers, settings: Settings) -> None:
         self._store = store
@@ -27,23 +29,25 @@ class Windows:
         self._settings = settings
 
     async def read(
-        self, caller: Caller, session: UUID, budget_tokens: int | None, model: str | None, version: int | None
+        self, caller: Caller, session: UUID, budget_tokens: int | None, model: str | None, moment: Moment
     ) -> Window:
         inputs.check_budget(budget_tokens, self._settings, "budget_tokens")
-        return await self._store.read(
-            lambda connection: prompt.window(
+
+        def look(connection: Connection) -> Window:
+            return prompt.window(
                 connection,
                 tenant=caller.tenant,
                 session=session,
                 limits=Limits(budget_tokens),
                 model=model,
-                version=version,
+                version=version_then(connection, caller.tenant, session, moment),
                 providers=self._providers,
                 settings=self._settings,
             )
-        )
 
-    async def counted(self, caller: Caller, window: Window, budget_tokens: int | None, version: int | None) -> Window:
+        return await self._store.read(look)
+
+    async def counted(self, caller: Caller, window: Window, budget_tokens: int | None) -> Window:
         """A window with its tokens as the vendor counts them."""
         model = resolve(self._providers, window.model)
         if not isinstance(model.provider, Counting):
@@ -53,7 +57,7 @@ class Windows:
                 connection,
                 tenant=caller.tenant,
                 session_id=window.session_id,
-                version=version,
+                version=window.version,
                 model=model,
                 limits=Limits(budget_tokens),
                 settings=self._settings,

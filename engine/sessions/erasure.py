@@ -4,7 +4,7 @@ again would give.
 Two projections hold words: a session's own, with the beginning of what was said in it, and what a turn keeps of its
 events (``TurnState``). One more knows of older copies what their metadata said (``copies``), and another which attempts
 name a document, so that it goes with the last of them (``document_uses``). What else an erasure changes follows from
-the facts of its event (``state``, ``projector``).
+the facts of its event (``state``, ``projector``). Snapshots hold no words (``snapshots``).
 """
 
 from __future__ import annotations

@@ -1,13 +1,17 @@
-"""A session's state as it is now, or as it was at a version: folded from its events. Its words beside it."""
+"""A session's state as it is now, or as it was at a version or a time, and its words beside it. The past is folded from
+the newest snapshot before it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
-from ..errors import RecordDamaged, SessionNotFound
+from ..clock import rfc3339
+from ..errors import NotYet, RecordDamaged, SessionNotFound
 from ..events.blocks import calls_of, read_blocks
 from ..events.session_types import SessionWords
 from ..events.types import MessageAppended, MessageWords
@@ -16,16 +20,48 @@ from ..log.base import Connection, RecordedEvent
 from ..log.sql import reads
 from . import queries
 from .calls import NONE_READ, CallIds, ids_of
-from .erasure import SETTING_WORDS
-from .state import SessionState, evolve
+from .erasure import MOST_SETTINGS, SETTING_WORDS
+from .snapshots import newest_snapshot
+from .state import NAMED, Named, SessionState, evolve
 from .turn_state import TurnState
-from .words import ShownWords, preview_of, words_after
+from .words import WORD_FIELDS, ShownWords, changed_words, preview_of, words_after
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """When a session is looked at: at a version, or at a time in microseconds; neither: now."""
+
+    version: int | None = None
+    time_us: int | None = None
+
+
+NOW = Moment()
+
+
+def version_then(connection: Connection, tenant: str, session: UUID, moment: Moment) -> int | None:
+    """The version that a session had at a moment; None: the one that it has now. A time means the last version that was
+    recorded at or before it. Raises SessionNotFound, and NotYet for a time before the session began.
+    """
+    if moment == NOW:
+        return None
+    now = _state_now(connection, tenant, session)
+    if moment.time_us is None:
+        return _checked(now, moment.version or 0)
+    if moment.time_us < now.created_at:
+        began = rfc3339(now.created_at)
+        raise NotYet(f"the session had not begun: it began at {began}", field="at", created_at=began)
+    if moment.time_us >= now.updated_at:
+        return now.version
+    return reads.version_at_time(connection, tenant, session, now.version, moment.time_us)
 
 
 def state_at(connection: Connection, tenant: str, session: UUID, version: int | None = None) -> SessionState:
-    """A session's state, now or as it was at a version (from 1 to its last). Raises SessionNotFound."""
+    """A session's state, now or as it was at a version (from 1 to its last); of the past without the words of its turn,
+    and without what was erased since. Raises SessionNotFound.
+    """
     now = _state_now(connection, tenant, session)
-    return now if version in {None, now.version} else _folded(connection, tenant, session, version or 0)
+    if version in {None, now.version}:
+        return now
+    return _folded(connection, tenant, session, _checked(now, version or 0))
 
 
 def _state_now(connection: Connection, tenant: str, session: UUID) -> SessionState:
@@ -35,12 +71,25 @@ def _state_now(connection: Connection, tenant: str, session: UUID) -> SessionSta
     return state
 
 
+def _checked(now: SessionState, version: int) -> int:
+    """A version that the session has had. Raises SessionNotFound, which names the last."""
+    if not 1 <= version <= now.version:
+        detail = f"the session has no version {version}: its last is {now.version}"
+        raise SessionNotFound(detail, session_id=str(now.id), field="version", last_version=now.version)
+    return version
+
+
 def _folded(connection: Connection, tenant: str, session: UUID, version: int) -> SessionState:
-    state: SessionState | None = None
-    for event in _session_events(connection, tenant, session, version):
-        state = evolve(state, event, facts_of(event))
-    if state is None or state.version != version:
-        raise SessionNotFound(f"the session has no version {version}", session_id=str(session), field="version")
+    """The state at a version that there was, from the newest snapshot, or from the beginning where there is none."""
+    state = newest_snapshot(connection, tenant, session, version)
+    if state is not None:
+        state = replace(state, named=_named(connection, tenant, state))
+    while state is None or state.version < version:
+        after = 0 if state is None else state.version
+        page = reads.session_events(connection, tenant, session, after=after, up_to=version, limit=reads.PAGE_EVENTS)
+        assert page, "a session's versions are dense"
+        for event in page:
+            state = evolve(state, event, facts_of(event))
     return state
 
 
@@ -52,15 +101,64 @@ def session_at(
     Raises SessionNotFound, and RecordDamaged for words at a version.
     """
     now = _state_now(connection, tenant, session)
-    if version is None or version == now.version:
+    if version in {None, now.version}:
         return now, queries.words_of_session(connection, tenant, session)
-    state, words = _folded(connection, tenant, session, version), ShownWords()
-    for event in _session_events(connection, tenant, session, version, SETTING_WORDS):
+    state = _folded(connection, tenant, session, _checked(now, version or 0))
+    return state, _words(connection, tenant, state)
+
+
+def _words(connection: Connection, tenant: str, state: SessionState) -> ShownWords:
+    """What is left of the words of a session at a state. Raises RecordDamaged."""
+    events = _set_by(connection, tenant, state, WORD_FIELDS)
+    for event in events.values():
         if event.damaged:
             raise RecordDamaged.at(event.position)
-        words = words_after(words, event, facts_of(event))
+    words = {name: getattr(_setting_words(event), name) for name, event in events.items()}
+    if state.patched:
+        words["metadata"] = _patched(connection, tenant, state, events["metadata"].version, words["metadata"])
     first = None if state.first_user is None else reads.event_at_position(connection, tenant, state.first_user)
-    return state, words if first is None else msgspec.structs.replace(words, preview=preview_of(first))
+    return ShownWords(**words, preview=None if first is None else preview_of(first))
+
+
+def _patched(connection: Connection, tenant: str, state: SessionState, after: int, metadata: Any) -> Any:
+    """What is left of a session's metadata at a state, which was set at a version and merged into since. Raises
+    RecordDamaged.
+    """
+    words = ShownWords(metadata=metadata)
+    for event in reads.session_events_of_types(
+        connection, tenant, state.id, SETTING_WORDS, after=after, up_to=state.version, limit=MOST_SETTINGS
+    ):
+        facts = facts_of(event)
+        if "metadata" in changed_words(facts) and event.damaged:
+            raise RecordDamaged.at(event.position)
+        words = words_after(words, event, facts)
+    return words.metadata
+
+
+def _named(connection: Connection, tenant: str, state: SessionState) -> dict[str, Named]:
+    """The settings at a state whose value stands in words, as far as these are left."""
+    events = _set_by(connection, tenant, state, NAMED)
+    values = {name: getattr(_setting_words(event), name) for name, event in events.items()}
+    return {name: Named(events[name].position, value) for name, value in values.items() if value is not None}
+
+
+def _setting_words(event: RecordedEvent) -> SessionWords:
+    words = words_left(event)
+    return words if isinstance(words, SessionWords) else SessionWords()
+
+
+def _set_by(
+    connection: Connection, tenant: str, state: SessionState, names: tuple[str, ...]
+) -> dict[str, RecordedEvent]:
+    """For each of these fields, the event that set it last: one since the session began, or the one that began it."""
+    positions = sorted({state.set_at[name] for name in names if name in state.set_at})
+    events = {event.position: event for event in reads.events_at_positions(connection, tenant, positions)}
+    found = {name: events[state.set_at[name]] for name in names if name in state.set_at}
+    if len(found) < len(names):
+        first = reads.event_at_version(connection, tenant, state.id, 1)
+        assert first is not None, "a session begins with its first version"
+        found = dict.fromkeys(names, first) | found
+    return found
 
 
 def open_call_ids(connection: Connection, tenant: str, state: SessionState) -> CallIds:
@@ -97,22 +195,3 @@ def system_of(connection: Connection, tenant: str, state: SessionState) -> str |
     event = reads.event_at_position(connection, tenant, state.system.position)
     words = None if event is None else words_of(event)
     return words.system if isinstance(words, SessionWords) else None
-
-
-def _session_events(
-    connection: Connection, tenant: str, session: UUID, up_to: int, types: tuple[str, ...] = ()
-) -> Iterator[RecordedEvent]:
-    after = 0
-    while page := _page(connection, tenant, session, after, up_to, types):
-        yield from page
-        after = page[-1].version
-
-
-def _page(
-    connection: Connection, tenant: str, session: UUID, after: int, up_to: int, types: tuple[str, ...]
-) -> list[RecordedEvent]:
-    if not types:
-        return reads.session_events(connection, tenant, session, after=after, up_to=up_to, limit=reads.PAGE_EVENTS)
-    return reads.session_events_of_types(
-        connection, tenant, session, types, after=after, up_to=up_to, limit=reads.PAGE_EVENTS
-    )

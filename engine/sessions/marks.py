@@ -50,9 +50,11 @@ class Marks(msgspec.Struct, frozen=True):
 NO_MARKS = Marks()
 
 
-def with_pins(connection: Connection, tenant: str, session: UUID, found: Sequence[Message]) -> list[Message]:
-    """Messages that a session shows, each with whether it is pinned now."""
-    pinned = marks_at(connection, tenant, session).pinned
+def with_pins(
+    connection: Connection, tenant: str, session: UUID, found: Sequence[Message], version: int | None = None
+) -> list[Message]:
+    """Messages that a session shows, each with whether it is pinned, now or at a version."""
+    pinned = marks_at(connection, tenant, session, MAX_SAFE_INTEGER if version is None else version).pinned
     replace = msgspec.structs.replace
     return [replace(each, pinned=True) if each.position in pinned else each for each in found]
 

@@ -23,7 +23,6 @@ from ..events.turn_types import AttemptEnded
 from ..events.types import MessageAppended, MessageWords
 from ..events.upcasts import ATTEMPT_ENDS, MESSAGES, WORDS_STEPS
 from ..log.base import RecordedEvent
-from ..log.codec import MAX_SAFE_INTEGER
 from ..log.sql.clauses import same, with_bodies
 from ..log.sql.damage import erased_by, erasure_of, is_sound
 from ..log.sql.driver import Prepared
@@ -143,7 +142,7 @@ _ends = Prepared(
 )
 
 
-def message_page(
+def message_page(  # noqa: PLR0913 - each narrows what is read
     connection: Connection,
     *,
     tenant: str,
@@ -151,23 +150,25 @@ def message_page(
     after: int | None,
     limit: int,
     most_bytes: int,
+    up_to: int | None = None,
     descending: bool = False,
     damaged: bool = False,
 ) -> tuple[list[Message], bool]:
     """A session's messages in order of version, those that follow ``after`` in that order: up to ``limit`` that
-    are told in ``most_bytes`` together, one at the least; and whether there are more. ``damaged``: those that are
-    damaged, too, without their words.
+    are told in ``most_bytes`` together, one at the least; and whether there are more. ``up_to``: none behind that
+    version. ``damaged``: those that are damaged, too, without their words.
 
     Raises SessionNotFound and RecordDamaged.
     """
     state = session_state(connection, tenant, session)
     if state is None:
         raise SessionNotFound("there is no such session", session_id=str(session))
+    last = state.version if up_to is None else up_to
     if descending:
-        up_to = MAX_SAFE_INTEGER if after is None else after - 1
-        rows = _before(connection, tenant, session, 0, up_to, limit + 1, end=state.position)
+        last = last if after is None else min(after - 1, last)
+        rows = _before(connection, tenant, session, 0, last, limit + 1, end=state.position)
     else:
-        rows = _after(connection, tenant, session, after or 0, limit=limit + 1, end=state.position)
+        rows = _after(connection, tenant, session, after or 0, last, limit + 1, end=state.position)
     found: list[Message] = []
     size, read_facts = 0, MESSAGES.facts
     with closing(rows):

@@ -21,6 +21,7 @@ from ..log.sql.driver import Prepared, PreparedRows
 from .copies import copy_row, insert_copies
 from .marks import insert_marks, mark_rows
 from .queries import session_state, words_of_session
+from .snapshots import VERSIONS_APART, insert_snapshots, snapshot_row
 from .state import SessionState, evolve
 from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
 from .words import changed_words, merged, preview_of
@@ -67,6 +68,8 @@ class Catalog:
         after = evolve(state, event, facts)
         key = (event.tenant, event.session.int)
         self._sessions[key] = after
+        if not after.version % VERSIONS_APART:
+            self._snapshots.append(snapshot_row(event.tenant, after))
         if state is None or state.updated_at // HOUR_US != after.updated_at // HOUR_US:
             self._moved.add(key)
         if isinstance(facts, MessageAppended):
@@ -93,6 +96,7 @@ class Catalog:
         _upsert_turns(connection, [_turn_row(key[0], state) for key, state in self._turns.items()])
         insert_copies(connection, self._copies)
         insert_marks(connection, self._marks)
+        insert_snapshots(connection, self._snapshots)
         _add_calibrations(connection, [(*key, *sums) for key, sums in self._calibrations.items()])
         add_uses(connection, self._uses)
         for values in self._left_out:
@@ -108,6 +112,7 @@ class Catalog:
         self._left_out: list[Row] = []
         self._copies: list[Row] = []
         self._marks: list[Row] = []
+        self._snapshots: list[Row] = []
         self._turns: dict[Key, SessionState] = {}
         self._calibrations: dict[tuple[str, str], Sums] = {}
         self._words: list[Callable[[Connection], object]] = []

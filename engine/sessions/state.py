@@ -19,12 +19,15 @@ from ..events.usage import Costs, Usage
 from ..log.base import RecordedEvent
 from . import turn_state as turns
 from .turn_state import TurnState, add_usage
+from .words import WORD_FIELDS
 
 BOUNDS = ("legal_hold", "expires_at", "max_messages", "max_tokens")
 NAMED = ("model", "fallback_model", "allowed_tools")
 SETTABLE = (*NAMED, "budget_tokens", "max_output_tokens", *BOUNDS)
 """Facts of a session that ``session.updated`` may set: the ``BOUNDS`` also while a turn runs, for it goes on as it was;
 the value of those ``NAMED`` may stand in words."""
+IN_WORDS = (*WORD_FIELDS, *NAMED)
+"""The fields of a session whose value stands in words, or may."""
 IDS_IN_FACTS = 1
 """The last schema of ``message.appended`` whose calls are named by the vendor's ids."""
 
@@ -65,7 +68,9 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     that made them (None: schema 1, whose calls are named by their ids); ``call_count``: ordinals given so far.
     ``base_tokens``: running total of all messages. ``legal_hold``: nothing of it may be erased. ``named``: settings
     whose words hold more than the facts (``setting``). ``first_user``: the position of the first user message.
-    ``failed_count``: the turns that failed. Times in microseconds.
+    ``failed_count``: the turns that failed. ``set_at``: of the fields ``IN_WORDS`` that were set since the session
+    began, the position of the event that set each last; ``patched``: the metadata was merged into since. Times in
+    microseconds.
     """
 
     id: UUID
@@ -100,6 +105,8 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     first_user: int | None = None
     turn_count: int = 0
     failed_count: int = 0
+    set_at: dict[str, int] = {}
+    patched: bool = False
 
     def setting(self, name: str) -> Any:
         """The value of a setting as it was given; as facts hold it, where its words are erased."""
@@ -214,9 +221,21 @@ def _updated(state: SessionState, event: RecordedEvent, facts: SessionUpdated) -
     changes: dict[str, object] = {name: getattr(facts, name) for name in names}
     kept = {name: named for name, named in state.named.items() if name not in facts.changed}
     changes["named"] = kept | _named(event, facts.changed)
+    if "metadata" in facts.changed:
+        changes["patched"] = facts.merges
+    in_words = [name for name in IN_WORDS if name in facts.changed and not (name == "metadata" and facts.merges)]
+    changes["set_at"] = state.set_at | dict.fromkeys(in_words, event.position)
     if "system" in facts.changed:
         changes["system"] = _system(event, facts.system_tokens)
     return changes
+
+
+def without_words(state: SessionState) -> SessionState:
+    """A state without anybody's words, and without its turn where that has ended: it follows from facts alone, so that
+    no erasure changes it, and what follows from it is the same but for words.
+    """
+    turn = state.open_turn
+    return msgspec.structs.replace(state, named={}, turn=None if turn is None else turns.without_words(turn))
 
 
 def _named(event: RecordedEvent, changed: Sequence[str]) -> dict[str, Named]:

@@ -1,5 +1,5 @@
-"""The tables of the projections: sessions, their words, messages (no content), turns, and what vendors' usage
-taught us.
+"""The tables of the projections: sessions, their words and what they were, messages (no content), turns, and what
+vendors' usage taught us.
 """
 
 from __future__ import annotations
@@ -51,6 +51,19 @@ session_words = Table(
     sqlite_with_rowid=False,
 )
 """Apart from ``sessions``, whose row every append rewrites."""
+
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("version", Int, primary_key=True, autoincrement=False),
+    Column("state", LargeBinary, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The states that a session had at every so many versions, without words: from one on the past is folded."""
 
 
 def _index_named(name: str, column: Column[str]) -> None:
@@ -141,4 +154,4 @@ calibrations = Table(
 )
 """Sums over the attempts whose usage the vendor reported: what we counted, and what it counted."""
 
-PROJECTIONS = (sessions, session_words, messages, marks, turns, copies, calibrations, document_uses)
+PROJECTIONS = (sessions, session_words, snapshots, messages, marks, turns, copies, calibrations, document_uses)

@@ -203,6 +203,12 @@ def forget(turn: TurnState, event: Stored) -> TurnState:
     return turn
 
 
+def without_words(turn: TurnState) -> TurnState:
+    """The state of an open turn without anybody's words."""
+    attempts = tuple([msgspec.structs.replace(each, named=None) for each in turn.attempts])
+    return msgspec.structs.replace(turn, attempts=attempts, named=None, client_tools=())
+
+
 def _without_name(attempt: AttemptState, facts: AttemptStarted) -> AttemptState:
     if (attempt.round, attempt.attempt) != (facts.round, facts.attempt):
         return attempt

@@ -36,6 +36,7 @@ from manent.engine.providers.registry import resolve
 from manent.engine.sessions import messages as session_messages
 from manent.engine.sessions.envelope import LOCAL
 from manent.engine.sessions.history import state_at
+from manent.engine.sessions.snapshots import VERSIONS_APART
 from raw import INSERT, open_raw
 from report import Figure, Spread, ratios, spread
 from texts import messages
@@ -44,6 +45,8 @@ LONG, QUICK_LONG, SHORT = 100_000, 20_000, 100
 BATCH = 100
 LOAD = 10_000
 PAGE = 1000
+FARTHEST = LOAD - LOAD % VERSIONS_APART - 1
+"""The version of a session of ``LOAD`` messages that is farthest from the snapshot before it."""
 NEWEST = 20
 WINDOW_TOKENS = 4000
 ROUNDS, QUICK_ROUNDS = 15, 5
@@ -319,14 +322,21 @@ async def _loads(
         assert len(found) == LOAD
         return seconds
 
-    ways: list[Timed] = [load, read_events, load_raw]
+    async def load_state() -> float:
+        gc.collect()
+        begun = time.perf_counter()
+        assert (await chat.session(session, version=FARTHEST)).version == FARTHEST
+        return time.perf_counter() - begun
+
+    ways: list[Timed] = [load, load_state, read_events, load_raw]
     if peer is not None:
         ways.append(partial(_ask_peer, peer, "all", 0))
-    loaded, events, read, *of_peer = await in_turns(ways, rounds, 1, 1)
+    loaded, states, events, read, *of_peer = await in_turns(ways, rounds, 1, 1)
     return [
         Figure(f"loading {LOAD:,} messages, {PAGE:,} a page", ratios(loaded, read), "of raw", at_most=1.6),
         Figure("    openai-agents, all at once", _beside(of_peer, read), "of raw"),
         Figure("    the store's events alone", ratios(events, read), "of raw"),
+        Figure(f"    the state at version {FARTHEST:,}", ratios(states, loaded), "of loading", at_most=3),
         Figure("    raw with json.loads", spread([1e3 * each for each in read]), "ms"),
     ]
 

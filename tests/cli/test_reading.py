@@ -199,6 +199,41 @@ def test_an_unknown_setting_is_named_and_a_clients_is_not(run, database):
 # --- damaged rows -----------------------------------------------------------------------------------------------------
 
 
+def test_a_session_is_shown_as_it_was(call, recorded, database):
+    """At a version, or at the time at which it was recorded: its state, its messages, or its events up to there."""
+    events = json.loads(call("show", recorded.talked, "--events", "--json").stdout)
+    asked = [event for event in events if event["type"] == "message.appended"][2]
+    for then in (("--version", asked["version"]), ("--at", asked["recorded_at"])):
+        shown = json.loads(call("show", recorded.talked, "--json", *then).stdout)
+        last = events[shown["session"]["version"] - 1]
+        assert last["recorded_at"] == asked["recorded_at"]
+        assert [message["version"] for message in shown["messages"]][-1] == asked["version"]
+        assert shown["session"]["message_count"] == 3
+        listed = json.loads(call("show", recorded.talked, "--events", "--json", *then).stdout)
+        assert listed == events[: shown["session"]["version"]]
+    text = call("show", recorded.talked, "--version", asked["version"]).stdout
+    assert f"version {asked['version']}, 3 messages" in text
+    assert "Be brief." in text
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--version", "99"), 1, "its last is 13"),
+        (("--version", "0"), 1, "its last is 13"),
+        (("--at", "2020-01-01T00:00:00Z"), 1, "had not begun"),
+        (("--at", "lately"), 2, "at: must be a time"),
+        (("--at", "2200-01-01T00:00:00Z", "--version", "1"), 2, "at: goes without version"),
+        (("--damaged", "--version", "1"), 2, "damaged: goes without"),
+    ],
+)
+def test_a_past_that_was_not(call, recorded, database, options, code, said):
+    """A sentence says what there is; nothing is shown."""
+    done = call("show", recorded.talked, *options)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+
+
 def test_damaged_words_are_not_shown(call, recorded, database):
     """The command ends with the position, in either form."""
     damage(database, 2)

@@ -6,9 +6,10 @@ They serve readers' snapshots and the writer's own look-ups alike. A RecordedEve
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -48,6 +49,7 @@ _at_positions = Prepared(
     ).order_by(events.c.position)
 )
 _of_session = SessionQuery(recorded_columns, with_bodies)
+_times_of_session = SessionQuery((events.c.recorded_at,))
 
 
 def event_by_id(connection: Connection, tenant: str, event_id: UUID) -> RecordedEvent | None:
@@ -57,6 +59,18 @@ def event_by_id(connection: Connection, tenant: str, event_id: UUID) -> Recorded
 def event_at_version(connection: Connection, tenant: str, session: UUID, version: int) -> RecordedEvent | None:
     with closing(_of_session(connection, tenant, session, version - 1, version)) as rows:
         return next(map(reading(connection), rows), None)
+
+
+def version_at_time(connection: Connection, tenant: str, session: UUID, last: int, time_us: int) -> int:
+    """The last version of a session, up to ``last``, that was recorded at or before a time; 0 if none was. Times never
+    go back within a log, so few events are looked at.
+    """
+    return bisect_right(range(1, last + 1), time_us, key=partial(_time_at, connection, tenant, session))
+
+
+def _time_at(connection: Connection, tenant: str, session: UUID, version: int) -> int:
+    with closing(_times_of_session(connection, tenant, session, version - 1, version, 1)) as rows:
+        return int(next(iter(rows))[0])
 
 
 def event_at_position(connection: Connection, tenant: str, position: int) -> RecordedEvent | None:

@@ -82,7 +82,7 @@ class Reruns:
 
     async def run(self, caller: Caller, session: UUID, model: str) -> AsyncGenerator[Rerun, None]:
         """Each exchange of a session, asked anew of ``model`` in a new session."""
-        old = await self._sessions.read(caller, session, None)
+        old = await self._sessions.read(caller, session)
         fields = SessionFields(
             model=model,
             system=await self._sessions.system(caller, session),
