@@ -27,7 +27,8 @@ from .audit.verify.database import Verified, verify_file
 from .clock import Clock, SystemClock
 from .errors import Broken, EngineError, Invalid
 from .events.upcasts import meaning_of as meaning_of_facts
-from .log.rebuild import Rebuilt, rebuild_file
+from .log.base import Connection
+from .log.rebuild import Rebuilt, rebuild, rebuild_file
 from .log.sql.tables import metadata
 from .log.sqlite.connection import DRIVER_ERRORS, database_path, meaning_of, open_writer
 from .log.sqlite.doctor import Finding, examine, existing
@@ -180,10 +181,11 @@ def migrate_database(database: Database = None, progress: Progress | None = None
 
 def _migrate(path: Path, settings: Settings, progress: Progress | None = None) -> tuple[str | None, str]:
     """Migrate a locked file. What an older version derived from its events is derived again: it may have known less."""
-    before, now = migrate(path, progress, secret_of(path, settings.secret_file))
-    if before is not None and before != now:
-        rebuild_file(path, Catalog(), PROJECTIONS, progress or _no_progress)
-    return before, now
+
+    def derive(connection: Connection) -> None:
+        rebuild(connection, Catalog(), PROJECTIONS, progress or _no_progress)
+
+    return migrate(path, progress, secret_of(path, settings.secret_file), derive)
 
 
 def accept_break(database: Database = None) -> list[Accepted]:

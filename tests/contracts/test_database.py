@@ -592,6 +592,21 @@ def test_a_migration_fills_what_it_makes(tmp_path, old):
     assert (dump(path, ["marks", "messages"]), query(path, listed)) == before
 
 
+def test_a_migration_that_is_cut_short_has_changed_nothing(tmp_path):
+    """What is derived is made anew in the same transaction: no file is new in its form and old in what it says."""
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress((GOLDEN / "manent-0006.db.gz").read_bytes()))
+
+    def cut(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        migrate(path, secret=secret_of(path, None), derive=cut)
+    assert query(path, "SELECT version_num FROM alembic_version") == [("0006",)]
+    assert engine.migrate_database(str(path)) == ("0006", newest_revision())
+    assert engine.verify_database(str(path)).problem is None
+
+
 def test_a_message_that_was_answered_anew_gets_its_mark(tmp_path):
     """What an earlier version noted in the message's column becomes a mark of its session's; an erasure stays there."""
     path = tmp_path / "old.db"

@@ -27,11 +27,14 @@ Progress = Callable[[int, int], None]
 
 
 def migrate(
-    path: Path, progress: Progress | None = None, secret: Callable[[], Any] | None = None
+    path: Path,
+    progress: Progress | None = None,
+    secret: Callable[[], Any] | None = None,
+    derive: Callable[[Connection], object] | None = None,
 ) -> tuple[str | None, str]:
-    """Bring a database file to the newest revision, creating it if need be. The caller holds the file's lock.
-    ``progress`` is told how many events are taken in, where a revision takes in all there are; ``secret`` gives the
-    database's secret to one that hashes with it.
+    """Bring a database file to the newest revision, creating it if need be: all of it or nothing. The caller holds the
+    file's lock. ``progress`` is told how many events are taken in, where a revision takes in all there are; ``secret``
+    gives the database's secret to one that hashes with it; ``derive`` makes anew what an older file has derived.
 
     Returns the revision it was at (None: new) and the one it is at. Raises StoreNewer or StoreForeign, and has
     then changed nothing.
@@ -45,6 +48,8 @@ def migrate(
                 config = _config()
                 config.attributes.update(connection=connection, progress=progress, secret=secret)
                 command.upgrade(config, "head")
+                if before is not None and derive is not None:
+                    derive(connection)
             return before, newest
     except DRIVER_ERRORS as error:
         raise meaning_of(error) from error
