@@ -158,5 +158,5 @@ def test_the_states_are_not_blind(folder, tmp_path, tell, synchronous):
     tell(
         f"{CONTROL_STATES} states with synchronous={synchronous}: {lost} lost something acknowledged, {damaged} damaged"
     )
-    assert lost > CONTROL_STATES // 10
+    assert lost + damaged > CONTROL_STATES // 10  # of a damaged file nobody asks what else it has lost
     assert (damaged > 0) == (synchronous == "off")
