@@ -7,6 +7,7 @@ Litestar's own would not close what it reads from when its client is slow and le
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -25,7 +26,7 @@ SLICE_BYTES = 48 << 10
 """Of large fields; a multiple of 3, so that the slices in base64 join to the base64 of all."""
 
 
-class Streamed(Response[bytes]):
+class Streamed(Response[bytes], ABC):
     """The answer that is sent to its end, or until the client leaves."""
 
     def to_asgi_response(self, *_: Any, **__: Any) -> Any:
@@ -54,8 +55,9 @@ class Streamed(Response[bytes]):
         sending.result()
         return True
 
+    @abstractmethod
     async def _send(self, send: Any, send_body: Any, state: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Send the head and the body."""
 
     def _head(self) -> dict[str, Any]:
         head = [(name.encode(), value.encode()) for name, value in self.headers.items()]

@@ -98,6 +98,8 @@ async def test_a_turn_that_began_in_time_is_ended(path):
         ({"ttl_s": 1 << 50}, "ttl_s"),
         ({"ttl_s": 0}, "ttl_s"),
         ({"max_messages": 0}, "max_messages"),
+        ({"max_messages": 2**53}, "max_messages"),  # RFC 8785 takes no more as exact, and facts are hashed by it
+        ({"max_tokens": 2**53}, "max_tokens"),
         ({"max_tokens": 1 << 60}, "max_tokens"),
         ({"user_id": ""}, "user_id"),
         ({"agent_id": "a\0"}, "agent_id"),
