@@ -134,7 +134,9 @@ def _telling(connection: Connection, tenant: str, history: Sequence[Trace], posi
 
 
 def _quotes(connection: Connection, tenant: str, position: int) -> bool:
-    """True if an ended attempt kept the provider's answer."""
+    """True if an ended attempt kept the provider's answer, or is damaged and may have: damage keeps no erasure up."""
     event = reads.event_at_position(connection, tenant, position)
-    words = None if event is None else words_of(event)
+    if event is None or event.damaged:
+        return event is not None
+    words = words_of(event)
     return isinstance(words, AttemptEndedWords) and words.upstream is not None

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, or_, select, updat
 
 from ..clock import id_of
 from ..events.session_types import SessionStarted, SessionWords
-from ..events.upcasts import Stored, facts_of, words_of
+from ..events.upcasts import Stored, facts_of, words_left
 from ..log.base import RecordedEvent
 from ..log.erasure import Trace
 from ..log.sql.clauses import same
@@ -69,7 +69,7 @@ def is_copy(connection: Connection, tenant: str, session: UUID) -> bool:
 def _source(event: Stored, facts: SessionStarted) -> UUID | None:
     if facts.source is not None:
         return facts.source.session
-    words = words_of(event) if _of_old(event) else None
+    words = words_left(event) if _of_old(event) else None
     if not isinstance(words, SessionWords):
         return None
     try:

@@ -317,3 +317,15 @@ async def test_tools_of_the_caller(made):
         result = engine.MessageIn((b'{"type":"tool_result","tool_use_id":"call_1","content":"Dry."}',), "tool")
         with pytest.raises(RecordDamaged):
             await chat.start_turn(made.other, result, model="scripted/main")
+
+
+async def test_damage_keeps_no_erasure_up(made):
+    """What a provider said of an attempt is damaged: the session can be erased all the same, and that with it."""
+    talks = [{"steps": [{"text": "Agreed."}, {"usage": {"input_tokens": 3, "output_tokens": 1}}]}]
+    async with chatting(made.path, talks=talks) as chat:
+        await chat.say(made.other, "Go.", model="scripted/talks")
+        (ended,) = (await chat.events(made.other, types=("attempt.ended",))).items[-1:]
+        assert ended.body is not None
+        damage(made.path, ended.position, "another salt")
+        erasure = await chat.erase(made.other, "they asked")
+        assert ended.version in erasure.versions
