@@ -17,11 +17,12 @@ from .http.room import Room
 from .http.strict import check_forms, check_parameters
 from .http.tickets import Tickets
 from .observability.reporter import Reporter
-from .routes import discovery, erasure, events, evidence, export, health, sessions, tickets, turns
+from .routes import branches, discovery, erasure, events, evidence, export, health, sessions, tickets, turns
 
 NATIVE_ROUTES = [
     *health.ROUTES,
     *sessions.ROUTES,
+    *branches.ROUTES,
     *turns.ROUTES,
     *events.ROUTES,
     *discovery.ROUTES,

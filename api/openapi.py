@@ -148,7 +148,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     components["schemas"] |= {"Problem": _PROBLEM, "GuideError": _GUIDE_ERROR}
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     _bound_items(components["schemas"]["EraseIn"]["properties"]["versions"])
-    for body in Body.__subclasses__():
+    for body in Body.kinds():
         if body.__name__ in components["schemas"]:
             components["schemas"][body.__name__]["additionalProperties"] = False
             components["schemas"][body.__name__].pop("default", None)

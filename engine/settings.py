@@ -97,6 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_messages: Annotated[Count, Meta(description="most messages in one request")] = 100
     max_pins: Annotated[Count, Meta(description="most messages of a session that are pinned at once")] = 100
     max_blocks: Annotated[Count, Meta(description="most content blocks in one message")] = 1000
+    max_forks: Annotated[Count, Meta(description="most forks of sessions that come from one")] = 10_000
     max_title_chars: Annotated[Count, Meta(description="longest title, characters")] = 500
     max_name_chars: Annotated[Count, Meta(description="longest user_id or agent_id of a session, characters")] = 200
     max_metadata_bytes: Annotated[Count, Meta(description="largest metadata of a session, bytes as JSON")] = 16 << 10

@@ -23,7 +23,7 @@ from manent import engine
 from manent.engine.clock import uuid7
 from manent.engine.log import codec
 from manent.engine.log.base import RecordedEvent
-from manent.engine.log.sql import reads
+from manent.engine.log.rebuild import fold_all
 from manent.engine.log.sql.driver import empty_table
 from manent.engine.log.sqlite.connection import open_writer
 from manent.engine.providers import tokens
@@ -312,6 +312,12 @@ def _audit_log(path, tenant):
     versions = {}
     for number, row in enumerate(rows, 1):
         assert row["position"] == number, f"{tenant}: position {number} is missing"
+        if row["type"] == "session.forked":
+            facts = json.loads(row["facts"])
+            parent, version = UUID(facts["parent"]).bytes, facts["parent_version"]
+            assert row["session"] not in versions
+            assert version <= versions[parent], f"{tenant}/{number}: its parent has no such version"
+            versions[row["session"]] = version
         versions[row["session"]] = versions.get(row["session"], 0) + 1
         assert row["version"] == versions[row["session"]], f"{tenant}/{number}: versions are not dense"
         if row["salt"] is None:
@@ -368,11 +374,7 @@ def assert_rebuilds(path, scratch):
     with database.begin() as connection:
         for table in PROJECTIONS:
             empty_table(connection, table)
-        catalog, states = Catalog(), {}
-        for event in reads.all_events(connection):
-            key = event.tenant, event.session
-            states[key] = catalog.fold(states.get(key), event)
-        catalog.flush(connection)
+        fold_all(connection, connection, Catalog(), lambda done, total: None)
     database.dispose()
     assert dump(scratch, names) == before
     for name in (scratch, *(scratch.with_name(scratch.name + end) for end in ("-wal", "-shm"))):

@@ -60,6 +60,7 @@ CONFINED = {  # a library -> the only files that may import it
     "sqlalchemy": (
         "engine/log/*",
         "engine/sessions/copies.py",
+        "engine/sessions/forks.py",
         "engine/sessions/listing.py",
         "engine/sessions/marks.py",
         "engine/sessions/messages.py",

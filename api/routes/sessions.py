@@ -50,6 +50,11 @@ async def create_session(
         request=await request_key(request, idempotency_key),
         caller=caller_of(request),
     )
+    return created(session)
+
+
+def created(session: Session) -> Response[Session]:
+    """The answer that tells of a new session."""
     headers = _etag(session.version) | {"location": f"/api/sessions/{session.id}"}
     return Response(session, status_code=201, headers=headers)
 

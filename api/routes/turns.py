@@ -188,6 +188,7 @@ def _options(body: TurnIn) -> TurnOptions:
         "client_tools": [tool.schema(f"client_tools[{number}]") for number, tool in enumerate(body.client_tools)],
         "tool_choice": "any" if body.tool_choice == REQUIRED else body.tool_choice,
         "continues": body.continues,
+        "from_version": body.from_version,
         "on_disconnect": body.on_disconnect,
     }
 

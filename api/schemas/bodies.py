@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,13 @@ Time = Annotated[datetime, Meta(tz=True)]
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A body of a native route: unknown fields are refused with their name."""
+
+    @classmethod
+    def kinds(cls) -> Iterator[type[Body]]:
+        """The bodies that there are, and what they have in common."""
+        for kind in cls.__subclasses__():
+            yield kind
+            yield from kind.kinds()
 
 
 class NothingIn(Body, frozen=True):
@@ -42,8 +50,8 @@ class SessionIn(Body, frozen=True):
     max_tokens: Count | None = None
 
 
-class SessionPatch(Body, frozen=True):
-    """Only the fields given are changed; null sets null. ``ttl_s`` goes without ``expires_at``."""
+class SessionFields(Body, frozen=True):
+    """Fields of a session that are set: only those given; null sets null. ``ttl_s`` goes without ``expires_at``."""
 
     model: Model | UnsetType | None = msgspec.UNSET
     system: str | UnsetType | None = msgspec.UNSET
@@ -59,6 +67,19 @@ class SessionPatch(Body, frozen=True):
     ttl_s: Count | UnsetType = msgspec.UNSET
     max_messages: Count | UnsetType | None = msgspec.UNSET
     max_tokens: Count | UnsetType | None = msgspec.UNSET
+
+
+class ForkIn(SessionFields, frozen=True):
+    """``version``: up to which the history is shared, by default the last. Fields that are not given are inherited, but
+    for ``expires_at`` and the bounds.
+    """
+
+    version: Count | None = None
+
+
+class SessionPatch(SessionFields, frozen=True):
+    """Only the fields given are changed; null sets null. ``ttl_s`` goes without ``expires_at``."""
+
     status: Literal["active", "archived"] | UnsetType = msgspec.UNSET
     legal_hold: bool | UnsetType = msgspec.UNSET
 
@@ -135,7 +156,8 @@ class DecisionIn(Body, frozen=True):
 
 class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
     """``content`` is short for ``message: {role: "user", content}``; ``continue`` goes on with a partial answer.
-    ``tools`` names registered tools; ``tool_choice`` is ``auto``, ``any``, ``none`` or the name of a tool.
+    ``tools`` names registered tools; ``tool_choice`` is ``auto``, ``any``, ``none`` or the name of a tool. With
+    ``from_version`` the session is forked at that version first, and the turn runs in the fork.
     """
 
     content: str | Blocks | None = None
@@ -150,6 +172,7 @@ class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
     tool_choice: str | None = None
     on_disconnect: Literal["continue", "cancel"] = "continue"
     continues: bool = False
+    from_version: Count | None = None
     stream: bool | None = None
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from ..errors import Erased, StoreCorrupt, TurnNotFound
-from ..events.session_types import SessionStarted, SessionUpdated, SessionWords
+from ..events.session_types import SessionForked, SessionStarted, SessionUpdated, SessionWords
 from ..events.turn_types import AttemptStarted, AttemptWords
 from ..events.types import MessageAppended
 from ..events.upcasts import facts_of, words_of
@@ -23,6 +23,7 @@ from ..log.sql.documents import read_document
 from ..providers.registry import Providers
 from ..providers.renderers import find_renderer
 from ..sessions import queries
+from ..sessions.history import state_at
 from ..sessions.messages import rows_then
 from ..sessions.prompt_views import BUDGET, LeftOut, MessageCount, Reason, SentPrompt, SentWindow, WindowMessage
 from ..tools.registry import read_schemas
@@ -131,7 +132,8 @@ def _as_json(request: bytes) -> msgspec.Raw | None:
 def _window(connection: Connection, tenant: str, record: _Record) -> SentWindow:
     facts, event = record.facts, record.event
     users = [each.position for each in record.messages if role_of(each) == "user"]
-    with rows_then(connection, tenant, event) as then:
+    before = state_at(connection, tenant, event.session, event.version - 1)
+    with rows_then(connection, tenant, before) as then:
         found = look_back(facts, max(users, default=None), then.rows)
     system = [] if record.system is None else [_system_item(record.system)]
     said = [_item(each, found.included[each.position]) for each in record.messages]
@@ -173,6 +175,6 @@ def _item(event: RecordedEvent, reason: Reason) -> WindowMessage:
 
 def _system_item(event: RecordedEvent) -> WindowMessage:
     facts = facts_of(event)
-    if not isinstance(facts, SessionStarted | SessionUpdated):
+    if not isinstance(facts, SessionStarted | SessionForked | SessionUpdated):
         raise StoreCorrupt(f"event {event.position} is a {event.type}, and sets no system prompt")
     return WindowMessage(event.position, event.version, "system", facts.system_tokens, "system")

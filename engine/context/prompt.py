@@ -23,6 +23,7 @@ from ..providers.base import Parameters, Prompt, PromptMessage
 from ..providers.registry import Providers, ResolvedModel, resolve
 from ..sessions import queries
 from ..sessions.history import state_at, system_of
+from ..sessions.lineage import stretches
 from ..sessions.marks import marks_at
 from ..sessions.messages import SENT, SHOWN, Reading, SentRow, ShownRow, with_answers
 from ..sessions.messages import last_user as find_last_user
@@ -102,7 +103,7 @@ def choose_window(
     if new is not None:
         first = (_new_row(state, new),)
         last_user = first[0] if new.role == "user" else last_user
-    marks = marks_at(connection, tenant, state.id, state.version)
+    marks = marks_at(connection, tenant, state)
     pinned = [row for row in reading.pinned(connection, tenant, state, marks) if row.position != without]
     with reading.newest(connection, tenant, state, marks) as found:
         rows: Iterable[Row] = found if without is None else (row for row in found if row.position != without)
@@ -144,7 +145,7 @@ def window(
         counter=tokens.COUNTER,
         policy=POLICY,
         system=view.system,
-        messages=tuple(with_answers(connection, tenant, [_shown(view, row) for row in view.chosen.rows])),
+        messages=tuple(with_answers(connection, tenant, _shown(connection, tenant, view))),
         omitted=Omitted(left_count, tokens.figure(left_tokens, left_count, measure.factor_permille, measure.overhead)),
         factor_permille=measure.factor_permille,
         overhead=measure.overhead,
@@ -153,8 +154,16 @@ def window(
     )
 
 
-def _shown(view: ChosenWindow, row: Row) -> Message:
-    return row.view(view.state.id) if isinstance(row, ShownRow) else message_view(view.further[row.position])
+def _shown(connection: Connection, tenant: str, view: ChosenWindow) -> list[Message]:
+    first = min((row.version for row in view.chosen.rows), default=1)
+    along = stretches(connection, tenant, view.state, first - 1)
+    owners = [(each.up_to, each.session) for each in along]
+    return [
+        row.view(next(session for up_to, session in owners if row.version <= up_to))
+        if isinstance(row, ShownRow)
+        else message_view(view.further[row.position])
+        for row in view.chosen.rows
+    ]
 
 
 def prompt_of(

@@ -76,6 +76,31 @@ class SessionUpdated(Facts, frozen=True):
     merges: bool = False
 
 
+class SessionForked(Facts, frozen=True):
+    """The first event of a session that shares the history of ``parent`` up to ``parent_version``. ``changed`` names
+    the fields that differ from what they were there, as in ``SessionUpdated``. ``replay`` made it to do the turn
+    ``of_turn`` again.
+    """
+
+    event_type: ClassVar[str] = "session.forked"
+    words: ClassVar[type[Words] | None] = SessionWords
+
+    parent: UUID
+    parent_version: int
+    changed: tuple[str, ...] = ()
+    model: str | None = None
+    budget_tokens: int | None = None
+    max_output_tokens: int | None = None
+    system_tokens: int = 0
+    fallback_model: str | None = None
+    allowed_tools: tuple[str, ...] | None = None
+    expires_at: int | None = None
+    max_messages: int | None = None
+    max_tokens: int | None = None
+    replay: UUID | None = None
+    of_turn: UUID | None = None
+
+
 class SessionArchived(Facts, frozen=True):
     event_type: ClassVar[str] = "session.archived"
 

@@ -25,6 +25,7 @@ from .session_types import (
     MessagePinned,
     MessageUnpinned,
     SessionArchived,
+    SessionForked,
     SessionRestored,
     SessionStarted,
     SessionUpdated,
@@ -112,6 +113,7 @@ EVENT_TYPES: dict[str, type[Facts]] = {
     facts.event_type: facts
     for facts in (
         SessionStarted,
+        SessionForked,
         SessionUpdated,
         SessionArchived,
         SessionRestored,

@@ -26,10 +26,13 @@ def append(tx: Transaction, work: Append) -> Appended:
         return first
     version = 0 if state is None else state.version
     check_expected(work.expected, version)
+    if work.inherits is not None:
+        state = tx.inherit(work.tenant, work.session, work.inherits)
+        version = state.version
     for scratch in work.scratch:
         scratch.check(tx.connection)
     place = tx.place(work.tenant, version)
-    news = work.events(place, state) if callable(work.events) else work.events
+    news = work.events(place, tx.current(work.tenant, state)) if callable(work.events) else work.events
     recorded, after = tx.record(work.tenant, work.session, news, state) if news else ((), state)
     if work.request is not None:
         reference = work.reference or Reference("session", work.session, 0)

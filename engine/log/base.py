@@ -166,11 +166,19 @@ def same_facts(new: NewEvent, old: RecordedEvent) -> bool:
     return (new.type, new.schema, new.facts) == (old.type, old.schema, old.facts)
 
 
+class Inherited(msgspec.Struct, frozen=True, gc=False):
+    """The history with which a session begins that is another's up to a version: its first event has the next one."""
+
+    session: UUID
+    version: int
+
+
 class Append(msgspec.Struct, frozen=True, gc=False):
     """One append. ``events`` are given, or decided on the state inside the transaction. ``known`` are those of the
     decided events whose ids the caller chose: if they came before, theirs is the first answer; ``alike`` says whether
     their facts are the same, where some are decided inside. ``request`` makes it idempotent by key, ``reference`` says
-    what to remember (default: the session and its new version).
+    what to remember (default: the session and its new version). ``inherits``: the history that a new session begins
+    with.
     """
 
     tenant: str
@@ -182,6 +190,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     request: RequestKey | None = None
     reference: Reference | None = None
     scratch: tuple[Scratch, ...] = ()
+    inherits: Inherited | None = None
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):
@@ -200,6 +209,20 @@ class Projector(Protocol):
 
     def load(self, connection: Connection, tenant: str, session: UUID) -> Any:
         """The state of a session, or None if it has not begun."""
+        ...
+
+    def inherited(self, first: RecordedEvent) -> Inherited | None:
+        """The history that a session begins with, of its first event; None: its own."""
+        ...
+
+    def inherit(self, log: Connection, derived: Connection, tenant: str, session: UUID, source: Inherited) -> Any:
+        """The state from which such a session begins. The events are read from one connection, and the projections,
+        which are flushed, from another, or the same. Raises what refuses it.
+        """
+        ...
+
+    def current(self, connection: Connection, tenant: str, state: Any) -> Any:
+        """A state as decisions are to see it: with what was erased of the history that it has from another."""
         ...
 
     def fold(self, state: Any, event: RecordedEvent) -> Any:

@@ -88,7 +88,7 @@ def fold_all(connection: Connection, into: Connection, projector: Projector, pro
     total = sum(log_sizes(connection).values())
     known, done = Heads(KEPT_STATES), 0
     for batch in _batches(all_events(connection)):
-        fold_batch(into, projector, known, batch)
+        fold_batch(connection, into, projector, known, batch)
         done += len(batch)
         progress(done, total)
     if done != total:
@@ -96,13 +96,20 @@ def fold_all(connection: Connection, into: Connection, projector: Projector, pro
     return done
 
 
-def fold_batch(into: Connection, projector: Projector, known: Heads, events: Sequence[RecordedEvent]) -> None:
-    """Fold events that follow those folded before, and write the rows; ``known`` keeps states between the batches.
+def fold_batch(
+    log: Connection, into: Connection, projector: Projector, known: Heads, events: Sequence[RecordedEvent]
+) -> None:
+    """Fold events that follow those folded before, and write the rows; ``known`` keeps states between the batches. The
+    events stand in the ``log`` by now.
 
     Raises StoreCorrupt for an event that does not follow from those before it.
     """
     for event in events:
         state = known.state(into, projector, event.tenant, event.session)
+        source = projector.inherited(event) if state is None else None
+        if source is not None:
+            projector.flush(into)
+            state = projector.inherit(log, into, event.tenant, event.session, source)
         known.keep((event.tenant, event.session.int), _fold(projector, state, event))
     projector.flush(into)
     known.trim()

@@ -7,7 +7,7 @@ and session states outlive a transaction only if it was committed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from ..clock import Clock
 from ..errors import EngineError
 from . import codec
-from .base import NewEvent, Place, Projector, RecordedEvent
+from .base import Inherited, NewEvent, Place, Projector, RecordedEvent
 from .merkle import Frontier
 from .sql.clauses import same
 from .sql.driver import Prepared
@@ -122,6 +122,20 @@ class Transaction:
     def state(self, tenant: str, session: UUID) -> Any:
         """The session's state now, batch-mates included; None if it has not begun."""
         return self._heads.state(self.connection, self._projector, tenant, session)
+
+    def current(self, tenant: str, state: Any) -> Any:
+        """A state as decisions are to see it."""
+        return None if state is None else self._projector.current(self.connection, tenant, state)
+
+    def inherit(self, tenant: str, session: UUID, source: Inherited) -> Any:
+        """The state from which a session begins that has another's history."""
+        self.flush()
+        return self._projector.inherit(self.connection, self.connection, tenant, session, source)
+
+    def forget_states(self, tenant: str, sessions: Iterable[UUID]) -> None:
+        """Read the states of these sessions anew: their rows were changed."""
+        for session in sessions:
+            self._heads.states.pop((tenant, session.int), None)
 
     def salt(self) -> bytes:
         """A fresh salt, for a fingerprint."""

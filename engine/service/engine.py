@@ -19,6 +19,7 @@ from ..sessions.turn_views import Turn
 from ..sessions.views import Event, Message, Session
 from ..streams.frames import Frame
 from ..turns.start import Started
+from .branching import Branching
 from .erasure import Erasure, Retained
 from .export import MessageFormat
 from .ids import Id, session_id, turn_id
@@ -35,7 +36,7 @@ from .text_stream import TextStream
 from .turns import TurnOptions, check_options
 
 
-class Engine(Lookups):
+class Engine(Branching, Lookups):
     """A chat that keeps its record.
 
     Every method works for a ``caller``, by default the local user of the default tenant, and does all it says or raises

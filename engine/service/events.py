@@ -11,6 +11,7 @@ from ..log.base import Connection, RecordedEvent
 from ..log.sql import reads
 from ..log.store import Store
 from ..sessions.envelope import Caller
+from ..sessions.lineage import stretches
 from ..sessions.views import Event, event_view
 from ..settings import Settings
 from ..streams.follow import Follower
@@ -97,11 +98,9 @@ class Events:
 def _of_session(
     connection: Connection, tenant: str, session: UUID, types: Sequence[str], start: int, bounds: Bounds
 ) -> Found:
-    events = reads.each_session_event(connection, tenant, session, types, after=start, limit=bounds.limit + 1)
-    found, more = fill(events, _told_bytes, bounds)
-    if not found:
-        must_exist(connection, tenant, session)
-    return found, more
+    along = stretches(connection, tenant, must_exist(connection, tenant, session), start)
+    events = reads.each_event_along(connection, tenant, along, types, limit=bounds.limit + 1)
+    return fill(events, _told_bytes, bounds)
 
 
 def _of_log(connection: Connection, tenant: str, start: int, bounds: Bounds) -> Found:

@@ -28,6 +28,7 @@ from ..log.sql.checkpoints import (
 from ..log.store import Store
 from ..log.transaction import Transaction
 from ..sessions.envelope import LOCAL, Caller
+from ..sessions.lineage import find_event
 from .ids import Id, session_id
 
 MAX_TILE_LEVEL = 63
@@ -70,7 +71,7 @@ class Evidence:
         """
         named, known = session_id(session), 0 < version <= MAX_SAFE_INTEGER
         event = await self._store.read(
-            lambda connection: reads.event_at_version(connection, caller.tenant, named, version) if known else None
+            lambda connection: find_event(connection, caller.tenant, named, version) if known else None
         )
         if event is None:
             raise EventNotFound(f"session {named} has no event of version {version}")

@@ -21,7 +21,7 @@ from ..sessions.calls import CallIds
 from ..sessions.decisions import append_messages, message_draft
 from ..sessions.envelope import Caller, seal
 from ..sessions.history import NOW, Moment, open_call_ids, state_at, version_then
-from ..sessions.marks import with_pins
+from ..sessions.marks import marks_at, with_pins
 from ..sessions.messages import message_page
 from ..sessions.views import Message, message_view
 from ..settings import Settings
@@ -98,15 +98,14 @@ class Messages:
     ) -> Page[Message]:
         check_limit(limit)
         start = number_after(after)
-        reading = partial(message_page, tenant=caller.tenant, session=session, after=start, limit=limit)
+        reading = partial(message_page, tenant=caller.tenant, after=start, limit=limit, descending=descending)
         most_bytes = self._settings.max_page_bytes
 
         def look(connection: Connection) -> tuple[list[Message], bool]:
             version = version_then(connection, caller.tenant, session, moment)
-            found, more = reading(
-                connection, most_bytes=most_bytes, up_to=version, descending=descending, damaged=damaged
-            )
-            return with_pins(connection, caller.tenant, session, found, version), more
+            state = state_at(connection, caller.tenant, session, version)
+            found, more = reading(connection, state=state, most_bytes=most_bytes, damaged=damaged)
+            return with_pins(found, marks_at(connection, caller.tenant, state)), more
 
         found, more = await self._store.read(look)
         return Page(found, write_cursor((found[-1].version,)) if more else None)

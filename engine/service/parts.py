@@ -11,6 +11,7 @@ from .erasure import Erasures
 from .events import Events
 from .evidence import Evidence
 from .export import Exports
+from .forks import Forks
 from .messages import Messages
 from .metadata import Metadata
 from .names import Names
@@ -39,6 +40,7 @@ class Parts:
         self.follower = Follower(store, settings, find=supervisor.find, running=supervisor.running)
         self.names = Names(providers, tools, default_model)
         self.sessions = Sessions(store, clock, self.names, settings)
+        self.forks = Forks(store, clock, self.sessions, settings)
         self.messages = Messages(store, clock, settings)
         self.metadata = Metadata(store, clock, settings)
         self.pins = Pins(store, clock, settings)

@@ -13,12 +13,13 @@ from ..events.types import MessageAppended
 from ..events.upcasts import facts_of
 from ..log.append import check_expected
 from ..log.base import Connection, RecordedEvent
-from ..log.sql import reads
 from ..log.store import Store
 from ..log.transaction import Transaction
 from ..sessions.decisions import existing, mark_message
 from ..sessions.envelope import Caller, seal
+from ..sessions.lineage import event_at
 from ..sessions.marks import Marks, marks_at
+from ..sessions.state import SessionState
 from ..sessions.views import Message, message_view
 from ..settings import Settings
 from .sessions import expected_of
@@ -53,8 +54,8 @@ def _set(tx: Transaction, *, caller: Caller, order: PinOrder, clock: Clock, most
     state = existing(tx.state(tenant, session))
     check_expected(expected_of(order.expected), state.version)
     tx.flush()
-    event = _message(tx.connection, tenant, order, state.version)
-    marks = marks_at(tx.connection, tenant, session)
+    event = _message(tx.connection, tenant, order, state)
+    marks = marks_at(tx.connection, tenant, state)
     if order.pinned:
         _check_words(event, marks)
     if order.pinned != (event.position in marks.pinned):
@@ -63,9 +64,8 @@ def _set(tx: Transaction, *, caller: Caller, order: PinOrder, clock: Clock, most
     return msgspec.structs.replace(message_view(event), pinned=order.pinned)
 
 
-def _message(connection: Connection, tenant: str, order: PinOrder, last: int) -> RecordedEvent:
-    there = 1 <= order.version <= last
-    event = reads.event_at_version(connection, tenant, order.session, order.version) if there else None
+def _message(connection: Connection, tenant: str, order: PinOrder, state: SessionState) -> RecordedEvent:
+    event = event_at(connection, tenant, state, order.version)
     if event is None or event.type != MessageAppended.event_type:
         raise EventNotFound(f"the session has no message at version {order.version}", version=order.version)
     return event

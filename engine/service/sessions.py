@@ -116,14 +116,18 @@ class Sessions:
         found, more = await self._store.read(look)
         return Page([session_view(*each) for each in found], write_cursor(_place(found[-1])) if more else None)
 
-    async def update(
-        self, caller: Caller, session: UUID, fields: SessionFields, expected: int | None, request: RequestKey | None
-    ) -> Session:
+    async def changes(self, fields: SessionFields) -> Changes:
+        """The changes that these fields make. Raises UnknownModel, TooLarge and Invalid."""
         check_fields(fields, self._settings)
         values = fields.set_values(self._clock.now_us())
         named = self._names.sorted_out({name: values[name] for name in NAMED if name in values})
         recorded = {name: named.recorded[name] for name in named.words}
-        change = Changes(values | named.values, await inputs.count_text(values.get("system") or ""), recorded)
+        return Changes(values | named.values, await inputs.count_text(values.get("system") or ""), recorded)
+
+    async def update(
+        self, caller: Caller, session: UUID, fields: SessionFields, expected: int | None, request: RequestKey | None
+    ) -> Session:
+        change = await self.changes(fields)
 
         def decide(_: LogPlace, state: Any) -> list[NewEvent]:
             return seal(update_session(state, change), caller, self._clock)
@@ -136,10 +140,12 @@ class Sessions:
         return await self.read(caller, session, Moment(version))
 
 
-def must_exist(connection: Connection, tenant: str, session: UUID) -> None:
-    """Raises SessionNotFound."""
-    if queries.session_state(connection, tenant, session) is None:
+def must_exist(connection: Connection, tenant: str, session: UUID) -> SessionState:
+    """A session's state as it is folded. Raises SessionNotFound."""
+    state = queries.session_state(connection, tenant, session)
+    if state is None:
         raise SessionNotFound("there is no such session", session_id=str(session))
+    return state
 
 
 async def append_to_session(store: Store, work: Append) -> Appended:

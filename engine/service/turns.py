@@ -42,7 +42,8 @@ class TurnOptions(TypedDict, total=False):
     ``tools`` names registered tools that the model may call, ``client_tools`` are tools that the caller runs,
     ``tool_choice`` is ``auto``, ``any``, ``none`` or a tool's name. ``continues`` goes on with a partial answer. With
     ``on_disconnect`` ``cancel`` the turn ends when its last reader leaves. ``expected`` is the version that the session
-    must be at; a ``request`` that came before gives the turn that it started.
+    must be at; a ``request`` that came before gives the turn that it started. With ``from_version`` the session is
+    forked at that version first, and the turn runs in the fork: that is editing a message, or answering it again.
     """
 
     model: str | None
@@ -55,6 +56,7 @@ class TurnOptions(TypedDict, total=False):
     tool_choice: str | None
     continues: bool
     on_disconnect: OnDisconnect
+    from_version: int | None
     expected: int | None
     request: RequestKey | None
 
@@ -120,13 +122,11 @@ class Turns:
         bounds = Bounds(limit, self._settings.max_page_bytes)
 
         def look(connection: Connection) -> tuple[list[Found], bool]:
+            state = must_exist(connection, caller.tenant, session)
             turns = read_turns(
-                connection, tenant=caller.tenant, session=session, after=start, limit=limit + 1, descending=descending
+                connection, tenant=caller.tenant, session=state, after=start, limit=limit + 1, descending=descending
             )
-            found, more = fill(turns, _told_bytes, bounds)
-            if not found:
-                must_exist(connection, caller.tenant, session)
-            return found, more
+            return fill(turns, _told_bytes, bounds)
 
         found, more = await self._store.read(look)
         return Page([turn for _, turn in found], write_cursor((found[-1][0],)) if more else None)

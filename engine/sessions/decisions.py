@@ -37,6 +37,7 @@ from ..events.blocks import (
 from ..events.session_types import (
     MessagePinned,
     MessageUnpinned,
+    SessionForked,
     SessionRestored,
     SessionStarted,
     SessionUpdated,
@@ -45,6 +46,7 @@ from ..events.session_types import (
 from ..events.session_types import SessionArchived as ArchivedEvent
 from ..events.turn_types import TurnStarted, TurnWords
 from ..events.types import BodyErased, Draft, ErasureWords, MessageAppended, MessageWords, NewMessage, Role
+from ..log.base import Inherited
 from .calls import NONE_READ, CallCount, CallIds
 from .state import BOUNDS, NAMED, SETTABLE, SessionState
 from .turn_commands import StartAttempt
@@ -70,6 +72,13 @@ class Changes(msgspec.Struct, frozen=True):
     system_tokens: int = 0
     recorded: Mapping[str, Any] = {}
     merges: bool = False
+
+
+class ReplayOrigin(msgspec.Struct, frozen=True, gc=False):
+    """The replay that makes a session, to do a turn again."""
+
+    replay: UUID
+    turn: UUID
 
 
 class StartTurn(msgspec.Struct, frozen=True):
@@ -114,6 +123,24 @@ def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
     if status != state.status and status == "archived":
         drafts.append(Draft(ArchivedEvent()))
     return drafts
+
+
+def fork_session(changes: Changes, inherited: Inherited, origin: ReplayOrigin | None = None) -> Draft:
+    """Begin a session with another's history. ``changes``: the fields that differ; ``origin``: it is a replay's."""
+    facts, words = _given(dict(changes.values), changes)
+    forked = SessionForked(inherited.session, inherited.version, **facts)
+    if origin is not None:
+        forked = msgspec.structs.replace(forked, replay=origin.replay, of_turn=origin.turn)
+    return Draft(forked, words)
+
+
+def check_forkable(parent: SessionState | None, now_us: int) -> SessionState:
+    """The state, if a session may be forked now: also while a turn runs. Raises SessionArchived or SessionExpired."""
+    parent = existing(parent)
+    if parent.status == "archived":
+        raise SessionArchived(f"session {parent.id} is archived")
+    _check_expiry(parent, now_us)
+    return parent
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -291,12 +318,17 @@ def erase_words(
 
 
 def _updated(values: dict[str, Any], changes: Changes) -> Draft:
+    facts, words = _given(values, changes)
+    return Draft(SessionUpdated(merges=changes.merges, **facts), words)
+
+
+def _given(values: dict[str, Any], changes: Changes) -> tuple[dict[str, Any], SessionWords | None]:
+    """What facts and words hold of fields that are set."""
     own = [name for name in SessionWords.__struct_fields__ if name not in NAMED]
     words = {name: values[name] for name in (*own, *changes.recorded) if name in values}
     facts = {name: value for name in SETTABLE if (value := changes.recorded.get(name, values.get(name))) is not None}
-    changed = tuple(sorted(values))
-    updated = SessionUpdated(changed, system_tokens=changes.system_tokens, merges=changes.merges, **facts)
-    return Draft(updated, SessionWords(**words) if words else None)
+    facts |= {"changed": tuple(sorted(values)), "system_tokens": changes.system_tokens}
+    return facts, SessionWords(**words) if words else None
 
 
 def existing(state: SessionState | None) -> SessionState:
@@ -317,15 +349,19 @@ def _open_for_input(state: SessionState | None) -> SessionState:
 
 def _check_bounds(state: SessionState, now_us: int, messages: int, tokens: int) -> None:
     """Raises SessionExpired, and SessionFull where so much more is too much."""
-    if state.expires_at is not None and now_us >= state.expires_at:
-        at = rfc3339(state.expires_at)
-        raise SessionExpired(f"session {state.id} has expired at {at}", expires_at=at)
+    _check_expiry(state, now_us)
     for limit, maximum, size in (
         ("max_messages", state.max_messages, state.message_count + messages),
         ("max_tokens", state.max_tokens, state.base_tokens + tokens),
     ):
         if maximum is not None and size > maximum:
             raise SessionFull(f"the session would hold more than {limit}, {maximum}", limit=limit, maximum=maximum)
+
+
+def _check_expiry(state: SessionState, now_us: int) -> None:
+    if state.expires_at is not None and now_us >= state.expires_at:
+        at = rfc3339(state.expires_at)
+        raise SessionExpired(f"session {state.id} has expired at {at}", expires_at=at)
 
 
 def _turn_open(state: SessionState) -> TurnAlreadyOpen:

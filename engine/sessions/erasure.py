@@ -14,7 +14,7 @@ from itertools import chain
 from uuid import UUID
 
 from ..clock import id_of
-from ..events.session_types import SessionStarted, SessionUpdated
+from ..events.session_types import SessionForked, SessionStarted, SessionUpdated
 from ..events.turn_types import AttemptStarted, TurnCompleted, TurnFailed, TurnStarted
 from ..events.types import MessageAppended
 from ..events.upcasts import Stored, facts_of
@@ -27,7 +27,7 @@ from .copies import forget_source
 from .turn_state import forget
 from .words import ShownWords, words_after
 
-SETTING_WORDS = (SessionStarted.event_type, SessionUpdated.event_type)
+SETTING_WORDS = tuple(kind.event_type for kind in (SessionStarted, SessionForked, SessionUpdated))
 TOLD_BY_TURNS = tuple(kind.event_type for kind in (TurnStarted, AttemptStarted, TurnCompleted, TurnFailed))
 MOST_SETTINGS = 1 << 30
 

@@ -11,18 +11,19 @@ import msgspec
 from msgspec.structs import replace
 
 from ..clock import rfc3339
-from ..errors import NotYet, RecordDamaged, SessionNotFound
+from ..errors import NotYet, RecordDamaged, SessionNotFound, StoreCorrupt
 from ..events.blocks import calls_of, read_blocks
-from ..events.session_types import SessionWords
+from ..events.session_types import SessionForked, SessionWords
 from ..events.types import MessageAppended, MessageWords
 from ..events.upcasts import facts_of, words_left, words_of
-from ..log.base import Connection, RecordedEvent
+from ..log.base import Connection, Inherited, RecordedEvent
 from ..log.sql import reads
 from . import queries
 from .calls import NONE_READ, CallIds, ids_of
-from .erasure import MOST_SETTINGS, SETTING_WORDS
+from .erasure import SETTING_WORDS
+from .lineage import as_erased, checked_version, stands_in, stretches
 from .snapshots import newest_snapshot
-from .state import NAMED, Named, SessionState, evolve
+from .state import NAMED, Named, SessionState, evolve, inherit
 from .turn_state import TurnState
 from .words import WORD_FIELDS, ShownWords, changed_words, preview_of, words_after
 
@@ -45,13 +46,14 @@ def version_then(connection: Connection, tenant: str, session: UUID, moment: Mom
         return None
     now = _state_now(connection, tenant, session)
     if moment.time_us is None:
-        return _checked(now, moment.version or 0)
+        return checked_version(now, moment.version or 0)
     if moment.time_us < now.created_at:
         began = rfc3339(now.created_at)
         raise NotYet(f"the session had not begun: it began at {began}", field="at", created_at=began)
     if moment.time_us >= now.updated_at:
         return now.version
-    return reads.version_at_time(connection, tenant, session, now.version, moment.time_us)
+    first = (now.parent_version or 0) + 1
+    return reads.version_at_time(connection, tenant, session, first, now.version, moment.time_us)
 
 
 def state_at(connection: Connection, tenant: str, session: UUID, version: int | None = None) -> SessionState:
@@ -60,8 +62,8 @@ def state_at(connection: Connection, tenant: str, session: UUID, version: int | 
     """
     now = _state_now(connection, tenant, session)
     if version in {None, now.version}:
-        return now
-    return _folded(connection, tenant, session, _checked(now, version or 0))
+        return as_erased(connection, tenant, now)
+    return as_erased(connection, tenant, _past(connection, tenant, now, checked_version(now, version or 0)))
 
 
 def _state_now(connection: Connection, tenant: str, session: UUID) -> SessionState:
@@ -71,26 +73,51 @@ def _state_now(connection: Connection, tenant: str, session: UUID) -> SessionSta
     return state
 
 
-def _checked(now: SessionState, version: int) -> int:
-    """A version that the session has had. Raises SessionNotFound, which names the last."""
-    if not 1 <= version <= now.version:
-        detail = f"the session has no version {version}: its last is {now.version}"
-        raise SessionNotFound(detail, session_id=str(now.id), field="version", last_version=now.version)
-    return version
+def _past(connection: Connection, tenant: str, now: SessionState, version: int) -> SessionState:
+    """The state of a session at a version that it has had. Where that is an ancestor's, it is told of this session."""
+    owner = stands_in(connection, tenant, now, version)
+    state = folded(connection, connection, tenant, owner, version)
+    if owner == now.id:
+        return state
+    return replace(
+        inherit(state, now.id),
+        created_at=now.created_at,
+        parent_session=now.parent_session,
+        parent_version=now.parent_version,
+        root=now.root,
+    )
 
 
-def _folded(connection: Connection, tenant: str, session: UUID, version: int) -> SessionState:
-    """The state at a version that there was, from the newest snapshot, or from the beginning where there is none."""
-    state = newest_snapshot(connection, tenant, session, version)
+def folded(log: Connection, derived: Connection, tenant: str, session: UUID, version: int) -> SessionState:
+    """The state at a version of a session's own, from the newest snapshot, or from the beginning where there is none.
+    Events are read from one connection, and what is derived of them from another, or the same. Raises StoreCorrupt
+    where there is no such version.
+    """
+    state = newest_snapshot(derived, tenant, session, version)
     if state is not None:
-        state = replace(state, named=_named(connection, tenant, state))
+        state = replace(state, named=_named(log, tenant, state))
     while state is None or state.version < version:
         after = 0 if state is None else state.version
-        page = reads.session_events(connection, tenant, session, after=after, up_to=version, limit=reads.PAGE_EVENTS)
-        assert page, "a session's versions are dense"
+        page = reads.session_events(log, tenant, session, after=after, up_to=version, limit=reads.PAGE_EVENTS)
+        if not page:
+            raise StoreCorrupt(f"session {session} has no version {version}")
         for event in page:
-            state = evolve(state, event, facts_of(event))
+            state = evolve(_begun(log, derived, tenant, event) if state is None else state, event, facts_of(event))
     return state
+
+
+def fork_state(connection: Connection, tenant: str, session: UUID, source: Inherited) -> SessionState:
+    """The state in which a fork would begin."""
+    state = inherit(folded(connection, connection, tenant, source.session, source.version), session)
+    return as_erased(connection, tenant, state)
+
+
+def _begun(log: Connection, derived: Connection, tenant: str, first: RecordedEvent) -> SessionState | None:
+    """The state that the first event of a session is folded into; None: it is no fork."""
+    facts = facts_of(first)
+    if not isinstance(facts, SessionForked):
+        return None
+    return inherit(folded(log, derived, tenant, facts.parent, facts.parent_version), first.session)
 
 
 def session_at(
@@ -102,34 +129,38 @@ def session_at(
     """
     now = _state_now(connection, tenant, session)
     if version in {None, now.version}:
-        return now, queries.words_of_session(connection, tenant, session)
-    state = _folded(connection, tenant, session, _checked(now, version or 0))
-    return state, _words(connection, tenant, state)
+        return as_erased(connection, tenant, now), queries.words_of_session(connection, tenant, session)
+    state = as_erased(connection, tenant, _past(connection, tenant, now, checked_version(now, version or 0)))
+    return state, words_at(connection, tenant, state)
 
 
-def _words(connection: Connection, tenant: str, state: SessionState) -> ShownWords:
-    """What is left of the words of a session at a state. Raises RecordDamaged."""
+def words_at(connection: Connection, tenant: str, state: SessionState, *, damaged: bool = False) -> ShownWords:
+    """What is left of the words of a session at a state. Raises RecordDamaged; with ``damaged``, words that cannot be
+    read are None, as those that are erased.
+    """
     events = _set_by(connection, tenant, state, WORD_FIELDS)
     for event in events.values():
-        if event.damaged:
+        if event.damaged and not damaged:
             raise RecordDamaged.at(event.position)
     words = {name: getattr(_setting_words(event), name) for name, event in events.items()}
     if state.patched:
-        words["metadata"] = _patched(connection, tenant, state, events["metadata"].version, words["metadata"])
+        set_at = events["metadata"].version
+        words["metadata"] = _patched(connection, tenant, state, set_at, words["metadata"], damaged=damaged)
     first = None if state.first_user is None else reads.event_at_position(connection, tenant, state.first_user)
     return ShownWords(**words, preview=None if first is None else preview_of(first))
 
 
-def _patched(connection: Connection, tenant: str, state: SessionState, after: int, metadata: Any) -> Any:
+def _patched(
+    connection: Connection, tenant: str, state: SessionState, after: int, metadata: Any, *, damaged: bool
+) -> Any:
     """What is left of a session's metadata at a state, which was set at a version and merged into since. Raises
     RecordDamaged.
     """
     words = ShownWords(metadata=metadata)
-    for event in reads.session_events_of_types(
-        connection, tenant, state.id, SETTING_WORDS, after=after, up_to=state.version, limit=MOST_SETTINGS
-    ):
+    along = stretches(connection, tenant, state, after, state.version)
+    for event in reads.each_event_along(connection, tenant, along, SETTING_WORDS):
         facts = facts_of(event)
-        if "metadata" in changed_words(facts) and event.damaged:
+        if "metadata" in changed_words(facts) and event.damaged and not damaged:
             raise RecordDamaged.at(event.position)
         words = words_after(words, event, facts)
     return words.metadata
@@ -155,7 +186,7 @@ def _set_by(
     events = {event.position: event for event in reads.events_at_positions(connection, tenant, positions)}
     found = {name: events[state.set_at[name]] for name in names if name in state.set_at}
     if len(found) < len(names):
-        first = reads.event_at_version(connection, tenant, state.id, 1)
+        first = reads.event_at_version(connection, tenant, state.root or state.id, 1)
         assert first is not None, "a session begins with its first version"
         found = dict.fromkeys(names, first) | found
     return found

@@ -5,7 +5,7 @@ it did, and is never a column of the message: what one session says of a message
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -18,7 +18,8 @@ from ..log.base import RecordedEvent
 from ..log.codec import MAX_SAFE_INTEGER
 from ..log.sql.clauses import same
 from ..log.sql.driver import Prepared, PreparedRows
-from .state import Row
+from .lineage import segments_back
+from .state import Row, SessionState
 from .tables import marks
 from .views import Message
 
@@ -50,12 +51,9 @@ class Marks(msgspec.Struct, frozen=True):
 NO_MARKS = Marks()
 
 
-def with_pins(
-    connection: Connection, tenant: str, session: UUID, found: Sequence[Message], version: int | None = None
-) -> list[Message]:
-    """Messages that a session shows, each with whether it is pinned, now or at a version."""
-    pinned = marks_at(connection, tenant, session, MAX_SAFE_INTEGER if version is None else version).pinned
-    replace = msgspec.structs.replace
+def with_pins(found: Sequence[Message], marks: Marks) -> list[Message]:
+    """Messages, each with whether it is pinned."""
+    replace, pinned = msgspec.structs.replace, marks.pinned
     return [replace(each, pinned=True) if each.position in pinned else each for each in found]
 
 
@@ -74,9 +72,28 @@ def mark_rows(event: RecordedEvent, facts: Facts) -> list[tuple[object, ...]]:
     return [(event.tenant, event.session.bytes, event.version, position, kind)]
 
 
-def marks_at(connection: Connection, tenant: str, session: UUID, version: int = MAX_SAFE_INTEGER) -> Marks:
-    """The marks on a session's messages, now or at a version."""
-    rows = _marks(connection, tenant, session.bytes, version).fetchall()
+def marks_at(connection: Connection, tenant: str, state: SessionState) -> Marks:
+    """The marks on a session's messages at a state of it: its own, and those of its ancestors on what it shares."""
+    rows = _own_rows(connection, tenant, state.id, state.version)
+    for segment in segments_back(connection, tenant, state):
+        if not segment.marked:
+            break
+        rows = [*_own_rows(connection, tenant, segment.session, segment.up_to), *rows]
+    return _marks_of(rows)
+
+
+def own_marks(connection: Connection, tenant: str, session: UUID) -> Marks:
+    """The marks that a session itself has made."""
+    return _marks_of(_own_rows(connection, tenant, session, MAX_SAFE_INTEGER))
+
+
+def _own_rows(connection: Connection, tenant: str, session: UUID, up_to: int) -> list[Sequence[Any]]:
+    """(position, kind) of the marks that a session has made up to a version, in order."""
+    rows: list[Sequence[Any]] = _marks(connection, tenant, session.bytes, up_to).fetchall()
+    return rows
+
+
+def _marks_of(rows: Sequence[Sequence[Any]]) -> Marks:
     if not rows:
         return NO_MARKS
     pinned: set[int] = set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from itertools import chain, takewhile
+from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
@@ -18,18 +18,19 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, bindparam, exists, literal_column, or_, select
 
 from ..clock import id_of
-from ..errors import RecordDamaged, SessionNotFound
+from ..errors import RecordDamaged
 from ..events.turn_types import AttemptEnded
 from ..events.types import MessageAppended, MessageWords
 from ..events.upcasts import ATTEMPT_ENDS, MESSAGES, WORDS_STEPS
-from ..log.base import RecordedEvent
+from ..log.codec import MAX_SAFE_INTEGER
 from ..log.sql.clauses import same, with_bodies
 from ..log.sql.damage import erased_by, erasure_of, is_sound
 from ..log.sql.driver import Prepared
 from ..log.sql.session_index import SessionQuery, SessionRows
 from ..log.sql.tables import bodies, erasures, events
+from .lineage import stretches, stretches_back
 from .marks import NO_MARKS, Marks, marks_at
-from .queries import models_asked, session_state
+from .queries import models_asked
 from .state import Row, SessionState
 from .tables import messages
 from .views import Message, answer_of, erased_view, message_of
@@ -121,16 +122,16 @@ def _with_words(rows: FromClause) -> FromClause:
     return rows.join(events, same_event).outerjoin(bodies, same_body)
 
 
-_after = SessionQuery((events.c.position, events.c.version, *_SHOWN), with_bodies, _IS_MESSAGE)
-_before = SessionQuery((events.c.position, events.c.version, *_SHOWN), with_bodies, _IS_MESSAGE, descending=True)
+_PAGED = (events.c.position, events.c.version, events.c.session, *_SHOWN)
+_after = SessionQuery(_PAGED, with_bodies, _IS_MESSAGE)
+_before = SessionQuery(_PAGED, with_bodies, _IS_MESSAGE, descending=True)
 _newest_shown = SessionQuery((*_FIGURES, *_SHOWN), _with_figures, descending=True)
 _shown = SessionQuery((*_FIGURES, *_SHOWN), _with_figures)
 _SENT = (*_FIGURES, messages.c.complete, *_WORDS)
 _newest_sent = SessionQuery(_SENT, _with_words, descending=True, over=messages)
 _sent = SessionQuery(_SENT, _with_words, over=messages)
-_THEN = (*_FIGURES[:5], messages.c.left_out <= bindparam("now_"), messages.c.total_tokens)
+_THEN = (*_FIGURES[:5], messages.c.left_out <= bindparam("now_"))
 _newest_then = SessionQuery(_THEN, descending=True, over=messages)
-_counted = SessionQuery((literal_column("1"),), over=messages)
 _unit = Prepared(select(messages.c.unit).where(*same(messages, "tenant", "position")))
 
 _ENDS_AT_ONCE = 64
@@ -142,37 +143,32 @@ _ends = Prepared(
 )
 
 
-def message_page(  # noqa: PLR0913 - each narrows what is read
+def message_page(
     connection: Connection,
     *,
     tenant: str,
-    session: UUID,
+    state: SessionState,
     after: int | None,
     limit: int,
     most_bytes: int,
-    up_to: int | None = None,
     descending: bool = False,
     damaged: bool = False,
 ) -> tuple[list[Message], bool]:
-    """A session's messages in order of version, those that follow ``after`` in that order: up to ``limit`` that
-    are told in ``most_bytes`` together, one at the least; and whether there are more. ``up_to``: none behind that
-    version. ``damaged``: those that are damaged, too, without their words.
+    """The messages of a session at a state of it, in order of version, those that follow ``after`` in that order: up to
+    ``limit`` that are told in ``most_bytes`` together, one at the least; and whether there are more. ``damaged``: those
+    that are damaged, too, without their words.
 
-    Raises SessionNotFound and RecordDamaged.
+    Raises RecordDamaged.
     """
-    state = session_state(connection, tenant, session)
-    if state is None:
-        raise SessionNotFound("there is no such session", session_id=str(session))
-    last = state.version if up_to is None else up_to
+    query, first, last = _after, after or 0, state.version
     if descending:
-        last = last if after is None else min(after - 1, last)
-        rows = _before(connection, tenant, session, 0, last, limit + 1, end=state.position)
-    else:
-        rows = _after(connection, tenant, session, after or 0, last, limit + 1, end=state.position)
+        query, first, last = _before, 0, last if after is None else min(after - 1, last)
+    rows = _rows(query, connection, tenant, state, first, up_to=last, limit=limit + 1, of_columns=())
     found: list[Message] = []
-    size, read_facts = 0, MESSAGES.facts
+    size, read_facts, own = 0, MESSAGES.facts, state.id.bytes
     with closing(rows):
-        for position, version, raw_id, schema, actor, recorded_at, facts, committed, salt, body in rows:
+        for position, version, stands_in, raw_id, schema, actor, recorded_at, facts, committed, salt, body in rows:
+            session = state.id if stands_in == own else id_of(stands_in)
             size += MESSAGE_BYTES + len(actor) + len(body or b"")
             if found and (size > most_bytes or len(found) == limit):
                 return with_answers(connection, tenant, found), True
@@ -212,34 +208,21 @@ class Reading(msgspec.Struct, frozen=True):
         units = {_unit(connection, tenant, position).fetchone()[0] for position in marks.pinned}
         found: list[Row] = []
         for unit in sorted(units):
-            with closing(_rows(self.oldest_first, connection, tenant, state, after=unit - 1)) as rows:
+            with closing(_rows(self.oldest_first, connection, tenant, state, unit - 1)) as rows:
                 found += map(marks.on, takewhile(partial(_is_of, unit), _checked(self.row, connection, tenant, rows)))
         return found
 
 
 @contextmanager
-def rows_then(connection: Connection, tenant: str, event: RecordedEvent) -> Iterator[Then]:
-    """The messages before an event, as they were then: what is erased since was not."""
-    session, version = event.session, event.version
-    marks = marks_at(connection, tenant, session, version)
-    found = _newest_then(connection, tenant, session, 0, version - 1, of_columns=[version], end=event.position)
-    with closing(found) as rows:
-        newest = next(iter(rows), None)
-        count = _count_before(connection, tenant, session, version)
-        every = chain([] if newest is None else [newest], rows)
-        yield Then(count, 0 if newest is None else newest[-1], (_past(row, marks) for row in every))
-
-
-def _count_before(connection: Connection, tenant: str, session: UUID, version: int) -> int:
-    """How many messages a session had before a version; counted from the nearer of its two ends."""
-    state = session_state(connection, tenant, session)
-    if state is None or 2 * version < state.version:
-        return sum(1 for _ in _counted(connection, tenant, session, 0, version - 1))
-    return state.message_count - sum(1 for _ in _counted(connection, tenant, session, version))
+def rows_then(connection: Connection, tenant: str, state: SessionState) -> Iterator[Then]:
+    """The messages of a session at a state of it, as they were then: what is erased since was not."""
+    marks = marks_at(connection, tenant, state)
+    with closing(_rows(_newest_then, connection, tenant, state)) as rows:
+        yield Then(state.message_count, state.base_tokens, (_past(row, marks) for row in rows))
 
 
 def _past(row: Sequence[Any], marks: Marks) -> PastRow:
-    version, position, role, tokens, unit, left_out, _ = row
+    version, position, role, tokens, unit, left_out = row
     superseded = position in marks.superseded
     return PastRow(
         version, position, role, tokens, unit, position in marks.pinned, bool(left_out) or superseded, superseded
@@ -250,9 +233,27 @@ def _is_of(unit: int, row: Row) -> bool:
     return row.unit == unit
 
 
-def _rows(query: SessionQuery, connection: Connection, tenant: str, state: SessionState, after: int = 0) -> SessionRows:
-    version = state.version
-    return query(connection, tenant, state.id, after, version, of_columns=[version], end=state.position)
+def _rows(
+    query: SessionQuery,
+    connection: Connection,
+    tenant: str,
+    state: SessionState,
+    after: int = 0,
+    *,
+    up_to: int | None = None,
+    limit: int = MAX_SAFE_INTEGER,
+    of_columns: Sequence[object] | None = None,
+) -> SessionRows:
+    """Rows of a session's history at a state of it, along its lineage."""
+    last = state.version if up_to is None else up_to
+    columns = [state.position] if of_columns is None else of_columns
+    if not state.lineage:
+        return query(connection, tenant, state.id, after, last, limit, of_columns=columns, end=state.position)
+    if query.descending:
+        back = stretches_back(connection, tenant, state, after, last)
+        return query.along(connection, tenant, back, limit, of_columns=columns)
+    along = stretches(connection, tenant, state, after, last)
+    return query.along(connection, tenant, along, limit, of_columns=columns)
 
 
 SHOWN = Reading(ShownRow, _newest_shown, _shown)

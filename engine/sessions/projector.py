@@ -10,19 +10,29 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, bindparam, func, insert, update
 
-from ..events.session_types import MessagePinned, MessageUnpinned, SessionStarted, SessionUpdated, SessionWords
+from ..events.session_types import (
+    MessagePinned,
+    MessageUnpinned,
+    SessionForked,
+    SessionStarted,
+    SessionUpdated,
+    SessionWords,
+)
 from ..events.turn_types import OTHER, AttemptEnded, AttemptStarted, TurnStarted
 from ..events.types import BodyErased, MessageAppended
 from ..events.upcasts import facts_of, words_left
-from ..log.base import RecordedEvent
+from ..log.base import Inherited, RecordedEvent
 from ..log.sql.clauses import same, upsert
 from ..log.sql.documents import SALTED_SINCE, Use, add_uses
 from ..log.sql.driver import Prepared, PreparedRows
 from .copies import copy_row, insert_copies
+from .forks import fork_row, insert_forks
+from .history import folded, words_at
+from .lineage import as_erased
 from .marks import insert_marks, mark_rows
 from .queries import session_state, words_of_session
-from .snapshots import VERSIONS_APART, insert_snapshots, snapshot_row
-from .state import SessionState, evolve
+from .snapshots import insert_snapshots, is_kept, snapshot_row
+from .state import SessionState, evolve, inherit
 from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
 from .words import changed_words, merged, preview_of
 
@@ -40,10 +50,10 @@ _move_sessions = PreparedRows(upsert(sessions, ["status", "updated_at", "active_
 _upsert_turns = PreparedRows(upsert(turns, ["status", "state"]))
 _insert_messages = PreparedRows(insert(messages))
 _add_calibrations = PreparedRows(upsert(calibrations, [], added=["samples", "base_tokens", "messages", "input_tokens"]))
-# version, tenant, position
+# by position, tenant, position
 _leave_out = Prepared(
     update(messages)
-    .values(left_out=func.coalesce(messages.c.left_out, bindparam("version_")))
+    .values(left_out=func.coalesce(messages.c.left_out, bindparam("by_")))
     .where(*same(messages, "tenant", "position"))
 )
 
@@ -63,23 +73,41 @@ class Catalog:
     def load(self, connection: Connection, tenant: str, session: UUID) -> SessionState | None:
         return session_state(connection, tenant, session)
 
+    def inherited(self, first: RecordedEvent) -> Inherited | None:
+        facts = facts_of(first)
+        return Inherited(facts.parent, facts.parent_version) if isinstance(facts, SessionForked) else None
+
+    def inherit(
+        self, log: Connection, derived: Connection, tenant: str, session: UUID, source: Inherited
+    ) -> SessionState:
+        parent = folded(log, derived, tenant, source.session, source.version)
+        words = words_at(log, tenant, parent, damaged=True)
+        values = msgspec.structs.asdict(words)
+        if words.metadata is not None:
+            values["metadata"] = _encode(words.metadata)
+        self._inherited[tenant, session.int] = values
+        return inherit(parent, session)
+
+    def current(self, connection: Connection, tenant: str, state: SessionState) -> SessionState:
+        return as_erased(connection, tenant, state)
+
     def fold(self, state: SessionState | None, event: RecordedEvent) -> SessionState:
         facts = facts_of(event)
         after = evolve(state, event, facts)
         key = (event.tenant, event.session.int)
         self._sessions[key] = after
-        if not after.version % VERSIONS_APART:
+        if is_kept(after, facts):
             self._snapshots.append(snapshot_row(event.tenant, after))
         if state is None or state.updated_at // HOUR_US != after.updated_at // HOUR_US:
             self._moved.add(key)
         if isinstance(facts, MessageAppended):
             self._remember_message(event, facts, after)
-        elif isinstance(facts, SessionStarted | SessionUpdated):
-            self._remember_words(event, facts)
+        elif isinstance(facts, SessionStarted | SessionForked | SessionUpdated):
+            self._remember_words(event, facts, after)
         elif isinstance(facts, TurnStarted | MessagePinned | MessageUnpinned):
             self._marks += mark_rows(event, facts)
         elif isinstance(facts, BodyErased):
-            self._left_out += [(event.version, event.tenant, position) for position in facts.targets]
+            self._left_out += [(event.position, event.tenant, position) for position in facts.targets]
         elif isinstance(facts, AttemptStarted):
             self._remember_use(event, facts)
         elif isinstance(facts, AttemptEnded):
@@ -95,6 +123,7 @@ class Catalog:
         _insert_messages(connection, self._messages)
         _upsert_turns(connection, [_turn_row(key[0], state) for key, state in self._turns.items()])
         insert_copies(connection, self._copies)
+        insert_forks(connection, self._forks)
         insert_marks(connection, self._marks)
         insert_snapshots(connection, self._snapshots)
         _add_calibrations(connection, [(*key, *sums) for key, sums in self._calibrations.items()])
@@ -111,10 +140,12 @@ class Catalog:
         self._messages: list[Row] = []
         self._left_out: list[Row] = []
         self._copies: list[Row] = []
+        self._forks: list[Row] = []
         self._marks: list[Row] = []
         self._snapshots: list[Row] = []
         self._turns: dict[Key, SessionState] = {}
         self._calibrations: dict[tuple[str, str], Sums] = {}
+        self._inherited: dict[Key, dict[str, object]] = {}
         self._words: list[Callable[[Connection], object]] = []
         self._uses: list[Use] = []
 
@@ -123,8 +154,13 @@ class Catalog:
         if event.position == after.first_user:
             self._set_words(event, {"preview": preview_of(event)})
 
-    def _remember_words(self, event: RecordedEvent, facts: SessionStarted | SessionUpdated) -> None:
+    def _remember_words(
+        self, event: RecordedEvent, facts: SessionStarted | SessionForked | SessionUpdated, after: SessionState
+    ) -> None:
         """What an event says of a session in words; those erased or damaged become null."""
+        if isinstance(facts, SessionForked):
+            self._forks.append(fork_row(event, facts, after))
+            self._set_words(event, self._inherited.pop((event.tenant, event.session.int)))
         words = words_left(event) or SessionWords()
         assert isinstance(words, SessionWords)
         values: dict[str, object] = {name: getattr(words, name) for name in changed_words(facts)}
@@ -190,7 +226,7 @@ def _message_row(event: RecordedEvent, facts: MessageAppended, state: SessionSta
         state.base_tokens,
         state.last.unit,
         int(facts.complete),
-        event.version if facts.tokens == 0 else None,
+        event.position if facts.tokens == 0 else None,
     )
 
 

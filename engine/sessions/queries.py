@@ -9,18 +9,23 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, bindparam, null, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, null, select, update
 
 from ..clock import id_of
-from ..log.codec import MAX_SAFE_INTEGER
 from ..log.sql.clauses import limited, same
 from ..log.sql.driver import Prepared
+from ..log.sql.session_index import Stretch
 from .state import SessionState
 from .tables import calibrations, session_words, sessions, turns
 from .turn_state import TurnState
 from .words import WORD_FIELDS, ShownWords
 
 TURNS_AT_ONCE = 64
+
+
+def _between(version: ColumnElement[int]) -> list[ColumnElement[bool]]:
+    return [version > bindparam("after_"), version <= bindparam("up_to_")]
+
 
 _encode = msgspec.json.Encoder().encode
 decode_state = msgspec.json.Decoder(SessionState).decode
@@ -49,14 +54,14 @@ _running_turns = Prepared(select(turns.c.turn, turns.c.session).where(*same(turn
 _turns_after = Prepared(
     limited(
         select(turns.c.state)
-        .where(*same(turns, "tenant", "session"), turns.c.version > bindparam("after_"))
+        .where(*same(turns, "tenant", "session"), *_between(turns.c.version))
         .order_by(turns.c.version)
     )
 )
 _turns_before = Prepared(
     limited(
         select(turns.c.state)
-        .where(*same(turns, "tenant", "session"), turns.c.version < bindparam("before_"))
+        .where(*same(turns, "tenant", "session"), *_between(turns.c.version))
         .order_by(turns.c.version.desc())
     )
 )
@@ -134,14 +139,12 @@ def models_asked(connection: Connection, tenant: str, turns: Sequence[UUID]) -> 
     return found
 
 
-def list_turns(
-    connection: Connection, tenant: str, session: UUID, *, after: int | None, limit: int, descending: bool = False
+def turns_between(
+    connection: Connection, tenant: str, stretch: Stretch, limit: int, *, descending: bool = False
 ) -> list[TurnState]:
-    """A session's turns in order of the version at which they started."""
-    if descending:
-        rows = _turns_before(connection, tenant, session.bytes, MAX_SAFE_INTEGER if after is None else after, limit)
-    else:
-        rows = _turns_after(connection, tenant, session.bytes, after or 0, limit)
+    """The turns that a session started in a stretch of its versions, in order of these."""
+    query = _turns_before if descending else _turns_after
+    rows = query(connection, tenant, stretch.session.bytes, stretch.after, stretch.up_to, limit)
     return [_turn.decode(row[0]) for row in rows]
 
 

@@ -1,4 +1,5 @@
-"""Snapshots: the state of a session at every 128th of its versions, so that reading the past folds few events.
+"""Snapshots: the state of a session at every 128th of its versions, and where it was forked, so that reading the past
+folds few events.
 
 They hold no words: what a state knows of words is read anew from the events that its ``set_at`` names. So an erasure
 has nothing to take out of them, and folding the log again gives the same bytes whatever was erased since.
@@ -11,6 +12,8 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, bindparam, insert, select
 
+from ..events.base import Facts
+from ..events.session_types import SessionForked
 from ..log.sql.clauses import limited, same
 from ..log.sql.driver import Prepared, PreparedRows
 from .queries import decode_state
@@ -29,6 +32,11 @@ _newest = Prepared(
         .order_by(snapshots.c.version.desc())
     )
 )
+
+
+def is_kept(state: SessionState, facts: Facts) -> bool:
+    """True for a state that is kept, after an event of which the facts are given."""
+    return not state.version % VERSIONS_APART or isinstance(facts, SessionForked)
 
 
 def snapshot_row(tenant: str, state: SessionState) -> tuple[object, ...]:

@@ -11,7 +11,16 @@ from uuid import UUID
 import msgspec
 
 from ..events.base import Facts
-from ..events.session_types import SessionArchived, SessionRestored, SessionStarted, SessionUpdated, SessionWords
+from ..events.session_types import (
+    MessagePinned,
+    MessageUnpinned,
+    SessionArchived,
+    SessionForked,
+    SessionRestored,
+    SessionStarted,
+    SessionUpdated,
+    SessionWords,
+)
 from ..events.turn_types import AttemptEnded, TurnFailed, TurnStarted
 from ..events.types import TURN_ENDS, BodyErased, MessageAppended, Role
 from ..events.upcasts import words_left
@@ -28,6 +37,14 @@ SETTABLE = (*NAMED, "budget_tokens", "max_output_tokens", *BOUNDS)
 the value of those ``NAMED`` may stand in words."""
 IN_WORDS = (*WORD_FIELDS, *NAMED)
 """The fields of a session whose value stands in words, or may."""
+SHARED = (
+    *("model", "fallback_model", "allowed_tools", "budget_tokens", "max_output_tokens", "system", "named", "set_at"),
+    *("patched", "created_at", "message_count", "base_tokens", "turn_count", "failed_count", "first_user"),
+    *("last", "last_user", "open_calls", "asked", "call_count"),
+)
+"""The fields that a fork has from its parent."""
+SEGMENTS_AT_ONCE = 16
+"""Segments of a history that a state holds by itself, so that it stays small however deep the fork."""
 IDS_IN_FACTS = 1
 """The last schema of ``message.appended`` whose calls are named by the vendor's ids."""
 
@@ -63,6 +80,18 @@ class Named(msgspec.Struct, frozen=True, gc=False):
     value: str | tuple[str, ...]
 
 
+class Segment(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A part of a session's history that stands in another session: what this one holds from the segment before up to
+    the version ``up_to``, whose event is at ``position``. ``marked``: there are marks on messages up to there, of it or
+    of the segments before it.
+    """
+
+    session: UUID
+    up_to: int
+    position: int
+    marked: bool
+
+
 class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """``open_calls``: calls that the last unit made and that have no result yet; ``asked``: the position of the message
     that made them (None: schema 1, whose calls are named by their ids); ``call_count``: ordinals given so far.
@@ -70,7 +99,11 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     whose words hold more than the facts (``setting``). ``first_user``: the position of the first user message.
     ``failed_count``: the turns that failed. ``set_at``: of the fields ``IN_WORDS`` that were set since the session
     began, the position of the event that set each last; ``patched``: the metadata was merged into since. Times in
-    microseconds.
+    microseconds. ``marked``: it has made marks on messages.
+
+    Of a fork: ``root``, the session that its family began with; ``lineage``, the newest segments of its history that
+    stand in other sessions, the oldest first, and those before them are the ``lineage`` of the session ``before``;
+    ``replay``, which made it.
     """
 
     id: UUID
@@ -107,6 +140,11 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     failed_count: int = 0
     set_at: dict[str, int] = {}
     patched: bool = False
+    marked: bool = False
+    root: UUID | None = None
+    lineage: tuple[Segment, ...] = ()
+    before: UUID | None = None
+    replay: UUID | None = None
 
     def setting(self, name: str) -> Any:
         """The value of a setting as it was given; as facts hold it, where its words are erased."""
@@ -117,6 +155,11 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     def open_turn(self) -> TurnState | None:
         """The turn that has not ended, if there is one."""
         return self.turn if self.turn is not None and self.turn.end_version is None else None
+
+    @property
+    def shared(self) -> int:
+        """The position of the last event that it shares with its parent; 0 if it has none."""
+        return self.lineage[-1].position if self.lineage else 0
 
     @property
     def waiting(self) -> bool:
@@ -145,13 +188,25 @@ def evolve(state: SessionState | None, event: RecordedEvent, facts: Facts) -> Se
         case AttemptEnded():
             changes["usage"] = add_usage(state.usage, facts.usage)
             changes["costs"] = state.costs + _cost(changes.get("turn"))
-        case SessionUpdated():
-            changes |= _updated(state, event, facts)
         case BodyErased():
             changes |= _erased(state, facts)
-        case SessionArchived() | SessionRestored():
-            changes["status"] = "archived" if isinstance(facts, SessionArchived) else "active"
+        case _:
+            changes |= _of_session(state, event, facts)
     return msgspec.structs.replace(state, **changes)
+
+
+def _of_session(state: SessionState, event: RecordedEvent, facts: Facts) -> dict[str, object]:
+    """The changes of state that events of the session itself make: its settings, its status, its marks."""
+    match facts:
+        case SessionForked():  # ``state`` is what ``inherit`` gave
+            return _updated(state, event, facts) | {"created_at": event.recorded_at, "replay": facts.replay}
+        case SessionUpdated():
+            return _updated(state, event, facts)
+        case SessionArchived() | SessionRestored():
+            return {"status": "archived" if isinstance(facts, SessionArchived) else "active"}
+        case MessagePinned() | MessageUnpinned():
+            return {"marked": True}
+    return {}
 
 
 def _begin(event: RecordedEvent, facts: Facts) -> SessionState:
@@ -189,6 +244,8 @@ def _turn(state: SessionState, event: RecordedEvent, facts: Facts) -> TurnState 
 
 def _started(state: SessionState, facts: TurnStarted) -> dict[str, object]:
     changes: dict[str, object] = {"turn_count": state.turn_count + 1}
+    if facts.supersedes is not None:
+        changes["marked"] = True
     if state.last is not None and state.last.position == facts.supersedes:
         changes["last"] = msgspec.structs.replace(state.last, superseded=True)
     return changes
@@ -216,14 +273,37 @@ def _message(state: SessionState, event: RecordedEvent, facts: MessageAppended) 
     }
 
 
-def _updated(state: SessionState, event: RecordedEvent, facts: SessionUpdated) -> dict[str, object]:
+def inherit(parent: SessionState, session: UUID) -> SessionState:
+    """The state in which a fork begins, of a session as it was at the version to share. A turn that was open there is
+    the parent's; its open calls are anybody's to answer.
+    """
+    marked = parent.marked or any(each.marked for each in parent.lineage[-1:])
+    segment = Segment(parent.id, parent.version, parent.position, marked)
+    full = len(parent.lineage) == SEGMENTS_AT_ONCE
+    own = {name: getattr(parent, name) for name in SHARED}
+    return SessionState(
+        id=session,
+        version=parent.version,
+        position=parent.position,
+        updated_at=parent.updated_at,
+        parent_session=parent.id,
+        parent_version=parent.version,
+        root=parent.root or parent.id,
+        lineage=(segment,) if full else (*parent.lineage, segment),
+        before=parent.id if full else parent.before,
+        **own,
+    )
+
+
+def _updated(state: SessionState, event: RecordedEvent, facts: SessionUpdated | SessionForked) -> dict[str, object]:
     names = [name for name in SETTABLE if name in facts.changed]
     changes: dict[str, object] = {name: getattr(facts, name) for name in names}
     kept = {name: named for name, named in state.named.items() if name not in facts.changed}
     changes["named"] = kept | _named(event, facts.changed)
+    merges = isinstance(facts, SessionUpdated) and facts.merges
     if "metadata" in facts.changed:
-        changes["patched"] = facts.merges
-    in_words = [name for name in IN_WORDS if name in facts.changed and not (name == "metadata" and facts.merges)]
+        changes["patched"] = merges
+    in_words = [name for name in IN_WORDS if name in facts.changed and not (name == "metadata" and merges)]
     changes["set_at"] = state.set_at | dict.fromkeys(in_words, event.position)
     if "system" in facts.changed:
         changes["system"] = _system(event, facts.system_tokens)

@@ -92,7 +92,7 @@ messages = Table(
     sqlite_with_rowid=False,
 )
 """In order of position, so that a commit writes one page for the messages of many sessions; a session's are found
-through ``events``. ``total_tokens`` runs along the session, this message included. ``left_out``: the version from
+through ``events``. ``total_tokens`` runs along the session, this message included. ``left_out``: the position from
 which on windows leave it out, because it is empty or erased."""
 
 marks = Table(
@@ -140,6 +140,26 @@ of its first event, by which older imports are found."""
 Index("copies_by_source", copies.c.tenant, copies.c.source)
 Index("copies_by_cause", copies.c.tenant, copies.c.cause)
 
+forks = Table(
+    "forks",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("root", LargeBinary, nullable=False),
+    Column("parent", LargeBinary, nullable=False),
+    Column("parent_version", Int, nullable=False),
+    Column("position", Int, nullable=False),
+    Column("after_message", Int, nullable=False),
+    Column("replay", LargeBinary),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The sessions that share the history of ``parent`` up to ``parent_version``. ``root`` is the session that their family
+began with; ``position`` that of their first event; ``after_message`` that of the last message that they share, 0 if
+there is none; ``replay`` the one that made them."""
+
+Index("forks_by_root", forks.c.tenant, forks.c.root, forks.c.position)
+
 calibrations = Table(
     "calibrations",
     metadata,
@@ -154,4 +174,4 @@ calibrations = Table(
 )
 """Sums over the attempts whose usage the vendor reported: what we counted, and what it counted."""
 
-PROJECTIONS = (sessions, session_words, snapshots, messages, marks, turns, copies, calibrations, document_uses)
+PROJECTIONS = (sessions, session_words, snapshots, messages, marks, turns, forks, copies, calibrations, document_uses)

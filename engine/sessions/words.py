@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from ..events.blocks import read_blocks, text_of
-from ..events.session_types import SessionStarted, SessionUpdated, SessionWords
+from ..events.session_types import SessionForked, SessionStarted, SessionUpdated, SessionWords
 from ..events.types import MessageWords
 from ..events.upcasts import Stored, words_left
 
@@ -63,7 +63,7 @@ def changed_words(facts: object) -> tuple[str, ...]:
     """The fields that an event sets, in their order."""
     if isinstance(facts, SessionStarted):
         return WORD_FIELDS
-    if isinstance(facts, SessionUpdated):
+    if isinstance(facts, SessionUpdated | SessionForked):
         return tuple(name for name in WORD_FIELDS if name in facts.changed)
     return ()
 

@@ -17,7 +17,9 @@ from ..log.base import Connection, RecordedEvent
 from ..log.journal import journal_rows
 from ..log.sql import reads
 from ..sessions import queries
-from ..sessions.marks import with_pins
+from ..sessions.lineage import list_turns
+from ..sessions.marks import own_marks, with_pins
+from ..sessions.state import SessionState
 from ..sessions.turn_state import TurnState
 from ..sessions.turn_views import Turn, with_messages
 from .frames import START, Frame, frame_of
@@ -127,10 +129,12 @@ def read_turn(connection: Connection, *, tenant: str, turn_id: UUID) -> Turn:
 
 
 def read_turns(
-    connection: Connection, *, tenant: str, session: UUID, after: int | None, limit: int, descending: bool
+    connection: Connection, *, tenant: str, session: SessionState, after: int | None, limit: int, descending: bool
 ) -> Generator[tuple[int, Turn], None, None]:
-    """A session's turns, with the versions at which they started; each is read only when it is asked for."""
-    for state in queries.list_turns(connection, tenant, session, after=after, limit=limit, descending=descending):
+    """The turns of a session's history, with the versions at which they started; each is read only when it is asked
+    for.
+    """
+    for state in list_turns(connection, tenant, session, after=after, limit=limit, descending=descending):
         yield state.version, turn_of(connection, tenant, state)
 
 
@@ -138,4 +142,5 @@ def turn_of(connection: Connection, tenant: str, state: TurnState) -> Turn:
     transcript = Transcript(state.id)
     for event in turn_events(connection, tenant, state):
         transcript.add(event)
-    return with_messages(transcript.view(), with_pins(connection, tenant, state.session, transcript.messages))
+    marks = own_marks(connection, tenant, state.session)
+    return with_messages(transcript.view(), with_pins(transcript.messages, marks))

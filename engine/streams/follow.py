@@ -18,6 +18,8 @@ from ..log.base import Connection, RecordedEvent
 from ..log.sql import reads
 from ..log.store import Store
 from ..sessions import queries
+from ..sessions.lineage import stretches
+from ..sessions.state import SessionState
 from ..sessions.turn_state import TurnState
 from ..settings import Settings
 from .backlog import BYTES_AT_ONCE, FRAMES_AT_ONCE, Backlog, up_to_damage
@@ -260,16 +262,19 @@ def _events(connection: Connection, *, tenant: str, session_id: UUID | None, aft
     if session_id is None:
         read = reads.log_events(connection, tenant, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE)
     else:
-        read = reads.session_events(
-            connection, tenant, session_id, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE
-        )
+        along = stretches(connection, tenant, _state(connection, tenant, session_id), after)
+        read = reads.events_along(connection, tenant, along, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE)
     return up_to_damage(read)
 
 
 def _newest(connection: Connection, *, tenant: str, session_id: UUID | None) -> int:
     if session_id is None:
         return reads.log_size(connection, tenant)
+    return _state(connection, tenant, session_id).version
+
+
+def _state(connection: Connection, tenant: str, session_id: UUID) -> SessionState:
     state = queries.session_state(connection, tenant, session_id)
     if state is None:
         raise SessionNotFound("there is no such session", session_id=str(session_id))
-    return state.version
+    return state

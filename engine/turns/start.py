@@ -15,6 +15,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from ..access.limits import Admission
 from ..context.plan import (
@@ -31,16 +32,38 @@ from ..errors import Invalid, TooLarge, VersionConflict
 from ..events.blocks import ToolSchema
 from ..events.turn_types import TurnWords
 from ..events.types import NewMessage
-from ..log.base import Append, Connection, Exactly, NewEvent, Place, Reference, RequestKey, Scratch
+from ..log.append import check_expected
+from ..log.base import (
+    AnyVersion,
+    Append,
+    Connection,
+    Exactly,
+    Inherited,
+    NewEvent,
+    NoStream,
+    Place,
+    Reference,
+    RequestKey,
+)
 from ..log.sql.documents import KeepDocument
 from ..log.sql.idempotency import find_request
 from ..providers.base import Parameters
 from ..providers.registry import resolve, resolve_if_there
 from ..sessions import queries
 from ..sessions.calls import NONE_READ, CallIds
-from ..sessions.decisions import StartTurn, check_turn, start_turn, superseded
+from ..sessions.decisions import (
+    Changes,
+    StartTurn,
+    check_forkable,
+    check_turn,
+    fork_session,
+    start_turn,
+    superseded,
+)
 from ..sessions.envelope import Caller, seal
-from ..sessions.history import open_call_ids, state_at
+from ..sessions.forks import ForkCheck
+from ..sessions.history import fork_state, open_call_ids, state_at
+from ..sessions.lineage import history_at
 from ..sessions.state import SessionState
 from ..settings import Settings
 from ..tools.registry import Tools, write_schemas
@@ -55,7 +78,7 @@ MAX_PLANS = 5
 class Ask(msgspec.Struct, frozen=True):
     """A caller's request for a turn. ``message`` None: answer what is there. ``tools``: names of registered tools;
     ``client_tools``: tools that the caller runs; ``tool_choice``: ``auto``, ``any``, ``none`` or a name. ``continues``:
-    continue a partial answer.
+    continue a partial answer. ``from_version``: the session is forked at that version first, and the turn runs there.
     """
 
     message: NewMessage | None = None
@@ -68,13 +91,17 @@ class Ask(msgspec.Struct, frozen=True):
     tool_choice: str | None = None
     continues: bool = False
     on_disconnect: Literal["continue", "cancel"] = "continue"
+    from_version: int | None = None
 
 
 class TurnPlan(msgspec.Struct, frozen=True):
-    """The plan of a turn that is to start. ``ids``: the vendor's ids of the calls that are open."""
+    """The plan of a turn that is to start. ``ids``: the vendor's ids of the calls that are open; ``inherits``: the
+    history of the fork that it begins in, if it is one.
+    """
 
     first: PlannedRound
     ids: CallIds
+    inherits: Inherited | None = None
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -121,7 +148,8 @@ class TurnStarter:
             if isinstance(planned, Reference):
                 return await self._replayed(caller, planned)
             try:
-                return await self._shielded(self._append(caller, session_id, ask, planned, idempotency))
+                append = self._append(caller, session_id, ask, planned, expected, idempotency)
+                return await self._shielded(append)
             except VersionConflict:
                 if plans <= 0:
                     raise
@@ -161,9 +189,13 @@ class TurnStarter:
         self, connection: Connection, *, caller: Caller, session_id: UUID, ask: Ask, expected: int | None
     ) -> TurnPlan:
         state = state_at(connection, caller.tenant, session_id)
-        if expected is not None and state.version != expected:
-            detail = f"the session was expected to be at version {expected}, and is at {state.version}"
-            raise VersionConflict(detail, current_version=state.version)
+        if expected is not None:
+            check_expected(Exactly(expected), state.version)
+        inherits = None
+        if ask.from_version is not None:
+            check_forkable(state, self._clock.now_us())
+            inherits = history_at(connection, caller.tenant, session_id, ask.from_version)
+            state = fork_state(connection, caller.tenant, self._clock.new_id(), inherits)
         ids = open_call_ids(connection, caller.tenant, state)
         check_turn(state, ask.message, ids, continues=ask.continues, now_us=self._clock.now_us())
         first = plan_round(
@@ -175,7 +207,7 @@ class TurnStarter:
             new=ask.message,
             without=superseded(state, ask.message, continues=ask.continues),
         )
-        return TurnPlan(first, ids)
+        return TurnPlan(first, ids, inherits)
 
     def _plan_requests(self, ask: Ask, state: SessionState) -> RequestPlan:
         """Plan what the turn's requests have in common. Raises UnknownModel, and Invalid for tools that are not
@@ -200,33 +232,42 @@ class TurnStarter:
         )
 
     async def _append(
-        self, caller: Caller, session_id: UUID, ask: Ask, plan: TurnPlan, idempotency: RequestKey | None
+        self,
+        caller: Caller,
+        session_id: UUID,
+        ask: Ask,
+        plan: TurnPlan,
+        expected: int | None,
+        idempotency: RequestKey | None,
     ) -> Started:
         turn_id, first = self._clock.new_id(), plan.first
         document = document_of(first, caller.tenant, self._clock)
-        scratch: list[Scratch] = [self._supervisor.run_of(caller.tenant, session_id, turn_id)]
+        work = self._work(caller, session_id, plan, turn_id, expected)
         if document is not None:
-            scratch.append(document)
+            work = replace(work, scratch=(*work.scratch, document))
+        events = partial(self._events, caller=caller, turn_id=turn_id, ask=ask, plan=plan, document=document)
         with self._supervisor.admitted(), self._admitted(caller, first) as admission:
-            answer = await self._store.append(
-                Append(
-                    tenant=caller.tenant,
-                    session=session_id,
-                    expected=Exactly(first.window.state.version),
-                    events=partial(self._events, caller=caller, turn_id=turn_id, ask=ask, plan=plan, document=document),
-                    request=idempotency,
-                    reference=Reference("turn", turn_id, 0),
-                    scratch=tuple(scratch),
-                )
-            )
+            answer = await self._store.append(replace(work, events=events, request=idempotency))
             if answer.replayed is None:
-                requests, events = first.request_plan, answer.events
+                requests, committed = first.request_plan, answer.events
+                own = committed if plan.inherits is None else committed[1:]
                 turn = RunningTurn(
-                    self._supervisor.runtime, caller, turn_id, requests, events, first=first, admission=admission
+                    self._supervisor.runtime, caller, turn_id, requests, own, first=first, admission=admission
                 )
                 self._supervisor.start(turn)
-                return Started(session_id, turn_id)
+                return Started(work.session, turn_id)
         return await self._replayed(caller, answer.replayed)
+
+    def _work(self, caller: Caller, session_id: UUID, plan: TurnPlan, turn_id: UUID, expected: int | None) -> Append:
+        """The append that starts a turn: in the session, or in a fork of it."""
+        tenant, state, reference = caller.tenant, plan.first.window.state, Reference("turn", turn_id, 0)
+        run = self._supervisor.run_of(tenant, state.id, turn_id)
+        if plan.inherits is None:
+            return Append(tenant, session_id, Exactly(state.version), (), reference=reference, scratch=(run,))
+        wanted = AnyVersion() if expected is None else Exactly(expected)
+        check = ForkCheck(tenant, session_id, wanted, self._clock.now_us(), self._settings.max_forks)
+        scratch, inherits = (check, run), plan.inherits
+        return Append(tenant, state.id, NoStream(), (), reference=reference, scratch=scratch, inherits=inherits)
 
     def _admitted(self, caller: Caller, first: PlannedRound) -> AbstractContextManager[Admission]:
         """Admit the turn within the limits of the caller's key and of the provider."""
@@ -245,15 +286,22 @@ class TurnStarter:
         document: KeepDocument | None,
     ) -> list[NewEvent]:
         clock, message, first = self._clock, ask.message, plan.first
+        forked = [] if plan.inherits is None else [fork_session(Changes({}), plan.inherits)]
         if message is not None:
-            message = msgspec.structs.replace(message, id=clock.new_id())
+            message = replace(message, id=clock.new_id())
         salt, now_us = clock.salts(1)[0], clock.now_us()
         command = StartTurn(
             turn_id=turn_id,
             model=first.model.recorded,
             provider=first.model.provider.name,
             attempt=attempt_of(
-                first, turn_id, (1, 1), now_us=now_us, salt=salt, document=document, new_position=place.position
+                first,
+                turn_id,
+                (1, 1),
+                now_us=now_us,
+                salt=salt,
+                document=document,
+                new_position=place.position + len(forked),
             ),
             message=message,
             continues=ask.continues,
@@ -262,7 +310,7 @@ class TurnStarter:
             ids=plan.ids,
             now_us=now_us,
         )
-        return seal(start_turn(state, command), caller, clock)
+        return seal([*forked, *start_turn(state, command)], caller, clock)
 
 
 def check_offer(schemas: Sequence[ToolSchema], choice: str | None, settings: Settings) -> None:

@@ -45,6 +45,12 @@ class Counting:
         version = connection.exec_driver_sql(sql, (tenant, session.bytes)).scalar()
         return None if version is None else Version(version)
 
+    def inherited(self, first):
+        return None
+
+    def current(self, connection, tenant, state):
+        return state
+
     def fold(self, state, event):
         assert event.version == (state.version if state else 0) + 1
         return Version(event.version)

@@ -99,5 +99,5 @@ def test_the_past_is_what_was_seen(steps, apart):
     messages and its window. And with no snapshot at all the past is the same.
     """
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("manent.engine.sessions.projector.VERSIONS_APART", apart)
+        patch.setattr("manent.engine.sessions.snapshots.VERSIONS_APART", apart)
         asyncio.run(live(steps, Path(folder)))

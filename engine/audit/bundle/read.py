@@ -57,7 +57,7 @@ def take_in(
         place_events(connection, tenant, tree.size, tree.size + len(batch))
         grow(connection, tenant, tree, [event.leaf_hash for event, _ in batch])
         recorded_at = batch[-1][0].recorded_at
-        fold_batch(connection, projector, known, [event for event, _ in batch])
+        fold_batch(connection, connection, projector, known, [event for event, _ in batch])
         progress(tree.size, total)
     note_erasures(connection, tenant, [(position, by) for position, (by, *_) in sorted(bundle.erased.items())])
     begin_head(connection, tenant, recorded_at, tree.frontier())

@@ -22,7 +22,7 @@ from ..codec import MAX_SAFE_INTEGER
 from .clauses import limited, recorded, recorded_columns, same, with_bodies
 from .driver import Prepared
 from .rows import reading
-from .session_index import SessionQuery
+from .session_index import SessionQuery, Stretch
 from .tables import bodies, erasures, events, heads
 
 PAGE_EVENTS = 1000
@@ -61,11 +61,12 @@ def event_at_version(connection: Connection, tenant: str, session: UUID, version
         return next(map(reading(connection), rows), None)
 
 
-def version_at_time(connection: Connection, tenant: str, session: UUID, last: int, time_us: int) -> int:
-    """The last version of a session, up to ``last``, that was recorded at or before a time; 0 if none was. Times never
-    go back within a log, so few events are looked at.
+def version_at_time(connection: Connection, tenant: str, session: UUID, first: int, last: int, time_us: int) -> int:
+    """The last of a session's own versions, from ``first`` to ``last``, that was recorded at or before a time; the one
+    before them if none was. Times never go back within a log, so few events are looked at.
     """
-    return bisect_right(range(1, last + 1), time_us, key=partial(_time_at, connection, tenant, session))
+    versions = range(first, last + 1)
+    return first - 1 + bisect_right(versions, time_us, key=partial(_time_at, connection, tenant, session))
 
 
 def _time_at(connection: Connection, tenant: str, session: UUID, version: int) -> int:
@@ -138,15 +139,27 @@ def session_events_of_types(
     return list(map(reading(connection), rows))
 
 
-def each_session_event(
-    connection: Connection, tenant: str, session: UUID, types: Sequence[str] = (), *, after: int, limit: int
+def each_event_along(
+    connection: Connection,
+    tenant: str,
+    stretches: Sequence[Stretch],
+    types: Sequence[str] = (),
+    *,
+    limit: int = MAX_SAFE_INTEGER,
 ) -> Generator[RecordedEvent, None, None]:
-    """Events of a session after a version, of some types only if any are named, read as they are asked for; close it
-    where that is not to the end.
+    """The events of a history, whose stretches are given oldest first; of some types only if any are named. They are
+    read as they are asked for; close it where that is not to the end.
     """
     query = _of_session_and_types(len(types)) if types else _of_session
-    with closing(query(connection, tenant, session, after, MAX_SAFE_INTEGER, limit, values=types)) as rows:
+    with closing(query.along(connection, tenant, stretches, limit, values=types)) as rows:
         yield from map(reading(connection), rows)
+
+
+def events_along(
+    connection: Connection, tenant: str, stretches: Sequence[Stretch], *, limit: int, most_bytes: int
+) -> list[RecordedEvent]:
+    """The same, no more once their bodies have ``most_bytes``."""
+    return _up_to(connection, _of_session.along(connection, tenant, stretches, limit), most_bytes)
 
 
 def each_log_event(

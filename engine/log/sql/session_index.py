@@ -8,12 +8,13 @@ at 50 ns each. A migration belongs to every change of that number: what is writt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain, islice
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -53,6 +54,7 @@ _place = Prepared(
     )
 )
 _sizes = Prepared(select(heads.c.tenant, heads.c.size).order_by(heads.c.tenant))
+_size = Prepared(select(heads.c.size).where(*same(heads, "tenant")))
 _all_places = Prepared(delete(places))
 
 
@@ -68,6 +70,18 @@ def place_all(connection: Connection) -> None:
     _all_places(connection)
     for tenant, size in _sizes(connection).fetchall():
         place_events(connection, tenant, 0, size)
+
+
+class Stretch(msgspec.Struct, frozen=True, gc=False):
+    """A part of a history that goes on from one session to another: the events of a session with ``after < version <=
+    up_to``, which lie at positions above ``begin`` and up to ``end``.
+    """
+
+    session: UUID
+    after: int
+    up_to: int
+    begin: int
+    end: int
 
 
 def placed(size: int) -> int:
@@ -90,10 +104,15 @@ class SessionQuery:
         descending: bool = False,
         over: Table = events,
     ) -> None:
-        self._descending = descending
+        self.descending = descending
         found = places.join(over, (over.c.tenant == places.c.tenant) & (over.c.position == places.c.position))
         end = select(heads.c.size - heads.c.size % _AT_ONCE).where(*same(heads, "tenant")).scalar_subquery()
-        unplaced = [over.c.tenant == bindparam("log_"), over.c.position > end, over.c.position <= bindparam("end_")]
+        unplaced = [
+            over.c.tenant == bindparam("log_"),
+            over.c.position > end,
+            over.c.position > bindparam("begin_"),
+            over.c.position <= bindparam("end_"),
+        ]
         of_session = [*same(over, "session"), *_between(over.c.version)]
 
         def query(rows: FromClause, order: ColumnElement[int], *where: ColumnElement[bool]) -> Prepared:
@@ -122,8 +141,36 @@ class SessionQuery:
         """
         of_session = (session.bytes, after, up_to, *values, limit)
         placed = (self._placed, (*of_columns, tenant, *of_session))
-        last = (self._last, (*of_columns, tenant, tenant, end, *of_session))
-        return SessionRows(connection, (last, placed) if self._descending else (placed, last), limit)
+        last = (self._last, (*of_columns, tenant, tenant, 0, end, *of_session))
+        return SessionRows(connection, (last, placed) if self.descending else (placed, last), limit)
+
+    def along(
+        self,
+        connection: Connection,
+        tenant: str,
+        stretches: Iterable[Stretch],
+        limit: int = MAX_SAFE_INTEGER,
+        *,
+        values: Sequence[object] = (),
+        of_columns: Sequence[object] = (),
+    ) -> SessionRows:
+        """The rows of a history, of which the stretches are given in the order of the query; they are asked for only
+        as they are needed.
+        """
+
+        def queries() -> Iterator[tuple[Prepared, Sequence[object]]]:
+            row = _size(connection, tenant).fetchone()
+            border = placed(0 if row is None else row[0])
+            for each in stretches:
+                of_session = (each.session.bytes, each.after, each.up_to, *values, limit)
+                found = []
+                if each.begin < border:
+                    found.append((self._placed, (*of_columns, tenant, *of_session)))
+                if each.end > border:
+                    found.append((self._last, (*of_columns, tenant, tenant, each.begin, each.end, *of_session)))
+                yield from reversed(found) if self.descending else found
+
+        return SessionRows(connection, queries(), limit)
 
 
 class SessionRows:
@@ -132,7 +179,7 @@ class SessionRows:
     """
 
     def __init__(
-        self, connection: Connection, queries: Sequence[tuple[Prepared, Sequence[object]]], limit: int
+        self, connection: Connection, queries: Iterable[tuple[Prepared, Sequence[object]]], limit: int
     ) -> None:
         self._cursors = _cursors(connection, queries)
         self._rows = islice(chain.from_iterable(self._cursors), limit)
@@ -145,7 +192,7 @@ class SessionRows:
 
 
 def _cursors(
-    connection: Connection, queries: Sequence[tuple[Prepared, Sequence[object]]]
+    connection: Connection, queries: Iterable[tuple[Prepared, Sequence[object]]]
 ) -> Generator[Any, None, None]:
     """A query is run when the one before it has given all."""
     for query, values in queries:
