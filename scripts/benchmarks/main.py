@@ -17,6 +17,7 @@ from pathlib import Path
 import appends
 import cpu
 import explains
+import forks
 import gaps
 import proofs
 import readers
@@ -31,6 +32,7 @@ PARTS: dict[str, tuple[str, Measure]] = {
     "appends": ("durable appends of 300-byte messages", appends.measure),
     "sessions": ("long sessions", sessions.measure),
     "explains": ("what a model was sent, explained", explains.measure),
+    "forks": ("branches", forks.measure),
     "streams": ("streamed turns", streams.measure),
     "cpu": ("CPU of streamed deltas", cpu.measure),
     "gaps": ("what recording first costs readers", gaps.measure),
