@@ -23,7 +23,7 @@ from .terminal import notice, one_line, printable
 MAX_SHOWN_CHARS = 160
 STANDARD_OUTPUT = "-"
 SETTINGS = (
-    *("database", "script", "models_file", "mcp_servers_file", "budget_tokens", "max_rounds"),
+    *("script", "models_file", "mcp_servers_file", "budget_tokens", "max_rounds"),
     *("max_attempts", "retry_base_ms", "first_chunk_timeout_s", "idle_timeout_s", "turn_timeout_s"),
 )
 OF_ONE_DATABASE = ("checkpoint_file", "signing_key_file", "secret_file")
@@ -41,6 +41,7 @@ class Ran(msgspec.Struct, frozen=True):
 @click.command("run")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path(path_type=Path))
 @click.option("--model", help="run on this model, whatever the files say; `scripted` is their own answers")
+@click.option("--database", help="keep the sessions on record in this database  [default: a temporary one]")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="write the results there, as JUnit's XML")
 @click.option("--json", "json_file", help="write the results there, as JSON; - is standard output")
 @tenant_option
@@ -49,6 +50,7 @@ def run_conversations(
     *,
     files: tuple[Path, ...],
     model: str | None,
+    database: str | None,
     junit_file: Path | None,
     json_file: str | None,
     tenant: str,
@@ -62,11 +64,10 @@ def run_conversations(
     """
     for place in (junit_file, Path(json_file) if json_file not in {None, STANDARD_OUTPUT} else None):
         _check_folder(place)
-    settings, caller = read_settings(options), caller_for(tenant)
+    settings, caller = read_settings(options | {"database": database}), caller_for(tenant)
     runs = [ConversationRun(_read(path), settings, model=model) for path in files]
     say = partial(click.secho, err=json_file == STANDARD_OUTPUT)
-    lasting = options["database"] is not None
-    ran = [asyncio.run(_run(run, settings, caller, say, lasting=lasting)) for run in runs]
+    ran = [asyncio.run(_run(run, settings, caller, say, lasting=database is not None)) for run in runs]
     failed = sum(not check.passed for each in ran for check in each.checks)
     say(f"{sum(len(each.checks) for each in ran)} turns, {failed} failed", bold=True)
     if junit_file is not None:
@@ -175,7 +176,9 @@ def _as_json(check: TurnCheck) -> dict[str, Any]:
 
 
 def _check_folder(place: Path | None) -> None:
-    """Raises Invalid for a file whose folder is not there: before anything has run."""
+    """Raises Invalid for a file that cannot be one, or whose folder is not there: before anything has run."""
+    if place is not None and place.is_dir():
+        raise Invalid(str(place), "cannot be written: it is a folder")
     if place is not None and not place.parent.is_dir():
         raise Invalid(str(place), "cannot be written: there is no such folder")
 

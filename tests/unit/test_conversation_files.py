@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manent.engine import InvalidConversation, ToolError, read_conversation
+from manent.engine import Delta, Ended, InvalidConversation, Prompt, ProviderTruncated, ToolError, read_conversation
+from manent.engine.providers.scripted import ScriptedProvider, parse_script
 from manent.engine.service.conversation_files import base
 from manent.engine.service.conversation_files.expectations import holds, same
+from manent.engine.service.conversation_files.faults import FaultPlan, FaultyProvider
 from manent.engine.service.conversation_files.paths import find, read_path
 from manent.engine.service.conversation_files.reading import spec_of
 from manent.engine.service.conversation_files.tools import ScriptedTool
@@ -92,7 +95,7 @@ JSON = st.recursive(
     | st.integers(-(2**60), 2**60)
     | st.floats(allow_nan=False, allow_infinity=False)
     # what YAML's own writer can quote, and a text can hold
-    | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20),
+    | st.text(st.characters(codec="utf-8", exclude_characters="\0\x85\u2028\u2029"), max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc$. ", max_size=4), inner, max_size=3),
     max_leaves=8,
 )
@@ -264,7 +267,19 @@ WRONG = {
         TURN + "    expect: {json: {$: 1e999}}\n",
         "3:24: 1e999 is too large for a number; quote it if it is a text",
     ),
+    "too large a whole number": (
+        TURN + "    expect: {max_tokens: 18446744073709551616}\n",
+        "3:26: 18446744073709551616 is too large for a number; quote it if it is a text",
+    ),
+    "an empty list of texts": (
+        TURN + "    expect: {equals: []}\n",
+        "3:22: `equals` must be a list of length >= 1",
+    ),
     "a NUL": ('turns:\n- user: "a\\0"\n', "2:9: holds a NUL character, or half of a surrogate pair"),
+    "a line's end of its own": (
+        "turns:\n- user: a\u2028\n",
+        '2:10: the character U+2028 cannot stand here; write "\\u2028"',
+    ),
     "a control character": (b"turns:\n- user: a\x07\n", "2:10: the character U+0007 cannot stand here"),
     "bytes that are no text": ("turns:\n- user: ä".encode() + b"\xff", "2:10: is not UTF-8"),
     "too many bytes": (b"#" * (base.MAX_FILE_BYTES + 1), f"1:1: the file has more than {base.MAX_FILE_BYTES} bytes"),
@@ -353,6 +368,34 @@ def test_a_part_is_held_by_the_whole():
         assert holds(part, whole)
     for part in ({"f": None}, {"a": {"b": 2}}, {"a": {"c": [1]}}, {"a": {"c": [1, {}]}}):
         assert not holds(part, whole)
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.text(max_size=20), st.text(max_size=20), st.integers(1, 8), st.integers(1, 45))
+async def test_a_cut_lets_so_many_characters_through(thinking, said, chunk, after):
+    """However the answer comes in pieces, just so many characters of it come before the cut, or all there are; a pause
+    at the same place changes nothing.
+    """
+    step = {"chunk_chars": chunk}
+    steps = [{"thinking": thinking, **step}, {"text": said, **step}]
+    script = parse_script(json.dumps({"models": {"m": [{"steps": steps}]}}).encode())
+
+    async def heard(fault):
+        plan = FaultPlan([base.Fault(1, after_chars=after, **fault)])
+        plan.begin(1)
+        provider = FaultyProvider(ScriptedProvider(script), plan)
+        request = provider.renderers[provider.renderer](Prompt("m", ()))
+        chunks = []
+        with suppress(ProviderTruncated):
+            async for each in provider.stream(request):
+                chunks += [each]
+        assert plan.missed() == []
+        return "".join(each.text for each in chunks if isinstance(each, Delta)), isinstance(chunks[-1], Ended)
+
+    assert await heard({"truncate": True}) == ((thinking + said)[:after], False)
+    assert await heard({"pause_ms": 0}) == (thinking + said, True)
 
 
 # --- scripted tools ---------------------------------------------------------------------------------------------------

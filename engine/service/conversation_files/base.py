@@ -32,7 +32,7 @@ tokens of the answer at most), ``error`` (the code with which the turn fails; a 
 without such an expectation is a failure.
 
 **A fault** has one of ``fail``, ``truncate``, ``hang`` and ``pause_ms``. ``after_chars``: so many characters of the
-answer come first, or all if it is shorter. One that does not happen is a failure, too.
+answer come first (of thinking and calls, too), or all if it is shorter. One that does not happen is a failure, too.
 
 Attempts are counted from 1 along the turn, through all its rounds. Nothing here is null: leave out what is not meant.
 """
@@ -85,7 +85,7 @@ class CalledTool(_Strict, frozen=True):
 
 
 class Expectations(_Strict, frozen=True):
-    equals: str | tuple[str, ...] | UnsetType = UNSET
+    equals: str | Annotated[tuple[str, ...], Meta(min_length=1)] | UnsetType = UNSET
     contains: Words | Several | UnsetType = UNSET
     matches: Words | Several | UnsetType = UNSET
     json: Annotated[dict[str, Any], Meta(min_length=1)] | UnsetType = UNSET

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from math import isfinite
 from typing import Any, NoReturn
 
 import msgspec
@@ -25,8 +26,11 @@ _WORDS: dict[str, Any] = {"": None, "~": None} | {
     for form in (word, word.capitalize(), word.upper())
 }
 _UNREADABLE = re.compile("[\0\ud800-\udfff]")
+_LINE_BREAKS = re.compile("[\x85\u2028\u2029]")
+"""Ends of lines to PyYAML, which reads YAML 1.1, and to nobody else."""
 MAX_DIGITS = 400
 """Most digits of a number."""
+MIN_INTEGER, MAX_INTEGER = -(1 << 63), (1 << 64) - 1
 
 Path = tuple[str | int, ...]
 
@@ -67,6 +71,9 @@ def read_tree(data: bytes, file: str) -> Node:
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8-sig")
         raise InvalidConversation(file, _end_of(before), "is not UTF-8") from None
+    if found := _LINE_BREAKS.search(text):
+        detail = f'the character U+{ord(found[0]):04X} cannot stand here; write "\\u{ord(found[0]):04x}"'
+        raise InvalidConversation(file, _end_of(text[: found.start()]), detail)
     try:
         return _Reader(text, file).read()
     except yaml.reader.ReaderError as error:
@@ -152,17 +159,17 @@ class _Reader:
             return _WORDS[text]
         if _NO_JSON.fullmatch(text):
             self._refuse(event, f"{text} is no number that JSON has; quote it if it is a text")
-        if len(text) > MAX_DIGITS and _NUMBER.fullmatch(text):
+        if len(text) > MAX_DIGITS and (_NUMBER.fullmatch(text) or _BASED.fullmatch(text)):
             self._refuse(event, f"a number has at most {MAX_DIGITS} digits; quote it if it is a text")
         if _INTEGER.fullmatch(text):
-            return int(text)
+            return self._bounded(event, int(text))
         if _BASED.fullmatch(text):
-            return int(text, 0)
-        return self._float(event) if _NUMBER.fullmatch(text) else text
+            return self._bounded(event, int(text, 0))
+        return self._bounded(event, float(text)) if _NUMBER.fullmatch(text) else text
 
-    def _float(self, event: Any) -> float:
-        value = float(event.value)
-        if value in {float("inf"), float("-inf")}:
+    def _bounded(self, event: Any, value: float) -> float:
+        """A number that JSON can carry: whole ones in 64 bits."""
+        if not (MIN_INTEGER <= value <= MAX_INTEGER if isinstance(value, int) else isfinite(value)):
             self._refuse(event, f"{event.value} is too large for a number; quote it if it is a text")
         return value
 
