@@ -84,6 +84,11 @@ def test_a_wrong_file_is_told_by_line_and_column(call, file):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "manent: wrong.yaml:2:5: there is no key `usr` in `turns`; did you mean `user`?\n"
     assert not Path("out.json").exists()
+    done = call("run", "talk.yaml", file("tools: [calculater]\n" + GOOD, "tool.yaml"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        "manent: tool.yaml:1:9: no tool is named `calculater` here; did you mean `calculator`?"
+    )
     done = call("run", "talk.yaml", file("model: ecco/echo\n" + GOOD, "model.yaml"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("manent: model.yaml:1:8: no provider here serves ecco/echo; there is echo/echo")

@@ -259,8 +259,8 @@ async def test_a_turn_that_waits_for_a_person_is_a_failure(tmp_path):
         return "open"
 
     text = "tools: [unlock]\nturns: [{user: go, answers: [{tool: {name: unlock}}]}, {user: on, answers: [done]}]"
-    run = ConversationRun(read_conversation(text.encode(), "f"), settings(tmp_path))
-    async with engine.open(settings(tmp_path), providers=run.providers, tools=[unlock, *run.tools]) as chat:
+    run = ConversationRun(read_conversation(text.encode(), "f"), settings(tmp_path), tools=[unlock])
+    async with engine.open(settings(tmp_path), providers=run.providers, tools=run.tools) as chat:
         first, second = [check async for check in run.turns(chat)]
         assert told(first) == "the turn waits for a person: call_1_1_1 (unlock)"
         assert (await chat.turn(first.turn.id)).status == "cancelled"
@@ -291,11 +291,15 @@ async def test_what_cannot_be_run_is_refused_before_anything_runs(tmp_path):
     assert error.detail == "f:2:8: no provider here serves ecco/echo"
     assert "echo/echo" in error.extra["available"]
     error = refused(turns + "tools: [{returns: x, name: calculator}]")
-    assert error.detail == "f:2:28: `calculator` is the name of a built-in tool"
+    assert error.detail == "f:2:28: `calculator` is the name of a tool that is registered"
+    error = refused(turns + "tools: [calculator, calkulator2]")
+    assert error.detail == "f:2:21: no tool is named `calkulator2` here; did you mean `calculator`?"
     with pytest.raises(UnknownModel):
         ConversationRun(read_conversation(turns.encode(), "f"), settings(tmp_path), model="ecco/echo")
-    async with running(tmp_path, turns + "tools: [calculator, calkulator2]") as (run, chat):
+    text, other_path = turns + "tools: [{name: door, returns: x}]", tmp_path / "other"
+    other_path.mkdir()
+    async with running(tmp_path, text) as (run, _), engine.open(settings(other_path)) as other:
         with pytest.raises(InvalidConversation) as caught:
-            await anext(run.turns(chat))
-        assert caught.value.detail == "talk.yaml:2:21: no tool is named `calkulator2` here; did you mean `calculator`?"
-        assert (await chat.sessions()).items == []
+            await anext(run.turns(other))  # an engine that was opened without the run's tools
+        assert caught.value.detail == "talk.yaml:2:16: no tool is named `door` here"
+        assert (await other.sessions()).items == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -67,10 +67,13 @@ class TurnCheck(msgspec.Struct, frozen=True):
 
 class ConversationRun:
     """One run of a conversation file. Open an engine with its ``providers`` and ``tools``, and iterate over ``turns``.
-    ``model``: the file's, or the one that is given in its place; None: the default one.
+    ``model``: the file's, or the one that is given in its place; None: the default one. Given ``tools`` are those that
+    the file may name beside the built-in ones; they are among the run's.
     """
 
-    def __init__(self, file: ConversationFile, settings: Settings, *, model: str | None = None) -> None:
+    def __init__(
+        self, file: ConversationFile, settings: Settings, *, model: str | None = None, tools: Iterable[Tool] = ()
+    ) -> None:
         """Raises InvalidConversation for a model or a tool that cannot be, UnknownModel for a given model, and Invalid
         for a setting.
         """
@@ -78,7 +81,12 @@ class ConversationRun:
         self._spec = spec_of(file)
         self._clock: Clock = SystemClock()
         self._plan = FaultPlan(self._spec.faults)
-        self.tools: tuple[Tool, ...] = tuple(ScriptedTool(tool) for tool in self._scripted_tools())
+        registered = tuple(tools)
+        self._check_scripted_tools([*builtin_tools(self._clock), *registered])
+        scripted = (ScriptedTool(tool) for tool in self._spec.tools if isinstance(tool, ToolSpec))
+        self.tools: tuple[Tool, ...] = (*registered, *scripted)
+        if settings.mcp_servers_file is None:  # what its servers offer is known when they run
+            self._check_tools(tool.name for tool in (*builtin_tools(self._clock), *self.tools))
         wanted = model or given(self._spec.model) or (SCRIPTED if self._spec.has_answers else None)
         self._scripted = wanted == SCRIPTED and self._spec.has_answers
         members = _providers(settings, self._clock, self._spec if self._scripted else None)
@@ -95,7 +103,7 @@ class ConversationRun:
         """Run the turns, each when the one before has ended, in a new session. A turn that fails does not keep the next
         from being run. Raises InvalidConversation for a tool that is not registered, and as ``create_session`` does.
         """
-        await self._check_tools(chat, caller)
+        self._check_tools([tool.name for tool in await chat.tools(caller=caller)])
         fields: NewSession = {"title": _title(self.file.name), "model": self.model}
         if isinstance(self._spec.system, str):
             fields["system"] = self._spec.system
@@ -154,19 +162,16 @@ class ConversationRun:
                 raise
             self.file.refuse(self.file.place("model"), error.detail, available=error.extra.get("available"))
 
-    def _scripted_tools(self) -> list[ToolSpec]:
-        """The scripted tools. Their names must be free."""
-        taken = {tool.name for tool in builtin_tools(self._clock)}
-        found = []
+    def _check_scripted_tools(self, registered: Sequence[Tool]) -> None:
+        """The names of scripted tools are free."""
+        taken = {tool.name for tool in registered}
         for number, tool in enumerate(self._spec.tools):
-            if isinstance(tool, ToolSpec):
-                if tool.name in taken:
-                    self.file.refuse(self._tool_place(number), f"`{tool.name}` is the name of a built-in tool")
-                found.append(tool)
-        return found
+            if isinstance(tool, ToolSpec) and tool.name in taken:
+                self.file.refuse(self._tool_place(number), f"`{tool.name}` is the name of a tool that is registered")
 
-    async def _check_tools(self, chat: Engine, caller: Caller) -> None:
-        there = tuple(tool.name for tool in await chat.tools(caller=caller))
+    def _check_tools(self, names: Iterable[str]) -> None:
+        """All tools that the file names are there."""
+        there = tuple(names)
         for number, name in enumerate(self._spec.tool_names):
             if name not in there:
                 detail = f"no tool is named `{name}` here{nearest(name, there)}"
