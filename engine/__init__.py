@@ -128,6 +128,9 @@ from .providers.base import (
     VendorBlock,
 )
 from .providers.registry import Providers
+from .service.conversation_files.base import InvalidConversation
+from .service.conversation_files.reading import ConversationFile, read_conversation
+from .service.conversation_files.running import ConversationRun, TurnCheck, Unmet
 from .service.counting import TokenCount
 from .service.discovery import Model, ToolInfo
 from .service.engine import Engine
@@ -184,6 +187,8 @@ __all__ = [
     "Consistency",
     "Content",
     "ContentNotSupported",
+    "ConversationFile",
+    "ConversationRun",
     "Cost",
     "Delta",
     "EmptyMessage",
@@ -209,6 +214,7 @@ __all__ = [
     "Imported",
     "Inclusion",
     "Invalid",
+    "InvalidConversation",
     "LeftOut",
     "LegalHold",
     "Load",
@@ -299,12 +305,14 @@ __all__ = [
     "ToolUseBlock",
     "Turn",
     "TurnAlreadyOpen",
+    "TurnCheck",
     "TurnLimitReached",
     "TurnNotFound",
     "TurnNotOpen",
     "TurnOptions",
     "UnknownModel",
     "UnknownRenderer",
+    "Unmet",
     "Unwitnessed",
     "UrlSource",
     "Usage",
@@ -332,6 +340,7 @@ __all__ = [
     "open",
     "open_beside",
     "open_sync",
+    "read_conversation",
     "read_pace",
     "rebuild_projections",
     "rfc3339",
