@@ -19,6 +19,7 @@ import cpu
 import explains
 import forks
 import gaps
+import heavy
 import proofs
 import readers
 import resume
@@ -33,6 +34,7 @@ PARTS: dict[str, tuple[str, Measure]] = {
     "sessions": ("long sessions", sessions.measure),
     "explains": ("what a model was sent, explained", explains.measure),
     "forks": ("branches", forks.measure),
+    "heavy": ("a session of 36 MB", heavy.measure),
     "streams": ("streamed turns", streams.measure),
     "cpu": ("CPU of streamed deltas", cpu.measure),
     "gaps": ("what recording first costs readers", gaps.measure),
