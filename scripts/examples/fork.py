@@ -25,7 +25,8 @@ def main(path: Path) -> None:
         for each in (session.id, edited.session):
             said = [message.text for message in chat.iter_messages(each) if message.role == "user"]
             print(f"{each}: {' '.join(said)}")
-        print(f"shared up to version {chat.session(edited.session).parent.version}")
+        parent = chat.session(edited.session).parent
+        print(f"shared up to version {parent.version if parent else 0}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ def main(path: Path) -> None:
     with engine.open_sync(path) as chat:
         session = chat.create_session(model="echo/echo")
         turn = chat.say(session.id, "I promise to pay on Monday.")
+        assert turn.message is not None
         proof = chat.evidence.inclusion(session.id, turn.message.version)
         print(f"leaf {proof.position} of {proof.size} is under the signed root, by {len(proof.hashes)} hashes")
     print(f"verified: {engine.verify_database(str(path)).problem or 'every event is what was recorded'}")
