@@ -333,7 +333,7 @@ def _given(values: dict[str, Any], changes: Changes) -> tuple[dict[str, Any], Se
 
 def existing(state: SessionState | None) -> SessionState:
     """The state of a session that has begun. Raises SessionNotFound."""
-    if state is None:
+    if not isinstance(state, SessionState):  # nor is the stream of a replay one
         raise SessionNotFound("there is no such session")
     return state
 
