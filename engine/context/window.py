@@ -33,6 +33,9 @@ from ..sessions.state import Row
 POLICY = "newest-units/1"
 """Recorded with every attempt. A rule that chooses otherwise for any session is a new name."""
 
+AS_RECORDED = "recorded-messages/1"
+"""Recorded with an attempt that was sent the messages of another, by a replay: nothing was chosen."""
+
 
 class Measure(msgspec.Struct, frozen=True):
     """The cost of messages for a model, and the tokens that may be spent.

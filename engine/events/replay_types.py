@@ -22,10 +22,10 @@ Compared = Literal[
     "archived",
     "expired",
     "full",
+    "input_damaged",
     "input_erased",
     "input_missing",
     "refused",
-    "open",
     "new_cancelled",
     "new_damaged",
     "new_erased",
@@ -120,7 +120,8 @@ class ReplayCompared(Facts, frozen=True):
     its start; ``answer`` and ``new_answer``: of the last message of each answer. ``layer`` and ``path``: the place of
     the first difference, without words. ``reason``: why it was skipped or failed. ``window_anew``: the recorded
     messages did not fit the model. ``repeated``: it was asked once more after a restart; ``noise``: the difference is
-    one that the recorded model shows against itself, of which ``floor`` counts.
+    one that the recorded model shows against itself, of which ``floor`` counts. ``diverges``: in the mode free, it is
+    the first of its session whose answer differs.
     """
 
     event_type: ClassVar[str] = "replay.compared"
@@ -141,6 +142,7 @@ class ReplayCompared(Facts, frozen=True):
     repeated: bool = False
     noise: bool = False
     floor: NoiseCounts | None = None
+    diverges: bool = False
 
 
 class ReplayCompleted(Facts, frozen=True):
