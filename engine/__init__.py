@@ -128,6 +128,9 @@ from .providers.base import (
     VendorBlock,
 )
 from .providers.registry import Providers
+from .service.conversation_files.base import InvalidConversation
+from .service.conversation_files.reading import ConversationFile, read_conversation
+from .service.conversation_files.running import ConversationRun, TurnCheck, Unmet
 from .service.counting import TokenCount
 from .service.discovery import Model, ToolInfo
 from .service.engine import Engine
@@ -195,6 +198,8 @@ __all__ = [
     "Consistency",
     "Content",
     "ContentNotSupported",
+    "ConversationFile",
+    "ConversationRun",
     "Cost",
     "Delta",
     "EmptyMessage",
@@ -221,6 +226,7 @@ __all__ = [
     "Imported",
     "Inclusion",
     "Invalid",
+    "InvalidConversation",
     "Layers",
     "LeftOut",
     "LegalHold",
@@ -325,12 +331,14 @@ __all__ = [
     "ToolUseBlock",
     "Turn",
     "TurnAlreadyOpen",
+    "TurnCheck",
     "TurnLimitReached",
     "TurnNotFound",
     "TurnNotOpen",
     "TurnOptions",
     "UnknownModel",
     "UnknownRenderer",
+    "Unmet",
     "Unwitnessed",
     "UrlSource",
     "Usage",
@@ -358,6 +366,7 @@ __all__ = [
     "open",
     "open_beside",
     "open_sync",
+    "read_conversation",
     "read_pace",
     "rebuild_projections",
     "rfc3339",

@@ -19,6 +19,7 @@ from .migrate import migrate
 from .proof import checkpoint, proof
 from .rebuild import rebuild
 from .retain import retain
+from .run import run_conversations
 from .serve import serve
 from .sessions import sessions
 from .show import show
@@ -39,7 +40,7 @@ def commands(context: click.Context) -> None:
 
 for command in (chat, checkpoint, doctor, erase, export, import_, key, migrate, proof, rebuild, retain, serve):
     commands.add_command(command)
-for command in (explain, sessions, show, verify):
+for command in (explain, run_conversations, sessions, show, verify):
     commands.add_command(command)
 
 

@@ -49,7 +49,7 @@ class Parts:
         self.follower = Follower(store, settings, find=supervisor.find, running=supervisor.running)
         self.names = Names(providers, tools, default_model)
         self.sessions = Sessions(store, clock, self.names, settings)
-        self.forks = Forks(store, clock, self.sessions, settings)
+        self.forks = Forks(store, clock, settings)
         self.messages = Messages(store, clock, settings)
         self.metadata = Metadata(store, clock, settings)
         self.pins = Pins(store, clock, settings)

@@ -29,6 +29,7 @@ from .text_stream import TextStream
 
 P = ParamSpec("P")
 S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -161,10 +162,10 @@ def _read(thread: _Thread, items: _Items[T]) -> Generator[T, None, None]:
             thread.leave(stop())
 
 
-class _Door(Generic[S]):
+class _Door(Generic[S_co]):
     """A proxy for an object that lives on the engine's thread."""
 
-    def __init__(self, thread: _Thread, inside: S) -> None:
+    def __init__(self, thread: _Thread, inside: S_co) -> None:
         self._thread = thread
         self._inside = inside
 
@@ -288,6 +289,7 @@ class SyncEngine(_Door[Engine]):
     session = _waits(Engine.session)
     sessions = _waits(Engine.sessions)
     iter_sessions = _reads(Engine.iter_sessions)
+    fork = _waits(Engine.fork)
     update_session = _waits(Engine.update_session)
     update_metadata = _waits(Engine.update_metadata)
     append_messages = _waits(Engine.append_messages)

@@ -294,9 +294,11 @@ def check_erasable(state: SessionState | None) -> SessionState:
     """The state, if words of the session may be erased now. Raises the refusal otherwise."""
     state = existing(state)
     if state.legal_hold:
-        raise LegalHold(f"session {state.id} is under legal hold: nothing of it may be erased")
+        detail = f"session {state.id} is under legal hold: nothing of it may be erased"
+        raise LegalHold(detail, session_id=str(state.id))
     if state.open_turn is not None:
-        raise TurnAlreadyOpen("a turn is running in this session", turn_id=str(state.open_turn.id))
+        turn_id = str(state.open_turn.id)
+        raise TurnAlreadyOpen("a turn is running in this session", turn_id=turn_id, session_id=str(state.id))
     return state
 
 

@@ -28,7 +28,7 @@ from ..log.sql.documents import SALTED_SINCE, Use, add_uses
 from ..log.sql.driver import Prepared, PreparedRows
 from .copies import copy_row, insert_copies
 from .forks import fork_row, insert_forks
-from .history import folded, words_at
+from .history import inherited_at
 from .lineage import as_erased
 from .marks import insert_marks, mark_rows
 from .queries import session_state, words_of_session
@@ -84,8 +84,7 @@ class Catalog:
     def inherit(
         self, log: Connection, derived: Connection, tenant: str, session: UUID, source: Inherited
     ) -> SessionState:
-        parent = folded(log, derived, tenant, source.session, source.version)
-        words = words_at(log, tenant, parent, damaged=True)
+        parent, words = inherited_at(log, derived, tenant, source)
         values = msgspec.structs.asdict(words)
         if words.metadata is not None:
             values["metadata"] = _encode(words.metadata)

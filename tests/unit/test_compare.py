@@ -1,7 +1,6 @@
 """Comparing a recorded answer with a new one: each layer, the first difference, its outline, and the noise floor."""
 
 import json
-from itertools import count
 
 import msgspec
 import pytest
@@ -9,7 +8,6 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manent import engine
 from manent.engine.events.usage import Cost, Usage
 from manent.engine.service.replay.answers import UNREADABLE, answers_of, kind_of
 from manent.engine.service.replay.compare import REASONS, Comparison, compare, difference_in, request_difference
@@ -23,47 +21,9 @@ from manent.engine.service.replay.json_difference import (
 from manent.engine.service.replay.noise import NoiseFloor, findings, is_noise, noise_floor, together
 from manent.engine.service.replay.outline import Outline, comparison_of, outline, word_free
 from manent.engine.service.replay.results import FirstDifference, Layers, Measure
-from manent.engine.sessions.turn_views import Failure, Turn, with_messages
-from manent.engine.sessions.views import ErasureInfo, Message
+from manent.engine.sessions.turn_views import Failure
+from tests.made_turns import ERASED, call, message, text, turn
 from tests.support import chatting, offered, says
-
-NEW = engine.new_id
-ERASED = ErasureInfo(9, "ann", "2026-01-01T00:00:00.000000Z", "asked for")
-NUMBERS = count(1)
-
-
-def text(words):
-    return {"type": "text", "text": words}
-
-
-def call(name, arguments=None, **more):
-    return {"type": "tool_use", "id": f"id{next(NUMBERS)}", "name": name, "input": arguments, **more}
-
-
-def message(*blocks, role="assistant", **more):
-    raws = tuple(
-        block if isinstance(block, msgspec.Raw) else msgspec.Raw(json.dumps(block).encode()) for block in blocks
-    )
-    given = {
-        "token_count": 1,
-        "complete": True,
-        "erased": None,
-        "turn_id": None,
-        "actor": "a",
-        "created_at": "t",
-    } | more
-    return Message(id=NEW(), session_id=NEW(), version=1, position=1, role=role, content=raws, **given)
-
-
-def turn(*messages, **more):
-    """A completed turn with these messages; a text stands for an answer."""
-    made = [message(text(each)) if isinstance(each, str) else each for each in messages]
-    given = {
-        "status": "completed", "model": "echo/echo", "provider": "echo", "started_at": "t", "ended_at": "t",
-        "first_chunk_ms": 5, "duration_ms": 50, "stop_reason": "end_turn", "vendor_stop_reason": None,
-        "usage": Usage(output_tokens=7), "attempts": (), "error": None, "costs": (), "pending_approvals": (),
-    } | more  # fmt: skip
-    return with_messages(Turn(id=NEW(), session_id=NEW(), messages=(), message=None, **given), made)
 
 
 def first(recorded, now):
@@ -241,7 +201,7 @@ def test_a_turn_with_nothing_to_compare_is_skipped(recorded, now, reason):
 def test_odd_content_does_not_stop_it():
     """Blocks of no shape, of no JSON, too deep or empty are compared as what they are: unreadable."""
     odd = [b'{"type":"text"}', b"no json", b"{}", b"[]", b"", b"\xff", b'{"type":"tool_use","id":1}', b"[" * 100_000]
-    broken = turn(message(*map(msgspec.Raw, odd)), message())
+    broken = turn(message(*odd), message())
     assert compare(broken, broken).verdict == "same"
     assert {kind_of(block) for block in answers_of(broken)[0].content} == {UNREADABLE}
     assert first(broken, turn("a"))[0] == "structure"

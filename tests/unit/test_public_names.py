@@ -9,6 +9,7 @@ import pytest
 from manent import engine
 from manent.engine import (
     LOCAL,
+    ConversationFile,
     Engine,
     Evidence,
     Salvage,
@@ -23,7 +24,7 @@ from manent.engine import (
 NAMES = {name: getattr(engine, name) for name in engine.__all__}
 TYPED = {name: each for name, each in NAMES.items() if inspect.isclass(each) or inspect.isroutine(each)}
 MADE_INSIDE = (
-    *(Engine, Evidence, Salvage, Serving, TextStream),
+    *(ConversationFile, Engine, Evidence, Salvage, Serving, TextStream),
     *(SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream),
 )
 """Nobody else calls their constructors."""

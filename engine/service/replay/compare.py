@@ -160,7 +160,7 @@ def _with_measures(layers: Layers, recorded: Turn, now: Turn) -> Layers:
     return msgspec.structs.replace(
         layers,
         tokens=_measure(recorded.usage.output_tokens, now.usage.output_tokens),
-        cost=_cost(recorded, now),
+        cost=cost_measure(recorded, now),
         time=_measure(recorded.duration_ms, now.duration_ms),
     )
 
@@ -169,8 +169,10 @@ def _measure(recorded: int | None, now: int | None) -> Measure | None:
     return None if recorded is None and now is None else Measure(recorded, now)
 
 
-def _cost(recorded: Turn, now: Turn) -> Measure | None:
-    """Costs in two currencies have no difference, and those in several no sum."""
+def cost_measure(recorded: Turn, now: Turn) -> Measure | None:
+    """The costs of two turns; None if they are in two currencies, which have no difference, or in several, which have
+    no sum.
+    """
     if len(recorded.costs) != 1 or len(now.costs) != 1 or recorded.costs[0].currency != now.costs[0].currency:
         return None
     return Measure(recorded.costs[0].micros, now.costs[0].micros)

@@ -109,8 +109,8 @@ def _shown(value: Any) -> Any:
         return _excerpt(value, 0)
     try:
         text = msgspec.json.encode(value).decode()
-    except (RecursionError, OverflowError, msgspec.MsgspecError):
-        return "…"  # nested too deeply, or a number of more than 64 bits among others
+    except (RecursionError, OverflowError, UnicodeError, msgspec.MsgspecError):
+        return "…"  # nested too deeply, or what has no JSON
     return value if len(text) <= MAX_SHOWN_CHARS else _excerpt(text, 0)
 
 
@@ -130,4 +130,7 @@ def _steps(trail: _Trail) -> tuple[Step, ...]:
 def _step_text(step: Step) -> str:
     if isinstance(step, int):
         return f"[{step}]"
-    return f".{step}" if step.isidentifier() else f"[{msgspec.json.encode(step[:MAX_PATH_CHARS]).decode()}]"
+    if step.isidentifier():
+        return f".{step}"
+    name = step[:MAX_PATH_CHARS].encode(errors="replace").decode()
+    return f"[{msgspec.json.encode(name).decode()}]"

@@ -27,6 +27,7 @@ Kind = Literal["equal", "removed", "added"]
 _PUNCTUATION = r"!-/:-@\[-`{-~\u00a1\u00ab\u00bb\u00bf\u2010-\u2027\u2030-\u205e\u3000-\u303f\uff01-\uff0f"
 _SINGLE = rf"{_PUNCTUATION}\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"\s+|[{_SINGLE}]\s*|[^\s{_SINGLE}]+\s*")
+_PART = re.compile(rf"\s+|[{_SINGLE}]|[^\s{_SINGLE}]+")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
@@ -117,8 +118,17 @@ def _aligned(old: Sequence[str], new: Sequence[str], steps: _Steps) -> Iterator[
     yield True, "".join(old[len(old) - end :]), ""
 
 
-def _block(old: str, new: str) -> tuple[Span, Span]:
-    return Span("removed", old), Span("added", new)
+def _block(old: str, new: str) -> Iterator[Span]:
+    """A passage that was replaced. Words are compared together with the blanks after them; here those at the ends are
+    looked at apart, so that no blank is marked beside a word that alone has changed.
+    """
+    olds, news = _PART.findall(old), _PART.findall(new)
+    start = _same_start(olds, news)
+    end = _same_start(olds[start:][::-1], news[start:][::-1])
+    yield Span("equal", "".join(olds[:start]))
+    yield Span("removed", "".join(olds[start : len(olds) - end]))
+    yield Span("added", "".join(news[start : len(news) - end]))
+    yield Span("equal", "".join(olds[len(olds) - end :]))
 
 
 def _same_start(old: Sequence[str], new: Sequence[str]) -> int:
