@@ -142,8 +142,18 @@ from .service.import_bundle import Imported
 from .service.inputs import MessageIn, check_content, check_tenant, is_correlation
 from .service.paging import Page
 from .service.reach import Holder
+from .service.replay.orders import (
+    LiveTools,
+    NothingToReplay,
+    ReplayOptions,
+    ReplayQuery,
+    ReplayWhere,
+    SuiteNotFound,
+)
 from .service.replay.playback import read_pace
 from .service.replay.rerun import Rerun, differences
+from .service.replay.results import FirstDifference, Layers, Measure, Result
+from .service.replay.views import NumberedResult, Replay, ReplayCounts
 from .service.salvage import Salvage
 from .service.serving import Serving
 from .service.session_fields import NewSession, SessionChanges, SessionFilter
@@ -152,6 +162,7 @@ from .service.text_stream import TextStream
 from .service.turns import TurnOptions
 from .sessions.envelope import LOCAL, Caller
 from .sessions.prompt_views import LeftOut, MessageCount, SentPrompt, SentWindow, WindowMessage
+from .sessions.replay_decisions import ReplayEnded, ReplayNotFound
 from .sessions.turn_views import Approval, Attempt, Failure, Turn
 from .sessions.views import ErasureInfo, Event, Message, Omitted, Parent, Session, Window
 from .settings import Settings, env_name, from_mapping, unknown_names, version
@@ -205,6 +216,7 @@ __all__ = [
     "Evidence",
     "Failure",
     "Finding",
+    "FirstDifference",
     "Frame",
     "FunctionTool",
     "Holder",
@@ -215,9 +227,12 @@ __all__ = [
     "Inclusion",
     "Invalid",
     "InvalidConversation",
+    "Layers",
     "LeftOut",
     "LegalHold",
+    "LiveTools",
     "Load",
+    "Measure",
     "Message",
     "MessageCount",
     "MessageIn",
@@ -229,6 +244,8 @@ __all__ = [
     "NotFound",
     "NotYet",
     "NothingToAnswer",
+    "NothingToReplay",
+    "NumberedResult",
     "Observer",
     "Omitted",
     "OtherBlock",
@@ -255,8 +272,16 @@ __all__ = [
     "Rebuilt",
     "RecordDamaged",
     "Refused",
+    "Replay",
+    "ReplayCounts",
+    "ReplayEnded",
+    "ReplayNotFound",
+    "ReplayOptions",
+    "ReplayQuery",
+    "ReplayWhere",
     "RequestKey",
     "Rerun",
+    "Result",
     "Retained",
     "Salvage",
     "SecretMismatch",
@@ -282,6 +307,7 @@ __all__ = [
     "StoreNewer",
     "StoreOlder",
     "StoreUnavailable",
+    "SuiteNotFound",
     "SyncEngine",
     "SyncEvidence",
     "SyncSalvage",
