@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from ..clock import id_of
 from ..events.blocks import read_blocks
-from ..events.session_types import SessionForked, SessionStarted
+from ..events.session_types import SessionForked, SessionStarted, SessionWords
 from ..events.types import MessageAppended, MessageWords
 from ..events.upcasts import words_left
 from ..log.base import RecordedEvent
@@ -27,6 +27,8 @@ from .state import SessionState
 from .tables import prefixes
 
 AT_ONCE = 64
+CHAINED = (SessionStarted.event_type, MessageAppended.event_type)
+"""The events whose words a history's hash is of."""
 
 insert_prefixes = PreparedRows(insert(prefixes))
 _hash = Prepared(select(prefixes.c.hash).where(*same(prefixes, "tenant", "session", "version")))
@@ -51,21 +53,19 @@ class Known(msgspec.Struct, frozen=True, gc=False):
 def chained(
     key: bytes | None, before: SessionState | None, event: RecordedEvent, facts: object, after: SessionState
 ) -> SessionState:
-    """The state after an event with the hash of the history up to it; None: it cannot be recognised, or not any more."""
+    """The state after an event with the hash of the history up to it; None: it is not recognised, or not any more."""
     chain = None if before is None else before.chain
     if key is None or not after.drop_in:
         return after
+    words = words_left(event) if isinstance(facts, SessionStarted | MessageAppended) else None
     if isinstance(facts, SessionStarted):
-        words = words_left(event)
-        chain = origin(key, event.tenant, event.actor, getattr(words, "user_id", None))
+        end_user = words.user_id if isinstance(words, SessionWords) else None
+        gone = event.erased or event.damaged
+        chain = None if gone else origin(key, event.tenant, event.actor, end_user)
     elif isinstance(facts, MessageAppended) and chain is not None:
-        words = words_left(event)
-        chain = following(key, chain, facts.role, read_blocks(words.content)) if _is_there(words) else None
+        said = words.content if isinstance(words, MessageWords) else None
+        chain = None if said is None else following(key, chain, facts.role, read_blocks(said))
     return after if chain == after.chain else msgspec.structs.replace(after, chain=chain)
-
-
-def _is_there(words: object) -> bool:
-    return isinstance(words, MessageWords)
 
 
 def prefix_row(event: RecordedEvent, facts: object, after: SessionState) -> tuple[object, ...] | None:

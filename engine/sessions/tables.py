@@ -194,6 +194,21 @@ suites = Table(
 
 Index("suites_by_name", suites.c.tenant, suites.c.name, unique=True)
 
+prefixes = Table(
+    "prefixes",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("version", Int, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The keyed hash of a session's history up to a version: where it begins, and at each message. Of those only that
+clients send again."""
+
+Index("prefixes_by_hash", prefixes.c.tenant, prefixes.c.hash)
+
 calibrations = Table(
     "calibrations",
     metadata,
