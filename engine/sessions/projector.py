@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import Connection, bindparam, func, insert, update
+from sqlalchemy import Connection, Table, bindparam, func, insert, update
 
 from ..events.base import Facts
 from ..events.session_types import (
@@ -38,7 +38,7 @@ from .replay_state import StreamState, begins_stream, evolve_stream
 from .replays import stream_state, write_streams
 from .snapshots import insert_snapshots, is_kept, snapshot_row
 from .state import SessionState, evolve, inherit
-from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
+from .tables import HOUR_US, KEYED, PROJECTIONS, calibrations, messages, session_words, sessions, turns
 from .words import changed_words, merged, preview_of
 
 _encode = msgspec.json.Encoder().encode
@@ -258,3 +258,9 @@ def _turn_row(tenant: str, state: SessionState) -> Row:
     turn = state.turn
     assert turn is not None
     return tenant, turn.id.bytes, turn.session.bytes, turn.version, turn.status, _encode(turn)
+
+
+def derived(prefix_key: bytes | None) -> tuple[Catalog, tuple[Table, ...]]:
+    """What folds a log, and the tables that are derived by it: those of keyed hashes only where there is the key."""
+    tables = tuple(table for table in PROJECTIONS if table is not KEYED or prefix_key is not None)
+    return Catalog(prefix_key), tables

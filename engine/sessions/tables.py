@@ -8,7 +8,7 @@ from sqlalchemy import Column, Index, LargeBinary, Table, Text
 
 from ..log.sql.tables import (
     Int,
-    document_uses,
+    *(prefixes, document_uses),
     metadata,
 )
 
@@ -209,6 +209,20 @@ clients send again."""
 
 Index("prefixes_by_hash", prefixes.c.tenant, prefixes.c.hash)
 
+retries = Table(
+    "retries",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("turn", LargeBinary, nullable=False),
+    Column("at", Int, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The turn that each request of a client has started last: scratch, by a keyed hash of the request."""
+
+Index("retries_by_time", retries.c.tenant, retries.c.at)
+
 calibrations = Table(
     "calibrations",
     metadata,
@@ -225,5 +239,7 @@ calibrations = Table(
 
 PROJECTIONS = (
     *(sessions, session_words, snapshots, messages, marks, turns, forks, copies, replays, suites, calibrations),
-    document_uses,
+    *(prefixes, document_uses),
 )
+KEYED = prefixes
+"""The one of them whose rows are made with the database's secret."""
