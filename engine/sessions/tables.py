@@ -8,7 +8,7 @@ from sqlalchemy import Column, Index, LargeBinary, Table, Text
 
 from ..log.sql.tables import (
     Int,
-    *(prefixes, document_uses),
+    document_uses,
     metadata,
 )
 
