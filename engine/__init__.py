@@ -133,6 +133,7 @@ from .service.conversation_files.reading import ConversationFile, read_conversat
 from .service.conversation_files.running import ConversationRun, TurnCheck, Unmet
 from .service.counting import TokenCount
 from .service.discovery import Model, ToolInfo
+from .service.drop_in import ClientRequest, Retry
 from .service.engine import Engine
 from .service.erasure import Erasure, Retained
 from .service.evidence import Evidence
@@ -193,6 +194,7 @@ __all__ = [
     "CheckpointNotFound",
     "Chunk",
     "CircuitOpen",
+    "ClientRequest",
     "Clock",
     "Conflict",
     "Consistency",
@@ -283,6 +285,7 @@ __all__ = [
     "Rerun",
     "Result",
     "Retained",
+    "Retry",
     "Salvage",
     "SecretMismatch",
     "SentPrompt",
