@@ -34,7 +34,6 @@ from ..tools.registry import read_schemas, write_schemas
 from .content import IMAGES, check_content, has_images
 from .derive import parameters_of
 from .prompt import ChosenWindow, Limits, choose_window, measure_of, prompt_of
-from .window import POLICY
 
 FREE = "auto"
 
@@ -209,7 +208,7 @@ def attempt_of(
         base_tokens=window.chosen.base_tokens,
         budget_tokens=measure.budget_tokens,
         reserve_tokens=measure.reserve_tokens,
-        policy=POLICY,
+        policy=measure.policy,
         system=window.state.system.position if window.state.system else None,
         tools=document.name if document else None,
         max_output_tokens=parameters.max_output_tokens,

@@ -30,7 +30,7 @@ from ..sessions.state import Row, SessionState
 from ..sessions.views import Message, Omitted, Window, message_view
 from ..settings import Settings
 from .derive import content_to_send, to_send
-from .window import POLICY, ChosenRows, Measure, choose
+from .window import POLICIES, POLICY, ChosenRows, Measure
 
 UNPLACED = 0
 """Position of a message that is still to be appended."""
@@ -66,8 +66,13 @@ def measure_of(
     tool_tokens: int = 0,
 ) -> Measure:
     """Measure what messages cost this model, and what there is to spend; ``tool_tokens`` is the base count of the
-    schemas.
+    schemas. A model of a record that is done again has its figures from there.
     """
+    fixed = (tool_tokens + (state.system.tokens if state.system else 0), 1 if state.system else 0)
+    if model.figures is not None:
+        said = model.figures()
+        figures = (said.factor_permille, said.overhead, *fixed, said.budget_tokens, said.reserve_tokens)
+        return Measure(*figures, said.policy)
     family = tokens.family(model.info.family)
     samples, base, messages, reported = queries.calibration(connection, tenant, model.recorded)
     budget = limits.budget_tokens or state.budget_tokens or settings.budget_tokens
@@ -77,8 +82,8 @@ def measure_of(
     return Measure(
         factor_permille=tokens.calibrate(family, base, messages, reported, samples),
         overhead=family.overhead,
-        fixed_base_tokens=tool_tokens + (state.system.tokens if state.system else 0),
-        fixed_messages=1 if state.system else 0,
+        fixed_base_tokens=fixed[0],
+        fixed_messages=fixed[1],
         budget_tokens=budget,
         reserve_tokens=wanted if wanted is not None else min(settings.reserve_tokens, budget // 4),
     )
@@ -106,7 +111,7 @@ def choose_window(
     pinned = [row for row in reading.pinned(connection, tenant, state, marks) if row.position != without]
     with reading.newest(connection, tenant, state, marks) as found:
         rows: Iterable[Row] = found if without is None else (row for row in found if row.position != without)
-        chosen = choose(chain(first, rows), last_user, pinned, measure)
+        chosen = POLICIES[measure.policy](chain(first, rows), last_user, pinned, measure)
     system = system_of(connection, tenant, state)
     return ChosenWindow(state, system, chosen, _further(connection, tenant, chosen), measure)
 
