@@ -36,6 +36,9 @@ OTHERS = frozenset(
 _ID_AT = slice(len('{"message_id":"'), len('{"message_id":"') + 36)
 """Where the data of a delta has the id of its message."""
 
+ENDED_BY_NEXT_START = "system"
+"""The actor of what a start writes of the turns that it finds open."""
+
 Found = tuple[str, Any, Any]
 """A path, and what stands there on record and now."""
 
@@ -139,7 +142,7 @@ def count_difference(record: RecordedTurn, rerun: Rerun) -> FirstDifference | No
 
 def frame_difference(record: RecordedTurn, recorded: Sequence[Frame], rerun: Rerun) -> FirstDifference | None:
     """Where the frames differ that were shown; None: they are the same."""
-    then = _told(recorded, record.state.id)
+    then = _told(recorded, record.state.id, ENDED_BY_NEXT_START if _died(record) else "")
     now = _told(rerun.frames, rerun.turn.id)
     for number, (one, other) in enumerate(zip_longest(then, now), 1):
         found = difference(one, other, f"frames[{number}]") if one != other else None
@@ -148,8 +151,13 @@ def frame_difference(record: RecordedTurn, recorded: Sequence[Frame], rerun: Rer
     return None
 
 
-def _told(frames: Sequence[Frame], turn_id: UUID) -> Iterator[Any]:
-    """Frames as they can be compared."""
+def _died(record: RecordedTurn) -> bool:
+    """True if the server died under a turn, so that the next start ended it. Here the turn ends itself."""
+    return record.stop is not None and any(event.actor == ENDED_BY_NEXT_START for event in record.events[:-1])
+
+
+def _told(frames: Sequence[Frame], turn_id: UUID, also: str = "") -> Iterator[Any]:
+    """Frames as they can be compared; ``also``: an actor that stands for the turn."""
     ids = {str(turn_id): "#turn"}
     for frame in frames:
         if frame.type == "delta":
@@ -158,6 +166,8 @@ def _told(frames: Sequence[Frame], turn_id: UUID) -> Iterator[Any]:
             continue
         data = msgspec.json.decode(frame.data)
         message = data.get("id") if frame.type == "message.appended" else data.get("message_id")
+        if also and data.get("actor") == also:
+            data["actor"] = f"turn:{turn_id}"
         if message is not None:
             ids.setdefault(message, f"#{len(ids)}")
         yield {"number": frame.number, "type": frame.type, "data": _plain(data, ids)}

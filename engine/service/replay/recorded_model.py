@@ -46,7 +46,7 @@ from ...providers.base import (
     VendorBlock,
 )
 from ...providers.registry import Providers
-from ...sessions.turn_commands import AttemptResult
+from ...sessions.turn_commands import AttemptResult, TurnStop
 from ...sessions.turn_decisions import estimated_usage
 from ...sessions.turn_state import AttemptState
 from ...turns.retry import NextAttempt, RetryPolicy
@@ -123,6 +123,8 @@ class Script:
         self.sent.append(request)
         if attempt is None:
             self.missing = True
+            if self.turn is not None:
+                self.turn.stop(TurnStop("cancelled", "system"))  # or it might ask for ever
             raise ProviderRejected("no answer to this request is on record")
         self._set_renderers()
         return attempt

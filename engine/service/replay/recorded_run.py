@@ -12,7 +12,7 @@ from ...clock import Clock
 from ...context.prompt import Limits
 from ...errors import TurnLimitReached
 from ...events.blocks import read_blocks
-from ...events.turn_types import AttemptStarted
+from ...events.turn_types import AttemptStarted, TurnPaused
 from ...events.types import MessageAppended, MessageWords, NewMessage
 from ...events.upcasts import facts_of, words_of
 from ...log.base import Connection, RecordedEvent
@@ -121,7 +121,7 @@ async def _looked_at(
     turn = begun[-1]
     events = await store.read(lambda connection: _events(connection, turn))
     frames = tuple(begun[0].tail.after(0, NO_LIMIT) or ()) if len(begun) == 1 else ()
-    if len(frames) != turn.transcript.state.frame or events[-1].type == "turn.paused" or len(begun) > 1:
+    if not frames or any(event.type == TurnPaused.event_type for event in events):
         frames = frames_of_record(events)
     messages = [event.position for event in events if event.type == MessageAppended.event_type]
     given = [] if script.record.input is None else [position]

@@ -173,6 +173,7 @@ def closed_turn(connection: Connection, tenant: str, turn_id: UUID) -> TurnState
 
 def check_words(events: Iterable[RecordedEvent]) -> None:
     """Raises CannotReplay, which names them, where the words of any of these are erased or damaged."""
+    events = list(events)
     for what, gone in (
         ("erased", sorted(event.position for event in events if event.erased)),
         ("damaged", sorted(event.position for event in events if event.damaged)),
