@@ -20,6 +20,7 @@ import explains
 import gaps
 import proofs
 import readers
+import replays
 import resume
 import sessions
 import streams
@@ -31,6 +32,7 @@ PARTS: dict[str, tuple[str, Measure]] = {
     "appends": ("durable appends of 300-byte messages", appends.measure),
     "sessions": ("long sessions", sessions.measure),
     "explains": ("what a model was sent, explained", explains.measure),
+    "replays": ("recorded turns done again", replays.measure),
     "streams": ("streamed turns", streams.measure),
     "cpu": ("CPU of streamed deltas", cpu.measure),
     "gaps": ("what recording first costs readers", gaps.measure),
