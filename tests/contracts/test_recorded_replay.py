@@ -191,6 +191,15 @@ async def test_what_was_tried_again_is_tried_again(path):
     await assert_same(path, 6)
 
 
+async def test_what_was_not_even_sent_fails_as_it_did(path):
+    """A provider that is left alone for a while is not asked; the attempt is on record all the same."""
+    async with chatting(path, busy=says(BUSY), breaker_failures=1) as chat:
+        session = (await chat.create_session(model="scripted/busy")).id
+        errors = [(await chat.say(session, "Go.")).error for _ in range(2)]
+    assert [error.code for error in errors] == ["provider_unavailable", "provider_circuit_open"]
+    await assert_same(path, 2)
+
+
 async def test_a_turn_that_was_cut_off_is_cut_off_there(path):
     """Cancelled in an answer, before one, between tries, in a tool, and at a shutdown."""
     slow = {"fail": {"code": "provider_unavailable", "retry_after_s": 60}}
@@ -340,7 +349,7 @@ async def test_a_late_turn_needs_little_of_its_history(path):
         turn = (await chat.say(session, "Go.")).id
     async with open_reading(path, engine.Settings(), meaning_of) as store:
         history = await store.read(
-            lambda connection: history_then(connection, "default", read_recorded_turn(connection, "default", turn))
+            lambda connection: history_then(connection, read_recorded_turn(connection, "default", turn))
         )
     assert 0 < len(history.events) < 60
     assert not history.whole
@@ -510,17 +519,24 @@ async def test_an_answer_that_is_missing_is_found(path, monkeypatch):
     assert {each.reason for each in results} == {"a request was sent for which no answer is on record"}
 
 
-async def test_a_result_that_is_left_unused_is_found(path, monkeypatch):
-    """A call that is not made any more leaves its result behind."""
+@pytest.mark.parametrize("rounds", [1, 2])
+async def test_a_call_that_is_not_made_any_more_is_found(path, monkeypatch, rounds):
+    """Its result is left unused; or, where there is a next request, that lacks it."""
     script = [{"steps": [call(call_id="a"), call(call_id="b")]}, {"steps": [{"text": "Done."}]}]
-    async with chatting(path, main=script) as chat:
+    async with chatting(path, main=script, max_rounds=rounds) as chat:
         session = (await chat.create_session(model="scripted/main")).id
         await chat.say(session, "Go.", tools=["timestamp"])
     made = turn_decisions.calls_in
     monkeypatch.setattr(turn_decisions, "calls_in", lambda content: made(content)[:1])
     result = await only(path)
-    assert result.verdict in {"different", "failed"}
-    assert result.first_difference is not None
+    assert result.verdict == "different"
+    place = result.first_difference
+    if rounds == 1:
+        assert (place.layer, place.path, place.recorded) == ("tool_calls", "calls[b]", "b")
+        assert result.reason == "a result on record is left unused"
+    else:
+        assert (place.layer, place.path, place.now) == ("request", "attempts[1].messages[3]", None)
+        assert result.reason == "our prompt changed, at message 3"
 
 
 async def test_other_frames_are_found(path, conversation, monkeypatch):

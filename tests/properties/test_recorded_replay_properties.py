@@ -7,7 +7,10 @@ import os
 import random
 from collections import Counter
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from manent import engine
 from manent.engine.clock import SystemClock
@@ -16,6 +19,7 @@ from manent.engine.log.store import open_reading
 from manent.engine.providers.registry import Providers
 from manent.engine.providers.renderers import RENDERERS
 from manent.engine.service.replay.recorded import recorded_results
+from manent.engine.service.replay.recorded_differences import difference
 from tests.properties.test_explain_properties import AT_ONCE, Conversation, Recording, looks
 from tests.support import chatting
 
@@ -67,3 +71,48 @@ async def test_many_conversations_are_done_again(tmp_path, tell):
     sessions, _ = await converse(tmp_path / "chat.db", 0, MANY)
     seen = await replayed(tmp_path / "chat.db", sessions=sessions)
     tell(f"{MANY} conversations: {seen['same']} turns the same, {seen['skipped']} skipped")
+
+
+# --- where two values differ ------------------------------------------------------------------------------------------
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def at(value, path):
+    """What stands at a path; None where nothing does."""
+    for step in path.replace("[", ".[").split("."):
+        if not step:
+            continue
+        try:
+            value = value[int(step[1:-1]) :] if isinstance(value, str) else value[int(step[1:-1])]
+        except ValueError:
+            value = value.get(step)
+        except (IndexError, TypeError):
+            return None
+    return value
+
+
+@given(VALUES, VALUES)
+def test_the_place_of_a_difference_is_where_it_is(recorded, now):
+    """Nothing is found exactly where both are the same JSON; else what stands at the path is told of both sides."""
+    found = difference(recorded, now, "")
+    if msgspec.json.encode(recorded) == msgspec.json.encode(now):
+        assert found is None
+        return
+    path, *told = found
+    there = [at(recorded, path), at(now, path)]
+    assert there[0] != there[1] or told[0] != told[1] or None in told
+    for value, said in zip(there, told, strict=True):
+        if not isinstance(value, dict | list):
+            assert value == said
+
+
+@given(VALUES)
+def test_a_value_does_not_differ_from_itself(value):
+    """Read again, it is the same."""
+    assert difference(value, msgspec.json.decode(msgspec.json.encode(value)), "") is None

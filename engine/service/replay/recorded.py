@@ -43,7 +43,7 @@ from .recorded_differences import (
 )
 from .recorded_model import Rendering
 from .recorded_run import Rerun, frames_of_record, rendering_of, run_turn
-from .recorded_session import History, ScratchSession, further_history, history_then
+from .recorded_session import ScratchSession, further_history, history_then
 from .recorded_turn import CannotReplay, RecordedTurn, closed_turn, read_recorded_turn
 from .results import FirstDifference, Layers, Result, Verdict
 
@@ -51,10 +51,13 @@ log = logging.getLogger("manent.replay")
 
 RendererChoice = Literal["recorded", "current"]
 
-TURNS_AT_ONCE = 100
-"""Turns of a session whose ids are read at once."""
+TURNS_AT_ONCE = 16
+"""Turns that are read at once: a read hands work to another thread, which takes as long as a good part of a turn."""
 TURNS_A_LOG = 2000
 """Turns after which a new log is begun in memory, so that it does not grow with the record."""
+
+LEFT_OUT = (CannotReplay, Erased, RecordDamaged, StoreNewer, UnknownRenderer, TurnAlreadyOpen)
+"""Why a turn is skipped: it is the record that cannot be had, and no code of ours that has changed."""
 
 SAME = Layers(request=True, frames=True, stop_reason=True, tool_calls=True, structure=True, text=True)
 
@@ -78,11 +81,9 @@ async def recorded_results(
     await store.read(partial(_check, tenant=tenant, turns=turns))
     replay = _Replay(store, providers, clock, tenant, renderer)
     try:
-        for turn in turns:
-            yield await replay.result(turn)
-        for session in sessions:
-            async for turn in _turns_of(store, tenant, session):
-                yield await replay.result(turn)
+        async for some in _turns(store, tenant, sessions, turns):
+            for looked in await store.read(partial(replay.look, turns=some)):
+                yield looked if isinstance(looked, Result) else await replay.result(looked)
     finally:
         replay.close()
 
@@ -92,17 +93,21 @@ def _check(connection: Connection, tenant: str, turns: Sequence[UUID]) -> None:
         closed_turn(connection, tenant, turn)
 
 
-async def _turns_of(store: Store, tenant: str, session: UUID) -> AsyncIterator[UUID]:
-    after = 0
-    while True:
-        page = await store.read(
-            partial(queries.list_turns, tenant=tenant, session=session, after=after, limit=TURNS_AT_ONCE)
-        )
-        for turn in page:
-            yield turn.id
-        if len(page) < TURNS_AT_ONCE:
-            return
-        after = page[-1].version
+async def _turns(
+    store: Store, tenant: str, sessions: Sequence[UUID], turns: Sequence[UUID]
+) -> AsyncIterator[Sequence[UUID]]:
+    """The turns to be done again, some at once."""
+    for start in range(0, len(turns), TURNS_AT_ONCE):
+        yield turns[start : start + TURNS_AT_ONCE]
+    for session in sessions:
+        after, more = 0, True
+        while more:
+            page = await store.read(
+                partial(queries.list_turns, tenant=tenant, session=session, after=after, limit=TURNS_AT_ONCE)
+            )
+            yield [turn.id for turn in page]
+            more = len(page) == TURNS_AT_ONCE
+            after = page[-1].version if page else 0
 
 
 class _Replay:
@@ -125,63 +130,58 @@ class _Replay:
         """Let the log in memory go."""
         self._log.close()
 
-    async def result(self, turn: UUID) -> Result:
+    def look(self, connection: Connection, turns: Sequence[UUID]) -> list[_Turn | Result]:
+        """Read what is on record of some turns; the result of one that is skipped."""
+        return [self._look(connection, turn) for turn in turns]
+
+    async def result(self, turn: _Turn) -> Result:
         """Do a turn again: on what is there of its session, and if it is not the same then, on its own history."""
         if self._done >= TURNS_A_LOG:
             self._log.close()
             self._scratch, self._session, self._done = self._new_log(), None, 0
         self._done += 1
         there, self._session = self._session, None
-        if there is not None:
+        if there is not None and there.recorded == turn.record.state.session and there.reaches(turn.record):
             result = await self._tried(turn, there)
-            if result is not None and result.verdict in {"same", "skipped"}:
+            if result.same:
                 return result
-        result = await self._tried(turn, None)
-        assert result is not None, "a turn's own history is enough for it"
-        return result
+        return await self._tried(turn, None)
 
     def _new_log(self) -> ScratchStore:
         return self._log.enter_context(scratch_store(Catalog(), self._clock, Settings(), meaning_of))
 
-    async def _tried(self, turn: UUID, there: ScratchSession | None) -> Result | None:
-        """The result of a turn; None: what is ``there`` is of another session, or not enough for it."""
-        work = await self._source.read(partial(self._work, turn=turn, there=there))
-        if work is None or isinstance(work, Result):
-            self._session = there
-            return work
-        session = there or ScratchSession(self._scratch, self._clock.new_id(), self._tenant, work.record.state.session)
-        try:
-            await (session.begin if there is None else session.go_on)(work.record, work.history)
-            rerun = await run_turn(self._scratch, session, work.record, work.rendering, self._clock)
-        except CannotReplay as error:
-            return _skipped(work.record.state, error.detail)
-        except Exception as error:  # whatever today's code raises is what is looked for
-            if not isinstance(error, EngineError):
-                log.exception("turn %s could not be done again", turn)
-            return _failed(work.record, error)
-        result = await self._compared(work.record, rerun)
-        if result.same:
-            session.take(work.record, rerun.messages)
-            self._session = session
-        return result
-
-    def _work(self, connection: Connection, turn: UUID, there: ScratchSession | None) -> _Work | Result | None:
-        """Read what it takes to do a turn again; the result where it is skipped; None: see ``_tried``."""
+    def _look(self, connection: Connection, turn: UUID) -> _Turn | Result:
         state = queries.turn_state(connection, self._tenant, turn)
+        assert state is not None, "it was listed, or checked"
         try:
             record = read_recorded_turn(connection, self._tenant, turn)
-            if there is None:
-                history = history_then(connection, self._tenant, record)
-            elif there.recorded != record.state.session or not there.reaches(record):
-                return None
-            else:
-                history = further_history(connection, self._tenant, record, there.places)
             policy = POLICY if self._current else None
-            rendering = rendering_of(record, self._providers, policy, current=self._current)
-        except (CannotReplay, Erased, RecordDamaged, StoreNewer, UnknownRenderer, TurnAlreadyOpen) as error:
-            assert state is not None
+            return _Turn(record, rendering_of(record, self._providers, policy, current=self._current))
+        except LEFT_OUT as error:
             return _skipped(state, error.detail)
-        return _Work(record, history, rendering)
+
+    async def _tried(self, turn: _Turn, there: ScratchSession | None) -> Result:
+        """Do a turn again on what is ``there``, or (None) on its own history."""
+        record = turn.record
+        try:
+            session = there or ScratchSession(self._scratch, self._clock.new_id(), self._tenant, record.state.session)
+            if there is None:
+                await session.begin(record, await self._source.read(partial(history_then, record=record)))
+            elif there.lacks(record):
+                read = partial(further_history, record=record, there=frozenset(there.places))
+                await session.go_on(record, await self._source.read(read))
+            rerun = await run_turn(self._scratch, session, record, turn.rendering, self._clock)
+        except LEFT_OUT as error:
+            return _skipped(record.state, error.detail)
+        except Exception as error:  # whatever today's code raises is what is looked for
+            if not isinstance(error, EngineError):
+                log.exception("turn %s could not be done again", record.state.id)
+            return _failed(record, error)
+        result = await self._compared(record, rerun)
+        if result.same:
+            session.take(record, rerun.messages)
+            self._session = session
+        return result
 
     async def _compared(self, record: RecordedTurn, rerun: Rerun) -> Result:
         found: tuple[FirstDifference, str | None] | None = None
@@ -202,11 +202,10 @@ class _Replay:
         return _result(record.state, found, layers)
 
 
-class _Work(msgspec.Struct, frozen=True):
-    """A turn that is to be done again, what had been said before it, and how its requests are made."""
+class _Turn(msgspec.Struct, frozen=True):
+    """A turn that is to be done again, and how its requests are made."""
 
     record: RecordedTurn
-    history: History
     rendering: Rendering
 
 

@@ -7,7 +7,7 @@ rest is passed over; every other byte counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 from uuid import UUID
@@ -39,6 +39,9 @@ _ID_AT = slice(len('{"message_id":"'), len('{"message_id":"') + 36)
 ENDED_BY_NEXT_START = "system"
 """The actor of what a start writes of the turns that it finds open."""
 
+ABSENT = object()
+"""Stands where one side has nothing."""
+
 Found = tuple[str, Any, Any]
 """A path, and what stands there on record and now."""
 
@@ -68,8 +71,8 @@ def request_difference(
     if codec.commitment(attempt.words.salt, then).hex() != attempt.facts.request:
         committed = codec.commitment(attempt.words.salt, now).hex()
         reason = (
-            f"our prompt changed: {attempt.facts.renderer} does not make the bytes of the record any more, so that "
-            "what was sent then cannot be shown"
+            f"our prompt changed: what was sent then cannot be made again with {attempt.facts.renderer}, so that it is "
+            "not known where"
         )
         return FirstDifference("request", place, attempt.facts.request, committed), reason
     path, recorded, found = _in_bytes(then, now)
@@ -94,8 +97,7 @@ def _in_bytes(recorded: bytes, now: bytes) -> Found:
         found = None
     if found is not None:
         return found
-    at = next((at for at, (one, other) in enumerate(zip(recorded, now, strict=False)) if one != other), None)
-    at = min(len(recorded), len(now)) if at is None else at
+    at = _first_place(recorded, now)
     then, other = (each[at : at + SHOWN_CHARS].decode(errors="replace") for each in (recorded, now))
     return f"bytes[{at}]", then, other
 
@@ -130,10 +132,11 @@ def answer_difference(record: RecordedTurn, rerun: Rerun) -> tuple[FirstDifferen
 
 def count_difference(record: RecordedTurn, rerun: Rerun) -> FirstDifference | None:
     """Where the tokens of a window are counted otherwise."""
-    for number, (attempt, facts) in enumerate(zip(record.attempts, rerun.started, strict=False)):
-        if attempt.facts.base_tokens != facts.base_tokens:
+    now = rerun.turn.transcript.state.attempts
+    for number, (attempt, state) in enumerate(zip(record.attempts, now, strict=False)):
+        if attempt.facts.base_tokens != state.base_tokens:
             path = f"attempts[{number}].base_tokens"
-            return FirstDifference("request", path, attempt.facts.base_tokens, facts.base_tokens)
+            return FirstDifference("request", path, attempt.facts.base_tokens, state.base_tokens)
     return None
 
 
@@ -144,7 +147,7 @@ def frame_difference(record: RecordedTurn, recorded: Sequence[Frame], rerun: Rer
     """Where the frames differ that were shown; None: they are the same."""
     then = _told(recorded, record.state.id, ENDED_BY_NEXT_START if _died(record) else "")
     now = _told(rerun.frames, rerun.turn.id)
-    for number, (one, other) in enumerate(zip_longest(then, now), 1):
+    for number, (one, other) in enumerate(zip_longest(then, now, fillvalue=ABSENT), 1):
         found = difference(one, other, f"frames[{number}]") if one != other else None
         if found is not None:
             return FirstDifference("frames", *found)
@@ -185,27 +188,41 @@ def _plain(value: Any, ids: dict[str, str]) -> Any:
 
 
 def difference(recorded: Any, now: Any, path: str) -> Found | None:
-    """Where two values of JSON first differ; None: they are the same."""
+    """Where two values of JSON first differ, be it in the order of members; None: they are the same."""
     if isinstance(recorded, dict) and isinstance(now, dict):
         names = [*recorded, *(name for name in now if name not in recorded)]
-        pairs = [(f"{path}.{name}" if path else name, recorded.get(name), now.get(name)) for name in names]
-        found = (difference(one, other, place) for place, one, other in pairs)
-        return next((each for each in found if each is not None), None)
+        places = (
+            (f"{path}.{name}" if path else name, recorded.get(name, ABSENT), now.get(name, ABSENT)) for name in names
+        )
+        found = _first(places)
+        in_order = found is not None or [*recorded] == [*now]
+        return found if in_order else (path, _shown([*recorded]), _shown([*now]))
     if isinstance(recorded, list | tuple) and isinstance(now, list | tuple):
-        pairs = [(f"{path}[{at}]", one, other) for at, (one, other) in enumerate(zip_longest(recorded, now))]
-        found = (difference(one, other, place) for place, one, other in pairs)
-        return next((each for each in found if each is not None), None)
+        pairs = zip_longest(recorded, now, fillvalue=ABSENT)
+        return _first((f"{path}[{at}]", one, other) for at, (one, other) in enumerate(pairs))
     if recorded == now and type(recorded) is type(now):
         return None
     if isinstance(recorded, str) and isinstance(now, str):
-        at = next((at for at, (one, other) in enumerate(zip(recorded, now, strict=False)) if one != other), None)
-        at = min(len(recorded), len(now)) if at is None else at
+        at = _first_place(recorded, now)
         return f"{path}[{at}]", recorded[at : at + SHOWN_CHARS], now[at : at + SHOWN_CHARS]
     return path, _shown(recorded), _shown(now)
 
 
+def _first(places: Iterable[Found]) -> Found | None:
+    found = (difference(one, other, place) for place, one, other in places)
+    return next((each for each in found if each is not None), None)
+
+
+def _first_place(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """The first place at which two sequences differ."""
+    at = next((at for at, (this, that) in enumerate(zip(one, other, strict=False)) if this != that), None)
+    return min(len(one), len(other)) if at is None else at
+
+
 def _shown(value: Any) -> Any:
     """A value as it is shown: one that is long only in part."""
+    if value is ABSENT:
+        return None
     if value is None or isinstance(value, bool | int | float):
         return value
     text = (

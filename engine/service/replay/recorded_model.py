@@ -93,7 +93,9 @@ class Script:
     def providers(self) -> Providers:
         """The models of the turn, each known by the name that it has on record."""
         listed = [attempt.model for attempt in self.record.attempts if attempt.words.model is None]
-        return Providers(self.models.values(), listed, self.figures)
+        providers = Providers(self.models.values(), listed)
+        providers.figures = self.figures
+        return providers
 
     def next_attempt(self) -> RecordedAttempt | None:
         """The attempt that comes next on record."""

@@ -12,7 +12,6 @@ from ...clock import Clock
 from ...context.prompt import Limits
 from ...errors import TurnLimitReached
 from ...events.blocks import read_blocks
-from ...events.turn_types import AttemptStarted, TurnPaused
 from ...events.types import MessageAppended, MessageWords, NewMessage
 from ...events.upcasts import facts_of, words_of
 from ...log.base import Connection, RecordedEvent
@@ -47,15 +46,14 @@ UNLIMITED = (
 
 
 class Rerun(msgspec.Struct, frozen=True):
-    """A turn that was done again. ``frames``: as they were shown; ``started``: its attempts as they were recorded;
-    ``messages``: the positions of its messages, the one it began with among them; ``unused``: ids of calls whose
-    results nobody has asked for; ``missing_calls``: of those for which there is none.
+    """A turn that was done again. ``frames``: as they were shown; ``messages``: the positions of its
+    messages, the one it began with among them; ``unused``: ids of calls whose results nobody has asked for;
+    ``missing_calls``: of those for which there is none.
     """
 
     script: Script
     turn: RunningTurn
     frames: tuple[Frame, ...]
-    started: tuple[AttemptStarted, ...]
     messages: tuple[int, ...]
     unused: tuple[str, ...] = ()
     missing_calls: tuple[str, ...] = ()
@@ -85,7 +83,7 @@ async def run_turn(
     registry = _tools(record)
     tools = LogTools(registry, clock, script)
     supervisor = _OneTurn(store, script, tools, clock, settings_of(record))
-    tenant = record.events[0].tenant
+    tenant = record.tenant
     try:
         position = await store.read(lambda connection: reads.log_size(connection, tenant)) + 1
         start = record.events[0]
@@ -119,17 +117,16 @@ async def _looked_at(
 ) -> Rerun:
     """What has come of a turn: its frames as they were shown live, or from the record where it was paused."""
     turn = begun[-1]
-    events = await store.read(lambda connection: _events(connection, turn))
-    frames = tuple(begun[0].tail.after(0, NO_LIMIT) or ()) if len(begun) == 1 else ()
-    if not frames or any(event.type == TurnPaused.event_type for event in events):
+    frames, messages = tuple(turn.tail.after(0, NO_LIMIT) or ()), [each.position for each in turn.transcript.messages]
+    if len(begun) > 1 or turn.transcript.state.end_version is None:  # it was paused
+        events = await store.read(lambda connection: _events(connection, turn))
         frames = frames_of_record(events)
-    messages = [event.position for event in events if event.type == MessageAppended.event_type]
+        messages = [event.position for event in events if event.type == MessageAppended.event_type]
     given = [] if script.record.input is None else [position]
     return Rerun(
         script=script,
         turn=turn,
         frames=frames,
-        started=tuple(facts for event in events if isinstance(facts := facts_of(event), AttemptStarted)),
         messages=(*given, *messages),
         unused=tuple(tools.unused()),
         missing_calls=tuple(tools.missing),

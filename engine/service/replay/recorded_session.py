@@ -7,7 +7,8 @@ could take, and what was pinned. A later turn of the session finds what is there
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import groupby
 from uuid import UUID
 
@@ -62,6 +63,11 @@ class ScratchSession:
     def reaches(self, record: RecordedTurn) -> bool:
         """True if as much history lies here as a turn's windows could reach."""
         return self.whole or is_beyond(record, self.tokens, self.messages)
+
+    def lacks(self, record: RecordedTurn) -> bool:
+        """True if a turn was sent what is not here, or another system prompt, or asked another fallback model."""
+        settings = (record.attempts[0].facts.system, record.fallback)
+        return settings != (self._system, self._fallback) or not record.earlier() <= self.places.keys()
 
     async def begin(self, record: RecordedTurn, history: History) -> None:
         """Lay out the history of the first turn."""
@@ -147,15 +153,14 @@ def _system_tokens(event: RecordedEvent | None) -> int:
 # --- reading the record -----------------------------------------------------------------------------------------------
 
 
-def further_history(connection: Connection, tenant: str, record: RecordedTurn, there: Iterable[int]) -> History:
+def further_history(connection: Connection, record: RecordedTurn, there: AbstractSet[int]) -> History:
     """What a turn was sent of what had been said before it, but for what is there already. Raises CannotReplay."""
-    positions = sorted(record.earlier() - set(there))
-    return History(_messages_at(connection, tenant, positions), _system_of(connection, tenant, record))
+    return History(_messages_at(connection, record, sorted(record.earlier() - there)), _system_of(connection, record))
 
 
-def history_then(connection: Connection, tenant: str, record: RecordedTurn) -> History:
+def history_then(connection: Connection, record: RecordedTurn) -> History:
     """What had been said before a turn, as it was seen then. Raises CannotReplay."""
-    with rows_then(connection, tenant, record.first_event) as then:
+    with rows_then(connection, record.tenant, record.first_event) as then:
         laid = _Laid(record)
         for _, unit in groupby(then.rows, key=lambda row: row.unit):
             if not laid.take(list(unit)):
@@ -166,8 +171,8 @@ def history_then(connection: Connection, tenant: str, record: RecordedTurn) -> H
         raise CannotReplay(f"what it was sent is not on record: {', '.join(map(str, sorted(laid.wanted)))}")
     positions = sorted(row.position for row in laid.rows)
     pinned = frozenset(row.position for row in laid.rows if row.pinned)
-    events = _messages_at(connection, tenant, positions)
-    system = _system_of(connection, tenant, record)
+    events = _messages_at(connection, record, positions)
+    system = _system_of(connection, record)
     return History(events, system, pinned, laid.messages, laid.tokens, laid.whole)
 
 
@@ -208,18 +213,18 @@ def is_beyond(record: RecordedTurn, tokens: int, messages: int) -> bool:
     return figure(tokens, messages, factor, overhead) > BEYOND * max(available(each) for each in facts)
 
 
-def _messages_at(connection: Connection, tenant: str, positions: Sequence[int]) -> tuple[RecordedEvent, ...]:
-    events = reads.events_at_positions(connection, tenant, positions)
+def _messages_at(connection: Connection, record: RecordedTurn, positions: Sequence[int]) -> tuple[RecordedEvent, ...]:
+    events = reads.events_at_positions(connection, record.tenant, positions)
     if len(events) != len(positions) or not all(map(_is_message, events)):
         raise CannotReplay("what it was sent is not on record")
     return tuple(events)
 
 
-def _system_of(connection: Connection, tenant: str, record: RecordedTurn) -> RecordedEvent | None:
+def _system_of(connection: Connection, record: RecordedTurn) -> RecordedEvent | None:
     position = record.attempts[0].facts.system
     if position is None:
         return None
-    event = reads.event_at_position(connection, tenant, position)
+    event = reads.event_at_position(connection, record.tenant, position)
     if event is None:
         raise CannotReplay(f"its system prompt is not on record: event {position}")
     check_words([event])

@@ -45,7 +45,9 @@ from ...sessions.turn_state import OpenCall, TurnState
 from ...streams.backlog import turn_events
 from ...tools.registry import read_schemas
 
-NEVER_RAN = frozenset({"cancelled", "interrupted", "not_run", "refused"})
+BROKEN_OFF = frozenset({"cancelled", "interrupted"})
+"""Outcomes of calls that had not returned when their turn ended."""
+NEVER_RAN = BROKEN_OFF | {"not_run", "refused"}
 """Outcomes of calls that the turn's own end has given, or a person: no tool did."""
 
 
@@ -117,6 +119,10 @@ class RecordedTurn(msgspec.Struct, frozen=True):
     failed: TurnFailed | None
 
     @property
+    def tenant(self) -> str:
+        return self.events[0].tenant
+
+    @property
     def first_event(self) -> RecordedEvent:
         """The first event of its start."""
         return self.input or self.events[0]
@@ -143,11 +149,12 @@ def read_recorded_turn(connection: Connection, tenant: str, turn_id: UUID) -> Re
     ]
     started = facts_of(events[0])
     assert isinstance(started, TurnStarted)
-    cause = events[0].causation
-    given = None if cause is None else reads.event_by_id(connection, tenant, cause)
+    given = _input(connection, tenant, events[0])
     check_words([*events, *([] if given is None else [given])])
     failed, detail = _failure(events[-1])
-    calls = _calls(events)
+    calls, stop = _calls(events), _stop(events[-1])
+    if stop is None and any(call.outcome is not None and call.outcome.code in BROKEN_OFF for call in calls.values()):
+        raise CannotReplay("it ended while its tools ran, and nobody had stopped it: that is not done again")
     return RecordedTurn(
         state=state,
         started=started,
@@ -156,9 +163,15 @@ def read_recorded_turn(connection: Connection, tenant: str, turn_id: UUID) -> Re
         attempts=_attempts(connection, tenant, events, failed, detail),
         calls=tuple(calls.values()),
         decisions=tuple(_decisions(events, calls)),
-        stop=_stop(events[-1]),
+        stop=stop,
         failed=failed,
     )
+
+
+def _input(connection: Connection, tenant: str, start: RecordedEvent) -> RecordedEvent | None:
+    """The message that a turn began with; None: it answered what was there."""
+    event = None if start.causation is None else reads.event_by_id(connection, tenant, start.causation)
+    return event if event is not None and event.type == MessageAppended.event_type else None
 
 
 def closed_turn(connection: Connection, tenant: str, turn_id: UUID) -> TurnState:
