@@ -27,7 +27,7 @@ from report import Figure, spread
 from sessions import BATCH, LOAD, QUICK_ROUNDS, ROUNDS, WINDOW_TOKENS
 from texts import messages
 
-TURNS, QUICK_TURNS = 600, 150
+TURNS, QUICK_TURNS = 300, 150
 DELTAS = 20
 LEAST = 300
 TOOL = {"tool": {"id": "call", "name": "timestamp", "input": {}}}
