@@ -152,6 +152,7 @@ from .service.replay.orders import (
     SuiteNotFound,
 )
 from .service.replay.playback import read_pace
+from .service.replay.report import policy as report_policy
 from .service.replay.rerun import Rerun, differences
 from .service.replay.results import FirstDifference, Layers, Measure, Result
 from .service.replay.views import NumberedResult, Replay, ReplayCounts
@@ -372,6 +373,7 @@ __all__ = [
     "read_conversation",
     "read_pace",
     "rebuild_projections",
+    "report_policy",
     "rfc3339",
     "tell_address",
     "text_content",
