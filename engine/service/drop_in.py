@@ -95,7 +95,9 @@ class DropIn:
             place, changed = await self._store.read(find)
             news = await self._news(said, 0 if place is None else place.count)
             system_tokens = begins.facts.system_tokens
-            turn = ClientTurn(ask, news, begins, place, changed, request.system, system_tokens, grace_s, key)
+            turn = ClientTurn(
+                ask, news, begins, place, changed, request.system, system_tokens, grace_s, key, request.metadata
+            )
             try:
                 return await self._starter.start_client(caller, turn)
             except (VersionConflict, TurnAlreadyOpen):
