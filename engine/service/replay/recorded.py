@@ -109,7 +109,8 @@ async def _turns(
             after = page[-1].version if page else 0
 
 
-def _page(connection: Connection, *, tenant: str, session: UUID, after: int) -> list[TurnState]:
+def _page(connection: Connection, tenant: str, session: UUID, after: int) -> list[TurnState]:
+    """The next turns of a session's history."""
     state = queries.session_state(connection, tenant, session)
     return [] if state is None else list_turns(connection, tenant, state, after=after, limit=TURNS_AT_ONCE)
 
