@@ -152,7 +152,6 @@ from .service.replay.orders import (
 )
 from .service.replay.playback import read_pace
 from .service.replay.report import policy as report_policy
-from .service.replay.rerun import Rerun, differences
 from .service.replay.results import FirstDifference, Layers, Measure, Result
 from .service.replay.views import NumberedResult, Replay, ReplayCounts
 from .service.salvage import Salvage
@@ -281,7 +280,6 @@ __all__ = [
     "ReplayQuery",
     "ReplayWhere",
     "RequestKey",
-    "Rerun",
     "Result",
     "Retained",
     "Salvage",
@@ -354,7 +352,6 @@ __all__ = [
     "check_tenant",
     "check_unlocked",
     "database_path",
-    "differences",
     "env_name",
     "errors",
     "examine_database",

@@ -48,7 +48,7 @@ class Sessions:
         fields: SessionFields,
         request: RequestKey | None,
         source: Source | None = None,
-        cause: UUID | None = None,
+        replay: UUID | None = None,
     ) -> Session:
         check_fields(fields, self._settings)
         inputs.check_tenant(caller.tenant)
@@ -65,10 +65,11 @@ class Sessions:
             expires_at=fields.expires_us(self._clock.now_us()),
             max_messages=given(fields.max_messages),
             max_tokens=given(fields.max_tokens),
+            replay=replay,
         )
         names = (given(fields.user_id), given(fields.agent_id))
         words = SessionWords(given(fields.title), system, given(fields.metadata), *names, **named.words)
-        drafts = start_session(facts, words, cause)
+        drafts = start_session(facts, words)
 
         def decide(_: LogPlace, __: Any) -> list[NewEvent]:
             return seal(drafts, caller, self._clock)

@@ -103,7 +103,7 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     Of a fork: ``root``, the session that its family began with; ``lineage``, the newest segments of its history that
     stand in other sessions, the oldest first, and those before them are the ``lineage`` of the session ``before``;
-    ``replay``, which made it.
+    ``replay``: the one that made it, also where it is no fork.
     """
 
     id: UUID
@@ -228,6 +228,7 @@ def _begin(event: RecordedEvent, facts: Facts) -> SessionState:
         expires_at=facts.expires_at,
         max_messages=facts.max_messages,
         max_tokens=facts.max_tokens,
+        replay=facts.replay,
     )
 
 

@@ -76,8 +76,7 @@ class Replays:
         """
         self._store.check_writable()
         checked = await self._check(caller, order)
-        id_, started = self._clock.new_id(), self._clock.new_id()
-        draft = Draft(checked.facts, checked.words, id=started)
+        id_, draft = self._clock.new_id(), Draft(checked.facts, checked.words)
         work = Append(
             caller.tenant,
             id_,
@@ -89,13 +88,13 @@ class Replays:
         answer = await self._store.append(work)
         if answer.replayed is not None:
             return answer.replayed.id
-        self._run(Run(id_, caller, started, checked.facts, checked.model))
+        self._run(Run(id_, caller, checked.facts, checked.model))
         return id_
 
     async def unrecorded(self, caller: Caller, order: Order) -> AsyncGenerator[Result, None]:
         """The results of a replay of the mode recorded of which nothing is put on record: nothing can be written."""
         checked = await self._check(caller, order)
-        run = Run(self._clock.new_id(), caller, self._clock.new_id(), checked.facts, checked.model)
+        run = Run(self._clock.new_id(), caller, checked.facts, checked.model)
         async with aclosing(self._modes["recorded"].outcomes(run)) as outcomes:
             async for outcome in outcomes:
                 assert outcome.result is not None, "the mode recorded puts no result on record"
@@ -229,7 +228,7 @@ def _run_before(connection: Connection, *, tenant: str, state: ReplayState) -> R
     event, facts, model = started_of(connection, tenant, state)
     done = {each.started: each for each in compared_on_record(connection, tenant, state.id)}
     caller = Caller(tenant, event.actor, event.correlation)
-    return Run(state.id, caller, event.id, facts, model, done, resumed=True)
+    return Run(state.id, caller, facts, model, done, resumed=True)
 
 
 def _acceptances(
