@@ -17,9 +17,11 @@ from ..log.transaction import Transaction
 from ..sessions import queries
 from ..sessions.decisions import Changes, existing, update_session
 from ..sessions.envelope import Caller, seal
-from ..sessions.history import session_at
+from ..sessions.family import family_then
+from ..sessions.history import Moment, session_at
+from ..sessions.state import SessionState
 from ..sessions.views import Session, session_view
-from ..sessions.words import merged
+from ..sessions.words import ShownWords, merged
 from ..settings import Settings
 from .inputs import check_metadata
 from .sessions import expected_of
@@ -68,7 +70,7 @@ def _patch(
     tx.flush()
     first = find_request(tx.connection, caller.tenant, request)
     if first is not None:
-        return session_view(*session_at(tx.connection, caller.tenant, session, first.version))
+        return _view(tx, caller, *session_at(tx.connection, caller.tenant, session, first.version))
     state = existing(tx.state(caller.tenant, session))
     check_expected(expected_of(expected), state.version)
     before = queries.words_of_session(tx.connection, caller.tenant, session)
@@ -81,4 +83,9 @@ def _patch(
     if request is not None:
         reference = Reference("session", session, state.version)
         remember_request(tx.connection, caller.tenant, request, reference, tx.salt())
-    return session_view(state, queries.words_of_session(tx.connection, caller.tenant, session))
+    return _view(tx, caller, state, queries.words_of_session(tx.connection, caller.tenant, session))
+
+
+def _view(tx: Transaction, caller: Caller, state: SessionState, words: ShownWords) -> Session:
+    family = family_then(tx.connection, caller.tenant, state, Moment(state.version))
+    return session_view(state, words, family)

@@ -28,7 +28,7 @@ from .salvage import Salvage
 from .text_stream import TextStream
 
 P = ParamSpec("P")
-S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)  # an engine's methods stand in its base classes, too
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -161,10 +161,10 @@ def _read(thread: _Thread, items: _Items[T]) -> Generator[T, None, None]:
             thread.leave(stop())
 
 
-class _Door(Generic[S]):
+class _Door(Generic[S_co]):
     """A proxy for an object that lives on the engine's thread."""
 
-    def __init__(self, thread: _Thread, inside: S) -> None:
+    def __init__(self, thread: _Thread, inside: S_co) -> None:
         self._thread = thread
         self._inside = inside
 
@@ -195,44 +195,44 @@ class SyncTextStream(Iterator[str]):
 
 
 def _waits(
-    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[_Door[S], P], T]:
+    method: Callable[Concatenate[S_co, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[_Door[S_co], P], T]:
     """A method that waits for what the engine's own is awaited for."""
 
     @wraps(method)
-    def call(self: _Door[S], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: _Door[S_co], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._thread.call(method(self._inside, *args, **kwargs))
 
     return call
 
 
-def _reads(method: Callable[Concatenate[S, P], _Items[T]]) -> Callable[Concatenate[_Door[S], P], Iterator[T]]:
+def _reads(method: Callable[Concatenate[S_co, P], _Items[T]]) -> Callable[Concatenate[_Door[S_co], P], Iterator[T]]:
     """A method that gives, one by one, what the engine's own gives."""
 
     @wraps(method)
-    def call(self: _Door[S], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+    def call(self: _Door[S_co], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
         return _read(self._thread, method(self._inside, *args, **kwargs))
 
     return call
 
 
 def _streams(
-    method: Callable[Concatenate[S, P], TextStream],
-) -> Callable[Concatenate[_Door[S], P], SyncTextStream]:
+    method: Callable[Concatenate[S_co, P], TextStream],
+) -> Callable[Concatenate[_Door[S_co], P], SyncTextStream]:
     """As ``_reads``, of a stream of text."""
 
     @wraps(method)
-    def call(self: _Door[S], /, *args: P.args, **kwargs: P.kwargs) -> SyncTextStream:
+    def call(self: _Door[S_co], /, *args: P.args, **kwargs: P.kwargs) -> SyncTextStream:
         return SyncTextStream(self._thread, method(self._inside, *args, **kwargs))
 
     return call
 
 
-def _gives(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[_Door[S], P], T]:
+def _gives(method: Callable[Concatenate[S_co, P], T]) -> Callable[Concatenate[_Door[S_co], P], T]:
     """A method that waits for nothing on either side."""
 
     @wraps(method)
-    def call(self: _Door[S], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: _Door[S_co], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return method(self._inside, *args, **kwargs)
 
     return call
@@ -294,6 +294,8 @@ class SyncEngine(_Door[Engine]):
     append_message = _waits(Engine.append_message)
     messages = _waits(Engine.messages)
     iter_messages = _reads(Engine.iter_messages)
+    fork = _waits(Engine.fork)
+    branches = _waits(Engine.branches)
     pin = _waits(Engine.pin)
     unpin = _waits(Engine.unpin)
     events = _waits(Engine.events)
