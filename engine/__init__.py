@@ -128,6 +128,9 @@ from .providers.base import (
     VendorBlock,
 )
 from .providers.registry import Providers
+from .service.conversation_files.base import InvalidConversation
+from .service.conversation_files.reading import ConversationFile, read_conversation
+from .service.conversation_files.running import ConversationRun, TurnCheck, Unmet
 from .service.counting import TokenCount
 from .service.discovery import Model, ToolInfo
 from .service.engine import Engine
@@ -139,8 +142,18 @@ from .service.import_bundle import Imported
 from .service.inputs import MessageIn, check_content, check_tenant, is_correlation
 from .service.paging import Page
 from .service.reach import Holder
+from .service.replay.orders import (
+    LiveTools,
+    NothingToReplay,
+    ReplayOptions,
+    ReplayQuery,
+    ReplayWhere,
+    SuiteNotFound,
+)
 from .service.replay.playback import read_pace
 from .service.replay.rerun import Rerun, differences
+from .service.replay.results import FirstDifference, Layers, Measure, Result
+from .service.replay.views import NumberedResult, Replay, ReplayCounts
 from .service.salvage import Salvage
 from .service.serving import Serving
 from .service.session_fields import NewSession, SessionChanges, SessionFilter
@@ -149,6 +162,7 @@ from .service.text_stream import TextStream
 from .service.turns import TurnOptions
 from .sessions.envelope import LOCAL, Caller
 from .sessions.prompt_views import LeftOut, MessageCount, SentPrompt, SentWindow, WindowMessage
+from .sessions.replay_decisions import ReplayEnded, ReplayNotFound
 from .sessions.turn_views import Approval, Attempt, Failure, Turn
 from .sessions.views import (
     Branch,
@@ -198,6 +212,8 @@ __all__ = [
     "Consistency",
     "Content",
     "ContentNotSupported",
+    "ConversationFile",
+    "ConversationRun",
     "Cost",
     "Delta",
     "EmptyMessage",
@@ -215,6 +231,7 @@ __all__ = [
     "Failure",
     "Family",
     "Finding",
+    "FirstDifference",
     "Frame",
     "FunctionTool",
     "Holder",
@@ -224,9 +241,13 @@ __all__ = [
     "Imported",
     "Inclusion",
     "Invalid",
+    "InvalidConversation",
+    "Layers",
     "LeftOut",
     "LegalHold",
+    "LiveTools",
     "Load",
+    "Measure",
     "Message",
     "MessageCount",
     "MessageIn",
@@ -238,6 +259,8 @@ __all__ = [
     "NotFound",
     "NotYet",
     "NothingToAnswer",
+    "NothingToReplay",
+    "NumberedResult",
     "Observer",
     "Omitted",
     "OtherBlock",
@@ -264,8 +287,16 @@ __all__ = [
     "Rebuilt",
     "RecordDamaged",
     "Refused",
+    "Replay",
+    "ReplayCounts",
+    "ReplayEnded",
+    "ReplayNotFound",
+    "ReplayOptions",
+    "ReplayQuery",
+    "ReplayWhere",
     "RequestKey",
     "Rerun",
+    "Result",
     "Retained",
     "Salvage",
     "SecretMismatch",
@@ -292,6 +323,7 @@ __all__ = [
     "StoreNewer",
     "StoreOlder",
     "StoreUnavailable",
+    "SuiteNotFound",
     "SyncEngine",
     "SyncEvidence",
     "SyncSalvage",
@@ -315,12 +347,14 @@ __all__ = [
     "ToolUseBlock",
     "Turn",
     "TurnAlreadyOpen",
+    "TurnCheck",
     "TurnLimitReached",
     "TurnNotFound",
     "TurnNotOpen",
     "TurnOptions",
     "UnknownModel",
     "UnknownRenderer",
+    "Unmet",
     "Unwitnessed",
     "UrlSource",
     "Usage",
@@ -348,6 +382,7 @@ __all__ = [
     "open",
     "open_beside",
     "open_sync",
+    "read_conversation",
     "read_pace",
     "rebuild_projections",
     "rfc3339",

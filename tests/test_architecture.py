@@ -67,6 +67,7 @@ CONFINED = {  # a library -> the only files that may import it
         "engine/sessions/messages.py",
         "engine/sessions/projector.py",
         "engine/sessions/queries.py",
+        "engine/sessions/replays.py",
         "engine/sessions/siblings.py",
         "engine/sessions/snapshots.py",
         "engine/sessions/tables.py",
@@ -74,6 +75,7 @@ CONFINED = {  # a library -> the only files that may import it
     ),
     "sqlite3": ("engine/log/sqlite/*", "scripts/*"),
     "uvicorn": ("api/*",),
+    "yaml": ("engine/service/conversation_files/tree.py",),
 }
 
 # SQL is run in one way, ``log.sql.driver``, and written in SQLAlchemy's terms, so that it holds for every database.
@@ -94,8 +96,11 @@ CHATLESS_MAY_IMPORT = "engine.audit engine.clock engine.errors engine.log engine
 
 PURE = (  # no clock, no chance, no I/O, no waiting
     "engine/events/* engine/log/codec.py engine/log/merkle.py engine/providers/tokens.py engine/sessions/decisions.py "
-    "engine/sessions/state.py engine/sessions/turn_decisions.py engine/sessions/turn_state.py engine/context/window.py "
-    "engine/context/derive.py engine/streams/transcript.py"
+    "engine/sessions/replay_state.py engine/sessions/replay_decisions.py engine/sessions/state.py "
+    "engine/sessions/turn_decisions.py engine/sessions/turn_state.py engine/context/window.py "
+    "engine/context/derive.py engine/streams/transcript.py engine/service/conversation_files/base.py "
+    "engine/service/conversation_files/tree.py engine/service/conversation_files/paths.py "
+    "engine/service/conversation_files/reading.py engine/service/conversation_files/expectations.py"
 )
 IMPURE_IMPORTS = (
     "anyio asyncio httpx io logging os pathlib random secrets select selectors shutil socket sqlalchemy sqlite3 ssl "

@@ -30,6 +30,7 @@ TOUR, BRANCHES, MODELS, TOOLS, ASKING = (
     "MCP servers, and a person's yes",
 )
 SCRIPT = "From a script"
+FILES = "Conversations as files"
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +179,16 @@ def test_a_function_is_a_tool(tmp_path):
     """The fourth script lists its functions with their arguments, and its turn ends."""
     lines = run_example(3, tmp_path)
     assert lines[-3:] == ["count_words ['text'] False", "send ['to', 'words'] True", "completed"]
+
+
+def test_a_conversation_is_run_from_its_file(tmp_path):
+    """The file says what the README shows, and continuous integration gets its results."""
+    (tmp_path / "umbrella.yaml").write_text(*blocks("yaml", FILES), encoding="utf-8")
+    (command,), (shown,) = blocks("bash", FILES), blocks("text", FILES)
+    typed_in = command.replace(".venv/bin/manent", str(MANENT)).split()
+    done = subprocess.run(typed_in, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, shown, "")
+    assert 'failures="1"' in (tmp_path / "results.xml").read_text("utf-8")
 
 
 def test_every_command_of_the_table_exists():

@@ -35,7 +35,7 @@ def erase(
 ) -> None:
     """Erase the words of a SESSION, or of some of its events. No server may have the file open.
 
-    The record of them stays. Copies of the session are named, and keep their words.
+    The record of them stays. Branches that show them are named, and lose them too; copies are named, and keep theirs.
     """
     settings = read_settings(options)
     engine.existing_database(settings)
@@ -59,5 +59,6 @@ def _tell(done: Erasure) -> None:
     later = "" if done.purged or done.dry_run else "; their bytes go later"
     click.echo(f"{done.session_id}: {verb} {len(done.erased)} event(s){later}")
     for each in done.sessions:
-        click.echo(f"{each.session_id}: a {each.relation} that keeps the words of {len(each.versions)} event(s)")
+        kept = "keeps" if each.relation == "copy" else ("would lose" if done.dry_run else "has lost")
+        click.echo(f"{each.session_id}: a {each.relation} that {kept} the words of {len(each.versions)} event(s)")
     notice(f"out of reach: {', '.join(done.out_of_reach)}")

@@ -21,6 +21,7 @@ from .migrate import migrate
 from .proof import checkpoint, proof
 from .rebuild import rebuild
 from .retain import retain
+from .run import run_conversations
 from .serve import serve
 from .sessions import sessions
 from .show import show
@@ -41,7 +42,7 @@ def commands(context: click.Context) -> None:
 
 for command in (chat, checkpoint, doctor, erase, export, import_, key, migrate, proof, rebuild, retain, serve):
     commands.add_command(command)
-for command in (branches, explain, fork, sessions, show, verify):
+for command in (branches, explain, fork, run_conversations, sessions, show, verify):
     commands.add_command(command)
 
 

@@ -59,9 +59,10 @@ async def _retain(
 def _tell(each: Retained, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(each).decode())
-    elif each.kept is not None:
+        return
+    if each.kept is not None:
         click.echo(f"{each.session_id}: kept, {each.kept}")
-    else:
+    if each.versions:
         click.echo(f"{each.session_id}: {'would erase' if dry_run else 'erased'} {len(each.versions)} event(s)")
 
 

@@ -27,8 +27,9 @@ async def erase_words(
     if_match: IfMatch = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response[Erasure]:
-    """Erase the words of these versions, or of all. The envelopes stay, and prove as before. Copies in other sessions
-    are named, and keep the words. With `dry_run` nothing is done but to say what would be.
+    """Erase the words of these versions, or of all that is the session's own. The envelopes stay, and prove as before.
+    Branches that show the words are named, and lose them too; copies are named, and keep them. One branch under legal
+    hold, or with an open turn, keeps all. With `dry_run` nothing is done but to say what would be.
     """
     caller = caller_of(request, "erase")
     erasure = await chat.erase(

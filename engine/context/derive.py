@@ -22,7 +22,7 @@ from ..events.upcasts import Stored, facts_of, words_of
 from ..providers.base import Parameters, Prompt, PromptMessage
 from ..providers.tokens import figure
 from ..sessions.prompt_views import BUDGET, Reason
-from .window import POLICY
+from .window import AS_RECORDED, POLICY
 
 MOST_ITEMS = 100
 """So many of the messages that were left out are listed, the nearest to the window's end."""
@@ -191,8 +191,9 @@ def _newest_units(facts: AttemptStarted, last_user: int | None, newest_first: It
     return _NewestUnits(facts, last_user).look(newest_first)
 
 
-LOOKS: Mapping[str, Look] = {POLICY: _newest_units}
-"""How the windows of each policy are explained; none is ever taken away."""
+LOOKS: Mapping[str, Look] = {POLICY: _newest_units, AS_RECORDED: _newest_units}
+"""How the windows of each policy are explained; none is ever taken away. What was sent as another attempt was sent it
+is explained as it was there."""
 
 
 def messages_sent(facts: AttemptStarted) -> int:

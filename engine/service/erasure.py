@@ -9,12 +9,13 @@ attempt that names them go the schemas of its tools, which may be a client's own
 Afterwards the purge clears the file's bytes (``engine.log.sqlite.purge``). Backups and what was exported before are
 out of reach, and the answer says so.
 
-A session under *legal hold* refuses erasure; so does one with an open turn, whose words are still on their way.
+A session under *legal hold* refuses erasure; so does one with an open turn, whose words are still on their way. Words
+that other branches show go for all of them, each with what tells of them there; one branch that refuses keeps all.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -27,7 +28,7 @@ from ..events.types import BodyErased, Draft, ErasureWords, MessageAppended
 from ..events.upcasts import facts_of
 from ..log.append import check_expected
 from ..log.base import AnyVersion, Connection, Exactly, Reference, RequestKey
-from ..log.erasure import Trace, erase_bodies, forget_requests, sessions_with_words, traces
+from ..log.erasure import Trace, erase_bodies, forget_requests, sessions_with_words
 from ..log.sql import reads
 from ..log.sql.documents import erase_documents
 from ..log.sql.idempotency import find_request, remember_request
@@ -35,12 +36,12 @@ from ..log.store import Store
 from ..log.transaction import Transaction
 from ..sessions import queries
 from ..sessions.copies import is_copy
-from ..sessions.decisions import check_erasable, erase_words
+from ..sessions.decisions import check_erasable, erase_words, existing
 from ..sessions.envelope import Caller, seal
 from ..sessions.erasure import SETTING_WORDS, forget_words, release_documents
 from ..sessions.state import SessionState
 from .inputs import check_text
-from .reach import Holder, Order, holders, targets_of
+from .reach import Holder, Order, Reach, holders, reach_of
 
 MAX_REASON_CHARS = 1000
 TARGETS_PER_EVENT = 1000
@@ -48,19 +49,21 @@ TARGETS_PER_EVENT = 1000
 
 DAY_US = 86_400_000_000
 
-Erased = tuple[int, tuple[int, ...]]
-"""A session's version afterwards, and the versions erased."""
-
 OUT_OF_REACH = ("backups", "earlier exports")
 COPIES = "the copies in the sessions named here"
 COPIED_FROM = "the session that this one was copied from, and other copies of it"
+
+
+HELD = "shown_by_a_held_branch"
+"""Why a policy kept some of a session's words, where it is not refused as a whole."""
 
 
 class Erasure(msgspec.Struct, frozen=True):
     """The result of an erasure. ``erased``: the events whose words are gone now, those among them that nobody named
     but that told of the same words; ``versions`` says the same. ``purged``: no file of the server holds them any more,
     not even as stray bytes; else that will be so as soon as a reader lets go of the file. ``sessions``: the other
-    sessions that hold the same words, and keep them. ``dry_run``: nothing was done, and that is what would be.
+    sessions that hold the same words: its branches, where they are gone too, and copies, which keep them. ``dry_run``:
+    nothing was done, and that is what would be.
     """
 
     session_id: UUID
@@ -73,8 +76,18 @@ class Erasure(msgspec.Struct, frozen=True):
     dry_run: bool = False
 
 
+class Done(msgspec.Struct, frozen=True):
+    """A session's version afterwards, the versions erased, and the other sessions that hold what was."""
+
+    version: int
+    erased: tuple[int, ...]
+    others: tuple[Holder, ...]
+
+
 class Retained(msgspec.Struct, frozen=True):
-    """The part of one session that a policy erased, or would erase; ``kept``: why it could not."""
+    """The part of one session that a policy erased, or would erase; ``kept``: why it could not, or not all of it, as
+    branches under legal hold, or with an open turn, show the rest.
+    """
 
     session_id: UUID
     versions: tuple[int, ...] = ()
@@ -102,12 +115,13 @@ class Erasures:
         order, words = Order(session, None if versions is None else tuple(versions)), _reason(reason)
         if dry_run:
             plan = partial(_would_erase, tenant=caller.tenant, order=order, expected=expected)
-            (version, erased), purged = await self._store.read(plan), False
+            done, purged = await self._store.read(plan), False
         else:
-            version, erased = await self._erase(order, words, caller, expected, request)
+            done = await self._erase(order, words, caller, expected, request)
             purged = await self.purge()
-        others, beyond = await self._store.read(partial(_beyond, tenant=caller.tenant, order=order))
-        return Erasure(session, version, erased, purged, beyond, erased, others, dry_run)
+        beyond = await self._store.read(partial(_beyond, tenant=caller.tenant, session=session, done=done))
+        erased = done.erased
+        return Erasure(session, done.version, erased, purged, beyond, erased, done.others, dry_run)
 
     async def retain(
         self, caller: Caller, days: int, tag: tuple[str, str] | None, *, expired: bool, dry_run: bool
@@ -118,18 +132,18 @@ class Erasures:
         recorded_us = now_us + 1 if expired else before_us
         read = partial(sessions_with_words, tenant=caller.tenant, before_us=recorded_us, but=BodyErased.event_type)
         for session in await self._store.read(read):
-            order = Order(session, before_us=None if expired else before_us)
+            order = Order(session, before_us=None if expired else before_us, passes_over=True)
             look = partial(_plan, order=order, tenant=caller.tenant, tag=tag, expired_us=before_us if expired else None)
             plan = await self._store.read(look)
             if plan is None:
                 continue
             if plan.versions and not dry_run:
                 try:
-                    _, erased = await self._erase(order, words, caller)
+                    done = await self._erase(order, words, caller)
                 except (LegalHold, TurnAlreadyOpen) as refusal:
                     plan = Retained(session, kept=refusal.code)
                 else:
-                    plan = Retained(session, erased)
+                    plan = Retained(session, done.erased, plan.kept)
             yield plan
 
     async def purge(self) -> bool:
@@ -142,8 +156,8 @@ class Erasures:
         caller: Caller,
         expected: int | None = None,
         request: RequestKey | None = None,
-    ) -> Erased:
-        erased: Erased = await self._store.submit(
+    ) -> Done:
+        done: Done = await self._store.submit(
             partial(
                 _erase,
                 order=order,
@@ -154,7 +168,7 @@ class Erasures:
                 clock=self._clock,
             )
         )
-        return erased
+        return done
 
 
 # --- inside the write transaction -------------------------------------------------------------------------------------
@@ -169,76 +183,115 @@ def _erase(
     clock: Clock,
     expected: int | None = None,
     request: RequestKey | None = None,
-) -> Erased:
+) -> Done:
     tenant, session = caller.tenant, order.session
     tx.flush()
     before = find_request(tx.connection, tenant, request)
     if before is not None:
-        return before.version, _erased_then(tx.connection, tenant, session, before)
-    state = tx.state(tenant, session)
-    check_erasable(state)
+        return _erased_then(tx.connection, tenant, order, before)
+    state = check_erasable(tx.state(tenant, session))
     check_expected(AnyVersion() if expected is None else Exactly(expected), state.version)
-    history = traces(tx.connection, tenant, session)
-    targets = targets_of(tx.connection, tenant, order, history)
-    if not targets:
-        return state.version, ()
-    pieces = [targets[at : at + TARGETS_PER_EVENT] for at in range(0, len(targets), TARGETS_PER_EVENT)]
-    lost = release_documents(tx.connection, tenant, pieces)
-    drafts = [draft for piece, names in zip(pieces, lost, strict=True) for draft in _drafts(piece, state, words, names)]
-    events, after = tx.record(tenant, session, seal(drafts, caller, clock), state)
-    told = [(each.position, event.position) for piece, event in zip(pieces, events, strict=True) for each in piece]
-    erase_bodies(tx, tenant, told)
-    gone = [(name, event.position) for names, event in zip(lost, events, strict=True) for name in names]
-    erase_documents(tx.connection, tenant, gone)
-    forget_words(tx.connection, tenant, session, targets)
-    kinds = {"session"} if any(each.type in SETTING_WORDS for each in targets) else ()
-    forget_requests(tx, tenant, session, history, frozenset(position for position, _ in told), kinds)
+    reach = reach_of(tx.connection, tenant, order, partial(tx.state, tenant))
+    for each in reach.histories:
+        check_erasable(tx.state(tenant, each))
+    others = holders(tx.connection, tenant, session, reach)
+    if not reach.targets:
+        return Done(state.version, (), others)
+    first = _erase_targets(tx, caller, clock, reach, words)
+    version = tx.state(tenant, session).version
     if request is not None:
-        reference = Reference("erasure", events[0].id, after.version)
-        remember_request(tx.connection, tenant, request, reference, tx.salt())
-    return after.version, tuple(each.version for each in targets)
+        remember_request(tx.connection, tenant, request, Reference("erasure", first, version), tx.salt())
+    return Done(version, reach.versions_in(session), others)
 
 
-def _drafts(
-    targets: Sequence[Trace], state: SessionState, words: ErasureWords, documents: Sequence[str]
-) -> list[Draft]:
+def _erase_targets(tx: Transaction, caller: Caller, clock: Clock, reach: Reach, words: ErasureWords) -> UUID:
+    """Record the erasure in each session in which something goes, and let it go; the id of its first event."""
+    tenant, told, first = caller.tenant, [], clock.new_id()
+    pieces = list(_pieces(reach.targets))
+    lost = release_documents(tx.connection, tenant, [piece for _, piece in pieces])
+    gone: list[tuple[str, int]] = []
+    for number, ((session, piece), names) in enumerate(zip(pieces, lost, strict=True)):
+        state = tx.state(tenant, session)
+        draft = _draft(piece, state, words, names)
+        draft = msgspec.structs.replace(draft, **({"causation": first} if number else {"id": first}))
+        (event,), _ = tx.record(tenant, session, seal([draft], caller, clock), state)
+        told += [(each.position, event.position) for each in piece]
+        gone += [(name, event.position) for name in names]
+    erase_bodies(tx, tenant, told)
+    erase_documents(tx.connection, tenant, gone)
+    for session, history in reach.histories.items():
+        own, shown = reach.targets.get(session, []), reach.shown_in(session)
+        forget_words(tx.connection, tenant, session, own, shown)
+        if own:
+            kinds = {"session"} if any(each.type in SETTING_WORDS for each in own) else ()
+            forget_requests(tx, tenant, session, history, frozenset(each.position for each in own), kinds)
+    tx.forget_states(tenant, reach.shown)
+    return first
+
+
+def _pieces(targets: Mapping[UUID, list[Trace]]) -> Iterator[tuple[UUID, list[Trace]]]:
+    for session, found in targets.items():
+        for at in range(0, len(found), TARGETS_PER_EVENT):
+            yield session, found[at : at + TARGETS_PER_EVENT]
+
+
+def _draft(targets: Sequence[Trace], state: SessionState, words: ErasureWords, documents: Sequence[str]) -> Draft:
     calls: set[str] = set()
     for each in targets:
         facts = facts_of(each)
         if isinstance(facts, MessageAppended):
             calls.update(facts.calls)
-    return erase_words(state, [each.position for each in targets], calls, words, documents)
+    (draft,) = erase_words(state, [each.position for each in targets], calls, words, documents)
+    return draft
 
 
-def _erased_then(connection: Connection, tenant: str, session: UUID, reference: Reference) -> tuple[int, ...]:
-    """The versions that an erasure erased, which came before under the same key."""
+def _erased_then(connection: Connection, tenant: str, order: Order, reference: Reference) -> Done:
+    """What an erasure did that came before under the same key. Its events lie beside one another: the first led to the
+    others; before that was so, all were of one session.
+    """
     first = reads.event_by_id(connection, tenant, reference.id)
     assert first is not None, "a remembered erasure is in the record"
-    history = traces(connection, tenant, session, up_to=reference.version)
-    targets: set[int] = set()
-    for each in history[first.version - 1 :]:
+    erased: set[int] = set()
+    for each in reads.log_events(connection, tenant, after=first.position - 1):
+        of_session = each.session == order.session == first.session and each.version <= reference.version
+        if each.type != BodyErased.event_type or not (first.id in {each.id, each.causation} or of_session):
+            break
         facts = facts_of(each)
         assert isinstance(facts, BodyErased)
-        targets.update(facts.targets)
-    return tuple(each.version for each in history if each.position in targets)
+        erased.update(facts.targets)
+    reach = reach_of(connection, tenant, order, partial(_state_of, connection, tenant))
+    targets = {
+        session: [each for each in history if each.position in erased] for session, history in reach.histories.items()
+    }
+    reach = msgspec.structs.replace(reach, targets=targets)
+    others = holders(connection, tenant, order.session, reach)
+    return Done(reference.version, reach.versions_in(order.session), others)
 
 
 # --- what would be done, and what is out of reach ---------------------------------------------------------------------
 
 
-def _would_erase(connection: Connection, *, tenant: str, order: Order, expected: int | None) -> Erased:
-    """The session's version as it is, and the versions that would be erased. Raises what erasing them would."""
+def _would_erase(connection: Connection, *, tenant: str, order: Order, expected: int | None) -> Done:
+    """The session's version as it is, and what would be erased. Raises what erasing it would."""
+    state_of = partial(_state_of, connection, tenant)
     state = check_erasable(queries.session_state(connection, tenant, order.session))
     check_expected(AnyVersion() if expected is None else Exactly(expected), state.version)
-    targets = targets_of(connection, tenant, order, traces(connection, tenant, order.session))
-    return state.version, tuple(each.version for each in targets)
+    reach = reach_of(connection, tenant, order, state_of)
+    for each in reach.histories:
+        check_erasable(state_of(each))
+    others = holders(connection, tenant, order.session, reach)
+    return Done(state.version, reach.versions_in(order.session), others)
 
 
-def _beyond(connection: Connection, *, tenant: str, order: Order) -> tuple[tuple[Holder, ...], tuple[str, ...]]:
-    """The other sessions that hold what an order names, and what no erasure of it reaches."""
-    others = holders(connection, tenant, order)
-    copied = is_copy(connection, tenant, order.session)
-    return others, (*OUT_OF_REACH, *[COPIES] * bool(others), *[COPIED_FROM] * copied)
+def _state_of(connection: Connection, tenant: str, session: UUID) -> SessionState:
+    return existing(queries.session_state(connection, tenant, session))
+
+
+def _beyond(connection: Connection, *, tenant: str, session: UUID, done: Done) -> tuple[str, ...]:
+    """What an erasure does not reach."""
+    copies = any(each.relation == "copy" for each in done.others)
+    copied = is_copy(connection, tenant, session)
+    return (*OUT_OF_REACH, *[COPIES] * copies, *[COPIED_FROM] * copied)
 
 
 # --- a policy, and what it would do -----------------------------------------------------------------------------------
@@ -257,14 +310,15 @@ def _plan(
         metadata = queries.words_of_session(connection, tenant, order.session).metadata or {}
         if _as_text(metadata.get(tag[0])) != tag[1]:
             return None
-    targets = targets_of(connection, tenant, order, traces(connection, tenant, order.session))
-    if not targets:
+    reach = reach_of(connection, tenant, order, partial(_state_of, connection, tenant))
+    if not (reach.targets or reach.held):
         return None
     try:
-        check_erasable(state)
+        for each in (order.session, *(reach.histories if reach.targets else reach.held)):
+            check_erasable(_state_of(connection, tenant, each))
     except (LegalHold, TurnAlreadyOpen) as refusal:
         return Retained(order.session, kept=refusal.code)
-    return Retained(order.session, tuple(each.version for each in targets))
+    return Retained(order.session, reach.versions_in(order.session), HELD if reach.held else None)
 
 
 def _expired_before(state: SessionState | None, time_us: int) -> bool:

@@ -17,11 +17,9 @@ from ..log.transaction import Transaction
 from ..sessions import queries
 from ..sessions.decisions import Changes, existing, update_session
 from ..sessions.envelope import Caller, seal
-from ..sessions.family import family_then
-from ..sessions.history import Moment, session_at
-from ..sessions.state import SessionState
-from ..sessions.views import Session, session_view
-from ..sessions.words import ShownWords, merged
+from ..sessions.family import view_at
+from ..sessions.views import Session
+from ..sessions.words import merged
 from ..settings import Settings
 from .inputs import check_metadata
 from .sessions import expected_of
@@ -70,7 +68,7 @@ def _patch(
     tx.flush()
     first = find_request(tx.connection, caller.tenant, request)
     if first is not None:
-        return _view(tx, caller, *session_at(tx.connection, caller.tenant, session, first.version))
+        return view_at(tx.connection, caller.tenant, session, first.version)
     state = existing(tx.state(caller.tenant, session))
     check_expected(expected_of(expected), state.version)
     before = queries.words_of_session(tx.connection, caller.tenant, session)
@@ -83,9 +81,4 @@ def _patch(
     if request is not None:
         reference = Reference("session", session, state.version)
         remember_request(tx.connection, caller.tenant, request, reference, tx.salt())
-    return _view(tx, caller, state, queries.words_of_session(tx.connection, caller.tenant, session))
-
-
-def _view(tx: Transaction, caller: Caller, state: SessionState, words: ShownWords) -> Session:
-    family = family_then(tx.connection, caller.tenant, state, Moment(state.version))
-    return session_view(state, words, family)
+    return view_at(tx.connection, caller.tenant, session)

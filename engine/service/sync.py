@@ -28,7 +28,8 @@ from .salvage import Salvage
 from .text_stream import TextStream
 
 P = ParamSpec("P")
-S_co = TypeVar("S_co", covariant=True)  # an engine's methods stand in its base classes, too
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -195,44 +196,44 @@ class SyncTextStream(Iterator[str]):
 
 
 def _waits(
-    method: Callable[Concatenate[S_co, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[_Door[S_co], P], T]:
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[_Door[S], P], T]:
     """A method that waits for what the engine's own is awaited for."""
 
     @wraps(method)
-    def call(self: _Door[S_co], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: _Door[S], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._thread.call(method(self._inside, *args, **kwargs))
 
     return call
 
 
-def _reads(method: Callable[Concatenate[S_co, P], _Items[T]]) -> Callable[Concatenate[_Door[S_co], P], Iterator[T]]:
+def _reads(method: Callable[Concatenate[S, P], _Items[T]]) -> Callable[Concatenate[_Door[S], P], Iterator[T]]:
     """A method that gives, one by one, what the engine's own gives."""
 
     @wraps(method)
-    def call(self: _Door[S_co], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+    def call(self: _Door[S], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
         return _read(self._thread, method(self._inside, *args, **kwargs))
 
     return call
 
 
 def _streams(
-    method: Callable[Concatenate[S_co, P], TextStream],
-) -> Callable[Concatenate[_Door[S_co], P], SyncTextStream]:
+    method: Callable[Concatenate[S, P], TextStream],
+) -> Callable[Concatenate[_Door[S], P], SyncTextStream]:
     """As ``_reads``, of a stream of text."""
 
     @wraps(method)
-    def call(self: _Door[S_co], /, *args: P.args, **kwargs: P.kwargs) -> SyncTextStream:
+    def call(self: _Door[S], /, *args: P.args, **kwargs: P.kwargs) -> SyncTextStream:
         return SyncTextStream(self._thread, method(self._inside, *args, **kwargs))
 
     return call
 
 
-def _gives(method: Callable[Concatenate[S_co, P], T]) -> Callable[Concatenate[_Door[S_co], P], T]:
+def _gives(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[_Door[S], P], T]:
     """A method that waits for nothing on either side."""
 
     @wraps(method)
-    def call(self: _Door[S_co], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: _Door[S], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return method(self._inside, *args, **kwargs)
 
     return call
@@ -288,14 +289,14 @@ class SyncEngine(_Door[Engine]):
     session = _waits(Engine.session)
     sessions = _waits(Engine.sessions)
     iter_sessions = _reads(Engine.iter_sessions)
+    fork = _waits(Engine.fork)
+    branches = _waits(Engine.branches)
     update_session = _waits(Engine.update_session)
     update_metadata = _waits(Engine.update_metadata)
     append_messages = _waits(Engine.append_messages)
     append_message = _waits(Engine.append_message)
     messages = _waits(Engine.messages)
     iter_messages = _reads(Engine.iter_messages)
-    fork = _waits(Engine.fork)
-    branches = _waits(Engine.branches)
     pin = _waits(Engine.pin)
     unpin = _waits(Engine.unpin)
     events = _waits(Engine.events)
@@ -326,3 +327,12 @@ class SyncEngine(_Door[Engine]):
     export_messages = _reads(Engine.export_messages)
     play_back = _reads(Engine.play_back)
     run_again = _reads(Engine.run_again)
+    replay = _reads(Engine.replay)
+    start_replay = _waits(Engine.start_replay)
+    resume_replay = _waits(Engine.resume_replay)
+    replays = _waits(Engine.replays)
+    replay_state = _waits(Engine.replay_state)
+    replay_results = _waits(Engine.replay_results)
+    follow_replay = _reads(Engine.follow_replay)
+    cancel_replay = _waits(Engine.cancel_replay)
+    accept_results = _waits(Engine.accept_results)

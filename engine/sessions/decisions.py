@@ -102,8 +102,9 @@ class StartTurn(msgspec.Struct, frozen=True):
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
-def start_session(facts: SessionStarted, words: SessionWords) -> list[Draft]:
-    return [Draft(facts, words)]
+def start_session(facts: SessionStarted, words: SessionWords, cause: UUID | None = None) -> list[Draft]:
+    """Begin a session. ``cause``: the id of the event that led to it."""
+    return [Draft(facts, words, causation=cause)]
 
 
 def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
@@ -293,9 +294,11 @@ def check_erasable(state: SessionState | None) -> SessionState:
     """The state, if words of the session may be erased now. Raises the refusal otherwise."""
     state = existing(state)
     if state.legal_hold:
-        raise LegalHold(f"session {state.id} is under legal hold: nothing of it may be erased")
+        detail = f"session {state.id} is under legal hold: nothing of it may be erased"
+        raise LegalHold(detail, session_id=str(state.id))
     if state.open_turn is not None:
-        raise TurnAlreadyOpen("a turn is running in this session", turn_id=str(state.open_turn.id))
+        turn_id = str(state.open_turn.id)
+        raise TurnAlreadyOpen("a turn is running in this session", turn_id=turn_id, session_id=str(state.id))
     return state
 
 
@@ -333,7 +336,7 @@ def _given(values: dict[str, Any], changes: Changes) -> tuple[dict[str, Any], Se
 
 def existing(state: SessionState | None) -> SessionState:
     """The state of a session that has begun. Raises SessionNotFound."""
-    if state is None:
+    if not isinstance(state, SessionState):  # nor is the stream of a replay one
         raise SessionNotFound("there is no such session")
     return state
 

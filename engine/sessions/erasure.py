@@ -24,30 +24,38 @@ from ..log.sql import reads
 from ..log.sql.documents import SALTED_SINCE, drop_uses
 from . import queries
 from .copies import forget_source
+from .lineage import stretches
+from .state import SessionState
 from .turn_state import forget
 from .words import ShownWords, words_after
 
 SETTING_WORDS = tuple(kind.event_type for kind in (SessionStarted, SessionForked, SessionUpdated))
 TOLD_BY_TURNS = tuple(kind.event_type for kind in (TurnStarted, AttemptStarted, TurnCompleted, TurnFailed))
-MOST_SETTINGS = 1 << 30
 
 
-def forget_words(connection: Connection, tenant: str, session: UUID, erased: Iterable[Trace]) -> None:
-    """Take the words of these events of a session out of its projections. Their bodies are gone by now."""
+def forget_words(
+    connection: Connection, tenant: str, session: UUID, own: Iterable[Trace], shown: Sequence[Trace] = ()
+) -> None:
+    """Take the words of these events out of a session's projections: of its ``own``, and of those ``shown`` that stand
+    in a session with which it shares them. Their bodies are gone by now.
+    """
     settings, messages = False, set()
-    for event in erased:
-        if event.type == SessionStarted.event_type:
+    for event in (*own, *shown):
+        if event.type == SessionStarted.event_type and event not in shown:
             forget_source(connection, tenant, session, event)
         if event.type in SETTING_WORDS:
             settings = True
-        elif event.type in TOLD_BY_TURNS:
+        elif event.type in TOLD_BY_TURNS and event not in shown:
             _forget(connection, tenant, event)
         elif event.type == MessageAppended.event_type:
             messages.add(event.position)
+    state = queries.session_state(connection, tenant, session)
+    assert state is not None
     if settings:
-        queries.set_words_of_session(connection, tenant, session, _words_now(connection, tenant, session))
-    state = queries.session_state(connection, tenant, session) if messages else None
-    if state is not None and state.first_user in messages:
+        queries.set_words_of_session(connection, tenant, session, _words_now(connection, tenant, state))
+    if shown:
+        queries.forget_named(connection, tenant, state, {event.position for event in shown})
+    if state.first_user in messages:
         queries.forget_preview(connection, tenant, session)
 
 
@@ -70,10 +78,9 @@ def _uses_of(event: Stored) -> list[tuple[str, int]]:
     return [] if facts.tools is None else [(facts.tools, event.position)]
 
 
-def _words_now(connection: Connection, tenant: str, session: UUID) -> ShownWords:
+def _words_now(connection: Connection, tenant: str, state: SessionState) -> ShownWords:
     words = ShownWords()
-    events = reads.session_events_of_types(connection, tenant, session, SETTING_WORDS, after=0, limit=MOST_SETTINGS)
-    for event in events:
+    for event in reads.each_event_along(connection, tenant, stretches(connection, tenant, state), SETTING_WORDS):
         words = words_after(words, event, facts_of(event))
     return words
 

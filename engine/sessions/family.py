@@ -22,11 +22,11 @@ from ..log.sql.clauses import same
 from ..log.sql.driver import Prepared
 from ..log.sql.session_index import SessionQuery, Stretch
 from ..log.sql.tables import events
-from .history import NOW, Moment, state_at, version_then, words_at
+from .history import NOW, Moment, session_at, state_at, version_then, words_at
 from .queries import decode_state, session_state, words_of_session
 from .state import SessionState
 from .tables import forks, messages, session_words, sessions
-from .views import Branch, Branches, Family, Parent
+from .views import Branch, Branches, Family, Parent, Session, session_view
 from .words import preview_of
 
 _members_of_family = Prepared(
@@ -63,6 +63,15 @@ def family_with(connection: Connection, tenant: str, root: UUID, up_to: int = MA
     """The family that began with a session, with the forks that had begun by a position; None: there are none."""
     begun, of_replays = _members_of_family(connection, tenant, root.bytes, up_to).fetchone()
     return Family(root, 1 + begun - of_replays) if begun else None
+
+
+def view_at(connection: Connection, tenant: str, session: UUID, version: int | None = None) -> Session:
+    """A session with its family, as an answer to a change tells of it: at the version that it made, or (None) the last.
+
+    Raises SessionNotFound, and RecordDamaged for words at a version.
+    """
+    state, words = session_at(connection, tenant, session, version)
+    return session_view(state, words, family_then(connection, tenant, state, Moment(state.version)))
 
 
 def root_of(state: SessionState) -> UUID:

@@ -106,6 +106,19 @@ def folded(log: Connection, derived: Connection, tenant: str, session: UUID, ver
     return state
 
 
+def inherited_at(
+    log: Connection, derived: Connection, tenant: str, source: Inherited
+) -> tuple[SessionState, ShownWords]:
+    """The state and the words of a session at one of its own versions, for a fork. See ``folded``; words that cannot
+    be read are None.
+    """
+    now = queries.session_state(derived, tenant, source.session)
+    if now is not None and now.version == source.version:
+        return now, queries.words_of_session(derived, tenant, source.session)
+    state = folded(log, derived, tenant, source.session, source.version)
+    return state, words_at(log, tenant, state, damaged=True)
+
+
 def fork_state(connection: Connection, tenant: str, session: UUID, source: Inherited) -> SessionState:
     """The state in which a fork would begin."""
     state = inherit(folded(connection, connection, tenant, source.session, source.version), session)

@@ -4,7 +4,7 @@ changes one row that an erasure has made untrue. Messages have a file of their o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -42,6 +42,12 @@ _set_words = Prepared(
 )
 _forget_preview = Prepared(
     update(session_words).values(preview=null()).where(*same(session_words, "tenant", "session"))
+)
+# state, model, tenant, session
+_set_state = Prepared(
+    update(sessions)
+    .values(state=bindparam("state_"), model=bindparam("model_"))
+    .where(*same(sessions, "tenant", "session"))
 )
 _turn_state = Prepared(select(turns.c.state).where(*same(turns, "tenant", "turn")))
 _turn_states = Prepared(
@@ -89,6 +95,14 @@ def set_words_of_session(connection: Connection, tenant: str, session: UUID, wor
     if words.metadata is not None:
         values["metadata"] = _encode(words.metadata)
     _set_words(connection, *values.values(), tenant, session.bytes)
+
+
+def forget_named(connection: Connection, tenant: str, state: SessionState, positions: Container[int]) -> None:
+    """Make the settings that a session has by name what is left of them, where events at these positions named them."""
+    named = {name: each for name, each in state.named.items() if each.position not in positions}
+    if len(named) < len(state.named):
+        left = msgspec.structs.replace(state, named=named)
+        _set_state(connection, _encode(left), left.setting("model"), tenant, state.id.bytes)
 
 
 def forget_preview(connection: Connection, tenant: str, session: UUID) -> None:

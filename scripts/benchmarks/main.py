@@ -17,7 +17,9 @@ from pathlib import Path
 import appends
 import cpu
 import explains
+import forks
 import gaps
+import heavy
 import proofs
 import readers
 import resume
@@ -31,6 +33,8 @@ PARTS: dict[str, tuple[str, Measure]] = {
     "appends": ("durable appends of 300-byte messages", appends.measure),
     "sessions": ("long sessions", sessions.measure),
     "explains": ("what a model was sent, explained", explains.measure),
+    "forks": ("branches", forks.measure),
+    "heavy": ("a session of 36 MB", heavy.measure),
     "streams": ("streamed turns", streams.measure),
     "cpu": ("CPU of streamed deltas", cpu.measure),
     "gaps": ("what recording first costs readers", gaps.measure),

@@ -9,6 +9,7 @@ import pytest
 from manent import engine
 from manent.engine import (
     LOCAL,
+    ConversationFile,
     Engine,
     Evidence,
     Salvage,
@@ -23,13 +24,13 @@ from manent.engine import (
 NAMES = {name: getattr(engine, name) for name in engine.__all__}
 TYPED = {name: each for name, each in NAMES.items() if inspect.isclass(each) or inspect.isroutine(each)}
 MADE_INSIDE = (
-    *(Engine, Evidence, Salvage, Serving, TextStream),
+    *(ConversationFile, Engine, Evidence, Salvage, Serving, TextStream),
     *(SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream),
 )
 """Nobody else calls their constructors."""
 
 DOORS = {"Engine": Engine, "Evidence": Evidence, "Salvage": Salvage, "Serving": Serving}
-OF_NOBODY = {"model", "models", "purge", "admit_reader", "ready", "standing", "drain"}
+OF_NOBODY = {"model", "models", "purge", "admit_reader", "ready", "standing", "drain", "resume_replays"}
 """They are about no tenant's log."""
 
 ERROR = re.compile(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)+\b|\bInvalid\b|\bOverloaded\b|\bErased\b")

@@ -107,12 +107,9 @@ class SessionQuery:
         self.descending = descending
         found = places.join(over, (over.c.tenant == places.c.tenant) & (over.c.position == places.c.position))
         end = select(heads.c.size - heads.c.size % _AT_ONCE).where(*same(heads, "tenant")).scalar_subquery()
-        unplaced = [
-            over.c.tenant == bindparam("log_"),
-            over.c.position > end,
-            over.c.position > bindparam("begin_"),
-            over.c.position <= bindparam("end_"),
-        ]
+        in_log, up_to_end = over.c.tenant == bindparam("log_"), over.c.position <= bindparam("end_")
+        unplaced = [in_log, over.c.position > end, up_to_end]
+        piece = [in_log, over.c.position > bindparam("begin_"), up_to_end]
         of_session = [*same(over, "session"), *_between(over.c.version)]
 
         def query(rows: FromClause, order: ColumnElement[int], *where: ColumnElement[bool]) -> Prepared:
@@ -121,6 +118,7 @@ class SessionQuery:
 
         self._placed = query(found, places.c.version, *same(places, "tenant", "session"), *_between(places.c.version))
         self._last = query(over, over.c.position, *unplaced, *of_session)
+        self._piece = query(over, over.c.position, *piece, *of_session)
 
     def __call__(  # noqa: PLR0913 - each narrows what is read
         self,
@@ -141,7 +139,7 @@ class SessionQuery:
         """
         of_session = (session.bytes, after, up_to, *values, limit)
         placed = (self._placed, (*of_columns, tenant, *of_session))
-        last = (self._last, (*of_columns, tenant, tenant, 0, end, *of_session))
+        last = (self._last, (*of_columns, tenant, tenant, end, *of_session))
         return SessionRows(connection, (last, placed) if self.descending else (placed, last), limit)
 
     def along(
@@ -167,7 +165,8 @@ class SessionQuery:
                 if each.begin < border:
                     found.append((self._placed, (*of_columns, tenant, *of_session)))
                 if each.end > border:
-                    found.append((self._last, (*of_columns, tenant, tenant, each.begin, each.end, *of_session)))
+                    begin = max(each.begin, border)
+                    found.append((self._piece, (*of_columns, tenant, begin, each.end, *of_session)))
                 yield from reversed(found) if self.descending else found
 
         return SessionRows(connection, queries(), limit)
