@@ -151,6 +151,7 @@ from .service.replay.orders import (
     SuiteNotFound,
 )
 from .service.replay.playback import read_pace
+from .service.replay.report import policy as report_policy
 from .service.replay.rerun import Rerun, differences
 from .service.replay.results import FirstDifference, Layers, Measure, Result
 from .service.replay.views import NumberedResult, Replay, ReplayCounts
@@ -385,6 +386,7 @@ __all__ = [
     "read_conversation",
     "read_pace",
     "rebuild_projections",
+    "report_policy",
     "rfc3339",
     "tell_address",
     "text_content",

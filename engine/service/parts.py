@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from ..events.replay_types import RecordedMode
 from ..streams.follow import Follower
 from ..tools.registry import Tools
@@ -25,8 +23,9 @@ from .replay.asking import Asker
 from .replay.forced import Forced
 from .replay.free import Free
 from .replay.reading import ReplayReader
+from .replay.reporting import Reporter
 from .replay.rerun import Reruns
-from .replay.run import Doer, Live
+from .replay.run import Doer
 from .replay.runner import Replays
 from .salvage import Salvage
 from .serving import Serving
@@ -65,12 +64,13 @@ class Parts:
         self.erasures = Erasures(store, clock)
         self.exports = Exports(store, self.sessions, self.messages, evidence)
         self.reruns = Reruns(self.sessions, self.messages, self.events, self.turns, self.discovery, settings)
-        asker, live = Asker(supervisor, tools), dict[UUID, Live]()
+        asker = Asker(supervisor, tools)
         modes: dict[RecordedMode, Doer] = {
             "forced": Forced(asker),
             "free": Free(asker, self.sessions, self.messages, self.events, settings),
         }
-        self.replays = Replays(store, clock, providers, tools, modes, live)
-        self.replay_reader = ReplayReader(store, settings, live)
+        self.replay_reader = ReplayReader(store, settings)
+        self.replays = Replays(store, clock, providers, tools, modes, self.replay_reader)
+        self.replay_reports = Reporter(store, providers, self.replay_reader)
         self.salvage = Salvage(self.messages, self.events)
         self.serving = Serving(supervisor, self.follower, self.turns, self.replays, default_model)

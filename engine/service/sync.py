@@ -334,5 +334,6 @@ class SyncEngine(_Door[Engine]):
     replay_state = _waits(Engine.replay_state)
     replay_results = _waits(Engine.replay_results)
     follow_replay = _reads(Engine.follow_replay)
+    replay_report = _reads(Engine.replay_report)
     cancel_replay = _waits(Engine.cancel_replay)
     accept_results = _waits(Engine.accept_results)

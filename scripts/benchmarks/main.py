@@ -23,6 +23,7 @@ import heavy
 import lists
 import proofs
 import readers
+import replays
 import resume
 import sessions
 import streams
@@ -37,6 +38,7 @@ PARTS: dict[str, tuple[str, Measure]] = {
     "explains": ("what a model was sent, explained", explains.measure),
     "forks": ("branches", forks.measure),
     "heavy": ("a session of 36 MB", heavy.measure),
+    "replays": ("recorded turns done again", replays.measure),
     "streams": ("streamed turns", streams.measure),
     "cpu": ("CPU of streamed deltas", cpu.measure),
     "gaps": ("what recording first costs readers", gaps.measure),
