@@ -103,7 +103,8 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     Of a fork: ``root``, the session that its family began with; ``lineage``, the newest segments of its history that
     stand in other sessions, the oldest first, and those before them are the ``lineage`` of the session ``before``;
-    ``replay``: the one that made it, also where it is no fork.
+    ``replay``, which made it. Of a session that is no fork: ``held_by``, the replay that holds another conversation
+    once more in it.
     """
 
     id: UUID
@@ -145,6 +146,7 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     lineage: tuple[Segment, ...] = ()
     before: UUID | None = None
     replay: UUID | None = None
+    held_by: UUID | None = None
 
     def setting(self, name: str) -> Any:
         """The value of a setting as it was given; as facts hold it, where its words are erased."""
@@ -228,7 +230,7 @@ def _begin(event: RecordedEvent, facts: Facts) -> SessionState:
         expires_at=facts.expires_at,
         max_messages=facts.max_messages,
         max_tokens=facts.max_tokens,
-        replay=facts.replay,
+        held_by=facts.replay,
     )
 
 

@@ -654,6 +654,7 @@ async def test_sessions_are_found_by_conditions(path):
         await talked(chat, "two", "three", title="A talk of dogs")
         dogs = engine.ReplayQuery(where=engine.ReplayWhere(title_contains="DOGS", since="2020-01-01T00:00:00Z"))
         assert verdicts(await replayed(chat, dogs, mode="forced")) == ["same"] * 2
+        await replayed(chat, dogs, mode="free")
         every = engine.ReplayQuery(where=engine.ReplayWhere(model=ECHO))
         assert len(await replayed(chat, every, mode="forced")) == 3
         ((_, facts, body), *_) = await stream_of(chat, (await newest(chat)).id)
