@@ -41,6 +41,9 @@ log = logging.getLogger("manent.replay")
 
 KEPT = 16
 """So many replays whose results are not on record keep them in memory, the last."""
+RESULTS_A_BELL = 32
+"""After so many results that are not on record its followers are woken: that takes as long as a good part of a turn.
+They look by themselves, too."""
 INTERNAL = "internal_error"
 OVER_COST = "max_cost_micros"
 
@@ -213,7 +216,8 @@ class Replays:
             run.done[outcome.facts.started] = outcome.facts
         elif outcome.result is not None:
             live.add(outcome.result)
-            self._store.bells.ring({(run.caller.tenant, run.id.int)})
+            if len(live.results) % RESULTS_A_BELL == 1:
+                self._store.bells.ring({(run.caller.tenant, run.id.int)})
 
     async def _append(self, caller: Caller, stream: UUID, drafts: Drafts, request: RequestKey | None = None) -> None:
         def decide(_: Place, state: Any) -> list[NewEvent]:
