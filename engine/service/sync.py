@@ -291,6 +291,7 @@ class SyncEngine(_Door[Engine]):
     iter_sessions = _reads(Engine.iter_sessions)
     answer_client = _waits(Engine.answer_client)
     fork = _waits(Engine.fork)
+    branches = _waits(Engine.branches)
     update_session = _waits(Engine.update_session)
     update_metadata = _waits(Engine.update_metadata)
     append_messages = _waits(Engine.append_messages)
