@@ -187,6 +187,7 @@ from .tools.functions import FunctionTool, tool
 from .turns.observer import EndedAttempt, EndedTurn, Observer
 from .turns.start import Started
 
+# fmt: off - a name a line would be half of this file
 __all__ = [
     "EVENT_TYPES",
     "LOCAL",
@@ -399,3 +400,4 @@ __all__ = [
     "verify_database",
     "version",
 ]
+# fmt: on
