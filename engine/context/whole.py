@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from ..errors import BudgetTooSmall
 from ..events.blocks import Content, ToolSchema, raw_blocks
 from ..events.turn_types import SaidContent
 from ..events.types import NewMessage
@@ -27,7 +26,7 @@ from .content import check_prompt, has_images
 from .derive import to_send
 from .plan import PlannedRound, RequestPlan
 from .prompt import ChosenWindow, measure_of
-from .window import WHOLE, ChosenRows, Measure
+from .window import WHOLE, Measure, take_all
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -56,7 +55,7 @@ def plan_whole(
     contents = [*(_content(conversation, row) for row in recorded), *(each.content for each in conversation.news)]
     prompt = _prompt(conversation, rows, contents, model, request_plan.parameters, schemas)
     check_prompt(prompt, model)
-    chosen = _chosen(rows, measure)
+    chosen = take_all(reversed(rows), None, (), measure)
     window = ChosenWindow(conversation.state, conversation.system, chosen, {}, measure)
     request = model.provider.renderers[model.provider.renderer](prompt)
     return PlannedRound(window, model, request, request_plan, has_images(prompt), _changed(conversation, recorded))
@@ -113,23 +112,6 @@ def _prompt(
 ) -> Prompt:
     said = [PromptMessage(row.role, content) for row, content in zip(rows, contents, strict=True) if content]
     return Prompt(model.info.name, tuple(said), conversation.system, schemas, parameters)
-
-
-def _chosen(rows: tuple[Row, ...], measure: Measure) -> ChosenRows:
-    """All rows. Raises BudgetTooSmall."""
-    base_tokens = sum(row.tokens for row in rows)
-    used_tokens = measure.used(base_tokens, len(rows))
-    if used_tokens > measure.available_tokens:
-        detail = f"the conversation needs {used_tokens} tokens, and {measure.available_tokens} are available"
-        raise BudgetTooSmall(
-            detail,
-            required_tokens=used_tokens,
-            available_tokens=measure.available_tokens,
-            budget_tokens=measure.budget_tokens,
-            reserve_tokens=measure.reserve_tokens,
-            field="messages",
-        )
-    return ChosenRows(rows, base_tokens + measure.fixed_base_tokens, used_tokens)
 
 
 def _changed(conversation: Conversation, recorded: Sequence[SentRow]) -> tuple[SaidContent, ...]:
