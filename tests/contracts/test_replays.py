@@ -687,6 +687,17 @@ async def test_answers_of_a_replay_become_a_suites_reference(path):
             await keep_suite(chat, "smoke", starts)
 
 
+async def test_a_suite_that_refers_to_what_is_no_turn_ends_its_replay(path):
+    """The replay fails with a code, and is not gone on with for ever."""
+    async with chatting(path) as chat:
+        await talked(chat, "one")
+        await keep_suite(chat, "broken", [1])
+        with pytest.raises(TurnNotFound):
+            await replayed(chat, engine.ReplayQuery(suite="broken"), mode="forced")
+        assert await replayed(chat, engine.ReplayQuery(suite="broken"), model=ECHO) == []
+        assert ((await newest(chat)).status, (await newest(chat)).error) == ("failed", "store_corrupt")
+
+
 async def keep_suite(chat, name, starts):
     """Put a suite on record; its id."""
     suite = engine.new_id()

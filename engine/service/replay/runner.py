@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from ...clock import Clock
-from ...errors import EngineError, Invalid, ShuttingDown, StoreError
+from ...errors import EngineError, Invalid, ShuttingDown, StoreError, StoreFull, StoreUnavailable
 from ...events.replay_types import Acceptance, RecordedMode
 from ...events.types import Draft
 from ...log.base import Append, Connection, Exists, NewEvent, NoStream, Place, Reference, RequestKey
@@ -179,13 +179,13 @@ class Replays:
         live.task.add_done_callback(lambda _: self._running.pop(run.id, None))
 
     async def _work(self, live: Live) -> None:
-        """Do all that is left, and put the end on record. What the engine's own end, or the store, keeps from that is
+        """Do all that is left, and put the end on record. Where the engine ends, or nothing can be written, that is
         left for the next start.
         """
         run, error = live.run, None
         try:
             error = await self._outcomes(live)
-        except (ShuttingDown, StoreError, ReplayEnded) as stopped:
+        except (ShuttingDown, StoreFull, StoreUnavailable, ReplayEnded) as stopped:
             log.info("replay %s stops: %s", run.id, stopped.detail)
             return
         except EngineError as failed:
