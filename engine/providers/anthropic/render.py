@@ -1,8 +1,9 @@
 """Prompts as requests of Anthropic's Messages API: pure, and kept for ever, since recorded requests are derived again.
 
-Each renderer is for one ``anthropic-version`` (``VERSIONS``), and its requests are sent with that version alone:
-``2026-10-21`` refuses sampling parameters, so its renderers leave out the temperature. The cached ones mark up to four
-breakpoints of the prompt cache: the last tool, the system prompt and the ends of the last two user messages.
+Each renderer is for one ``anthropic-version`` (``VERSIONS``). The version ``2026-10-21`` refuses sampling parameters:
+a request with any of them is sent with ``2023-06-01`` (``version_of`` sees it by the request's bytes). The first
+renderers for the newer version left out the temperature instead. The cached ones mark up to four breakpoints of the
+prompt cache: the last tool, the system prompt and the ends of the last two user messages.
 
 The form of a prompt in this protocol:
 
@@ -44,21 +45,29 @@ from ...events.blocks import (
     ToolUseBlock,
 )
 from ..base import Parameters, Prompt, PromptMessage, Renderer
+from .parameters_render import later_parameters, number, with_parallel
 
 Version = Literal["2023-06-01", "2026-10-21"]
 
 MESSAGES = "anthropic-messages/1"
 MESSAGES_CACHED = "anthropic-messages-cached/1"
-MESSAGES_2026 = "anthropic-messages-2026/1"
-MESSAGES_2026_CACHED = "anthropic-messages-2026-cached/1"
+MESSAGES_2026_UNSAMPLED = "anthropic-messages-2026/1"
+MESSAGES_2026_CACHED_UNSAMPLED = "anthropic-messages-2026-cached/1"
+MESSAGES_2026 = "anthropic-messages-2026/2"
+MESSAGES_2026_CACHED = "anthropic-messages-2026-cached/2"
 
 VERSIONS: Mapping[str, Version] = {
     MESSAGES: "2023-06-01",
     MESSAGES_CACHED: "2023-06-01",
+    MESSAGES_2026_UNSAMPLED: "2026-10-21",
+    MESSAGES_2026_CACHED_UNSAMPLED: "2026-10-21",
     MESSAGES_2026: "2026-10-21",
     MESSAGES_2026_CACHED: "2026-10-21",
 }
-"""The version that a renderer's requests are sent with."""
+"""The version that a renderer's requests are sent with, unless they hold sampling parameters."""
+
+SAMPLED: Version = "2023-06-01"
+"""The newest version that takes sampling parameters."""
 
 PASSED_ON = frozenset({"document", "search_result", "container_upload"})
 """Types of user blocks in the protocol that the common form has no word for."""
@@ -120,6 +129,16 @@ class _OwnCall(msgspec.Struct):
     input: dict[str, Any]
 
 
+class _Sampling(msgspec.Struct, frozen=True):
+    """The sampling parameters of a request."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+
+
+_NOT_SAMPLED = _Sampling()
+_read_sampling = msgspec.json.Decoder(_Sampling).decode
 _read_thought = msgspec.json.Decoder(_SignedThought).decode
 _read_call = msgspec.json.Decoder(_OwnCall).decode
 _read_object = msgspec.json.Decoder(dict[str, Any]).decode
@@ -137,7 +156,8 @@ def _render(prompt: Prompt, *, sampling: bool, cached: bool) -> bytes:
     texts = [prompt.system or "", *map(_system_text, first)]
     system = _BETWEEN_MESSAGES.join(text for text in texts if text.strip())
     messages = _merged(_messages(prompt.messages[len(first) :]))
-    request: dict[str, Any] = {"model": prompt.model, "max_tokens": _max_tokens(prompt)}
+    max_tokens = _max_tokens(prompt)
+    request: dict[str, Any] = {"model": prompt.model, "max_tokens": max_tokens}
     if system:
         request["system"] = [_marked({"type": "text", "text": system})] if cached else system
     wire = [[part.wire for part in message.parts] for message in messages]
@@ -152,15 +172,29 @@ def _render(prompt: Prompt, *, sampling: bool, cached: bool) -> bytes:
         tools = [*map(_tool, prompt.tools)]
         request["tools"] = [*tools[:-1], _marked(tools[-1])] if cached else tools
     request |= _parameters(prompt.parameters, sampling=sampling, has_tools=bool(prompt.tools))
+    request |= later_parameters(prompt.parameters, max_tokens)
     return _encode(request | {"stream": True})
 
 
 RENDERERS: Mapping[str, Renderer] = {
     MESSAGES: partial(_render, sampling=True, cached=False),
     MESSAGES_CACHED: partial(_render, sampling=True, cached=True),
-    MESSAGES_2026: partial(_render, sampling=False, cached=False),
-    MESSAGES_2026_CACHED: partial(_render, sampling=False, cached=True),
+    MESSAGES_2026_UNSAMPLED: partial(_render, sampling=False, cached=False),
+    MESSAGES_2026_CACHED_UNSAMPLED: partial(_render, sampling=False, cached=True),
+    MESSAGES_2026: partial(_render, sampling=True, cached=False),
+    MESSAGES_2026_CACHED: partial(_render, sampling=True, cached=True),
 }
+
+
+def version_of(renderer: str, request: bytes) -> Version:
+    """The version that a rendered request is sent with."""
+    if VERSIONS[renderer] == SAMPLED:
+        return SAMPLED
+    try:
+        sampled = _read_sampling(request) != _NOT_SAMPLED
+    except (msgspec.MsgspecError, RecursionError):
+        return VERSIONS[renderer]  # no request of ours: the vendor says what is wrong with it
+    return SAMPLED if sampled else VERSIONS[renderer]
 
 
 def _max_tokens(prompt: Prompt) -> int:
@@ -177,16 +211,21 @@ def _tool(schema: ToolSchema) -> dict[str, Any]:
 
 def _parameters(parameters: Parameters, *, sampling: bool, has_tools: bool) -> dict[str, Any]:
     rendered: dict[str, Any] = {}
-    choice = parameters.tool_choice
-    if choice is not None and has_tools:  # without tools the vendor refuses it
-        rendered["tool_choice"] = {"type": choice} if choice in _CHOICES else {"type": "tool", "name": choice}
+    choice = _choice(parameters) if has_tools else None  # without tools the vendor refuses it
+    if choice is not None:
+        rendered["tool_choice"] = choice
     stop = [sequence for sequence in parameters.stop if sequence.strip()]
     if stop:
         rendered["stop_sequences"] = stop
     if parameters.temperature is not None and sampling:
-        # Python's shortest form is fixed; an encoder's need not be.
-        rendered["temperature"] = msgspec.Raw(repr(float(parameters.temperature)).encode())
+        rendered["temperature"] = number(parameters.temperature)
     return rendered
+
+
+def _choice(parameters: Parameters) -> dict[str, Any] | None:
+    chosen = parameters.tool_choice
+    plain = {"type": chosen} if chosen in _CHOICES else {"type": "tool", "name": chosen}
+    return with_parallel(None if chosen is None else plain, parameters)
 
 
 def _marked(wire: dict[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from ...events.blocks import (
     ToolUseBlock,
 )
 from ..base import Parameters, Prompt, Renderer
+from .parameters_render import chat_parameters, number
 
 CHAT = "openai-chat/1"
 CHAT_COMPAT = "openai-chat-compat/1"
@@ -40,6 +41,7 @@ PASSED_ON = frozenset({"image_url", "input_audio", "file"})
 """Types of user parts in the protocol that the common form has no word for."""
 
 CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+VENDORS_LIMIT = "max_completion_tokens"
 BETWEEN_MESSAGES = "\n\n"
 ERROR_MARK = "Error: "
 _IMAGE_MARK = "[image]"
@@ -62,7 +64,7 @@ class _Message(msgspec.Struct, frozen=True):
 
 def render_chat(prompt: Prompt) -> bytes:
     """``openai-chat/1``."""
-    return _render(prompt, "max_completion_tokens")
+    return _render(prompt, VENDORS_LIMIT)
 
 
 def render_chat_compat(prompt: Prompt) -> bytes:
@@ -78,6 +80,8 @@ def _render(prompt: Prompt, limit_name: str) -> bytes:
     if prompt.tools:
         request["tools"] = [*map(_tool, prompt.tools)]
     request |= _parameters(prompt.parameters, limit_name, has_tools=bool(prompt.tools))
+    is_vendors = limit_name == VENDORS_LIMIT
+    request |= chat_parameters(prompt.parameters, is_vendors=is_vendors, has_tools=bool(prompt.tools))
     request |= {"stream": True, "stream_options": {"include_usage": True}}
     return _encode(request)
 
@@ -99,11 +103,6 @@ def _parameters(parameters: Parameters, limit_name: str, *, has_tools: bool) -> 
     if parameters.stop:
         rendered["stop"] = parameters.stop
     return rendered
-
-
-def number(value: float) -> msgspec.Raw:
-    """A number as Python writes it: its shortest form is fixed, an encoder's need not be."""
-    return msgspec.Raw(repr(float(value)).encode())
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

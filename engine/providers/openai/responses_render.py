@@ -13,7 +13,7 @@ The form of a prompt in this protocol, under ``openai-responses/1``:
   refuses the wish for encrypted content as well. Other vendors' thinking is left out.
 * A block of an unknown type is passed on, as it came, if a user says it and its type is one of ``PASSED_ON``; any other
   is left out, and so is an image that a user does not show, and a message that has nothing left.
-* The protocol has no stop sequences. A prompt with some is refused, not sent without them.
+* The protocol has no stop sequences, and not every parameter. A prompt with some is refused, not sent without them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from typing import Any
 
 import msgspec
 
-from ...errors import Invalid
 from ...events.blocks import (
     Block,
     ImageBlock,
@@ -36,7 +35,9 @@ from ...events.blocks import (
     ToolUseBlock,
 )
 from ..base import Parameters, Prompt, PromptMessage, Renderer
-from .chat_render import BETWEEN_MESSAGES, CHOICES, ERROR_MARK, Part, arguments_text, image_url, joined, number
+from ..parameters import not_supported
+from .chat_render import BETWEEN_MESSAGES, CHOICES, ERROR_MARK, Part, arguments_text, image_url, joined
+from .parameters_render import number, responses_parameters
 
 RESPONSES = "openai-responses/1"
 
@@ -69,9 +70,9 @@ _read_reasoning = msgspec.json.Decoder(_Reasoning).decode
 
 
 def render_responses(prompt: Prompt) -> bytes:
-    """``openai-responses/1``. Raises Invalid, which names ``stop``, for a prompt with stop sequences."""
+    """``openai-responses/1``. Raises Invalid, which names the parameter, for one that the protocol does not have."""
     if prompt.parameters.stop:
-        raise Invalid("stop", "OpenAI's Responses API has no stop sequences")
+        raise not_supported("stop", "OpenAI's Responses API has no stop sequences")
     reasons = _WITHOUT_REASONING.match(prompt.model) is None
     request: dict[str, Any] = {"model": prompt.model}
     if prompt.system:
@@ -80,6 +81,7 @@ def render_responses(prompt: Prompt) -> bytes:
     if prompt.tools:
         request["tools"] = [*map(_tool, prompt.tools)]
     request |= _parameters(prompt.parameters, has_tools=bool(prompt.tools))
+    request |= responses_parameters(prompt.parameters, has_tools=bool(prompt.tools))
     request["store"] = False
     if reasons:
         request["include"] = ["reasoning.encrypted_content"]
