@@ -146,8 +146,18 @@ from .service.import_bundle import Imported
 from .service.inputs import MessageIn, check_content, check_tenant, is_correlation
 from .service.paging import Page
 from .service.reach import Holder
+from .service.replay.orders import (
+    LiveTools,
+    NothingToReplay,
+    ReplayOptions,
+    ReplayQuery,
+    ReplayWhere,
+    SuiteNotFound,
+)
 from .service.replay.playback import read_pace
 from .service.replay.rerun import Rerun, differences
+from .service.replay.results import FirstDifference, Layers, Measure, Result
+from .service.replay.views import NumberedResult, Replay, ReplayCounts
 from .service.salvage import Salvage
 from .service.serving import Serving
 from .service.session_fields import NewSession, SessionChanges, SessionFilter
@@ -156,6 +166,7 @@ from .service.text_stream import TextStream
 from .service.turns import TurnOptions
 from .sessions.envelope import LOCAL, Caller
 from .sessions.prompt_views import LeftOut, MessageCount, SentPrompt, SentWindow, WindowMessage
+from .sessions.replay_decisions import ReplayEnded, ReplayNotFound
 from .sessions.turn_views import Approval, Attempt, Failure, Turn
 from .sessions.views import ErasureInfo, Event, Message, Omitted, Parent, Session, Window
 from .settings import Settings, env_name, from_mapping, unknown_names, version
@@ -210,6 +221,7 @@ __all__ = [
     "Evidence",
     "Failure",
     "Finding",
+    "FirstDifference",
     "FormatType",
     "Frame",
     "FunctionTool",
@@ -221,9 +233,12 @@ __all__ = [
     "Inclusion",
     "Invalid",
     "InvalidConversation",
+    "Layers",
     "LeftOut",
     "LegalHold",
+    "LiveTools",
     "Load",
+    "Measure",
     "Message",
     "MessageCount",
     "MessageIn",
@@ -235,6 +250,8 @@ __all__ = [
     "NotFound",
     "NotYet",
     "NothingToAnswer",
+    "NothingToReplay",
+    "NumberedResult",
     "Observer",
     "Omitted",
     "OtherBlock",
@@ -262,9 +279,17 @@ __all__ = [
     "Rebuilt",
     "RecordDamaged",
     "Refused",
+    "Replay",
+    "ReplayCounts",
+    "ReplayEnded",
+    "ReplayNotFound",
+    "ReplayOptions",
+    "ReplayQuery",
+    "ReplayWhere",
     "RequestKey",
     "Rerun",
     "ResponseFormat",
+    "Result",
     "Retained",
     "Salvage",
     "SecretMismatch",
@@ -290,6 +315,7 @@ __all__ = [
     "StoreNewer",
     "StoreOlder",
     "StoreUnavailable",
+    "SuiteNotFound",
     "SyncEngine",
     "SyncEvidence",
     "SyncSalvage",

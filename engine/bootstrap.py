@@ -247,9 +247,11 @@ async def _running(
         max_threads=settings.max_tool_threads,
     )
     supervisor = Supervisor(store, providers, ToolRunner(tools, limits, clock), clock, settings, observer)
+    parts = Parts(supervisor, tools, default_model(settings, providers), Evidence(store, keeper))
     try:
-        yield Parts(supervisor, tools, default_model(settings, providers), Evidence(store, keeper))
+        yield parts
     finally:
+        await parts.replays.close()
         await supervisor.close()
 
 

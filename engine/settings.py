@@ -164,6 +164,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_parallel_tools: Annotated[Count, Meta(description="most tools of one turn running at once")] = 8
     max_tool_threads: Annotated[Count, Meta(description="most tools running in threads at once")] = 16
     max_reason_chars: Annotated[Count, Meta(description="longest reason of a decision, characters")] = 2000
+    replay_jobs: Annotated[Count, Meta(description="turns that a replay asks at once, if it does not say")] = 4
+    max_replay_jobs: Annotated[Count, Meta(description="most turns that one replay may ask at once")] = 64
+    replay_turns: Annotated[Count, Meta(description="most turns of a replay that does not say")] = 1000
+    max_replay_turns: Annotated[Count, Meta(description="most turns that one replay may do again")] = 10_000
     max_open_turns: Annotated[Count, Meta(description="most turns running at once")] = 1000
     max_readers: Annotated[Count, Meta(description="most open event streams at once")] = 2000
     cancel_unread_after_s: Annotated[

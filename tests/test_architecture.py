@@ -66,6 +66,7 @@ CONFINED = {  # a library -> the only files that may import it
         "engine/sessions/messages.py",
         "engine/sessions/projector.py",
         "engine/sessions/queries.py",
+        "engine/sessions/replays.py",
         "engine/sessions/snapshots.py",
         "engine/sessions/tables.py",
         "migrations/*",
@@ -93,7 +94,8 @@ CHATLESS_MAY_IMPORT = "engine.audit engine.clock engine.errors engine.log engine
 
 PURE = (  # no clock, no chance, no I/O, no waiting
     "engine/events/* engine/log/codec.py engine/log/merkle.py engine/providers/tokens.py engine/sessions/decisions.py "
-    "engine/sessions/state.py engine/sessions/turn_decisions.py engine/sessions/turn_state.py engine/context/window.py "
+    "engine/sessions/replay_state.py engine/sessions/replay_decisions.py engine/sessions/state.py "
+    "engine/sessions/turn_decisions.py engine/sessions/turn_state.py engine/context/window.py "
     "engine/context/derive.py engine/streams/transcript.py engine/service/conversation_files/base.py "
     "engine/service/conversation_files/tree.py engine/service/conversation_files/paths.py "
     "engine/service/conversation_files/reading.py engine/service/conversation_files/expectations.py"

@@ -23,7 +23,7 @@ from ..providers.base import Prompt, PromptMessage
 from ..providers.tokens import figure
 from ..sessions.prompt_views import BUDGET, Reason
 from .recorded import parameters_of
-from .window import POLICY
+from .window import AS_RECORDED, POLICY
 
 MOST_ITEMS = 100
 """So many of the messages that were left out are listed, the nearest to the window's end."""
@@ -182,8 +182,9 @@ def _newest_units(facts: AttemptStarted, last_user: int | None, newest_first: It
     return _NewestUnits(facts, last_user).look(newest_first)
 
 
-LOOKS: Mapping[str, Look] = {POLICY: _newest_units}
-"""How the windows of each policy are explained; none is ever taken away."""
+LOOKS: Mapping[str, Look] = {POLICY: _newest_units, AS_RECORDED: _newest_units}
+"""How the windows of each policy are explained; none is ever taken away. What was sent as another attempt was sent it
+is explained as it was there."""
 
 
 def messages_sent(facts: AttemptStarted) -> int:

@@ -7,6 +7,7 @@ every later one by the turn itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
@@ -33,24 +34,26 @@ from ..sessions.turn_state import TurnState
 from ..settings import Settings
 from ..tools.registry import read_schemas, write_schemas
 from .content import IMAGES, check_content, has_images
-from .prompt import ChosenWindow, Limits, choose_window, measure_of, prompt_of
+from .prompt import ChosenWindow, Limits, choose_window, given_window, measure_of, prompt_of
 from .recorded import parameter_facts, parameter_words, parameters_of
 from .support import check_parameters, refused_parameter
-from .window import POLICY
 
 FREE = "auto"
 
 
 class ToolOffer(msgspec.Struct, frozen=True):
-    """The tools that are offered to a turn's model. ``client``: names of those that the caller runs."""
+    """The tools that are offered to a turn's model. ``client``: names of those that the caller runs; ``unknown``: of
+    those that are not registered here, and are answered from a record.
+    """
 
     schemas: tuple[ToolSchema, ...] = ()
     client: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def server(self) -> tuple[str, ...]:
         """The names of those that the server runs."""
-        return tuple(schema.name for schema in self.schemas if schema.name not in self.client)
+        return tuple(schema.name for schema in self.schemas if schema.name not in (*self.client, *self.unknown))
 
     @property
     def document(self) -> bytes:
@@ -103,7 +106,7 @@ class PlannedRound(msgspec.Struct, frozen=True):
     has_images: bool = False
 
 
-def plan_round(
+def plan_round(  # noqa: PLR0913 - each says more of the one round
     connection: Connection,
     *,
     tenant: str,
@@ -113,10 +116,13 @@ def plan_round(
     new: NewMessage | None = None,
     without: int | None = None,
     fallback: bool = False,
+    positions: Sequence[int] | None = None,
 ) -> PlannedRound:
     """Choose the window and render the request. ``new`` is a message about to be appended, ``without`` the position of
-    one to leave out; ``fallback``: for the fallback model. Raises BudgetTooSmall, ContentNotSupported, RecordDamaged,
-    and Invalid for what the provider's protocol cannot express.
+    one to leave out; ``fallback``: for the fallback model; ``positions``: the messages to send, if they fit.
+
+    Raises BudgetTooSmall, ContentNotSupported, RecordDamaged, and Invalid for what the provider's protocol cannot
+    express.
     """
     model, schemas = request_plan.model, request_plan.offer.schemas
     if fallback and request_plan.fallback is not None:
@@ -124,7 +130,9 @@ def plan_round(
     check_parameters(model, request_plan.parameters)
     tool_tokens = tokens.count_tools(schemas) + _schema_tokens(request_plan.parameters)
     measure = measure_of(connection, tenant, state, model, request_plan.limits, settings, tool_tokens=tool_tokens)
-    window = choose_window(connection, tenant, state, measure, new=new, without=without)
+    window = None if positions is None else given_window(connection, tenant, state, measure, positions)
+    if window is None:
+        window = choose_window(connection, tenant, state, measure, new=new, without=without)
     prompt = prompt_of(window, model, request_plan.parameters, new, schemas)
     check_content(prompt, window, model, new)
     request = model.provider.renderers[model.provider.renderer](prompt)
@@ -226,7 +234,7 @@ def attempt_of(
         base_tokens=window.chosen.base_tokens,
         budget_tokens=measure.budget_tokens,
         reserve_tokens=measure.reserve_tokens,
-        policy=POLICY,
+        policy=measure.policy,
         system=window.state.system.position if window.state.system else None,
         tools=document.name if document else None,
         tool_choice=choice,

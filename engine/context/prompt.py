@@ -7,15 +7,16 @@ appended only if the session is still at that version.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from uuid import UUID
 
 import msgspec
 
-from ..errors import Refused
+from ..errors import Refused, StoreCorrupt
 from ..events.blocks import Content, ToolSchema
-from ..events.types import NewMessage
+from ..events.types import MessageAppended, NewMessage
+from ..events.upcasts import facts_of
 from ..log.base import Connection, RecordedEvent
 from ..log.sql import reads
 from ..providers import tokens
@@ -31,7 +32,7 @@ from ..sessions.state import Row, SessionState
 from ..sessions.views import Message, Omitted, Window, message_view
 from ..settings import Settings
 from .derive import content_to_send, to_send
-from .window import POLICY, ChosenRows, Measure, choose
+from .window import AS_RECORDED, POLICIES, POLICY, ChosenRows, Measure
 
 UNPLACED = 0
 """Position of a message that is still to be appended."""
@@ -67,8 +68,13 @@ def measure_of(
     tool_tokens: int = 0,
 ) -> Measure:
     """Measure what messages cost this model, and what there is to spend; ``tool_tokens`` is the base count of the
-    schemas.
+    schemas. A model of a record that is done again has its figures from there.
     """
+    fixed = (tool_tokens + (state.system.tokens if state.system else 0), 1 if state.system else 0)
+    if model.figures is not None:
+        said = model.figures()
+        figures = (said.factor_permille, said.overhead, *fixed, said.budget_tokens, said.reserve_tokens)
+        return Measure(*figures, said.policy)
     family = tokens.family(model.info.family)
     samples, base, messages, reported = queries.calibration(connection, tenant, model.recorded)
     budget = limits.budget_tokens or state.budget_tokens or settings.budget_tokens
@@ -78,8 +84,8 @@ def measure_of(
     return Measure(
         factor_permille=tokens.calibrate(family, base, messages, reported, samples),
         overhead=family.overhead,
-        fixed_base_tokens=tool_tokens + (state.system.tokens if state.system else 0),
-        fixed_messages=1 if state.system else 0,
+        fixed_base_tokens=fixed[0],
+        fixed_messages=fixed[1],
         budget_tokens=budget,
         reserve_tokens=wanted if wanted is not None else min(settings.reserve_tokens, budget // 4),
     )
@@ -107,9 +113,35 @@ def choose_window(
     pinned = [row for row in reading.pinned(connection, tenant, state, marks) if row.position != without]
     with reading.newest(connection, tenant, state, marks) as found:
         rows: Iterable[Row] = found if without is None else (row for row in found if row.position != without)
-        chosen = choose(chain(first, rows), last_user, pinned, measure)
+        chosen = POLICIES[measure.policy](chain(first, rows), last_user, pinned, measure)
     system = system_of(connection, tenant, state)
     return ChosenWindow(state, system, chosen, _further(connection, tenant, chosen), measure)
+
+
+def given_window(
+    connection: Connection, tenant: str, state: SessionState, measure: Measure, positions: Sequence[int]
+) -> ChosenWindow | None:
+    """The window of exactly these messages of a session's history; None where they do not fit, or words of them are
+    erased. Raises RecordDamaged for a damaged system prompt.
+    """
+    found = {event.position: event for event in reads.events_at_positions(connection, tenant, positions)}
+    if len(found) < len(positions) or any(event.erased for event in found.values()):
+        return None
+    rows = tuple(_row_of(found[position]) for position in positions)
+    base_tokens = sum(row.tokens for row in rows)
+    used_tokens = measure.used(base_tokens, len(rows))
+    if used_tokens > measure.available_tokens:
+        return None
+    chosen = ChosenRows(rows, base_tokens + measure.fixed_base_tokens, used_tokens)
+    measure = msgspec.structs.replace(measure, policy=AS_RECORDED)
+    return ChosenWindow(state, system_of(connection, tenant, state), chosen, found, measure)
+
+
+def _row_of(event: RecordedEvent) -> Row:
+    facts = facts_of(event)
+    if not isinstance(facts, MessageAppended):
+        raise StoreCorrupt(f"event {event.position} is a {event.type}, and was sent as a message")
+    return Row(event.version, event.position, facts.role, facts.tokens, event.version)
 
 
 def _further(connection: Connection, tenant: str, chosen: ChosenRows) -> dict[int, RecordedEvent]:

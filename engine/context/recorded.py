@@ -53,14 +53,16 @@ def parameters_of(facts: AttemptStarted, words: AttemptWords) -> Parameters:
         parallel_tool_calls=facts.parallel_tool_calls,
         seed=None if facts.seed is None else int(facts.seed),
         logit_bias=words.logit_bias,
-        response_format=_format(facts, words.answer or AnswerWords()),
+        response_format=_format(facts, words.answer),
         reasoning=_reasoning(facts),
     )
 
 
-def _format(facts: AttemptStarted, said: AnswerWords) -> ResponseFormat | None:
-    if facts.response_format is None:
+def _format(facts: AttemptStarted, said: AnswerWords | None) -> ResponseFormat | None:
+    """The form of an answer. A schema that is erased leaves none: there is nothing of it that could be sent."""
+    if facts.response_format is None or (facts.response_format == "json_schema" and said is None):
         return None
+    said = said or AnswerWords()
     return ResponseFormat(facts.response_format, said.name, said.schema, said.strict, said.description)
 
 

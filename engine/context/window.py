@@ -21,7 +21,7 @@ The run is a suffix and costs only add up, so a larger budget never takes a mess
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, takewhile
 
 import msgspec
@@ -33,12 +33,16 @@ from ..sessions.state import Row
 POLICY = "newest-units/1"
 """Recorded with every attempt. A rule that chooses otherwise for any session is a new name."""
 
+AS_RECORDED = "recorded-messages/1"
+"""Recorded with an attempt that was sent the messages of another, by a replay: nothing was chosen."""
+
 
 class Measure(msgspec.Struct, frozen=True):
     """The cost of messages for a model, and the tokens that may be spent.
 
     The fixed part is sent with every window: system prompt and tool schemas in base tokens, and the number of messages
-    that the system prompt makes (1 or 0). ``reserve_tokens`` of the budget are kept for the reply.
+    that the system prompt makes (1 or 0). ``reserve_tokens`` of the budget are kept for the reply. ``policy``: the one
+    by which the window is chosen.
     """
 
     factor_permille: int
@@ -47,6 +51,7 @@ class Measure(msgspec.Struct, frozen=True):
     fixed_messages: int
     budget_tokens: int
     reserve_tokens: int
+    policy: str = POLICY
 
     @property
     def available_tokens(self) -> int:
@@ -145,6 +150,12 @@ def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[
         if row.role != "system" and row.version not in required:
             window.drop(row)
     return window.chosen()
+
+
+Choose = Callable[[Iterable[Row], Row | None, Sequence[Row], Measure], ChosenRows]
+
+POLICIES: Mapping[str, Choose] = {POLICY: choose}
+"""How a window is chosen by each policy; none is ever taken away, so that a recorded window can be chosen again."""
 
 
 def _units_to_send(newest_first: Iterable[Row]) -> Iterator[list[Row]]:

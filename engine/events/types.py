@@ -1,4 +1,4 @@
-"""Every event that a session can hold: its facts, its words, and the content blocks that messages are made of.
+"""Every event that a log can hold: its facts, its words, and the content blocks that messages are made of.
 
 An event type is a ``Facts`` struct. Its class names the type, its schema version, and the struct of its words (the
 *body*), if it has any. Facts are hashed for ever and never erased, so no text of anybody stands in them; words can be
@@ -21,6 +21,7 @@ import msgspec
 
 from .base import Facts, Words
 from .blocks import Content
+from .replay_types import ReplayCancelled, ReplayCompared, ReplayCompleted, ReplayStarted, SuiteAccepted, SuiteChanged
 from .session_types import (
     MessagePinned,
     MessageUnpinned,
@@ -134,6 +135,12 @@ EVENT_TYPES: dict[str, type[Facts]] = {
         TurnCancelled,
         TurnInterrupted,
         BodyErased,
+        ReplayStarted,
+        ReplayCompared,
+        ReplayCompleted,
+        ReplayCancelled,
+        SuiteChanged,
+        SuiteAccepted,
     )
 }
 

@@ -96,6 +96,11 @@ class Store:
     def writable(self) -> bool:
         return self._writer is not None
 
+    @property
+    def can_write(self) -> bool:
+        """True where ``check_writable`` raises nothing."""
+        return self.frozen is None and self.writable
+
     def keyed(self, tenant: str, request: RequestKey | None) -> RequestKey | None:
         """The request as it is kept: its idempotency key, which may be made of anybody's words, as a keyed hash."""
         return None if request is None else keyed_request(self._request_key, tenant, request)

@@ -165,6 +165,16 @@ class ModelInfo(msgspec.Struct, frozen=True):
         return next((price for price in reversed(self.prices) if price.since is None or price.since <= day), None)
 
 
+class Figures(msgspec.Struct, frozen=True):
+    """The figures that a window was chosen by, and the policy that chose it, as an attempt has them on record."""
+
+    policy: str
+    factor_permille: int
+    overhead: int
+    budget_tokens: int
+    reserve_tokens: int
+
+
 Renderer = Callable[[Prompt], bytes]
 
 

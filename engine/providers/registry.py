@@ -7,14 +7,14 @@ known ones, and never guessed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
 
 import msgspec
 
 from ..errors import UnknownModel
 from ..events.turn_types import OTHER
-from .base import ModelInfo, Provider
+from .base import Figures, ModelInfo, Provider
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 _DAY = re.compile(r"-(\d{4})-?(\d\d)-?(\d\d)$")
@@ -30,9 +30,17 @@ _PREFIXES = {
 
 
 class Providers:
-    """The providers, by name. The registry owns them: ``aclose`` closes all."""
+    """The providers, by name. The registry owns them: ``aclose`` closes all. ``figures``: those of the next window,
+    where a turn on record is done again; else they are found when a window is chosen.
+    """
 
-    def __init__(self, providers: Iterable[Provider] = (), configured: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        providers: Iterable[Provider] = (),
+        configured: Iterable[str] = (),
+        figures: Callable[[], Figures] | None = None,
+    ) -> None:
+        self.figures = figures
         self._by_name: dict[str, Provider] = {}
         self._configured = frozenset(configured)
         for provider in providers:
@@ -104,11 +112,12 @@ def _route(bare: str) -> str:
 
 
 class ResolvedModel(msgspec.Struct, frozen=True):
-    """A resolved model: its full name, its provider, and its description."""
+    """A resolved model: its full name, its provider, and its description. ``figures``: see ``Providers``."""
 
     name: str
     provider: Provider
     info: ModelInfo
+    figures: Callable[[], Figures] | None = None
 
     @property
     def recorded(self) -> str:
@@ -124,7 +133,7 @@ class ResolvedModel(msgspec.Struct, frozen=True):
 def resolve(providers: Providers, name: str) -> ResolvedModel:
     """The model of this name. Raises UnknownModel, which lists the known ones."""
     provider, info = providers.resolve(name)
-    return ResolvedModel(f"{provider.name}/{info.name}", provider, info)
+    return ResolvedModel(f"{provider.name}/{info.name}", provider, info, providers.figures)
 
 
 def resolve_if_there(providers: Providers, name: str | None) -> ResolvedModel | None:

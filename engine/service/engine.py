@@ -31,12 +31,13 @@ from .parts import Parts
 from .pins import PinOrder
 from .replay.playback import AS_FAST_AS_POSSIBLE, play_back
 from .replay.rerun import Rerun
+from .replaying import Replaying
 from .session_fields import NewSession, SessionChanges, SessionFilter, read_fields, read_filter
 from .text_stream import TextStream
 from .turns import TurnOptions, check_options
 
 
-class Engine(Branching, Lookups):
+class Engine(Branching, Lookups, Replaying):
     """A chat that keeps its record.
 
     Every method works for a ``caller``, by default the local user of the default tenant, and does all it says or raises

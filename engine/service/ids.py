@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from ..errors import NotFound, SessionNotFound, TurnNotFound
+from ..sessions.replay_decisions import ReplayNotFound
 
 Id = UUID | str
 
@@ -17,6 +18,11 @@ def session_id(given: Id) -> UUID:
 def turn_id(given: Id) -> UUID:
     """The id of a turn. Raises TurnNotFound for text that is no id."""
     return _id(given, "turn_id", TurnNotFound)
+
+
+def replay_id(given: Id) -> UUID:
+    """The id of a replay. Raises ReplayNotFound for text that is no id."""
+    return _id(given, "replay_id", ReplayNotFound)
 
 
 def _id(given: Id, field: str, missing: type[NotFound]) -> UUID:

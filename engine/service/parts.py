@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
+from ..events.replay_types import RecordedMode
 from ..streams.follow import Follower
 from ..tools.registry import Tools
 from ..turns.supervisor import Supervisor
@@ -17,7 +20,13 @@ from .metadata import Metadata
 from .names import Names
 from .pins import Pins
 from .prompts import Prompts
+from .replay.asking import Asker
+from .replay.forced import Forced
+from .replay.free import Free
+from .replay.reading import ReplayReader
 from .replay.rerun import Reruns
+from .replay.run import Doer, Live
+from .replay.runner import Replays
 from .salvage import Salvage
 from .serving import Serving
 from .sessions import Sessions
@@ -54,5 +63,12 @@ class Parts:
         self.erasures = Erasures(store, clock)
         self.exports = Exports(store, self.sessions, self.messages, evidence)
         self.reruns = Reruns(self.sessions, self.messages, self.events, self.turns, self.discovery, settings)
+        asker, live = Asker(supervisor, tools), dict[UUID, Live]()
+        modes: dict[RecordedMode, Doer] = {
+            "forced": Forced(asker),
+            "free": Free(asker, self.sessions, self.messages, self.events, settings),
+        }
+        self.replays = Replays(store, clock, providers, tools, modes, live)
+        self.replay_reader = ReplayReader(store, settings, live)
         self.salvage = Salvage(self.messages, self.events)
-        self.serving = Serving(supervisor, self.follower, self.turns, default_model)
+        self.serving = Serving(supervisor, self.follower, self.turns, self.replays, default_model)

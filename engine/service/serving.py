@@ -22,14 +22,18 @@ from . import inputs
 from .figures import Load, Standing, read_standing
 from .ids import Id, session_id, turn_id
 from .inputs import MessageIn
+from .replay.runner import Replays
 from .turns import TurnOptions, Turns, check_options
 
 
 class Serving:
     """See the module."""
 
-    def __init__(self, supervisor: Supervisor, follower: Follower, turns: Turns, default_model: str) -> None:
+    def __init__(
+        self, supervisor: Supervisor, follower: Follower, turns: Turns, replays: Replays, default_model: str
+    ) -> None:
         self._supervisor = supervisor
+        self._replays = replays
         self._follower = follower
         self._turns = turns
         self._default_model = default_model
@@ -129,6 +133,12 @@ class Serving:
         Raises what ``start`` raises.
         """
         return await self._deduplicator.once(caller.tenant, said, repeated=repeated, start=start)
+
+    async def resume_replays(self) -> int:
+        """Go on with the replays of all tenants that an earlier process has left running; how many there are. Raises a
+        StoreError where they cannot be read.
+        """
+        return await self._replays.resume_all()
 
     async def drain(self) -> None:
         """Take no more turns, tell all readers, let those turns that run end, and interrupt the rest. Raises

@@ -43,7 +43,12 @@ class Sessions:
         self._settings = settings
 
     async def create(
-        self, caller: Caller, fields: SessionFields, request: RequestKey | None, source: Source | None = None
+        self,
+        caller: Caller,
+        fields: SessionFields,
+        request: RequestKey | None,
+        source: Source | None = None,
+        cause: UUID | None = None,
     ) -> Session:
         check_fields(fields, self._settings)
         inputs.check_tenant(caller.tenant)
@@ -63,7 +68,7 @@ class Sessions:
         )
         names = (given(fields.user_id), given(fields.agent_id))
         words = SessionWords(given(fields.title), system, given(fields.metadata), *names, **named.words)
-        drafts = start_session(facts, words)
+        drafts = start_session(facts, words, cause)
 
         def decide(_: LogPlace, __: Any) -> list[NewEvent]:
             return seal(drafts, caller, self._clock)

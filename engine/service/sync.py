@@ -29,6 +29,7 @@ from .text_stream import TextStream
 
 P = ParamSpec("P")
 S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -161,10 +162,10 @@ def _read(thread: _Thread, items: _Items[T]) -> Generator[T, None, None]:
             thread.leave(stop())
 
 
-class _Door(Generic[S]):
+class _Door(Generic[S_co]):
     """A proxy for an object that lives on the engine's thread."""
 
-    def __init__(self, thread: _Thread, inside: S) -> None:
+    def __init__(self, thread: _Thread, inside: S_co) -> None:
         self._thread = thread
         self._inside = inside
 
@@ -325,3 +326,12 @@ class SyncEngine(_Door[Engine]):
     export_messages = _reads(Engine.export_messages)
     play_back = _reads(Engine.play_back)
     run_again = _reads(Engine.run_again)
+    replay = _reads(Engine.replay)
+    start_replay = _waits(Engine.start_replay)
+    resume_replay = _waits(Engine.resume_replay)
+    replays = _waits(Engine.replays)
+    replay_state = _waits(Engine.replay_state)
+    replay_results = _waits(Engine.replay_results)
+    follow_replay = _reads(Engine.follow_replay)
+    cancel_replay = _waits(Engine.cancel_replay)
+    accept_results = _waits(Engine.accept_results)

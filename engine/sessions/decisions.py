@@ -102,8 +102,9 @@ class StartTurn(msgspec.Struct, frozen=True):
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
-def start_session(facts: SessionStarted, words: SessionWords) -> list[Draft]:
-    return [Draft(facts, words)]
+def start_session(facts: SessionStarted, words: SessionWords, cause: UUID | None = None) -> list[Draft]:
+    """Begin a session. ``cause``: the id of the event that led to it."""
+    return [Draft(facts, words, causation=cause)]
 
 
 def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:
@@ -335,7 +336,7 @@ def _given(values: dict[str, Any], changes: Changes) -> tuple[dict[str, Any], Se
 
 def existing(state: SessionState | None) -> SessionState:
     """The state of a session that has begun. Raises SessionNotFound."""
-    if state is None:
+    if not isinstance(state, SessionState):  # nor is the stream of a replay one
         raise SessionNotFound("there is no such session")
     return state
 

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, bindparam, func, insert, update
 
+from ..events.base import Facts
 from ..events.session_types import (
     MessagePinned,
     MessageUnpinned,
@@ -31,6 +32,8 @@ from .history import inherited_at
 from .lineage import as_erased
 from .marks import insert_marks, mark_rows
 from .queries import session_state, words_of_session
+from .replay_state import StreamState, begins_stream, evolve_stream
+from .replays import stream_state, write_streams
 from .snapshots import insert_snapshots, is_kept, snapshot_row
 from .state import SessionState, evolve, inherit
 from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
@@ -38,6 +41,7 @@ from .words import changed_words, merged, preview_of
 
 _encode = msgspec.json.Encoder().encode
 
+State = SessionState | StreamState
 Row = tuple[object, ...]
 Key = tuple[str, int]
 Sums = tuple[int, int, int, int]
@@ -70,8 +74,8 @@ class Catalog:
     def __init__(self) -> None:
         self.forget()
 
-    def load(self, connection: Connection, tenant: str, session: UUID) -> SessionState | None:
-        return session_state(connection, tenant, session)
+    def load(self, connection: Connection, tenant: str, session: UUID) -> State | None:
+        return session_state(connection, tenant, session) or stream_state(connection, tenant, session)
 
     def inherited(self, first: RecordedEvent) -> Inherited | None:
         facts = facts_of(first)
@@ -87,11 +91,17 @@ class Catalog:
         self._inherited[tenant, session.int] = values
         return inherit(parent, session)
 
-    def current(self, connection: Connection, tenant: str, state: SessionState) -> SessionState:
-        return as_erased(connection, tenant, state)
+    def current(self, connection: Connection, tenant: str, state: State) -> State:
+        return as_erased(connection, tenant, state) if isinstance(state, SessionState) else state
 
-    def fold(self, state: SessionState | None, event: RecordedEvent) -> SessionState:
+    def fold(self, state: State | None, event: RecordedEvent) -> State:
         facts = facts_of(event)
+        if isinstance(state, SessionState) or (state is None and not begins_stream(facts)):
+            return self._fold(state, event, facts)
+        stream = self._streams[event.tenant, event.session.int] = evolve_stream(state, event, facts)
+        return stream
+
+    def _fold(self, state: SessionState | None, event: RecordedEvent, facts: Facts) -> SessionState:
         after = evolve(state, event, facts)
         key = (event.tenant, event.session.int)
         self._sessions[key] = after
@@ -131,6 +141,7 @@ class Catalog:
             _leave_out(connection, *values)
         for set_words in self._words:
             set_words(connection)
+        write_streams(connection, self._streams)
         self.forget()
 
     def forget(self) -> None:
@@ -147,6 +158,7 @@ class Catalog:
         self._inherited: dict[Key, dict[str, object]] = {}
         self._words: list[Callable[[Connection], object]] = []
         self._uses: list[Use] = []
+        self._streams: dict[Key, StreamState] = {}
 
     def _remember_message(self, event: RecordedEvent, facts: MessageAppended, after: SessionState) -> None:
         self._messages.append(_message_row(event, facts, after))

@@ -159,6 +159,40 @@ began with; ``position`` that of their first event; ``after_message`` that of th
 there is none; ``replay`` the one that made them."""
 
 Index("forks_by_root", forks.c.tenant, forks.c.root, forks.c.position)
+_OF_REPLAY = forks.c.replay.is_not(None)
+
+Index("forks_by_replay", forks.c.tenant, forks.c.replay, sqlite_where=_OF_REPLAY, postgresql_where=_OF_REPLAY)
+
+replays = Table(
+    "replays",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("replay", LargeBinary, primary_key=True),
+    Column("position", Int, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""``position``: of their first event, in the order of which they are listed; ``state`` is the JSON of
+``replay_state.ReplayState``."""
+
+Index("replays_by_position", replays.c.tenant, replays.c.position)
+
+suites = Table(
+    "suites",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("suite", LargeBinary, primary_key=True),
+    Column("name", Text),
+    Column("state", LargeBinary, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""``name`` is null where it is erased; ``state`` is the JSON of ``replay_state.SuiteState``."""
+
+Index("suites_by_name", suites.c.tenant, suites.c.name, unique=True)
 
 calibrations = Table(
     "calibrations",
@@ -174,4 +208,7 @@ calibrations = Table(
 )
 """Sums over the attempts whose usage the vendor reported: what we counted, and what it counted."""
 
-PROJECTIONS = (sessions, session_words, snapshots, messages, marks, turns, forks, copies, calibrations, document_uses)
+PROJECTIONS = (
+    *(sessions, session_words, snapshots, messages, marks, turns, forks, copies, replays, suites, calibrations),
+    document_uses,
+)

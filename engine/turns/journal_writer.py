@@ -27,13 +27,14 @@ QueuedRow = tuple[OnWritten, JournalRow]
 
 class JournalWriter:
     """The rows of all turns on their way to disk. At most one write is under way, and the next takes all rows that have
-    come since. ``took`` is told how long each write took.
+    come since. ``took`` is told how long each write took; ``most_pause_s``: how long it waits at most between writes.
     """
 
-    def __init__(self, store: Store, owner: UUID, took: Took | None = None) -> None:
+    def __init__(self, store: Store, owner: UUID, took: Took | None = None, most_pause_s: float = MOST_PAUSE_S) -> None:
         self._store = store
         self._owner = owner
         self._took = took
+        self._most_pause_s = most_pause_s
         self._queue: list[QueuedRow] = []
         self._refused: dict[UUID, Exception] = {}
         self._busy = False
@@ -109,7 +110,7 @@ class JournalWriter:
         refused = self._take_refused()
         self._busy = bool(self._queue) or len(batch) >= MANY_ROWS
         if len(batch) >= MANY_ROWS:
-            pause_s = min(len(batch) * PAUSE_S_A_ROW, MOST_PAUSE_S)
+            pause_s = min(len(batch) * PAUSE_S_A_ROW, self._most_pause_s)
             asyncio.get_running_loop().call_later(pause_s, self._write_or_rest)
         elif self._busy:
             self._write()

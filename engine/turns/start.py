@@ -67,6 +67,7 @@ from ..sessions.lineage import history_at
 from ..sessions.state import SessionState
 from ..settings import Settings
 from ..tools.registry import Tools, write_schemas
+from .again import Again, again_runtime
 from .supervisor import Supervisor
 from .turn import RunningTurn
 
@@ -80,6 +81,7 @@ class Ask(msgspec.Struct, frozen=True):
     choice of tools. ``tools``: names of registered tools; ``client_tools``: tools that the caller runs;
     ``tool_choice``: ``auto``, ``any``, ``none`` or a name. ``continues``:
     continue a partial answer. ``from_version``: the session is forked at that version first, and the turn runs there.
+    ``again``: it is a recorded turn, done once more.
     """
 
     message: NewMessage | None = None
@@ -92,6 +94,7 @@ class Ask(msgspec.Struct, frozen=True):
     continues: bool = False
     on_disconnect: Literal["continue", "cancel"] = "continue"
     from_version: int | None = None
+    again: Again | None = None
 
 
 class TurnPlan(msgspec.Struct, frozen=True):
@@ -206,6 +209,7 @@ class TurnStarter:
             settings=self._settings,
             new=ask.message,
             without=superseded(state, ask.message, continues=ask.continues),
+            positions=None if ask.again is None else ask.again.positions,
         )
         return TurnPlan(first, ids, inherits)
 
@@ -213,6 +217,8 @@ class TurnStarter:
         """Plan what the turn's requests have in common. Raises UnknownModel, and Invalid for tools that are not
         available.
         """
+        if ask.again is not None:
+            return ask.again.plan(resolve(self._providers, ask.model or state.setting("model")), ask.limits)
         names = self._tools.allowed(ask.tools, state.setting("allowed_tools"))
         schemas = (*self._tools.schemas(names), *ask.client_tools)
         check_offer(schemas, ask.tool_choice, self._settings)
@@ -251,9 +257,8 @@ class TurnStarter:
             if answer.replayed is None:
                 requests, committed = first.request_plan, answer.events
                 own = committed if plan.inherits is None else committed[1:]
-                turn = RunningTurn(
-                    self._supervisor.runtime, caller, turn_id, requests, own, first=first, admission=admission
-                )
+                runtime = again_runtime(self._supervisor.runtime, ask.again)
+                turn = RunningTurn(runtime, caller, turn_id, requests, own, first=first, admission=admission)
                 self._supervisor.start(turn)
                 return Started(work.session, turn_id)
         return await self._replayed(caller, answer.replayed)
@@ -286,7 +291,8 @@ class TurnStarter:
         document: KeepDocument | None,
     ) -> list[NewEvent]:
         clock, message, first = self._clock, ask.message, plan.first
-        forked = [] if plan.inherits is None else [fork_session(Changes({}), plan.inherits)]
+        origin = None if ask.again is None else ask.again.origin
+        forked = [] if plan.inherits is None else [fork_session(Changes({}), plan.inherits, origin)]
         if message is not None:
             message = replace(message, id=clock.new_id())
         salt, now_us = clock.salts(1)[0], clock.now_us()

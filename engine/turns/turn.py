@@ -90,6 +90,7 @@ class Runtime(msgspec.Struct, frozen=True):
     appending: asyncio.Semaphore
     """Held by turns that append: when hundreds of turns end at once, the frames of the others are not delayed by all of
     them."""
+    retries: type[RetryPolicy] = RetryPolicy
 
 
 class StoppedError(Exception):
@@ -194,7 +195,7 @@ class RunningTurn:
     async def _answer(self, planned: PlannedRound) -> AttemptResult:
         """Ask the model, and retry as the retry policy says."""
         has_fallback = self._request_plan.fallback_for(planned) is not None
-        policy = RetryPolicy(self._runtime.settings, self._runtime.clock, has_fallback=has_fallback)
+        policy = self._runtime.retries(self._runtime.settings, self._runtime.clock, has_fallback=has_fallback)
         while True:
             result = await self._run_attempt(planned)
             retry = policy.next_attempt(result, self._left_s())

@@ -17,13 +17,13 @@ SCRATCH_KIB = 8 << 10
 
 
 @contextmanager
-def scratch_database(tables: Sequence[Table]) -> Iterator[Connection]:
-    """A database that has these tables, empty, and is gone at the end."""
+def scratch_database(tables: Sequence[Table], *, rolls_back: bool = False) -> Iterator[Connection]:
+    """A database that has these tables, empty, and is gone at the end. ``rolls_back``: a transaction in it can be."""
     engine = create_engine("sqlite://", creator=lambda: sqlite3.connect("", isolation_level=None), poolclass=StaticPool)
     try:
         with engine.connect() as connection:
             run(connection, f"PRAGMA cache_size = -{SCRATCH_KIB}")
-            run(connection, "PRAGMA journal_mode = off")
+            run(connection, f"PRAGMA journal_mode = {'memory' if rolls_back else 'off'}")
             tables[0].metadata.create_all(connection, tables=list(tables))
             yield connection
     finally:

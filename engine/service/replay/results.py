@@ -61,7 +61,7 @@ class FirstDifference(View, frozen=True):
 class Result(View, frozen=True):
     """A recorded turn, done again. ``reason``: why it was skipped or failed, or what is to be known of it (a window
     chosen anew, noise); ``repeated``: it was asked once more after a restart; ``noise``: the difference is one that the
-    recorded model shows against itself.
+    recorded model shows against itself; ``diverges``: in the mode free, what follows it answers something else.
     """
 
     session_id: UUID
@@ -74,6 +74,7 @@ class Result(View, frozen=True):
     reason: str | None = None
     repeated: bool = False
     noise: bool = False
+    diverges: bool = False
 
     @property
     def same(self) -> bool:
