@@ -519,6 +519,13 @@ def skeleton(chunks):
     return [chunk for chunk in chunks if not isinstance(chunk, UsageReported)]
 
 
+CITED = (
+    '{"citations":[{"type":"char_location","cited_text":"Summers are dry. “Very” dry.","document_index":0,'
+    '"document_title":"Weather in Rome","start_char_index":20,"end_char_index":48,"file_id":null},'
+    '{"type":"page_location","cited_text":"Dry.\\r\\n","document_index":1,"document_title":null,"start_page_number":2,'
+    '"end_page_number":3,"file_id":null}],"type":"text","text":"Roman summers are dry"}'
+).encode()
+
 STREAMS = {
     "claude_text": [
         BlockStarted(0, "text"),
@@ -601,8 +608,28 @@ STREAMS = {
         ),
         BlockStarted(3, "text"),
         Delta(3, "Dry in Rome."),
+        VendorBlock(
+            3,
+            "text",
+            b'{"type":"text","text":"Dry in Rome.","citations":[{"type":"web_search_result_location",'
+            b'"cited_text":"Dry.","url":"https://example.org/rome","title":"Rome","encrypted_index":"Eo8BCioIAhgB"}]}',
+        ),
         BlockStopped(3),
         Ended("pause_turn", "pause_turn", "msg_01G5NQd6y5vwXw1mBsrzEbsD"),
+    ],
+    "claude_citations": [
+        BlockStarted(0, "text"),
+        Delta(0, "The document says that "),
+        BlockStopped(0),
+        BlockStarted(1, "text"),
+        Delta(1, "Roman summers"),
+        Delta(1, " are dry"),
+        VendorBlock(1, "text", CITED),
+        BlockStopped(1),
+        BlockStarted(2, "text"),
+        Delta(2, "."),
+        BlockStopped(2),
+        Ended("end_turn", "end_turn", "msg_01CitedWo6m4hyW8KHs2y2pei"),
     ],
     "claude_cache": [
         BlockStarted(0, "text"),
@@ -833,13 +860,46 @@ def test_an_answers_id_is_one_or_nothing(given_id):
         piece("new_delta", text={"no": "text"}),
         piece("new_delta", index="none"),
         piece("new_delta", text="\ud83d"),
-        piece("citations_delta", citation={"type": "char_location", "cited_text": "x"}),
     ],
 )
 def test_what_is_unknown_is_passed_over(wire):
     """The vendor adds events and deltas without asking."""
     chunks = chunks_of(starting() + wire + piece(text="x") + stopping() + ending())
     assert chunks[:-1] == [BlockStarted(0, "text"), Delta(0, "x"), BlockStopped(0)]
+
+
+def test_citations_of_half_a_character_are_mended():
+    """And what was there when the block began comes first; a citation of a thought is malformed."""
+    begins = event(
+        "content_block_start", index=0, content_block={"type": "text", "text": "x", "citations": [{"cited_text": "a"}]}
+    )
+    wire = begins + piece("citations_delta", citation={"cited_text": "\ud83d"}) + stopping() + ending()
+    (vendor,) = [chunk for chunk in chunks_of(wire) if isinstance(chunk, VendorBlock)]
+    assert json.loads(vendor.raw)["citations"] == [{"cited_text": "a"}, {"cited_text": "\ufffd"}]
+    with pytest.raises(ProviderMalformed):
+        chunks_of(starting(kind="thinking", thinking="") + piece("citations_delta", citation={}))
+
+
+def test_citations_without_end_are_too_large():
+    """They are passed on only when the block stops, so there is a bound."""
+    cited = piece("citations_delta", citation={"cited_text": "x" * (1 << 20)})
+    with pytest.raises(ProviderError, match="without end"):
+        chunks_of(starting(), *[cited] * 20)
+
+
+def test_a_cited_text_goes_back_byte_for_byte():
+    """Where it is still the text that was cited, and the assistant said it; else it is a text."""
+    cited = TextBlock("Roman summers are dry", msgspec.Raw(CITED))
+    request = RENDERERS["anthropic-messages/1"](
+        Prompt(
+            "claude-x", (PromptMessage("assistant", (cited, TextBlock("."))), PromptMessage("user", (TextBlock("?"),)))
+        )
+    )
+    assert b"[" + CITED + b',{"type":"text","text":"."}]' in request
+    plain = [{"type": "text", "text": "Roman summers are dry"}]
+    assert said_by("user", cited) == plain
+    for vendor in (b'{"type":"text","text":"Another","citations":[{}]}', b'{"type":"message"}', b"[]"):
+        assert said_by("assistant", replace(cited, vendor=msgspec.Raw(vendor))) == plain
 
 
 def test_events_need_no_name_on_the_wire():
@@ -1019,8 +1079,6 @@ def test_the_vendors_client_comes_to_the_same_answer(name):
         message = stream.get_final_message()
     *chunks, ended = chunks_of(wire_of(name))
     known = [block.to_dict(exclude_unset=True) for block in message.content]
-    for block in known:
-        block.pop("citations", None)
     assert content_of(chunks) == known
     assert (ended.vendor_stop_reason, ended.response_id) == (message.stop_reason, message.id)
     usage, theirs = usage_of(chunks), message.usage

@@ -13,6 +13,7 @@ The form of a prompt in this protocol:
   know no other place for it.
 * Texts and stop sequences of white space alone are left out, and so is white space at the end of the last message if
   the assistant says it: the API refuses them all.
+* A text goes back byte for byte if the assistant said it with Anthropic's citations.
 * Thinking goes back byte for byte if the block has Anthropic's own signed form. Else it is left out, and so it is at
   the end of a message, where the API refuses it.
 * A call goes back in Anthropic's own form if it has one, else with its input as the model wrote it where that is a JSON
@@ -112,6 +113,14 @@ class _Message(msgspec.Struct, frozen=True):
     parts: list[_Part]
 
 
+class _CitedText(msgspec.Struct):
+    """Anthropic's form of a text with citations."""
+
+    type: Literal["text"]
+    text: str
+    citations: list[Any]
+
+
 class _SignedThought(msgspec.Struct):
     """Anthropic's form of a thinking block."""
 
@@ -139,6 +148,7 @@ class _Sampling(msgspec.Struct, frozen=True):
 
 _NOT_SAMPLED = _Sampling()
 _read_sampling = msgspec.json.Decoder(_Sampling).decode
+_read_cited = msgspec.json.Decoder(_CitedText).decode
 _read_thought = msgspec.json.Decoder(_SignedThought).decode
 _read_call = msgspec.json.Decoder(_OwnCall).decode
 _read_object = msgspec.json.Decoder(dict[str, Any]).decode
@@ -303,7 +313,7 @@ def _by_user(block: Block) -> list[_Part]:
 def _by_assistant(block: Block) -> list[_Part]:
     match block:
         case TextBlock(text=text):
-            return _text(text)
+            return _cited(block) or _text(text)
         case ToolUseBlock():
             return [_Part(_call(block))]
         case ThinkingBlock():
@@ -314,6 +324,17 @@ def _by_assistant(block: Block) -> list[_Part]:
             return [_Part(msgspec.Raw(raw))]
         case _:
             return []
+
+
+def _cited(block: TextBlock) -> list[_Part]:
+    """A text with the vendor's citations, if they are still those of this text."""
+    if not isinstance(block.vendor, msgspec.Raw) or not block.text.strip():
+        return []
+    try:
+        own = _read_cited(block.vendor)
+    except (msgspec.MsgspecError, RecursionError):
+        return []  # another vendor's form
+    return [_Part(block.vendor)] if own.text == block.text and own.citations else []
 
 
 def _text(text: str) -> list[_Part]:
