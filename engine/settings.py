@@ -65,6 +65,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     models_file: Annotated[
         str | None, Meta(description="JSON file of models and prices, laid over the catalogue that is shipped")
     ] = None
+    routes_file: Annotated[
+        str | None, Meta(description="JSON file of routes: names that stand for several models, called route/NAME")
+    ] = None
     mcp_servers_file: Annotated[
         str | None, Meta(description="JSON file of MCP servers whose tools are offered (extra `mcp`)")
     ] = None

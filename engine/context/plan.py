@@ -8,10 +8,13 @@ every later one by the turn itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from ..clock import Clock, utc_day
 from ..errors import StoreCorrupt
@@ -27,6 +30,7 @@ from ..log.sql.documents import KeepDocument, read_document
 from ..providers import tokens
 from ..providers.base import Parameters
 from ..providers.registry import Providers, ResolvedModel, resolve, resolve_if_there
+from ..providers.routes import Candidate
 from ..sessions.history import state_at
 from ..sessions.state import SessionState
 from ..sessions.turn_commands import StartAttempt
@@ -36,6 +40,7 @@ from ..tools.registry import read_schemas, write_schemas
 from .content import IMAGES, check_content, has_images
 from .prompt import ChosenWindow, Limits, choose_window, given_window, measure_of, prompt_of
 from .recorded import parameter_facts, parameter_words, parameters_of
+from .routing import asked_of, give_back, plan_routed
 from .support import check_parameters, refused_parameter
 
 FREE = "auto"
@@ -63,7 +68,7 @@ class ToolOffer(msgspec.Struct, frozen=True):
 
 class RequestPlan(msgspec.Struct, frozen=True):
     """The plan of a turn's requests: what all its rounds have in common. ``fallback`` answers if ``model`` cannot; its
-    name may be set while it is not served any more.
+    name may be set while it is not served any more. ``task``: by which a route chooses.
     """
 
     model: ResolvedModel
@@ -72,6 +77,7 @@ class RequestPlan(msgspec.Struct, frozen=True):
     offer: ToolOffer = ToolOffer()
     fallback: ResolvedModel | None = None
     fallback_name: str | None = None
+    task: str | None = None
 
     def fallback_for(self, planned: PlannedRound) -> ResolvedModel | None:
         """The fallback model, if it can take what the other one was asked."""
@@ -96,7 +102,7 @@ class RequestPlan(msgspec.Struct, frozen=True):
 
 class PlannedRound(msgspec.Struct, frozen=True):
     """A round that can be recorded and sent, planned at ``window.state.version``. ``has_images``: only a model that
-    takes them can be asked this.
+    takes them can be asked this. ``chosen``: by a route; ``request_plan`` then has the model that was chosen.
     """
 
     window: ChosenWindow
@@ -104,6 +110,7 @@ class PlannedRound(msgspec.Struct, frozen=True):
     request: bytes
     request_plan: RequestPlan
     has_images: bool = False
+    chosen: Candidate | None = None
 
 
 def plan_round(  # noqa: PLR0913 - each says more of the one round
@@ -119,14 +126,45 @@ def plan_round(  # noqa: PLR0913 - each says more of the one round
     positions: Sequence[int] | None = None,
 ) -> PlannedRound:
     """Choose the window and render the request. ``new`` is a message about to be appended, ``without`` the position of
-    one to leave out; ``fallback``: for the fallback model; ``positions``: the messages to send, if they fit.
+    one to leave out; ``fallback``: for the fallback model; ``positions``: the messages to send, if they fit. A route's
+    model is chosen here.
 
     Raises BudgetTooSmall, ContentNotSupported, RecordDamaged, and Invalid for what the provider's protocol cannot
     express.
     """
-    model, schemas = request_plan.model, request_plan.offer.schemas
+    plan = partial(
+        _plan_for,
+        connection,
+        tenant=tenant,
+        state=state,
+        request_plan=request_plan,
+        settings=settings,
+        new=new,
+        without=without,
+        positions=positions,
+    )
+    asked = asked_of(request_plan.parameters, request_plan.offer.schemas, new, request_plan.task)
     if fallback and request_plan.fallback is not None:
-        model = request_plan.fallback
+        planned, chosen = plan_routed(request_plan.fallback, replace(asked, task=None), plan)
+        return replace(planned, chosen=chosen)
+    planned, chosen = plan_routed(request_plan.model, asked, plan)
+    settled = request_plan if chosen is None else replace(request_plan, model=chosen.model, task=None)
+    return replace(planned, chosen=chosen, request_plan=settled)
+
+
+def _plan_for(  # noqa: PLR0913 - as above
+    connection: Connection,
+    model: ResolvedModel,
+    *,
+    tenant: str,
+    state: SessionState,
+    request_plan: RequestPlan,
+    settings: Settings,
+    new: NewMessage | None,
+    without: int | None,
+    positions: Sequence[int] | None,
+) -> PlannedRound:
+    schemas = request_plan.offer.schemas
     check_parameters(model, request_plan.parameters)
     tool_tokens = tokens.count_tools(schemas) + _schema_tokens(request_plan.parameters)
     measure = measure_of(connection, tenant, state, model, request_plan.limits, settings, tool_tokens=tool_tokens)
@@ -195,7 +233,9 @@ def plan_at(
     state = state_at(connection, tenant, session_id, version)
     parameters = Parameters(max_output_tokens=limits.max_output_tokens or state.max_output_tokens)
     request_plan = RequestPlan(model, limits, parameters)
-    return plan_round(connection, tenant=tenant, state=state, request_plan=request_plan, settings=settings)
+    planned = plan_round(connection, tenant=tenant, state=state, request_plan=request_plan, settings=settings)
+    give_back(planned.chosen)
+    return planned
 
 
 def document_of(planned: PlannedRound, tenant: str, clock: Clock) -> KeepDocument | None:
@@ -240,6 +280,7 @@ def attempt_of(
         tool_choice=choice,
         price=_price(planned.model, now_us),
         **parameter_facts(parameters),
+        **_route_facts(planned.chosen),
     )
     words = AttemptWords(
         salt=salt,
@@ -248,6 +289,14 @@ def attempt_of(
         tool_choice=None if choice == parameters.tool_choice else parameters.tool_choice,
     )
     return StartAttempt(facts, words)
+
+
+def _route_facts(chosen: Candidate | None) -> dict[str, Any]:
+    return (
+        {}
+        if chosen is None
+        else {"route": chosen.route.name, "route_index": chosen.index, "route_reason": chosen.reason}
+    )
 
 
 def restore_plan(

@@ -30,6 +30,13 @@ VENDOR_STOP_REASONS: frozenset[str] = STOP_REASONS | {
 }
 """The vendors' known words for it; any other stands in the body."""
 
+RouteReason = Literal[
+    "task", "images", "tools", "json", "reasoning", "long", "plain", "cheapest", "next", "breaker", "able"
+]
+"""Why a route chose a model: its task (named, or seen in the request), its price, or its turn in a round; ``breaker``:
+others are left alone now; ``able``: those before it cannot do what is asked.
+"""
+
 OTHER = "other"
 """In facts: a stop reason, or the name of a model, that stands on no list of ours. The body has it."""
 
@@ -86,7 +93,8 @@ class AttemptStarted(Facts, frozen=True):
     over salt and the request's bytes. ``factor_permille`` times base tokens plus ``overhead`` a message is the model's
     count; ``base_tokens`` sums system, messages and schemas. ``tools``: the document of the tools', named by
     SHA-256 over a salt and its bytes (at schema 1: its bytes). ``price``: of that day. ``tool_choice``: ``auto``,
-    ``any``, ``none``, or a registered tool. Numbers with a fraction, and the seed, are decimal text.
+    ``any``, ``none``, or a registered tool. Numbers with a fraction, and the seed, are decimal text. ``route``: the
+    configured one that chose the model, at its place ``route_index`` (from 0), for this reason.
     """
 
     event_type: ClassVar[str] = "attempt.started"
@@ -123,6 +131,9 @@ class AttemptStarted(Facts, frozen=True):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     reasoning_budget_tokens: int | None = None
     parallel_tool_calls: bool | None = None
+    route: str | None = None
+    route_index: int | None = None
+    route_reason: RouteReason | None = None
 
 
 class AttemptEndedWords(Words, frozen=True):

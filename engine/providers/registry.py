@@ -50,6 +50,10 @@ class Providers:
         assert provider.name not in self._by_name, provider.name
         self._by_name[provider.name] = provider
 
+    def add_configured(self, names: Iterable[str]) -> None:
+        """Add models that the configuration names, so that facts may hold their names."""
+        self._configured |= frozenset(names)
+
     def resolve(self, model: str) -> tuple[Provider, ModelInfo]:
         """The provider and the model of a name. Raises UnknownModel, which lists the known ones."""
         if not _NAME.fullmatch(model):
