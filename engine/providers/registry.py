@@ -41,6 +41,8 @@ class Providers:
         figures: Callable[[], Figures] | None = None,
     ) -> None:
         self.figures = figures
+        self.keys: tuple[str, ...] = ()
+        """Keys of providers that stand in no setting: nothing that is recorded may hold them."""
         self._by_name: dict[str, Provider] = {}
         self._configured = frozenset(configured)
         for provider in providers:

@@ -1,14 +1,4 @@
-"""Routes: names that stand for several models, of which one is chosen for each turn.
-
-The file (setting ``MANENT_ROUTES_FILE``) maps names to rules; ``route/NAME`` is then a model:
-
-    {"routes": {
-        "chat": {"by": "task", "models": [
-            {"model": "anthropic/claude-opus-5-5", "tasks": ["reasoning", "law"]},
-            {"model": "openai/gpt-4o", "tasks": ["images"]},
-            "openai/gpt-4o-mini"]},
-        "cheap": {"by": "cost", "models": ["openai/gpt-5-nano", "anthropic/claude-haiku-4-5"]},
-        "spread": {"by": "balance", "models": ["here/llama-3", "there/llama-3"]}}}
+"""Routes: names that stand for several models, of which one is chosen for each turn. ``routes_file`` reads them.
 
 * ``task``: first the models whose ``tasks`` name the turn's task, then those without ``tasks``, then the others; each
   in the file's order. A turn's task is the one that its caller names, else ``images`` if its message has some, else
@@ -19,7 +9,6 @@ The file (setting ``MANENT_ROUTES_FILE``) maps names to rules; ``route/NAME`` is
 
 Whatever the rule, providers whose circuit breaker is open come last, and of the models in this order the first is
 chosen that can do what is asked: that takes the parameters and the images, and has room. A turn stays with its model.
-A route in a list stands for the models in it.
 """
 
 from __future__ import annotations
@@ -28,44 +17,30 @@ import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from itertools import count
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta
 
 from ..clock import Clock, utc_day
-from ..errors import Invalid, ProviderRejected, UnknownModel
+from ..errors import ProviderRejected
 from ..events.turn_types import RouteReason
 from ..events.usage import Price
 from .base import Chunk, ModelInfo, Renderer
 from .registry import Providers, ResolvedModel, resolve
 
 ROUTE = "route"
-SETTING = "routes_file"
-MAX_FILE_BYTES = 1 << 20
 LONG_TOKENS = 2000
 
 Rule = Literal["task", "cost", "balance"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 TASK = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A model in a list, with the tasks that it is for."""
 
     model: str
     tasks: tuple[str, ...] = ()
-
-
-class _Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    by: Rule
-    models: Annotated[tuple[str | _Listed, ...], Meta(max_length=1000)]
-
-
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    routes: dict[str, _Written]
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -95,7 +70,7 @@ class Asked(msgspec.Struct, frozen=True):
 class Route:
     """One route. ``models`` are full names, no routes among them. The choice of the least recent is the only state."""
 
-    def __init__(self, name: str, rule: Rule, models: Sequence[_Listed]) -> None:
+    def __init__(self, name: str, rule: Rule, models: Sequence[Listed]) -> None:
         self.name = name
         self.rule = rule
         self.models = tuple(models)
@@ -191,76 +166,3 @@ class RouteProvider:
         """A route as it is listed: counted as its first model, until one is chosen."""
         first = resolve(self._providers, route.models[0].model).info
         return ModelInfo(route.name, first.family)
-
-
-# --- the file ---------------------------------------------------------------------------------------------------------
-
-
-def add_routes(providers: Providers, file: str | None, clock: Clock) -> None:
-    """Add the routes of a file to the providers. Raises Invalid, which names the place in the file."""
-    if file is None or providers.get(ROUTE) is not None:
-        return
-    path = Path(file)
-    try:
-        with path.open("rb") as opened:
-            data = opened.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise Invalid(SETTING, f"{path.name} cannot be read: {error.__class__.__name__}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise Invalid(SETTING, f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
-    routes = read_routes(path.name, data, providers)
-    if routes:
-        providers.add_configured(each.model for route in routes for each in route.models)
-        providers.add(RouteProvider(routes, providers, clock))
-
-
-def read_routes(file: str, data: bytes, providers: Providers) -> list[Route]:
-    """Read the routes of a file. Raises Invalid, which names the place in the file."""
-    try:
-        written = msgspec.json.decode(data, type=_File).routes
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Invalid(SETTING, f"{file}: {error}") from None
-    routes = []
-    for name, route in written.items():
-        if not _NAME.fullmatch(name):
-            raise Invalid(SETTING, f"{file}: routes: {name!r} must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
-        routes.append(Route(name, route.by, [*_models(file, written, name, (), providers)]))
-    return routes
-
-
-def _models(
-    file: str, written: Mapping[str, _Written], name: str, within: tuple[str, ...], providers: Providers
-) -> Iterator[_Listed]:
-    """The models of a route by their full names, those of other routes in it in their place."""
-    route, path = written[name], (*within, name)
-    if not route.models:
-        raise Invalid(SETTING, f"{file}: routes.{name}.models: is empty")
-    for number, given in enumerate(route.models):
-        place = f"{file}: routes.{name}.models[{number}]"
-        each = _Listed(given) if isinstance(given, str) else given
-        _check_tasks(place, each, route.by)
-        prefix, _, inner = each.model.partition("/")
-        if prefix != ROUTE:
-            yield _Listed(_full_name(place, each.model, providers), each.tasks)
-            continue
-        if inner not in written:
-            raise Invalid(SETTING, f"{place}: there is no route {inner}")
-        if inner in path:
-            raise Invalid(SETTING, f"{place}: leads back to itself: {' -> '.join((*path, inner))}")
-        for found in _models(file, written, inner, path, providers):
-            yield _Listed(found.model, each.tasks)
-
-
-def _check_tasks(place: str, listed: _Listed, rule: Rule) -> None:
-    if listed.tasks and rule != "task":
-        raise Invalid(SETTING, f"{place}: tasks: go with a route by task")
-    wrong = next((task for task in listed.tasks if not TASK.fullmatch(task)), None)
-    if wrong is not None:
-        raise Invalid(SETTING, f"{place}: tasks: {wrong!r} must be 1 to 64 characters of A-Z a-z 0-9 _ . -")
-
-
-def _full_name(place: str, name: str, providers: Providers) -> str:
-    try:
-        return providers.canonical(name)
-    except UnknownModel as error:
-        raise Invalid(SETTING, f"{place}: {error.detail}", available=error.extra.get("available")) from None

@@ -62,7 +62,7 @@ class Supervisor:
             providers=providers,
             guards=Guards(settings, clock, observer.breaker_changed),
             limits=RateLimits(settings, clock),
-            secrets=secrets_of(settings),
+            secrets=secrets_of(settings, providers.keys),
             tools=tools,
             observer=observer,
             appending=asyncio.Semaphore(APPENDS_AT_ONCE),

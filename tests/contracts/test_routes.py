@@ -10,10 +10,13 @@ from manent.engine.errors import Invalid, ProviderUnavailable, UnknownModel
 from manent.engine.events.usage import Price
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, ModelInfo
 from manent.engine.providers.registry import Providers
-from manent.engine.providers.routes import LONG_TOKENS, Asked, add_routes, read_routes
+from manent.engine.providers.routes import LONG_TOKENS, Asked
+from manent.engine.providers.routes_file import add_routes, read_routes
 from tests.support import Dictated, chatting, offered
+from tests.upstream import KEY, WIRES, upstream
 
 ANSWER = (BlockStarted(0, "text"), Delta(0, "Yes."), BlockStopped(0), Ended("end_turn"))
+CHAT, RESPONSES, CLAUDE = WIRES
 SCHEMA = {"type": "json_schema", "schema": {"type": "object"}}
 IMAGE = b'{"type":"image","source":{"type":"url","url":"https://example.org/a.png"}}'
 LONG = "word " * (LONG_TOKENS + 10)
@@ -207,7 +210,6 @@ async def test_routes_are_listed(path):
 
 WRONG = {
     "no JSON": ("{", "malformed|truncated"),
-    "no routes": ({}, "routes"),
     "another field": ({"routes": {}, "x": 1}, "unknown field `x`"),
     "another rule": ({"routes": {"r": {"by": "luck", "models": ["a/m"]}}}, r"by|`\$\.routes"),
     "an empty list": ({"routes": {"r": {"by": "cost", "models": []}}}, r"routes\.r\.models: is empty"),
@@ -275,5 +277,83 @@ def test_the_same_providers_can_be_opened_again(tmp_path):
     from_file.write_text(json.dumps({"routes": {"r": {"by": "cost", "models": ["a/m"]}}}))
     providers = Providers([Member("a")])
     for _ in range(2):
-        add_routes(providers, str(from_file), SystemClock())
+        add_routes(providers, engine.Settings(routes_file=str(from_file)), SystemClock())
     assert providers.available().count("route/r") == 1
+
+
+# --- endpoints --------------------------------------------------------------------------------------------------------
+
+
+def chat_endpoint(up, **more):
+    return {"api": "chat", "base_url": f"{up.address}/v1", **more}
+
+
+async def test_one_model_at_several_endpoints(tmp_path):
+    """Each is a provider of its own, with its own key and its own breaker; a key in an answer is cut out."""
+    (tmp_path / "there.key").write_text(f"{KEY}\n")
+    async with upstream(CHAT) as here, upstream(CHAT, CHAT.answer(f"My key is {KEY}.")) as there:
+        written = {
+            "endpoints": {"here": chat_endpoint(here), "there": chat_endpoint(there, api_key_file="there.key")},
+            "routes": {"spread": {"by": "balance", "models": ["here/llama-3", "there/llama-3"]}},
+        }
+        file = tmp_path / "routes.json"
+        file.write_text(json.dumps(written))
+        settings = engine.Settings(database=str(tmp_path / "chat.db"), routes_file=str(file), max_attempts=1)
+        async with engine.open(settings) as chat:
+            session = (await chat.create_session(model="route/spread")).id
+            turns = [await chat.say(session, "Hi.", seed=7) for _ in range(4)]
+            choices = await chosen(chat, session)
+            prompt = await chat.explain(turns[1].id)
+    assert [turn.status for turn in turns] == ["completed"] * 4
+    assert choices == [("here", 0, "next"), ("there", 1, "next")] * 2
+    assert prompt.model == "there/llama-3"
+    assert KEY not in engine.text_of(turns[1].message.blocks())
+    assert [f"bearer {KEY}".lower().encode() in each.head.lower() for each in here.requests + there.requests] == [
+        *[False] * 2,
+        *[True] * 2,
+    ]
+    assert all(each.json()["seed"] == 7 for each in here.requests + there.requests)
+
+
+BAD_ENDPOINTS = {
+    "of no protocol": ({"x": {"api": "smtp", "base_url": "http://a.test"}}, "api|endpoints"),
+    "at no address": ({"x": {"api": "chat", "base_url": "a.test"}}, r"endpoints\.x: .*base_url"),
+    "named as a provider": (
+        {"echo": {"api": "chat", "base_url": "http://a.test"}},
+        r"endpoints\.echo: there is another",
+    ),
+    "named as the routes": (
+        {"route": {"api": "chat", "base_url": "http://a.test"}},
+        r"endpoints\.route: there is another",
+    ),
+    "without a name": ({"a/b": {"api": "chat", "base_url": "http://a.test"}}, r"endpoints\.a/b: its name must be"),
+    "without its key": (
+        {"x": {"api": "messages", "base_url": "http://a.test", "api_key_file": "gone.key"}},
+        r"endpoints\.x\.api_key_file: cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize(("endpoints", "told"), BAD_ENDPOINTS.values(), ids=BAD_ENDPOINTS)
+async def test_a_mistake_in_an_endpoint_is_named_with_its_place(tmp_path, endpoints, told):
+    """At the start, too."""
+    file = tmp_path / "routes.json"
+    file.write_text(json.dumps({"endpoints": endpoints}))
+    settings = engine.Settings(database=str(tmp_path / "chat.db"), routes_file=str(file))
+    with pytest.raises(Invalid, match=told):
+        async with engine.open(settings):
+            """Not reached."""
+
+
+@pytest.mark.parametrize("api", ["chat", "responses", "messages"])
+async def test_an_endpoint_speaks_each_protocol(tmp_path, api):
+    """OpenAI's two, and Anthropic's."""
+    wire = {"chat": CHAT, "responses": RESPONSES, "messages": CLAUDE}[api]
+    async with upstream(wire, wire.answer("Fine.")) as up:
+        base_url = up.address if api == "messages" else f"{up.address}/v1"
+        file = tmp_path / "routes.json"
+        file.write_text(json.dumps({"endpoints": {"mine": {"api": api, "base_url": base_url}}}))
+        settings = engine.Settings(database=str(tmp_path / "chat.db"), routes_file=str(file))
+        async with engine.open(settings) as chat:
+            turn = await chat.say((await chat.create_session(model="mine/x")).id, "Hi.")
+    assert (turn.status, turn.model) == ("completed", "mine/x")
