@@ -17,7 +17,7 @@ from .http.room import Room
 from .http.strict import check_forms, check_parameters
 from .http.tickets import Tickets
 from .observability.reporter import Reporter
-from .routes import branches, discovery, erasure, events, evidence, export, health, sessions, tickets, turns
+from .routes import branches, discovery, erasure, events, evidence, export, health, replays, sessions, tickets, turns
 
 NATIVE_ROUTES = [
     *health.ROUTES,
@@ -30,6 +30,7 @@ NATIVE_ROUTES = [
     *evidence.ROUTES,
     *erasure.ROUTES,
     *export.ROUTES,
+    *replays.ROUTES,
 ]
 
 

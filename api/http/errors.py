@@ -82,8 +82,8 @@ PROBLEM = "problem"
 _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _MISSING_FIELD = re.compile(r"missing required field `(?P<name>[^`]*)`")
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
-_SESSION_OR_TURN = re.compile(
-    r"/api/(?P<kind>session|turn)s/(?P<id>[^/]+)(?:/(?:events|messages)/(?P<version>[^/]+)/(?:proof|pin)|/.*)?",
+_NAMED_BY_ID = re.compile(
+    r"/api/(?P<kind>session|turn|replay)s/(?P<id>[^/]+)(?:/(?:events|messages)/(?P<version>[^/]+)/(?:proof|pin)|/.*)?",
     re.DOTALL,
 )
 
@@ -203,7 +203,7 @@ def check_number(field: str, text: str) -> None:
 
 def _nowhere(path: str) -> Problem:
     """No route has this path: either there is none, or a part of it is not of the form it must have."""
-    match = _SESSION_OR_TURN.fullmatch(path)
+    match = _NAMED_BY_ID.fullmatch(path)
     try:
         if match is not None:
             check_id(f"{match['kind']}_id", match["id"])

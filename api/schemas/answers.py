@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 from uuid import UUID
 
 import msgspec
 
-from ...engine import Event, Message, Model, Session, ToolInfo, Turn, Usage
+from ...engine import Event, Message, Model, Replay, ReplayCounts, Result, Session, ToolInfo, Turn, Usage
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -41,6 +42,30 @@ class ModelList(Listing, frozen=True):
 
 class ToolList(Listing, frozen=True):
     items: Sequence[ToolInfo]
+    next_cursor: str | None
+
+
+class ReplayList(Listing, frozen=True):
+    items: Sequence[Replay]
+    next_cursor: str | None
+
+
+class ReplayPage(msgspec.Struct, frozen=True):
+    """A replay as it is now, and a page of its results in the order in which they came. ``next_cursor`` gives the next
+    page; null: these are the last so far. ``counts.noise``: how many of the different ones are noise.
+    """
+
+    id: UUID
+    status: str
+    mode: Literal["recorded", "forced", "free"]
+    model: str | None
+    repeat: int
+    turns: int
+    counts: ReplayCounts
+    started_at: str
+    ended_at: str | None
+    error: str | None
+    results: Sequence[Result]
     next_cursor: str | None
 
 

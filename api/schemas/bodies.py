@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta, UnsetType
@@ -223,6 +224,48 @@ class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
     continues: bool = False
     from_version: Count | None = None
     stream: bool | None = None
+
+
+class ReplayWhereIn(Body, frozen=True):
+    """Conditions by which sessions are found; of these, the turns that started at or after ``since`` and before
+    ``until``.
+    """
+
+    model: Model | None = None
+    status: Literal["active", "archived"] | None = None
+    since: Time | None = None
+    until: Time | None = None
+    title_contains: str | None = None
+
+
+class LiveToolsIn(Body, frozen=True):
+    """The tools that run; all other calls are answered from the record."""
+
+    live: Annotated[tuple[str, ...], Meta(min_length=1)]
+
+
+class ReplayIn(Body, frozen=True):
+    """One of ``sessions``, ``turns``, ``suite`` and ``where`` says what is done again. ``mode``: by default ``forced``
+    where a ``model`` is named, else ``recorded``. ``model``: by default each turn's own.
+    """
+
+    sessions: tuple[UUID, ...] = ()
+    turns: tuple[UUID, ...] = ()
+    suite: str | None = None
+    where: ReplayWhereIn | None = None
+    mode: Literal["recorded", "forced", "free"] | None = None
+    model: Model | None = None
+    repeat: Annotated[int, Meta(ge=0, le=20)] = 0
+    tools: Literal["recorded", "refuse"] | LiveToolsIn = "recorded"
+    jobs: Count | None = None
+    max_turns: Count | None = None
+    max_cost_micros: Count | None = None
+
+
+class AcceptIn(Body, frozen=True):
+    """``results``: ids of recorded turns, whose new answers are the reference from now on."""
+
+    results: Annotated[tuple[UUID, ...], Meta(min_length=1, max_length=10_000)]
 
 
 class TicketIn(Body, frozen=True):

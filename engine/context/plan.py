@@ -7,7 +7,7 @@ every later one by the turn itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from ..clock import Clock, utc_day
 from ..errors import StoreCorrupt
 from ..events.blocks import ToolSchema
-from ..events.turn_types import OTHER, AttemptStarted, AttemptWords
+from ..events.turn_types import OTHER, AttemptStarted, AttemptWords, SaidContent
 from ..events.types import NewMessage
 from ..events.upcasts import facts_of, words_of
 from ..events.usage import Price
@@ -38,7 +38,7 @@ from ..sessions.turn_state import TurnState
 from ..settings import Settings
 from ..tools.registry import read_schemas, write_schemas
 from .content import IMAGES, check_content, has_images
-from .prompt import ChosenWindow, Limits, choose_window, given_window, measure_of, prompt_of
+from .prompt import UNPLACED, ChosenWindow, Limits, choose_window, given_window, measure_of, prompt_of
 from .recorded import parameter_facts, parameter_words, parameters_of
 from .routing import asked_of, give_back, plan_routed
 from .support import check_parameters, refused_parameter
@@ -103,6 +103,7 @@ class RequestPlan(msgspec.Struct, frozen=True):
 class PlannedRound(msgspec.Struct, frozen=True):
     """A round that can be recorded and sent, planned at ``window.state.version``. ``has_images``: only a model that
     takes them can be asked this. ``chosen``: by a route; ``request_plan`` then has the model that was chosen.
+    ``changed``: contents that a client says otherwise than they are on record.
     """
 
     window: ChosenWindow
@@ -111,6 +112,7 @@ class PlannedRound(msgspec.Struct, frozen=True):
     request_plan: RequestPlan
     has_images: bool = False
     chosen: Candidate | None = None
+    changed: tuple[SaidContent, ...] = ()
 
 
 def plan_round(  # noqa: PLR0913 - each says more of the one round
@@ -143,13 +145,30 @@ def plan_round(  # noqa: PLR0913 - each says more of the one round
         without=without,
         positions=positions,
     )
-    asked = asked_of(request_plan.parameters, request_plan.offer.schemas, new, request_plan.task)
     if fallback and request_plan.fallback is not None:
-        planned, chosen = plan_routed(request_plan.fallback, replace(asked, task=None), plan)
+        asked = asked_of(request_plan.parameters, request_plan.offer.schemas, new, None)
+        planned, chosen = plan_routed(request_plan.fallback, asked, plan)
         return replace(planned, chosen=chosen)
+    return settled(request_plan, new, plan)
+
+
+def settled(
+    request_plan: RequestPlan, new: NewMessage | None, plan: Callable[[ResolvedModel], PlannedRound]
+) -> PlannedRound:
+    """Plan with the model; or, if it is a route, with one that it chooses, with which the turn then stays."""
+    asked = asked_of(request_plan.parameters, request_plan.offer.schemas, new, request_plan.task)
     planned, chosen = plan_routed(request_plan.model, asked, plan)
-    settled = request_plan if chosen is None else replace(request_plan, model=chosen.model, task=None)
-    return replace(planned, chosen=chosen, request_plan=settled)
+    stays = request_plan if chosen is None else replace(request_plan, model=chosen.model, task=None)
+    return replace(planned, chosen=chosen, request_plan=stays)
+
+
+def fixed_tokens(request_plan: RequestPlan) -> int:
+    """The base tokens of what is sent beside system and messages: the schemas of tools, and of the answer, of which
+    vendors tell the model.
+    """
+    form = request_plan.parameters.response_format
+    answer = 0 if form is None or form.schema is UNSET else tokens.count_text(bytes(form.schema).decode())
+    return tokens.count_tools(request_plan.offer.schemas) + answer
 
 
 def _plan_for(  # noqa: PLR0913 - as above
@@ -166,8 +185,8 @@ def _plan_for(  # noqa: PLR0913 - as above
 ) -> PlannedRound:
     schemas = request_plan.offer.schemas
     check_parameters(model, request_plan.parameters)
-    tool_tokens = tokens.count_tools(schemas) + _schema_tokens(request_plan.parameters)
-    measure = measure_of(connection, tenant, state, model, request_plan.limits, settings, tool_tokens=tool_tokens)
+    fixed = fixed_tokens(request_plan)
+    measure = measure_of(connection, tenant, state, model, request_plan.limits, settings, tool_tokens=fixed)
     window = None if positions is None else given_window(connection, tenant, state, measure, positions)
     if window is None:
         window = choose_window(connection, tenant, state, measure, new=new, without=without)
@@ -175,12 +194,6 @@ def _plan_for(  # noqa: PLR0913 - as above
     check_content(prompt, window, model, new)
     request = model.provider.renderers[model.provider.renderer](prompt)
     return PlannedRound(window, model, request, request_plan, has_images(prompt))
-
-
-def _schema_tokens(parameters: Parameters) -> int:
-    """The base tokens of the schema that the answer must be of: vendors tell the model of it."""
-    form = parameters.response_format
-    return 0 if form is None or form.schema is UNSET else tokens.count_text(bytes(form.schema).decode())
 
 
 def plan_first_round(
@@ -253,9 +266,11 @@ def attempt_of(
     salt: bytes,
     document: KeepDocument | None,
     new_position: int = 0,
+    system_position: int = 0,
 ) -> StartAttempt:
     """The attempt for a planned round, as it is recorded: all that decides the bytes of the request. ``number`` is
-    round and attempt, ``new_position`` that of a message appended with it. ``document`` has been checked by now.
+    round and attempt, ``new_position`` that of the first message appended with it, ``system_position`` that of the
+    event that sets the system prompt with it. ``document`` has been checked by now.
     """
     window, measure, parameters = planned.window, planned.window.measure, planned.request_plan.parameters
     choice = None if parameters.tool_choice in planned.request_plan.offer.client else parameters.tool_choice
@@ -266,7 +281,9 @@ def attempt_of(
         provider=planned.model.provider.name,
         model=planned.model.info.name if planned.model.info.listed else OTHER,
         renderer=planned.model.provider.renderer,
-        positions=tuple(row.position or new_position for row in window.chosen.rows),
+        positions=tuple(
+            row.position if row.position > UNPLACED else new_position - row.position for row in window.chosen.rows
+        ),
         request=codec.commitment(salt, planned.request).hex(),
         counter=tokens.COUNTER,
         factor_permille=measure.factor_permille,
@@ -275,7 +292,7 @@ def attempt_of(
         budget_tokens=measure.budget_tokens,
         reserve_tokens=measure.reserve_tokens,
         policy=measure.policy,
-        system=window.state.system.position if window.state.system else None,
+        system=(window.state.system.position or system_position) if window.state.system else None,
         tools=document.name if document else None,
         tool_choice=choice,
         price=_price(planned.model, now_us),
@@ -287,6 +304,7 @@ def attempt_of(
         **parameter_words(parameters),
         model=None if planned.model.info.listed else planned.model.info.name,
         tool_choice=None if choice == parameters.tool_choice else parameters.tool_choice,
+        contents=planned.changed,
     )
     return StartAttempt(facts, words)
 

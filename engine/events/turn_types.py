@@ -75,15 +75,26 @@ class AnswerWords(Words, frozen=True):
     description: str | None = None
 
 
+class SaidContent(msgspec.Struct, frozen=True, array_like=True):
+    """The content of a message as a client says it, where that is not as it was recorded: of the one at the place
+    ``at`` among those sent.
+    """
+
+    at: int
+    content: tuple[msgspec.Raw, ...]
+
+
 class AttemptWords(Words, frozen=True):
     """``salt`` of the request's commitment, and the words among its parameters. ``model``, ``tool_choice``: names that
-    facts cannot hold. ``logit_bias`` names tokens, and so is words; ``answer``: what there is to a JSON Schema.
+    facts cannot hold. ``contents``: messages that the client says otherwise than they are on record. ``logit_bias``
+    names tokens, and so is words; ``answer``: what there is to a JSON Schema.
     """
 
     salt: bytes
     stop: tuple[str, ...] = ()
     model: str | None = None
     tool_choice: str | None = None
+    contents: tuple[SaidContent, ...] = ()
     logit_bias: dict[str, float] | None = None
     answer: AnswerWords | None = None
 

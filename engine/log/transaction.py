@@ -216,7 +216,7 @@ class Transaction:
         grow(self.connection, tenant, head.tree, head.leaves)
         head.leaves, frontier = [], head.tree.frontier()
         if head.stored:
-            _update_head(self.connection, head.size, head.recorded_at, frontier.to_bytes(), tenant)
+            move_head(self.connection, tenant, head.recorded_at, frontier)
         else:
             begin_head(self.connection, tenant, head.recorded_at, frontier)
             if self._origin(tenant) is None:
@@ -227,6 +227,11 @@ class Transaction:
 def begin_head(connection: Connection, tenant: str, recorded_at: int, frontier: Frontier) -> None:
     """Write the head of a log that has none yet: its events are written, and the last is of this time."""
     _insert_head(connection, tenant, frontier.size, recorded_at, frontier.to_bytes())
+
+
+def move_head(connection: Connection, tenant: str, recorded_at: int, frontier: Frontier) -> None:
+    """Write the head of a log that has one anew, in the same way."""
+    _update_head(connection, frontier.size, recorded_at, frontier.to_bytes(), tenant)
 
 
 def new_origin(tenant: str, clock: Clock) -> str:

@@ -30,17 +30,12 @@ _PREFIXES = {
 
 
 class Providers:
-    """The providers, by name. The registry owns them: ``aclose`` closes all. ``figures``: those of the next window,
-    where a turn on record is done again; else they are found when a window is chosen.
+    """The providers, by name. The registry owns them: ``aclose`` closes all. ``figures`` gives those of the next window
+    where a turn on record is done again; None: they are found when a window is chosen.
     """
 
-    def __init__(
-        self,
-        providers: Iterable[Provider] = (),
-        configured: Iterable[str] = (),
-        figures: Callable[[], Figures] | None = None,
-    ) -> None:
-        self.figures = figures
+    def __init__(self, providers: Iterable[Provider] = (), configured: Iterable[str] = ()) -> None:
+        self.figures: Callable[[], Figures] | None = None
         self.keys: tuple[str, ...] = ()
         """Keys of providers that stand in no setting: nothing that is recorded may hold them."""
         self._by_name: dict[str, Provider] = {}

@@ -17,9 +17,12 @@ from ..audit.bundle.write import write_bundle
 from ..errors import CheckpointNotFound
 from ..log.base import Connection
 from ..log.sql.checkpoints import newest_checkpoint, newest_origin
-from ..log.sql.reads import last_erasure
+from ..log.sql.exported import history, whole_log
 from ..log.store import Store
+from ..sessions.decisions import existing
 from ..sessions.envelope import Caller
+from ..sessions.lineage import stretches
+from ..sessions.queries import session_state
 from ..sessions.views import Message
 from .evidence import Evidence
 from .formats import openai_messages, otel_message, whole_units
@@ -90,10 +93,15 @@ def _frame(form: MessageFormat, session: str, system: str | None) -> tuple[bytes
 
 
 def _write(connection: Connection, *, tenant: str, session: UUID | None, position: int, to: IO[bytes]) -> int:
+    if session is None:
+        exported = whole_log(connection, tenant)
+    else:
+        state = existing(session_state(connection, tenant, session))
+        exported = history(connection, tenant, stretches(connection, tenant, state))
     # What is erased by now must be told of in the bundle, or its verifier would miss the words.
-    position = max(position, last_erasure(connection, tenant, session))
+    position = max(position, exported.last_erasure)
     origin = newest_origin(connection, tenant)
     signed = newest_checkpoint(connection, tenant, origin, at_least=position) if origin else None
     if signed is None:
         raise CheckpointNotFound("no checkpoint covers this")
-    return write_bundle(connection, tenant, session, signed, to)
+    return write_bundle(connection, exported, signed, to)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from ..events.replay_types import RecordedMode
 from ..streams.follow import Follower
 from ..tools.registry import Tools
+from ..turns.client_start import ClientStarter
 from ..turns.supervisor import Supervisor
 from .counting import Counts
 from .discovery import Discovery
+from .drop_in import DropIn
 from .erasure import Erasures
 from .events import Events
 from .evidence import Evidence
 from .export import Exports
+from .families import Families
 from .forks import Forks
 from .messages import Messages
 from .metadata import Metadata
@@ -24,8 +25,9 @@ from .replay.asking import Asker
 from .replay.forced import Forced
 from .replay.free import Free
 from .replay.reading import ReplayReader
+from .replay.reporting import Reporter
 from .replay.rerun import Reruns
-from .replay.run import Doer, Live
+from .replay.run import Doer
 from .replay.runner import Replays
 from .salvage import Salvage
 from .serving import Serving
@@ -35,9 +37,18 @@ from .windows import Windows
 
 
 class Parts:
-    """The parts of one engine. ``default_model`` is that of a session that names none."""
+    """The parts of one engine. ``default_model`` is that of a session that names none; ``keys``: of the hashes of
+    clients' histories, and of their requests.
+    """
 
-    def __init__(self, supervisor: Supervisor, tools: Tools, default_model: str, evidence: Evidence) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        tools: Tools,
+        default_model: str,
+        evidence: Evidence,
+        keys: tuple[bytes, bytes] = (b"", b""),
+    ) -> None:
         runtime = supervisor.runtime
         store, clock, settings, providers = runtime.store, runtime.clock, runtime.settings, runtime.providers
         self.store = store
@@ -50,11 +61,13 @@ class Parts:
         self.names = Names(providers, tools, default_model)
         self.sessions = Sessions(store, clock, self.names, settings)
         self.forks = Forks(store, clock, settings)
+        self.families = Families(store)
         self.messages = Messages(store, clock, settings)
         self.metadata = Metadata(store, clock, settings)
         self.pins = Pins(store, clock, settings)
         self.events = Events(store, self.follower, settings)
         self.turns = Turns(supervisor, self.follower, tools)
+        self.drop_in = DropIn(ClientStarter(supervisor, tools), self.sessions, self.turns, keys)
         self.windows = Windows(store, providers, settings)
         self.prompts = Prompts(store, providers)
         self.counts = Counts(store, providers, settings)
@@ -63,12 +76,13 @@ class Parts:
         self.erasures = Erasures(store, clock)
         self.exports = Exports(store, self.sessions, self.messages, evidence)
         self.reruns = Reruns(self.sessions, self.messages, self.events, self.turns, self.discovery, settings)
-        asker, live = Asker(supervisor, tools), dict[UUID, Live]()
+        asker = Asker(supervisor, tools)
         modes: dict[RecordedMode, Doer] = {
             "forced": Forced(asker),
             "free": Free(asker, self.sessions, self.messages, self.events, settings),
         }
-        self.replays = Replays(store, clock, providers, tools, modes, live)
-        self.replay_reader = ReplayReader(store, settings, live)
+        self.replay_reader = ReplayReader(store, settings)
+        self.replays = Replays(store, clock, providers, tools, modes, self.replay_reader)
+        self.replay_reports = Reporter(store, providers, self.replay_reader)
         self.salvage = Salvage(self.messages, self.events)
         self.serving = Serving(supervisor, self.follower, self.turns, self.replays, default_model)

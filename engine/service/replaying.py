@@ -113,18 +113,26 @@ class Replaying:
         """
         return self._parts.replay_reader.follow(caller, replay_id(replay), after)
 
-    async def cancel_replay(self, replay: Id, *, caller: Caller = LOCAL) -> Replay:
-        """Cancel a replay and the turns that it has under way; one that has ended stays as it is. Raises
-        ReplayNotFound.
+    def replay_report(self, replay: Id, *, caller: Caller = LOCAL) -> AsyncGenerator[str, None]:
+        """Write the report of a replay as one HTML page, in pieces. It needs no script and fetches nothing; words that
+        were erased since are shown as erased. Send it under the policy ``report_policy()``. Raises ReplayNotFound.
         """
-        await self._parts.replays.cancel(caller, replay_id(replay))
+        return self._parts.replay_reports.report(caller, replay_id(replay))
+
+    async def cancel_replay(self, replay: Id, *, request: RequestKey | None = None, caller: Caller = LOCAL) -> Replay:
+        """Cancel a replay and the turns that it has under way; one that has ended stays as it is. Raises
+        ReplayNotFound and IdempotencyMismatch.
+        """
+        await self._parts.replays.cancel(caller, replay_id(replay), request)
         return await self.replay_state(replay, caller=caller)
 
-    async def accept_results(self, replay: Id, turns: Sequence[Id], *, caller: Caller = LOCAL) -> Replay:
-        """Make the new answers to these recorded turns the reference of the replay's suite. Raises ReplayNotFound, and
-        Invalid for a replay of no suite, or a turn that has no new answer in it.
+    async def accept_results(
+        self, replay: Id, turns: Sequence[Id], *, request: RequestKey | None = None, caller: Caller = LOCAL
+    ) -> Replay:
+        """Make the new answers to these recorded turns the reference of the replay's suite. Raises ReplayNotFound,
+        IdempotencyMismatch, and Invalid for a replay of no suite, or a turn that has no new answer in it.
         """
-        await self._parts.replays.accept(caller, replay_id(replay), [turn_id(each) for each in turns])
+        await self._parts.replays.accept(caller, replay_id(replay), [turn_id(each) for each in turns], request)
         return await self.replay_state(replay, caller=caller)
 
     def _order(self, query: Query, options: ReplayOptions) -> Order:

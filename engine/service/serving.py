@@ -146,4 +146,5 @@ class Serving:
         """
         self._supervisor.draining = True
         self._follower.close()
+        await self._replays.close()
         await self._supervisor.drain()

@@ -17,8 +17,9 @@ from ..log.store import Store
 from ..sessions import queries
 from ..sessions.decisions import Changes, start_session, update_session
 from ..sessions.envelope import Caller, seal
+from ..sessions.family import family_then
 from ..sessions.history import NOW, Moment, session_at, state_at, system_of, version_then
-from ..sessions.listing import Order, Which, list_sessions
+from ..sessions.listing import Listed, Order, Which, list_sessions
 from ..sessions.state import NAMED, SessionState
 from ..sessions.views import Session, session_view
 from ..sessions.words import ShownWords
@@ -29,8 +30,6 @@ from .paging import Bounds, Page, SessionPlace, check_limit, fill, session_after
 from .session_fields import SessionFields, check_fields, given
 
 T = TypeVar("T")
-
-Found = tuple[SessionState, ShownWords]
 
 
 class Sessions:
@@ -50,24 +49,9 @@ class Sessions:
         source: Source | None = None,
         cause: UUID | None = None,
     ) -> Session:
-        check_fields(fields, self._settings)
         inputs.check_tenant(caller.tenant)
-        system = given(fields.system) or None
-        named = self._names.sorted_out({name: given(getattr(fields, name)) for name in NAMED})
-        facts = SessionStarted(
-            model=named.recorded["model"],
-            budget_tokens=given(fields.budget_tokens),
-            max_output_tokens=given(fields.max_output_tokens),
-            system_tokens=await inputs.count_text(system or ""),
-            fallback_model=named.recorded["fallback_model"],
-            allowed_tools=named.recorded["allowed_tools"],
-            source=source,
-            expires_at=fields.expires_us(self._clock.now_us()),
-            max_messages=given(fields.max_messages),
-            max_tokens=given(fields.max_tokens),
-        )
-        names = (given(fields.user_id), given(fields.agent_id))
-        words = SessionWords(given(fields.title), system, given(fields.metadata), *names, **named.words)
+        facts, words = await self.first_event(fields)
+        facts = msgspec.structs.replace(facts, source=source)
         drafts = start_session(facts, words, cause)
 
         def decide(_: LogPlace, __: Any) -> list[NewEvent]:
@@ -81,6 +65,25 @@ class Sessions:
             return await self.read(caller, answer.replayed.id, Moment(answer.replayed.version))
         return session_view(answer.state, ShownWords.first(words))
 
+    async def first_event(self, fields: SessionFields) -> tuple[SessionStarted, SessionWords]:
+        """The event that begins a session with these fields. Raises UnknownModel, TooLarge and Invalid."""
+        check_fields(fields, self._settings)
+        system = given(fields.system) or None
+        named = self._names.sorted_out({name: given(getattr(fields, name)) for name in NAMED})
+        facts = SessionStarted(
+            model=named.recorded["model"],
+            budget_tokens=given(fields.budget_tokens),
+            max_output_tokens=given(fields.max_output_tokens),
+            system_tokens=await inputs.count_text(system or ""),
+            fallback_model=named.recorded["fallback_model"],
+            allowed_tools=named.recorded["allowed_tools"],
+            expires_at=fields.expires_us(self._clock.now_us()),
+            max_messages=given(fields.max_messages),
+            max_tokens=given(fields.max_tokens),
+        )
+        names = (given(fields.user_id), given(fields.agent_id))
+        return facts, SessionWords(given(fields.title), system, given(fields.metadata), *names, **named.words)
+
     async def as_source(self, caller: Caller, session: UUID) -> Source:
         """Name a session as the source of one that is to be made from it. Raises SessionNotFound."""
 
@@ -93,9 +96,10 @@ class Sessions:
         return await self._store.read(look)
 
     async def read(self, caller: Caller, session: UUID, moment: Moment = NOW) -> Session:
-        def look(connection: Connection) -> Found:
+        def look(connection: Connection) -> Listed:
             version = version_then(connection, caller.tenant, session, moment)
-            return session_at(connection, caller.tenant, session, version)
+            state, words = session_at(connection, caller.tenant, session, version)
+            return state, words, family_then(connection, caller.tenant, state, moment)
 
         return session_view(*await self._store.read(look))
 
@@ -114,7 +118,7 @@ class Sessions:
         start = session_after(after, by_creation=order == "created")
         bounds = Bounds(limit, self._settings.max_page_bytes)
 
-        def look(connection: Connection) -> tuple[list[Found], bool]:
+        def look(connection: Connection) -> tuple[list[Listed], bool]:
             found = list_sessions(connection, caller.tenant, order=order, which=which, before=start, limit=limit + 1)
             return fill(found, _told_bytes, bounds)
 
@@ -167,9 +171,9 @@ def expected_of(version: int | None) -> Expected:
     return AnyVersion() if version is None else Exactly(version)
 
 
-def _place(found: Found) -> SessionPlace:
+def _place(found: Listed) -> SessionPlace:
     return found[0].updated_at, found[0].id
 
 
-def _told_bytes(found: Found) -> int:
+def _told_bytes(found: Listed) -> int:
     return len(msgspec.json.encode(session_view(*found)))

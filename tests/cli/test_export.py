@@ -1,5 +1,6 @@
 """``manent export`` and ``manent import``: bundles that verify elsewhere, messages for other tools, and back again."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import zipfile
 
 import pytest
 
-from tests.support import audit, query
+from tests.support import audit, chatting, query
 
 
 def verified(file, cwd, *options):
@@ -40,6 +41,27 @@ def test_a_session_is_exported_and_verified(run, recorded, database, tmp_path):
     said = verified(file, tmp_path)
     assert said.returncode == 1
     assert said.stdout.startswith("BROKEN: position 2: ")
+
+
+def test_a_fork_goes_out_and_in_again(call, recorded, database, tmp_path):
+    """Its bundle holds what it shares, and is taken in as one session."""
+
+    async def fork():
+        async with chatting(database) as chat:
+            fork = await chat.fork(recorded.talked)
+            await chat.append_message(fork.id, "The fork's own.")
+            return fork.id, (await chat.session(fork.id)).message_count
+
+    session, count = asyncio.run(fork())
+    assert call("export", session, "--output", "fork.zip").returncode == 0
+    said = verified(tmp_path / "fork.zip", tmp_path)
+    assert said.returncode == 0
+    assert f"which shares the history of session {recorded.talked} up to version " in said.stdout
+    result = call("import", "fork.zip", "--database", "other.db")
+    assert result.returncode == 0, result.stderr
+    assert query(tmp_path / "other.db", "SELECT count(DISTINCT session), count(*) FROM messages") == [(1, count)]
+    assert call("export", session, "--format", "openai", "--output", "fork.jsonl").returncode == 0
+    assert "The fork's own." in (tmp_path / "fork.jsonl").read_text("utf-8")
 
 
 def test_a_log_goes_out_and_in_again(call, database, tmp_path):

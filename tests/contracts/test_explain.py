@@ -11,6 +11,7 @@ import pytest
 
 from manent import engine
 from manent.engine.context.derive import LOOKS
+from manent.engine.context.window import POLICY
 from manent.engine.errors import Erased, Invalid, RecordDamaged, StoreNewer, TurnNotFound, UnknownRenderer
 from manent.engine.providers import renderers
 from manent.engine.providers.anthropic.render import MESSAGES, RENDERERS
@@ -333,7 +334,6 @@ async def test_a_policy_that_is_not_known_is_named(path, monkeypatch):
     """What was chosen by the rules of a newer version cannot be explained by those of this one."""
     async with chatting(path) as chat:
         turn = await chat.say((await chat.create_session(model=ECHO)).id, "Go.")
-        (policy,) = LOOKS
-        monkeypatch.delitem(LOOKS, policy)
-        with pytest.raises(StoreNewer, match=policy):
+        monkeypatch.delitem(LOOKS, POLICY)
+        with pytest.raises(StoreNewer, match=POLICY):
             await chat.explain(turn.id)

@@ -24,7 +24,7 @@ from ...log.sql.rows import write_events
 from ...log.sql.session_index import place_events
 from ...log.sql.tree import Growing, grow
 from ...log.sqlite.schema import Progress
-from ...log.transaction import Heads, begin_head
+from ...log.transaction import Heads, begin_head, move_head
 from . import verify_bundle as format_
 
 
@@ -51,16 +51,17 @@ def take_in(
     tenant, total = bundle.manifest["tenant"], bundle.manifest["events"]
     if log_end(connection, tenant).last:
         raise Refused(f"the log of {tenant} has begun: a whole log can be taken into an empty one only")
-    known, tree, recorded_at = Heads(KEPT_STATES), Growing(), 0
+    known, tree = Heads(KEPT_STATES), Growing()
+    note_erasures(connection, tenant, [(position, by) for position, (by, *_) in sorted(bundle.erased.items())])
+    begin_head(connection, tenant, 0, tree.frontier())
     for batch in _batches(recorded_events(bundle)):
         write_events(connection, batch)
         place_events(connection, tenant, tree.size, tree.size + len(batch))
         grow(connection, tenant, tree, [event.leaf_hash for event, _ in batch])
-        recorded_at = batch[-1][0].recorded_at
+        # A fork among them reads the history that it shares, and finds it by how far the log has grown.
+        move_head(connection, tenant, batch[-1][0].recorded_at, tree.frontier())
         fold_batch(connection, connection, projector, known, [event for event, _ in batch])
         progress(tree.size, total)
-    note_erasures(connection, tenant, [(position, by) for position, (by, *_) in sorted(bundle.erased.items())])
-    begin_head(connection, tenant, recorded_at, tree.frontier())
     for first, name in bundle.manifest["names"]:
         add_origin(connection, tenant, first, name)
     for document in _documents(bundle, tenant):

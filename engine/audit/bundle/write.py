@@ -23,7 +23,7 @@ from ...log.codec import leaf_of, name_at
 from ...log.merkle import inclusion_path
 from ...log.sql.checkpoints import SignedRow, all_checkpoints, log_names, public_keys
 from ...log.sql.documents import SALTED_SINCE, find_document, named_by
-from ...log.sql.reads import Salted, leaf_hashes, salted_events
+from ...log.sql.exported import Exported, Salted, leaf_hashes, salted_events
 from ...log.sql.tree import Tree
 from ..notes import ED25519, Verifier
 from ..proof import with_witnesses
@@ -44,13 +44,14 @@ PROOFS_PER_TREE, NODES = 1000, 1 << 16
 Names = list[tuple[int, str]]
 
 
-def write_bundle(connection: Connection, tenant: str, session: UUID | None, signed: SignedRow, to: IO[bytes]) -> int:
-    """Write the bundle of a session, or (None) of the whole log, as far as a checkpoint covers it; how many events it
+def write_bundle(connection: Connection, exported: Exported, signed: SignedRow, to: IO[bytes]) -> int:
+    """Write the bundle of a session's history, or of a whole log, as far as a checkpoint covers it; how many events it
     has. ``to`` need not be seekable.
     """
+    tenant, session = exported.tenant, exported.session
     names = log_names(connection, tenant)
-    events = partial(_events, connection, tenant, session, signed.size, names)
-    leaves = partial(leaf_hashes, connection, tenant, session, signed.size)
+    events = partial(_events, connection, exported, signed.size, names)
+    leaves = partial(leaf_hashes, connection, exported, signed.size)
     checkpoints = [signed] if session is not None else _checkpoints(connection, signed, names)
     with ZipFile(to, "w", ZIP_DEFLATED) as archive:
         files = _Files(archive)
@@ -67,21 +68,27 @@ def write_bundle(connection: Connection, tenant: str, session: UUID | None, sign
             files.add(format_.DOCUMENT.format(digest), [_document(connection, tenant, digest)])
         markdown, page = format_.TRANSCRIPTS
         with SpooledTemporaryFile(IN_MEMORY_BYTES) as beside:
-            files.add(markdown, _transcript(events(), beside, with_session=session is None))
+            files.add(markdown, _transcript(events(), beside, session))
             beside.seek(0)
             files.add(page, iter(partial(beside.read, CHUNK_BYTES), b""))
-        manifest = {
-            "events": count,
-            "files": dict(files.digests),
-            "format": format_.FORMAT,
-            "kind": "log" if session is None else "session",
-            "names": names,
-            "session": None if session is None else str(session),
-            "size": signed.size,
-            "tenant": tenant,
-        }
-        files.add(format_.MANIFEST, [format_.canonical(manifest)])
+        files.add(format_.MANIFEST, [format_.canonical(_manifest(exported, names, signed, count, files.digests))])
     return count
+
+
+def _manifest(exported: Exported, names: Names, signed: SignedRow, count: int, digests: dict[str, str]) -> object:
+    """What has no lineage is written in the first format, so that verifiers of that one go on reading it."""
+    session, shared = exported.session, exported.stretches[:-1]
+    lineage = [{"session": str(each.session), "up_to": each.up_to} for each in shared]
+    return {
+        "events": count,
+        "files": dict(digests),
+        "format": format_.OF_FORKS if lineage else format_.FORMAT,
+        "kind": "log" if session is None else "session",
+        "names": names,
+        "session": None if session is None else str(session),
+        "size": signed.size,
+        "tenant": exported.tenant,
+    } | ({"lineage": lineage} if lineage else {})
 
 
 class _Files:
@@ -109,10 +116,8 @@ class _Files:
         return count
 
 
-def _events(
-    connection: Connection, tenant: str, session: UUID | None, up_to: int, names: Names
-) -> Iterator[dict[str, Any]]:
-    for each in salted_events(connection, tenant, session, up_to):
+def _events(connection: Connection, exported: Exported, up_to: int, names: Names) -> Iterator[dict[str, Any]]:
+    for each in salted_events(connection, exported, up_to):
         yield event_line(each, name_at(names, each.event.position))
 
 
@@ -194,13 +199,15 @@ def _proofs(connection: Connection, positions: Iterable[int], signed: SignedRow)
             tree = Tree(connection, signed.tenant)
 
 
-def _transcript(events: Iterable[dict[str, Any]], beside: IO[bytes], *, with_session: bool) -> Iterator[bytes]:
-    """The transcript in Markdown, while the page is written beside."""
+def _transcript(events: Iterable[dict[str, Any]], beside: IO[bytes], session: UUID | None) -> Iterator[bytes]:
+    """The transcript in Markdown, while the page is written beside. Events of other sessions name theirs."""
+    own = None if session is None else str(session)
     pieces = format_.TRANSCRIPT_HEAD
     for event in events:
         beside.write(pieces[1].encode())
         yield pieces[0].encode()
-        pieces = format_.transcript_of(event, _words(event["body"]), with_session=with_session)
+        elsewhere = event["session"] != own
+        pieces = format_.transcript_of(event, _words(event["body"]), with_session=elsewhere)
     for last in (pieces, format_.TRANSCRIPT_TAIL):
         beside.write(last[1].encode())
         yield last[0].encode()

@@ -33,6 +33,7 @@ from ..checkpoint_file import OutsideFile, tenant_of
 from ..keys import Trusted
 from .checkpoints import Evidence, gather, last_break
 from .documents import check_document_rows, check_documents, told_in
+from .forks import check_forks
 from .leaves import UNREADABLE, Names, Walked, walk
 
 ANYBODYS = "no key was given, and no key file lies beside the database: its checkpoints may be anybody's"
@@ -159,6 +160,7 @@ def _verify_log(
     _check_end(tenant, walked, scan.head(connection, tenant), evidence)
     _check_counts(connection, tenant, walked)
     _check_versions(connection, tenant, walked.events)
+    check_forks(connection, tenant)
     check_documents(connection, tenant, walked.documents)
     sums.erased += _check_erasures(connection, tenant)
     if evidence.problem:

@@ -13,17 +13,15 @@ from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
-import msgspec
-from sqlalchemy import BindParameter, Connection, bindparam, func, select
+from sqlalchemy import BindParameter, Connection, bindparam, select
 
-from ...errors import RecordDamaged
 from ..base import RecordedEvent
 from ..codec import MAX_SAFE_INTEGER
 from .clauses import limited, recorded, recorded_columns, same, with_bodies
 from .driver import Prepared
 from .rows import reading
 from .session_index import SessionQuery, Stretch
-from .tables import bodies, erasures, events, heads
+from .tables import bodies, events, heads
 
 PAGE_EVENTS = 1000
 POSITIONS_AT_ONCE = 64
@@ -210,71 +208,3 @@ def _up_to(connection: Connection, cursor: Any, most_bytes: int) -> list[Recorde
 def _one(connection: Connection, cursor: Any) -> RecordedEvent | None:
     row = cursor.fetchone()
     return None if row is None else reading(connection)(row)
-
-
-_leaf = (events.c.position, events.c.leaf_hash)
-
-_to_position = events.c.position <= bindparam("position_")
-
-_log = (*same(events, "tenant"), _to_position)
-
-_salted_of_session = SessionQuery(recorded_columns, with_bodies, [_to_position])
-
-_salted_of_log = Prepared(recorded.where(*_log).order_by(events.c.position))
-
-_leaves_of_session = SessionQuery(_leaf, conditions=[_to_position])
-
-_leaves_of_log = Prepared(select(*_leaf).where(*_log).order_by(events.c.position))
-
-_last_erasure = Prepared(select(func.max(erasures.c.by_position)).where(*same(erasures, "tenant")))
-
-_last_erasure_of_session = Prepared(
-    select(func.max(erasures.c.by_position))
-    .select_from(
-        erasures.join(events, (events.c.tenant == erasures.c.tenant) & (events.c.position == erasures.c.by_position))
-    )
-    .where(*same(erasures, "tenant"), *same(events, "session"))
-)
-
-
-class Salted(msgspec.Struct, frozen=True, gc=False):
-    """``salt`` is None where the body is erased."""
-
-    event: RecordedEvent
-    salt: bytes | None
-
-
-def salted_events(connection: Connection, tenant: str, session: UUID | None, up_to: int) -> Iterator[Salted]:
-    """Events up to a position, one at a time: of a session in order of version, or (None) of the log in order of
-    position. Raises RecordDamaged.
-    """
-    rows: Any
-    if session is None:
-        rows = _salted_of_log(connection, tenant, up_to)
-    else:
-        rows = _salted_of_session(connection, tenant, session, values=[up_to])
-    read = reading(connection)
-    with closing(rows):
-        for row in rows:
-            event = read(row)
-            if event.damaged:
-                raise RecordDamaged.at(event.position)
-            yield Salted(event, row[-1])
-
-
-def last_erasure(connection: Connection, tenant: str, session: UUID | None) -> int:
-    """Position of the last event that erased words of a session, or (None) of the log; 0 if there is none."""
-    if session is None:
-        cursor = _last_erasure(connection, tenant)
-    else:
-        cursor = _last_erasure_of_session(connection, tenant, session.bytes)
-    return cursor.fetchone()[0] or 0
-
-
-def leaf_hashes(connection: Connection, tenant: str, session: UUID | None, up_to: int) -> Iterator[tuple[int, bytes]]:
-    """(position, leaf hash) of the same events."""
-    if session is None:
-        rows = _leaves_of_log(connection, tenant, up_to)
-    else:
-        rows = _leaves_of_session(connection, tenant, session, values=[up_to])
-    yield from rows

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, bindparam, exists, func, select, union
 
 from .clauses import same
 from .driver import Prepared
+from .session_index import SessionQuery
 from .tables import (
     bodies,
     checkpoints,
@@ -73,6 +75,12 @@ _erasures = Prepared(
 _head = Prepared(select(heads.c.size, heads.c.recorded_at, heads.c.frontier).where(*same(heads, "tenant")))
 _tile = Prepared(select(tiles.c.root, tiles.c.inner).where(*same(tiles, "tenant", "level", "number")))
 _type_at = Prepared(select(events.c.type).where(*same(events, "tenant", "position")))
+_forks = Prepared(
+    select(events.c.position, events.c.session, events.c.version, events.c.facts)
+    .where(*same(events, "tenant", "type"))
+    .order_by(events.c.position)
+)
+_position_of = SessionQuery((events.c.position,))
 _NAMING_A_LOG = (
     *(events, bodies, erasures, heads, origins, tiles, verifiers, checkpoints, cosignatures),
     erased_documents,
@@ -169,6 +177,17 @@ def tile(connection: Connection, tenant: str, level: int, number: int) -> tuple[
 def type_at(connection: Connection, tenant: str, position: int) -> str | None:
     row = _type_at(connection, tenant, position).fetchone()
     return None if row is None else row[0]
+
+
+def forks(connection: Connection, tenant: str) -> Generator[tuple[int, bytes, int, bytes], None, None]:
+    """Each event that begins a fork: its position, session, version and facts."""
+    yield from _forks(connection, tenant, FORKED)
+
+
+def position_of(connection: Connection, tenant: str, session: UUID, version: int) -> int | None:
+    """The position of a session's own version."""
+    with closing(_position_of(connection, tenant, session, version - 1, version, 1)) as found:
+        return next((row[0] for row in found), None)
 
 
 def all_documents(connection: Connection) -> Iterator[tuple[str, bytes, bytes, bytes | None, bytes | None]]:

@@ -22,6 +22,7 @@ from ...sessions.replay_state import ReplayState
 from ...sessions.replays import list_replays, replay_state
 from ...settings import Settings
 from ..paging import After, Bounds, Page, check_limit, fill, number_after, write_cursor
+from .results import Result
 from .run import Live
 from .told import read_result
 from .views import NumberedResult, Replay, replay_view
@@ -34,10 +35,15 @@ POLL_S = 1.0
 class ReplayReader:
     """Reads replays. ``live``: those of this process whose results are not on record, by their ids."""
 
-    def __init__(self, store: Store, settings: Settings, live: dict[UUID, Live]) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
-        self._live = live
+        self._closing = False
+        self.live: dict[UUID, Live] = {}
+
+    def close(self) -> None:
+        """End what follows a replay: a shutdown must not wait for it."""
+        self._closing = True
 
     async def read(self, caller: Caller, replay: UUID) -> Replay:
         """A replay as it is now. Raises ReplayNotFound."""
@@ -61,10 +67,10 @@ class ReplayReader:
         """The results after a number, in the order in which they came. Raises ReplayNotFound."""
         check_limit(limit)
         start = number_after(after) or 0
-        live = self._live.get(replay)
-        if live is not None and live.run.caller.tenant == caller.tenant:
-            found = live.results[start : start + limit]
-            more = len(live.results) > start + limit
+        live = self._unrecorded(caller, replay)
+        if live is not None:
+            left = [each for each in live.results if each.number > start]
+            found, more = left[:limit], len(left) > limit
         else:
             bounds = Bounds(limit, self._settings.max_page_bytes)
             read = partial(_results, tenant=caller.tenant, replay=replay, after=start, bounds=bounds)
@@ -76,7 +82,7 @@ class ReplayReader:
         was given. Raises ReplayNotFound.
         """
         with self._store.bells.listen(caller.tenant, replay) as bell:
-            while True:
+            while not self._closing:
                 bell.clear()
                 ended = (await self.read(caller, replay)).status != "running"
                 page = await self.results(caller, replay, RESULTS_AT_ONCE, after)
@@ -99,9 +105,18 @@ class ReplayReader:
 
         return await self._store.read(look)
 
+    def unrecorded(self, caller: Caller, replay: UUID) -> list[Result]:
+        """The results of a replay that are in memory only."""
+        live = self._unrecorded(caller, replay)
+        return [] if live is None else [each.result for each in live.results]
+
+    def _unrecorded(self, caller: Caller, replay: UUID) -> Live | None:
+        live = self.live.get(replay)
+        return live if live is not None and live.run.caller.tenant == caller.tenant else None
+
     def _told(self, view: Replay) -> Replay:
         """With what is not on record."""
-        live = self._live.get(view.id)
+        live = self.live.get(view.id)
         return view if live is None or view.status != "running" else msgspec.structs.replace(view, counts=live.counts())
 
 

@@ -15,6 +15,9 @@ from ...sessions.replay_state import Counts
 from .results import Result
 from .views import NumberedResult, ReplayCounts
 
+FIRST_RESULT = 2
+"""The number of the first result: they are numbered as the events of a replay, of which the first is its start."""
+
 
 class Run(msgspec.Struct):
     """``started``: the id of its first event; ``model``: the full name of the model that is asked, None: each turn's
@@ -67,7 +70,7 @@ class Live:
 
     def add(self, result: Result) -> None:
         """Keep a result that is not put on record."""
-        self.results.append(NumberedResult(len(self.results) + 1, result))
+        self.results.append(NumberedResult(len(self.results) + FIRST_RESULT, result))
         self.tally = self.tally.plus(result.verdict)
 
     def counts(self) -> ReplayCounts:

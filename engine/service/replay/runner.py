@@ -33,7 +33,7 @@ from ...sessions.replays import running_replays
 from ...tools.registry import Tools
 from .checks import Checked, check_order
 from .orders import Order, position_of
-from .reading import compared_on_record, started_of, state_of
+from .reading import ReplayReader, compared_on_record, started_of, state_of
 from .results import Result
 from .run import Doer, Live, Outcome, Run
 
@@ -48,8 +48,8 @@ Drafts = Callable[[Any], list[Draft]]
 
 
 class Replays:
-    """The replays of one process. ``modes``: how each mode is done; ``live``: those that run, and the last whose
-    results are in memory only.
+    """The replays of one process. ``modes``: how each mode is done; ``reader`` is given those whose results are in
+    memory only.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Replays:
         providers: Providers,
         tools: Tools,
         modes: Mapping[RecordedMode, Doer],
-        live: dict[UUID, Live],
+        reader: ReplayReader,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -67,8 +67,7 @@ class Replays:
         self._tools = tools
         self._modes = modes
         self._running: dict[UUID, Live] = {}
-        self._unrecorded = live
-        self._closing = False
+        self._reader = reader
 
     async def start(self, caller: Caller, order: Order, request: RequestKey | None) -> UUID:
         """Check a replay, put its start on record, and run it. A ``request`` that came before gives its replay.
@@ -120,32 +119,35 @@ class Replays:
             await self._resume(tenant, state)
         return len(found)
 
-    async def cancel(self, caller: Caller, replay: UUID) -> None:
+    async def cancel(self, caller: Caller, replay: UUID, request: RequestKey | None = None) -> None:
         """Cancel a replay, and the turns that it has under way. One that has ended stays as it is. Raises
-        ReplayNotFound.
+        ReplayNotFound and IdempotencyMismatch.
         """
         await self._store.read(partial(state_of, tenant=caller.tenant, replay=replay))
         live = self._running.get(replay)
         tally = live.tally if live is not None and live.run.facts.mode == "recorded" else None
-        await self._append(caller, replay, partial(cancel_replay, counts=tally))
+        await self._append(caller, replay, partial(cancel_replay, counts=tally), request)
         if live is not None and live.task is not None:
             live.run.cancelled_by = caller.actor
             live.task.cancel()
             await asyncio.wait({live.task})
 
-    async def accept(self, caller: Caller, replay: UUID, turns: Sequence[UUID]) -> None:
+    async def accept(
+        self, caller: Caller, replay: UUID, turns: Sequence[UUID], request: RequestKey | None = None
+    ) -> None:
         """Make the new answers to some turns the reference of the replay's suite.
 
-        Raises ReplayNotFound, and Invalid for a replay of no suite and a turn without a new answer in it.
+        Raises ReplayNotFound, IdempotencyMismatch, and Invalid for a replay of no suite and a turn without a new answer
+        in it.
         """
         read = partial(_acceptances, tenant=caller.tenant, replay=replay, turns=turns)
         state, accepted = await self._store.read(read)
         assert state.suite is not None
-        await self._append(caller, state.suite, partial(accept_results, replay=state, accepted=accepted))
+        await self._append(caller, state.suite, partial(accept_results, replay=state, accepted=accepted), request)
 
     async def close(self) -> None:
         """Stop what runs; it stays on record as running, and is gone on with later."""
-        self._closing = True
+        self._reader.close()
         tasks = [live.task for live in self._running.values() if live.task is not None]
         for task in tasks:
             task.cancel()
@@ -166,9 +168,11 @@ class Replays:
     def _run(self, run: Run) -> None:
         live = self._running[run.id] = Live(run)
         if run.facts.mode == "recorded":
-            self._unrecorded[run.id] = live
-            while len(self._unrecorded) > KEPT:
-                del self._unrecorded[next(iter(self._unrecorded))]
+            kept = self._reader.live
+            kept[run.id] = live
+            ended = [id_ for id_ in kept if id_ not in self._running]
+            for id_ in ended[: max(0, len(kept) - KEPT)]:
+                del kept[id_]
         live.task = asyncio.create_task(self._work(live), name=f"replay {run.id}")
         live.task.add_done_callback(lambda _: self._running.pop(run.id, None))
 
@@ -212,11 +216,12 @@ class Replays:
             live.add(outcome.result)
             self._store.bells.ring({(run.caller.tenant, run.id.int)})
 
-    async def _append(self, caller: Caller, stream: UUID, drafts: Drafts) -> None:
+    async def _append(self, caller: Caller, stream: UUID, drafts: Drafts, request: RequestKey | None = None) -> None:
         def decide(_: Place, state: Any) -> list[NewEvent]:
             return seal(drafts(state), caller, self._clock)
 
-        await self._store.append(Append(caller.tenant, stream, Exists(), decide))
+        keyed = self._store.keyed(caller.tenant, request)
+        await self._store.append(Append(caller.tenant, stream, Exists(), decide, request=keyed))
 
 
 def _run_before(connection: Connection, *, tenant: str, state: ReplayState) -> Run:

@@ -108,7 +108,7 @@ def read_result(connection: Connection, tenant: str, facts: ReplayCompared) -> R
 
 def turns_of(connection: Connection, tenant: str, facts: ReplayCompared) -> tuple[Turn | None, Turn | None]:
     """The recorded turn and the new one, as they are now."""
-    return _turn(connection, tenant, facts.turn), _turn(connection, tenant, facts.new_turn)
+    return turn_or_none(connection, tenant, facts.turn), turn_or_none(connection, tenant, facts.new_turn)
 
 
 def floor_of(facts: ReplayCompared) -> NoiseFloor | None:
@@ -116,12 +116,8 @@ def floor_of(facts: ReplayCompared) -> NoiseFloor | None:
     return None if facts.floor is None else NoiseFloor(**msgspec.structs.asdict(facts.floor))
 
 
-def comparison_told(facts: ReplayCompared, recorded: Turn | None, now: Turn | None) -> Comparison:
-    """The comparison that the facts tell of."""
-    return _comparison(facts, recorded, now)
-
-
-def _turn(connection: Connection, tenant: str, turn: UUID | None) -> Turn | None:
+def turn_or_none(connection: Connection, tenant: str, turn: UUID | None) -> Turn | None:
+    """A turn as it is now; None where there is none."""
     try:
         return None if turn is None else read_turn(connection, tenant=tenant, turn_id=turn)
     except TurnNotFound:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from uuid import UUID
 
 from ...clock import rfc3339
+from ...events.replay_types import RecordedMode
 from ...sessions.replay_state import ReplayState
 from ...sessions.views import View
-from .results import Mode, Result
+from .results import Result
 
 
 class ReplayCounts(View, frozen=True):
@@ -27,7 +28,7 @@ class Replay(View, frozen=True):
 
     id: UUID
     status: str
-    mode: Mode
+    mode: RecordedMode
     model: str | None
     repeat: int
     turns: int
