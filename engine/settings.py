@@ -59,7 +59,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     anthropic_version: Annotated[
         Literal["2023-06-01", "2026-10-21"],
-        Meta(description="version of Anthropic's API; the newer one refuses sampling parameters"),
+        Meta(
+            description="version of Anthropic's API; the newer one refuses sampling parameters, so that requests with "
+            "some are sent with the older one"
+        ),
     ] = "2023-06-01"
     anthropic_cache: Annotated[bool, Meta(description="set prompt-cache breakpoints in requests to Anthropic")] = False
     models_file: Annotated[

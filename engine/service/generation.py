@@ -132,7 +132,7 @@ def _schema(given: object, settings: Settings) -> msgspec.Raw:
         check_no_nul(given, field)
     except Invalid:
         raise
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Invalid(field, f"is not JSON: {error}") from None
     _check_most(len(raw), settings, field)
     return msgspec.Raw(raw)

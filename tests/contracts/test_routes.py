@@ -174,6 +174,17 @@ async def test_a_route_can_be_the_fallback(path):
         assert await chosen(chat, session) == [("bad", None, None), ("b", 1, "cheapest")]
 
 
+async def test_a_client_that_keeps_its_history_is_routed_too(path):
+    """Its whole conversation has to have room at the model that is chosen."""
+    small, large = Member("small", price=price(1), context=300), Member("large", price=price(2))
+    async with routing(path, small, large, r={"by": "cost", "models": ["small/m", "large/m"]}) as chat:
+        for text, choice in (("Hi.", ("small", 0, "cheapest")), (LONG, ("large", 1, "able"))):
+            request = engine.ClientRequest((engine.MessageIn(text),), {"model": "route/r"})
+            turn = await chat.ended((await chat.answer_client(request)).turn)
+            assert await chosen(chat, turn.session_id) == [choice]
+            assert (await chat.explain(turn.id)).matches
+
+
 async def test_if_none_can_the_first_refusal_stands(path):
     """And nothing is recorded."""
     members = Member("a", capabilities=("text",)), Member("b", capabilities=("text",))
