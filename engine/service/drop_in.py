@@ -105,6 +105,14 @@ class DropIn:
                     raise
         raise AssertionError("a loop that returns or raises")
 
+    async def place_of(self, caller: Caller, request: ClientRequest) -> Recognised | None:
+        """Where a history is on record; None: it is not. Raises Invalid and TooLarge."""
+        said = self._checked(request)
+        hashed = partial(self._hashes, caller, request, said)
+        find = partial(self._find, caller=caller, request=request, said=said, hashed=hashed, fork=False)
+        place, _ = await self._store.read(find)
+        return place
+
     def _checked(self, request: ClientRequest) -> list[Said]:
         """The contents of the messages. Raises Invalid and TooLarge, which name the message."""
         most = self._settings.drop_in_max_messages
