@@ -30,6 +30,7 @@ LOOK = {
     },
 }
 PATIENCE_S = 30
+README = Path(__file__).parents[2] / "README.md"
 
 
 def process(database, vendor, **environment):
@@ -91,6 +92,16 @@ def test_text(server, sdk):
     assert (second.choices[0].message.content, same) == ("Again.", session)
     assert native(server, f"/api/turns/{turn}/prompt")["matches"] is True
     assert native(server, f"/api/sessions/{session}")["metadata"] == {"ticket": "7"}
+
+
+def test_the_line_of_the_readme(server):
+    """It is all that a client must change."""
+    row = next(
+        line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("| `openai` (Python)")
+    )
+    line = row.split("`")[3].replace("http://127.0.0.1:8000", server.url)
+    with eval(line, {"OpenAI": openai.OpenAI}) as sdk:
+        assert say(sdk, user("Hello."))[0].choices[0].message.content == "Hello."
 
 
 def test_stream(sdk):
