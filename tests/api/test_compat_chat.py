@@ -435,7 +435,7 @@ BAD = [
     ({"model": "echo/echo"}, "missing_required_parameter", "messages"),
     ({"model": 7, "messages": HI}, "invalid_type", "model"),
     ({"model": "echo/echo", "messages": {}}, "invalid_type", "messages"),
-    ({"model": "echo/echo", "messages": []}, "invalid_type", "messages"),
+    ({"model": "echo/echo", "messages": []}, "invalid_value", "messages"),
     (asked({"role": "system", "content": "x"}), "invalid_value", "messages"),
     (asked(*HI, thinking_budget=1), "unknown_parameter", "thinking_budget"),
     (asked(*HI, n=2), "unsupported_parameter", "n"),
