@@ -18,6 +18,7 @@ from .key import key
 from .migrate import migrate
 from .proof import checkpoint, proof
 from .rebuild import rebuild
+from .replay.command import replay
 from .retain import retain
 from .run import run_conversations
 from .serve import serve
@@ -40,7 +41,7 @@ def commands(context: click.Context) -> None:
 
 for command in (chat, checkpoint, doctor, erase, export, import_, key, migrate, proof, rebuild, retain, serve):
     commands.add_command(command)
-for command in (explain, run_conversations, sessions, show, verify):
+for command in (explain, replay, run_conversations, sessions, show, verify):
     commands.add_command(command)
 
 

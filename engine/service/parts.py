@@ -22,6 +22,7 @@ from .replay.asking import Asker
 from .replay.forced import Forced
 from .replay.free import Free
 from .replay.reading import ReplayReader
+from .replay.recorded_mode import Recorded
 from .replay.reporting import Reporter
 from .replay.rerun import Reruns
 from .replay.run import Doer
@@ -64,6 +65,7 @@ class Parts:
         self.reruns = Reruns(self.sessions, self.messages, self.events, self.turns, self.discovery, settings)
         asker = Asker(supervisor, tools)
         modes: dict[RecordedMode, Doer] = {
+            "recorded": Recorded(store, providers, clock),
             "forced": Forced(asker),
             "free": Free(asker, self.sessions, self.messages, self.events, settings),
         }

@@ -789,3 +789,51 @@ async def test_a_free_replay_goes_on_where_it_was_cut_off(path):
         said = [message.text for message in (await chat.messages(new)).items if message.role == "user"]
         assert said == ["one", "two", "three"]
         assert second.asked == 3
+
+
+# --- recorded ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_recorded_replay_asks_nobody_and_records_its_start_and_end(path):
+    """The default without a model; its results are told while the process lives, and only counted on record."""
+    async with chatting(path, other=OTHER) as chat:
+        session = await talked(chat, "one", model="scripted/other")
+        asked = len(chat.script.requests)
+        results = await replayed(chat, session)
+        assert verdicts(results) == ["same"]
+        assert (results[0].layers.request, results[0].layers.frames) == (True, True)
+        assert len(chat.script.requests) == asked
+        replay = await newest(chat)
+        assert (replay.mode, replay.counts) == ("recorded", engine.ReplayCounts(same=1))
+        assert [each.result for each in (await chat.replay_results(replay.id)).items] == results
+        events = await stream_of(chat, replay.id)
+        assert [kind for kind, *_ in events] == ["replay.started", "replay.completed"]
+    async with chatting(path, other=OTHER) as chat:
+        assert (await chat.replay_state(replay.id)).counts == engine.ReplayCounts(same=1)
+        assert (await chat.replay_results(replay.id)).items == []
+
+
+async def test_where_nothing_can_be_written_a_recorded_replay_is_not_on_record(path):
+    """Beside a server, or on a read-only medium, it does what it does anywhere, and writes nothing."""
+    async with chatting(path) as chat:
+        session = await talked(chat)
+        before = query(path, "SELECT count(*) FROM events")
+        async with engine.open_beside(str(path)) as beside:
+            assert verdicts(await replayed(beside, session)) == ["same"] * 3
+            with pytest.raises(StoreUnavailable):
+                await replayed(beside, session, mode="forced")
+        assert query(path, "SELECT count(*) FROM events") == before
+
+
+async def test_a_recorded_replay_of_forks_and_of_an_open_turn(path):
+    """Turns of a branch are done again on their lineage; one that runs is skipped."""
+    async with chatting(path) as chat:
+        session = await talked(chat, "one", "two", system="Be brief.")
+        fork = await chat.fork(session, version=4, system="Be long.")
+        await chat.say(fork.id, "three")
+        assert verdicts(await replayed(chat, fork.id)) == ["same", "same"]
+        running = (await chat.create_session(model="echo/paced")).id
+        turn = (await chat.start_turn(running, "x" * 400)).turn
+        (result,) = await replayed(chat, running)
+        assert (result.verdict, result.reason) == ("skipped", "the recorded turn has not ended")
+        await chat.cancel(turn)
