@@ -14,9 +14,9 @@ from uuid import UUID
 
 import msgspec
 
-from ...errors import Erased, Refused, SessionNotFound
+from ...errors import Erased, RecordDamaged, Refused, SessionNotFound
 from ...events.blocks import ToolResultBlock, ToolUseBlock, raw_blocks
-from ...events.replay_types import ReplayCompared
+from ...events.replay_types import Compared, ReplayCompared
 from ...events.session_types import SessionStarted
 from ...events.turn_types import TurnStarted
 from ...events.types import MessageAppended
@@ -42,13 +42,13 @@ from ..messages import Messages
 from ..session_fields import SessionFields
 from ..sessions import Sessions
 from .answers import content_of
-from .asking import Asker, reason_of
+from .asking import Asker
 from .forced import micros_of
 from .orders import position_of, turns_of_session
 from .pool import in_parallel
 from .record import TurnRecord, read_turn_record
 from .run import Outcome, Run
-from .told import Asked, compared, refused, skipped
+from .told import Asked, compared, not_asked, skipped
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -60,12 +60,13 @@ class Group(msgspec.Struct, frozen=True):
 
 class Exchange(msgspec.Struct):
     """Messages that were appended, and the turns that followed, by the positions of their starts. ``results``: those of
-    tools among the messages.
+    tools among the messages; ``gone``: why it cannot be asked again, where words of them are not there any more.
     """
 
     inputs: list[Message] = []
     turns: list[int] = []
     results: list[tuple[CallKey, RecordedResult]] = []
+    gone: Compared | None = None
 
 
 class NewSession(msgspec.Struct):
@@ -100,7 +101,13 @@ class Free:
         left = {turn for turn in group.turns if turn not in run.done}
         if not left:
             return
-        new = await self._new_session(run, group)
+        try:
+            new = await self._new_session(run, group)
+        except RecordDamaged:  # what the session was told of itself
+            for position in sorted(left):
+                record = await self._record(run, position)
+                yield Outcome(skipped(record, "input_damaged"))
+            return
         async with aclosing(self._exchanges(run, group.session)) as exchanges:
             async for exchange in exchanges:
                 for outcome in await self._exchange(run, new, exchange, left):
@@ -111,10 +118,7 @@ class Free:
 
     async def _exchange(self, run: Run, new: NewSession, exchange: Exchange, left: set[int]) -> list[Outcome]:
         """The outcomes of an exchange: the last turn that completed, or else the last, is the one that answered it."""
-        read = self._asker.store.read
-        records = [
-            await read(partial(read_turn_record, tenant=run.caller.tenant, position=turn)) for turn in exchange.turns
-        ]
+        records = [await self._record(run, turn) for turn in exchange.turns]
         answering = next((each for each in reversed(records) if each.state.status == "completed"), records[-1])
         outcomes = [
             Outcome(skipped(each, each.skip or "recorded_not_completed"))
@@ -128,19 +132,21 @@ class Free:
             new.diverged, facts = True, msgspec.structs.replace(facts, diverges=True)
         return [*outcomes, Outcome(facts, micros=micros)] if answering.position in left else outcomes
 
+    async def _record(self, run: Run, position: int) -> TurnRecord:
+        read = partial(read_turn_record, tenant=run.caller.tenant, position=position)
+        return await self._asker.store.read(read)
+
     async def _answer(
         self, run: Run, new: NewSession, exchange: Exchange, record: TurnRecord
     ) -> tuple[ReplayCompared, int]:
         if record.skip is not None:
             return skipped(record, record.skip), 0
-        if any(message.erased is not None for message in exchange.inputs):
-            return skipped(record, "input_erased"), 0
+        if exchange.gone is not None:
+            return skipped(record, exchange.gone), 0
         try:
             asked = await self._asked(run, new, exchange, record)
-        except Erased:
-            return skipped(record, "input_erased"), 0
-        except Refused as error:
-            return refused(record, reason_of(error)), 0
+        except (Refused, Erased, RecordDamaged) as error:
+            return not_asked(record, error), 0
         if asked is None:
             return skipped(record, "nothing_asked"), 0
         return compared(record, asked), micros_of([asked.turn])
@@ -201,7 +207,7 @@ class Free:
                     if facts.turn is None and exchange.turns:
                         yield exchange
                         exchange = Exchange()
-                    _note(exchange, message_view(event), calls, asked=facts.turn is None)
+                    _note(exchange, event, calls, asked=facts.turn is None)
         if exchange.turns:
             yield exchange
 
@@ -225,8 +231,13 @@ class Free:
         return NewSession((await self._sessions.create(run.caller, fields, None, source, run.started)).id)
 
 
-def _note(exchange: Exchange, message: Message, calls: dict[str, CallKey], *, asked: bool) -> None:
+def _note(exchange: Exchange, event: RecordedEvent, calls: dict[str, CallKey], *, asked: bool) -> None:
     """Take in a recorded message: its calls, and, of one that was appended, its results."""
+    if event.erased or event.damaged:
+        if asked:
+            exchange.gone = "input_erased" if event.erased else "input_damaged"
+        return
+    message = message_view(event)
     for block in content_of(message):
         if isinstance(block, ToolUseBlock):
             calls[block.id] = key_of(block)
