@@ -165,7 +165,19 @@ from .sessions.envelope import LOCAL, Caller
 from .sessions.prompt_views import LeftOut, MessageCount, SentPrompt, SentWindow, WindowMessage
 from .sessions.replay_decisions import ReplayEnded, ReplayNotFound
 from .sessions.turn_views import Approval, Attempt, Failure, Turn
-from .sessions.views import ErasureInfo, Event, Message, Omitted, Parent, Session, Window
+from .sessions.views import (
+    Branch,
+    Branches,
+    ErasureInfo,
+    Event,
+    Family,
+    Message,
+    Omitted,
+    Parent,
+    Session,
+    Sibling,
+    Window,
+)
 from .settings import Settings, env_name, from_mapping, unknown_names, version
 from .streams.follow import SHUTTING_DOWN
 from .streams.frames import Frame
@@ -188,6 +200,8 @@ __all__ = [
     "Block",
     "BlockStarted",
     "BlockStopped",
+    "Branch",
+    "Branches",
     "Broken",
     "BudgetTooSmall",
     "Caller",
@@ -216,6 +230,7 @@ __all__ = [
     "EventNotFound",
     "Evidence",
     "Failure",
+    "Family",
     "Finding",
     "FirstDifference",
     "Frame",
@@ -298,6 +313,7 @@ __all__ = [
     "SessionNotFound",
     "Settings",
     "ShuttingDown",
+    "Sibling",
     "Standing",
     "Started",
     "StoreCorrupt",

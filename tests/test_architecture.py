@@ -60,6 +60,7 @@ CONFINED = {  # a library -> the only files that may import it
     "sqlalchemy": (
         "engine/log/*",
         "engine/sessions/copies.py",
+        "engine/sessions/family.py",
         "engine/sessions/forks.py",
         "engine/sessions/listing.py",
         "engine/sessions/marks.py",
@@ -67,6 +68,7 @@ CONFINED = {  # a library -> the only files that may import it
         "engine/sessions/projector.py",
         "engine/sessions/queries.py",
         "engine/sessions/replays.py",
+        "engine/sessions/siblings.py",
         "engine/sessions/snapshots.py",
         "engine/sessions/tables.py",
         "migrations/*",

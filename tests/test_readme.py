@@ -22,8 +22,9 @@ def blocks(language, section):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-TOUR, MODELS, TOOLS, ASKING = (
+TOUR, BRANCHES, MODELS, TOOLS, ASKING = (
     "A tour with curl",
+    "Branches",
     "Claude, OpenAI and others",
     "Tools",
     "MCP servers, and a person's yes",
@@ -67,13 +68,17 @@ def typed(address, folder, *sections):
 
 def test_every_command_of_the_tour_works_one_after_the_other(address, tmp_path):
     """A reader who types the tour as it stands sees no command fail."""
-    shown = typed(address, tmp_path, TOUR, MODELS, TOOLS, "Evidence")
+    shown = typed(address, tmp_path, TOUR, BRANCHES, MODELS, TOOLS, "Evidence")
     for expected in (
         "event: delta",
         "event: turn.completed",
         '"status":"cancelled"',
         "Say it again.",
         "data: [DONE]",
+        '"title":"Another try"',
+        '"text":"What is a lake?"',
+        '"kind":"conversation"',
+        '"siblings":[{"session_id":"',
         '"calculator"',
         "event: tool.called",
         '"content":"42"',

@@ -8,11 +8,13 @@ import sys
 import click
 
 from ...engine import EngineError, Invalid, UnknownModel, version
+from .branches import branches
 from .chat.command import chat
 from .doctor import doctor
 from .erase import erase
 from .explain import explain
 from .export import export
+from .fork import fork
 from .import_ import import_
 from .key import key
 from .migrate import migrate
@@ -41,7 +43,7 @@ def commands(context: click.Context) -> None:
 
 for command in (chat, checkpoint, doctor, erase, export, import_, key, migrate, proof, rebuild, retain, serve):
     commands.add_command(command)
-for command in (explain, replay, run_conversations, sessions, show, verify):
+for command in (branches, explain, fork, replay, run_conversations, sessions, show, verify):
     commands.add_command(command)
 
 

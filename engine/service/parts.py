@@ -12,6 +12,7 @@ from .erasure import Erasures
 from .events import Events
 from .evidence import Evidence
 from .export import Exports
+from .families import Families
 from .forks import Forks
 from .messages import Messages
 from .metadata import Metadata
@@ -50,6 +51,7 @@ class Parts:
         self.names = Names(providers, tools, default_model)
         self.sessions = Sessions(store, clock, self.names, settings)
         self.forks = Forks(store, clock, settings)
+        self.families = Families(store)
         self.messages = Messages(store, clock, settings)
         self.metadata = Metadata(store, clock, settings)
         self.pins = Pins(store, clock, settings)

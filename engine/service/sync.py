@@ -290,6 +290,7 @@ class SyncEngine(_Door[Engine]):
     sessions = _waits(Engine.sessions)
     iter_sessions = _reads(Engine.iter_sessions)
     fork = _waits(Engine.fork)
+    branches = _waits(Engine.branches)
     update_session = _waits(Engine.update_session)
     update_metadata = _waits(Engine.update_metadata)
     append_messages = _waits(Engine.append_messages)
