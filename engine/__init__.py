@@ -155,15 +155,18 @@ from .service.replay.report import policy as report_policy
 from .service.replay.rerun import Rerun, differences
 from .service.replay.results import FirstDifference, Layers, Measure, Result
 from .service.replay.views import NumberedResult, Replay, ReplayCounts
+from .service.replay.words_diff import Span, words_diff
 from .service.salvage import Salvage
 from .service.serving import Serving
 from .service.session_fields import NewSession, SessionChanges, SessionFilter
+from .service.suites import Suite, SuiteItem
 from .service.sync import SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream
 from .service.text_stream import TextStream
 from .service.turns import TurnOptions
 from .sessions.envelope import LOCAL, Caller
 from .sessions.prompt_views import LeftOut, MessageCount, SentPrompt, SentWindow, WindowMessage
 from .sessions.replay_decisions import ReplayEnded, ReplayNotFound
+from .sessions.replays import SuiteExists
 from .sessions.turn_views import Approval, Attempt, Failure, Turn
 from .sessions.views import (
     Branch,
@@ -314,6 +317,7 @@ __all__ = [
     "Settings",
     "ShuttingDown",
     "Sibling",
+    "Span",
     "Standing",
     "Started",
     "StoreCorrupt",
@@ -324,6 +328,9 @@ __all__ = [
     "StoreNewer",
     "StoreOlder",
     "StoreUnavailable",
+    "Suite",
+    "SuiteExists",
+    "SuiteItem",
     "SuiteNotFound",
     "SyncEngine",
     "SyncEvidence",
@@ -395,4 +402,5 @@ __all__ = [
     "unknown_names",
     "verify_database",
     "version",
+    "words_diff",
 ]

@@ -31,11 +31,12 @@ from .replay.playback import AS_FAST_AS_POSSIBLE, play_back
 from .replay.rerun import Rerun
 from .replaying import Replaying
 from .session_fields import NewSession, SessionChanges, read_fields
+from .suite_keeping import SuiteKeeping
 from .text_stream import TextStream
 from .turns import TurnOptions, check_options
 
 
-class Engine(Branching, Lookups, Replaying):
+class Engine(Branching, Lookups, Replaying, SuiteKeeping):
     """A chat that keeps its record.
 
     Every method works for a ``caller``, by default the local user of the default tenant, and does all it says or raises

@@ -10,7 +10,7 @@ from manent.engine import report_policy
 from tests.api.harness import pages, problem, read
 
 FIELDS = [
-    *("id", "status", "mode", "model", "repeat", "turns", "counts", "started_at", "ended_at", "error"),
+    *("id", "status", "mode", "model", "suite", "repeat", "turns", "counts", "started_at", "ended_at", "error"),
     *("results", "next_cursor"),
 ]
 RESULT = [
