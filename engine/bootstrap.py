@@ -22,7 +22,7 @@ from .audit.doctor import examine_evidence
 from .audit.keys import open_signer, trusted_keys
 from .audit.rollback import Accepted
 from .audit.rollback import accept_break as accept_break_of
-from .audit.secret import open_secret, secret_of
+from .audit.secret import key_if_there, open_secret, secret_of
 from .audit.verify.database import Verified, verify_file
 from .clock import Clock, SystemClock
 from .errors import Broken, EngineError, Invalid
@@ -45,9 +45,9 @@ from .service.import_bundle import Imported, import_log, import_session
 from .service.parts import Parts
 from .service.sync import SyncEngine
 from .service.words_in_facts import examine_facts
+from .sessions.canonical import PURPOSE as PREFIX
 from .sessions.envelope import LOCAL, Caller
-from .sessions.projector import Catalog
-from .sessions.tables import PROJECTIONS
+from .sessions.projector import Catalog, derived
 from .settings import Settings
 from .tools.base import Tool
 from .tools.builtin import builtin_tools
@@ -66,6 +66,7 @@ Notice = Callable[[str], None]
 ECHO_MODEL = "echo/echo"
 LOCAL_MODEL = "local/smollm2-135m"
 IDEMPOTENCY = "idempotency/1"
+RETRY = "retry/1"
 """The purpose of the key that idempotency keys are hashed with."""
 
 
@@ -120,11 +121,12 @@ async def _open_parts(
         if before != now:
             notice(f"database {path}: " + (f"migrated from {before} to {now}" if before else "created"))
         secret = await asyncio.to_thread(open_secret, path, settings.secret_file)
+        keys = secret.key(PREFIX), secret.key(RETRY)
         await asyncio.to_thread(tokens.load)
         async with (
             open_store(
                 path,
-                Catalog(),
+                Catalog(keys[0]),
                 clock,
                 settings,
                 meaning_of_facts,
@@ -135,7 +137,7 @@ async def _open_parts(
             keeping(store, path, clock, settings, notice, observer.checkpoint_signed) as keeper,
             _mcp_tools(settings) as more,
             _running(
-                store, keeper, members, Tools([*builtin_tools(clock), *tools, *more]), clock, settings, observer
+                (store, keeper, members), Tools([*builtin_tools(clock), *tools, *more]), clock, settings, observer, keys
             ) as parts,
         ):
             observer.opened(members.available(), members.names())
@@ -159,7 +161,7 @@ async def open_beside(database: Database = None) -> AsyncIterator[Engine]:
         async with (
             _serving(settings, clock) as providers,
             open_reading(path, settings, meaning_of_facts) as store,
-            _running(store, None, providers, tools, clock, settings) as parts,
+            _running((store, None, providers), tools, clock, settings) as parts,
         ):
             yield Engine(parts)
 
@@ -183,7 +185,7 @@ def _migrate(path: Path, settings: Settings, progress: Progress | None = None) -
     """Migrate a locked file. What an older version derived from its events is derived again: it may have known less."""
 
     def derive(connection: Connection) -> None:
-        rebuild(connection, Catalog(), PROJECTIONS, progress or _no_progress)
+        rebuild(connection, *derived(key_if_there(path, settings.secret_file, PREFIX)), progress or _no_progress)
 
     return migrate(path, progress, secret_of(path, settings.secret_file), derive)
 
@@ -202,10 +204,11 @@ def accept_break(database: Database = None) -> list[Accepted]:
 
 def rebuild_projections(database: Database = None, progress: Progress | None = None) -> Rebuilt:
     """Drop all that is derived from a file's events, and derive it again. Raises StoreLocked, StoreOlder and such."""
-    path = existing(database_path(_settings(database).database))
+    settings = _settings(database)
+    path = existing(database_path(settings.database))
     with locked(path):
         check_revision(path)
-        return rebuild_file(path, Catalog(), PROJECTIONS, progress or _no_progress)
+        return rebuild_file(path, *derived(key_if_there(path, settings.secret_file, PREFIX)), progress or _no_progress)
 
 
 def verify_database(database: Database = None, progress: Progress | None = None) -> Verified:
@@ -220,7 +223,13 @@ def verify_database(database: Database = None, progress: Progress | None = None)
     outside = OutsideFile(outside_path(path, settings.checkpoint_file))
     with readable(path) as place:
         check_revision(place)
-        return verify_file(place, Catalog(), PROJECTIONS, outside, trusted, progress or _no_progress)
+        return verify_file(
+            place,
+            *derived(key_if_there(path, settings.secret_file, PREFIX)),
+            outside,
+            trusted,
+            progress or _no_progress,
+        )
 
 
 def examine_database(database: Database = None) -> list[Finding]:
@@ -233,21 +242,21 @@ def examine_database(database: Database = None) -> list[Finding]:
 
 @asynccontextmanager
 async def _running(
-    store: Store,
-    keeper: Keeper | None,
-    providers: Providers,
+    base: tuple[Store, Keeper | None, Providers],
     tools: Tools,
     clock: Clock,
     settings: Settings,
     observer: Observer | None = None,
+    keys: tuple[bytes, bytes] = (b"", b""),
 ) -> AsyncIterator[Parts]:
+    store, keeper, providers = base
     limits = ToolLimits(
         timeout_s=settings.tool_timeout_s,
         max_output_bytes=settings.max_tool_output_bytes,
         max_threads=settings.max_tool_threads,
     )
     supervisor = Supervisor(store, providers, ToolRunner(tools, limits, clock), clock, settings, observer)
-    parts = Parts(supervisor, tools, default_model(settings, providers), Evidence(store, keeper))
+    parts = Parts(supervisor, tools, default_model(settings, providers), Evidence(store, keeper), keys)
     try:
         yield parts
     finally:

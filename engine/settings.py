@@ -105,6 +105,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_metadata_bytes: Annotated[Count, Meta(description="largest metadata of a session, bytes as JSON")] = 16 << 10
     max_body_bytes: Annotated[Count, Meta(description="largest request body, bytes")] = 8 << 20
     max_import_events: Annotated[Count, Meta(description="most events of a session that is imported")] = 100_000
+    drop_in_max_messages: Annotated[
+        Count, Meta(description="most messages of a history that a client sends to a drop-in route")
+    ] = 10_000
+    drop_in_max_body_bytes: Annotated[Count, Meta(description="largest request body of a drop-in route, bytes")] = (
+        32 << 20
+    )
+    drop_in_max_block_bytes: Annotated[Count, Meta(description="largest message of such a history, bytes as JSON")] = (
+        20 << 20
+    )
     max_page_bytes: Annotated[
         Count,
         Meta(description="largest page of a list, bytes; it ends early where its items are large, after one at least"),
@@ -174,6 +183,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cancel_unread_after_s: Annotated[
         int, Meta(ge=0, description="cancel a turn that nobody has read for so long, seconds; 0: never")
     ] = 0
+    disconnect_grace_s: Annotated[
+        Count,
+        Meta(description="cancel a turn of a drop-in route so long after its last reader disconnected, seconds"),
+    ] = 10
+    retry_attach_s: Annotated[
+        Count,
+        Meta(description="how long after its end a turn still answers a client's automatic retry, seconds"),
+    ] = 60
     tail_frames: Annotated[Count, Meta(description="frames of a running turn kept in memory for its readers")] = 1024
     client_stall_s: Annotated[
         Count,

@@ -83,6 +83,15 @@ def secret_of(database: Path, setting: str | None) -> Callable[[], Secret]:
     return give
 
 
+def key_if_there(database: Path, setting: str | None, purpose: str) -> bytes | None:
+    """The key for a purpose of a database's secret; None where its file is not at hand, or holds none."""
+    path = secret_path(database, setting)
+    try:
+        return read_secret(path).key(purpose) if path.exists() else None
+    except Invalid:
+        return None
+
+
 def open_secret(database: Path, setting: str | None) -> Secret:
     """The secret of a migrated database, whose lock the caller holds. A database that names none yet is bound to it.
 

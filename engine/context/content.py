@@ -36,6 +36,13 @@ def check_content(prompt: Prompt, window: ChosenWindow, model: ResolvedModel, ne
             raise _refusal(model, block, f"message.{block}" if is_new else "model", None if is_new else row.version)
 
 
+def check_prompt(prompt: Prompt, model: ResolvedModel) -> None:
+    """Raises ContentNotSupported, which names the first block of a prompt that the model cannot take."""
+    for number, message in enumerate(() if model.info.can(IMAGES) else prompt.messages):
+        for block in _images(message.content):
+            raise _refusal(model, block, f"messages[{number}].{block}")
+
+
 def check_message(content: Content, model: ResolvedModel) -> None:
     """Check a single message. Raises ContentNotSupported, which names the first block that the model cannot take."""
     for block in () if model.info.can(IMAGES) else _images(content):

@@ -22,7 +22,7 @@ from ..events.upcasts import Stored, facts_of, words_of
 from ..providers.base import Parameters, Prompt, PromptMessage
 from ..providers.tokens import figure
 from ..sessions.prompt_views import BUDGET, Reason
-from .window import AS_RECORDED, POLICY
+from .window import AS_RECORDED, POLICY, WHOLE
 
 MOST_ITEMS = 100
 """So many of the messages that were left out are listed, the nearest to the window's end."""
@@ -49,9 +49,9 @@ def prompt_again(
     tools: tuple[ToolSchema, ...],
 ) -> Prompt:
     """The prompt of an attempt. ``messages``: the events at its positions, in their order."""
-    said = []
-    for event in messages:
-        content = content_to_send(event)
+    said, changed = [], {each.at: read_blocks(each.content) for each in words.contents}
+    for number, event in enumerate(messages):
+        content = changed[number] if number in changed else content_to_send(event)
         if content:
             said.append(PromptMessage(role_of(event), content))
     return Prompt(words.model or facts.model, tuple(said), system, tools, parameters_of(facts, words))
@@ -191,7 +191,7 @@ def _newest_units(facts: AttemptStarted, last_user: int | None, newest_first: It
     return _NewestUnits(facts, last_user).look(newest_first)
 
 
-LOOKS: Mapping[str, Look] = {POLICY: _newest_units, AS_RECORDED: _newest_units}
+LOOKS: Mapping[str, Look] = {POLICY: _newest_units, AS_RECORDED: _newest_units, WHOLE: _newest_units}
 """How the windows of each policy are explained; none is ever taken away. What was sent as another attempt was sent it
 is explained as it was there."""
 

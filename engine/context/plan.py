@@ -15,7 +15,7 @@ import msgspec
 from ..clock import Clock, utc_day
 from ..errors import StoreCorrupt
 from ..events.blocks import ToolSchema
-from ..events.turn_types import OTHER, AttemptStarted, AttemptWords
+from ..events.turn_types import OTHER, AttemptStarted, AttemptWords, SaidContent
 from ..events.types import NewMessage
 from ..events.upcasts import facts_of, words_of
 from ..events.usage import Price
@@ -34,7 +34,7 @@ from ..settings import Settings
 from ..tools.registry import read_schemas, write_schemas
 from .content import IMAGES, check_content, has_images
 from .derive import parameters_of
-from .prompt import ChosenWindow, Limits, choose_window, given_window, measure_of, prompt_of
+from .prompt import UNPLACED, ChosenWindow, Limits, choose_window, given_window, measure_of, prompt_of
 
 FREE = "auto"
 
@@ -86,7 +86,7 @@ class RequestPlan(msgspec.Struct, frozen=True):
 
 class PlannedRound(msgspec.Struct, frozen=True):
     """A round that can be recorded and sent, planned at ``window.state.version``. ``has_images``: only a model that
-    takes them can be asked this.
+    takes them can be asked this. ``changed``: contents that a client says otherwise than they are on record.
     """
 
     window: ChosenWindow
@@ -94,6 +94,7 @@ class PlannedRound(msgspec.Struct, frozen=True):
     request: bytes
     request_plan: RequestPlan
     has_images: bool = False
+    changed: tuple[SaidContent, ...] = ()
 
 
 def plan_round(  # noqa: PLR0913 - each says more of the one round
@@ -196,9 +197,11 @@ def attempt_of(
     salt: bytes,
     document: KeepDocument | None,
     new_position: int = 0,
+    system_position: int = 0,
 ) -> StartAttempt:
     """The attempt for a planned round, as it is recorded: all that decides the bytes of the request. ``number`` is
-    round and attempt, ``new_position`` that of a message appended with it. ``document`` has been checked by now.
+    round and attempt, ``new_position`` that of the first message appended with it, ``system_position`` that of the
+    event that sets the system prompt with it. ``document`` has been checked by now.
     """
     window, measure, parameters = planned.window, planned.window.measure, planned.request_plan.parameters
     choice = None if parameters.tool_choice in planned.request_plan.offer.client else parameters.tool_choice
@@ -209,7 +212,9 @@ def attempt_of(
         provider=planned.model.provider.name,
         model=planned.model.info.name if planned.model.info.listed else OTHER,
         renderer=planned.model.provider.renderer,
-        positions=tuple(row.position or new_position for row in window.chosen.rows),
+        positions=tuple(
+            row.position if row.position > UNPLACED else new_position - row.position for row in window.chosen.rows
+        ),
         request=codec.commitment(salt, planned.request).hex(),
         counter=tokens.COUNTER,
         factor_permille=measure.factor_permille,
@@ -218,7 +223,7 @@ def attempt_of(
         budget_tokens=measure.budget_tokens,
         reserve_tokens=measure.reserve_tokens,
         policy=measure.policy,
-        system=window.state.system.position if window.state.system else None,
+        system=(window.state.system.position or system_position) if window.state.system else None,
         tools=document.name if document else None,
         max_output_tokens=parameters.max_output_tokens,
         temperature=None if parameters.temperature is None else repr(parameters.temperature),
@@ -230,6 +235,7 @@ def attempt_of(
         stop=parameters.stop,
         model=None if planned.model.info.listed else planned.model.info.name,
         tool_choice=None if choice == parameters.tool_choice else parameters.tool_choice,
+        contents=planned.changed,
     )
     return StartAttempt(facts, words)
 

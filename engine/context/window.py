@@ -37,6 +37,10 @@ AS_RECORDED = "recorded-messages/1"
 """Recorded with an attempt that was sent the messages of another, by a replay: nothing was chosen."""
 
 
+WHOLE = "all/1"
+"""Recorded with an attempt of a client that keeps its own history: it is sent all of it."""
+
+
 class Measure(msgspec.Struct, frozen=True):
     """The cost of messages for a model, and the tokens that may be spent.
 
@@ -152,9 +156,17 @@ def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[
     return window.chosen()
 
 
+def take_all(newest_first: Iterable[Row], _: Row | None, __: Sequence[Row], measure: Measure) -> ChosenRows:
+    """Take every message that is not left out. Raises BudgetTooSmall if they do not fit."""
+    window = _GrowingWindow(measure)
+    window.add(row for row in newest_first if not row.left_out)
+    _refuse_unless_it_fits(window)
+    return window.chosen()
+
+
 Choose = Callable[[Iterable[Row], Row | None, Sequence[Row], Measure], ChosenRows]
 
-POLICIES: Mapping[str, Choose] = {POLICY: choose}
+POLICIES: Mapping[str, Choose] = {POLICY: choose, WHOLE: take_all}
 """How a window is chosen by each policy; none is ever taken away, so that a recorded window can be chosen again."""
 
 

@@ -34,7 +34,8 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 class SessionStarted(Facts, frozen=True):
     """``fallback_model`` answers where ``model`` cannot; ``allowed_tools`` None: every registered tool is. ``source``:
     the session that this one was imported from, or runs again; in schema 1 there is none. ``expires_at`` in
-    microseconds; ``max_messages`` and ``max_tokens`` bound what the session holds.
+    microseconds; ``max_messages`` and ``max_tokens`` bound what the session holds. ``drop_in``: a client keeps its
+    history and sends it again, by which it is recognised.
     """
 
     event_type: ClassVar[str] = "session.started"
@@ -51,6 +52,7 @@ class SessionStarted(Facts, frozen=True):
     expires_at: int | None = None
     max_messages: int | None = None
     max_tokens: int | None = None
+    drop_in: bool = False
 
 
 class SessionUpdated(Facts, frozen=True):

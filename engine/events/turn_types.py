@@ -59,15 +59,25 @@ class TurnStarted(Facts, frozen=True):
     client_tools: tuple[str, ...] = ()
 
 
+class SaidContent(msgspec.Struct, frozen=True, array_like=True):
+    """The content of a message as a client says it, where that is not as it was recorded: of the one at the place
+    ``at`` among those sent.
+    """
+
+    at: int
+    content: tuple[msgspec.Raw, ...]
+
+
 class AttemptWords(Words, frozen=True):
     """``salt`` of the request's commitment, and the words among its parameters. ``model``, ``tool_choice``: names that
-    facts cannot hold.
+    facts cannot hold. ``contents``: messages that the client says otherwise than they are on record.
     """
 
     salt: bytes
     stop: tuple[str, ...] = ()
     model: str | None = None
     tool_choice: str | None = None
+    contents: tuple[SaidContent, ...] = ()
 
 
 class AttemptStarted(Facts, frozen=True):

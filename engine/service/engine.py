@@ -1,7 +1,6 @@
 """The engine that ``engine.open`` gives, and that routes, scripts and notebooks call.
 
 ``Engine`` is the door: it takes ids as UUIDs or text and fields by name, and gives them to the part that does the work.
-Each part has a file of its own in this folder.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from ..sessions.views import Event, Message, Session
 from ..streams.frames import Frame
 from ..turns.start import Started
 from .branching import Branching
+from .clients import Clients
 from .erasure import Erasure, Retained
 from .export import MessageFormat
 from .ids import Id, session_id, turn_id
@@ -36,7 +36,7 @@ from .text_stream import TextStream
 from .turns import TurnOptions, check_options
 
 
-class Engine(Branching, Lookups, Replaying, SuiteKeeping):
+class Engine(Branching, Clients, Lookups, Replaying, SuiteKeeping):
     """A chat that keeps its record.
 
     Every method works for a ``caller``, by default the local user of the default tenant, and does all it says or raises

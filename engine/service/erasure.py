@@ -225,7 +225,7 @@ def _erase_targets(tx: Transaction, caller: Caller, clock: Clock, reach: Reach, 
         if own:
             kinds = {"session"} if any(each.type in SETTING_WORDS for each in own) else ()
             forget_requests(tx, tenant, session, history, frozenset(each.position for each in own), kinds)
-    tx.forget_states(tenant, reach.shown)
+    tx.forget_states(tenant, reach.histories)
     return first
 
 

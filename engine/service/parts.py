@@ -5,9 +5,11 @@ from __future__ import annotations
 from ..events.replay_types import RecordedMode
 from ..streams.follow import Follower
 from ..tools.registry import Tools
+from ..turns.client_start import ClientStarter
 from ..turns.supervisor import Supervisor
 from .counting import Counts
 from .discovery import Discovery
+from .drop_in import DropIn
 from .erasure import Erasures
 from .events import Events
 from .evidence import Evidence
@@ -37,9 +39,18 @@ from .windows import Windows
 
 
 class Parts:
-    """The parts of one engine. ``default_model`` is that of a session that names none."""
+    """The parts of one engine. ``default_model`` is that of a session that names none; ``keys``: of the hashes of
+    clients' histories, and of their requests.
+    """
 
-    def __init__(self, supervisor: Supervisor, tools: Tools, default_model: str, evidence: Evidence) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        tools: Tools,
+        default_model: str,
+        evidence: Evidence,
+        keys: tuple[bytes, bytes] = (b"", b""),
+    ) -> None:
         runtime = supervisor.runtime
         store, clock, settings, providers = runtime.store, runtime.clock, runtime.settings, runtime.providers
         self.store = store
@@ -58,6 +69,7 @@ class Parts:
         self.pins = Pins(store, clock, settings)
         self.events = Events(store, self.follower, settings)
         self.turns = Turns(supervisor, self.follower, tools)
+        self.drop_in = DropIn(ClientStarter(supervisor, tools), self.sessions, self.turns, keys)
         self.windows = Windows(store, providers, settings)
         self.prompts = Prompts(store, providers)
         self.counts = Counts(store, providers, settings)

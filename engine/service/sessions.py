@@ -49,24 +49,9 @@ class Sessions:
         source: Source | None = None,
         cause: UUID | None = None,
     ) -> Session:
-        check_fields(fields, self._settings)
         inputs.check_tenant(caller.tenant)
-        system = given(fields.system) or None
-        named = self._names.sorted_out({name: given(getattr(fields, name)) for name in NAMED})
-        facts = SessionStarted(
-            model=named.recorded["model"],
-            budget_tokens=given(fields.budget_tokens),
-            max_output_tokens=given(fields.max_output_tokens),
-            system_tokens=await inputs.count_text(system or ""),
-            fallback_model=named.recorded["fallback_model"],
-            allowed_tools=named.recorded["allowed_tools"],
-            source=source,
-            expires_at=fields.expires_us(self._clock.now_us()),
-            max_messages=given(fields.max_messages),
-            max_tokens=given(fields.max_tokens),
-        )
-        names = (given(fields.user_id), given(fields.agent_id))
-        words = SessionWords(given(fields.title), system, given(fields.metadata), *names, **named.words)
+        facts, words = await self.first_event(fields)
+        facts = msgspec.structs.replace(facts, source=source)
         drafts = start_session(facts, words, cause)
 
         def decide(_: LogPlace, __: Any) -> list[NewEvent]:
@@ -79,6 +64,25 @@ class Sessions:
         if answer.replayed is not None:
             return await self.read(caller, answer.replayed.id, Moment(answer.replayed.version))
         return session_view(answer.state, ShownWords.first(words))
+
+    async def first_event(self, fields: SessionFields) -> tuple[SessionStarted, SessionWords]:
+        """The event that begins a session with these fields. Raises UnknownModel, TooLarge and Invalid."""
+        check_fields(fields, self._settings)
+        system = given(fields.system) or None
+        named = self._names.sorted_out({name: given(getattr(fields, name)) for name in NAMED})
+        facts = SessionStarted(
+            model=named.recorded["model"],
+            budget_tokens=given(fields.budget_tokens),
+            max_output_tokens=given(fields.max_output_tokens),
+            system_tokens=await inputs.count_text(system or ""),
+            fallback_model=named.recorded["fallback_model"],
+            allowed_tools=named.recorded["allowed_tools"],
+            expires_at=fields.expires_us(self._clock.now_us()),
+            max_messages=given(fields.max_messages),
+            max_tokens=given(fields.max_tokens),
+        )
+        names = (given(fields.user_id), given(fields.agent_id))
+        return facts, SessionWords(given(fields.title), system, given(fields.metadata), *names, **named.words)
 
     async def as_source(self, caller: Caller, session: UUID) -> Source:
         """Name a session as the source of one that is to be made from it. Raises SessionNotFound."""

@@ -289,6 +289,7 @@ class SyncEngine(_Door[Engine]):
     session = _waits(Engine.session)
     sessions = _waits(Engine.sessions)
     iter_sessions = _reads(Engine.iter_sessions)
+    answer_client = _waits(Engine.answer_client)
     fork = _waits(Engine.fork)
     branches = _waits(Engine.branches)
     update_session = _waits(Engine.update_session)

@@ -77,16 +77,17 @@ class Turns:
     ) -> Started:
         expected = options.get("expected")
         request = self._store.keyed(caller.tenant, options.get("request"))
-        ask = await self._ask(content, options)
+        ask = await self.ask(content, options)
         return await self._starter.start(caller, session, ask, expected=expected, idempotency=request)
 
     async def check(
         self, caller: Caller, session: UUID | SessionState, content: str | MessageIn | None, options: TurnOptions
     ) -> None:
         """Raise what would keep a turn from starting: on a session, or on one that would be begun for it."""
-        await self._starter.check(caller, session, await self._ask(content, options))
+        await self._starter.check(caller, session, await self.ask(content, options))
 
-    async def _ask(self, content: str | MessageIn | None, options: TurnOptions) -> Ask:
+    async def ask(self, content: str | MessageIn | None, options: TurnOptions) -> Ask:
+        """What a caller asks for, checked. Raises Invalid and TooLarge."""
         message = content if content is None or isinstance(content, MessageIn) else MessageIn(content)
         new = None if message is None else await inputs.new_message(message, self._settings)
         ask = _ask(new, options)

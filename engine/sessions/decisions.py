@@ -84,7 +84,8 @@ class ReplayOrigin(msgspec.Struct, frozen=True, gc=False):
 class StartTurn(msgspec.Struct, frozen=True):
     """A turn that is to start. ``message`` None: it answers what is there; ``continues``: it goes on with a partial
     answer; ``attempt``: its first one. ``model`` is its name in facts; ``words``: what else is said of it; ``ids``: the
-    vendor's ids of the calls that are open; ``now_us``: the time.
+    vendor's ids of the calls that are open; ``now_us``: the time. ``before``: messages that are appended before
+    ``message``.
     """
 
     turn_id: UUID
@@ -97,6 +98,7 @@ class StartTurn(msgspec.Struct, frozen=True):
     words: TurnWords = TurnWords()
     ids: CallIds = NONE_READ
     now_us: int = 0
+    before: tuple[NewMessage, ...] = ()
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------
@@ -209,10 +211,13 @@ def check_shape(message: NewMessage) -> None:
 
 
 def start_turn(state: SessionState | None, command: StartTurn) -> list[Draft]:
-    """Append the message, if there is one, the turn's start, and its first attempt."""
-    given = command.message
-    state, facts = check_turn(state, given, command.ids, continues=command.continues, now_us=command.now_us)
-    drafts = [] if given is None else [message_draft(given, facts)]
+    """Append the messages, if there are any, the turn's start, and its first attempt."""
+    given, before = command.message, command.before
+    state, facts = check_turn(
+        state, given, command.ids, continues=command.continues, now_us=command.now_us, before=before
+    )
+    news = (*before, *([] if given is None else [given]))
+    drafts = [message_draft(new, said) for new, said in zip(news, facts, strict=True)]
     started = TurnStarted(
         model=command.model,
         provider=command.provider,
@@ -220,7 +225,7 @@ def start_turn(state: SessionState | None, command: StartTurn) -> list[Draft]:
         supersedes=superseded(state, command.message, continues=command.continues),
         on_disconnect=command.on_disconnect,
     )
-    cause = drafts[0].id if drafts else None
+    cause = drafts[-1].id if drafts else None
     words = None if command.words == TurnWords() else command.words
     return [*drafts, Draft(started, words, id=command.turn_id, causation=cause), *start_attempt(command.attempt)]
 
@@ -232,19 +237,25 @@ def check_turn(
     *,
     continues: bool,
     now_us: int = 0,
-) -> tuple[SessionState, MessageAppended | None]:
-    """The state, if a turn may start on it with this input now, and the input's facts. Raises the refusal otherwise.
-    There must be room for the message and for an answer; a turn that has begun is not cut off.
+    before: Sequence[NewMessage] = (),
+) -> tuple[SessionState, list[MessageAppended]]:
+    """The state, if a turn may start on it with this input now, and the input's facts; ``before``: messages that are
+    appended before. Raises the refusal otherwise. There must be room for them and for an answer; a turn that has begun
+    is not cut off.
     """
     state = _open_for_input(state)
-    _check_bounds(state, now_us, 1 + (message is not None), 1 + (0 if message is None else message.tokens))
+    news = [*before, *([] if message is None else [message])]
+    _check_bounds(state, now_us, 1 + len(news), 1 + sum(new.tokens for new in news))
     count = CallCount.of(state, ids)
+    for new in before:
+        check_shape(new)
+    facts = [_facts_of(new, count) for new in before]
     if message is None:
         count.check_answered()
         _check_answerable(state, continues=continues)
-        return state, None
+        return state, facts
     check_shape(message)
-    facts = _facts_of(message, count)
+    facts.append(_facts_of(message, count))
     if message.role == "tool":
         count.check_answered()
     if message.role not in {"user", "tool"}:

@@ -25,6 +25,7 @@ from ..log.sql.documents import SALTED_SINCE, drop_uses
 from . import queries
 from .copies import forget_source
 from .lineage import stretches
+from .prefixes import CHAINED, forget_prefixes
 from .state import SessionState
 from .turn_state import forget
 from .words import ShownWords, words_after
@@ -34,7 +35,7 @@ TOLD_BY_TURNS = tuple(kind.event_type for kind in (TurnStarted, AttemptStarted, 
 
 
 def forget_words(
-    connection: Connection, tenant: str, session: UUID, own: Iterable[Trace], shown: Sequence[Trace] = ()
+    connection: Connection, tenant: str, session: UUID, own: Sequence[Trace], shown: Sequence[Trace] = ()
 ) -> None:
     """Take the words of these events out of a session's projections: of its ``own``, and of those ``shown`` that stand
     in a session with which it shares them. Their bodies are gone by now.
@@ -57,6 +58,9 @@ def forget_words(
         queries.forget_named(connection, tenant, state, {event.position for event in shown})
     if state.first_user in messages:
         queries.forget_preview(connection, tenant, session)
+    gone = [event.version for event in (*own, *shown) if event.type in CHAINED]
+    if state.drop_in and gone:
+        forget_prefixes(connection, tenant, session, min(gone))
 
 
 def release_documents(connection: Connection, tenant: str, pieces: Sequence[Iterable[Stored]]) -> list[list[str]]:

@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, bindparam, func, insert, update
+from msgspec.structs import replace
+from sqlalchemy import Connection, Table, bindparam, func, insert, update
 
 from ..events.base import Facts
 from ..events.session_types import (
@@ -31,12 +32,13 @@ from .forks import fork_row, insert_forks
 from .history import inherited_at
 from .lineage import as_erased
 from .marks import insert_marks, mark_rows
+from .prefixes import chain_at, chained, insert_prefixes, prefix_row
 from .queries import session_state, words_of_session
 from .replay_state import StreamState, begins_stream, evolve_stream
 from .replays import stream_state, write_streams
 from .snapshots import insert_snapshots, is_kept, snapshot_row
 from .state import SessionState, evolve, inherit
-from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
+from .tables import HOUR_US, KEYED, PROJECTIONS, calibrations, messages, session_words, sessions, turns
 from .words import changed_words, merged, preview_of
 
 _encode = msgspec.json.Encoder().encode
@@ -69,13 +71,19 @@ def _upsert_words(names: tuple[str, ...]) -> Prepared:
 
 
 class Catalog:
-    """Folds events and writes the rows of a whole batch at once. See ``store.base.Projector``."""
+    """Folds events and writes the rows of a whole batch at once. See ``store.base.Projector``. ``prefix_key``: of the
+    hashes by which histories are recognised; None: there are none.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix_key: bytes | None = None) -> None:
+        self._prefix_key = prefix_key
         self.forget()
 
     def load(self, connection: Connection, tenant: str, session: UUID) -> State | None:
-        return session_state(connection, tenant, session) or stream_state(connection, tenant, session)
+        state = session_state(connection, tenant, session)
+        if state is None:
+            return stream_state(connection, tenant, session)
+        return replace(state, chain=chain_at(connection, tenant, state)) if state.drop_in else state
 
     def inherited(self, first: RecordedEvent) -> Inherited | None:
         facts = facts_of(first)
@@ -89,7 +97,7 @@ class Catalog:
         if words.metadata is not None:
             values["metadata"] = _encode(words.metadata)
         self._inherited[tenant, session.int] = values
-        return inherit(parent, session)
+        return inherit(replace(parent, chain=chain_at(derived, tenant, parent)), session)
 
     def current(self, connection: Connection, tenant: str, state: State) -> State:
         return as_erased(connection, tenant, state) if isinstance(state, SessionState) else state
@@ -102,9 +110,11 @@ class Catalog:
         return stream
 
     def _fold(self, state: SessionState | None, event: RecordedEvent, facts: Facts) -> SessionState:
-        after = evolve(state, event, facts)
+        after = chained(self._prefix_key, state, event, facts, evolve(state, event, facts))
         key = (event.tenant, event.session.int)
         self._sessions[key] = after
+        row = prefix_row(event, facts, after) if after.drop_in else None
+        self._prefixes += [] if row is None else [row]
         if is_kept(after, facts):
             self._snapshots.append(snapshot_row(event.tenant, after))
         if state is None or state.updated_at // HOUR_US != after.updated_at // HOUR_US:
@@ -134,6 +144,7 @@ class Catalog:
         insert_copies(connection, self._copies)
         insert_forks(connection, self._forks)
         insert_marks(connection, self._marks)
+        insert_prefixes(connection, self._prefixes)
         insert_snapshots(connection, self._snapshots)
         _add_calibrations(connection, [(*key, *sums) for key, sums in self._calibrations.items()])
         add_uses(connection, self._uses)
@@ -152,6 +163,7 @@ class Catalog:
         self._copies: list[Row] = []
         self._forks: list[Row] = []
         self._marks: list[Row] = []
+        self._prefixes: list[Row] = []
         self._snapshots: list[Row] = []
         self._turns: dict[Key, SessionState] = {}
         self._calibrations: dict[tuple[str, str], Sums] = {}
@@ -221,7 +233,8 @@ def _merge_metadata(connection: Connection, event: RecordedEvent, patch: dict[st
 
 def _session_row(key: Key, state: SessionState) -> Row:
     times = (state.updated_at, state.updated_at // HOUR_US)
-    listed = (_encode(state), state.setting("model"), state.failed_count, int(state.waiting))
+    kept = state if state.chain is None else replace(state, chain=None)
+    listed = (_encode(kept), state.setting("model"), state.failed_count, int(state.waiting))
     return key[0], state.id.bytes, state.status, *times, *listed
 
 
@@ -245,3 +258,9 @@ def _turn_row(tenant: str, state: SessionState) -> Row:
     turn = state.turn
     assert turn is not None
     return tenant, turn.id.bytes, turn.session.bytes, turn.version, turn.status, _encode(turn)
+
+
+def derived(prefix_key: bytes | None) -> tuple[Catalog, tuple[Table, ...]]:
+    """What folds a log, and the tables that are derived by it: those of keyed hashes only where there is the key."""
+    tables = tuple(table for table in PROJECTIONS if table is not KEYED or prefix_key is not None)
+    return Catalog(prefix_key), tables

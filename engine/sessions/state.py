@@ -40,7 +40,7 @@ IN_WORDS = (*WORD_FIELDS, *NAMED)
 SHARED = (
     *("model", "fallback_model", "allowed_tools", "budget_tokens", "max_output_tokens", "system", "named", "set_at"),
     *("patched", "created_at", "message_count", "base_tokens", "turn_count", "failed_count", "first_user"),
-    *("last", "last_user", "open_calls", "asked", "call_count"),
+    *("last", "last_user", "open_calls", "asked", "call_count", "drop_in", "chain"),
 )
 """The fields that a fork has from its parent."""
 SEGMENTS_AT_ONCE = 16
@@ -99,7 +99,8 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     whose words hold more than the facts (``setting``). ``first_user``: the position of the first user message.
     ``failed_count``: the turns that failed. ``set_at``: of the fields ``IN_WORDS`` that were set since the session
     began, the position of the event that set each last; ``patched``: the metadata was merged into since. Times in
-    microseconds. ``marked``: it has made marks on messages.
+    microseconds. ``marked``: it has made marks on messages. ``drop_in``: clients send its history again; ``chain`` is
+    the keyed hash of that (``prefixes``), which is not kept with the state.
 
     Of a fork: ``root``, the session that its family began with; ``lineage``, the newest segments of its history that
     stand in other sessions, the oldest first, and those before them are the ``lineage`` of the session ``before``;
@@ -145,6 +146,8 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     lineage: tuple[Segment, ...] = ()
     before: UUID | None = None
     replay: UUID | None = None
+    drop_in: bool = False
+    chain: bytes | None = None
 
     def setting(self, name: str) -> Any:
         """The value of a setting as it was given; as facts hold it, where its words are erased."""
@@ -228,6 +231,7 @@ def _begin(event: RecordedEvent, facts: Facts) -> SessionState:
         expires_at=facts.expires_at,
         max_messages=facts.max_messages,
         max_tokens=facts.max_tokens,
+        drop_in=facts.drop_in,
     )
 
 
@@ -315,7 +319,8 @@ def without_words(state: SessionState) -> SessionState:
     no erasure changes it, and what follows from it is the same but for words.
     """
     turn = state.open_turn
-    return msgspec.structs.replace(state, named={}, turn=None if turn is None else turns.without_words(turn))
+    turn = None if turn is None else turns.without_words(turn)
+    return msgspec.structs.replace(state, named={}, turn=turn, chain=None)
 
 
 def _named(event: RecordedEvent, changed: Sequence[str]) -> dict[str, Named]:

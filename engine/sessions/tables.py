@@ -194,6 +194,35 @@ suites = Table(
 
 Index("suites_by_name", suites.c.tenant, suites.c.name, unique=True)
 
+prefixes = Table(
+    "prefixes",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("version", Int, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The keyed hash of a session's history up to a version: where it begins, and at each message. Of those only that
+clients send again."""
+
+Index("prefixes_by_hash", prefixes.c.tenant, prefixes.c.hash)
+
+retries = Table(
+    "retries",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("turn", LargeBinary, nullable=False),
+    Column("at", Int, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The turn that each request of a client has started last: scratch, by a keyed hash of the request."""
+
+Index("retries_by_time", retries.c.tenant, retries.c.at)
+
 calibrations = Table(
     "calibrations",
     metadata,
@@ -210,5 +239,7 @@ calibrations = Table(
 
 PROJECTIONS = (
     *(sessions, session_words, snapshots, messages, marks, turns, forks, copies, replays, suites, calibrations),
-    document_uses,
+    *(prefixes, document_uses),
 )
+KEYED = prefixes
+"""The one of them whose rows are made with the database's secret."""

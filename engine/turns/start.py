@@ -69,7 +69,7 @@ from ..settings import Settings
 from ..tools.registry import Tools, write_schemas
 from .again import Again, again_runtime
 from .supervisor import Supervisor
-from .turn import RunningTurn
+from .turn import RunningTurn, Runtime
 
 CHOICES = ("auto", "any", "none")
 MAX_PLANS = 5
@@ -252,12 +252,26 @@ class TurnStarter:
         if document is not None:
             work = replace(work, scratch=(*work.scratch, document))
         events = partial(self._events, caller=caller, turn_id=turn_id, ask=ask, plan=plan, document=document)
+        work = replace(work, events=events, request=idempotency)
+        runtime = again_runtime(self._supervisor.runtime, ask.again)
+        return await self._launch(caller, work, first, runtime, opening=int(plan.inherits is not None))
+
+    async def _launch(
+        self,
+        caller: Caller,
+        work: Append,
+        first: PlannedRound,
+        runtime: Runtime,
+        *,
+        opening: int,
+    ) -> Started:
+        """Record the start of a turn, and run it. ``opening``: how many events come before those of the turn."""
+        assert work.reference is not None
+        turn_id = work.reference.id
         with self._supervisor.admitted(), self._admitted(caller, first) as admission:
-            answer = await self._store.append(replace(work, events=events, request=idempotency))
+            answer = await self._store.append(work)
             if answer.replayed is None:
-                requests, committed = first.request_plan, answer.events
-                own = committed if plan.inherits is None else committed[1:]
-                runtime = again_runtime(self._supervisor.runtime, ask.again)
+                requests, own = first.request_plan, answer.events[opening:]
                 turn = RunningTurn(runtime, caller, turn_id, requests, own, first=first, admission=admission)
                 self._supervisor.start(turn)
                 return Started(work.session, turn_id)

@@ -122,7 +122,7 @@ class RunningTurn:
         self._waiting: asyncio.Task[Any] | None = None
         self._finished: dict[str, ToolOutcome] = {}
         self._deadline_s = runtime.clock.monotonic_s() + runtime.settings.turn_timeout_s
-        self._input_position = events[0].position  # of the message appended with the start, if there was one
+        self._input_position = events[0].position  # of the first message appended with the start, if there was one
         self.id = turn_id
         self.tenant = caller.tenant
         self.caller = Caller(caller.tenant, f"turn:{turn_id}", caller.correlation)
@@ -302,7 +302,9 @@ class RunningTurn:
         now_us, salt = clock.now_us(), clock.salts(1)[0]
         document = document_of(planned, self.caller.tenant, clock)
         attempt = partial(attempt_of, planned, self.id, number, now_us=now_us, salt=salt, document=document)
-        begin = partial(attempt, new_position=self._input_position)
+        # What sets a system prompt in the same append comes right before the messages.
+        first = self._input_position
+        begin = partial(attempt, new_position=first, system_position=first - 1)
         await self._append(lambda _, __: start_attempt(begin()), *([document] if document else []))
 
     async def _unless_stopped(self, waiting: Coroutine[Any, Any, T]) -> T:

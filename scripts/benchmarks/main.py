@@ -20,6 +20,7 @@ import explains
 import forks
 import gaps
 import heavy
+import histories
 import lists
 import proofs
 import readers
@@ -37,6 +38,7 @@ PARTS: dict[str, tuple[str, Measure]] = {
     "lists": ("lists of sessions and families", lists.measure),
     "explains": ("what a model was sent, explained", explains.measure),
     "forks": ("branches", forks.measure),
+    "histories": ("histories that clients send again", histories.measure),
     "heavy": ("a session of 36 MB", heavy.measure),
     "replays": ("recorded turns done again", replays.measure),
     "streams": ("streamed turns", streams.measure),

@@ -270,7 +270,7 @@ def test_a_turn_starts_or_is_refused(given, message, continues, refusal):
     if refusal is None:
         checked, facts = check_turn(state, message, IDS, continues=continues)
         assert checked is state
-        assert (facts is None) == (message is None)
+        assert len(facts) == (message is not None)
         return
     with pytest.raises(refusal) as error:
         check_turn(state, message, IDS, continues=continues)

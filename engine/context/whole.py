@@ -1,0 +1,123 @@
+"""The window of a client that keeps its own history: all that it sends, in its order, and nothing is ever left out
+(DESIGN section 11).
+
+What is on record stands for what was recognised; where the client says a message otherwise than it is on record, the
+request is the client's, and the attempt's words hold the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from ..events.blocks import Content, ToolSchema, raw_blocks
+from ..events.turn_types import SaidContent
+from ..events.types import NewMessage
+from ..log.base import Connection
+from ..providers import tokens
+from ..providers.base import Parameters, Prompt, PromptMessage
+from ..providers.registry import ResolvedModel
+from ..sessions.marks import NO_MARKS
+from ..sessions.messages import SENT, SentRow
+from ..sessions.state import Row, SessionState
+from ..settings import Settings
+from .content import check_prompt, has_images
+from .derive import to_send
+from .plan import PlannedRound, RequestPlan
+from .prompt import ChosenWindow, measure_of
+from .window import WHOLE, Measure, take_all
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """A client's conversation as it is to be sent: what is on record up to ``state``, but for the contents that were
+    ``changed`` (by version), then the ``news``; ``system`` is the prompt that holds for it.
+    """
+
+    state: SessionState
+    news: tuple[NewMessage, ...]
+    system: str | None
+    changed: Mapping[int, Content] = {}
+
+
+def plan_whole(
+    connection: Connection, tenant: str, conversation: Conversation, request_plan: RequestPlan, settings: Settings
+) -> PlannedRound:
+    """Plan the first round of a turn that is sent all of a conversation.
+
+    Raises BudgetTooSmall where it is more than the model takes, ContentNotSupported, RecordDamaged, and Invalid for
+    what the provider's protocol cannot express.
+    """
+    model, schemas = request_plan.model, request_plan.offer.schemas
+    measure = _measure(connection, tenant, conversation.state, request_plan, settings)
+    recorded = _recorded(connection, tenant, conversation.state)
+    rows = (*recorded, *_new_rows(conversation))
+    contents = [*(_content(conversation, row) for row in recorded), *(each.content for each in conversation.news)]
+    prompt = _prompt(conversation, rows, contents, model, request_plan.parameters, schemas)
+    check_prompt(prompt, model)
+    chosen = take_all(reversed(rows), None, (), measure)
+    window = ChosenWindow(conversation.state, conversation.system, chosen, {}, measure)
+    request = model.provider.renderers[model.provider.renderer](prompt)
+    return PlannedRound(window, model, request, request_plan, has_images(prompt), _changed(conversation, recorded))
+
+
+def _measure(
+    connection: Connection, tenant: str, state: SessionState, request_plan: RequestPlan, settings: Settings
+) -> Measure:
+    """What the messages cost; the budget is the session's, if it has one, else all that the model takes."""
+    limits = request_plan.limits
+    budget = limits.budget_tokens or state.budget_tokens or settings.max_budget_tokens
+    measure = measure_of(
+        connection,
+        tenant,
+        state,
+        request_plan.model,
+        msgspec.structs.replace(limits, budget_tokens=budget),
+        settings,
+        tool_tokens=tokens.count_tools(request_plan.offer.schemas),
+    )
+    return msgspec.structs.replace(measure, policy=WHOLE)
+
+
+def _recorded(connection: Connection, tenant: str, state: SessionState) -> tuple[SentRow, ...]:
+    """The messages on record, the oldest first."""
+    if state.last is None:
+        return ()
+    with SENT.newest(connection, tenant, state, NO_MARKS) as rows:
+        found = tuple(row for row in rows if isinstance(row, SentRow) and not row.left_out)
+    return found[::-1]
+
+
+def _new_rows(conversation: Conversation) -> tuple[Row, ...]:
+    """Rows of the messages that are still to be appended: the n-th stands at minus n."""
+    version = conversation.state.version
+    return tuple(
+        Row(version + number + 1, -number, new.role, new.tokens, version + number + 1)
+        for number, new in enumerate(conversation.news)
+    )
+
+
+def _content(conversation: Conversation, row: SentRow) -> Content:
+    changed = conversation.changed.get(row.version)
+    return to_send(row.words(), complete=bool(row.complete)) if changed is None else changed
+
+
+def _prompt(
+    conversation: Conversation,
+    rows: Sequence[Row],
+    contents: Sequence[Content],
+    model: ResolvedModel,
+    parameters: Parameters,
+    schemas: tuple[ToolSchema, ...],
+) -> Prompt:
+    said = [PromptMessage(row.role, content) for row, content in zip(rows, contents, strict=True) if content]
+    return Prompt(model.info.name, tuple(said), conversation.system, schemas, parameters)
+
+
+def _changed(conversation: Conversation, recorded: Sequence[SentRow]) -> tuple[SaidContent, ...]:
+    """The contents that the client says otherwise, by the place of their message in the window."""
+    return tuple(
+        SaidContent(number, raw_blocks(conversation.changed[row.version]))
+        for number, row in enumerate(recorded)
+        if row.version in conversation.changed
+    )
