@@ -220,8 +220,6 @@ __all__ = [
     "env_name", "errors", "examine_database", "existing_database", "from_mapping", "import_bundle", "is_correlation",
     "migrate_database", "new_id", "open", "open_beside", "open_sync", "read_conversation", "read_pace",
     "rebuild_projections", "report_policy", "rfc3339", "tell_address", "text_content", "text_of", "tool",
-    "unknown_names", "verify_database",
-    "version",
-    "words_diff",
+    "unknown_names", "verify_database", "version", "words_diff",
 ]
 # fmt: on
