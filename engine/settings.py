@@ -59,11 +59,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     anthropic_version: Annotated[
         Literal["2023-06-01", "2026-10-21"],
-        Meta(description="version of Anthropic's API; the newer one refuses sampling parameters"),
+        Meta(
+            description="version of Anthropic's API; the newer one refuses sampling parameters, so that requests with "
+            "some are sent with the older one"
+        ),
     ] = "2023-06-01"
     anthropic_cache: Annotated[bool, Meta(description="set prompt-cache breakpoints in requests to Anthropic")] = False
     models_file: Annotated[
         str | None, Meta(description="JSON file of models and prices, laid over the catalogue that is shipped")
+    ] = None
+    routes_file: Annotated[
+        str | None, Meta(description="JSON file of routes: names that stand for several models, called route/NAME")
     ] = None
     mcp_servers_file: Annotated[
         str | None, Meta(description="JSON file of MCP servers whose tools are offered (extra `mcp`)")
@@ -165,6 +171,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 2_000_000
     max_tools: Annotated[Count, Meta(description="most tools offered in one turn")] = 128
     max_tools_bytes: Annotated[Count, Meta(description="largest schemas of a turn's tools, bytes as JSON")] = 256 << 10
+    max_schema_bytes: Annotated[
+        Count, Meta(description="largest JSON Schema that an answer must be of, and largest description of it, bytes")
+    ] = 64 << 10
     tool_timeout_s: Annotated[Count, Meta(description="longest run of a tool, seconds")] = 30
     max_tool_output_bytes: Annotated[
         Count, Meta(description="largest output of a tool, bytes; the rest is cut off")

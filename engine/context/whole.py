@@ -8,6 +8,7 @@ request is the client's, and the attempt's words hold the difference.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -15,7 +16,6 @@ from ..events.blocks import Content, ToolSchema, raw_blocks
 from ..events.turn_types import SaidContent
 from ..events.types import NewMessage
 from ..log.base import Connection
-from ..providers import tokens
 from ..providers.base import Parameters, Prompt, PromptMessage
 from ..providers.registry import ResolvedModel
 from ..sessions.marks import NO_MARKS
@@ -24,8 +24,9 @@ from ..sessions.state import Row, SessionState
 from ..settings import Settings
 from .content import check_prompt, has_images
 from .derive import to_send
-from .plan import PlannedRound, RequestPlan
+from .plan import PlannedRound, RequestPlan, fixed_tokens, settled
 from .prompt import ChosenWindow, measure_of
+from .support import check_parameters
 from .window import WHOLE, Measure, take_all
 
 
@@ -48,8 +49,21 @@ def plan_whole(
     Raises BudgetTooSmall where it is more than the model takes, ContentNotSupported, RecordDamaged, and Invalid for
     what the provider's protocol cannot express.
     """
-    model, schemas = request_plan.model, request_plan.offer.schemas
-    measure = _measure(connection, tenant, conversation.state, request_plan, settings)
+    plan = partial(_plan_for, connection, tenant, conversation, request_plan, settings)
+    return settled(request_plan, conversation.news[-1] if conversation.news else None, plan)
+
+
+def _plan_for(
+    connection: Connection,
+    tenant: str,
+    conversation: Conversation,
+    request_plan: RequestPlan,
+    settings: Settings,
+    model: ResolvedModel,
+) -> PlannedRound:
+    schemas = request_plan.offer.schemas
+    check_parameters(model, request_plan.parameters)
+    measure = _measure(connection, tenant, conversation.state, request_plan, settings, model)
     recorded = _recorded(connection, tenant, conversation.state)
     rows = (*recorded, *_new_rows(conversation))
     contents = [*(_content(conversation, row) for row in recorded), *(each.content for each in conversation.news)]
@@ -58,11 +72,17 @@ def plan_whole(
     chosen = take_all(reversed(rows), None, (), measure)
     window = ChosenWindow(conversation.state, conversation.system, chosen, {}, measure)
     request = model.provider.renderers[model.provider.renderer](prompt)
-    return PlannedRound(window, model, request, request_plan, has_images(prompt), _changed(conversation, recorded))
+    changed = _changed(conversation, recorded)
+    return PlannedRound(window, model, request, request_plan, has_images(prompt), changed=changed)
 
 
 def _measure(
-    connection: Connection, tenant: str, state: SessionState, request_plan: RequestPlan, settings: Settings
+    connection: Connection,
+    tenant: str,
+    state: SessionState,
+    request_plan: RequestPlan,
+    settings: Settings,
+    model: ResolvedModel,
 ) -> Measure:
     """What the messages cost; the budget is the session's, if it has one, else all that the model takes."""
     limits = request_plan.limits
@@ -71,10 +91,10 @@ def _measure(
         connection,
         tenant,
         state,
-        request_plan.model,
+        model,
         msgspec.structs.replace(limits, budget_tokens=budget),
         settings,
-        tool_tokens=tokens.count_tools(request_plan.offer.schemas),
+        tool_tokens=fixed_tokens(request_plan),
     )
     return msgspec.structs.replace(measure, policy=WHOLE)
 

@@ -28,7 +28,6 @@ from .paging import EACH_LIMIT, LIMIT, After, Page, each_item
 from .parts import Parts
 from .pins import PinOrder
 from .replay.playback import AS_FAST_AS_POSSIBLE, play_back
-from .replay.rerun import Rerun
 from .replaying import Replaying
 from .session_fields import NewSession, SessionChanges, read_fields
 from .suite_keeping import SuiteKeeping
@@ -373,9 +372,3 @@ class Engine(Branching, Clients, Lookups, Replaying, SuiteKeeping):
         (0) at once. Raises SessionNotFound.
         """
         return play_back(self._parts.events, caller, session_id(session), pace)
-
-    def run_again(self, session: Id, model: str, *, caller: Caller = LOCAL) -> AsyncGenerator[Rerun, None]:
-        """Ask another model anew what a session was asked, in a new session, which has the old one's system prompt and
-        budgets and ``replay_of`` in its metadata. Raises SessionNotFound and UnknownModel before anything is written.
-        """
-        return self._parts.reruns.run(caller, session_id(session), model)

@@ -27,7 +27,6 @@ from .replay.free import Free
 from .replay.reading import ReplayReader
 from .replay.recorded_mode import Recorded
 from .replay.reporting import Reporter
-from .replay.rerun import Reruns
 from .replay.run import Doer
 from .replay.runner import Replays
 from .salvage import Salvage
@@ -77,7 +76,6 @@ class Parts:
         self.evidence = evidence
         self.erasures = Erasures(store, clock)
         self.exports = Exports(store, self.sessions, self.messages, evidence)
-        self.reruns = Reruns(self.sessions, self.messages, self.events, self.turns, self.discovery, settings)
         asker = Asker(supervisor, tools)
         modes: dict[RecordedMode, Doer] = {
             "recorded": Recorded(store, providers, clock),

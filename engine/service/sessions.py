@@ -47,12 +47,12 @@ class Sessions:
         fields: SessionFields,
         request: RequestKey | None,
         source: Source | None = None,
-        cause: UUID | None = None,
+        replay: UUID | None = None,
     ) -> Session:
         inputs.check_tenant(caller.tenant)
         facts, words = await self.first_event(fields)
-        facts = msgspec.structs.replace(facts, source=source)
-        drafts = start_session(facts, words, cause)
+        facts = msgspec.structs.replace(facts, source=source, replay=replay)
+        drafts = start_session(facts, words)
 
         def decide(_: LogPlace, __: Any) -> list[NewEvent]:
             return seal(drafts, caller, self._clock)

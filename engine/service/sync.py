@@ -327,7 +327,6 @@ class SyncEngine(_Door[Engine]):
     export = _waits(Engine.export)
     export_messages = _reads(Engine.export_messages)
     play_back = _reads(Engine.play_back)
-    run_again = _reads(Engine.run_again)
     replay = _reads(Engine.replay)
     start_replay = _waits(Engine.start_replay)
     resume_replay = _waits(Engine.resume_replay)

@@ -28,6 +28,7 @@ from ..context.plan import (
     plan_round,
 )
 from ..context.prompt import Limits
+from ..context.routing import give_back
 from ..errors import Invalid, TooLarge, VersionConflict
 from ..events.blocks import ToolSchema
 from ..events.turn_types import TurnWords
@@ -77,17 +78,18 @@ MAX_PLANS = 5
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """A caller's request for a turn. ``message`` None: answer what is there. ``tools``: names of registered tools;
-    ``client_tools``: tools that the caller runs; ``tool_choice``: ``auto``, ``any``, ``none`` or a name. ``continues``:
-    continue a partial answer. ``from_version``: the session is forked at that version first, and the turn runs there.
-    ``again``: it is a recorded turn, done once more.
+    """A caller's request for a turn. ``message`` None: answer what is there. ``parameters``: all but the limit and the
+    choice of tools; ``task``: by which a route chooses. ``tools``: names of registered tools; ``client_tools``: tools
+    that the caller runs; ``tool_choice``: ``auto``, ``any``, ``none`` or a name. ``continues``: continue a partial
+    answer. ``from_version``: the session is forked at that version first, and the turn runs there. ``again``: it is a
+    recorded turn, done once more.
     """
 
     message: NewMessage | None = None
     model: str | None = None
     limits: Limits = Limits()
-    temperature: float | None = None
-    stop: tuple[str, ...] = ()
+    parameters: Parameters = Parameters()
+    task: str | None = None
     tools: tuple[str, ...] = ()
     client_tools: tuple[ToolSchema, ...] = ()
     tool_choice: str | None = None
@@ -167,6 +169,7 @@ class TurnStarter:
         else:
             plan = partial(self._plan_on_new, tenant=caller.tenant, state=session, ask=ask)
         planned = await self._store.read(plan)
+        give_back(planned.first.chosen)
         with self._supervisor.admitted(), self._admitted(caller, planned.first):
             """There is room, and it is given back."""
 
@@ -226,15 +229,16 @@ class TurnStarter:
         return RequestPlan(
             model=resolve(self._providers, ask.model or state.setting("model")),
             limits=ask.limits,
-            parameters=Parameters(
+            parameters=replace(
+                ask.parameters,
                 max_output_tokens=ask.limits.max_output_tokens or state.max_output_tokens,
-                temperature=ask.temperature,
-                stop=ask.stop,
                 tool_choice=ask.tool_choice if schemas else None,
+                parallel_tool_calls=ask.parameters.parallel_tool_calls if schemas else None,
             ),
             offer=ToolOffer(schemas, tuple(schema.name for schema in ask.client_tools)),
             fallback=resolve_if_there(self._providers, fallback),
             fallback_name=fallback,
+            task=ask.task,
         )
 
     async def _append(

@@ -1,11 +1,12 @@
 """``manent replay``: on a file and over a server's API, its output files, and its exit codes."""
 
+import asyncio
 import json
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.support import query
+from tests.support import chatting, query, says, until
 
 OTHER = {"models": {"other": [{"steps": [{"text": "Is this on record?"}]}, {"steps": [{"text": "Some \x1b[31melse"}]}]}}
 
@@ -84,6 +85,28 @@ def test_sessions_are_found_by_conditions(call, recorded, database):
     """Each condition is a name and a value."""
     done = call("replay", "--where", "title_contains=a talk", "--where", "model=echo/echo", "--mode", "forced")
     assert (done.returncode, done.stdout[:14]) == (0, "2 turns: 2 sam")
+
+
+def test_a_replay_that_was_cut_off_is_gone_on_with(call, recorded, database, script):
+    """By its id; the turns that were under way are asked once more, and told so."""
+
+    async def cut_off():
+        async with chatting(database, drain_s=0, unwitnessed=True, other=says({"hang": True})) as chat:
+            replay = await chat.start_replay(recorded.talked, model="scripted/other")
+
+            async def under_way():
+                return len(chat.script.requests) == 2
+
+            await until(under_way)
+            return replay.id
+
+    replay = asyncio.run(cut_off())
+    done = call("replay", "--resume", replay, **script)
+    assert done.returncode == 1
+    assert "it was asked once more after a restart" in done.stdout
+    assert done.stdout.endswith("2 turns: 1 same, 1 different, 0 skipped, 0 failed; 1 findings\n")
+    ended = call("replay", "--resume", replay, **script)
+    assert (ended.returncode, "the replay is completed" in ended.stderr) == (1, True)
 
 
 def test_beside_a_server_it_replays_over_its_api(call, serve, recorded, database, script, tmp_path):

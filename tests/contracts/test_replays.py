@@ -654,6 +654,7 @@ async def test_sessions_are_found_by_conditions(path):
         await talked(chat, "two", "three", title="A talk of dogs")
         dogs = engine.ReplayQuery(where=engine.ReplayWhere(title_contains="DOGS", since="2020-01-01T00:00:00Z"))
         assert verdicts(await replayed(chat, dogs, mode="forced")) == ["same"] * 2
+        await replayed(chat, dogs, mode="free")
         every = engine.ReplayQuery(where=engine.ReplayWhere(model=ECHO))
         assert len(await replayed(chat, every, mode="forced")) == 3
         ((_, facts, body), *_) = await stream_of(chat, (await newest(chat)).id)
@@ -684,6 +685,17 @@ async def test_answers_of_a_replay_become_a_suites_reference(path):
             await chat.session(suite)
         with pytest.raises(SuiteExists):
             await keep_suite(chat, "smoke", starts)
+
+
+async def test_a_suite_that_refers_to_what_is_no_turn_ends_its_replay(path):
+    """The replay fails with a code, and is not gone on with for ever."""
+    async with chatting(path) as chat:
+        await talked(chat, "one")
+        await keep_suite(chat, "broken", [1])
+        with pytest.raises(TurnNotFound):
+            await replayed(chat, engine.ReplayQuery(suite="broken"), mode="forced")
+        assert await replayed(chat, engine.ReplayQuery(suite="broken"), model=ECHO) == []
+        assert ((await newest(chat)).status, (await newest(chat)).error) == ("failed", "store_corrupt")
 
 
 async def keep_suite(chat, name, starts):

@@ -58,7 +58,7 @@ def unknown_model(name: str) -> ModelInfo:
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The endpoint that a provider is configured with. ``base_url`` None: the vendor's own. ``transport``: in place of
-    HTTP's own, for tests.
+    HTTP's own, for tests. ``name``: of the provider, by default the vendor's.
     """
 
     clock: Clock
@@ -66,6 +66,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     api_key: str | None = None
     transport: Transport | None = None
+    name: str | None = None
 
     def is_of(self, vendor: Vendor) -> bool:
         """True if it is the vendor's own address."""
@@ -129,18 +130,22 @@ class HttpProvider(ABC):
     def __init__(self, endpoint: Endpoint, renderer: str) -> None:
         """Raises Invalid for a base URL or a key that can be none."""
         vendor = self.vendor
-        self.name = vendor.name
+        self.name = endpoint.name or vendor.name
         self.renderer = renderer
         given = vendor.url if endpoint.base_url is None else endpoint.base_url
         base_url = checked_url(given, f"{vendor.name}_base_url")
         headers = self.headers(checked_key(endpoint.api_key, f"{vendor.name}_api_key"))
         client = make_client(endpoint.connect_timeout_s, endpoint.transport)
-        self.upstream = Upstream(client, base_url, headers, vendor.name, endpoint.clock)
+        self.upstream = Upstream(client, base_url, headers, self.name, endpoint.clock)
         self._is_vendors = base_url == vendor.url
 
     @abstractmethod
     def headers(self, api_key: str | None) -> dict[str, str]:
         """The headers of every request."""
+
+    def upstream_for(self, request: bytes) -> Upstream:  # noqa: ARG002 - a member's headers may hang on it
+        """The upstream with the headers that this request is sent with."""
+        return self.upstream
 
     @abstractmethod
     def read_answer(self) -> AnswerStream:
@@ -156,7 +161,7 @@ class HttpProvider(ABC):
         return self.vendor.model(name) if self._is_vendors else unknown_model(name)
 
     def stream(self, request: bytes) -> AsyncGenerator[Chunk, None]:
-        return stream_answer(self.upstream, self.path, request, self.read_answer())
+        return stream_answer(self.upstream_for(request), self.path, request, self.read_answer())
 
     async def aclose(self) -> None:
         await self.upstream.client.aclose()

@@ -15,7 +15,14 @@ from uuid import UUID
 import msgspec
 
 from ...errors import Erased, RecordDamaged, Refused, SessionNotFound
-from ...events.blocks import ToolResultBlock, ToolUseBlock, raw_blocks
+from ...events.blocks import (
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    raw_blocks,
+    text_of,
+    without_calls_and_thinking,
+)
 from ...events.replay_types import Compared, ReplayCompared
 from ...events.session_types import SessionStarted
 from ...events.turn_types import TurnStarted
@@ -31,6 +38,7 @@ from ...sessions.history import open_call_ids
 from ...sessions.queries import turns_between
 from ...sessions.state import SessionState
 from ...sessions.turn_state import TurnState
+from ...sessions.turn_views import with_messages
 from ...sessions.views import Message, message_view
 from ...settings import Settings
 from ...tools.from_record import NOT_ON_RECORD, CallKey, RecordedResult, Recordings, key_of
@@ -127,6 +135,7 @@ class Free:
         ]
         if answering.position in run.done:
             return outcomes
+        answering = with_beginning(answering, records)
         facts, micros = await self._answer(run, new, exchange, answering)
         if facts.verdict == "different" and not new.diverged:
             new.diverged, facts = True, msgspec.structs.replace(facts, diverges=True)
@@ -228,7 +237,7 @@ class Free:
             metadata={REPLAY_OF: str(group.session)},
         )
         source = await self._sessions.as_source(run.caller, group.session)
-        return NewSession((await self._sessions.create(run.caller, fields, None, source, run.started)).id)
+        return NewSession((await self._sessions.create(run.caller, fields, None, source, run.id)).id)
 
 
 def _note(exchange: Exchange, event: RecordedEvent, calls: dict[str, CallKey], *, asked: bool) -> None:
@@ -245,6 +254,21 @@ def _note(exchange: Exchange, event: RecordedEvent, calls: dict[str, CallKey], *
             exchange.results.append((calls[block.tool_use_id], RecordedResult(block.content, block.is_error)))
     if asked:
         exchange.inputs.append(message)
+
+
+def with_beginning(record: TurnRecord, before: Sequence[TurnRecord]) -> TurnRecord:
+    """A turn that went on with a partial answer, as one answer with that: the new run gives it at once."""
+    partial_one = next((each for each in before if each is not record and each.view.message is not None), None)
+    if not record.continues or partial_one is None or not record.view.messages:
+        return record
+    message, *rest = record.view.messages
+    begun = partial_one.view.message
+    assert begun is not None
+    first, second = without_calls_and_thinking(content_of(begun)), content_of(message)
+    if first and second and isinstance(second[0], TextBlock):
+        second = (TextBlock(text_of(first) + second[0].text), *second[1:])
+    whole = msgspec.structs.replace(message, content=raw_blocks(second))
+    return msgspec.structs.replace(record, view=with_messages(record.view, [whole, *rest]))
 
 
 def find_groups(connection: Connection, *, run: Run) -> list[Group]:
@@ -265,7 +289,8 @@ def find_groups(connection: Connection, *, run: Run) -> list[Group]:
 def open_calls(connection: Connection, *, tenant: str, session: UUID) -> Sequence[ToolUseBlock]:
     """The calls of a session that have no result yet."""
     state = _existing(connection, tenant, session)
-    ids = {*open_call_ids(connection, tenant, state).values()}
+    known = open_call_ids(connection, tenant, state)
+    ids = {known[ordinal] for ordinal in state.open_calls if ordinal in known}
     asking = None if state.asked is None or not state.open_calls else state.asked
     event = None if asking is None else reads.event_at_position(connection, tenant, asking)
     blocks = () if event is None else content_of(message_view(event))
@@ -275,10 +300,10 @@ def open_calls(connection: Connection, *, tenant: str, session: UUID) -> Sequenc
 def session_before(connection: Connection, *, run: Run, source: UUID) -> NewSession | None:
     """The session that an earlier run of the replay has begun for this one."""
     tenant, known = run.caller.tenant, {each.new_turn for each in run.done.values()}
-    for session in copies_of(connection, tenant, run.id, run.started.bytes):
+    for session in copies_of(connection, tenant, source, run.id.bytes):
         first = reads.event_at_version(connection, tenant, session, 1)
         facts = None if first is None else facts_of(first)
-        if not isinstance(facts, SessionStarted) or facts.source is None or facts.source.session != source:
+        if not isinstance(facts, SessionStarted) or facts.replay != run.id:
             continue
         turns = turns_between(
             connection, tenant, Stretch(session, 0, MAX_SAFE_INTEGER, 0, MAX_SAFE_INTEGER), MAX_SAFE_INTEGER

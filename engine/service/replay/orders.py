@@ -247,7 +247,7 @@ def _found_where(connection: Connection, tenant: str, where: ReplayWhere, most: 
     found = list_sessions(connection, tenant, order="created", which=which, before=None, limit=MAX_SAFE_INTEGER)
     with closing(found) as sessions:
         for state, *_ in sessions:
-            if state.updated_at < since:
+            if state.held_by is not None or state.updated_at < since:
                 continue
             for turn in turns_of_session(connection, tenant, state):
                 if turn.started_at >= since and (until is None or turn.started_at < until):
