@@ -42,6 +42,10 @@ class RecordedTurn(NamedTuple):
     turn: str
 
 
+_WRONG_USE = RecordedTurn("", "")
+"""In the place of turns that could not be read."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("manent", "suites of recorded turns")
     group.addoption("--manent-database", metavar="FILE", help=f"read suites from this database  [{DATABASE}]")
@@ -58,24 +62,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marks = list(metafunc.definition.iter_markers(MARK))
     if not marks:
         return
-    turns: dict[RecordedTurn, None] = {}
-    try:
-        for mark in reversed(marks):
-            name = _name_in(mark)
-            turns |= dict.fromkeys(RecordedTurn(name, turn) for turn in _records(metafunc.config).turns(name))
-    except pytest.UsageError as error:
-        metafunc.config.stash[_PROBLEM] = str(error)
-    several = len(marks) > 1
-    ids = [f"{each.suite}-{each.turn}" if several else each.turn for each in turns]
     if RESULT not in metafunc.fixturenames:
         metafunc.fixturenames.append(RESULT)
-    metafunc.parametrize(RESULT, list(turns), ids=ids, indirect=True)
+    try:
+        turns = _turns_of(metafunc.config, marks)
+    except pytest.UsageError as error:
+        metafunc.config.stash[_PROBLEM] = str(error)
+        metafunc.parametrize(RESULT, [_WRONG_USE], ids=["wrong-use"], indirect=True)
+        return
+    several = len(marks) > 1
+    ids = [f"{each.suite}-{each.turn}" if several else each.turn for each in turns]
+    metafunc.parametrize(RESULT, turns, ids=ids, indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config) -> None:
-    """Raises UsageError for what kept tests from being made."""
+    """Raises UsageError for what kept tests from being made. In a worker of pytest-xdist, which would die of it, the
+    test fails with the same words.
+    """
     problem = config.stash.get(_PROBLEM, None)
-    if problem is not None:
+    if problem is not None and not hasattr(config, "workerinput"):
         raise pytest.UsageError(problem)
 
 
@@ -85,6 +90,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     turn = _turn_of(pyfuncitem)
     if turn is None:
         return
+    if turn == _WRONG_USE:
+        pytest.fail(pyfuncitem.config.stash[_PROBLEM], pytrace=False)
     records = _records(pyfuncitem.config)
     result = _result(pyfuncitem, turn)
     if result.verdict == "skipped":
@@ -97,7 +104,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 def manent_result(request: pytest.FixtureRequest) -> Any:
     """The result of the turn that this test is of: a ``manent.engine.Result``."""
     turn = _turn_of(request.node)
-    if turn is None:
+    if turn is None or turn == _WRONG_USE:
         pytest.fail(f"{RESULT} goes with {USE}", pytrace=False)
     return _result(request.node, turn)
 
@@ -148,6 +155,15 @@ def _turn_of(item: Any) -> RecordedTurn | None:
     callspec = getattr(item, "callspec", None)
     found = None if callspec is None else callspec.params.get(RESULT)
     return found if isinstance(found, RecordedTurn) else None
+
+
+def _turns_of(config: pytest.Config, marks: list[pytest.Mark]) -> list[RecordedTurn]:
+    """The turns of the suites that are named. Raises UsageError where there is no such suite."""
+    turns: dict[RecordedTurn, None] = {}
+    for mark in reversed(marks):
+        name = _name_in(mark)
+        turns |= dict.fromkeys(RecordedTurn(name, turn) for turn in _records(config).turns(name))
+    return list(turns)
 
 
 def _name_in(mark: pytest.Mark) -> str:

@@ -183,6 +183,14 @@ def test_wrong_use_is_said_in_a_line(tested, suites, mark, database, named):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_on_workers_wrong_use_fails_with_the_same_words(tested, suites):
+    """pytest-xdist would take its end for a crash; and what can be read is divided among the workers."""
+    done = tested(REPLAYED.replace("smoke", "smok"), "-n", "1", MANENT_DATABASE="record/manent.db")
+    assert (done.returncode, "there is no suite 'smok'" in done.stdout) == (1, True)
+    assert "INTERNALERROR" not in done.stdout
+    assert "3 passed" in tested(REPLAYED, "-n", "2", MANENT_DATABASE="record/manent.db").stdout
+
+
 def test_the_fixtures_are_an_engine_on_a_script(tested):
     """On a temporary file; the script is a fixture to be overridden, and its model the default one."""
     done = tested(ENGINE, "-W", "error")
