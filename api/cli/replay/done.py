@@ -82,7 +82,7 @@ def show(result: Result, *, finding: bool) -> None:
     mark, colour = MARKS.get(result.verdict, FAILED)
     known = "" if finding or result.verdict == "skipped" else " (noise)" if result.noise else " (in the baseline)"
     click.secho(f"{mark}{known}  turn {result.turn_id} of session {result.session_id}", fg=colour)
-    for line in _lines(result):
+    for line in lines_of(result):
         click.echo(f"    {line}")
 
 
@@ -116,7 +116,7 @@ def write(place: Path, data: bytes) -> None:
 
 
 def _case(result: Result, baseline: Baseline) -> Case:
-    said = "\n".join(_lines(result)) or result.verdict
+    said = "\n".join(lines_of(result)) or result.verdict
     finding, failed = is_finding(result, baseline), result.verdict == "failed"
     took = result.layers.time
     return Case(
@@ -129,17 +129,21 @@ def _case(result: Result, baseline: Baseline) -> Case:
     )
 
 
-def _lines(result: Result) -> Iterator[str]:
+def lines_of(result: Result, *, values: bool = True) -> Iterator[str]:
+    """What is to be known of a result beside its verdict: the reason, and the first difference, with what stands there
+    in both.
+    """
     if result.reason is not None:
         yield result.reason
     if result.repeated:
         yield "it was asked once more after a restart"
     if result.first_difference is not None:
-        yield from _difference(result.first_difference)
+        yield f"{result.first_difference.layer} differs at {one_line(result.first_difference.path)}"
+        if values:
+            yield from _values(result.first_difference)
 
 
-def _difference(first: FirstDifference) -> Iterator[str]:
-    yield f"{first.layer} differs at {one_line(first.path)}"
+def _values(first: FirstDifference) -> Iterator[str]:
     for sign, value in (("-", first.recorded), ("+", first.now)):
         if value is not None:
             yield f"{sign} {_short(value)}"
