@@ -34,6 +34,9 @@ from .turns import TurnOptions, Turns
 MAX_TRIES = 5
 """Most plans of one turn, where sessions move on meanwhile."""
 
+ATTACHABLE = frozenset({"running", "completed"})
+"""States of a turn that answers a retry."""
+
 
 class ClientRequest(msgspec.Struct, frozen=True):
     """A request in a vendor's protocol. ``messages``: the whole history, the last of them to be answered; ``system``:
@@ -92,7 +95,9 @@ class DropIn:
             place, changed = await self._store.read(find)
             news = await self._news(said, 0 if place is None else place.count)
             system_tokens = begins.facts.system_tokens
-            turn = ClientTurn(ask, news, begins, place, changed, request.system, system_tokens, grace_s, key)
+            turn = ClientTurn(
+                ask, news, begins, place, changed, request.system, system_tokens, grace_s, key, request.metadata
+            )
             try:
                 return await self._starter.start_client(caller, turn)
             except (VersionConflict, TurnAlreadyOpen):
@@ -167,7 +172,9 @@ class DropIn:
         return hmac.digest(self._retry_key, said, "sha256")
 
     async def _attached(self, caller: Caller, key: bytes | None) -> Started | None:
-        """The turn that this request has started before, if it runs or has ended not long ago."""
+        """The turn that this request has started before, if it runs, or has given an answer not long ago. One that
+        has failed is not what its client comes again for.
+        """
 
         def look(connection: Connection) -> Started | None:
             turn = None if key is None else turn_of_request(connection, caller.tenant, key)
@@ -175,7 +182,7 @@ class DropIn:
             if state is None:
                 return None
             since_us = self._clock.now_us() - self._settings.retry_attach_s * 1_000_000
-            if state.ended_at is not None and state.ended_at < since_us:
+            if state.status not in ATTACHABLE or (state.ended_at is not None and state.ended_at < since_us):
                 return None
             return Started(state.session, state.id, replayed=True)
 
