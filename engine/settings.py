@@ -163,6 +163,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 2_000_000
     max_tools: Annotated[Count, Meta(description="most tools offered in one turn")] = 128
     max_tools_bytes: Annotated[Count, Meta(description="largest schemas of a turn's tools, bytes as JSON")] = 256 << 10
+    max_schema_bytes: Annotated[
+        Count, Meta(description="largest JSON Schema that an answer must be of, and largest description of it, bytes")
+    ] = 64 << 10
     tool_timeout_s: Annotated[Count, Meta(description="longest run of a tool, seconds")] = 30
     max_tool_output_bytes: Annotated[
         Count, Meta(description="largest output of a tool, bytes; the rest is cut off")

@@ -205,7 +205,9 @@ async def explained(chat, session, caller=engine.LOCAL):
 def assert_adds_up(prompt):
     """The figures of a window are sums of what stands beside them."""
     window, left = prompt.window, prompt.window.omitted
-    assert window.tool_tokens == tokens.count_tools(prompt.tools)
+    form = prompt.parameters.response_format
+    schema = b"" if form is None or form.schema is msgspec.UNSET else bytes(form.schema)
+    assert window.tool_tokens == tokens.count_tools(prompt.tools) + tokens.count_text(schema.decode())
     assert window.base_tokens == window.tool_tokens + sum(each.tokens for each in window.included)
     base, sent = window.base_tokens, len(window.included)
     assert window.used_tokens == tokens.figure(base, sent, window.factor_permille, window.overhead)

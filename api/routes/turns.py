@@ -184,12 +184,30 @@ def _options(body: TurnIn) -> TurnOptions:
         "max_output_tokens": body.max_output_tokens,
         "temperature": body.temperature,
         "stop": body.stop,
+        **_parameters(body),
         "tools": body.tools,
         "client_tools": [tool.schema(f"client_tools[{number}]") for number, tool in enumerate(body.client_tools)],
         "tool_choice": "any" if body.tool_choice == REQUIRED else body.tool_choice,
         "continues": body.continues,
         "from_version": body.from_version,
         "on_disconnect": body.on_disconnect,
+    }
+
+
+def _parameters(body: TurnIn) -> TurnOptions:
+    reasoning = body.reasoning
+    return {
+        "top_p": body.top_p,
+        "top_k": body.top_k,
+        "seed": body.seed,
+        "presence_penalty": body.presence_penalty,
+        "frequency_penalty": body.frequency_penalty,
+        "logit_bias": body.logit_bias,
+        "response_format": None if body.response_format is None else body.response_format.option(),
+        "reasoning": None
+        if reasoning is None
+        else {"effort": reasoning.effort, "budget_tokens": reasoning.budget_tokens},
+        "parallel_tool_calls": body.parallel_tool_calls,
     }
 
 

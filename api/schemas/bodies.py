@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, UnsetType
 
-from ...engine import ToolSchema
+from ...engine import Effort, FormatType, ToolSchema
 from ..http.errors import invalid
 from .parameters import Count, Model
 
@@ -155,9 +155,48 @@ class DecisionIn(Body, frozen=True):
     reason: str | None = None
 
 
+class JsonSchema(Body, frozen=True):
+    """A JSON Schema that an answer must be of."""
+
+    schema: dict[str, Any]
+    name: str | None = None
+    strict: bool | None = None
+    description: str | None = None
+
+
+class ResponseFormatIn(Body, frozen=True):
+    """The form of an answer. A schema goes with ``json_schema`` alone; OpenAI's form is taken too, in which it stands
+    with its name in an object of its own.
+    """
+
+    type: FormatType
+    name: str | None = None
+    schema: dict[str, Any] | None = None
+    strict: bool | None = None
+    description: str | None = None
+    json_schema: JsonSchema | UnsetType = msgspec.UNSET
+
+    def option(self) -> dict[str, Any]:
+        """The option of a turn. Raises Problem for a schema that is given twice."""
+        given = {name: getattr(self, name) for name in ("name", "schema", "strict", "description")}
+        if self.json_schema is not msgspec.UNSET:
+            if any(value is not None for value in given.values()):
+                raise invalid("response_format.json_schema", "goes without name, schema, strict and description")
+            given = {name: getattr(self.json_schema, name) for name in given}
+        return {"type": self.type, **given}
+
+
+class ReasoningIn(Body, frozen=True):
+    """The reasoning that a model is asked for: an effort, or a budget in tokens; one of the two."""
+
+    effort: Effort | None = None
+    budget_tokens: Count | None = None
+
+
 class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
     """``content`` is short for ``message: {role: "user", content}``; ``continue`` goes on with a partial answer.
-    ``tools`` names registered tools; ``tool_choice`` is ``auto``, ``any``, ``none`` or the name of a tool. With
+    ``tools`` names registered tools; ``tool_choice`` is ``auto``, ``any``, ``none`` or the name of a tool;
+    ``logit_bias`` is -100 to 100 by the number of a token. What the model does not have is refused by name. With
     ``from_version`` the session is forked at that version first, and the turn runs in the fork.
     """
 
@@ -167,6 +206,15 @@ class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
     max_output_tokens: Count | None = None
     budget_tokens: Count | None = None
     temperature: float | None = None
+    top_p: float | None = None
+    top_k: Count | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    response_format: ResponseFormatIn | None = None
+    reasoning: ReasoningIn | None = None
+    parallel_tool_calls: bool | None = None
     stop: str | tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     client_tools: tuple[ClientTool, ...] = ()

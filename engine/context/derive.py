@@ -19,9 +19,10 @@ from ..events.blocks import Content, ToolSchema, read_blocks, without_calls_and_
 from ..events.turn_types import AttemptStarted, AttemptWords
 from ..events.types import MessageAppended, MessageWords, Role
 from ..events.upcasts import Stored, facts_of, words_of
-from ..providers.base import Parameters, Prompt, PromptMessage
+from ..providers.base import Prompt, PromptMessage
 from ..providers.tokens import figure
 from ..sessions.prompt_views import BUDGET, Reason
+from .recorded import parameters_of
 from .window import AS_RECORDED, POLICY, WHOLE
 
 MOST_ITEMS = 100
@@ -29,16 +30,6 @@ MOST_ITEMS = 100
 
 
 # --- the prompt -------------------------------------------------------------------------------------------------------
-
-
-def parameters_of(facts: AttemptStarted, words: AttemptWords) -> Parameters:
-    """The parameters of a recorded request: those that facts hold, and those that are words."""
-    return Parameters(
-        max_output_tokens=facts.max_output_tokens,
-        temperature=None if facts.temperature is None else float(facts.temperature),
-        stop=words.stop,
-        tool_choice=words.tool_choice or facts.tool_choice,
-    )
 
 
 def prompt_again(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from ..clock import Clock, utc_day
 from ..errors import StoreCorrupt
@@ -33,8 +34,9 @@ from ..sessions.turn_state import TurnState
 from ..settings import Settings
 from ..tools.registry import read_schemas, write_schemas
 from .content import IMAGES, check_content, has_images
-from .derive import parameters_of
 from .prompt import UNPLACED, ChosenWindow, Limits, choose_window, given_window, measure_of, prompt_of
+from .recorded import parameter_facts, parameter_words, parameters_of
+from .support import check_parameters, refused_parameter
 
 FREE = "auto"
 
@@ -73,8 +75,16 @@ class RequestPlan(msgspec.Struct, frozen=True):
 
     def fallback_for(self, planned: PlannedRound) -> ResolvedModel | None:
         """The fallback model, if it can take what the other one was asked."""
-        blind = self.fallback is not None and planned.has_images and not self.fallback.info.can(IMAGES)
-        return None if blind else self.fallback
+        return None if self.why_no_fallback(planned) else self.fallback
+
+    def why_no_fallback(self, planned: PlannedRound) -> str:
+        """Say why the fallback model cannot be asked this; empty if it can, or if there is none."""
+        if self.fallback is None:
+            return "is not served any more" if self.fallback_name is not None else ""
+        if planned.has_images and not self.fallback.info.can(IMAGES):
+            return "takes no images"
+        refused = refused_parameter(self.fallback, self.parameters, self.offer.schemas)
+        return "" if refused is None else f"takes no {refused}"
 
     def after_tools(self) -> RequestPlan:
         """The plan for the rounds after the first: a model that had to call a tool may answer now."""
@@ -118,7 +128,8 @@ def plan_round(  # noqa: PLR0913 - each says more of the one round
     model, schemas = request_plan.model, request_plan.offer.schemas
     if fallback and request_plan.fallback is not None:
         model = request_plan.fallback
-    tool_tokens = tokens.count_tools(schemas)
+    check_parameters(model, request_plan.parameters)
+    tool_tokens = tokens.count_tools(schemas) + schema_tokens(request_plan.parameters)
     measure = measure_of(connection, tenant, state, model, request_plan.limits, settings, tool_tokens=tool_tokens)
     window = None if positions is None else given_window(connection, tenant, state, measure, positions)
     if window is None:
@@ -127,6 +138,12 @@ def plan_round(  # noqa: PLR0913 - each says more of the one round
     check_content(prompt, window, model, new)
     request = model.provider.renderers[model.provider.renderer](prompt)
     return PlannedRound(window, model, request, request_plan, has_images(prompt))
+
+
+def schema_tokens(parameters: Parameters) -> int:
+    """The base tokens of the schema that the answer must be of: vendors tell the model of it."""
+    form = parameters.response_format
+    return 0 if form is None or form.schema is UNSET else tokens.count_text(bytes(form.schema).decode())
 
 
 def plan_first_round(
@@ -225,14 +242,13 @@ def attempt_of(
         policy=measure.policy,
         system=(window.state.system.position or system_position) if window.state.system else None,
         tools=document.name if document else None,
-        max_output_tokens=parameters.max_output_tokens,
-        temperature=None if parameters.temperature is None else repr(parameters.temperature),
         tool_choice=choice,
         price=_price(planned.model, now_us),
+        **parameter_facts(parameters),
     )
     words = AttemptWords(
         salt=salt,
-        stop=parameters.stop,
+        **parameter_words(parameters),
         model=None if planned.model.info.listed else planned.model.info.name,
         tool_choice=None if choice == parameters.tool_choice else parameters.tool_choice,
         contents=planned.changed,

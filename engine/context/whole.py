@@ -25,8 +25,9 @@ from ..sessions.state import Row, SessionState
 from ..settings import Settings
 from .content import check_prompt, has_images
 from .derive import to_send
-from .plan import PlannedRound, RequestPlan
+from .plan import PlannedRound, RequestPlan, schema_tokens
 from .prompt import ChosenWindow, measure_of
+from .support import check_parameters
 from .window import WHOLE, ChosenRows, Measure
 
 
@@ -50,6 +51,7 @@ def plan_whole(
     what the provider's protocol cannot express.
     """
     model, schemas = request_plan.model, request_plan.offer.schemas
+    check_parameters(model, request_plan.parameters)
     measure = _measure(connection, tenant, conversation.state, request_plan, settings)
     recorded = _recorded(connection, tenant, conversation.state)
     rows = (*recorded, *_new_rows(conversation))
@@ -75,7 +77,7 @@ def _measure(
         request_plan.model,
         msgspec.structs.replace(limits, budget_tokens=budget),
         settings,
-        tool_tokens=tokens.count_tools(request_plan.offer.schemas),
+        tool_tokens=tokens.count_tools(request_plan.offer.schemas) + schema_tokens(request_plan.parameters),
     )
     return msgspec.structs.replace(measure, policy=WHOLE)
 

@@ -19,7 +19,10 @@ class _Block(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 
 class TextBlock(_Block, frozen=True, tag="text"):
+    """A text. ``vendor`` has what the text alone does not say: citations, annotations, or that it is a refusal."""
+
     text: str
+    vendor: msgspec.Raw | UnsetType = UNSET
 
 
 class Base64Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="base64", tag_field="type"):

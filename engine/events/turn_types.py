@@ -68,9 +68,19 @@ class SaidContent(msgspec.Struct, frozen=True, array_like=True):
     content: tuple[msgspec.Raw, ...]
 
 
+class AnswerWords(Words, frozen=True):
+    """The JSON Schema that an answer must be of, as it was sent, and the words beside it."""
+
+    schema: msgspec.Raw | UnsetType = UNSET
+    name: str | None = None
+    strict: bool | None = None
+    description: str | None = None
+
+
 class AttemptWords(Words, frozen=True):
     """``salt`` of the request's commitment, and the words among its parameters. ``model``, ``tool_choice``: names that
-    facts cannot hold. ``contents``: messages that the client says otherwise than they are on record.
+    facts cannot hold. ``contents``: messages that the client says otherwise than they are on record. ``logit_bias``
+    names tokens, and so is words; ``answer``: what there is to a JSON Schema.
     """
 
     salt: bytes
@@ -78,14 +88,16 @@ class AttemptWords(Words, frozen=True):
     model: str | None = None
     tool_choice: str | None = None
     contents: tuple[SaidContent, ...] = ()
+    logit_bias: dict[str, float] | None = None
+    answer: AnswerWords | None = None
 
 
 class AttemptStarted(Facts, frozen=True):
     """All that decides the bytes of a request. ``positions``: the messages sent, in order. ``request``: hex SHA-256
     over salt and the request's bytes. ``factor_permille`` times base tokens plus ``overhead`` a message is the model's
-    count; ``base_tokens`` sums system, messages and tool schemas. ``tools``: the document of those schemas, named by
-    SHA-256 over a salt and its bytes (at schema 1: its bytes). ``temperature``: decimal text. ``price``: of that day.
-    ``tool_choice``: ``auto``, ``any``, ``none``, or a registered tool.
+    count; ``base_tokens`` sums system, messages and schemas. ``tools``: the document of the tools', named by
+    SHA-256 over a salt and its bytes (at schema 1: its bytes). ``price``: of that day. ``tool_choice``: ``auto``,
+    ``any``, ``none``, or a registered tool. Numbers with a fraction, and the seed, are decimal text.
     """
 
     event_type: ClassVar[str] = "attempt.started"
@@ -113,6 +125,15 @@ class AttemptStarted(Facts, frozen=True):
     temperature: str | None = None
     tool_choice: str | None = None
     price: Price | None = None
+    top_p: str | None = None
+    top_k: int | None = None
+    seed: str | None = None
+    presence_penalty: str | None = None
+    frequency_penalty: str | None = None
+    response_format: Literal["text", "json_object", "json_schema"] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    reasoning_budget_tokens: int | None = None
+    parallel_tool_calls: bool | None = None
 
 
 class AttemptEndedWords(Words, frozen=True):

@@ -3,7 +3,8 @@
 Rules that every member keeps, and ``tests/contracts/test_provider.py`` checks:
 
 * ``render`` is pure: the same prompt gives the same bytes, for ever, under the same renderer name. A change of shape is
-  a new renderer name, and the old one stays in ``renderers``, so that a request recorded once can be derived again.
+  a new renderer name, and the old one stays in ``renderers``, so that a request recorded once can be derived again. A
+  parameter that the protocol cannot say is refused by name (``parameters.not_supported``), never left out.
 * ``stream`` sends exactly the bytes it is given and yields chunks as they come. It ends after one ``Ended``, which it
   yields only when the upstream has said that the stream is over; anything else raises a ``ProviderError``
   (``ProviderTruncated`` when the stream broke off). It never raises anything else but ``CancelledError``.
@@ -22,6 +23,7 @@ from datetime import date
 from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from ..events.blocks import Content, ToolSchema
 from ..events.types import Role
@@ -30,13 +32,47 @@ from ..events.usage import Price, Usage
 BlockType = Literal["text", "thinking", "tool_use"]
 
 
+FormatType = Literal["text", "json_object", "json_schema"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class ResponseFormat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The form of an answer: text, any JSON object, or JSON of a schema. ``schema`` is the JSON Schema as it is sent,
+    to the byte; it, ``name``, ``description`` and ``strict`` go with ``json_schema`` alone.
+    """
+
+    type: FormatType
+    name: str | None = None
+    schema: msgspec.Raw | UnsetType = UNSET
+    strict: bool | None = None
+    description: str | None = None
+
+
+class Reasoning(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The reasoning that a model is asked for: an effort, or a budget in tokens; one of the two."""
+
+    effort: Effort | None = None
+    budget_tokens: int | None = None
+
+
 class Parameters(msgspec.Struct, frozen=True):
-    """The parameters of a request. ``tool_choice``: ``auto``, ``any``, ``none``, or the name of a tool."""
+    """The parameters of a request. ``tool_choice``: ``auto``, ``any``, ``none``, or the name of a tool; ``logit_bias``:
+    -100 to 100 by the number of a token. None is *not given*, and then nothing is sent.
+    """
 
     max_output_tokens: int | None = None
     temperature: float | None = None
     stop: tuple[str, ...] = ()
     tool_choice: str | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    response_format: ResponseFormat | None = None
+    reasoning: Reasoning | None = None
+    parallel_tool_calls: bool | None = None
 
 
 class PromptMessage(msgspec.Struct, frozen=True):

@@ -25,8 +25,11 @@ DATA = "catalogue.json"
 SETTING = "models_file"
 MAX_FILE_BYTES = 4 << 20
 
-Capability = Literal["text", "images", "documents", "tools", "thinking", "sampling"]
-"""Input besides text (``documents``: PDF), tool calls, thinking, and a ``temperature`` (``sampling``)."""
+Capability = Literal[
+    "text", "images", "documents", "tools", "thinking", "sampling", "effort", "thinking_budget", "json_schema"
+]
+"""Input besides text (``documents``: PDF), tool calls, thinking, and parameters: a temperature and its like
+(``sampling``), reasoning by ``effort`` or by a budget of tokens, and answers of a JSON Schema."""
 
 Tokens = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]

@@ -3,28 +3,43 @@
 ``echo/echo`` answers with the last user message's text at once, in deltas of at most ``PIECE_CHARS``; ``echo/paced``
 the same, ``PACED_CHARS`` characters every ``PACED_MS`` milliseconds. Without a user's text the answer is an empty
 block. Only texts are sent (tool results count as text), and no parameter changes the answer: not even
-``max_output_tokens``, so that an echo is always whole.
+``max_output_tokens``, so that an echo is always whole. The parameters that came later than the renderer stand in the
+request, so that it says what was asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from ..errors import ProviderRejected
 from ..events.blocks import Content, TextBlock, ToolResultBlock
 from ..events.usage import Usage
-from .base import BlockStarted, BlockStopped, Chunk, Delta, Ended, ModelInfo, Prompt, Renderer, UsageReported
+from .base import (
+    BlockStarted,
+    BlockStopped,
+    Chunk,
+    Delta,
+    Ended,
+    ModelInfo,
+    Parameters,
+    Prompt,
+    Renderer,
+    UsageReported,
+)
 
 RENDERER = "echo/1"
 PIECE_CHARS = 4096
 PACED_CHARS = 4
 PACED_MS = 20
 
-CAPABILITIES = ("text",)
-"""All that its renderer says of a prompt."""
+CAPABILITIES = ("text", "sampling", "effort", "thinking_budget", "json_schema")
+"""All that its renderer says of a prompt: texts, and any parameter."""
+_FIRST_PARAMETERS = frozenset({"max_output_tokens", "temperature", "stop", "tool_choice"})
+"""Parameters that this renderer never said."""
 
 _MODELS = {name: ModelInfo(name, family="echo", capabilities=CAPABILITIES) for name in ("echo", "paced")}
 
@@ -36,11 +51,12 @@ class PlainMessage(msgspec.Struct, frozen=True):
     text: str
 
 
-class PlainRequest(msgspec.Struct, frozen=True):
-    """The request of the fake providers: the texts of a prompt, and nothing else of it."""
+class PlainRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The request of the fake providers: the texts of a prompt, and those of its parameters that came later."""
 
     model: str
     messages: tuple[PlainMessage, ...]
+    parameters: dict[str, Any] = {}
 
     @property
     def last_user_text(self) -> str:
@@ -55,7 +71,19 @@ def render_plain(prompt: Prompt) -> bytes:
     messages = [PlainMessage(message.role, _text(message.content)) for message in prompt.messages]
     if prompt.system is not None:
         messages.insert(0, PlainMessage("system", prompt.system))
-    return msgspec.json.encode(PlainRequest(prompt.model, tuple(messages)))
+    return msgspec.json.encode(PlainRequest(prompt.model, tuple(messages), _later(prompt.parameters)))
+
+
+def _later(parameters: Parameters) -> dict[str, Any]:
+    """The parameters that are said: numbers as Python writes them, whose shortest form is fixed."""
+    given = {name: getattr(parameters, name) for name in parameters.__struct_fields__ if name not in _FIRST_PARAMETERS}
+    return {name: _plain(value) for name, value in given.items() if value is not None}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float):
+        return msgspec.Raw(repr(value).encode())
+    return {key: _plain(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def read_plain(request: bytes, provider: str) -> PlainRequest:

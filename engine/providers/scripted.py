@@ -61,7 +61,7 @@ from .base import (
     UsageReported,
     VendorBlock,
 )
-from .echo import PlainRequest, in_pieces, read_plain, render_plain
+from .echo import CAPABILITIES, PlainRequest, in_pieces, read_plain, render_plain
 
 RENDERER = "scripted/1"
 RENDERERS: Mapping[str, Renderer] = {RENDERER: render_plain}
@@ -230,7 +230,7 @@ class ScriptedProvider:
 
 
 def _info(name: str) -> ModelInfo:
-    return ModelInfo(name, family="echo", capabilities=("text", "tools", "thinking"))
+    return ModelInfo(name, family="echo", capabilities=(*CAPABILITIES, "tools", "thinking"))
 
 
 def choose(answers: Sequence[ScriptedAnswer], asked: PlainRequest) -> ScriptedAnswer:

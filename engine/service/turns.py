@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypedDict
 from uuid import UUID
@@ -14,6 +14,7 @@ from ..events.blocks import ToolSchema
 from ..events.types import NewMessage
 from ..log.base import Connection, RequestKey
 from ..log.sql.idempotency import find_request
+from ..providers.base import Parameters, Reasoning, ResponseFormat
 from ..sessions.envelope import Caller
 from ..sessions.state import SessionState
 from ..sessions.turn_commands import Decision
@@ -25,6 +26,7 @@ from ..turns.approvals import Approvals
 from ..turns.start import Ask, Started, TurnStarter
 from ..turns.supervisor import Supervisor
 from . import inputs
+from .generation import PARAMETERS, read_parameters
 from .inputs import MessageIn
 from .paging import After, Bounds, Page, check_limit, fill, number_after, write_cursor
 from .sessions import must_exist
@@ -44,6 +46,10 @@ class TurnOptions(TypedDict, total=False):
     ``on_disconnect`` ``cancel`` the turn ends when its last reader leaves. ``expected`` is the version that the session
     must be at; a ``request`` that came before gives the turn that it started. With ``from_version`` the session is
     forked at that version first, and the turn runs in the fork: that is editing a message, or answering it again.
+
+    ``response_format`` is ``{type, name, schema, strict, description}``, of which all but ``type`` (``text``,
+    ``json_object``, ``json_schema``) go with ``json_schema``; ``reasoning`` is ``{effort}`` or ``{budget_tokens}``;
+    ``logit_bias`` is -100 to 100 by the number of a token. A parameter that the model does not have is refused.
     """
 
     model: str | None
@@ -51,6 +57,15 @@ class TurnOptions(TypedDict, total=False):
     max_output_tokens: int | None
     temperature: float | None
     stop: str | Sequence[str]
+    top_p: float | None
+    top_k: int | None
+    seed: int | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    logit_bias: Mapping[str, float] | None
+    response_format: ResponseFormat | Mapping[str, Any] | None
+    reasoning: Reasoning | Mapping[str, Any] | None
+    parallel_tool_calls: bool | None
     tools: Sequence[str]
     client_tools: Sequence[ToolSchema]
     tool_choice: str | None
@@ -90,11 +105,9 @@ class Turns:
         """What a caller asks for, checked. Raises Invalid and TooLarge."""
         message = content if content is None or isinstance(content, MessageIn) else MessageIn(content)
         new = None if message is None else await inputs.new_message(message, self._settings)
-        ask = _ask(new, options)
+        ask = _ask(new, options, read_parameters(options, self._settings))
         inputs.check_budget(ask.limits.budget_tokens, self._settings, "budget_tokens")
         inputs.check_budget(ask.limits.max_output_tokens, self._settings, "max_output_tokens")
-        inputs.check_temperature(ask.temperature)
-        inputs.check_stop(ask.stop)
         inputs.check_client_tools(ask.client_tools)
         return ask
 
@@ -158,17 +171,15 @@ def check_options(options: TurnOptions) -> None:
             raise TypeError(f"{name!r} is not an option of a turn; there is {', '.join(TurnOptions.__annotations__)}")
 
 
-def _ask(message: NewMessage | None, options: TurnOptions) -> Ask:
-    values: dict[str, Any] = {**options}
+def _ask(message: NewMessage | None, options: TurnOptions, parameters: Parameters) -> Ask:
+    values: dict[str, Any] = {name: value for name, value in options.items() if name not in PARAMETERS}
     limits = Limits(values.pop("budget_tokens", None), values.pop("max_output_tokens", None))
     for name in ("expected", "request"):
         values.pop(name, None)
-    if isinstance(values.get("stop"), str):
-        values["stop"] = (values["stop"],)
-    for name in ("stop", "tools", "client_tools"):
+    for name in ("tools", "client_tools"):
         if name in values:
             values[name] = tuple(values[name])
-    return Ask(message=message, limits=limits, **values)
+    return Ask(message=message, limits=limits, parameters=parameters, **values)
 
 
 def _told_bytes(found: Found) -> int:

@@ -62,8 +62,8 @@ class LeftOut(View, frozen=True):
 
 class SentWindow(View, frozen=True):
     """The window of a request, as it was recorded. ``base_tokens`` are those of ``included`` and ``tool_tokens``, the
-    schemas of the tools. ``used_tokens`` is that times ``factor_permille`` / 1000, rounded up, and ``overhead`` for
-    each of ``included``; it is at most ``budget_tokens`` less ``reserve_tokens``.
+    schemas of the tools and of the answer. ``used_tokens`` is that times ``factor_permille`` / 1000, rounded up, and
+    ``overhead`` for each of ``included``; it is at most ``budget_tokens`` less ``reserve_tokens``.
     """
 
     policy: str

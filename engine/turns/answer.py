@@ -84,7 +84,7 @@ class Answer:
             return ToolUseBlock(
                 id=opening.id or "", name=opening.name or "", input=parse_input(text), input_text=text, vendor=raw
             )
-        return TextBlock(text=text)
+        return TextBlock(text=text, vendor=raw)
 
 
 def parse_input(text: str) -> dict[str, object] | None:

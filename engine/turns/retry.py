@@ -76,7 +76,7 @@ def told_of_fallback(result: AttemptResult, planned: PlannedRound) -> AttemptRes
         return result
     error = copy.copy(result.error)
     assert error is not None
-    why = "is not served any more" if plan.fallback is None else "takes no images"
+    why = plan.why_no_fallback(planned)
     error.detail = f"{error.detail}; the fallback model {plan.fallback_name} {why}"
     return msgspec.structs.replace(result, error=error)
 

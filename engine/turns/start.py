@@ -77,8 +77,9 @@ MAX_PLANS = 5
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """A caller's request for a turn. ``message`` None: answer what is there. ``tools``: names of registered tools;
-    ``client_tools``: tools that the caller runs; ``tool_choice``: ``auto``, ``any``, ``none`` or a name. ``continues``:
+    """A caller's request for a turn. ``message`` None: answer what is there. ``parameters``: all but the limit and the
+    choice of tools. ``tools``: names of registered tools; ``client_tools``: tools that the caller runs;
+    ``tool_choice``: ``auto``, ``any``, ``none`` or a name. ``continues``:
     continue a partial answer. ``from_version``: the session is forked at that version first, and the turn runs there.
     ``again``: it is a recorded turn, done once more.
     """
@@ -86,8 +87,7 @@ class Ask(msgspec.Struct, frozen=True):
     message: NewMessage | None = None
     model: str | None = None
     limits: Limits = Limits()
-    temperature: float | None = None
-    stop: tuple[str, ...] = ()
+    parameters: Parameters = Parameters()
     tools: tuple[str, ...] = ()
     client_tools: tuple[ToolSchema, ...] = ()
     tool_choice: str | None = None
@@ -226,11 +226,11 @@ class TurnStarter:
         return RequestPlan(
             model=resolve(self._providers, ask.model or state.setting("model")),
             limits=ask.limits,
-            parameters=Parameters(
+            parameters=replace(
+                ask.parameters,
                 max_output_tokens=ask.limits.max_output_tokens or state.max_output_tokens,
-                temperature=ask.temperature,
-                stop=ask.stop,
                 tool_choice=ask.tool_choice if schemas else None,
+                parallel_tool_calls=ask.parameters.parallel_tool_calls if schemas else None,
             ),
             offer=ToolOffer(schemas, tuple(schema.name for schema in ask.client_tools)),
             fallback=resolve_if_there(self._providers, fallback),

@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 
+from manent import engine
 from manent.api.http.pieces import SLICE_BYTES, in_slices
 from tests.api.harness import problem
 
@@ -52,7 +53,10 @@ def test_a_prompt_has_the_fields_of_the_contract(client, spoken):
     assert (prompt["turn_id"], prompt["attempt"], prompt["model"]) == (turn, 1, "echo/echo")
     assert json.loads(base64.b64decode(prompt["request_bytes_base64"])) == prompt["request"]
     assert prompt["request"]["messages"][0] == {"role": "system", "text": "Be brief."}
-    assert prompt["parameters"] == {"max_output_tokens": None, "temperature": 0.5, "stop": [], "tool_choice": None}
+    assert prompt["parameters"] == dict.fromkeys(engine.Parameters.__struct_fields__) | {
+        "temperature": 0.5,
+        "stop": [],
+    }
     window = prompt["window"]
     assert list(window) == [
         "policy",

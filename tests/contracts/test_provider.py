@@ -15,6 +15,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import httpx
+import msgspec
 import psutil
 import pytest
 import respx
@@ -41,6 +42,7 @@ from manent.engine.providers.base import (
     Parameters,
     Prompt,
     PromptMessage,
+    ResponseFormat,
     UsageReported,
     VendorBlock,
 )
@@ -547,6 +549,41 @@ async def test_a_prompt_beyond_the_local_models_context_is_refused(local_provide
     with pytest.raises(ProviderError) as caught:
         await answer(Subject(local_provider, []), prompt("smollm2-135m", "word " * 6000))
     assert (caught.value.retryable, caught.value.status) == (False, 400)
+
+
+async def said(provider, **parameters):
+    """The text of an answer, sampled at a high temperature."""
+    asked = prompt("smollm2-135m", "Name a colour, and tell its story.", temperature=1.5, **parameters)
+    return "".join(chunk.text for chunk in await answer(Subject(provider, []), asked) if isinstance(chunk, Delta))
+
+
+@pytest.mark.local
+async def test_the_local_model_keeps_to_a_seed(local_provider):
+    """The same seed gives the same answer, another seed another, and the most likely tokens alone need no seed."""
+    first = await said(local_provider, seed=7, max_output_tokens=16)
+    assert await said(local_provider, seed=7, max_output_tokens=16) == first
+    assert await said(local_provider, seed=8, max_output_tokens=16) != first
+    likely = [await said(local_provider, seed=seed, top_k=1, max_output_tokens=16) for seed in (1, 2)]
+    assert likely[0] == likely[1]
+
+
+@pytest.mark.local
+async def test_the_local_model_keeps_to_a_schema(local_provider):
+    """An answer of a schema is JSON of that schema; without one it is any JSON object."""
+    colour = b'{"type":"object","properties":{"colour":{"enum":["red","blue"]},"n":{"type":"integer","maximum":9}},'
+    form = ResponseFormat("json_schema", "colour", msgspec.Raw(colour + b'"required":["colour","n"]}'))
+    found = json.loads(await said(local_provider, response_format=form, max_output_tokens=60))
+    assert found.keys() == {"colour", "n"}
+    assert found["colour"] in {"red", "blue"}
+    assert (await said(local_provider, response_format=ResponseFormat("json_object"), max_output_tokens=40))[0] == "{"
+
+
+@pytest.mark.local
+async def test_the_local_model_keeps_to_a_bias(local_provider):
+    """A token that is forbidden is not said."""
+    first = await said(local_provider, top_k=1, max_output_tokens=1)
+    tokens = {str(token): -100.0 for token in range(1000)}
+    assert await said(local_provider, top_k=1, max_output_tokens=1, logit_bias=tokens) != first
 
 
 @pytest.mark.local

@@ -11,6 +11,7 @@ import os
 import random
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,6 +40,23 @@ CLAUDES = b'{"type":"thinking","thinking":"Hm.","signature":"c2ln"}'
 OPENAIS = b'{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"c2ln"}'
 OTHER = b'{"type":"redacted_thinking","data":"c2ln"}'
 OURS = offered("mine")
+PARAMETERS = {
+    "top_p": (0.1 + 0.2, 1.0),
+    "top_k": (1, 40),
+    "seed": (0, -(2**63), 2**63 - 1),
+    "presence_penalty": (-0.7, 2),
+    "frequency_penalty": (1e-07, 0),
+    "logit_bias": ({}, {"9": -100, "15": 0.1}),
+    "response_format": (
+        {"type": "text"},
+        {"type": "json_object"},
+        {"type": "json_schema", "schema": {"type": "object", "maximum": 1e300, "title": "Grüße \u2028"}},
+        {"type": "json_schema", "name": "x", "schema": {"a": 1.0}, "strict": True, "description": "An x."},
+    ),
+    "reasoning": ({"effort": "none"}, {"effort": "high"}, {"budget_tokens": 8}, {"budget_tokens": 4000}),
+    "parallel_tool_calls": (True, False),
+}
+"""Some of each; what a renderer cannot say is refused, and then nothing is sent."""
 
 
 @engine.tool
@@ -138,6 +156,8 @@ class Conversation:
         options = {"temperature": chance.choice((None, 0.0, 0.7)), "max_output_tokens": chance.choice((None, 9, 30))}
         if chance.random() < 0.3:
             options["stop"] = ("END", "\n\n")
+        if chance.random() < 0.6:
+            options |= {name: chance.choice(PARAMETERS[name]) for name in chance.choices(list(PARAMETERS), k=2)}
         if chance.random() < 0.5:
             options |= {"client_tools": OURS, "tools": ["looks"], "tool_choice": chance.choice((None, "any", "mine"))}
         if chance.random() < 0.2:
@@ -213,6 +233,8 @@ class Conversation:
                 seen["derived"] += 1
                 seen.update({each.reason for each in (*prompt.window.included, *prompt.window.omitted.items)})
                 seen[prompt.renderer] += 1
+                given = msgspec.structs.asdict(prompt.parameters)
+                seen.update(name for name in PARAMETERS if given[name] is not None)
             with pytest.raises(TurnNotFound):
                 await self.chat.explain(turn.id, attempt=len(turn.attempts) + 1)
         assert next(requests, None) is None
@@ -241,7 +263,7 @@ async def converse(path, first, last):
 def check_variety(seen):
     """Nothing that matters was left out by chance."""
     kinds = ("system", "pinned", "last_user", "last_unit", "newest_that_fits", "budget", "superseded", "incomplete")
-    assert {*kinds, "erased", *RENDERERS} <= seen.keys()
+    assert {*kinds, "erased", *RENDERERS, *PARAMETERS} <= seen.keys()
 
 
 async def test_what_is_derived_is_what_was_sent(tmp_path):

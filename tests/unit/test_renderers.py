@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from manent.engine.errors import Invalid
@@ -22,7 +23,7 @@ from manent.engine.events.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from manent.engine.providers.base import Parameters, Prompt, PromptMessage
+from manent.engine.providers.base import Parameters, Prompt, PromptMessage, Reasoning, ResponseFormat
 from manent.engine.providers.renderers import RENDERERS
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "requests.json"
@@ -65,6 +66,32 @@ PROMPTS = {
     "ends with the assistant": Prompt("claude-opus-5-5", MESSAGES[:-1], "Be brief."),
     "stops": Prompt("m", MESSAGES, parameters=Parameters(stop=("END", " ", "\n\n"))),
 }
+SCHEMA = msgspec.Raw(b'{"type": "object","properties":{"x":{"minimum":1.50}}}')
+ANSWER = ResponseFormat("json_schema", "answer", SCHEMA, strict=True)
+GIVEN = {
+    "top_p": {"top_p": 0.1},
+    "top_k": {"top_k": 40},
+    "seed": {"seed": -(2**63)},
+    "presence penalty": {"presence_penalty": -0.5},
+    "frequency penalty": {"frequency_penalty": 1.0},
+    "biases": {"logit_bias": {"15": -100.0, "7": 0.25}},
+    "text": {"response_format": ResponseFormat("text")},
+    "a JSON object": {"response_format": ResponseFormat("json_object")},
+    "a schema": {"response_format": ANSWER},
+    "a schema without a name": {"response_format": ResponseFormat("json_schema", schema=SCHEMA)},
+    "a schema with a description": {"response_format": msgspec.structs.replace(ANSWER, description="An x.")},
+    "an effort": {"reasoning": Reasoning("high"), "response_format": ANSWER},
+    "minimal effort": {"reasoning": Reasoning("minimal")},
+    "no reasoning": {"reasoning": Reasoning("none"), "temperature": 0.5},
+    "a budget": {"reasoning": Reasoning(budget_tokens=2048)},
+    "a budget over the limit": {"reasoning": Reasoning(budget_tokens=2048), "max_output_tokens": 2048},
+    "one call at a time": {"parallel_tool_calls": False},
+    "several calls of a tool": {"parallel_tool_calls": True, "tool_choice": "look"},
+    "one call at a time, and none": {"parallel_tool_calls": False, "tool_choice": "none"},
+}
+HI = (PromptMessage("user", (TextBlock("Hi."),)),)
+PROMPTS |= {what: Prompt("m", HI, None, TOOLS, Parameters(**given)) for what, given in GIVEN.items()}
+PROMPTS["calls without tools"] = Prompt("m", HI, parameters=Parameters(parallel_tool_calls=True))
 
 
 def rendered(name):
@@ -81,7 +108,7 @@ def rendered(name):
 def golden():
     known = json.loads(GOLDEN.read_text(encoding="utf-8")) if GOLDEN.exists() else {}
     if os.environ.get("GOLDEN") == "write":
-        known = {name: rendered(name) for name in RENDERERS} | known
+        known |= {name: rendered(name) | known.get(name, {}) for name in RENDERERS}
         GOLDEN.write_text(json.dumps(known, ensure_ascii=False, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return known
 

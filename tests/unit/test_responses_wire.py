@@ -343,6 +343,19 @@ def full_usage(read, cached, written, out, reasoning):
     return usage(raw.encode(), read, cached, written, out, reasoning)
 
 
+COMMENTARY = (
+    b'{"id":"msg_0a","type":"message","status":"completed","content":[{"type":"output_text","annotations":[],'
+    b'"logprobs":[],"text":"I\'ll look."}],"phase":"commentary","role":"assistant"}'
+)
+ANNOTATED = (
+    '{"id":"msg_0b","type":"message","status":"completed","content":[{"type":"output_text","annotations":['
+    '{"type":"url_citation","start_index":0,"end_index":12,"title":"Rome – weather",'
+    '"url":"https://example.org/rome?utm=1"},'
+    '{"type":"file_citation","index":12,"file_id":"file-1","filename":"rome.pdf"}],"logprobs":[],'
+    '"text":"Dry in Rome."}],'
+    '"phase":"final_answer","role":"assistant"}'
+).encode()
+
 STREAMS = {
     "responses_text": [
         BlockStarted(0, "text"),
@@ -398,9 +411,28 @@ STREAMS = {
         BlockStarted(0, "text"),
         Delta(0, "I'm sorry, "),
         Delta(0, "no."),
+        VendorBlock(
+            0,
+            "message",
+            b'{"id":"msg_0f","type":"message","status":"completed","content":[{"type":"refusal",'
+            b'"refusal":"I\'m sorry, no."}],"role":"assistant"}',
+        ),
         BlockStopped(0),
         full_usage(9, 0, 0, 6, 0),
         Ended("refusal", "completed", "resp_0refusal"),
+    ],
+    "responses_annotations": [
+        BlockStarted(0, "text"),
+        Delta(0, "I'll look."),
+        VendorBlock(0, "message", COMMENTARY),
+        BlockStopped(0),
+        BlockStarted(1, "text"),
+        Delta(1, "Dry in "),
+        Delta(1, "Rome."),
+        VendorBlock(1, "message", ANNOTATED),
+        BlockStopped(1),
+        full_usage(9, 0, 0, 6, 0),
+        Ended("end_turn", "completed", "resp_0annotated"),
     ],
     "responses_incomplete": [
         BlockStarted(0, "text"),
@@ -535,6 +567,28 @@ def sdk(wire):
         )
     )
     return openai.OpenAI(api_key="none", base_url=ADDRESS, http_client=client, max_retries=0)
+
+
+def test_a_message_that_says_more_than_its_text_goes_back_byte_for_byte():
+    """Where its texts are still the same, each once; else they are texts."""
+    parts = b'{"type":"output_text","text":"a"},{"type":"refusal","refusal":"b"}'
+    two = b'{"type":"message","role":"assistant","content":[' + parts + b"]}"
+    blocks = (
+        TextBlock("I'll look.", msgspec.Raw(COMMENTARY)),
+        TextBlock("Dry in Rome.", msgspec.Raw(ANNOTATED)),
+        TextBlock("a", msgspec.Raw(two)),
+        TextBlock("b"),
+        TextBlock("c"),
+    )
+
+    def sent(*content):
+        return render_responses(Prompt("m", (PromptMessage("assistant", content),)))
+
+    plain = b'{"type":"message","role":"assistant","content":"c"}'
+    assert b'"input":[' + b",".join((COMMENTARY, ANNOTATED, two, plain)) + b"]" in sent(*blocks)
+    assert b'"content":"ac"' in sent(blocks[2], blocks[4])
+    assert b'"content":"c"' in sent(TextBlock("c", msgspec.Raw(two)))
+    assert b'"content":"c"' in sent(TextBlock("c", msgspec.Raw(b'{"type":"text","text":"c","citations":[{}]}')))
 
 
 # --- items and pieces -------------------------------------------------------------------------------------------------

@@ -32,7 +32,11 @@ class InputDelta(msgspec.Struct, tag_field="type", tag="input_json_delta", gc=Fa
     partial_json: str
 
 
-BlockPiece = TextDelta | ThinkingDelta | SignatureDelta | InputDelta
+class CitationsDelta(msgspec.Struct, tag_field="type", tag="citations_delta", gc=False):
+    citation: msgspec.Raw
+
+
+BlockPiece = TextDelta | ThinkingDelta | SignatureDelta | InputDelta | CitationsDelta
 
 
 class _TaggedEvent(msgspec.Struct, tag_field="type"):
@@ -96,6 +100,7 @@ class BlockHead(msgspec.Struct):
 
 class TextHead(BlockHead):
     text: str | None = None
+    citations: list[msgspec.Raw] | None = None
 
 
 class ThinkingHead(BlockHead):
@@ -122,8 +127,10 @@ _EVENTS = frozenset(
         "message",  # the name of an event that has neither a type nor a name
     }
 )
-_PIECES = frozenset({"text_delta", "thinking_delta", "signature_delta", "input_json_delta"})
+_PIECES = frozenset({"text_delta", "thinking_delta", "signature_delta", "input_json_delta", "citations_delta"})
 _BLOCKS: dict[str, type[BlockHead]] = {"text": TextHead, "thinking": ThinkingHead, "tool_use": CallHead}
+
+_RAW = ("content_block", "usage", "citation")
 
 _decoder: msgspec.json.Decoder[StreamEvent] = msgspec.json.Decoder(StreamEvent)
 
@@ -175,9 +182,9 @@ def _is_unknown(read: dict[str, Any]) -> bool:
 
 def _with_raw(read: dict[str, Any]) -> dict[str, Any]:
     """Encode again what the typed form keeps as bytes."""
-    read = read | {name: msgspec.Raw(_repaired(read[name])) for name in ("content_block", "usage") if name in read}
-    message = read.get("message")
-    return read | {"message": _with_raw(message)} if isinstance(message, dict) else read
+    read = read | {name: msgspec.Raw(_repaired(read[name])) for name in _RAW if name in read}
+    inner = {name: _with_raw(read[name]) for name in ("message", "delta") if isinstance(read.get(name), dict)}
+    return read | inner
 
 
 def _repaired(value: Any) -> bytes:

@@ -1,17 +1,18 @@
 """Anthropic's Messages API, streaming: Claude, and every server that speaks the same protocol.
 
-A provider has one ``anthropic-version`` and one renderer, which belong together (``render.VERSIONS``): a request is
-sent with the version that it was rendered for.
+A provider has one ``anthropic-version`` and one renderer, which belong together (``render.VERSIONS``). A request is
+sent with that version, or with the newest that takes sampling parameters if it has some: its bytes decide.
 """
 
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from ...errors import Invalid, ProviderMalformed, ProviderRejected
 from ..base import ModelInfo
-from ..wire.vendor import AnswerStream, Endpoint, HttpProvider, Vendor, known_models, post_json
-from .render import RENDERERS, VERSIONS, Version, renderer_for
+from ..wire.vendor import AnswerStream, Endpoint, HttpProvider, Upstream, Vendor, known_models, post_json
+from .render import RENDERERS, VERSIONS, Version, renderer_for, version_of
 from .stream import MessageStream
 
 ANTHROPIC = Vendor(
@@ -32,7 +33,7 @@ ANTHROPIC = Vendor(
     serves="claude-",
 )
 
-_COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking")
+_COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config")
 """The fields of a request that the token counting accepts."""
 _COUNT_BYTES = 64 << 10
 
@@ -56,6 +57,12 @@ class ClaudeProvider(HttpProvider):
 
     def headers(self, api_key: str | None) -> dict[str, str]:
         return {"anthropic-version": VERSIONS[self.renderer], **({"x-api-key": api_key} if api_key else {})}
+
+    def upstream_for(self, request: bytes) -> Upstream:
+        version = version_of(self.renderer, request)
+        if version == VERSIONS[self.renderer]:
+            return self.upstream
+        return replace(self.upstream, headers={**self.upstream.headers, "anthropic-version": version})
 
     def read_answer(self) -> AnswerStream:
         return MessageStream(self.name)

@@ -1,7 +1,7 @@
 """The answer of Anthropic's Messages API, from events to chunks. Synchronous and pure: it never waits.
 
 A block of an unknown type is kept as it came, whole, when it stops; only the input of a tool that ran at the vendor
-comes in pieces, and is inserted. Citations are ignored: the common form of a text has no place for them.
+comes in pieces, and is inserted. A text with citations is kept in the vendor's form, beside the common one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Open(msgspec.Struct):
-    """An open block. ``raw`` is its beginning as it came, ``pieces`` its thinking or its input since then."""
+    """An open block. ``raw`` is its beginning as it came, ``pieces`` its text or its input since then; ``citations``:
+    those of a text.
+    """
 
     number: int
     start: wire.BlockHead
@@ -56,6 +58,7 @@ class _Open(msgspec.Struct):
     pieces: list[str]
     signature: str = ""
     stopped: bool = False
+    citations: list[bytes] = []
 
 
 class MessageStream(AnswerStream):
@@ -145,6 +148,9 @@ class MessageStream(AnswerStream):
         match block.start, piece:
             case wire.TextHead(), wire.TextDelta(text):
                 _say(block, text, chunks)
+            case wire.TextHead(), wire.CitationsDelta(citation):
+                self._keep_back(bytes(citation))
+                block.citations.append(bytes(citation))
             case wire.ThinkingHead(), wire.ThinkingDelta(text):
                 _say(block, text, chunks)
             case wire.CallHead(), wire.InputDelta(text):
@@ -171,6 +177,7 @@ class MessageStream(AnswerStream):
             self._kept_back -= len(block.raw) + sum(map(len, block.pieces))
             chunks.append(VendorBlock(block.number, block.start.type, _with_input(block) or block.raw))
             return
+        self._kept_back -= sum(map(len, block.citations))
         if left:
             chunks.append(Delta(block.number, left))
         if isinstance(block.start, wire.CallHead) and not any(block.pieces):
@@ -222,13 +229,14 @@ class MessageStream(AnswerStream):
 def _say(block: _Open, text: str, chunks: list[Chunk]) -> None:
     whole = block.halves.feed(text)
     if whole:
-        if not isinstance(block.start, wire.TextHead):
-            block.pieces.append(whole)
+        block.pieces.append(whole)
         chunks.append(Delta(block.number, whole))
 
 
 def _vendor_form(block: _Open) -> bytes | None:
     """A known block in the vendor's own form, if the common form lacks something that has to go back."""
+    if isinstance(block.start, wire.TextHead):
+        return _cited(block, block.start)
     if isinstance(block.start, wire.ThinkingHead) and block.signature:
         fields: dict[str, Any] = {**_read_fields(block.raw)}
         return _encode(fields | {"thinking": "".join(block.pieces), "signature": block.signature})
@@ -236,6 +244,15 @@ def _vendor_form(block: _Open) -> bytes | None:
         given = {name for name, value in _read_fields(block.raw).items() if bytes(value) != b"null"}
         return _with_input(block) if given - _CALL_FIELDS else None
     return None
+
+
+def _cited(block: _Open, start: wire.TextHead) -> bytes | None:
+    """A text with its citations, each as it came; None if it has none."""
+    citations = [*(start.citations or ()), *map(msgspec.Raw, block.citations)]
+    if not citations:
+        return None
+    fields: dict[str, Any] = {**_read_fields(block.raw)}
+    return _encode(fields | {"text": "".join(block.pieces), "citations": citations})
 
 
 def _with_input(block: _Open) -> bytes | None:

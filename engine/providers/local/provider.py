@@ -42,7 +42,9 @@ START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 2
 DEATH_TIMEOUT_S = 1
 
-_INFO = ModelInfo(MODEL, family="smollm2", context_tokens=CONTEXT_TOKENS, capabilities=("text", "sampling"))
+_INFO = ModelInfo(
+    MODEL, family="smollm2", context_tokens=CONTEXT_TOKENS, capabilities=("text", "sampling", "json_schema")
+)
 
 
 class _Report(msgspec.Struct):

@@ -3,6 +3,9 @@
 It tolerates the differences of servers (fields that are null, missing or unknown; thinking as ``reasoning_content`` or
 ``reasoning``; calls without an index or an id; an end without usage), and is strict about mistakes that would go on
 record: broken JSON, invalid names, a stream that just stops.
+
+A refusal is a text with the vendor's form of it beside the common one, because it goes back as a refusal. Annotations
+are kept beside the text, though the protocol does not take them back. Audio and log probabilities are never asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Annotated, Any
 import msgspec
 
 from ...events.usage import Usage
-from ..base import BlockStarted, BlockStopped, BlockType, Chunk, Delta, Ended, UsageReported
+from ..base import BlockStarted, BlockStopped, BlockType, Chunk, Delta, Ended, UsageReported, VendorBlock
 from ..wire.failures import UPSTREAM_BYTES, vendor_id, vendor_word
 from ..wire.sse import SseEvent
 from ..wire.surrogates import Halves, read_with_halves
@@ -52,6 +55,7 @@ class _Delta(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    annotations: list[Any] | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None  # the form before tools
 
@@ -91,15 +95,18 @@ class _Usage(msgspec.Struct, gc=False):
     completion_tokens_details: _OutputDetails | None = None
 
 
+_encode = msgspec.json.Encoder().encode
 _read_event = msgspec.json.Decoder(_Event).decode
 _read_raw_usage = msgspec.json.Decoder(_WithUsage).decode
 _read_usage = msgspec.json.Decoder(_Usage).decode
 
 
 class OpenBlock:
-    """An open block. ``said``: it has a delta. ``arguments`` are a call's, as far as they have come."""
+    """An open block. ``said``: it has a delta. ``arguments`` are a call's, as far as they have come, ``refusal`` the
+    text of a refusal.
+    """
 
-    __slots__ = ("arguments", "halves", "id", "number", "said", "type")
+    __slots__ = ("arguments", "halves", "id", "number", "refusal", "said", "type")
 
     def __init__(self, number: int, block_type: BlockType, call_id: str | None) -> None:
         self.number = number
@@ -107,6 +114,7 @@ class OpenBlock:
         self.id = call_id
         self.said = False
         self.arguments: list[str] = []
+        self.refusal: list[str] | None = None
         self.halves = Halves()
 
 
@@ -150,6 +158,8 @@ class OpenAIStream(AnswerStream):
         block.said = True
         if self._halved:
             text = block.halves.feed(text)
+        if block.refusal is not None:
+            block.refusal.append(text)
         if text:
             chunks.append(Delta(block.number, text))
 
@@ -160,6 +170,9 @@ class OpenAIStream(AnswerStream):
         left = block.halves.close()
         if left:
             chunks.append(Delta(block.number, left))
+        if block.refusal is not None:
+            form = {"type": "refusal", "refusal": "".join([*block.refusal, left])}
+            chunks.append(VendorBlock(block.number, "refusal", _encode(form)))
         chunks.append(BlockStopped(block.number))
 
     def end(self, stop_reason: str, vendor_stop_reason: str, chunks: list[Chunk]) -> list[Chunk]:
@@ -189,6 +202,7 @@ class ChatStream(OpenAIStream):
         self._speech: OpenBlock | None = None  # text or thinking: one at a time
         self._by_index: dict[int, OpenBlock] = {}  # fragments of parallel calls may alternate
         self._finish: str | None = None
+        self._annotations: list[Any] = []
 
     def feed(self, event: SseEvent) -> list[Chunk]:
         try:
@@ -224,13 +238,11 @@ class ChatStream(OpenAIStream):
                 self._say("thinking", thinking, chunks)
             if delta.content:
                 speech = self._speech
-                if speech is not None and speech.type == "text" and not self._halved:
+                if speech is not None and speech.type == "text" and speech.refusal is None and not self._halved:
                     chunks.append(Delta(speech.number, delta.content))  # nearly every event, so two calls are saved
                 else:
                     self._say("text", delta.content, chunks)
-            if delta.refusal:
-                self._refused = True
-                self._say("text", delta.refusal, chunks)
+            self._note_more(delta, chunks)
             if delta.tool_calls:
                 for fragment in delta.tool_calls:
                     self._call(fragment, chunks)
@@ -239,16 +251,25 @@ class ChatStream(OpenAIStream):
         if choice.finish_reason:
             self._note_finish(choice.finish_reason)
 
+    def _note_more(self, delta: _Delta, chunks: list[Chunk]) -> None:
+        """A refusal, and annotations."""
+        if delta.refusal:
+            self._refused = True
+            self._say("text", delta.refusal, chunks, refuses=True)
+        if delta.annotations:
+            self._annotations += delta.annotations
+
     def _note_finish(self, reason: str) -> None:
         self._finish = vendor_word(reason)
         if self._finish is None:
             raise self.malformed("an invalid finish reason")
 
-    def _say(self, block_type: BlockType, text: str, chunks: list[Chunk]) -> None:
+    def _say(self, block_type: BlockType, text: str, chunks: list[Chunk], *, refuses: bool = False) -> None:
         speech = self._speech
-        if speech is None or speech.type != block_type:
+        if speech is None or speech.type != block_type or (speech.refusal is not None) != refuses:
             self._stop_speech(chunks)
             speech = self._speech = self.start(block_type, chunks)
+            speech.refusal = [] if refuses else None
         self.extend(speech, text, chunks)
 
     def _call(self, fragment: _ToolCall, chunks: list[Chunk]) -> None:
@@ -280,7 +301,14 @@ class ChatStream(OpenAIStream):
     def _end(self) -> list[Chunk]:
         if self._finish is None:
             raise self.broken_off()
-        return self.end(_STOP_REASONS.get(self._finish, self._finish), self._finish, [])
+        chunks: list[Chunk] = []
+        if self._annotations:
+            text = self._speech
+            beside = text is not None and text.type == "text" and text.refusal is None
+            number = text.number if text is not None and beside else self.next_number()
+            form = {"type": "annotations", "annotations": self._annotations}
+            chunks.append(VendorBlock(number, "annotations", mended(form)))
+        return self.end(_STOP_REASONS.get(self._finish, self._finish), self._finish, chunks)
 
 
 def _is_error(read: _Event) -> bool:

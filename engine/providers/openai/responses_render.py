@@ -8,23 +8,24 @@ The form of a prompt in this protocol, under ``openai-responses/1``:
   between. Text alone is sent as a string, text with other parts as parts. Objects keep the order of their keys.
 * A call's arguments go back as the model wrote them, or as compact JSON where only their parse is known. Its result is
   an item too, with its images, and an error is marked in its text.
+* A message with annotations, a refusal or a phase goes back as the vendor's item, byte for byte, if its texts are
+  still the same.
 * A reasoning item goes back byte for byte where it was said. It is left out if the vendor could not use it: without its
   encrypted or open content, with nothing after it in its message, or if the model is known not to reason - such a model
   refuses the wish for encrypted content as well. Other vendors' thinking is left out.
 * A block of an unknown type is passed on, as it came, if a user says it and its type is one of ``PASSED_ON``; any other
   is left out, and so is an image that a user does not show, and a message that has nothing left.
-* The protocol has no stop sequences. A prompt with some is refused, not sent without them.
+* The protocol has no stop sequences, and not every parameter. A prompt with some is refused, not sent without them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from ...errors import Invalid
 from ...events.blocks import (
     Block,
     ImageBlock,
@@ -36,7 +37,9 @@ from ...events.blocks import (
     ToolUseBlock,
 )
 from ..base import Parameters, Prompt, PromptMessage, Renderer
-from .chat_render import BETWEEN_MESSAGES, CHOICES, ERROR_MARK, Part, arguments_text, image_url, joined, number
+from ..parameters import not_supported
+from .chat_render import BETWEEN_MESSAGES, CHOICES, ERROR_MARK, Part, arguments_text, image_url, joined
+from .parameters_render import number, responses_parameters
 
 RESPONSES = "openai-responses/1"
 
@@ -63,15 +66,29 @@ class _Reasoning(msgspec.Struct):
     content: list[Any] | None = None
 
 
+class _OwnPart(msgspec.Struct):
+    text: str | None = None
+    refusal: str | None = None
+
+
+class _OwnMessage(msgspec.Struct):
+    """The vendor's form of a message."""
+
+    type: Literal["message"]
+    role: Literal["assistant"]
+    content: list[_OwnPart]
+
+
 _Item = _Speech | dict[str, Any] | msgspec.Raw
 
+_read_message = msgspec.json.Decoder(_OwnMessage).decode
 _read_reasoning = msgspec.json.Decoder(_Reasoning).decode
 
 
 def render_responses(prompt: Prompt) -> bytes:
-    """``openai-responses/1``. Raises Invalid, which names ``stop``, for a prompt with stop sequences."""
+    """``openai-responses/1``. Raises Invalid, which names the parameter, for one that the protocol does not have."""
     if prompt.parameters.stop:
-        raise Invalid("stop", "OpenAI's Responses API has no stop sequences")
+        raise not_supported("stop", "OpenAI's Responses API has no stop sequences")
     reasons = _WITHOUT_REASONING.match(prompt.model) is None
     request: dict[str, Any] = {"model": prompt.model}
     if prompt.system:
@@ -80,6 +97,7 @@ def render_responses(prompt: Prompt) -> bytes:
     if prompt.tools:
         request["tools"] = [*map(_tool, prompt.tools)]
     request |= _parameters(prompt.parameters, has_tools=bool(prompt.tools))
+    request |= responses_parameters(prompt.parameters, has_tools=bool(prompt.tools))
     request["store"] = False
     if reasons:
         request["include"] = ["reasoning.encrypted_content"]
@@ -126,10 +144,16 @@ def _items(messages: Sequence[PromptMessage], *, reasons: bool) -> Iterator[_Ite
 def _answer(content: Sequence[Block], *, reasons: bool) -> Iterator[_Item]:
     last = max((place for place, block in enumerate(content) if _is_spoken(block)), default=-1)
     texts: list[Part] = []
+    told = 0  # blocks that the vendor's own items have said
     for place, block in enumerate(content):
         item: dict[str, Any] | msgspec.Raw | None = None
+        if place < told:
+            continue
         if isinstance(block, TextBlock):
-            texts.append(block.text)
+            item, count = _own_message(content[place:])
+            told = place + count
+            if item is None:
+                texts.append(block.text)
         elif isinstance(block, ToolUseBlock):
             item = {
                 "type": "function_call",
@@ -144,6 +168,22 @@ def _answer(content: Sequence[Block], *, reasons: bool) -> Iterator[_Item]:
             texts = []
             yield item
     yield from _said("assistant", texts)
+
+
+def _own_message(content: Sequence[Block]) -> tuple[msgspec.Raw | None, int]:
+    """The vendor's own item for the texts that begin a content, and how many they are; None if there is none, or if
+    they are not its texts any more.
+    """
+    first = content[0]
+    if not (isinstance(first, TextBlock) and isinstance(first.vendor, msgspec.Raw)):
+        return None, 0
+    try:
+        own = _read_message(first.vendor)
+    except (msgspec.MsgspecError, RecursionError):
+        return None, 0  # another vendor's form
+    texts = [text for part in own.content if (text := part.text or part.refusal)]
+    said = [block.text for block in content[: len(texts)] if isinstance(block, TextBlock)]
+    return (first.vendor, len(texts)) if texts and said == texts else (None, 0)
 
 
 def _is_spoken(block: Block) -> bool:

@@ -3,7 +3,8 @@
 An answer is a list of items. A message's parts and a reasoning item's text become blocks with their first text, a
 function call when it begins; the item's end stops them. What a server did not send in pieces is taken from the item's
 end, and an item that was never sent is taken from the answer's end. A reasoning item is kept as it came, beside its
-text if it has any, since the vendor wants it back; an item of an unknown type is kept instead of a block.
+text if it has any, since the vendor wants it back, and so is a message that says more than its text: annotations, a
+refusal, a phase. An item of an unknown type is kept instead of a block.
 
 ``output_index`` identifies an item, or, if a server sends none, the item's id. Events of unknown types are ignored, and
 so are sequence numbers: some servers send none, and a stream over TCP has no gaps.
@@ -26,6 +27,7 @@ REASONING = "reasoning"
 MAX_ITEMS = 10_000
 
 _TEXT = "response.output_text.delta"
+_PLAIN = frozenset({None, "text", "output_text"})
 _COMMON_TYPES = frozenset({"text", "image", "tool_use", "tool_result", "thinking"})
 _STOP_REASONS = {"completed": "end_turn", "max_output_tokens": "max_tokens", "content_filter": "refusal"}
 _BETWEEN_PARTS = "\n\n"
@@ -60,6 +62,8 @@ class _Part(msgspec.Struct, gc=False):
     type: str | None = None
     text: str | None = None
     refusal: str | None = None
+    annotations: Any = None
+    logprobs: Any = None
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -73,6 +77,14 @@ class _Item(msgspec.Struct, gc=False):
 class _WithContent(msgspec.Struct, gc=False):
     content: list[_Part] | None = None
     summary: list[_Part] | None = None
+    phase: Any = None
+
+    @property
+    def says_more(self) -> bool:
+        """True if it says more than the text of its parts."""
+        return bool(self.phase) or any(
+            part.annotations or part.logprobs or part.type not in _PLAIN for part in self.content or ()
+        )
 
 
 class _Incomplete(msgspec.Struct, gc=False):
@@ -266,12 +278,15 @@ class ResponsesStream(OpenAIStream):
             self.stop(block, chunks)
 
     def _fill_message(self, state: _ItemState, raw: bytes, chunks: list[Chunk]) -> None:
-        for place, part in enumerate(self._decode(raw.decode(), _WithContent).content or ()):
+        read = self._decode(raw.decode(), _WithContent)
+        for place, part in enumerate(read.content or ()):
             text = part.text or part.refusal
             self._refused = self._refused or part.type == "refusal"
             if text and place not in state.blocks:
                 state.blocks[place] = self.start("text", chunks)
                 self.extend(state.blocks[place], text, chunks)
+        if read.says_more and state.blocks:
+            chunks.append(VendorBlock(state.blocks[min(state.blocks)].number, "message", raw))
 
     def _fill_reasoning(self, state: _ItemState, raw: bytes, chunks: list[Chunk]) -> None:
         if not state.blocks:

@@ -142,6 +142,10 @@ class HttpProvider(ABC):
     def headers(self, api_key: str | None) -> dict[str, str]:
         """The headers of every request."""
 
+    def upstream_for(self, request: bytes) -> Upstream:  # noqa: ARG002 - a member's headers may hang on it
+        """The upstream with the headers that this request is sent with."""
+        return self.upstream
+
     @abstractmethod
     def read_answer(self) -> AnswerStream:
         """A reader for one answer."""
@@ -156,7 +160,7 @@ class HttpProvider(ABC):
         return self.vendor.model(name) if self._is_vendors else unknown_model(name)
 
     def stream(self, request: bytes) -> AsyncGenerator[Chunk, None]:
-        return stream_answer(self.upstream, self.path, request, self.read_answer())
+        return stream_answer(self.upstream_for(request), self.path, request, self.read_answer())
 
     async def aclose(self) -> None:
         await self.upstream.client.aclose()

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from ...context.derive import parameters_of
 from ...context.plan import ToolOffer
 from ...context.prompt import Limits
+from ...context.recorded import parameters_of
 from ...errors import Erased, StoreCorrupt, TurnNotFound
 from ...events.blocks import ToolResultBlock, ToolSchema, ToolUseBlock
 from ...events.replay_types import Compared

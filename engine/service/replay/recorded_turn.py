@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from ...context.derive import parameters_of
+from ...context.recorded import parameters_of
 from ...context.window import POLICIES
 from ...errors import Refused, StoreError, TurnAlreadyOpen, TurnNotFound
 from ...events.base import Facts
