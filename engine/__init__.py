@@ -106,6 +106,7 @@ from .events.blocks import (
     text_content,
     text_of,
 )
+from .events.turn_types import CacheMarks
 from .events.types import EVENT_TYPES
 from .events.usage import Cost, Price, Rates, Tier, Usage
 from .log.base import RequestKey
@@ -195,6 +196,7 @@ __all__ = [
     "BlockStopped",
     "Broken",
     "BudgetTooSmall",
+    "CacheMarks",
     "Caller",
     "CheckpointNotFound",
     "Chunk",

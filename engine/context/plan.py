@@ -16,7 +16,7 @@ from msgspec import UNSET
 from ..clock import Clock, utc_day
 from ..errors import StoreCorrupt
 from ..events.blocks import ToolSchema
-from ..events.turn_types import OTHER, AttemptStarted, AttemptWords, SaidContent
+from ..events.turn_types import OTHER, AttemptStarted, AttemptWords, CacheMarks, SaidContent
 from ..events.types import NewMessage
 from ..events.upcasts import facts_of, words_of
 from ..events.usage import Price
@@ -96,7 +96,8 @@ class RequestPlan(msgspec.Struct, frozen=True):
 
 class PlannedRound(msgspec.Struct, frozen=True):
     """A round that can be recorded and sent, planned at ``window.state.version``. ``has_images``: only a model that
-    takes them can be asked this. ``changed``: contents that a client says otherwise than they are on record.
+    takes them can be asked this. ``changed``: contents that a client says otherwise than they are on record; ``marks``:
+    where it wants the prompt cached.
     """
 
     window: ChosenWindow
@@ -105,6 +106,7 @@ class PlannedRound(msgspec.Struct, frozen=True):
     request_plan: RequestPlan
     has_images: bool = False
     changed: tuple[SaidContent, ...] = ()
+    marks: CacheMarks | None = None
 
 
 def plan_round(  # noqa: PLR0913 - each says more of the one round
@@ -252,6 +254,7 @@ def attempt_of(
         model=None if planned.model.info.listed else planned.model.info.name,
         tool_choice=None if choice == parameters.tool_choice else parameters.tool_choice,
         contents=planned.changed,
+        marks=planned.marks,
     )
     return StartAttempt(facts, words)
 

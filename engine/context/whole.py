@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from ..errors import BudgetTooSmall
 from ..events.blocks import Content, ToolSchema, raw_blocks
-from ..events.turn_types import SaidContent
+from ..events.turn_types import CacheMarks, SaidContent
 from ..events.types import NewMessage
 from ..log.base import Connection
 from ..providers import tokens
@@ -33,13 +34,17 @@ from .window import WHOLE, ChosenRows, Measure
 
 class Conversation(msgspec.Struct, frozen=True):
     """A client's conversation as it is to be sent: what is on record up to ``state``, but for the contents that were
-    ``changed`` (by version), then the ``news``; ``system`` is the prompt that holds for it.
+    ``changed`` (by version), then the ``news``; ``system`` is the prompt that holds for it, ``marks`` say where it is
+    to be cached.
     """
 
     state: SessionState
     news: tuple[NewMessage, ...]
     system: str | None
     changed: Mapping[int, Content] = {}
+    marks: CacheMarks | None = None
+    known: int = 0
+    """How many of the client's messages are those on record: its marks count them."""
 
 
 def plan_whole(
@@ -55,13 +60,15 @@ def plan_whole(
     measure = _measure(connection, tenant, conversation.state, request_plan, settings)
     recorded = _recorded(connection, tenant, conversation.state)
     rows = (*recorded, *_new_rows(conversation))
+    conversation = replace(conversation, marks=_placed(conversation, len(recorded)))
     contents = [*(_content(conversation, row) for row in recorded), *(each.content for each in conversation.news)]
     prompt = _prompt(conversation, rows, contents, model, request_plan.parameters, schemas)
     check_prompt(prompt, model)
     chosen = _chosen(rows, measure)
     window = ChosenWindow(conversation.state, conversation.system, chosen, {}, measure)
     request = model.provider.renderers[model.provider.renderer](prompt)
-    return PlannedRound(window, model, request, request_plan, has_images(prompt), _changed(conversation, recorded))
+    changed = _changed(conversation, recorded)
+    return PlannedRound(window, model, request, request_plan, has_images(prompt), changed, conversation.marks)
 
 
 def _measure(
@@ -75,11 +82,11 @@ def _measure(
         tenant,
         state,
         request_plan.model,
-        msgspec.structs.replace(limits, budget_tokens=budget),
+        replace(limits, budget_tokens=budget),
         settings,
         tool_tokens=tokens.count_tools(request_plan.offer.schemas) + schema_tokens(request_plan.parameters),
     )
-    return msgspec.structs.replace(measure, policy=WHOLE)
+    return replace(measure, policy=WHOLE)
 
 
 def _recorded(connection: Connection, tenant: str, state: SessionState) -> tuple[SentRow, ...]:
@@ -113,8 +120,22 @@ def _prompt(
     parameters: Parameters,
     schemas: tuple[ToolSchema, ...],
 ) -> Prompt:
-    said = [PromptMessage(row.role, content) for row, content in zip(rows, contents, strict=True) if content]
-    return Prompt(model.info.name, tuple(said), conversation.system, schemas, parameters)
+    marks = conversation.marks
+    said = [
+        PromptMessage(row.role, content, () if marks is None else marks.of_message(number))
+        for number, (row, content) in enumerate(zip(rows, contents, strict=True))
+        if content
+    ]
+    return Prompt(model.info.name, tuple(said), conversation.system, schemas, parameters, marks)
+
+
+def _placed(conversation: Conversation, recorded: int) -> CacheMarks | None:
+    """The marks by the places of what is sent: a session that a client names may hold more than the client says."""
+    marks, known = conversation.marks, conversation.known
+    if marks is None or recorded == known:
+        return marks
+    moved = tuple((at + recorded - known, block, control) for at, block, control in marks.messages if at >= known)
+    return replace(marks, messages=moved)
 
 
 def _chosen(rows: tuple[Row, ...], measure: Measure) -> ChosenRows:
