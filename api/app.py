@@ -7,7 +7,7 @@ from litestar.di import Provide
 
 from ..engine import Engine
 from . import openapi
-from .compat import plumego
+from .compat import chat_completions, plumego, vendor_models
 from .http import errors
 from .http.body import Http
 from .http.cors import Cors
@@ -33,6 +33,9 @@ NATIVE_ROUTES = [
     *replays.ROUTES,
 ]
 
+VENDOR_ROUTES = [*vendor_models.ROUTES, *chat_completions.ROUTES]
+"""The drop-in routes: each speaks a vendor's protocol."""
+
 
 def create_app(chat: Engine, keys: KeyRing, cors: Cors, reporter: Reporter) -> Gate:
     """The ASGI application. Draining and closing the engine is its owner's to do."""
@@ -43,6 +46,12 @@ def create_app(chat: Engine, keys: KeyRing, cors: Cors, reporter: Reporter) -> G
         [
             Router("/", route_handlers=NATIVE_ROUTES, before_request=check_parameters),
             Router("/", route_handlers=plumego.ROUTES, before_request=check_forms),
+            Router(
+                "/",
+                route_handlers=VENDOR_ROUTES,
+                before_request=check_parameters,
+                request_max_body_size=settings.drop_in_max_body_bytes,
+            ),
         ],
         dependencies={
             "chat": Provide(lambda: chat, sync_to_thread=False),

@@ -15,6 +15,7 @@ Everything that routes and scripts use is named here, and nothing is defined her
 """
 
 from . import errors
+from .access.limits import KeyLimit
 from .audit.proof import Consistency, Inclusion
 from .audit.rollback import Accepted, Problem
 from .audit.verify.database import Unwitnessed, Verified
@@ -238,6 +239,7 @@ __all__ = [
     "Inclusion",
     "Invalid",
     "InvalidConversation",
+    "KeyLimit",
     "Layers",
     "LeftOut",
     "LegalHold",

@@ -40,6 +40,9 @@ OWN = ("redacted_thinking",)
 MAX_TRIES = 5
 """Most plans of one turn, where sessions move on meanwhile."""
 
+ATTACHABLE = frozenset({"running", "completed"})
+"""States of a turn that answers a retry."""
+
 
 class ClientRequest(msgspec.Struct, frozen=True):
     """A request in a vendor's protocol. ``messages``: the whole history, the last of them to be answered; ``system``:
@@ -181,7 +184,9 @@ class DropIn:
         return hmac.digest(self._retry_key, said, "sha256")
 
     async def _attached(self, caller: Caller, key: bytes | None) -> Started | None:
-        """The turn that this request has started before, if it runs or has ended not long ago."""
+        """The turn that this request has started before, if it runs, or has given an answer not long ago. One that
+        has failed is not what its client comes again for.
+        """
 
         def look(connection: Connection) -> Started | None:
             turn = None if key is None else turn_of_request(connection, caller.tenant, key)
@@ -189,7 +194,7 @@ class DropIn:
             if state is None:
                 return None
             since_us = self._clock.now_us() - self._settings.retry_attach_s * 1_000_000
-            if state.ended_at is not None and state.ended_at < since_us:
+            if state.status not in ATTACHABLE or (state.ended_at is not None and state.ended_at < since_us):
                 return None
             return Started(state.session, state.id, replayed=True)
 
