@@ -7,7 +7,7 @@ from litestar.di import Provide
 
 from ..engine import Engine
 from . import openapi
-from .compat import chat_completions, plumego, vendor_models
+from .compat import chat_completions, messages, plumego, vendor_models
 from .http import errors
 from .http.body import Http
 from .http.cors import Cors
@@ -33,7 +33,7 @@ NATIVE_ROUTES = [
     *replays.ROUTES,
 ]
 
-VENDOR_ROUTES = [*vendor_models.ROUTES, *chat_completions.ROUTES]
+VENDOR_ROUTES = [*vendor_models.ROUTES, *chat_completions.ROUTES, *messages.ROUTES]
 """The drop-in routes: each speaks a vendor's protocol."""
 
 

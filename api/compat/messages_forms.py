@@ -63,7 +63,6 @@ COUNTED: Table = {
 """The fields of a request for a count."""
 
 RAN_THERE = "runs at Anthropic; tools that the client runs have a name, a description and an input_schema"
-MOST_DEFAULT_CALLERS = ["direct"]
 
 Raw = msgspec.Raw | UnsetType
 Content = str | tuple[msgspec.Raw, ...]
@@ -98,7 +97,7 @@ class ToolChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CountIn(msgspec.Struct, frozen=True):
-    """The body of a request for a count, but for the fields that are refused. Messages and tools are read one by one."""
+    """The body of a request for a count, without the fields that are refused. Messages and tools are read singly."""
 
     model: Model
     messages: Annotated[tuple[msgspec.Raw, ...], Meta(min_length=1)]

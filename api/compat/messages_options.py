@@ -116,6 +116,7 @@ def theirs(field: str, clients: Sequence[int]) -> str:
 
 
 _THEIRS = {
+    "content": "messages",
     "max_output_tokens": "max_tokens",
     "message.role": "messages",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",

@@ -65,7 +65,11 @@ def client_request(body: CountIn, can: Callable[[str], bool]) -> tuple[ClientReq
     placed = [each for number, raw in enumerate(body.messages) for each in _messages(raw, number)]
     if isinstance(body, MessagesIn) and placed[-1].message.role == "assistant":
         where = f"messages[{placed[-1].client}].role"
-        raise invalid(where, "the last message must be the user's: an answer cannot be begun for the model", "prefill")
+        raise invalid(
+            where,
+            "the last message must be the user's: an answer cannot be begun for the model",
+            "prefill_not_supported",
+        )
     system, parts = _system(body.system)
     tools, tool_marks = _tools(body.tools or ())
     marks = CacheMarks(
@@ -224,7 +228,7 @@ def _system(system: forms.Content | None) -> tuple[str | None, tuple[Mark, ...]]
         found.append((at, at + len(text), _NULL if mark is None else mark))
         texts.append(text)
         at += len(text) + len(BETWEEN)
-    plain = len(found) < 2 and all(mark is _NULL for *_, mark in found)  # noqa: PLR2004 - one part
+    plain = len(found) < 2 and all(mark is _NULL for *_, mark in found)
     return BETWEEN.join(texts) or None, () if plain else tuple(found)
 
 
@@ -260,5 +264,3 @@ def _without_mark(raw: msgspec.Raw) -> msgspec.Raw:
     fields: dict[str, msgspec.Raw] = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     fields.pop("cache_control", None)
     return msgspec.Raw(msgspec.json.encode(fields))
-
-

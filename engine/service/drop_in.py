@@ -35,8 +35,8 @@ from .session_fields import SessionFields
 from .sessions import Sessions
 from .turns import TurnOptions, Turns
 
-OWN = ("redacted_thinking",)
-"""Types of blocks of an assistant's that are no words of anybody's, and go back to the vendor as they came."""
+OWN = ("redacted_thinking", "reasoning")
+"""Types of blocks of an assistant's that nobody can read, and that go back to their vendor as they came."""
 MAX_TRIES = 5
 """Most plans of one turn, where sessions move on meanwhile."""
 
