@@ -43,7 +43,8 @@ class TurnWords(Words, frozen=True):
 
 class TurnStarted(Facts, frozen=True):
     """The turn's id is the id of this event. ``continues``: a partial message of the turn before is sent along;
-    ``supersedes``: the position of one that is left out from now on, because this turn answers anew.
+    ``supersedes``: the position of one that is left out from now on, because this turn answers anew. ``one_round``: it
+    ends with the first answer, and all that the model asks for is the caller's to do.
     """
 
     event_type: ClassVar[str] = "turn.started"
@@ -57,6 +58,7 @@ class TurnStarted(Facts, frozen=True):
     supersedes: int | None = None
     on_disconnect: Literal["continue", "cancel"] = "continue"
     client_tools: tuple[str, ...] = ()
+    one_round: bool = False
 
 
 class SaidContent(msgspec.Struct, frozen=True, array_like=True):

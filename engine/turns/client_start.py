@@ -207,6 +207,7 @@ class ClientStarter(TurnStarter):
             ids=plan.ids,
             now_us=now_us,
             before=tuple(before),
+            one_round=True,
         )
         return seal([*opening, *start_turn(state or first.window.state, command)], caller, clock)
 
