@@ -125,7 +125,7 @@ class TextPart(_Form, frozen=True, tag_field="type", tag="text"):
 
 class ImageUrl(_Form, frozen=True):
     url: str
-    detail: Literal["auto"] | None = None
+    detail: str | None = None
 
 
 class ImagePart(_Form, frozen=True, tag_field="type", tag="image_url"):
@@ -137,8 +137,11 @@ class RefusalPart(_Form, frozen=True, tag_field="type", tag="refusal"):
 
 
 class CalledFunction(_Form, frozen=True):
+    """``parsed_arguments``: OpenAI's library's reading of them."""
+
     name: str
     arguments: str
+    parsed_arguments: Any = None
 
 
 class ToolCall(_Form, frozen=True):
@@ -151,18 +154,20 @@ class ToolCall(_Form, frozen=True):
 
 
 class _Said(_Form, frozen=True, tag_field="role"):
-    """A message."""
+    """A message. ``name``: the engine has no names of participants; a tool's result may repeat that of its call."""
+
+    name: str | None = None
 
 
-class SystemSaid(_Said, frozen=True, tag="system"):
+class SystemSaid(_Said, frozen=True, kw_only=True, tag="system"):
     content: Content
 
 
-class DeveloperSaid(_Said, frozen=True, tag="developer"):
+class DeveloperSaid(_Said, frozen=True, kw_only=True, tag="developer"):
     content: Content
 
 
-class UserSaid(_Said, frozen=True, tag="user"):
+class UserSaid(_Said, frozen=True, kw_only=True, tag="user"):
     content: Content
 
 
@@ -184,12 +189,9 @@ class AssistantSaid(_Said, frozen=True, tag="assistant"):
     reasoning_content: Any = None
 
 
-class ToolSaid(_Said, frozen=True, tag="tool"):
-    """``name``: that of the call, which older clients repeat."""
-
+class ToolSaid(_Said, frozen=True, kw_only=True, tag="tool"):
     tool_call_id: str
     content: Content
-    name: str | None = None
 
 
 Said = SystemSaid | DeveloperSaid | UserSaid | AssistantSaid | ToolSaid

@@ -25,7 +25,7 @@ from ...engine import (
     TurnOptions,
     UrlSource,
 )
-from ..http.errors import Problem, invalid
+from ..http.errors import invalid
 from .chat_forms import (
     NEUTRAL,
     PARAMETERS,
@@ -45,16 +45,17 @@ from .chat_forms import (
     ToolSaid,
     UserSaid,
 )
-from .fields import NOT_HERE, read_part
+from .fields import not_here, read_part
 
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*);base64,(?P<data>.*)", re.DOTALL)
 _MESSAGE = re.compile(r"messages\[(?P<number>\d+)\](?P<rest>.*)", re.DOTALL)
+_SOURCE = re.compile(r"\.source\.\w+$")
 _TOOL = re.compile(r"client_tools\[(?P<number>\d+)\](?P<rest>.*)", re.DOTALL)
 
 
 def client_request(body: ChatIn) -> tuple[ClientRequest, Callable[[str], str]]:
     """What the engine is asked, and the client's names of its fields. Raises Problem."""
-    said = [read_part(raw, Said, f"messages[{number}]") for number, raw in enumerate(body.messages)]
+    said = [_read_said(raw, f"messages[{number}]") for number, raw in enumerate(body.messages)]
     leading = next((n for n, each in enumerate(said) if not isinstance(each, SystemSaid | DeveloperSaid)), len(said))
     system = "\n\n".join(_text(each.content, f"messages[{n}].content") for n, each in enumerate(said[:leading]))
     messages = tuple(_message(each, f"messages[{leading + n}]") for n, each in enumerate(said[leading:]))
@@ -70,12 +71,20 @@ def client_request(body: ChatIn) -> tuple[ClientRequest, Callable[[str], str]]:
     return asked, lambda field: _theirs(field, body, leading)
 
 
+def _read_said(raw: msgspec.Raw, where: str) -> Said:
+    said: Said = read_part(raw, Said, where)
+    if said.name is not None and not isinstance(said, ToolSaid):
+        raise not_here(f"{where}.name")
+    return said
+
+
 def _message(said: Said, where: str) -> MessageIn:
     match said:
         case SystemSaid() | DeveloperSaid():
             return MessageIn(_text(said.content, f"{where}.content"), "system")
         case UserSaid():
-            return MessageIn(_blocks(said.content, "user", where), "user")
+            content = said.content if isinstance(said.content, str) else _blocks(said.content, "user", where)
+            return MessageIn(content, "user")
         case AssistantSaid():
             return MessageIn(_answer(said, where), "assistant")
         case ToolSaid():
@@ -107,6 +116,8 @@ def _block(part: TextPart | ImagePart | RefusalPart, where: str) -> Block:
         case TextPart(text) | RefusalPart(text):
             return TextBlock(text)
         case ImagePart():
+            if part.image_url.detail not in {None, "auto"}:
+                raise not_here(f"{where}.image_url.detail")
             return ImageBlock(_source(part.image_url.url, f"{where}.image_url.url"))
 
 
@@ -163,7 +174,7 @@ def _parameters(body: ChatIn) -> dict[str, Any]:
     said = {field: value for field, value in given.items() if value is not None and value not in NEUTRAL.get(field, ())}
     for field in said:
         if PARAMETERS[field] not in TurnOptions.__annotations__:
-            raise Problem(400, NOT_HERE, f"{field}: is not supported here", field=field)
+            raise not_here(field)
     return {PARAMETERS[field]: _WRITTEN.get(field, _as_it_is)(value) for field, value in said.items()}
 
 
@@ -213,10 +224,8 @@ def _tool_choice(choice: str | dict[str, Any] | None, tools: Sequence[ToolSchema
 def _theirs(field: str, body: ChatIn, leading: int) -> str:
     """The client's name of one of the engine's fields. ``leading``: how many messages are the system prompt."""
     if match := _MESSAGE.fullmatch(field):
-        place, rest = int(match["number"]) + leading, match["rest"]
-        return f"messages[{place}]{rest}".replace(".source.data", ".image_url.url").replace(
-            ".source.url", ".image_url.url"
-        )
+        rest = _SOURCE.sub(".image_url.url", match["rest"])
+        return f"messages[{int(match['number']) + leading}]{rest}"
     if match := _TOOL.fullmatch(field):
         return f"tools[{match['number']}].function{match['rest']}"
     if field == "max_output_tokens" and body.max_completion_tokens is None:
@@ -227,6 +236,7 @@ def _theirs(field: str, body: ChatIn, leading: int) -> str:
 
 
 _THEIRS = {
+    "content": "messages",
     "max_output_tokens": "max_completion_tokens",
     "message.role": "messages",
     "reasoning": "reasoning_effort",

@@ -47,10 +47,14 @@ def check_fields(given: Mapping[str, Any], table: Table, extras: Collection[str]
 def _check_neutral(name: str, value: Any, only: tuple[Any, ...]) -> None:
     if value is None or any(type(value) is type(each) and value == each for each in only):
         return
-    detail = f"{name}: is not supported here"
-    if only:
-        detail += f", but for {' and '.join(msgspec.json.encode(each).decode() for each in only)}"
-    raise Problem(400, NOT_HERE, detail, field=name)
+    raise not_here(
+        name, f", but for {' and '.join(msgspec.json.encode(each).decode() for each in only)}" if only else ""
+    )
+
+
+def not_here(name: str, but: str = "") -> Problem:
+    """The refusal of a parameter that cannot be honoured."""
+    return Problem(400, NOT_HERE, f"{name}: is not supported here{but}", field=name)
 
 
 def read_body(raw: bytes, kind: type[T], table: Table, extras: Collection[str] = ()) -> T:

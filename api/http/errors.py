@@ -68,6 +68,11 @@ STATUS: dict[type[Exception], int] = {
 }
 """The first row that an error is an instance of counts."""
 
+BY_CODE = {
+    kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.EngineError)
+}
+"""The engine's errors by their codes."""
+
 HTTP_CODES = {
     400: "bad_request",
     401: "unauthorized",
@@ -167,8 +172,8 @@ def unread(part: Literal["body", "query"], problem: Problem) -> Problem:
 
 def problem_of_code(code: str, detail: str) -> Problem:
     """The problem of an engine error that is known by its code."""
-    statuses = (status for kind, status in STATUS.items() if getattr(kind, "code", None) == code)
-    return Problem(next(statuses, 500), code, detail)
+    kind = BY_CODE.get(code, errors.EngineError)
+    return Problem(next(status for each, status in STATUS.items() if issubclass(kind, each)), code, detail)
 
 
 def refusal_of(problem: Problem, path: str, headers: Mapping[str, str], request_id: str) -> Refusal:

@@ -104,7 +104,17 @@ class DropIn:
             news = await self._news(said, 0 if place is None else place.count)
             system_tokens = begins.facts.system_tokens
             turn = ClientTurn(
-                ask, news, begins, place, changed, request.system, system_tokens, grace_s, key, request.marks
+                ask,
+                news,
+                begins,
+                place,
+                changed,
+                request.system,
+                system_tokens,
+                grace_s,
+                key,
+                request.marks,
+                request.metadata,
             )
             try:
                 return await self._starter.start_client(caller, turn)

@@ -10,7 +10,7 @@ WIRE = Path(__file__).parent.parent / "golden" / "wire"
 COUNT = 4711
 
 
-def wire(name):
+def said(name):
     """The bytes of a stream on file."""
     return (WIRE / f"{name}.sse").read_bytes()
 
@@ -53,7 +53,7 @@ class Upstream(BaseHTTPRequestHandler):
 def upstream():
     """The server; ``will`` says what it answers, ``bodies`` are the requests it was sent."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Upstream) as server:
-        server.asked, server.counted, server.plays = [], [], [wire("claude_text")]
+        server.asked, server.counted, server.plays = [], [], [said("claude_text")]
         server.daemon_threads = True
         server.address = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -2,9 +2,7 @@
 
 import base64
 import json
-import socket
-import threading
-from contextlib import contextmanager, suppress
+import time
 
 import anthropic
 import httpx
@@ -12,9 +10,10 @@ import pytest
 
 from manent import engine
 from tests.api import claude_upstream
-from tests.api.claude_upstream import failure, wire
-from tests.api.conftest import settings_on
-from tests.api.harness import in_thread
+from tests.api.claude_upstream import failure, said
+from tests.api.conftest import SCRIPT
+from tests.api.harness import Process
+from tests.clients.wire import wire
 
 pytestmark = pytest.mark.clients
 
@@ -48,21 +47,29 @@ def upstream():
         yield server
 
 
+def process(folder, **environment):
+    script = folder / "script.json"
+    script.write_text(json.dumps({"models": SCRIPT}), encoding="utf-8")
+    return Process(folder / "manent.db", MANENT_SCRIPT=str(script), MANENT_BREAKER_FAILURES="1000", **environment)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, upstream):
     """A server whose Claude is the upstream; when all is done its log is verified and folded again."""
-    folder = tmp_path_factory.mktemp("clients")
-    settings = settings_on(
-        folder,
-        anthropic_base_url=upstream.address,
-        anthropic_api_key="sk-theirs",
-        max_attempts=1,
-        breaker_failures=1000,
-    )
-    with in_thread(settings) as server:
+    vendor = {"MANENT_ANTHROPIC_BASE_URL": upstream.address, "ANTHROPIC_API_KEY": "sk-theirs"}
+    with process(tmp_path_factory.mktemp("anthropic"), **vendor) as server:
         yield server
+        assert server.stop() == 0
     assert engine.verify_database(str(server.database)).problem is None
     assert engine.rebuild_projections(str(server.database)).differed == ()
+
+
+def until(condition):
+    """Wait for what comes soon."""
+    until_s = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -191,7 +198,7 @@ def test_tools_go_round(client, server):
 
 def test_a_stream_of_a_call(client, upstream):
     """The pieces of the input are those that Claude gave."""
-    upstream.plays = [wire("claude_tools")]
+    upstream.plays = [said("claude_tools")]
     with client.messages.stream(model=CLAUDE, max_tokens=100, messages=[user("Rome?")], tools=[LOOK]) as stream:
         built = stream.get_final_message()
     whole, _, _ = ask(client, user("Rome?"), model=CLAUDE, tools=[LOOK])
@@ -215,7 +222,7 @@ def test_a_foreign_history_with_calls(client, server):
 
 def test_thinking_goes_back_to_the_byte(client, server, upstream):
     """Signed and redacted thoughts come as Claude gave them, and Claude gets them back, in the same session."""
-    upstream.plays = [wire("claude_thinking"), wire("claude_text")]
+    upstream.plays = [said("claude_thinking"), said("claude_text")]
     question = user("Rain?")
     options = {"model": CLAUDE, "max_tokens": 4000, "thinking": {"type": "enabled", "budget_tokens": 2000}}
     first, session, _ = ask(client, question, **options)
@@ -233,7 +240,7 @@ def test_thinking_goes_back_to_the_byte(client, server, upstream):
 
 def test_a_stream_signs_each_thought_before_the_next_block(client, upstream):
     """In the order in which Claude itself sends them, redacted blocks in their place."""
-    upstream.plays = [wire("claude_thinking")]
+    upstream.plays = [said("claude_thinking")]
     ours = []
     with client.messages.stream(model=CLAUDE, max_tokens=100, messages=[user("Rain?")]) as stream:
         ours = [event for event in stream if event.type.startswith(("content_block", "message"))]
@@ -250,10 +257,10 @@ def test_a_stream_signs_each_thought_before_the_next_block(client, upstream):
 
 def test_thinking_that_the_client_leaves_out_is_left_out(client, server, upstream):
     """The request is the client's, though the record has more; it is derived again all the same."""
-    upstream.plays = [wire("claude_thinking"), wire("claude_text")]
+    upstream.plays = [said("claude_thinking"), said("claude_text")]
     first, session, _ = ask(client, user("Snow?"), model=CLAUDE)
-    said = {"role": "assistant", "content": first.content[-1].text}
-    _, again, turn = ask(client, user("Snow?"), said, user("Sure?"), model=CLAUDE)
+    plain = {"role": "assistant", "content": first.content[-1].text}
+    _, again, turn = ask(client, user("Snow?"), plain, user("Sure?"), model=CLAUDE)
     assert again == session
     sent = json.loads(upstream.asked[-1][1])
     assert sent["messages"][1]["content"] == [text("No.")]
@@ -262,7 +269,7 @@ def test_thinking_that_the_client_leaves_out_is_left_out(client, server, upstrea
 
 def test_citations_come_and_go_back(client, server, upstream):
     """They stand beside their text, streamed or not."""
-    upstream.plays = [wire("claude_citations"), wire("claude_citations"), wire("claude_text")]
+    upstream.plays = [said("claude_citations"), said("claude_citations"), said("claude_text")]
     with client.messages.stream(model=CLAUDE, max_tokens=100, messages=[user("Summers?")]) as stream:
         built = stream.get_final_message()
     first, session, _ = ask(client, user("Summers?"), model=CLAUDE)
@@ -277,7 +284,7 @@ def test_citations_come_and_go_back(client, server, upstream):
 
 def test_cache_marks_reach_claude(client, server, upstream):
     """On the system prompt, tools, messages of the past and new ones, each as the client sets it."""
-    upstream.plays = [wire("claude_cache")]
+    upstream.plays = [said("claude_cache")]
     five, hour = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}
     system = [text("You are Claude Code."), text("Be brief.", cache_control=hour)]
     tools = [LOOK | {"cache_control": five}]
@@ -298,7 +305,7 @@ def test_cache_marks_reach_claude(client, server, upstream):
 
 def test_images_reach_claude(client, server, upstream):
     """By their bytes, by their address, and in a result of a tool."""
-    upstream.plays = [wire("claude_text")]
+    upstream.plays = [said("claude_text")]
     one = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
     two = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
     call = {"type": "tool_use", "id": "toolu_8", "name": "look", "input": {"city": "Oslo"}}
@@ -313,7 +320,7 @@ def test_images_reach_claude(client, server, upstream):
 
 def test_parameters_reach_claude(client, upstream):
     """Sampling, stop sequences, the choice of tools, structured output and the user."""
-    upstream.plays = [wire("claude_text")]
+    upstream.plays = [said("claude_text")]
     schema = {"type": "object", "properties": {"x": {"type": "integer"}}, "additionalProperties": False}
     ask(
         client,
@@ -336,7 +343,7 @@ def test_parameters_reach_claude(client, upstream):
 
 def test_a_stop_sequence_is_told(client, upstream):
     """The one that was asked for."""
-    upstream.plays = [wire("claude_cache")]
+    upstream.plays = [said("claude_cache")]
     answer, _, _ = ask(client, user("Count."), model=CLAUDE, stop_sequences=["two"])
     assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", "two")
 
@@ -420,54 +427,13 @@ def test_a_refusal_names_the_field(client, server, options, error, field):
 def test_a_stream_that_breaks_off_raises(client):
     """What came before is shown, then the protocol's error; it is no success."""
     shown = []
-    with client.messages.stream(model="scripted/fails", max_tokens=10, messages=[user("Go.")]) as stream:
-        with pytest.raises(anthropic.APIStatusError) as caught:
-            shown.extend(stream.text_stream)
+    with (
+        client.messages.stream(model="scripted/fails", max_tokens=10, messages=[user("Go.")]) as stream,
+        pytest.raises(anthropic.APIStatusError) as caught,
+    ):
+        shown.extend(stream.text_stream)
     assert "".join(shown) == "I brea"
     assert caught.value.type == "overloaded_error"
-
-
-@contextmanager
-def cutting(server):
-    """A way to the server that swallows the first answer: the request has come, and the connection is cut."""
-    host, port = server.host
-    listening = socket.create_server(("127.0.0.1", 0))
-    cuts = []
-
-    def pump(source, sink):
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-
-    def serve():
-        while True:
-            try:
-                near, _ = listening.accept()
-            except OSError:
-                return
-            far = socket.create_connection((host, port))
-            up = threading.Thread(target=_quietly, args=(pump, near, far), daemon=True)
-            up.start()
-            if not cuts:
-                far.recv(1)  # it answers: the turn is on record
-                cuts.append(1)
-                for side in (near, far):
-                    side.shutdown(socket.SHUT_RDWR)
-                    side.close()
-            else:
-                threading.Thread(target=_quietly, args=(pump, far, near), daemon=True).start()
-
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-
-
-def _quietly(pump, source, sink):
-    with suppress(OSError):
-        pump(source, sink)
 
 
 def _final(client, given):
@@ -478,10 +444,12 @@ def _final(client, given):
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_retry_after_a_cut_gets_the_answer_that_was_given(server, upstream, streamed):
     """The client repeats the request by itself; the model is asked once."""
-    upstream.plays = [wire("claude_text")]
+    upstream.plays = [said("claude_text")]
     asked = len(upstream.asked)
     given = {"model": CLAUDE, "max_tokens": 10, "messages": [user(f"Once, {streamed}.")]}
-    with cutting(server) as url, anthropic.Anthropic(base_url=url, api_key="x", max_retries=2) as client:
+    with wire(server.host) as cut, anthropic.Anthropic(base_url=cut.url, api_key="x", max_retries=2) as client:
+        cut.cuts = 1
+        cut.before_cut = lambda: until(lambda: len(upstream.asked) > asked)
         answer = _final(client, given) if streamed else client.messages.create(**given)
     assert answer.content[0].text
     assert len(upstream.asked) == asked + 1
@@ -493,18 +461,16 @@ def test_a_retry_after_a_cut_gets_the_answer_that_was_given(server, upstream, st
 @pytest.fixture(scope="module")
 def gpt(tmp_path_factory):
     """A server whose GPT is an upstream that speaks OpenAI's Responses."""
-    with claude_upstream.upstream() as upstream:
-        folder = tmp_path_factory.mktemp("gpt")
-        address = f"{upstream.address}/v1"
-        settings = settings_on(folder, openai_base_url=address, openai_api_key="sk-theirs", openai_api="responses")
-        with in_thread(settings) as server:
-            server.upstream = upstream
+    with claude_upstream.upstream() as vendor:
+        address = {"MANENT_OPENAI_BASE_URL": f"{vendor.address}/v1", "OPENAI_API_KEY": "sk-theirs"}
+        with process(tmp_path_factory.mktemp("gpt"), MANENT_OPENAI_API="responses", **address) as server:
+            server.upstream = vendor
             yield server
 
 
 def test_gpts_reasoning_comes_and_goes_back_whole(gpt):
     """Under the signature of a thought, as OpenAI gave it."""
-    gpt.upstream.plays = [wire("responses_reasoning"), wire("responses_text")]
+    gpt.upstream.plays = [said("responses_reasoning"), said("responses_text")]
     with anthropic.Anthropic(base_url=gpt.url, api_key="x", max_retries=0) as client:
         with client.messages.stream(model="gpt-5", max_tokens=100, messages=[user("Why?")]) as stream:
             first = stream.get_final_message()
