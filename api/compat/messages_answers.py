@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ...engine import Block, OtherBlock, TextBlock, ThinkingBlock, ToolUseBlock, Turn, Usage
-from .messages_request import sealed
+from .messages_request import REASONING, sealed
 
 STOPS = frozenset(
     {
@@ -28,9 +28,6 @@ STOPS = frozenset(
 )
 """Why an answer ends, in the protocol; any other reason is told as ``end_turn``, and stands on record."""
 _OTHER_STOPS = {"content_filter": "refusal"}
-
-REASONING = "reasoning"
-"""OpenAI's block of reasoning of which there is nothing to read."""
 
 
 class _Thought(msgspec.Struct):

@@ -116,6 +116,7 @@ def theirs(field: str, clients: Sequence[int]) -> str:
 
 
 _THEIRS = {
+    "client_tools": "tools",
     "content": "messages",
     "max_output_tokens": "max_tokens",
     "message.role": "messages",

@@ -40,6 +40,9 @@ from .messages_options import options_of, theirs
 SEALED = re.compile(r"manent\.(?P<kind>thought|block)\.(?P<raw>[A-Za-z0-9_-]+)")
 """A signature under which another vendor's block stands, with base64url of its JSON."""
 
+REASONING = "reasoning"
+"""OpenAI's block of reasoning of which there is nothing to read."""
+
 BETWEEN = "\n\n"
 """Between the parts of a system prompt, where they are one text."""
 
@@ -197,7 +200,9 @@ def _thought(part: forms.ThinkingPart, raw: msgspec.Raw, where: str) -> Block:
     form = _unsealed(match["raw"], f"{where}.signature")
     if match["kind"] == "thought":
         return ThinkingBlock(part.thinking, form)
-    return OtherBlock(msgspec.json.decode(form, type=forms.Block).type, bytes(form))
+    if read_part(form, forms.Typed, f"{where}.signature").type != REASONING:
+        raise invalid(f"{where}.signature", "is not a signature that was given here")
+    return OtherBlock(REASONING, bytes(form))
 
 
 def _unsealed(text: str, where: str) -> msgspec.Raw:
