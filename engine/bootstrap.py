@@ -39,6 +39,7 @@ from .log.store import Store, open_reading, open_store
 from .providers import tokens
 from .providers.assemble import make_providers
 from .providers.registry import Providers
+from .providers.routes_file import add_routes
 from .service.engine import Engine
 from .service.evidence import Evidence
 from .service.import_bundle import Imported, import_log, import_session
@@ -275,6 +276,7 @@ async def _serving(settings: Settings, clock: Clock, providers: Providers | None
     """The providers, closed at the end. Raises UnknownModel for a default model that nobody serves."""
     members = providers or make_providers(settings, clock)
     try:
+        add_routes(members, settings, clock)
         default_model(settings, members)
         yield members
     finally:

@@ -59,11 +59,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     anthropic_version: Annotated[
         Literal["2023-06-01", "2026-10-21"],
-        Meta(description="version of Anthropic's API; the newer one refuses sampling parameters"),
+        Meta(
+            description="version of Anthropic's API; the newer one refuses sampling parameters, so that requests with "
+            "some are sent with the older one"
+        ),
     ] = "2023-06-01"
     anthropic_cache: Annotated[bool, Meta(description="set prompt-cache breakpoints in requests to Anthropic")] = False
     models_file: Annotated[
         str | None, Meta(description="JSON file of models and prices, laid over the catalogue that is shipped")
+    ] = None
+    routes_file: Annotated[
+        str | None, Meta(description="JSON file of routes: names that stand for several models, called route/NAME")
     ] = None
     mcp_servers_file: Annotated[
         str | None, Meta(description="JSON file of MCP servers whose tools are offered (extra `mcp`)")

@@ -60,6 +60,7 @@ CONFINED = {  # a library -> the only files that may import it
     "sqlalchemy": (
         "engine/log/*",
         "engine/sessions/copies.py",
+        "engine/sessions/family.py",
         "engine/sessions/forks.py",
         "engine/sessions/listing.py",
         "engine/sessions/marks.py",
@@ -69,6 +70,7 @@ CONFINED = {  # a library -> the only files that may import it
         "engine/sessions/queries.py",
         "engine/sessions/replays.py",
         "engine/sessions/retries.py",
+        "engine/sessions/siblings.py",
         "engine/sessions/snapshots.py",
         "engine/sessions/tables.py",
         "migrations/*",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from manent import engine
 from manent.engine.providers.catalogue import Catalogue
 from manent.engine.tools.mcp.config import mcp_available
 
@@ -22,12 +23,15 @@ def blocks(language, section):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-TOUR, MODELS, TOOLS, ASKING = (
+TOUR, BRANCHES, REPLAYS, MODELS, TOOLS, ASKING = (
     "A tour with curl",
+    "Branches",
+    "Replays",
     "Claude, OpenAI and others",
     "Tools",
     "MCP servers, and a person's yes",
 )
+PARAMETERS = "Parameters, and routes"
 SCRIPT = "From a script"
 FILES = "Conversations as files"
 
@@ -67,13 +71,20 @@ def typed(address, folder, *sections):
 
 def test_every_command_of_the_tour_works_one_after_the_other(address, tmp_path):
     """A reader who types the tour as it stands sees no command fail."""
-    shown = typed(address, tmp_path, TOUR, MODELS, TOOLS, "Evidence")
+    shown = typed(address, tmp_path, TOUR, BRANCHES, REPLAYS, MODELS, PARAMETERS, TOOLS, "Evidence")
     for expected in (
         "event: delta",
         "event: turn.completed",
         '"status":"cancelled"',
         "Say it again.",
         "data: [DONE]",
+        '"title":"Another try"',
+        '"text":"What is a lake?"',
+        '"kind":"conversation"',
+        "event: replay.compared",
+        "event: replay.completed",
+        '"mode":"forced"',
+        '"siblings":[{"session_id":"',
         '"calculator"',
         "event: tool.called",
         '"content":"42"',
@@ -98,6 +109,22 @@ def test_the_file_of_models_is_one():
     catalogue = Catalogue.read(("README.md", file.encode()))
     (model,) = catalogue.models("openai")
     assert model.info().price_at(catalogue.as_of).input == json.loads(file)["models"][0]["prices"][0]["input"]
+
+
+async def test_the_file_of_routes_is_one(tmp_path):
+    """It is read, and its routes and endpoints are served."""
+    (file,) = blocks("json", PARAMETERS)
+    (tmp_path / "routes.json").write_text(file, encoding="utf-8")
+    (tmp_path / "there.key").write_text("key-of-there", encoding="utf-8")
+    settings = engine.Settings(
+        database=str(tmp_path / "chat.db"),
+        routes_file=str(tmp_path / "routes.json"),
+        openai_api_key="none",
+        anthropic_api_key="none",
+    )
+    async with engine.open(settings) as chat:
+        assert {"route/chat", "route/cheap", "route/spread"} <= {model.name for model in chat.models()}
+        assert chat.model("here/llama-3").provider == "here"
 
 
 MISUSE = """

@@ -12,11 +12,13 @@ import click
 import msgspec
 
 from ... import engine
-from ...engine import LOCAL, Caller, Engine, Invalid, Refused, Session, SessionNotFound, Settings
+from ...engine import LOCAL, Caller, Engine, Invalid, Refused, Session, SessionFilter, SessionNotFound, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 ID_DIGITS = 32
+EVERY = SessionFilter(branches="all", kind="any")
+"""Sessions of whatever kind, wherever they stand in their families."""
 _DASHED = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{0,4}){1,3}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{0,12}")
 _DIGITS = re.compile(rf"[0-9a-f]{{1,{ID_DIGITS}}}")
 
@@ -52,7 +54,7 @@ async def find_session(chat: Engine, text: str, caller: Caller) -> Session:
     prefix = read_prefix(text)
     if len(prefix) == ID_DIGITS:
         return await chat.session(prefix, caller=caller)
-    newest = await chat.sessions(order="created", after=first_above(prefix), limit=2, caller=caller)
+    newest = await chat.sessions(order="created", after=first_above(prefix), limit=2, caller=caller, **EVERY)
     return only_one(newest.items, text)
 
 

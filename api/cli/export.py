@@ -13,7 +13,7 @@ import click
 
 from ... import engine
 from ...engine import Caller, CheckpointNotFound, Engine, Invalid, Refused, Settings, StoreLocked
-from .database import caller_for, find_session, open_existing, tenant_option
+from .database import EVERY, caller_for, find_session, open_existing, tenant_option
 from .options import read_settings, settings_options
 from .terminal import notice
 
@@ -102,5 +102,5 @@ async def _sessions(chat: Engine, caller: Caller, session: UUID | None) -> Async
     if session is not None:
         yield session
         return
-    async for each in chat.iter_sessions(order="created", caller=caller):
+    async for each in chat.iter_sessions(order="created", caller=caller, **EVERY):
         yield each.id

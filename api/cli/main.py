@@ -8,16 +8,19 @@ import sys
 import click
 
 from ...engine import EngineError, Invalid, UnknownModel, version
+from .branches import branches
 from .chat.command import chat
 from .doctor import doctor
 from .erase import erase
 from .explain import explain
 from .export import export
+from .fork import fork
 from .import_ import import_
 from .key import key
 from .migrate import migrate
 from .proof import checkpoint, proof
 from .rebuild import rebuild
+from .replay.command import replay
 from .retain import retain
 from .run import run_conversations
 from .serve import serve
@@ -40,7 +43,7 @@ def commands(context: click.Context) -> None:
 
 for command in (chat, checkpoint, doctor, erase, export, import_, key, migrate, proof, rebuild, retain, serve):
     commands.add_command(command)
-for command in (explain, run_conversations, sessions, show, verify):
+for command in (branches, explain, fork, replay, run_conversations, sessions, show, verify):
     commands.add_command(command)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ...engine import Frame, Message, ToolUseBlock, Turn, Usage, text_of
+from ...engine import Block, Frame, Message, TextBlock, ToolUseBlock, Turn, Usage, text_of
 from ..http.errors import Problem
 from .common import TurnTold, failed_in_stream, seconds_of, turn_told
 
@@ -43,6 +43,14 @@ class _Delta(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class _VendorForm(msgspec.Struct, frozen=True):
+    """OpenAI's form of a text block: a refusal, or annotations."""
+
+    type: str = ""
+    annotations: tuple[Any, ...] = ()
+
+
+_NOTHING = _VendorForm()
 _read_start = msgspec.json.Decoder(_Started).decode
 _read_delta = msgspec.json.Decoder(_Delta).decode
 
@@ -54,7 +62,7 @@ def completion(turn: Turn) -> dict[str, Any]:
         "index": 0,
         "message": answer(turn.message),
         "logprobs": None,
-        "finish_reason": finish_reason(turn.stop_reason),
+        "finish_reason": finish_reason(turn.stop_reason, turn.vendor_stop_reason),
     }
     found = {
         "id": completion_id(turn.id.hex),
@@ -74,17 +82,28 @@ def completion_id(turn_hex: str) -> str:
 
 
 def answer(message: Message) -> dict[str, Any]:
-    """An assistant's message."""
+    """An assistant's message, with the refusal and the annotations that a vendor of this protocol has given."""
     blocks = message.blocks()
     calls = [_call(block) for block in blocks if isinstance(block, ToolUseBlock)]
-    text = text_of(blocks)
+    refused = [block for block in blocks if _vendors(block).type == "refusal"]
+    text, refusal = text_of(tuple(block for block in blocks if block not in refused)), text_of(tuple(refused))
     said: dict[str, Any] = {
         "role": "assistant",
-        "content": text if text or not calls else None,
-        "refusal": None,
-        "annotations": [],
+        "content": text if text or not (calls or refusal) else None,
+        "refusal": refusal or None,
+        "annotations": [each for block in blocks for each in _vendors(block).annotations],
     }
     return said | ({"tool_calls": calls} if calls else {})
+
+
+def _vendors(block: Block) -> _VendorForm:
+    """What a vendor says beside a text, as far as this protocol has words for it."""
+    if not isinstance(block, TextBlock) or block.vendor is msgspec.UNSET:
+        return _NOTHING
+    try:
+        return msgspec.json.decode(block.vendor, type=_VendorForm)
+    except msgspec.MsgspecError:
+        return _NOTHING
 
 
 def _call(block: ToolUseBlock) -> dict[str, Any]:
@@ -96,8 +115,9 @@ def arguments(block: ToolUseBlock) -> str:
     return block.input_text or _encode(block.input or {}).decode()
 
 
-def finish_reason(stop_reason: str | None) -> str:
-    return FINISH.get(stop_reason or "", "stop")
+def finish_reason(stop_reason: str | None, vendors: str | None) -> str:
+    """Why an answer ended. A refusal that the vendor ended with its own ``stop`` is told so: its message says it."""
+    return "stop" if vendors == "stop" and stop_reason == "refusal" else FINISH.get(stop_reason or "", "stop")
 
 
 def usage_told(usage: Usage) -> dict[str, Any] | None:
@@ -137,6 +157,8 @@ class Chunks:
                 return self._delta(_read_delta(frame.data))
             case "block.started":
                 return self._block(_read_start(frame.data))
+            case "message.appended":
+                return self._annotations(frame)
             case "turn.started":
                 return self._begin(turn_told(frame))
             case "turn.completed":
@@ -177,8 +199,16 @@ class Chunks:
         call = b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}'
         return self._chunk(call % (self._calls[delta.block], _encode(delta.text)))
 
+    def _annotations(self, frame: Frame) -> bytes:
+        """The annotations of an answer: they are known when it is whole."""
+        if b'"annotations"' not in frame.data:
+            return b""
+        blocks = msgspec.json.decode(frame.data, type=Message).blocks()
+        found = [each for block in blocks for each in _vendors(block).annotations]
+        return self._chunk(_encode({"annotations": found})) if found else b""
+
     def _end(self, turn: TurnTold) -> bytes:
-        last = self._chunk(b"{}", _encode(finish_reason(turn.stop_reason)))
+        last = self._chunk(b"{}", _encode(finish_reason(turn.stop_reason, turn.vendor_stop_reason)))
         usage = usage_told(turn.usage) if self._include_usage else None
         if usage is None:
             return last + DONE

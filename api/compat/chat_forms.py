@@ -66,13 +66,11 @@ PARAMETERS = {
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "logit_bias": ({},),
-    "parallel_tool_calls": (True,),
     "presence_penalty": (0,),
-    "response_format": ({"type": "text"},),
-    "top_p": (1,),
 }
-"""Values that ask for nothing else than their absence. Many clients send them, whatever the model is."""
-
+"""Values that ask for nothing else than their absence. Many clients send them, also to models of vendors that have no
+such parameter.
+"""
 
 Content = str | tuple[msgspec.Raw, ...] | None
 

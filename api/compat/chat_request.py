@@ -169,17 +169,14 @@ def _options(body: ChatIn) -> TurnOptions:
 
 
 def _parameters(body: ChatIn) -> dict[str, Any]:
-    """The parameters that say something. Raises Problem for one that turns do not have."""
+    """The parameters that say something, as the engine has them."""
     given = {field: getattr(body, field) for field in PARAMETERS}
     said = {field: value for field, value in given.items() if value is not None and value not in NEUTRAL.get(field, ())}
-    for field in said:
-        if PARAMETERS[field] not in TurnOptions.__annotations__:
-            raise not_here(field)
-    return {PARAMETERS[field]: _WRITTEN.get(field, _as_it_is)(value) for field, value in said.items()}
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
+    if body.reasoning_effort is not None:
+        said["reasoning_effort"] = {"effort": body.reasoning_effort}
+    if body.response_format is not None:
+        said["response_format"] = _response_format(body.response_format)
+    return {PARAMETERS[field]: value for field, value in said.items()}
 
 
 def _response_format(form: dict[str, Any]) -> dict[str, Any]:
@@ -188,12 +185,6 @@ def _response_format(form: dict[str, Any]) -> dict[str, Any]:
     if form.get("type") != "json_schema" or not isinstance(inner, dict) or "type" in inner:
         return form
     return {name: value for name, value in form.items() if name != "json_schema"} | inner
-
-
-_WRITTEN: dict[str, Callable[[Any], Any]] = {
-    "reasoning_effort": lambda effort: {"effort": effort},
-    "response_format": _response_format,
-}
 
 
 def _tools(raws: Sequence[msgspec.Raw]) -> tuple[ToolSchema, ...]:
@@ -228,6 +219,9 @@ def _theirs(field: str, body: ChatIn, leading: int) -> str:
         return f"messages[{int(match['number']) + leading}]{rest}"
     if match := _TOOL.fullmatch(field):
         return f"tools[{match['number']}].function{match['rest']}"
+    if field.startswith("response_format."):
+        name = field.removeprefix("response_format.")
+        return field if name in {"type", "json_schema"} else f"response_format.json_schema.{name}"
     if field == "max_output_tokens" and body.max_completion_tokens is None:
         return "max_tokens"
     if field == "user_id" and not body.safety_identifier:
@@ -236,6 +230,7 @@ def _theirs(field: str, body: ChatIn, leading: int) -> str:
 
 
 _THEIRS = {
+    "budget_tokens": "messages",
     "content": "messages",
     "max_output_tokens": "max_completion_tokens",
     "message.role": "messages",

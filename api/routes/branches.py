@@ -5,16 +5,19 @@ from __future__ import annotations
 from uuid import UUID
 
 import msgspec
-from litestar import Response, post
+from litestar import Response, get, post
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
 
-from ...engine import Session
+from ...engine import Branches, Session
 from ..http.body import Http
+from ..http.pieces import InPieces, as_json
 from ..schemas.bodies import ForkIn
-from ..schemas.parameters import Chat, IdempotencyKey, IfMatch, caller_of, expected_version, request_key
+from ..schemas.parameters import At, Chat, IdempotencyKey, IfMatch, caller_of, expected_version, request_key
 from .sessions import created
 
 ALL_DEFAULTS = ForkIn()
+FAMILY = ResponseSpec(Branches, description="Request fulfilled, document follows", generate_examples=False)
 
 
 @post("/api/sessions/{session_id:uuid}/fork", status_code=201)
@@ -37,4 +40,12 @@ async def fork_session(
     return created(session)
 
 
-ROUTES = [fork_session]
+@get("/api/sessions/{session_id:uuid}/branches", responses={200: FAMILY})
+async def list_branches(request: Http, chat: Chat, session_id: FromPath[UUID], at: At = None) -> InPieces:
+    """Show the family of a session as a tree, the oldest first: what shares a history with it, now or as it was at a
+    time. A session that was never forked is a family of one.
+    """
+    return as_json(await chat.branches(session_id, at=at, caller=caller_of(request)), "nodes")
+
+
+ROUTES = [fork_session, list_branches]

@@ -71,11 +71,14 @@ async def list_sessions(  # noqa: PLR0913, PLR0917 - parameters of the address
     title_contains: FromQuery[Words] = None,
     has_failed: FromQuery[bool | None] = None,
     waiting: FromQuery[bool | None] = None,
+    branches: FromQuery[Literal["family", "all"]] = "family",
+    kind: FromQuery[Literal["conversation", "replay", "any"]] = "conversation",
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> SessionList:
-    """List sessions, newest activity first; `order=created` is stable while sessions are in use. Of what is asked for,
-    all must be true; `waiting`: a turn waits for a person.
+    """List sessions, newest activity first; `order=created` is stable while sessions are in use, with `branches=all`.
+    Of what is asked for, all must be true; `waiting`: a turn waits for a person. Of each family the member with the
+    newest activity is shown, or with `branches=all` every one; `kind`: a `replay` is a fork that a replay made.
     """
     page = await chat.sessions(
         order=order,
@@ -86,6 +89,8 @@ async def list_sessions(  # noqa: PLR0913, PLR0917 - parameters of the address
         title_contains=title_contains,
         has_failed=has_failed,
         waiting=waiting,
+        branches=branches,
+        kind=kind,
         after=cursor,
         limit=limit,
         caller=caller_of(request),
@@ -175,9 +180,11 @@ async def list_messages(  # noqa: PLR0913, PLR0917 - parameters of the address
     cursor: Cursor = None,
     version: Version = None,
     at: At = None,
+    siblings: FromQuery[bool] = False,  # noqa: FBT002 - a parameter of the address
 ) -> MessageList:
     """List a session's messages, after a version in the order asked for: as they are now, or as they were at a version
-    or at a time, without the words erased since.
+    or at a time, without the words erased since. With `siblings` each lists those that stand in its place: what follows
+    the same message in other conversations of the family.
     """
     page = await chat.messages(
         session_id,
@@ -186,6 +193,7 @@ async def list_messages(  # noqa: PLR0913, PLR0917 - parameters of the address
         descending=order == "desc",
         version=version,
         at=at,
+        siblings=siblings,
         caller=caller_of(request),
     )
     return MessageList(page.items, page.next)

@@ -208,6 +208,7 @@ def _parameters(body: TurnIn) -> TurnOptions:
         if reasoning is None
         else {"effort": reasoning.effort, "budget_tokens": reasoning.budget_tokens},
         "parallel_tool_calls": body.parallel_tool_calls,
+        "task": body.task,
     }
 
 

@@ -215,6 +215,7 @@ class TurnIn(Body, frozen=True, rename={"continues": "continue"}):
     response_format: ResponseFormatIn | None = None
     reasoning: ReasoningIn | None = None
     parallel_tool_calls: bool | None = None
+    task: str | None = None
     stop: str | tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     client_tools: tuple[ClientTool, ...] = ()

@@ -11,6 +11,7 @@ from ..events.blocks import TextBlock, ToolSchema
 from ..providers.base import Parameters, Prompt, PromptMessage
 from ..providers.parameters import check_capabilities
 from ..providers.registry import ResolvedModel
+from ..providers.routes import RouteProvider
 
 _ANY = (PromptMessage("user", (TextBlock("?"),)),)
 
@@ -22,6 +23,8 @@ def check_parameters(model: ResolvedModel, parameters: Parameters) -> None:
 
 def refused_parameter(model: ResolvedModel, parameters: Parameters, tools: tuple[ToolSchema, ...]) -> str | None:
     """The parameter that a model cannot be told, if there is one. The renderer is asked, with another prompt."""
+    if isinstance(model.provider, RouteProvider):
+        return None  # each of its models is asked when one is chosen
     prompt = Prompt(model.info.name, _ANY, tools=tools, parameters=parameters)
     try:
         check_parameters(model, parameters)

@@ -8,16 +8,15 @@ request is the client's, and the attempt's words hold the difference.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
 
-from ..errors import BudgetTooSmall
 from ..events.blocks import Content, ToolSchema, raw_blocks
 from ..events.turn_types import CacheMarks, SaidContent
 from ..events.types import NewMessage
 from ..log.base import Connection
-from ..providers import tokens
 from ..providers.base import Parameters, Prompt, PromptMessage
 from ..providers.registry import ResolvedModel
 from ..sessions.marks import NO_MARKS
@@ -26,10 +25,10 @@ from ..sessions.state import Row, SessionState
 from ..settings import Settings
 from .content import check_prompt, has_images
 from .derive import to_send
-from .plan import PlannedRound, RequestPlan, schema_tokens
+from .plan import PlannedRound, RequestPlan, fixed_tokens, settled
 from .prompt import ChosenWindow, measure_of
 from .support import check_parameters
-from .window import WHOLE, ChosenRows, Measure
+from .window import WHOLE, Measure, take_all
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -55,24 +54,42 @@ def plan_whole(
     Raises BudgetTooSmall where it is more than the model takes, ContentNotSupported, RecordDamaged, and Invalid for
     what the provider's protocol cannot express.
     """
-    model, schemas = request_plan.model, request_plan.offer.schemas
+    plan = partial(_plan_for, connection, tenant, conversation, request_plan, settings)
+    return settled(request_plan, conversation.news[-1] if conversation.news else None, plan)
+
+
+def _plan_for(
+    connection: Connection,
+    tenant: str,
+    conversation: Conversation,
+    request_plan: RequestPlan,
+    settings: Settings,
+    model: ResolvedModel,
+) -> PlannedRound:
+    schemas = request_plan.offer.schemas
     check_parameters(model, request_plan.parameters)
-    measure = _measure(connection, tenant, conversation.state, request_plan, settings)
+    measure = _measure(connection, tenant, conversation.state, request_plan, settings, model)
     recorded = _recorded(connection, tenant, conversation.state)
     rows = (*recorded, *_new_rows(conversation))
     conversation = replace(conversation, marks=_placed(conversation, len(recorded)))
     contents = [*(_content(conversation, row) for row in recorded), *(each.content for each in conversation.news)]
     prompt = _prompt(conversation, rows, contents, model, request_plan.parameters, schemas)
     check_prompt(prompt, model)
-    chosen = _chosen(rows, measure)
+    chosen = take_all(reversed(rows), None, (), measure)
     window = ChosenWindow(conversation.state, conversation.system, chosen, {}, measure)
     request = model.provider.renderers[model.provider.renderer](prompt)
     changed = _changed(conversation, recorded)
-    return PlannedRound(window, model, request, request_plan, has_images(prompt), changed, conversation.marks)
+    placed = conversation.marks
+    return PlannedRound(window, model, request, request_plan, has_images(prompt), changed=changed, marks=placed)
 
 
 def _measure(
-    connection: Connection, tenant: str, state: SessionState, request_plan: RequestPlan, settings: Settings
+    connection: Connection,
+    tenant: str,
+    state: SessionState,
+    request_plan: RequestPlan,
+    settings: Settings,
+    model: ResolvedModel,
 ) -> Measure:
     """What the messages cost; the budget is the session's, if it has one, else all that the model takes."""
     limits = request_plan.limits
@@ -81,10 +98,10 @@ def _measure(
         connection,
         tenant,
         state,
-        request_plan.model,
+        model,
         replace(limits, budget_tokens=budget),
         settings,
-        tool_tokens=tokens.count_tools(request_plan.offer.schemas) + schema_tokens(request_plan.parameters),
+        tool_tokens=fixed_tokens(request_plan),
     )
     return replace(measure, policy=WHOLE)
 
@@ -136,23 +153,6 @@ def _placed(conversation: Conversation, recorded: int) -> CacheMarks | None:
         return marks
     moved = tuple((at + recorded - known, block, control) for at, block, control in marks.messages if at >= known)
     return replace(marks, messages=moved)
-
-
-def _chosen(rows: tuple[Row, ...], measure: Measure) -> ChosenRows:
-    """All rows. Raises BudgetTooSmall."""
-    base_tokens = sum(row.tokens for row in rows)
-    used_tokens = measure.used(base_tokens, len(rows))
-    if used_tokens > measure.available_tokens:
-        detail = f"the conversation needs {used_tokens} tokens, and {measure.available_tokens} are available"
-        raise BudgetTooSmall(
-            detail,
-            required_tokens=used_tokens,
-            available_tokens=measure.available_tokens,
-            budget_tokens=measure.budget_tokens,
-            reserve_tokens=measure.reserve_tokens,
-            field="messages",
-        )
-    return ChosenRows(rows, base_tokens + measure.fixed_base_tokens, used_tokens)
 
 
 def _changed(conversation: Conversation, recorded: Sequence[SentRow]) -> tuple[SaidContent, ...]:

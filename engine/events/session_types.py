@@ -33,9 +33,9 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 
 class SessionStarted(Facts, frozen=True):
     """``fallback_model`` answers where ``model`` cannot; ``allowed_tools`` None: every registered tool is. ``source``:
-    the session that this one was imported from, or runs again; in schema 1 there is none. ``expires_at`` in
-    microseconds; ``max_messages`` and ``max_tokens`` bound what the session holds. ``drop_in``: a client keeps its
-    history and sends it again, by which it is recognised.
+    the session that this one was imported from, or runs again; in schema 1 there is none. ``replay`` made it to hold
+    that conversation once more. ``expires_at`` in microseconds; ``max_messages`` and ``max_tokens`` bound what the
+    session holds. ``drop_in``: a client keeps its history and sends it again, by which it is recognised.
     """
 
     event_type: ClassVar[str] = "session.started"
@@ -53,6 +53,7 @@ class SessionStarted(Facts, frozen=True):
     max_messages: int | None = None
     max_tokens: int | None = None
     drop_in: bool = False
+    replay: UUID | None = None
 
 
 class SessionUpdated(Facts, frozen=True):

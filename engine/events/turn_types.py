@@ -30,6 +30,13 @@ VENDOR_STOP_REASONS: frozenset[str] = STOP_REASONS | {
 }
 """The vendors' known words for it; any other stands in the body."""
 
+RouteReason = Literal[
+    "task", "images", "tools", "json", "reasoning", "long", "plain", "cheapest", "next", "breaker", "able"
+]
+"""Why a route chose a model: its task (named, or seen in the request), its price, or its turn in a round; ``breaker``:
+others are left alone now; ``able``: those before it cannot do what is asked.
+"""
+
 OTHER = "other"
 """In facts: a stop reason, or the name of a model, that stands on no list of ours. The body has it."""
 
@@ -61,6 +68,15 @@ class TurnStarted(Facts, frozen=True):
     one_round: bool = False
 
 
+class AnswerWords(Words, frozen=True):
+    """The JSON Schema that an answer must be of, as it was sent, and the words beside it."""
+
+    schema: msgspec.Raw | UnsetType = UNSET
+    name: str | None = None
+    strict: bool | None = None
+    description: str | None = None
+
+
 class SaidContent(msgspec.Struct, frozen=True, array_like=True):
     """The content of a message as a client says it, where that is not as it was recorded: of the one at the place
     ``at`` among those sent.
@@ -86,15 +102,6 @@ class CacheMarks(msgspec.Struct, frozen=True, omit_defaults=True):
         return tuple((block, control) for at, block, control in self.messages if at == number)
 
 
-class AnswerWords(Words, frozen=True):
-    """The JSON Schema that an answer must be of, as it was sent, and the words beside it."""
-
-    schema: msgspec.Raw | UnsetType = UNSET
-    name: str | None = None
-    strict: bool | None = None
-    description: str | None = None
-
-
 class AttemptWords(Words, frozen=True):
     """``salt`` of the request's commitment, and the words among its parameters. ``model``, ``tool_choice``: names that
     facts cannot hold. ``contents``: messages that the client says otherwise than they are on record. ``logit_bias``
@@ -116,7 +123,8 @@ class AttemptStarted(Facts, frozen=True):
     over salt and the request's bytes. ``factor_permille`` times base tokens plus ``overhead`` a message is the model's
     count; ``base_tokens`` sums system, messages and schemas. ``tools``: the document of the tools', named by
     SHA-256 over a salt and its bytes (at schema 1: its bytes). ``price``: of that day. ``tool_choice``: ``auto``,
-    ``any``, ``none``, or a registered tool. Numbers with a fraction, and the seed, are decimal text.
+    ``any``, ``none``, or a registered tool. Numbers with a fraction, and the seed, are decimal text. ``route``: the
+    configured one that chose the model, at its place ``route_index`` (from 0), for this reason.
     """
 
     event_type: ClassVar[str] = "attempt.started"
@@ -153,6 +161,9 @@ class AttemptStarted(Facts, frozen=True):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     reasoning_budget_tokens: int | None = None
     parallel_tool_calls: bool | None = None
+    route: str | None = None
+    route_index: int | None = None
+    route_reason: RouteReason | None = None
 
 
 class AttemptEndedWords(Words, frozen=True):

@@ -12,7 +12,15 @@ NOT_SUPPORTED = "parameter_not_supported"
 EFFORT, BUDGET, SAMPLING, SCHEMA = "effort", "thinking_budget", "sampling", "json_schema"
 """Capabilities that parameters ask for."""
 
-_SAMPLING = ("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "logit_bias")
+_NEUTRAL: dict[str, tuple[object, ...]] = {
+    "temperature": (None, 1),
+    "top_p": (None, 1),
+    "top_k": (None,),
+    "presence_penalty": (None, 0),
+    "frequency_penalty": (None, 0),
+    "logit_bias": (None, {}),
+}
+"""Sampling parameters, with the values that ask for nothing: vendors take them of models that are not sampled, too."""
 
 
 def not_supported(field: str, detail: str) -> Invalid:
@@ -34,7 +42,7 @@ def _asked(parameters: Parameters) -> Iterator[tuple[str, str]]:
     """The parameters that are given and need something of the model, with what they need."""
     reasoning, form = parameters.reasoning, parameters.response_format
     if reasoning is None or reasoning.effort != "none":
-        yield from ((field, SAMPLING) for field in _SAMPLING if getattr(parameters, field) is not None)
+        yield from ((field, SAMPLING) for field, none in _NEUTRAL.items() if getattr(parameters, field) not in none)
     if reasoning is not None:
         yield ("reasoning.effort", EFFORT) if reasoning.effort is not None else ("reasoning.budget_tokens", BUDGET)
     if form is not None and form.type == "json_schema":

@@ -36,6 +36,8 @@ class Providers:
 
     def __init__(self, providers: Iterable[Provider] = (), configured: Iterable[str] = ()) -> None:
         self.figures: Callable[[], Figures] | None = None
+        self.keys: tuple[str, ...] = ()
+        """Keys of providers that stand in no setting: nothing that is recorded may hold them."""
         self._by_name: dict[str, Provider] = {}
         self._configured = frozenset(configured)
         for provider in providers:
@@ -44,6 +46,10 @@ class Providers:
     def add(self, provider: Provider) -> None:
         assert provider.name not in self._by_name, provider.name
         self._by_name[provider.name] = provider
+
+    def add_configured(self, names: Iterable[str]) -> None:
+        """Add models that the configuration names, so that facts may hold their names."""
+        self._configured |= frozenset(names)
 
     def resolve(self, model: str) -> tuple[Provider, ModelInfo]:
         """The provider and the model of a name. Raises UnknownModel, which lists the known ones."""

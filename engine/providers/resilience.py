@@ -103,6 +103,10 @@ class CircuitBreaker:
         """True if it is not closed: half open counts as open."""
         return self._open_until_s is not None
 
+    def refuses(self, now_s: float) -> bool:
+        """True if it would let no request through now, not even a trial."""
+        return self._open_until_s is not None and (now_s < self._open_until_s or self._on_trial)
+
     def admit(self, now_s: float) -> Permit | float:
         """A permit, or the seconds to wait before the next request; while a trial runs that is a guess."""
         if self._open_until_s is None:
@@ -207,6 +211,11 @@ class Guards:
     def open_breakers(self) -> frozenset[str]:
         """The providers that are left alone now."""
         return frozenset(name for name, (breaker, _) in self._by_name.items() if breaker.is_open)
+
+    def left_alone(self) -> frozenset[str]:
+        """The providers that would refuse a request now. May be called from any thread."""
+        now_s = self._clock.monotonic_s()
+        return frozenset(name for name, (breaker, _) in [*self._by_name.items()] if breaker.refuses(now_s))
 
     @asynccontextmanager
     async def request(self, provider: str) -> AsyncIterator[Callable[[], None]]:

@@ -85,9 +85,10 @@ class Secrets:
         return found
 
 
-def secrets_of(settings: Settings) -> Secrets:
-    """The vendors' keys in the settings."""
-    keys = (getattr(settings, name) for name in settings.__struct_fields__ if name.endswith("_api_key"))
+def secrets_of(settings: Settings, more: Iterable[str] = ()) -> Secrets:
+    """The vendors' keys in the settings, and ``more``."""
+    given = (getattr(settings, name) for name in settings.__struct_fields__ if name.endswith("_api_key"))
+    keys = (*given, *more)
     return Secrets(key for key in keys if key and len(key) >= MIN_CHARS)
 
 

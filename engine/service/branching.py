@@ -6,8 +6,9 @@ from typing import Unpack
 
 from ..log.base import RequestKey
 from ..sessions.envelope import LOCAL, Caller
-from ..sessions.views import Session
+from ..sessions.views import Branches, Session
 from .ids import Id, session_id
+from .moments import Time, moment
 from .parts import Parts
 from .session_fields import NewSession, read_fields
 
@@ -36,3 +37,11 @@ class Branching:
         """
         changes = await self._parts.sessions.changes(read_fields(fields, NewSession))
         return await self._parts.forks.fork(caller, session_id(session), version, changes, expected, request)
+
+    async def branches(self, session: Id, *, at: Time | None = None, caller: Caller = LOCAL) -> Branches:
+        """Show the family of a session as a tree, the oldest first: all sessions that share a history with it, now or
+        as they were at a time. A session that was never forked is a family of one.
+
+        Raises SessionNotFound, NotYet for a time before the session began, and Invalid.
+        """
+        return await self._parts.families.branches(caller, session_id(session), moment(None, at))

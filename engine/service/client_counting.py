@@ -8,13 +8,16 @@ from functools import partial
 from msgspec.structs import replace
 
 from ..context.content import check_prompt
-from ..context.plan import schema_tokens
+from ..context.plan import RequestPlan, ToolOffer, fixed_tokens
+from ..context.prompt import Limits
+from ..context.routing import asked_of
 from ..context.support import check_parameters
 from ..log.base import Connection
 from ..log.store import Store
 from ..providers import tokens
 from ..providers.base import Counting, Prompt, PromptMessage
 from ..providers.registry import ResolvedModel
+from ..providers.routes import RouteProvider
 from ..sessions import queries
 from ..sessions.envelope import Caller
 from ..sessions.recognition import Said
@@ -23,6 +26,15 @@ from .counting import TokenCount
 
 OPENING_TOKENS = 4
 """What opens a reply; vendors count it, and figures leave it to the reply's reserve."""
+
+
+def asked_model(model: ResolvedModel, ask: Ask) -> ResolvedModel:
+    """The model that would be asked first: a route's first choice."""
+    provider = model.provider
+    if not isinstance(provider, RouteProvider):
+        return model
+    asked = asked_of(ask.parameters, ask.client_tools, None, ask.task)
+    return next(iter(provider.candidates(model.info.name, asked))).model
 
 
 def prompt_of_client(said: Sequence[Said], system: str | None, ask: Ask, model: ResolvedModel) -> Prompt:
@@ -61,7 +73,8 @@ def _estimate(connection: Connection, *, tenant: str, model: ResolvedModel, prom
     samples, sent, messages, reported = queries.calibration(connection, tenant, model.recorded)
     factor_permille = tokens.calibrate(family, sent, messages, reported, samples)
     base = sum(tokens.count_content(message.content) for message in prompt.messages)
-    base += tokens.count_text(prompt.system or "") + tokens.count_tools(prompt.tools) + schema_tokens(prompt.parameters)
+    beside = RequestPlan(model, Limits(), prompt.parameters, ToolOffer(prompt.tools))
+    base += tokens.count_text(prompt.system or "") + fixed_tokens(beside)
     count = len(prompt.messages) + bool(prompt.system)
     figure = tokens.figure(base, count, factor_permille, family.overhead)
     return -(-figure * (1000 + family.error_permille) // 1000) + OPENING_TOKENS

@@ -28,7 +28,7 @@ from ..sessions.same_content import changed_contents
 from ..turns.client_start import ClientStarter, ClientTurn, NewConversation
 from ..turns.start import Started
 from . import inputs
-from .client_counting import count_prompt, prompt_of_client
+from .client_counting import asked_model, count_prompt, prompt_of_client
 from .counting import TokenCount
 from .inputs import MessageIn
 from .session_fields import SessionFields
@@ -128,8 +128,16 @@ class DropIn:
         said = self._checked(request)
         ask = await self._turns.ask(None, request.options)
         inputs.check_system(request.system, self._limits)
-        model = resolve(self._starter.runtime.providers, ask.model or "")
+        model = asked_model(resolve(self._starter.runtime.providers, ask.model or ""), ask)
         return await count_prompt(self._store, caller, model, prompt_of_client(said, request.system, ask, model))
+
+    async def place_of(self, caller: Caller, request: ClientRequest) -> Recognised | None:
+        """Where a history is on record; None: it is not. Raises Invalid and TooLarge."""
+        said = self._checked(request)
+        hashed = partial(self._hashes, caller, request, said)
+        find = partial(self._find, caller=caller, request=request, said=said, hashed=hashed, fork=False)
+        place, _ = await self._store.read(find)
+        return place
 
     def _checked(self, request: ClientRequest) -> list[Said]:
         """The contents of the messages. Raises Invalid and TooLarge, which name the message."""

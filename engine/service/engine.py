@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import IO, Any, Unpack
-from uuid import UUID
 
 from ..log.base import RequestKey
 from ..sessions.envelope import LOCAL, Caller
-from ..sessions.listing import Order
 from ..sessions.turn_commands import Decision
 from ..sessions.turn_views import Turn
 from ..sessions.views import Event, Message, Session
@@ -30,9 +28,8 @@ from .paging import EACH_LIMIT, LIMIT, After, Page, each_item
 from .parts import Parts
 from .pins import PinOrder
 from .replay.playback import AS_FAST_AS_POSSIBLE, play_back
-from .replay.rerun import Rerun
 from .replaying import Replaying
-from .session_fields import NewSession, SessionChanges, SessionFilter, read_fields, read_filter
+from .session_fields import NewSession, SessionChanges, read_fields
 from .text_stream import TextStream
 from .turns import TurnOptions, check_options
 
@@ -75,27 +72,6 @@ class Engine(Branching, Clients, Lookups, Replaying):
         Words erased since are None. Raises SessionNotFound, NotYet for a time before it began, and Invalid.
         """
         return await self._parts.sessions.read(caller, session_id(session), moment(version, at))
-
-    async def sessions(
-        self,
-        *,
-        order: Order = "activity",
-        after: UUID | str | None = None,
-        limit: int = LIMIT,
-        caller: Caller = LOCAL,
-        **which: Unpack[SessionFilter],
-    ) -> Page[Session]:
-        """Read a page of sessions, the newest first. ``after``: a page's ``next``; or, in the order ``created``, the
-        id of a session (a UUID). Raises Invalid for a limit or an ``after`` that cannot be.
-        """
-        return await self._parts.sessions.page(caller, order, read_filter(which), limit, after)
-
-    def iter_sessions(
-        self, *, order: Order = "activity", caller: Caller = LOCAL, **which: Unpack[SessionFilter]
-    ) -> AsyncGenerator[Session, None]:
-        """Iterate over all sessions, or those of which so much is true, the newest first. Raises nothing of its own."""
-        turn_page = partial(self._parts.sessions.page, caller, order, read_filter(which), LIMIT)
-        return each_item(turn_page, None)
 
     async def update_session(
         self,
@@ -164,15 +140,17 @@ class Engine(Branching, Clients, Lookups, Replaying):
         descending: bool = False,
         version: int | None = None,
         at: Time | None = None,
+        siblings: bool = False,
         caller: Caller = LOCAL,
     ) -> Page[Message]:
         """Read a page of a session's messages in order of version, as they are now, or were at a version or time:
-        pinned then, erased since. ``after``: a version, or a page's ``next``.
+        pinned then, erased since. ``after``: a version, or a page's ``next``. ``siblings``: each with those that stand
+        in its place in other conversations of the family.
 
         Raises SessionNotFound, NotYet, and Invalid for a limit, an ``after`` or a time that cannot be.
         """
-        page, then = self._parts.messages.page, moment(version, at)
-        return await page(caller, session_id(session), after, limit, descending=descending, moment=then)
+        page = partial(self._parts.messages.page, descending=descending, moment=moment(version, at), siblings=siblings)
+        return await page(caller, session_id(session), after, limit)
 
     def iter_messages(
         self,
@@ -182,11 +160,12 @@ class Engine(Branching, Clients, Lookups, Replaying):
         descending: bool = False,
         version: int | None = None,
         at: Time | None = None,
+        siblings: bool = False,
         caller: Caller = LOCAL,
     ) -> AsyncGenerator[Message, None]:
         """Iterate over a session's messages. Raises as ``messages`` does: SessionNotFound, NotYet and Invalid."""
         read = partial(self.messages, session, limit=EACH_LIMIT, descending=descending, version=version, at=at)
-        return each_item(lambda place: read(after=place, caller=caller), after)
+        return each_item(lambda place: read(after=place, siblings=siblings, caller=caller), after)
 
     async def pin(self, session: Id, version: int, *, expected: int | None = None, caller: Caller = LOCAL) -> Message:
         """Pin the message at a version: it stands in every window. One that is pinned stays so.
@@ -392,9 +371,3 @@ class Engine(Branching, Clients, Lookups, Replaying):
         (0) at once. Raises SessionNotFound.
         """
         return play_back(self._parts.events, caller, session_id(session), pace)
-
-    def run_again(self, session: Id, model: str, *, caller: Caller = LOCAL) -> AsyncGenerator[Rerun, None]:
-        """Ask another model anew what a session was asked, in a new session, which has the old one's system prompt and
-        budgets and ``replay_of`` in its metadata. Raises SessionNotFound and UnknownModel before anything is written.
-        """
-        return self._parts.reruns.run(caller, session_id(session), model)

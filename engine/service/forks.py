@@ -16,10 +16,10 @@ from ..log.store import Store
 from ..log.transaction import Transaction
 from ..sessions.decisions import Changes, fork_session
 from ..sessions.envelope import Caller, seal
+from ..sessions.family import view_at
 from ..sessions.forks import ForkCheck
-from ..sessions.history import session_at
 from ..sessions.lineage import history_at
-from ..sessions.views import Session, session_view
+from ..sessions.views import Session
 from ..settings import Settings
 from .sessions import expected_of
 
@@ -66,5 +66,5 @@ def _fork(
     answer = append(tx, replace(work, events=decide(source), inherits=source))
     tx.flush()
     if answer.replayed is not None:
-        return session_view(*session_at(tx.connection, work.tenant, answer.replayed.id, answer.replayed.version))
-    return session_view(*session_at(tx.connection, work.tenant, work.session))
+        return view_at(tx.connection, work.tenant, answer.replayed.id, answer.replayed.version)
+    return view_at(tx.connection, work.tenant, work.session)

@@ -15,6 +15,7 @@ from msgspec import UNSET
 
 from ..errors import Invalid, TooLarge
 from ..providers.base import Effort, FormatType, Parameters, Reasoning, ResponseFormat
+from ..providers.routes import TASK
 from ..settings import Settings
 from .inputs import check_no_nul, check_stop, check_temperature, check_text
 
@@ -49,6 +50,12 @@ def read_parameters(given: Mapping[str, Any], settings: Settings) -> Parameters:
         reasoning=_reasoning(given.get("reasoning"), settings),
         parallel_tool_calls=_truth(given.get("parallel_tool_calls"), "parallel_tool_calls"),
     )
+
+
+def check_task(task: str | None) -> None:
+    """The task by which a route chooses."""
+    if task is not None and not TASK.fullmatch(task):
+        raise Invalid("task", "must be 1 to 64 characters of A-Z a-z 0-9 _ . -")
 
 
 def _fraction(given: Mapping[str, Any], field: str, least: int, most: int) -> float | None:
@@ -125,7 +132,7 @@ def _schema(given: object, settings: Settings) -> msgspec.Raw:
         check_no_nul(given, field)
     except Invalid:
         raise
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Invalid(field, f"is not JSON: {error}") from None
     _check_most(len(raw), settings, field)
     return msgspec.Raw(raw)

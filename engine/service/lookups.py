@@ -1,28 +1,59 @@
-"""The methods of ``Engine`` that record nothing: what a model would be sent and what it was sent, how many tokens that
-is, and which models and tools there are.
+"""The methods of ``Engine`` that record nothing: which sessions there are, what a model would be sent and what it was
+sent, how many tokens that is, and which models and tools there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from typing import Unpack
+from uuid import UUID
 
 from msgspec import Raw
 
 from ..events.blocks import Block, ToolSchema
 from ..sessions.envelope import LOCAL, Caller
+from ..sessions.listing import Order
 from ..sessions.prompt_views import SentPrompt
-from ..sessions.views import Window
+from ..sessions.views import Session, Window
 from .counting import TokenCount
 from .discovery import Model, ToolInfo
 from .ids import Id, session_id, turn_id
 from .moments import Time, moment
+from .paging import LIMIT, Page, each_item
 from .parts import Parts
+from .session_fields import SessionFilter, read_filter
 
 
 class Lookups:
-    """Windows, prompts, tokens, models and tools."""
+    """Lists of sessions, windows, prompts, tokens, models and tools."""
 
     _parts: Parts
+
+    async def sessions(
+        self,
+        *,
+        order: Order = "activity",
+        after: UUID | str | None = None,
+        limit: int = LIMIT,
+        caller: Caller = LOCAL,
+        **which: Unpack[SessionFilter],
+    ) -> Page[Session]:
+        """Read a page of sessions, the newest first; of a family the member that was active last, where ``branches``
+        is not ``all``. ``after``: a page's ``next``; or, in the order ``created``, the id of a session (a UUID).
+
+        Raises Invalid for a limit or an ``after`` that cannot be.
+        """
+        return await self._parts.sessions.page(caller, order, read_filter(which), limit, after)
+
+    def iter_sessions(
+        self, *, order: Order = "activity", caller: Caller = LOCAL, **which: Unpack[SessionFilter]
+    ) -> AsyncGenerator[Session, None]:
+        """Iterate over sessions, or those of which so much is true, as ``sessions`` lists them. Raises nothing of its
+        own.
+        """
+        turn_page = partial(self._parts.sessions.page, caller, order, read_filter(which), LIMIT)
+        return each_item(turn_page, None)
 
     async def window(
         self,

@@ -20,9 +20,11 @@ from ..log.store import Store
 from ..sessions.calls import CallIds
 from ..sessions.decisions import append_messages, message_draft
 from ..sessions.envelope import Caller, seal
+from ..sessions.family import position_then
 from ..sessions.history import NOW, Moment, open_call_ids, state_at, version_then
 from ..sessions.marks import marks_at, with_pins
 from ..sessions.messages import message_page
+from ..sessions.siblings import with_siblings
 from ..sessions.views import Message, message_view
 from ..settings import Settings
 from . import inputs
@@ -95,6 +97,7 @@ class Messages:
         moment: Moment = NOW,
         descending: bool = False,
         damaged: bool = False,
+        siblings: bool = False,
     ) -> Page[Message]:
         check_limit(limit)
         start = number_after(after)
@@ -105,7 +108,11 @@ class Messages:
             version = version_then(connection, caller.tenant, session, moment)
             state = state_at(connection, caller.tenant, session, version)
             found, more = reading(connection, state=state, most_bytes=most_bytes, damaged=damaged)
-            return with_pins(found, marks_at(connection, caller.tenant, state)), more
+            found = with_pins(found, marks_at(connection, caller.tenant, state))
+            if siblings:
+                up_to = position_then(connection, caller.tenant, state, moment)
+                found = with_siblings(connection, caller.tenant, state, found, up_to)
+            return found, more
 
         found, more = await self._store.read(look)
         return Page(found, write_cursor((found[-1].version,)) if more else None)

@@ -17,8 +17,8 @@ from ..log.transaction import Transaction
 from ..sessions import queries
 from ..sessions.decisions import Changes, existing, update_session
 from ..sessions.envelope import Caller, seal
-from ..sessions.history import session_at
-from ..sessions.views import Session, session_view
+from ..sessions.family import view_at
+from ..sessions.views import Session
 from ..sessions.words import merged
 from ..settings import Settings
 from .inputs import check_metadata
@@ -68,7 +68,7 @@ def _patch(
     tx.flush()
     first = find_request(tx.connection, caller.tenant, request)
     if first is not None:
-        return session_view(*session_at(tx.connection, caller.tenant, session, first.version))
+        return view_at(tx.connection, caller.tenant, session, first.version)
     state = existing(tx.state(caller.tenant, session))
     check_expected(expected_of(expected), state.version)
     before = queries.words_of_session(tx.connection, caller.tenant, session)
@@ -81,4 +81,4 @@ def _patch(
     if request is not None:
         reference = Reference("session", session, state.version)
         remember_request(tx.connection, caller.tenant, request, reference, tx.salt())
-    return session_view(state, queries.words_of_session(tx.connection, caller.tenant, session))
+    return view_at(tx.connection, caller.tenant, session)

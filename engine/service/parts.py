@@ -14,6 +14,7 @@ from .erasure import Erasures
 from .events import Events
 from .evidence import Evidence
 from .export import Exports
+from .families import Families
 from .forks import Forks
 from .messages import Messages
 from .metadata import Metadata
@@ -24,8 +25,8 @@ from .replay.asking import Asker
 from .replay.forced import Forced
 from .replay.free import Free
 from .replay.reading import ReplayReader
+from .replay.recorded_mode import Recorded
 from .replay.reporting import Reporter
-from .replay.rerun import Reruns
 from .replay.run import Doer
 from .replay.runner import Replays
 from .salvage import Salvage
@@ -60,6 +61,7 @@ class Parts:
         self.names = Names(providers, tools, default_model)
         self.sessions = Sessions(store, clock, self.names, settings)
         self.forks = Forks(store, clock, settings)
+        self.families = Families(store)
         self.messages = Messages(store, clock, settings)
         self.metadata = Metadata(store, clock, settings)
         self.pins = Pins(store, clock, settings)
@@ -73,9 +75,9 @@ class Parts:
         self.evidence = evidence
         self.erasures = Erasures(store, clock)
         self.exports = Exports(store, self.sessions, self.messages, evidence)
-        self.reruns = Reruns(self.sessions, self.messages, self.events, self.turns, self.discovery, settings)
         asker = Asker(supervisor, tools)
         modes: dict[RecordedMode, Doer] = {
+            "recorded": Recorded(store, providers, clock),
             "forced": Forced(asker),
             "free": Free(asker, self.sessions, self.messages, self.events, settings),
         }

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from ..errors import Invalid
 from ..log.codec import MAX_SAFE_INTEGER
-from ..sessions.listing import Which
+from ..sessions.listing import KINDS, SHOWN, Kind, Shown, Which
 from ..sessions.state import SessionStatus
 from ..settings import Settings
 from . import inputs
@@ -51,7 +51,9 @@ class SessionChanges(NewSession, total=False):
 
 class SessionFilter(TypedDict, total=False):
     """Which sessions are listed: those of which all that is given is true. ``title_contains`` takes no notice of the
-    case of A to Z; ``waiting``: a turn waits for a person; ``has_failed``: a turn has failed.
+    case of A to Z; ``waiting``: a turn waits for a person; ``has_failed``: a turn has failed. ``kind``: by default
+    ``conversation``; a ``replay`` is a fork that a replay made. ``branches``: by default ``family``, of each family the
+    one with the newest activity.
     """
 
     status: SessionStatus | None
@@ -61,6 +63,8 @@ class SessionFilter(TypedDict, total=False):
     title_contains: str | None
     has_failed: bool | None
     waiting: bool | None
+    kind: Kind
+    branches: Shown
 
 
 class SessionFields(msgspec.Struct, frozen=True):
@@ -110,9 +114,13 @@ def given(value: T | UnsetType) -> T | None:
 
 
 def read_filter(which: SessionFilter) -> Which:
-    """Raises TypeError for what cannot be asked for, and Invalid for a status that there is not."""
+    """Raises TypeError for what cannot be asked for, and Invalid for a status, kind or view that there is not."""
     if which.get("status") not in {None, "active", "archived"}:
         raise Invalid("status", "must be active or archived")
+    if which.get("kind", "any") not in KINDS:
+        raise Invalid("kind", "must be conversation, replay or any")
+    if which.get("branches", "all") not in SHOWN:
+        raise Invalid("branches", "must be family or all")
     return Which(**which)
 
 

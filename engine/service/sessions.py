@@ -17,8 +17,9 @@ from ..log.store import Store
 from ..sessions import queries
 from ..sessions.decisions import Changes, start_session, update_session
 from ..sessions.envelope import Caller, seal
+from ..sessions.family import family_then
 from ..sessions.history import NOW, Moment, session_at, state_at, system_of, version_then
-from ..sessions.listing import Order, Which, list_sessions
+from ..sessions.listing import Listed, Order, Which, list_sessions
 from ..sessions.state import NAMED, SessionState
 from ..sessions.views import Session, session_view
 from ..sessions.words import ShownWords
@@ -29,8 +30,6 @@ from .paging import Bounds, Page, SessionPlace, check_limit, fill, session_after
 from .session_fields import SessionFields, check_fields, given
 
 T = TypeVar("T")
-
-Found = tuple[SessionState, ShownWords]
 
 
 class Sessions:
@@ -48,12 +47,12 @@ class Sessions:
         fields: SessionFields,
         request: RequestKey | None,
         source: Source | None = None,
-        cause: UUID | None = None,
+        replay: UUID | None = None,
     ) -> Session:
         inputs.check_tenant(caller.tenant)
         facts, words = await self.first_event(fields)
-        facts = msgspec.structs.replace(facts, source=source)
-        drafts = start_session(facts, words, cause)
+        facts = msgspec.structs.replace(facts, source=source, replay=replay)
+        drafts = start_session(facts, words)
 
         def decide(_: LogPlace, __: Any) -> list[NewEvent]:
             return seal(drafts, caller, self._clock)
@@ -97,9 +96,10 @@ class Sessions:
         return await self._store.read(look)
 
     async def read(self, caller: Caller, session: UUID, moment: Moment = NOW) -> Session:
-        def look(connection: Connection) -> Found:
+        def look(connection: Connection) -> Listed:
             version = version_then(connection, caller.tenant, session, moment)
-            return session_at(connection, caller.tenant, session, version)
+            state, words = session_at(connection, caller.tenant, session, version)
+            return state, words, family_then(connection, caller.tenant, state, moment)
 
         return session_view(*await self._store.read(look))
 
@@ -118,7 +118,7 @@ class Sessions:
         start = session_after(after, by_creation=order == "created")
         bounds = Bounds(limit, self._settings.max_page_bytes)
 
-        def look(connection: Connection) -> tuple[list[Found], bool]:
+        def look(connection: Connection) -> tuple[list[Listed], bool]:
             found = list_sessions(connection, caller.tenant, order=order, which=which, before=start, limit=limit + 1)
             return fill(found, _told_bytes, bounds)
 
@@ -171,9 +171,9 @@ def expected_of(version: int | None) -> Expected:
     return AnyVersion() if version is None else Exactly(version)
 
 
-def _place(found: Found) -> SessionPlace:
+def _place(found: Listed) -> SessionPlace:
     return found[0].updated_at, found[0].id
 
 
-def _told_bytes(found: Found) -> int:
+def _told_bytes(found: Listed) -> int:
     return len(msgspec.json.encode(session_view(*found)))

@@ -26,7 +26,7 @@ from ..turns.approvals import Approvals
 from ..turns.start import Ask, Started, TurnStarter
 from ..turns.supervisor import Supervisor
 from . import inputs
-from .generation import PARAMETERS, read_parameters
+from .generation import PARAMETERS, check_task, read_parameters
 from .inputs import MessageIn
 from .paging import After, Bounds, Page, check_limit, fill, number_after, write_cursor
 from .sessions import must_exist
@@ -50,6 +50,7 @@ class TurnOptions(TypedDict, total=False):
     ``response_format`` is ``{type, name, schema, strict, description}``, of which all but ``type`` (``text``,
     ``json_object``, ``json_schema``) go with ``json_schema``; ``reasoning`` is ``{effort}`` or ``{budget_tokens}``;
     ``logit_bias`` is -100 to 100 by the number of a token. A parameter that the model does not have is refused.
+    ``task`` is the one by which a route chooses its model.
     """
 
     model: str | None
@@ -66,6 +67,7 @@ class TurnOptions(TypedDict, total=False):
     response_format: ResponseFormat | Mapping[str, Any] | None
     reasoning: Reasoning | Mapping[str, Any] | None
     parallel_tool_calls: bool | None
+    task: str | None
     tools: Sequence[str]
     client_tools: Sequence[ToolSchema]
     tool_choice: str | None
@@ -108,6 +110,7 @@ class Turns:
         ask = _ask(new, options, read_parameters(options, self._settings))
         inputs.check_budget(ask.limits.budget_tokens, self._settings, "budget_tokens")
         inputs.check_budget(ask.limits.max_output_tokens, self._settings, "max_output_tokens")
+        check_task(ask.task)
         inputs.check_client_tools(ask.client_tools)
         return ask
 

@@ -105,9 +105,8 @@ class StartTurn(msgspec.Struct, frozen=True):
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
-def start_session(facts: SessionStarted, words: SessionWords, cause: UUID | None = None) -> list[Draft]:
-    """Begin a session. ``cause``: the id of the event that led to it."""
-    return [Draft(facts, words, causation=cause)]
+def start_session(facts: SessionStarted, words: SessionWords) -> list[Draft]:
+    return [Draft(facts, words)]
 
 
 def update_session(state: SessionState | None, changes: Changes) -> list[Draft]:

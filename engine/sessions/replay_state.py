@@ -133,9 +133,9 @@ def _replay(state: ReplayState, event: RecordedEvent, facts: Facts) -> ReplaySta
             changes = {"counts": state.counts.plus(facts.verdict), "noise": state.noise + facts.noise}
         case ReplayCompleted():
             status = "completed" if facts.error is None else "failed"
-            changes = {"status": status, "ended_at": event.recorded_at, "error": facts.error}
+            changes = {"status": status, "error": facts.error} | _ended(event, facts)
         case ReplayCancelled():
-            changes = {"status": "cancelled", "ended_at": event.recorded_at}
+            changes = {"status": "cancelled"} | _ended(event, facts)
         case BodyErased():
             changes = {}
         case _:
@@ -156,6 +156,12 @@ def _suite(state: SuiteState, event: RecordedEvent, facts: Facts) -> SuiteState:
         case _:
             raise TypeError(f"a suite holds no {event.type}")
     return msgspec.structs.replace(state, **_place(event), **changes)
+
+
+def _ended(event: RecordedEvent, facts: ReplayCompleted | ReplayCancelled) -> dict[str, object]:
+    """The end counts the results, for not every mode puts them on record."""
+    counts = Counts(facts.same, facts.different, facts.skipped, facts.failed)
+    return {"ended_at": event.recorded_at, "counts": counts}
 
 
 def _place(event: RecordedEvent) -> dict[str, object]:

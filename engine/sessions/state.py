@@ -104,7 +104,8 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     Of a fork: ``root``, the session that its family began with; ``lineage``, the newest segments of its history that
     stand in other sessions, the oldest first, and those before them are the ``lineage`` of the session ``before``;
-    ``replay``, which made it.
+    ``replay``, which made it. Of a session that is no fork: ``held_by``, the replay that holds another conversation
+    once more in it.
     """
 
     id: UUID
@@ -146,6 +147,7 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     lineage: tuple[Segment, ...] = ()
     before: UUID | None = None
     replay: UUID | None = None
+    held_by: UUID | None = None
     drop_in: bool = False
     chain: bytes | None = None
 
@@ -231,6 +233,7 @@ def _begin(event: RecordedEvent, facts: Facts) -> SessionState:
         expires_at=facts.expires_at,
         max_messages=facts.max_messages,
         max_tokens=facts.max_tokens,
+        held_by=facts.replay,
         drop_in=facts.drop_in,
     )
 

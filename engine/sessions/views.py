@@ -31,7 +31,18 @@ class Parent(View, frozen=True):
     version: int
 
 
+class Family(View, frozen=True):
+    """The sessions that share a history: ``root``, with which it began, and its forks. ``size``: the conversations
+    among them; what replays made is not counted.
+    """
+
+    root: UUID
+    size: int
+
+
 class Session(View, frozen=True):
+    """``family`` is None while it is alone: without a parent, and without a fork."""
+
     id: UUID
     title: str | None
     model: str
@@ -60,6 +71,30 @@ class Session(View, frozen=True):
     preview: str | None = None
     turn_count: int = 0
     failed_count: int = 0
+    family: Family | None = None
+
+
+class Branch(View, frozen=True):
+    """A member of a family. ``parent``: the session that it shares the history of, and up to which version.
+    ``preview``: the beginning of its first user message; of a fork, of the first that is its own, if it has one; null
+    if erased. ``kind``: ``replay`` if a replay made it.
+    """
+
+    session_id: UUID
+    parent: Parent | None
+    version: int
+    title: str | None
+    preview: str | None
+    message_count: int
+    updated_at: str
+    kind: Literal["conversation", "replay"]
+
+
+class Branches(View, frozen=True):
+    """A family as a tree: its members, the oldest first; ``root`` is the only one without a parent."""
+
+    root: UUID
+    nodes: tuple[Branch, ...]
 
 
 class ErasureInfo(View, frozen=True):
@@ -71,10 +106,20 @@ class ErasureInfo(View, frozen=True):
     reason: str | None
 
 
+class Sibling(View, frozen=True):
+    """Another message that stands in a message's place, and where it stands."""
+
+    session_id: UUID
+    id: UUID
+    version: int
+    position: int
+
+
 class Message(View, frozen=True):
     """``content`` is JSON already: blocks as they were recorded. ``model`` gave the answer, and stopped for
     ``stop_reason``; both are None of what no turn has made. ``damaged`` is set, where damaged rows were asked for,
-    on a message whose words are not those that were recorded: it has none.
+    on a message whose words are not those that were recorded: it has none. ``siblings``, where they were asked for:
+    what follows the same message in other conversations of the family, in order of position.
     """
 
     id: UUID
@@ -93,6 +138,7 @@ class Message(View, frozen=True):
     stop_reason: str | None = None
     damaged: bool | msgspec.UnsetType = msgspec.UNSET
     pinned: bool = False
+    siblings: tuple[Sibling, ...] | msgspec.UnsetType = msgspec.UNSET
 
     def blocks(self) -> Content:
         """``content`` as typed blocks."""
@@ -160,7 +206,7 @@ class Event(View, frozen=True):
 NO_USAGE = Usage()
 
 
-def session_view(state: SessionState, words: ShownWords) -> Session:
+def session_view(state: SessionState, words: ShownWords, family: Family | None = None) -> Session:
     turn = state.open_turn
     parent = None
     if state.parent_session is not None and state.parent_version is not None:
@@ -194,6 +240,7 @@ def session_view(state: SessionState, words: ShownWords) -> Session:
         preview=words.preview,
         turn_count=state.turn_count,
         failed_count=state.failed_count,
+        family=family,
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from ..clock import Clock
 from ..events.blocks import ToolContent, ToolOutcome, ToolUseBlock
+from ..log.codec import MAX_SAFE_INTEGER
 from .registry import Tools
 from .runner import ReadyCall, ToolCall, ToolLimits, ToolRunner
 
@@ -105,15 +106,20 @@ class RecordedTools(ToolRunner):
 
 def key_of(call: ToolUseBlock) -> CallKey:
     """The key of a call in a message."""
-    return key_of_text(call.name, call.input_text or "") if call.input is None else (call.name, _form(call.input))
+    text = call.input_text or "" if call.input is None else _plain_text(call.input)
+    return key_of_text(call.name, text)
 
 
 def key_of_text(name: str, input_text: str) -> CallKey:
     """The key of a call by its arguments as the model wrote them; what is no JSON stands for itself."""
     try:
         return name, _form(msgspec.json.decode(input_text or "{}"))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError):
         return name, input_text.encode(errors="replace")
+
+
+def _plain_text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _form(value: Any) -> bytes:
@@ -122,7 +128,7 @@ def _form(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_SAFE_INTEGER:
         return int(value)
     if isinstance(value, dict):
         return {name: _plain(member) for name, member in value.items()}

@@ -28,6 +28,7 @@ from ..context.plan import (
     plan_round,
 )
 from ..context.prompt import Limits
+from ..context.routing import give_back
 from ..errors import Invalid, TooLarge, VersionConflict
 from ..events.blocks import ToolSchema
 from ..events.turn_types import TurnWords
@@ -78,16 +79,17 @@ MAX_PLANS = 5
 
 class Ask(msgspec.Struct, frozen=True):
     """A caller's request for a turn. ``message`` None: answer what is there. ``parameters``: all but the limit and the
-    choice of tools. ``tools``: names of registered tools; ``client_tools``: tools that the caller runs;
-    ``tool_choice``: ``auto``, ``any``, ``none`` or a name. ``continues``:
-    continue a partial answer. ``from_version``: the session is forked at that version first, and the turn runs there.
-    ``again``: it is a recorded turn, done once more; ``one_round``: the turn ends with the first answer.
+    choice of tools; ``task``: by which a route chooses. ``tools``: names of registered tools; ``client_tools``: tools
+    that the caller runs; ``tool_choice``: ``auto``, ``any``, ``none`` or a name. ``continues``: continue a partial
+    answer. ``from_version``: the session is forked at that version first, and the turn runs there. ``again``: it is a
+    recorded turn, done once more; ``one_round``: the turn ends with the first answer.
     """
 
     message: NewMessage | None = None
     model: str | None = None
     limits: Limits = Limits()
     parameters: Parameters = Parameters()
+    task: str | None = None
     tools: tuple[str, ...] = ()
     client_tools: tuple[ToolSchema, ...] = ()
     tool_choice: str | None = None
@@ -168,6 +170,7 @@ class TurnStarter:
         else:
             plan = partial(self._plan_on_new, tenant=caller.tenant, state=session, ask=ask)
         planned = await self._store.read(plan)
+        give_back(planned.first.chosen)
         with self._supervisor.admitted(), self._admitted(caller, planned.first):
             """There is room, and it is given back."""
 
@@ -236,6 +239,7 @@ class TurnStarter:
             offer=ToolOffer(schemas, tuple(schema.name for schema in ask.client_tools)),
             fallback=resolve_if_there(self._providers, fallback),
             fallback_name=fallback,
+            task=ask.task,
         )
 
     async def _append(

@@ -22,6 +22,7 @@ from ..log.leases import ExtendLeases, OpenRun, extend_leases, request_cancel
 from ..log.store import Store
 from ..providers.registry import Providers
 from ..providers.resilience import Guards
+from ..providers.routes import ROUTE, RouteProvider
 from ..providers.secrets import secrets_of
 from ..sessions.turn_commands import TurnStop
 from ..settings import Settings
@@ -61,11 +62,14 @@ class Supervisor:
             providers=providers,
             guards=Guards(settings, clock, observer.breaker_changed),
             limits=RateLimits(settings, clock),
-            secrets=secrets_of(settings),
+            secrets=secrets_of(settings, providers.keys),
             tools=tools,
             observer=observer,
             appending=asyncio.Semaphore(APPENDS_AT_ONCE),
         )
+        routes = providers.get(ROUTE)
+        if isinstance(routes, RouteProvider):
+            routes.left_alone = self.runtime.guards.left_alone
         self._turns: dict[UUID, RunningTurn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leases = asyncio.create_task(self._renew_leases())

@@ -20,6 +20,8 @@ import explains
 import forks
 import gaps
 import heavy
+import histories
+import lists
 import proofs
 import readers
 import replays
@@ -33,8 +35,10 @@ Measure = Callable[..., Sequence[Figure]]
 PARTS: dict[str, tuple[str, Measure]] = {
     "appends": ("durable appends of 300-byte messages", appends.measure),
     "sessions": ("long sessions", sessions.measure),
+    "lists": ("lists of sessions and families", lists.measure),
     "explains": ("what a model was sent, explained", explains.measure),
     "forks": ("branches", forks.measure),
+    "histories": ("histories that clients send again", histories.measure),
     "heavy": ("a session of 36 MB", heavy.measure),
     "replays": ("recorded turns done again", replays.measure),
     "streams": ("streamed turns", streams.measure),

@@ -7,10 +7,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 500, "prompt_tokens_details": {"cached_tokens": 400}}
 
+CITED = {
+    "type": "url_citation",
+    "url_citation": {"start_index": 0, "end_index": 3, "title": "Yes", "url": "https://example.org/yes"},
+}
+
 
 class Upstream(BaseHTTPRequestHandler):
     """Says ``Yes.``, but by the model's name: ``broken`` fails, ``picky`` refuses, ``silent`` says nothing of its
-    usage, ``cut`` breaks off, and ``json`` answers in JSON.
+    usage, ``cut`` breaks off, ``json`` answers in JSON, ``cited`` with an annotation, and ``refusing`` not at all.
     """
 
     def do_POST(self):
@@ -26,7 +31,9 @@ class Upstream(BaseHTTPRequestHandler):
             self.wfile.write(b'{"error": {"message": "words of the upstream"}}')
             return
         text = '{"answer": 4}' if asked["model"] == "json" else "Yes."
-        pieces = [{"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}]
+        deltas = [{"refusal": "No."}] if asked["model"] == "refusing" else [{"content": text}]
+        deltas += [{"annotations": [CITED]}] if asked["model"] == "cited" else []
+        pieces = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
         if asked["model"] != "cut":
             pieces.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
             pieces += [] if asked["model"] == "silent" else [{"choices": [], "usage": USAGE}]

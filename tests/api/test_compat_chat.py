@@ -261,6 +261,49 @@ def test_a_turn_that_fails_before_it_has_said_anything(vendor, stream):
     assert chat_upstream.Upstream.__name__ not in rejected.text
 
 
+def test_what_a_vendor_says_beside_the_text(vendor):
+    """Annotations and refusals are told as the protocol tells them, and taken back in a history."""
+    cited = ask(vendor, user("x"), model="openai/cited").json()["choices"][0]["message"]
+    assert (cited["content"], cited["annotations"]) == ("Yes.", [chat_upstream.CITED])
+    deltas = [each["choices"][0]["delta"] for each in chunks(vendor, user("y"), model="openai/cited")]
+    assert [each["annotations"] for each in deltas if "annotations" in each] == [[chat_upstream.CITED]]
+    answer = ask(vendor, user("z"), model="openai/refusing")
+    choice = answer.json()["choices"][0]
+    assert choice["finish_reason"] == "stop"
+    assert (choice["message"]["content"], choice["message"]["refusal"]) == (None, "No.")
+    again = ask(vendor, user("z"), choice["message"], user("Why?"), model="openai/gpt-test")
+    assert place(again)[0] == place(answer)[0]
+
+
+def test_parameters_reach_the_model(vendor, upstream):
+    """As the vendor has them; values that ask for nothing are not in its way."""
+    schema = {"name": "sum", "schema": {"type": "object"}, "strict": True, "description": "A sum."}
+    given = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 7,
+        "presence_penalty": 0.5,
+        "logit_bias": {"7": -100},
+        "stop": ["END"],
+        "response_format": {"type": "json_schema", "json_schema": schema},
+        "reasoning_effort": "low",
+    }
+    place(ask(vendor, user("x"), model="openai/gpt-test", frequency_penalty=0, max_tokens=9, **given))
+    sent = upstream.bodies[-1]
+    stop = {"stop": ["END"]}
+    assert {name: sent[name] for name in given} == given | stop
+    assert "frequency_penalty" not in sent
+    for field, value, param in (
+        ("top_p", 2, "top_p"),
+        ("seed", 1 << 63, "seed"),
+        ("reasoning_effort", "much", "reasoning_effort"),
+        ("response_format", {"type": "xml"}, "response_format.type"),
+        ("response_format", {"type": "json_schema"}, "response_format.json_schema.schema"),
+        ("logit_bias", {"x": 1}, "logit_bias"),
+    ):
+        refused(ask(vendor, user("x"), model="openai/gpt-test", **{field: value}), 400, "invalid_value", param)
+
+
 def test_a_cancelled_turn(server, client):
     """Whoever waits for it is told."""
     with opened(client, "POST", CHAT, json=asked(user("x"), model="scripted/hang", stream=True)) as stream:

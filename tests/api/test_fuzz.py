@@ -66,6 +66,17 @@ turn_fields = {
     "max_output_tokens": st.integers(-1, 9000),
     "budget_tokens": st.integers(-1, 9000),
     "temperature": st.floats(-1, 3),
+    "top_p": st.floats(-1, 2),
+    "top_k": numbers,
+    "seed": numbers,
+    "presence_penalty": st.floats(-3, 3),
+    "logit_bias": st.dictionaries(text, st.floats(-200, 200), max_size=3),
+    "response_format": objects(
+        type=st.sampled_from(["text", "json_object", "json_schema", "xml"]), name=text, schema=values, strict=values
+    ),
+    "reasoning": objects(effort=st.sampled_from(["none", "low", "huge"]), budget_tokens=numbers),
+    "parallel_tool_calls": values,
+    "task": text,
     "stop": text | st.lists(text, max_size=3),
     "on_disconnect": st.sampled_from(["continue", "cancel"]),
     "continue": st.booleans(),

@@ -30,8 +30,12 @@ def names(client):
     """Ids for all paths."""
     session = client.post("/api/sessions").json()["id"]
     turn = client.post(f"/api/sessions/{session}/turns", json={"content": "x"}).json()["id"]
+    replay = client.post("/api/replays", json={"sessions": [session], "mode": "recorded"}).json()["id"]
+    while client.get(f"/api/replays/{replay}").json()["status"] == "running":
+        time.sleep(0.05)
     client.post("/api/log/checkpoint")
-    return {"session_id": session, "turn_id": turn, "version": 1, "tile": "0/000.p/1"} | MODEL
+    ids = {"session_id": session, "turn_id": turn, "replay_id": replay}
+    return {"version": 1, "tile": "0/000.p/1"} | ids | MODEL
 
 
 def seen_of(client, method, path):

@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 
 from manent.engine import report_policy
-from tests.api.harness import pages, problem, read
+from tests.api.conftest import settings_on
+from tests.api.harness import in_thread, pages, problem, read
 
 FIELDS = [
     *("id", "status", "mode", "model", "repeat", "turns", "counts", "started_at", "ended_at", "error"),
@@ -192,3 +193,21 @@ def test_what_is_not_there_is_not_found(client, talk):
     path = started(client, sessions=[talk], mode="forced")
     turn = ended(client, path)["results"][0]["turn_id"]
     problem(client.post(f"{path}/accept", json={"results": [turn]}), 400, "invalid_value", "results")
+
+
+def test_a_server_goes_on_with_a_replay_at_its_next_start(tmp_path):
+    """It says so, asks only what has no answer yet, and ends the replay."""
+    settings = settings_on(tmp_path, drain_s=0)
+    with in_thread(settings) as server, server.client() as client:
+        session = client.post("/api/sessions", json={"model": "echo/echo"}).json()["id"]
+        for number in range(5):
+            client.post(f"/api/sessions/{session}/turns", json={"content": f"number {number}"})
+        path = started(client, sessions=[session], model="scripted/slow", jobs=1)
+        while not client.get(path).json()["results"]:
+            time.sleep(0.02)
+    with in_thread(settings) as server, server.client() as client:
+        assert any("going on with 1 replay(s)" in line for line in server.lines)
+        replay = ended(client, path)
+        assert (replay["status"], len(replay["results"])) == ("completed", 5)
+        assert sum(result["repeated"] for result in replay["results"]) <= 1
+        assert len({result["turn_id"] for result in replay["results"]}) == 5

@@ -38,6 +38,7 @@ FIELDS = [
     "preview",
     "turn_count",
     "failed_count",
+    "family",
 ]
 
 

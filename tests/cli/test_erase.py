@@ -18,8 +18,8 @@ def made(tmp_path):
         async with chatting(tmp_path / "manent.db") as chat:
             session = await chat.create_session(model="echo/echo")
             await chat.say(session.id, WORD.decode())
-            (again,) = [each async for each in chat.run_again(session.id, "echo/echo")]
-            return session.id, again.session
+            (again,) = [each async for each in chat.replay(session.id, mode="free")]
+            return session.id, again.new_session_id
 
     return asyncio.run(write())
 

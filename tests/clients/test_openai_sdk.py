@@ -12,7 +12,6 @@ import pytest
 from pydantic import BaseModel
 
 from manent import engine
-from manent.engine import TurnOptions
 from tests.api.chat_upstream import upstream
 from tests.api.conftest import SCRIPT
 from tests.api.harness import Process
@@ -31,6 +30,7 @@ LOOK = {
     },
 }
 PATIENCE_S = 30
+README = Path(__file__).parents[2] / "README.md"
 
 
 def process(database, vendor, **environment):
@@ -94,6 +94,16 @@ def test_text(server, sdk):
     assert native(server, f"/api/sessions/{session}")["metadata"] == {"ticket": "7"}
 
 
+def test_the_line_of_the_readme(server):
+    """It is all that a client must change."""
+    row = next(
+        line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("| `openai` (Python)")
+    )
+    line = row.split("`")[3].replace("http://127.0.0.1:8000", server.url)
+    with eval(line, {"OpenAI": openai.OpenAI}) as sdk:
+        assert say(sdk, user("Hello."))[0].choices[0].message.content == "Hello."
+
+
 def test_stream(sdk):
     """Chunk by chunk, and with the library's own accumulator."""
     stream = sdk.chat.completions.create(
@@ -148,7 +158,6 @@ def test_images(vendor, sdk):
     assert [part["image_url"]["url"] for part in sent if part["type"] == "image_url"] == images
 
 
-@pytest.mark.skipif("response_format" not in TurnOptions.__annotations__, reason="turns have no such parameter")
 def test_structured_output(vendor, sdk):
     """A schema goes to the model, and the answer comes back as the caller's type."""
 

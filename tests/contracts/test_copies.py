@@ -54,13 +54,13 @@ async def test_an_import_and_a_run_done_again_name_their_source(path, tmp_path):
     """The facts of the first event of a copy say which session it comes from, in which log and how large that was."""
     async with chatting(path) as chat:
         source = await spoken(chat)
-        size = (await chat.session(source)).version
+        size = (await chat.session(source)).version  # and the replay's start
         again = await run_again(chat, source)
         bundle = await bundle_of(chat, source, tmp_path / "one.zip")
     copy = await imported(path, bundle)
     (origin,) = query(path, "SELECT origin FROM origins")[0]
     async with chatting(path) as chat:
-        for session, at_size in ((again, size), (copy, None)):
+        for session, at_size in ((again, size + 1), (copy, None)):
             event = await started(chat, session)
             named = json.loads(bytes(event.facts))["source"]
             assert (event.schema, named["session"], named["origin"]) == (2, str(source), origin)
@@ -117,8 +117,8 @@ async def test_of_a_run_done_again_all_that_has_words_is_named(path):
 
 async def run_again(chat, session):
     """The session in which another was run again."""
-    (run,) = [each async for each in chat.run_again(session, ECHO)]
-    return run.session
+    (result,) = [each async for each in chat.replay(session, mode="free", model=ECHO)]
+    return result.new_session_id
 
 
 async def old_start(chat, *, metadata=None, causation=None):

@@ -191,12 +191,11 @@ async def test_what_was_asked_with_erased_tools_is_not_asked_again(path):
     """Its messages may be there; the run says what is missing, and goes on with the next."""
     async with chatting(path) as chat:
         session = await asked(chat, LOOK, FIND)
-        name = facts_in(path, "attempt.started")[0]["tools"]
         ((version,),) = query(path, "SELECT min(version) FROM events WHERE type = 'attempt.started'")
         assert (await chat.erase(session, "they asked", versions=[version])).versions == (version,)
-        first, second = [each async for each in chat.run_again(session, ECHO)]
-    assert (first.turn, name in first.reason) == (None, True)
-    assert (second.new, second.reason) == (second.old, "")
+        first, second = [each async for each in chat.replay(session, mode="free", model=ECHO)]
+    assert (first.verdict, first.new_turn_id, first.reason) == ("skipped", None, "words of what was asked are erased")
+    assert (second.verdict, second.reason) == ("same", None)
     settle(path)
 
 

@@ -80,7 +80,7 @@ async def test_ids_may_be_text(path, form):
         assert (await anext(aiter(chat.follow(session, after=0))))[0].version == 1
         assert (await chat.evidence.inclusion(session, 1)).position == 1
         assert [thing async for thing in chat.play_back(session)]
-        assert [rerun async for rerun in chat.run_again(session, "echo/echo")]
+        assert [result async for result in chat.replay(session, mode="free")]
         assert [piece async for piece in chat.export_messages(session, "openai")]
         assert (await chat.erase(session, "x")).session_id == UUID(session)
         assert (await chat.events(session)).items[0].session_id == UUID(session)

@@ -59,7 +59,7 @@ async def texts(chat, session):
 
 async def run_again(chat, session):
     """The session that a run done again makes."""
-    async for _ in chat.run_again(session, ECHO):
+    async for _ in chat.replay(session, mode="free", model=ECHO):
         """Its answers are in the new session."""
     return (await chat.sessions(limit=1)).items[0]
 

@@ -12,6 +12,7 @@ from manent.engine.providers.anthropic.render import RENDERERS as OF_CLAUDE
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, ModelInfo
 from manent.engine.providers.openai.chat_render import RENDERERS as OF_CHAT
 from manent.engine.providers.openai.responses_render import RENDERERS as OF_RESPONSES
+from tests.contracts.test_recorded_replay import assert_same
 from tests.support import Dictated, chatting, offered, says
 
 ECHO = "echo/echo"
@@ -204,7 +205,7 @@ async def test_what_a_protocol_cannot_say_is_refused_by_name(path, renderer, ren
 
 
 CAPABILITIES = {
-    "sampling": ({"temperature": 0}, {"top_p": 0.5}, {"presence_penalty": 0}, {"logit_bias": {}}),
+    "sampling": ({"temperature": 0}, {"top_p": 0.5}, {"presence_penalty": 1}, {"logit_bias": {"7": 1}}, {"top_k": 1}),
     "effort": ({"reasoning": {"effort": "low"}}, {"reasoning": {"effort": "none"}}),
     "thinking_budget": ({"reasoning": {"budget_tokens": 1024}},),
     "json_schema": ({"response_format": {"type": "json_schema", "schema": {}}},),
@@ -226,6 +227,15 @@ async def test_what_a_model_is_known_not_to_have_is_refused_by_name(path, capabi
                 await chat.say(session, "Hi.", **given)
             assert refusal.value.code == "parameter_not_supported"
         assert provider.requests == []
+
+
+async def test_what_changes_nothing_is_taken_by_any_model(path):
+    """Clients send the vendors' own defaults along, and the vendors take them of models that are not sampled."""
+    given = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0, "logit_bias": {}}
+    provider = Rendering("openai-chat/1", OF_CHAT, *ANSWER, capabilities=())
+    async with chatting(path, providers=(provider,)) as chat:
+        await chat.say((await chat.create_session(model="dictated/model")).id, "Hi.", **given)
+    assert json.loads(provider.requests[0]).items() >= given.items()
 
 
 async def test_a_model_that_does_not_reason_may_be_sampled(path):
@@ -282,3 +292,30 @@ async def test_a_call_at_a_time_is_asked_for_with_tools_alone(path):
         ((facts, _),) = await attempts(chat, session)
     assert facts["parallel_tool_calls"] is False
     assert json.loads(provider.requests[0])["tool_choice"] == {"type": "auto", "disable_parallel_tool_use": True}
+
+
+async def test_a_turn_with_parameters_is_replayed_from_the_record(path):
+    """With what it was given: the requests of today's code are those of then."""
+    script = says({"tool": {"id": "c1", "name": "timestamp", "input": {}}}), says({"text": "Done."})
+    models = {"main": [step for steps in script for step in steps]}
+    async with chatting(path, **models) as chat:
+        session = (await chat.create_session(model="scripted/main")).id
+        await chat.say(session, "Go.", tools=("timestamp",), parallel_tool_calls=False, **ALL)
+        await chat.say(session, "And?", reasoning={"budget_tokens": 2048}, response_format={"type": "json_object"})
+    await assert_same(path, 2)
+
+
+async def test_a_client_that_keeps_its_history_may_give_them_too(path):
+    """Its request is checked as a native one is, a schema counts in it, and it is derived again."""
+    said = (engine.MessageIn("Hi."),)
+    async with chatting(path) as chat:
+        started = await chat.answer_client(engine.ClientRequest(said, {"model": ECHO, **ALL}))
+        turn = await chat.ended(started.turn)
+        prompt = await chat.explain(turn.id)
+        assert prompt.matches
+        assert prompt.parameters.seed == ALL["seed"]
+        assert prompt.window.tool_tokens > 0
+    blind = Rendering("echo/1", Dictated.renderers, *ANSWER, capabilities=())
+    async with chatting(path, providers=(blind,)) as chat:
+        with pytest.raises(Invalid, match="top_p: dictated/model does not have it"):
+            await chat.answer_client(engine.ClientRequest(said, {"model": "dictated/model", "top_p": 0.5}))

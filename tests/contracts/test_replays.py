@@ -24,13 +24,29 @@ from manent.engine.errors import (
     TurnNotFound,
     UnknownModel,
 )
-from manent.engine.events.replay_types import Compared
+from manent.engine.events.replay_types import Compared, SuiteChanged, SuiteWords
+from manent.engine.events.types import Draft
 from manent.engine.events.usage import Usage
-from manent.engine.log.base import RequestKey
+from manent.engine.log.base import Append, NoStream, RequestKey
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, ModelInfo, UsageReported
 from manent.engine.service.replay.told import IN_WORDS
+from manent.engine.sessions.envelope import seal
+from manent.engine.sessions.replays import NameCheck, SuiteExists
 from manent.engine.tools.from_record import NOT_ON_RECORD, REFUSED
-from tests.support import Dictated, assert_rebuilds, audit, awaited, chatting, explained, offered, query, says, until
+from tests.contracts.test_damage import damage
+from tests.support import (
+    Dictated,
+    assert_rebuilds,
+    audit,
+    awaited,
+    chatting,
+    copied,
+    explained,
+    offered,
+    query,
+    says,
+    until,
+)
 
 ECHO = "echo/echo"
 OTHER = says("Something else.")
@@ -521,6 +537,23 @@ async def test_what_cannot_be_done_again_is_skipped_loudly_and_counted(path):
         await chat.cancel(turn)
 
 
+@pytest.mark.parametrize("mode", ["forced", "free"])
+async def test_damaged_words_are_skipped_loudly(path, tmp_path, mode):
+    """A turn whose input or answer is damaged is not done again; the others are."""
+    copy = tmp_path / "damaged.db"
+    async with chatting(path) as chat:
+        session = await talked(chat, "one", "two", "three")
+        said = (await chat.messages(session)).items
+    copied(path, tmp_path, copy.name)
+    damage(copy, said[3].position, "another salt")
+    async with chatting(copy, unwitnessed=True) as chat:
+        results = await replayed(chat, session, mode=mode)
+        assert verdicts(results) == ["same", "skipped", "skipped"]
+        assert results[1].reason == "the recorded answer is damaged"
+        assert results[2].reason == "what was asked is damaged"
+        assert (await newest(chat)).status == "completed"
+
+
 def test_every_reason_has_its_words():
     """A code that facts can hold says something to a person."""
     assert {*get_args(Compared)} == {*IN_WORDS}
@@ -621,6 +654,7 @@ async def test_sessions_are_found_by_conditions(path):
         await talked(chat, "two", "three", title="A talk of dogs")
         dogs = engine.ReplayQuery(where=engine.ReplayWhere(title_contains="DOGS", since="2020-01-01T00:00:00Z"))
         assert verdicts(await replayed(chat, dogs, mode="forced")) == ["same"] * 2
+        await replayed(chat, dogs, mode="free")
         every = engine.ReplayQuery(where=engine.ReplayWhere(model=ECHO))
         assert len(await replayed(chat, every, mode="forced")) == 3
         ((_, facts, body), *_) = await stream_of(chat, (await newest(chat)).id)
@@ -628,6 +662,49 @@ async def test_sessions_are_found_by_conditions(path):
         late = engine.ReplayQuery(where=engine.ReplayWhere(since="2100-01-01T00:00:00Z"))
         with pytest.raises(engine.NothingToReplay):
             await replayed(chat, late, mode="forced")
+
+
+async def test_answers_of_a_replay_become_a_suites_reference(path):
+    """A suite is replayed by its name; what is accepted takes the old turn's place, once; and it is no session."""
+    async with chatting(path, other=OTHER) as chat:
+        session = await talked(chat, "one", "two")
+        starts = [event.position for event in (await chat.events(session, types=("turn.started",))).items]
+        suite = await keep_suite(chat, "smoke", starts)
+        results = await replayed(chat, engine.ReplayQuery(suite="smoke"), model="scripted/other")
+        assert verdicts(results) == ["different", "different"]
+        replay = await newest(chat)
+        await chat.accept_results(replay.id, [results[0].turn_id])
+        with pytest.raises(Invalid, match="does not hold this turn"):
+            await chat.accept_results(replay.id, [results[0].turn_id])
+        with pytest.raises(Invalid, match="no new answer"):
+            await chat.accept_results(replay.id, [engine.new_id()])
+        again = await replayed(chat, engine.ReplayQuery(suite="smoke"), model="scripted/other")
+        assert {each.turn_id for each in again} == {results[0].new_turn_id, results[1].turn_id}
+        assert sorted(verdicts(again)) == ["different", "same"]
+        with pytest.raises(SessionNotFound):
+            await chat.session(suite)
+        with pytest.raises(SuiteExists):
+            await keep_suite(chat, "smoke", starts)
+
+
+async def test_a_suite_that_refers_to_what_is_no_turn_ends_its_replay(path):
+    """The replay fails with a code, and is not gone on with for ever."""
+    async with chatting(path) as chat:
+        await talked(chat, "one")
+        await keep_suite(chat, "broken", [1])
+        with pytest.raises(TurnNotFound):
+            await replayed(chat, engine.ReplayQuery(suite="broken"), mode="forced")
+        assert await replayed(chat, engine.ReplayQuery(suite="broken"), model=ECHO) == []
+        assert ((await newest(chat)).status, (await newest(chat)).error) == ("failed", "store_corrupt")
+
+
+async def keep_suite(chat, name, starts):
+    """Put a suite on record; its id."""
+    suite = engine.new_id()
+    check = NameCheck("default", suite, name)
+    news = seal([Draft(SuiteChanged(tuple(starts)), SuiteWords(name))], engine.LOCAL, chat._parts.clock)
+    await chat._parts.store.append(Append("default", suite, NoStream(), news, scratch=(check,)))
+    return suite
 
 
 # --- cancelling, and going on -----------------------------------------------------------------------------------------
@@ -789,3 +866,51 @@ async def test_a_free_replay_goes_on_where_it_was_cut_off(path):
         said = [message.text for message in (await chat.messages(new)).items if message.role == "user"]
         assert said == ["one", "two", "three"]
         assert second.asked == 3
+
+
+# --- recorded ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_recorded_replay_asks_nobody_and_records_its_start_and_end(path):
+    """The default without a model; its results are told while the process lives, and only counted on record."""
+    async with chatting(path, other=OTHER) as chat:
+        session = await talked(chat, "one", model="scripted/other")
+        asked = len(chat.script.requests)
+        results = await replayed(chat, session)
+        assert verdicts(results) == ["same"]
+        assert (results[0].layers.request, results[0].layers.frames) == (True, True)
+        assert len(chat.script.requests) == asked
+        replay = await newest(chat)
+        assert (replay.mode, replay.counts) == ("recorded", engine.ReplayCounts(same=1))
+        assert [each.result for each in (await chat.replay_results(replay.id)).items] == results
+        events = await stream_of(chat, replay.id)
+        assert [kind for kind, *_ in events] == ["replay.started", "replay.completed"]
+    async with chatting(path, other=OTHER) as chat:
+        assert (await chat.replay_state(replay.id)).counts == engine.ReplayCounts(same=1)
+        assert (await chat.replay_results(replay.id)).items == []
+
+
+async def test_where_nothing_can_be_written_a_recorded_replay_is_not_on_record(path):
+    """Beside a server, or on a read-only medium, it does what it does anywhere, and writes nothing."""
+    async with chatting(path) as chat:
+        session = await talked(chat)
+        before = query(path, "SELECT count(*) FROM events")
+        async with engine.open_beside(str(path)) as beside:
+            assert verdicts(await replayed(beside, session)) == ["same"] * 3
+            with pytest.raises(StoreUnavailable):
+                await replayed(beside, session, mode="forced")
+        assert query(path, "SELECT count(*) FROM events") == before
+
+
+async def test_a_recorded_replay_of_forks_and_of_an_open_turn(path):
+    """Turns of a branch are done again on their lineage; one that runs is skipped."""
+    async with chatting(path) as chat:
+        session = await talked(chat, "one", "two", system="Be brief.")
+        fork = await chat.fork(session, version=4, system="Be long.")
+        await chat.say(fork.id, "three")
+        assert verdicts(await replayed(chat, fork.id)) == ["same", "same"]
+        running = (await chat.create_session(model="echo/paced")).id
+        turn = (await chat.start_turn(running, "x" * 400)).turn
+        (result,) = await replayed(chat, running)
+        assert (result.verdict, result.reason) == ("skipped", "the recorded turn has not ended")
+        await chat.cancel(turn)

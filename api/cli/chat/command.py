@@ -71,7 +71,7 @@ def chat(
             raise click.UsageError("--url and --database are two places to talk to: give one of them")
         url = None
     settings = read_settings(options)
-    talk: Talk = Remote(url, _api_key(api_key_file)) if url else _direct(settings, tenant)
+    talk: Talk = Remote(url, read_api_key(api_key_file)) if url else _direct(settings, tenant)
     with closing(talk):
         Chat(talk, wishes, _lines()).run()
 
@@ -84,7 +84,7 @@ def _direct(settings: Settings, tenant: str) -> Direct:
         raise StoreLocked(f"{error.detail}; talk to it with --url {address}", **error.extra) from None
 
 
-def _api_key(path: Path | None) -> str | None:
+def read_api_key(path: Path | None) -> str | None:
     if path is None:
         return os.environ.get("MANENT_API_KEY")
     try:

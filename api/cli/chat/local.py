@@ -10,7 +10,7 @@ import msgspec
 
 from .... import engine
 from ....engine import Caller, Frame, Settings
-from ..database import ID_DIGITS, first_above, only_one, read_prefix
+from ..database import EVERY, ID_DIGITS, first_above, only_one, read_prefix
 from ..terminal import notice
 from .client import Wishes
 
@@ -28,7 +28,7 @@ class Direct:
         prefix = read_prefix(session)
         if len(prefix) == ID_DIGITS:
             return self._chat.session(prefix, caller=self._caller).id
-        newest = self._chat.sessions(order="created", after=first_above(prefix), limit=2, caller=self._caller)
+        newest = self._chat.sessions(order="created", after=first_above(prefix), limit=2, caller=self._caller, **EVERY)
         return only_one(newest.items, session).id
 
     def begin(self, model: str | None, system: str | None) -> UUID:

@@ -64,7 +64,7 @@ class Remote:
                 with self._request("GET", f"/api/turns/{turn}/stream?after={after}") as response:
                     if response.status == http.HTTPStatus.NO_CONTENT:
                         return
-                    for frame in _frames(response):
+                    for frame in read_frames(response):
                         failures, after = 0, frame.number or after
                         awaited.see(frame)
                         yield frame
@@ -142,7 +142,7 @@ def _refusal(response: http.client.HTTPResponse) -> ServerRefused:
         return ServerRefused(f"the server answered {response.status} {response.reason}")
 
 
-def _frames(response: http.client.HTTPResponse) -> Iterator[Frame]:
+def read_frames(response: http.client.HTTPResponse) -> Iterator[Frame]:
     """Whole frames; comments keep the connection, and what has no blank line after it is no frame yet."""
     number, kind, data = 0, "message", b""
     for line in response:

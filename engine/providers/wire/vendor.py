@@ -58,7 +58,7 @@ def unknown_model(name: str) -> ModelInfo:
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The endpoint that a provider is configured with. ``base_url`` None: the vendor's own. ``transport``: in place of
-    HTTP's own, for tests.
+    HTTP's own, for tests. ``name``: of the provider, by default the vendor's.
     """
 
     clock: Clock
@@ -66,6 +66,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     api_key: str | None = None
     transport: Transport | None = None
+    name: str | None = None
 
     def is_of(self, vendor: Vendor) -> bool:
         """True if it is the vendor's own address."""
@@ -129,13 +130,13 @@ class HttpProvider(ABC):
     def __init__(self, endpoint: Endpoint, renderer: str) -> None:
         """Raises Invalid for a base URL or a key that can be none."""
         vendor = self.vendor
-        self.name = vendor.name
+        self.name = endpoint.name or vendor.name
         self.renderer = renderer
         given = vendor.url if endpoint.base_url is None else endpoint.base_url
         base_url = checked_url(given, f"{vendor.name}_base_url")
         headers = self.headers(checked_key(endpoint.api_key, f"{vendor.name}_api_key"))
         client = make_client(endpoint.connect_timeout_s, endpoint.transport)
-        self.upstream = Upstream(client, base_url, headers, vendor.name, endpoint.clock)
+        self.upstream = Upstream(client, base_url, headers, self.name, endpoint.clock)
         self._is_vendors = base_url == vendor.url
 
     @abstractmethod

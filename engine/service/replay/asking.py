@@ -6,16 +6,8 @@ import asyncio
 from functools import partial
 from uuid import UUID
 
-from ...errors import (
-    RETRY_AFTER_S,
-    Overloaded,
-    Refused,
-    SessionArchived,
-    SessionExpired,
-    SessionFull,
-    ShuttingDown,
-)
-from ...events.replay_types import Compared, ReplayStarted
+from ...errors import RETRY_AFTER_S, Overloaded, ShuttingDown
+from ...events.replay_types import ReplayStarted
 from ...sessions.envelope import Caller
 from ...sessions.turn_commands import TurnStop
 from ...sessions.turn_views import Turn
@@ -28,12 +20,6 @@ from .run import Run
 
 MOST_PAUSE_S = 30.0
 """The longest pause before a turn that found no room is tried again."""
-
-_REASONS: dict[type[Refused], Compared] = {
-    SessionArchived: "archived",
-    SessionExpired: "expired",
-    SessionFull: "full",
-}
 
 
 class Asker:
@@ -87,8 +73,3 @@ class Asker:
             except Overloaded as error:
                 pause_s = error.extra.get("retry_after_s")
                 await asyncio.sleep(min(pause_s if isinstance(pause_s, int | float) else RETRY_AFTER_S, MOST_PAUSE_S))
-
-
-def reason_of(error: Refused) -> Compared:
-    """Why a turn could not be started."""
-    return next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), "refused")

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from ...errors import Refused
+from ...errors import Erased, RecordDamaged, Refused
 from ...events.session_types import SessionForked
 from ...events.turn_types import AttemptStarted
 from ...events.upcasts import facts_of
@@ -31,11 +31,11 @@ from ...sessions.turn_views import Turn
 from ...tools.from_record import Recordings
 from ...turns.again import Again
 from ...turns.start import Ask
-from .asking import Asker, reason_of
+from .asking import Asker
 from .pool import in_parallel
 from .record import TurnRecord, read_turn_record
 from .run import Outcome, Run
-from .told import Asked, compared, refused, skipped
+from .told import Asked, compared, not_asked, skipped
 
 
 class Before(msgspec.Struct):
@@ -70,10 +70,8 @@ class Forced:
             for number in range(run.facts.repeat + 1):
                 model = record.model if number < run.facts.repeat else run.model or record.model
                 turns.append(await self._answer(run, record, model, known, number))
-        except Refused as error:
-            reason = reason_of(error)
-            skip = reason in {"archived", "expired", "full"}
-            yield Outcome((skipped if skip else refused)(record, reason), micros=micros_of(turns))
+        except (Refused, Erased, RecordDamaged) as error:
+            yield Outcome(not_asked(record, error), micros=micros_of(turns))
             return
         anew = await self._asker.store.read(
             partial(window_anew, tenant=run.caller.tenant, turn=turns[-1].id, positions=record.positions)

@@ -14,9 +14,16 @@ from uuid import UUID
 
 import msgspec
 
-from ...errors import Erased, Refused, SessionNotFound
-from ...events.blocks import ToolResultBlock, ToolUseBlock, raw_blocks
-from ...events.replay_types import ReplayCompared
+from ...errors import Erased, RecordDamaged, Refused, SessionNotFound
+from ...events.blocks import (
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    raw_blocks,
+    text_of,
+    without_calls_and_thinking,
+)
+from ...events.replay_types import Compared, ReplayCompared
 from ...events.session_types import SessionStarted
 from ...events.turn_types import TurnStarted
 from ...events.types import MessageAppended
@@ -31,6 +38,7 @@ from ...sessions.history import open_call_ids
 from ...sessions.queries import turns_between
 from ...sessions.state import SessionState
 from ...sessions.turn_state import TurnState
+from ...sessions.turn_views import with_messages
 from ...sessions.views import Message, message_view
 from ...settings import Settings
 from ...tools.from_record import NOT_ON_RECORD, CallKey, RecordedResult, Recordings, key_of
@@ -42,13 +50,13 @@ from ..messages import Messages
 from ..session_fields import SessionFields
 from ..sessions import Sessions
 from .answers import content_of
-from .asking import Asker, reason_of
+from .asking import Asker
 from .forced import micros_of
 from .orders import position_of, turns_of_session
 from .pool import in_parallel
 from .record import TurnRecord, read_turn_record
 from .run import Outcome, Run
-from .told import Asked, compared, refused, skipped
+from .told import Asked, compared, not_asked, skipped
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -60,12 +68,13 @@ class Group(msgspec.Struct, frozen=True):
 
 class Exchange(msgspec.Struct):
     """Messages that were appended, and the turns that followed, by the positions of their starts. ``results``: those of
-    tools among the messages.
+    tools among the messages; ``gone``: why it cannot be asked again, where words of them are not there any more.
     """
 
     inputs: list[Message] = []
     turns: list[int] = []
     results: list[tuple[CallKey, RecordedResult]] = []
+    gone: Compared | None = None
 
 
 class NewSession(msgspec.Struct):
@@ -100,7 +109,13 @@ class Free:
         left = {turn for turn in group.turns if turn not in run.done}
         if not left:
             return
-        new = await self._new_session(run, group)
+        try:
+            new = await self._new_session(run, group)
+        except RecordDamaged:  # what the session was told of itself
+            for position in sorted(left):
+                record = await self._record(run, position)
+                yield Outcome(skipped(record, "input_damaged"))
+            return
         async with aclosing(self._exchanges(run, group.session)) as exchanges:
             async for exchange in exchanges:
                 for outcome in await self._exchange(run, new, exchange, left):
@@ -111,10 +126,7 @@ class Free:
 
     async def _exchange(self, run: Run, new: NewSession, exchange: Exchange, left: set[int]) -> list[Outcome]:
         """The outcomes of an exchange: the last turn that completed, or else the last, is the one that answered it."""
-        read = self._asker.store.read
-        records = [
-            await read(partial(read_turn_record, tenant=run.caller.tenant, position=turn)) for turn in exchange.turns
-        ]
+        records = [await self._record(run, turn) for turn in exchange.turns]
         answering = next((each for each in reversed(records) if each.state.status == "completed"), records[-1])
         outcomes = [
             Outcome(skipped(each, each.skip or "recorded_not_completed"))
@@ -123,24 +135,27 @@ class Free:
         ]
         if answering.position in run.done:
             return outcomes
+        answering = with_beginning(answering, records)
         facts, micros = await self._answer(run, new, exchange, answering)
         if facts.verdict == "different" and not new.diverged:
             new.diverged, facts = True, msgspec.structs.replace(facts, diverges=True)
         return [*outcomes, Outcome(facts, micros=micros)] if answering.position in left else outcomes
+
+    async def _record(self, run: Run, position: int) -> TurnRecord:
+        read = partial(read_turn_record, tenant=run.caller.tenant, position=position)
+        return await self._asker.store.read(read)
 
     async def _answer(
         self, run: Run, new: NewSession, exchange: Exchange, record: TurnRecord
     ) -> tuple[ReplayCompared, int]:
         if record.skip is not None:
             return skipped(record, record.skip), 0
-        if any(message.erased is not None for message in exchange.inputs):
-            return skipped(record, "input_erased"), 0
+        if exchange.gone is not None:
+            return skipped(record, exchange.gone), 0
         try:
             asked = await self._asked(run, new, exchange, record)
-        except Erased:
-            return skipped(record, "input_erased"), 0
-        except Refused as error:
-            return refused(record, reason_of(error)), 0
+        except (Refused, Erased, RecordDamaged) as error:
+            return not_asked(record, error), 0
         if asked is None:
             return skipped(record, "nothing_asked"), 0
         return compared(record, asked), micros_of([asked.turn])
@@ -201,7 +216,7 @@ class Free:
                     if facts.turn is None and exchange.turns:
                         yield exchange
                         exchange = Exchange()
-                    _note(exchange, message_view(event), calls, asked=facts.turn is None)
+                    _note(exchange, event, calls, asked=facts.turn is None)
         if exchange.turns:
             yield exchange
 
@@ -222,11 +237,16 @@ class Free:
             metadata={REPLAY_OF: str(group.session)},
         )
         source = await self._sessions.as_source(run.caller, group.session)
-        return NewSession((await self._sessions.create(run.caller, fields, None, source, run.started)).id)
+        return NewSession((await self._sessions.create(run.caller, fields, None, source, run.id)).id)
 
 
-def _note(exchange: Exchange, message: Message, calls: dict[str, CallKey], *, asked: bool) -> None:
+def _note(exchange: Exchange, event: RecordedEvent, calls: dict[str, CallKey], *, asked: bool) -> None:
     """Take in a recorded message: its calls, and, of one that was appended, its results."""
+    if event.erased or event.damaged:
+        if asked:
+            exchange.gone = "input_erased" if event.erased else "input_damaged"
+        return
+    message = message_view(event)
     for block in content_of(message):
         if isinstance(block, ToolUseBlock):
             calls[block.id] = key_of(block)
@@ -234,6 +254,21 @@ def _note(exchange: Exchange, message: Message, calls: dict[str, CallKey], *, as
             exchange.results.append((calls[block.tool_use_id], RecordedResult(block.content, block.is_error)))
     if asked:
         exchange.inputs.append(message)
+
+
+def with_beginning(record: TurnRecord, before: Sequence[TurnRecord]) -> TurnRecord:
+    """A turn that went on with a partial answer, as one answer with that: the new run gives it at once."""
+    partial_one = next((each for each in before if each is not record and each.view.message is not None), None)
+    if not record.continues or partial_one is None or not record.view.messages:
+        return record
+    message, *rest = record.view.messages
+    begun = partial_one.view.message
+    assert begun is not None
+    first, second = without_calls_and_thinking(content_of(begun)), content_of(message)
+    if first and second and isinstance(second[0], TextBlock):
+        second = (TextBlock(text_of(first) + second[0].text), *second[1:])
+    whole = msgspec.structs.replace(message, content=raw_blocks(second))
+    return msgspec.structs.replace(record, view=with_messages(record.view, [whole, *rest]))
 
 
 def find_groups(connection: Connection, *, run: Run) -> list[Group]:
@@ -254,7 +289,8 @@ def find_groups(connection: Connection, *, run: Run) -> list[Group]:
 def open_calls(connection: Connection, *, tenant: str, session: UUID) -> Sequence[ToolUseBlock]:
     """The calls of a session that have no result yet."""
     state = _existing(connection, tenant, session)
-    ids = {*open_call_ids(connection, tenant, state).values()}
+    known = open_call_ids(connection, tenant, state)
+    ids = {known[ordinal] for ordinal in state.open_calls if ordinal in known}
     asking = None if state.asked is None or not state.open_calls else state.asked
     event = None if asking is None else reads.event_at_position(connection, tenant, asking)
     blocks = () if event is None else content_of(message_view(event))
@@ -264,10 +300,10 @@ def open_calls(connection: Connection, *, tenant: str, session: UUID) -> Sequenc
 def session_before(connection: Connection, *, run: Run, source: UUID) -> NewSession | None:
     """The session that an earlier run of the replay has begun for this one."""
     tenant, known = run.caller.tenant, {each.new_turn for each in run.done.values()}
-    for session in copies_of(connection, tenant, run.id, run.started.bytes):
+    for session in copies_of(connection, tenant, source, run.id.bytes):
         first = reads.event_at_version(connection, tenant, session, 1)
         facts = None if first is None else facts_of(first)
-        if not isinstance(facts, SessionStarted) or facts.source is None or facts.source.session != source:
+        if not isinstance(facts, SessionStarted) or facts.replay != run.id:
             continue
         turns = turns_between(
             connection, tenant, Stretch(session, 0, MAX_SAFE_INTEGER, 0, MAX_SAFE_INTEGER), MAX_SAFE_INTEGER

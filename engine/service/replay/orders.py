@@ -242,12 +242,12 @@ def _found_where(connection: Connection, tenant: str, where: ReplayWhere, most: 
         raise Invalid("where.status", "must be active or archived")
     since = 0 if where.since is None else microseconds(where.since, "where.since")
     until = None if where.until is None else microseconds(where.until, "where.until")
-    which = Which(status=where.status, model=where.model, title_contains=where.title_contains)
+    which = Which(status=where.status, model=where.model, title_contains=where.title_contains, branches="all")
     turns: dict[int, None] = {}
     found = list_sessions(connection, tenant, order="created", which=which, before=None, limit=MAX_SAFE_INTEGER)
     with closing(found) as sessions:
-        for state, _ in sessions:
-            if state.replay is not None or state.updated_at < since:
+        for state, *_ in sessions:
+            if state.held_by is not None or state.updated_at < since:
                 continue
             for turn in turns_of_session(connection, tenant, state):
                 if turn.started_at >= since and (until is None or turn.started_at < until):

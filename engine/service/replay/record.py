@@ -11,7 +11,7 @@ import msgspec
 from ...context.plan import ToolOffer
 from ...context.prompt import Limits
 from ...context.recorded import parameters_of
-from ...errors import Erased, StoreCorrupt, TurnNotFound
+from ...errors import Erased, RecordDamaged, StoreCorrupt, TurnNotFound
 from ...events.blocks import ToolResultBlock, ToolSchema, ToolUseBlock
 from ...events.replay_types import Compared
 from ...events.turn_types import AttemptStarted, AttemptWords, ToolApproved, ToolCalled, ToolRefused, TurnStarted
@@ -22,7 +22,7 @@ from ...log.sql.documents import read_document
 from ...providers.base import Parameters
 from ...sessions import queries
 from ...sessions.turn_state import TurnState
-from ...sessions.turn_views import Turn
+from ...sessions.turn_views import Turn, turn_view
 from ...sessions.views import Message
 from ...streams.backlog import turn_events, turn_of
 from ...tools.from_record import CallKey, RecordedResult, key_of
@@ -62,14 +62,15 @@ def read_turn_record(connection: Connection, *, tenant: str, position: int) -> T
     state = None if event is None else queries.turn_state(connection, tenant, event.id)
     if state is None or not isinstance(started, TurnStarted):
         raise StoreCorrupt(f"no turn starts at position {position}")
-    view, events = turn_of(connection, tenant, state), turn_events(connection, tenant, state)
+    view, skip = _view(connection, tenant, state)
+    events = turn_events(connection, tenant, state)
     attempt = next((each for each in events if isinstance(facts_of(each), AttemptStarted)), None)
     if attempt is None:
         raise StoreCorrupt(f"turn {state.id} has no attempt")
     facts, words = facts_of(attempt), words_left(attempt)
     assert isinstance(facts, AttemptStarted)
     said = words if isinstance(words, AttemptWords) else AttemptWords(b"")
-    skip = _nothing_to_compare(state, view) or _input_gone(connection, tenant, attempt, facts)
+    skip = skip or _nothing_to_compare(state, view) or _input_gone(connection, tenant, attempt, facts)
     schemas: tuple[ToolSchema, ...] = ()
     if facts.tools is not None and skip is None:
         try:
@@ -90,6 +91,14 @@ def read_turn_record(connection: Connection, *, tenant: str, position: int) -> T
         decisions=() if skip else tuple(_decisions(events, view.messages)),
         skip=skip,
     )
+
+
+def _view(connection: Connection, tenant: str, state: TurnState) -> tuple[Turn, Compared | None]:
+    """The turn as it is now; without its messages, and why it is skipped, where they are damaged."""
+    try:
+        return turn_of(connection, tenant, state), None
+    except RecordDamaged:
+        return turn_view(state, ()), "recorded_damaged"
 
 
 def model_of(connection: Connection, tenant: str, position: int) -> str:

@@ -151,15 +151,14 @@ def frames_of_record(events: Sequence[RecordedEvent]) -> tuple[Frame, ...]:
 def ask_of(record: RecordedTurn) -> Ask:
     """What a turn was asked for."""
     first, client = record.attempts[0], record.state.client_tools
-    parameters = first.parameters
     return Ask(
         message=None if record.input is None else _message(record.input),
         model=first.model,
         limits=Limits(first.facts.budget_tokens, first.facts.max_output_tokens),
-        parameters=parameters,
+        parameters=first.parameters,
         tools=tuple(schema.name for schema in first.tools if schema.name not in client),
         client_tools=tuple(schema for schema in first.tools if schema.name in client),
-        tool_choice=parameters.tool_choice,
+        tool_choice=first.parameters.tool_choice,
         continues=record.started.continues,
         one_round=record.started.one_round,
     )

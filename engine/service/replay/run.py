@@ -20,14 +20,13 @@ FIRST_RESULT = 2
 
 
 class Run(msgspec.Struct):
-    """``started``: the id of its first event; ``model``: the full name of the model that is asked, None: each turn's
+    """``model``: the full name of the model that is asked, None: each turn's
     own; ``done``: the results on record, by the positions of their turns; ``resumed``: it was cut off before.
     ``cancelled_by``: the turns that are under way are to be cancelled, too, and by whom.
     """
 
     id: UUID
     caller: Caller
-    started: UUID
     facts: ReplayStarted
     model: str | None
     done: dict[int, ReplayCompared] = {}

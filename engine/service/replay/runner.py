@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from ...clock import Clock
-from ...errors import EngineError, Invalid, ShuttingDown, StoreError
+from ...errors import EngineError, Invalid, ShuttingDown, StoreError, StoreFull, StoreUnavailable
 from ...events.replay_types import Acceptance, RecordedMode
 from ...events.types import Draft
 from ...log.base import Append, Connection, Exists, NewEvent, NoStream, Place, Reference, RequestKey
@@ -41,6 +41,9 @@ log = logging.getLogger("manent.replay")
 
 KEPT = 16
 """So many replays whose results are not on record keep them in memory, the last."""
+RESULTS_A_BELL = 32
+"""After so many results that are not on record its followers are woken: that takes as long as a good part of a turn.
+They look by themselves, too."""
 INTERNAL = "internal_error"
 OVER_COST = "max_cost_micros"
 
@@ -76,8 +79,7 @@ class Replays:
         """
         self._store.check_writable()
         checked = await self._check(caller, order)
-        id_, started = self._clock.new_id(), self._clock.new_id()
-        draft = Draft(checked.facts, checked.words, id=started)
+        id_, draft = self._clock.new_id(), Draft(checked.facts, checked.words)
         work = Append(
             caller.tenant,
             id_,
@@ -89,13 +91,13 @@ class Replays:
         answer = await self._store.append(work)
         if answer.replayed is not None:
             return answer.replayed.id
-        self._run(Run(id_, caller, started, checked.facts, checked.model))
+        self._run(Run(id_, caller, checked.facts, checked.model))
         return id_
 
     async def unrecorded(self, caller: Caller, order: Order) -> AsyncGenerator[Result, None]:
         """The results of a replay of the mode recorded of which nothing is put on record: nothing can be written."""
         checked = await self._check(caller, order)
-        run = Run(self._clock.new_id(), caller, self._clock.new_id(), checked.facts, checked.model)
+        run = Run(self._clock.new_id(), caller, checked.facts, checked.model)
         async with aclosing(self._modes["recorded"].outcomes(run)) as outcomes:
             async for outcome in outcomes:
                 assert outcome.result is not None, "the mode recorded puts no result on record"
@@ -177,13 +179,13 @@ class Replays:
         live.task.add_done_callback(lambda _: self._running.pop(run.id, None))
 
     async def _work(self, live: Live) -> None:
-        """Do all that is left, and put the end on record. What the engine's own end, or the store, keeps from that is
+        """Do all that is left, and put the end on record. Where the engine ends, or nothing can be written, that is
         left for the next start.
         """
         run, error = live.run, None
         try:
             error = await self._outcomes(live)
-        except (ShuttingDown, StoreError, ReplayEnded) as stopped:
+        except (ShuttingDown, StoreFull, StoreUnavailable, ReplayEnded) as stopped:
             log.info("replay %s stops: %s", run.id, stopped.detail)
             return
         except EngineError as failed:
@@ -214,7 +216,8 @@ class Replays:
             run.done[outcome.facts.started] = outcome.facts
         elif outcome.result is not None:
             live.add(outcome.result)
-            self._store.bells.ring({(run.caller.tenant, run.id.int)})
+            if len(live.results) % RESULTS_A_BELL == 1:
+                self._store.bells.ring({(run.caller.tenant, run.id.int)})
 
     async def _append(self, caller: Caller, stream: UUID, drafts: Drafts, request: RequestKey | None = None) -> None:
         def decide(_: Place, state: Any) -> list[NewEvent]:
@@ -229,7 +232,7 @@ def _run_before(connection: Connection, *, tenant: str, state: ReplayState) -> R
     event, facts, model = started_of(connection, tenant, state)
     done = {each.started: each for each in compared_on_record(connection, tenant, state.id)}
     caller = Caller(tenant, event.actor, event.correlation)
-    return Run(state.id, caller, event.id, facts, model, done, resumed=True)
+    return Run(state.id, caller, facts, model, done, resumed=True)
 
 
 def _acceptances(

@@ -8,7 +8,15 @@ from uuid import UUID
 
 import msgspec
 
-from ...errors import TurnNotFound
+from ...errors import (
+    EngineError,
+    Erased,
+    RecordDamaged,
+    SessionArchived,
+    SessionExpired,
+    SessionFull,
+    TurnNotFound,
+)
 from ...events.replay_types import Compared, ComparedLayers, Figures, NoiseCounts, ReplayCompared
 from ...log.base import Connection
 from ...sessions.turn_views import Turn
@@ -33,6 +41,14 @@ _OWN: Final[Mapping[Compared, str]] = {
 IN_WORDS: Final[Mapping[str, str]] = {str(reason): said for reason, said in (*REASONS.items(), *_OWN.items())}
 """What each reason says to a person."""
 
+_SKIPS: Final[Mapping[type[EngineError], Compared]] = {
+    SessionArchived: "archived",
+    SessionExpired: "expired",
+    SessionFull: "full",
+    Erased: "input_erased",
+    RecordDamaged: "input_damaged",
+}
+
 ANEW = "the recorded messages do not fit: a window was chosen anew"
 NOISE = "the recorded model differs from itself as much"
 DIVERGES = "the first answer that differs: what follows in this session answers something else"
@@ -51,9 +67,12 @@ def skipped(record: TurnRecord, reason: Compared) -> ReplayCompared:
     return ReplayCompared(record.position, record.state.session, record.state.id, "skipped", reason=reason)
 
 
-def refused(record: TurnRecord, reason: Compared) -> ReplayCompared:
-    """A turn that could not be started."""
-    return ReplayCompared(record.position, record.state.session, record.state.id, "failed", reason=reason)
+def not_asked(record: TurnRecord, error: EngineError) -> ReplayCompared:
+    """A turn that could not be started: skipped for what has become of the record, failed for what the model cannot."""
+    reason = next((reason for kind, reason in _SKIPS.items() if isinstance(error, kind)), None)
+    if reason is not None:
+        return skipped(record, reason)
+    return ReplayCompared(record.position, record.state.session, record.state.id, "failed", reason="refused")
 
 
 def compared(record: TurnRecord, asked: Asked, repeats: Sequence[Turn] = ()) -> ReplayCompared:
@@ -117,10 +136,10 @@ def floor_of(facts: ReplayCompared) -> NoiseFloor | None:
 
 
 def turn_or_none(connection: Connection, tenant: str, turn: UUID | None) -> Turn | None:
-    """A turn as it is now; None where there is none."""
+    """A turn as it is now; None where there is none, or it is damaged."""
     try:
         return None if turn is None else read_turn(connection, tenant=tenant, turn_id=turn)
-    except TurnNotFound:
+    except (TurnNotFound, RecordDamaged):
         return None
 
 
