@@ -107,6 +107,7 @@ from .events.blocks import (
     text_content,
     text_of,
 )
+from .events.turn_types import CacheMarks
 from .events.types import EVENT_TYPES
 from .events.usage import Cost, Price, Rates, Tier, Usage
 from .log.base import RequestKey
@@ -199,8 +200,9 @@ from .turns.start import Started
 __all__ = [
     "EVENT_TYPES", "LOCAL", "SHUTTING_DOWN", "Accepted", "AlreadyImported", "Approval", "Attempt", "AuditError",
     "Base64Source", "Behind", "Block", "BlockStarted", "BlockStopped", "Branch", "Branches", "Broken", "BudgetTooSmall",
-    "Caller", "CheckpointNotFound", "Chunk", "CircuitOpen", "ClientRequest", "Clock", "Conflict", "Consistency",
-    "Content", "ContentNotSupported", "ConversationFile", "ConversationRun", "Cost", "Delta", "Effort", "EmptyMessage",
+    "CacheMarks", "Caller", "CheckpointNotFound", "Chunk", "CircuitOpen", "ClientRequest", "Clock", "Conflict",
+    "Consistency", "Content", "ContentNotSupported", "ConversationFile", "ConversationRun", "Cost", "Delta", "Effort",
+    "EmptyMessage",
     "Ended", "EndedAttempt", "EndedTurn", "Engine", "EngineError", "Erased", "Erasure", "ErasureInfo", "Event",
     "EventNotFound", "Evidence", "Failure", "Family", "Finding", "FirstDifference", "FormatType", "Frame",
     "FunctionTool", "Holder", "Id", "IdempotencyMismatch", "ImageBlock", "Imported", "Inclusion", "Invalid",
