@@ -7,7 +7,7 @@ from litestar.di import Provide
 
 from ..engine import Engine
 from . import openapi
-from .compat import plumego
+from .compat import chat_completions, messages, plumego, vendor_models
 from .http import errors
 from .http.body import Http
 from .http.cors import Cors
@@ -47,6 +47,9 @@ NATIVE_ROUTES = [
     *suites.ROUTES,
 ]
 
+VENDOR_ROUTES = [*vendor_models.ROUTES, *chat_completions.ROUTES, *messages.ROUTES]
+"""The drop-in routes: each speaks a vendor's protocol."""
+
 
 def create_app(chat: Engine, keys: KeyRing, cors: Cors, reporter: Reporter) -> Gate:
     """The ASGI application. Draining and closing the engine is its owner's to do."""
@@ -57,6 +60,12 @@ def create_app(chat: Engine, keys: KeyRing, cors: Cors, reporter: Reporter) -> G
         [
             Router("/", route_handlers=NATIVE_ROUTES, before_request=check_parameters),
             Router("/", route_handlers=plumego.ROUTES, before_request=check_forms),
+            Router(
+                "/",
+                route_handlers=VENDOR_ROUTES,
+                before_request=check_parameters,
+                request_max_body_size=settings.drop_in_max_body_bytes,
+            ),
         ],
         dependencies={
             "chat": Provide(lambda: chat, sync_to_thread=False),

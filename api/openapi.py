@@ -19,6 +19,7 @@ from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.plugins import OpenAPISchemaPlugin
 
 from ..engine import EVENT_TYPES, version
+from .http.dialects import ROOT
 from .http.errors import GUIDE, ID_FORM, JSON, PROBLEM_JSON
 from .http.middleware import PUBLIC_PATHS
 from .schemas.bodies import Body
@@ -80,6 +81,25 @@ _GUIDE_ERROR = {
     },
     "required": ["error", "request_id"],
 }
+
+_VENDOR_ERROR = {
+    "title": "VendorError",
+    "description": "An error as OpenAI's protocol tells it, or Anthropic's: that of the path. `code` is stable.",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "enum": ["error"]},
+        "error": {
+            "type": "object",
+            "properties": {"message": _TEXT, "type": _TEXT, "code": _TEXT, "param": {"type": ["string", "null"]}},
+            "required": ["message", "type", "code"],
+        },
+        "request_id": _REQUEST_ID,
+    },
+    "required": ["error"],
+}
+_VENDORS_BODY = {"type": "object", "description": "As the vendor's own API has it."}
+VENDOR_STREAMS = frozenset({"create_chat_completion", "create_message"})
+"""Operations of drop-in routes that answer with a stream if they are asked to."""
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
@@ -145,7 +165,11 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     """The document with what Litestar leaves out: strict bodies, errors, streams, keys."""
     document = deepcopy(document)
     components = document["components"]
-    components["schemas"] |= {"Problem": _PROBLEM, "GuideError": _GUIDE_ERROR}
+    components["schemas"] |= {
+        "Problem": _PROBLEM,
+        "GuideError": _GUIDE_ERROR,
+        "VendorError": _VENDOR_ERROR,
+    }
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     _bound_items(components["schemas"]["EraseIn"]["properties"]["versions"])
     for body in Body.kinds():
@@ -157,6 +181,8 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     for path, operations in document["paths"].items():
         for method in METHODS:
             if method in operations:
+                if path.startswith(ROOT) and method == "post":
+                    _complete_vendors(operations[method])
                 _complete_operation(path, operations[method])
     return document
 
@@ -188,7 +214,7 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     if path in PUBLIC_PATHS:
         operation["security"] = []
     _complete_parameters(operation.get("parameters", []), guide=path.startswith(GUIDE))
-    name, media_type = ("GuideError", JSON) if path.startswith(GUIDE) else ("Problem", PROBLEM_JSON)
+    name, media_type = _error_of(path)
     responses = operation["responses"]
     responses.pop("400", None)
     refused = {media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
@@ -211,6 +237,22 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
         responses["200"]["content"] = {JSON: {"schema": turn}, EVENT_STREAM: {"schema": _TEXT}}
     if operation["operationId"] in {"stream_turn", "stream_replay", "stream"}:
         responses["204"] = {"description": "Read to the end already"}
+
+
+def _error_of(path: str) -> tuple[str, str]:
+    """The schema of a refusal, and its media type."""
+    if path.startswith(ROOT):
+        return "VendorError", JSON
+    return ("GuideError", JSON) if path.startswith(GUIDE) else ("Problem", PROBLEM_JSON)
+
+
+def _complete_vendors(operation: dict[str, Any]) -> None:
+    """A body and an answer are as their vendor describes them."""
+    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _VENDORS_BODY}}}
+    content: dict[str, Any] = {JSON: {"schema": _VENDORS_BODY}}
+    if operation["operationId"] in VENDOR_STREAMS:
+        content[EVENT_STREAM] = {"schema": _TEXT}
+    operation["responses"]["200"] = {"description": "Request fulfilled, document follows", "content": content}
 
 
 def _complete_parameter(parameter: dict[str, Any], patterns: dict[str, str]) -> None:

@@ -15,6 +15,7 @@ Everything that routes and scripts use is named here, and nothing is defined her
 """
 
 from . import errors
+from .access.limits import KeyLimit
 from .audit.proof import Consistency, Inclusion
 from .audit.rollback import Accepted, Problem
 from .audit.verify.database import Unwitnessed, Verified
@@ -106,6 +107,7 @@ from .events.blocks import (
     text_content,
     text_of,
 )
+from .events.turn_types import CacheMarks
 from .events.types import EVENT_TYPES
 from .events.usage import Cost, Price, Rates, Tier, Usage
 from .log.base import RequestKey
@@ -198,32 +200,33 @@ from .turns.start import Started
 __all__ = [
     "EVENT_TYPES", "LOCAL", "SHUTTING_DOWN", "Accepted", "AlreadyImported", "Approval", "Attempt", "AuditError",
     "Base64Source", "Behind", "Block", "BlockStarted", "BlockStopped", "Branch", "Branches", "Broken", "BudgetTooSmall",
-    "Caller", "CheckpointNotFound", "Chunk", "CircuitOpen", "ClientRequest", "Clock", "Conflict", "Consistency",
-    "Content", "ContentNotSupported", "ConversationFile", "ConversationRun", "Cost", "Delta", "Effort", "EmptyMessage",
+    "CacheMarks", "Caller", "CheckpointNotFound", "Chunk", "CircuitOpen", "ClientRequest", "Clock", "Conflict",
+    "Consistency", "Content", "ContentNotSupported", "ConversationFile", "ConversationRun", "Cost", "Delta", "Effort",
+    "EmptyMessage",
     "Ended", "EndedAttempt", "EndedTurn", "Engine", "EngineError", "Erased", "Erasure", "ErasureInfo", "Event",
     "EventNotFound", "Evidence", "Failure", "Family", "Finding", "FirstDifference", "FormatType", "Frame",
     "FunctionTool", "Holder", "Id", "IdempotencyMismatch", "ImageBlock", "Imported", "Inclusion", "Invalid",
-    "InvalidConversation", "Layers", "LeftOut", "LegalHold", "LiveTools", "Load", "Measure", "Message", "MessageCount",
-    "MessageIn", "Model", "ModelInfo", "NewSession", "NoDecisionAwaited", "NoExactCount", "NotFound", "NotYet",
-    "NothingToAnswer", "NothingToReplay", "NumberedResult", "Observer", "Omitted", "OtherBlock", "Overloaded", "Page",
-    "Parameters", "Parent", "Price", "Problem", "Prompt", "PromptMessage", "ProofInvalid", "Provider", "ProviderError",
-    "ProviderMalformed", "ProviderRejected", "ProviderTimedOut", "ProviderTooLarge", "ProviderTruncated",
-    "ProviderUnavailable", "Providers", "RateLimited", "Rates", "Reasoning", "Rebuilt", "RecordDamaged", "Refused",
-    "Replay", "ReplayCounts", "ReplayEnded", "ReplayNotFound", "ReplayOptions", "ReplayQuery", "ReplayWhere",
-    "RequestKey", "ResponseFormat", "Result", "Retained", "Retry", "Salvage", "SecretMismatch", "SentPrompt",
-    "SentWindow", "Serving", "Session", "SessionArchived", "SessionChanges", "SessionExpired", "SessionFilter",
-    "SessionFull", "SessionNotFound", "Settings", "ShuttingDown", "Sibling", "Span", "Standing", "Started",
-    "StoreCorrupt", "StoreError", "StoreForeign", "StoreFull", "StoreLocked", "StoreNewer", "StoreOlder",
-    "StoreUnavailable", "Suite", "SuiteExists", "SuiteItem", "SuiteNotFound", "SyncEngine", "SyncEvidence",
-    "SyncSalvage", "SyncTextStream", "TextBlock", "TextStream", "ThinkingBlock", "Threads", "Tier", "TokenCount",
-    "TooLarge", "Tool", "ToolCallNotFound", "ToolContext", "ToolError", "ToolInfo", "ToolOutput", "ToolResultBlock",
-    "ToolResultsMissing", "ToolSchema", "ToolUseBlock", "Turn", "TurnAlreadyOpen", "TurnCheck", "TurnLimitReached",
-    "TurnNotFound", "TurnNotOpen", "TurnOptions", "UnknownModel", "UnknownRenderer", "Unmet", "Unwitnessed",
-    "UrlSource", "Usage", "UsageReported", "VendorBlock", "Verified", "VersionConflict", "Window", "WindowMessage",
-    "accept_break", "check_content", "check_tenant", "check_unlocked", "database_path", "env_name", "errors",
-    "examine_database", "existing_database", "from_mapping", "import_bundle", "is_correlation", "migrate_database",
-    "new_id", "open", "open_beside", "open_sync", "read_conversation", "read_pace", "rebuild_projections",
-    "report_policy", "rfc3339", "tell_address", "text_content", "text_of", "tool", "unknown_names", "verify_database",
-    "version", "words_diff",
+    "InvalidConversation", "KeyLimit", "Layers", "LeftOut", "LegalHold", "LiveTools", "Load", "Measure", "Message",
+    "MessageCount", "MessageIn", "Model", "ModelInfo", "NewSession", "NoDecisionAwaited", "NoExactCount", "NotFound",
+    "NotYet", "NothingToAnswer", "NothingToReplay", "NumberedResult", "Observer", "Omitted", "OtherBlock", "Overloaded",
+    "Page", "Parameters", "Parent", "Price", "Problem", "Prompt", "PromptMessage", "ProofInvalid", "Provider",
+    "ProviderError", "ProviderMalformed", "ProviderRejected", "ProviderTimedOut", "ProviderTooLarge",
+    "ProviderTruncated", "ProviderUnavailable", "Providers", "RateLimited", "Rates", "Reasoning", "Rebuilt",
+    "RecordDamaged", "Refused", "Replay", "ReplayCounts", "ReplayEnded", "ReplayNotFound", "ReplayOptions",
+    "ReplayQuery", "ReplayWhere", "RequestKey", "ResponseFormat", "Result", "Retained", "Retry", "Salvage",
+    "SecretMismatch", "SentPrompt", "SentWindow", "Serving", "Session", "SessionArchived", "SessionChanges",
+    "SessionExpired", "SessionFilter", "SessionFull", "SessionNotFound", "Settings", "ShuttingDown", "Sibling", "Span",
+    "Standing", "Started", "StoreCorrupt", "StoreError", "StoreForeign", "StoreFull", "StoreLocked", "StoreNewer",
+    "StoreOlder", "StoreUnavailable", "Suite", "SuiteExists", "SuiteItem", "SuiteNotFound", "SyncEngine",
+    "SyncEvidence", "SyncSalvage", "SyncTextStream", "TextBlock", "TextStream", "ThinkingBlock", "Threads", "Tier",
+    "TokenCount", "TooLarge", "Tool", "ToolCallNotFound", "ToolContext", "ToolError", "ToolInfo", "ToolOutput",
+    "ToolResultBlock", "ToolResultsMissing", "ToolSchema", "ToolUseBlock", "Turn", "TurnAlreadyOpen", "TurnCheck",
+    "TurnLimitReached", "TurnNotFound", "TurnNotOpen", "TurnOptions", "UnknownModel", "UnknownRenderer", "Unmet",
+    "Unwitnessed", "UrlSource", "Usage", "UsageReported", "VendorBlock", "Verified", "VersionConflict", "Window",
+    "WindowMessage", "accept_break", "check_content", "check_tenant", "check_unlocked", "database_path", "env_name",
+    "errors", "examine_database", "existing_database", "from_mapping", "import_bundle", "is_correlation",
+    "migrate_database", "new_id", "open", "open_beside", "open_sync", "read_conversation", "read_pace",
+    "rebuild_projections", "report_policy", "rfc3339", "tell_address", "text_content", "text_of", "tool",
+    "unknown_names", "verify_database", "version", "words_diff",
 ]
 # fmt: on

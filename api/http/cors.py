@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from ...engine import Invalid
 
 METHODS = "GET, POST, PATCH, PUT, DELETE"
-EXPOSED = "ETag, Location, Preference-Applied, Retry-After, X-Request-Id, X-Session-Id, X-Should-Retry"
+EXPOSED = (
+    "ETag, Location, Preference-Applied, Request-Id, Retry-After, X-Manent-Session, X-Manent-Turn, X-Request-Id, "
+    "X-Session-Id, X-Should-Retry"
+)
 MAX_AGE_S = 600
 
 _NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]*")

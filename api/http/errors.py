@@ -1,6 +1,7 @@
 """Errors at the edge: the one table from the engine's errors to status codes, and the bodies in which they are told.
 
-Native routes answer RFC 9457 problem documents, the guide's routes Plumego's error envelope. ``code`` is stable.
+Native routes answer RFC 9457 problem documents, the guide's routes Plumego's error envelope, and drop-in routes the
+error of the protocol that they speak (``dialects``). ``code`` is stable.
 Nothing of an upstream body, a key or a stack trace gets into either; what nobody foresaw is logged, and answered
 with 500 ``internal_error`` and no more.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import http
 import logging
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -22,6 +24,7 @@ from litestar.exceptions import (
 )
 
 from ...engine import errors
+from .dialects import ROOT, Refusal, dialect_of
 from .envelope import envelope
 
 log = logging.getLogger("manent.api")
@@ -64,6 +67,11 @@ STATUS: dict[type[Exception], int] = {
     errors.EngineError: 500,
 }
 """The first row that an error is an instance of counts."""
+
+BY_CODE = {
+    kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.EngineError)
+}
+"""The engine's errors by their codes."""
 
 HTTP_CODES = {
     400: "bad_request",
@@ -125,12 +133,12 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
     if isinstance(error, NotFoundException):
         problem = _nowhere(path)
     elif isinstance(error, HTTPException) and error.status_code == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        problem = _body_too_large(request.route_handler.resolve_request_max_body_size())
+        problem = _body_too_large(path, request.route_handler.resolve_request_max_body_size())
     else:
         problem = problem_of(error)
     request.scope["state"][PROBLEM] = problem
-    body, media_type = body_of(problem, path, request.scope["state"]["request_id"])
-    return Response(body, status_code=problem.status, media_type=media_type, headers=problem.headers)
+    told = refusal_of(problem, path, request.headers, request.scope["state"]["request_id"])
+    return Response(told.body, status_code=told.status, media_type=told.media_type, headers=problem.headers)
 
 
 def problem_of(error: Exception) -> Problem:
@@ -142,7 +150,7 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, errors.EngineError):
         return _engine_problem(error)
     if isinstance(error, msgspec.ValidationError):
-        return unread("body", _field_problem(str(error), ""))
+        return unread("body", field_problem(str(error), ""))
     if isinstance(error, msgspec.MsgspecError):
         return unread("body", Problem(400, "malformed_json", f"the body is not JSON: {_AT.sub('', str(error))}"))
     if isinstance(error, ValidationException):
@@ -164,16 +172,19 @@ def unread(part: Literal["body", "query"], problem: Problem) -> Problem:
 
 def problem_of_code(code: str, detail: str) -> Problem:
     """The problem of an engine error that is known by its code."""
-    statuses = (status for kind, status in STATUS.items() if getattr(kind, "code", None) == code)
-    return Problem(next(statuses, 500), code, detail)
+    kind = BY_CODE.get(code, errors.EngineError)
+    return Problem(next(status for each, status in STATUS.items() if issubclass(kind, each)), code, detail)
 
 
-def body_of(problem: Problem, path: str, request_id: str) -> tuple[bytes, str]:
-    """The body of a refusal for this path, and its media type."""
+def refusal_of(problem: Problem, path: str, headers: Mapping[str, str], request_id: str) -> Refusal:
+    """A refusal in the form that belongs to this path. ``headers``: the request's, with names in lower case."""
+    dialect = dialect_of(path, headers)
+    if dialect is not None:
+        return dialect.refusal(problem.status, problem.code, problem.detail, problem.extra, request_id)
     if path.startswith(GUIDE):
         told = envelope(problem.status, problem.code, problem.detail, problem.extra, request_id, part=problem.part)
-        return told, JSON
-    return document(problem, request_id), PROBLEM_JSON
+        return Refusal(problem.status, told, JSON)
+    return Refusal(problem.status, document(problem, request_id), PROBLEM_JSON)
 
 
 def document(problem: Problem, request_id: str) -> bytes:
@@ -213,9 +224,10 @@ def _nowhere(path: str) -> Problem:
     return Problem(404, "not_found", "there is nothing here")
 
 
-def _body_too_large(maximum: int | None) -> Problem:
+def _body_too_large(path: str, maximum: int | None) -> Problem:
     detail = f"the body is larger than {maximum} bytes"
-    return Problem(413, "body_too_large", detail, limit="max_body_bytes", maximum=maximum)
+    limit = "drop_in_max_body_bytes" if path.startswith(ROOT) else "max_body_bytes"
+    return Problem(413, "body_too_large", detail, limit=limit, maximum=maximum)
 
 
 def _parameter_problem(error: ValidationException) -> Problem:
@@ -226,10 +238,11 @@ def _parameter_problem(error: ValidationException) -> Problem:
     key = str(first.get("key", "")).removesuffix("_")  # a name that is a word of Python's has one
     if key == "data":
         return Problem(400, "missing_body", "a body of JSON is needed", field="body")
-    return _field_problem(str(first.get("message", error.detail)), key)
+    return field_problem(str(first.get("message", error.detail)), key)
 
 
-def _field_problem(message: str, key: str) -> Problem:
+def field_problem(message: str, key: str) -> Problem:
+    """The problem of a value that msgspec refused, which names the field. ``key``: where the whole value stands."""
     at = _AT.search(message)
     path = at["path"] if at else key
     text = _AT.sub("", message)

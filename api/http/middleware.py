@@ -18,7 +18,8 @@ from ...engine import is_correlation, new_id
 from ..observability.reporter import Answered, Reporter
 from .auth import Identity, check_local
 from .cors import Cors
-from .errors import PROBLEM, Problem, body_of, mistake
+from .dialects import ROOT, id_headers
+from .errors import PROBLEM, Problem, mistake, refusal_of
 from .key_ring import KeyRing
 from .tickets import Tickets, path_of, take_ticket
 
@@ -87,7 +88,10 @@ class Gate:
         else:
             inner = scope
         state[SEND_BODY] = send
-        answer = _Answer(send, [(b"x-request-id", request_id.encode()), *self._cors.headers(headers.get("origin"))])
+        ids = [
+            (name.encode(), value.encode()) for name, value in id_headers(scope["path"], headers, request_id).items()
+        ]
+        answer = _Answer(send, [*ids, *self._cors.headers(headers.get("origin"))])
         try:
             if self._admit(scope, headers, state):
                 with self._keys.visiting(state), self._bodies.held(receive) as bounded:
@@ -96,16 +100,16 @@ class Gate:
                 await answer.whole(204, self._cors.preflight(headers))
         except Problem as problem:
             state[PROBLEM] = problem
-            await answer.problem(problem, scope["path"], request_id)
+            await answer.problem(problem, scope["path"], headers, request_id)
         except asyncio.CancelledError:  # a shutdown that has waited long enough for a slow client
             if not answer.begun:
                 refusal = Problem(503, "shutting_down", "the server is shutting down", {"retry-after": "5"})
-                await answer.problem(refusal, scope["path"], request_id)
+                await answer.problem(refusal, scope["path"], headers, request_id)
         except Exception:
             if answer.begun:
                 raise
             log.exception("a request failed outside of its route")
-            await answer.problem(mistake(), scope["path"], request_id)
+            await answer.problem(mistake(), scope["path"], headers, request_id)
         finally:
             self.reporter.answered(_answered(scope, answer, time.monotonic() - begun_s))
             state.clear()  # what sends knows this scope: a circle, which would stay until somebody looked for such
@@ -119,7 +123,7 @@ class Gate:
         if scope["method"] == "OPTIONS" and self._cors.is_preflight(headers):
             return False
         if scope["path"] not in PUBLIC_PATHS:
-            state["identity"] = self._identify(scope, headers.get("authorization"))
+            state["identity"] = self._identify(scope, _authorization(scope["path"], headers))
         _check_media_type(scope, headers)
         return True
 
@@ -188,11 +192,22 @@ class _Answer:
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
-    async def problem(self, problem: Problem, path: str, request_id: str) -> None:
-        body, media_type = body_of(problem, path, request_id)
+    async def problem(self, problem: Problem, path: str, asked: dict[str, str], request_id: str) -> None:
+        """Answer with a refusal; ``asked``: the headers of the request."""
+        told = refusal_of(problem, path, asked, request_id)
         headers = [(name.encode(), value.encode()) for name, value in problem.headers.items()]
-        headers += [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
-        await self.whole(problem.status, headers, body)
+        headers += [(b"content-type", told.media_type.encode()), (b"content-length", str(len(told.body)).encode())]
+        await self.whole(told.status, headers, told.body)
+
+
+def _authorization(path: str, headers: dict[str, str]) -> str | None:
+    """The key of a request. A drop-in route takes it as either vendor's clients send it; ``Authorization`` comes
+    first.
+    """
+    given, bare = headers.get("authorization"), headers.get("x-api-key")
+    if given is None and bare is not None and path.startswith(ROOT):
+        return f"Bearer {bare}"
+    return given
 
 
 def _head_only(send: Any) -> Any:

@@ -8,13 +8,14 @@ here, as everything else.
 from __future__ import annotations
 
 import asyncio
+import http
 from typing import Any
 
-import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ...engine import new_id
-from .errors import PROBLEM_JSON, Problem, document
+from .dialects import id_headers
+from .errors import Problem, refusal_of
 from .middleware import REFUSED, head_too_large
 
 LINGER_S = 1.0
@@ -198,15 +199,23 @@ class BoundedHttp(HttpToolsProtocol):
     def _write(self, problem: Problem) -> str:
         """Write an answer; its request id."""
         request_id = str(new_id())
-        body = document(problem, request_id)
-        more = "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items())
+        path, headers = self._asked()
+        told = refusal_of(problem, path, headers, request_id)
+        more = problem.headers | id_headers(path, headers, request_id)
         head = (
-            f"HTTP/1.1 {problem.status} {msgspec.json.decode(body)['title']}\r\n{more}"
-            f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\n"
-            f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+            f"HTTP/1.1 {told.status} {http.HTTPStatus(told.status).phrase}\r\n"
+            f"content-type: {told.media_type}\r\ncontent-length: {len(told.body)}\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in more.items())
+            + "connection: close\r\n\r\n"
         )
-        self.transport.write(head.encode() + body)
+        self.transport.write(head.encode() + told.body)
         return request_id
+
+    def _asked(self) -> tuple[str, dict[str, str]]:
+        """The path and headers of a request, as far as they have come."""
+        url = getattr(self, "url", None) or b""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers or ()}
+        return url.decode("latin-1").partition("?")[0], headers
 
 
 def _unframed(app: Any, cycle: RequestResponseCycle) -> Any:

@@ -47,7 +47,9 @@ WRITE_BYTES = 64 << 10
 
 
 class EventStream(Streamed, Generic[T]):
-    """The answer that sends batches as they come. An empty one is silence."""
+    """The answer that sends batches as they come, after those ``before``. An empty one is silence. ``revoked``: the
+    last words where the key is no longer valid.
+    """
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class EventStream(Streamed, Generic[T]):
         *,
         silences: Iterator[bytes] | None = None,
         farewell: bytes = b"",
+        before: Sequence[T] = (),
     ) -> None:
         super().__init__(b"", status_code=200, headers=HEADERS | (headers or {}))
         self._batches = batches
@@ -65,13 +68,15 @@ class EventStream(Streamed, Generic[T]):
         self._failed = failed
         self._silences = silences or repeat(KEEP_ALIVE)
         self._farewell = farewell
+        self._before = before
+        self.revoked = REVOKED
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         state = scope["state"]
         state[LAST_WORDS] = DROPPED
         try:
             if not await self._sent(scope, receive, send) and has_ended(state):
-                await send({"type": "http.response.body", "body": REVOKED, "more_body": False})
+                await send({"type": "http.response.body", "body": self.revoked, "more_body": False})
         finally:
             await self._batches.aclose()
 
@@ -79,6 +84,8 @@ class EventStream(Streamed, Generic[T]):
         await send(self._head())
         last, unheard = self._farewell, 0
         try:
+            for chunk in self._joined(self._before):
+                await send_body({"type": "http.response.body", "body": chunk, "more_body": True})
             async for batch in self._batches:
                 for chunk in self._writes(batch):
                     await send_body({"type": "http.response.body", "body": chunk, "more_body": True})

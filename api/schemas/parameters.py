@@ -139,7 +139,7 @@ async def said_in(request: Http) -> RequestKey:
     return RequestKey(identity_of(request).actor, f"{request.method} {path}", "", await request.meaning(), raw)
 
 
-def _is_repeated(request: Http) -> bool:
+def is_repeated(request: Http) -> bool:
     """True if a vendor's library says that it has sent this request before: they count, and send no key."""
     count: str = request.headers.get("x-stainless-retry-count", "0")
     return count.isascii() and count.isdigit() and bool(count.strip("0"))
@@ -153,7 +153,7 @@ async def start_once(
     """
     if key is not None:
         return await start()
-    said, repeated = await said_in(request), _is_repeated(request)
+    said, repeated = await said_in(request), is_repeated(request)
     return await chat.serving.start_once(said, start, repeated=repeated, caller=caller_of(request))
 
 

@@ -37,6 +37,16 @@ class Bucket:
         self._fill(now_us)
         self._level = min(self._full, self._level + amount * _MINUTE_US)
 
+    def left(self, now_us: int) -> int:
+        """How many units it holds."""
+        self._fill(now_us)
+        return max(0, self._level // _MINUTE_US)
+
+    def full_in_us(self, now_us: int) -> int:
+        """How long until it is full, if nothing more is taken."""
+        self._fill(now_us)
+        return -((self._level - self._full) // self.per_min)
+
     def is_full(self, now_us: int) -> bool:
         """Whether it is as it was at first."""
         self._fill(now_us)

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
+
 from ..clock import Clock
 from ..settings import Settings
 from .bucket import Bucket
@@ -26,6 +28,18 @@ MAX_IDLE_KEYS = 10_000
 
 Key = tuple[str, str]
 """Whose requests are counted together: tenant and actor."""
+
+
+class KeyLimit(msgspec.Struct, frozen=True):
+    """A limit of a key as it stands now: the ``setting``, how much it allows in a minute, what is left of that, and
+    after how many seconds all of it is there again. ``counts_tokens``: else it counts requests.
+    """
+
+    setting: str
+    per_min: int
+    left: int
+    full_in_s: float
+    counts_tokens: bool
 
 
 class Charge:
@@ -99,6 +113,20 @@ class RateLimits:
     def resumed(self, key: Key, used_tokens: int) -> Charge:
         """The account of a turn that goes on, and has used so many tokens before."""
         return Charge(self._limits_of(key), self._clock, used_tokens)
+
+    def standing(self, key: Key) -> tuple[KeyLimit, ...]:
+        """The limits of a key, and what is left of them."""
+        now = now_us(self._clock)
+        return tuple(
+            KeyLimit(
+                limit.setting,
+                limit.bucket.per_min,
+                limit.bucket.left(now),
+                limit.bucket.full_in_us(now) / 1_000_000,
+                limit.counts_tokens,
+            )
+            for limit in self._limits_of(key)
+        )
 
     def join(self, provider: str, tokens: int) -> Place | None:
         """A place in the provider's queue; None where it has no limits. Raises as ``Queue.join``."""

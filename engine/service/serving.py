@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Unpack
 
+from ..access.limits import KeyLimit
 from ..errors import EngineError
 from ..log.base import RequestKey
 from ..log.journal import probe
@@ -55,6 +56,10 @@ class Serving:
             waiting_writes=runtime.store.waiting_writes,
             breakers={name: name in left_alone for name in runtime.providers.names()},
         )
+
+    def key_limits(self, *, caller: Caller = LOCAL) -> tuple[KeyLimit, ...]:
+        """The limits of a caller's key as they stand now; none where none is set. Raises nothing."""
+        return self._supervisor.runtime.limits.standing((caller.tenant, caller.actor))
 
     async def standing(self) -> Standing:
         """Read how the logs of all tenants stand. Raises a StoreError where the file cannot be read."""

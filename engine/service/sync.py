@@ -290,6 +290,8 @@ class SyncEngine(_Door[Engine]):
     sessions = _waits(Engine.sessions)
     iter_sessions = _reads(Engine.iter_sessions)
     answer_client = _waits(Engine.answer_client)
+    count_client_tokens = _waits(Engine.count_client_tokens)
+    vendor_forms = _waits(Engine.vendor_forms)
     fork = _waits(Engine.fork)
     branches = _waits(Engine.branches)
     update_session = _waits(Engine.update_session)

@@ -20,7 +20,7 @@ from ..context.whole import Conversation, plan_whole
 from ..errors import VersionConflict
 from ..events.blocks import Content
 from ..events.session_types import SessionStarted, SessionWords
-from ..events.turn_types import TurnWords
+from ..events.turn_types import CacheMarks, TurnWords
 from ..events.types import Draft, NewMessage
 from ..log.base import AnyVersion, Append, Connection, Exactly, Inherited, NewEvent, NoStream, Place, Reference, Scratch
 from ..log.sql.documents import KeepDocument
@@ -28,7 +28,7 @@ from ..sessions.calls import CallIds
 from ..sessions.decisions import Changes, StartTurn, check_turn, fork_session, start_turn, update_session
 from ..sessions.envelope import Caller, seal
 from ..sessions.forks import ForkCheck
-from ..sessions.history import fork_state, open_call_ids, state_at, system_of
+from ..sessions.history import fork_state, open_call_ids, session_at, state_at, system_of
 from ..sessions.lineage import history_at
 from ..sessions.recognition import Recognised
 from ..sessions.retries import RememberTurn
@@ -49,7 +49,8 @@ class ClientTurn(msgspec.Struct, frozen=True):
     ``changed``: by version, contents that the client says otherwise than they are. ``system``: the prompt (UNSET: the
     session's) and its base count; ``begins``: the session that it begins, where nothing was recognised; ``grace_s``:
     it is cancelled so long after its last reader disconnected, None: as the server's settings say; ``key``: of the
-    request, by which an automatic retry is known.
+    request, by which an automatic retry is known; ``marks``: where it is to be cached; ``metadata``: the session's,
+    None: as it is.
     """
 
     ask: Ask
@@ -61,10 +62,12 @@ class ClientTurn(msgspec.Struct, frozen=True):
     system_tokens: int = 0
     grace_s: int | None = None
     key: bytes | None = None
+    marks: CacheMarks | None = None
+    metadata: dict[str, Any] | None = None
 
 
 class ClientPlan(msgspec.Struct, frozen=True):
-    """The plan of such a turn. ``changes``: what the system prompt becomes with it; ``inherits``: it begins a fork."""
+    """The plan of such a turn. ``changes``: what the session's words become with it; ``inherits``: it begins a fork."""
 
     first: PlannedRound
     ids: CallIds
@@ -97,11 +100,13 @@ class ClientStarter(TurnStarter):
         now_us = self._clock.now_us()
         check_turn(state, last, ids, continues=False, now_us=now_us, before=before)
         system = system_of(connection, tenant, state) if turn.place else turn.begins.words.system
-        changes = None
+        values = _changed_metadata(connection, tenant, turn)
         if turn.place and turn.system is not UNSET and turn.system != system:
-            system, changes = turn.system, Changes({"system": turn.system}, turn.system_tokens)
+            system, values["system"] = turn.system, turn.system
             state = replace(state, system=SystemPrompt(0, turn.system_tokens) if turn.system_tokens else None)
-        conversation = Conversation(state, turn.news, system, turn.changed)
+        changes = Changes(values, turn.system_tokens) if values else None
+        known = 0 if turn.place is None else turn.place.count
+        conversation = Conversation(state, turn.news, system, turn.changed, turn.marks, known)
         requests = self._plan_requests(turn.ask, state)
         first = plan_whole(connection, tenant, conversation, requests, self._settings)
         return ClientPlan(first, ids, changes, inherits)
@@ -205,6 +210,7 @@ class ClientStarter(TurnStarter):
             ids=plan.ids,
             now_us=now_us,
             before=tuple(before),
+            one_round=True,
         )
         return seal([*opening, *start_turn(state or first.window.state, command)], caller, clock)
 
@@ -217,3 +223,12 @@ class ClientStarter(TurnStarter):
         if plan.changes is None:
             return []
         return update_session(state or plan.first.window.state, plan.changes)
+
+
+def _changed_metadata(connection: Connection, tenant: str, turn: ClientTurn) -> dict[str, Any]:
+    """The metadata, if a client gives other than the session that it goes on in has."""
+    place = turn.place
+    if place is None or turn.metadata is None:
+        return {}
+    _, words = session_at(connection, tenant, place.session, None if place.goes_on else place.version)
+    return {} if words.metadata == turn.metadata else {"metadata": turn.metadata}

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from manent.api.app import NATIVE_ROUTES
+from manent.api.app import NATIVE_ROUTES, VENDOR_ROUTES
 from manent.api.compat import plumego
 from manent.api.schemas.bodies import Body
 
@@ -150,7 +150,7 @@ def test_every_route_is_there(document):
     """All that is served, under the paths of the contract, with a name and a sentence."""
     routes = {
         (method, re.sub(r":\w+\}", "}", path))
-        for handler in [*NATIVE_ROUTES, *plumego.ROUTES]
+        for handler in [*NATIVE_ROUTES, *plumego.ROUTES, *VENDOR_ROUTES]
         for path in handler.paths
         for method in handler.http_methods
     }
@@ -227,7 +227,7 @@ def test_answers_are_described(document):
             contents = response.get("content", {})
             assert contents or status == "204", (path, status)
             assert all(content["schema"] for content in contents.values()), (path, status)
-        error = "application/json" if path.startswith("/api/ai/") else "application/problem+json"
+        error = "application/json" if path.startswith(("/api/ai/", "/v1/")) else "application/problem+json"
         assert list(operation["responses"]["default"]["content"]) == [error]
         assert "400" not in operation["responses"]
     schemas = document["components"]["schemas"]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from manent.api.app import NATIVE_ROUTES
+from manent.api.app import NATIVE_ROUTES, VENDOR_ROUTES
 from manent.api.compat import plumego
 from tests.api.test_raw_http import head
 
@@ -16,12 +16,12 @@ OF_EACH_ANSWER = {"date", "x-request-id", "transfer-encoding"}
 
 PATHS = sorted(
     re.sub(r":\w+\}", "}", path)
-    for handler in [*NATIVE_ROUTES, *plumego.ROUTES]
+    for handler in [*NATIVE_ROUTES, *plumego.ROUTES, *VENDOR_ROUTES]
     for path in handler.paths
     if "GET" in handler.http_methods
 )
 QUERIES = {"/api/ai/stream": "?q=x", "/api/log/consistency": "?from=1"}
-MODEL = {"provider": "echo", "name": "echo"}
+MODEL = {"provider": "echo", "name": "echo", "model_id": "echo/echo"}
 MORE = ["/schema", "/schema/openapi.json", "/api/nothing", "/api/sessions/abc", "/api/sessions?limit=0"]
 
 

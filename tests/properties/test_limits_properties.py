@@ -51,6 +51,21 @@ def test_a_wait_is_as_long_as_it_must_be(rate, taken, data):
     assert bucket.wait_us(amount, now + wait_us) == 0
 
 
+@given(per_min, st.lists(st.integers(0, 3 * 10**7), max_size=10), st.integers(0, 2 * MINUTE_US))
+def test_what_is_left_can_be_taken_and_the_rest_comes_when_it_is_said(rate, taken, pause_us):
+    """What a bucket says it holds it gives at once, and it is full after the time that it says, and not before."""
+    bucket = Bucket(rate, 0)
+    for amount in taken:
+        bucket.take(amount, 0)
+    left = bucket.left(pause_us)
+    assert 0 <= left <= rate
+    assert left == 0 or bucket.wait_us(left, pause_us) == 0
+    full_at = pause_us + bucket.full_in_us(pause_us)
+    assert full_at == pause_us or not bucket.is_full(full_at - 1)
+    assert bucket.is_full(full_at)
+    assert bucket.left(full_at) == rate
+
+
 @given(per_min, st.lists(st.tuples(st.integers(0, MINUTE_US), st.integers(0, 5000), st.booleans()), max_size=40))
 def test_what_is_given_back_is_no_more_than_there_is_room_for(rate, changes):
     """A bucket that is full stays full, and its next sum of more than that is waited for."""

@@ -164,6 +164,7 @@ def ask_of(record: RecordedTurn) -> Ask:
         client_tools=tuple(schema for schema in first.tools if schema.name in client),
         tool_choice=first.parameters.tool_choice,
         continues=record.started.continues,
+        one_round=record.started.one_round,
     )
 
 
