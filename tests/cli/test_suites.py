@@ -131,6 +131,19 @@ def test_over_the_api_and_beside_a_server(call, answer, serve, recorded, databas
         assert call("suite", "list", *url).stdout.splitlines()[1].split()[1] == "0"
 
 
+def test_suites_go_along_with_the_whole_log(call, recorded, database, script):
+    """A bundle of the log has them: taken in elsewhere, they are there, and what was accepted is."""
+    call("suite", "add", "smoke", recorded.talked)
+    call("suite", "run", "smoke", "--model", "scripted/other", **script)
+    call("review", "--accept-all")
+    exported = call("export", "--log", "--output", "log.zip")
+    assert exported.returncode == 0, exported.stderr
+    taken = call("import", "log.zip", "--database", "other.db")
+    assert taken.returncode == 0, taken.stderr
+    assert held(call, "--database", "other.db") == held(call)
+    assert call("suite", "run", "smoke", "--database", "other.db").returncode == 0
+
+
 def test_turns_that_have_not_ended_are_left_out(call, serve, database, script, tmp_path):
     """A turn that runs is said, and not added; asked for by its number, it is refused."""
     with serve(database, "--script", str(tmp_path / "script.json")) as server, httpx.Client(base_url=server.url) as api:
