@@ -7,7 +7,7 @@ from litestar.di import Provide
 
 from ..engine import Engine
 from . import openapi
-from .compat import chat_completions, plumego, vendor_models
+from .compat import chat_completions, messages, plumego, vendor_models
 from .http import errors
 from .http.body import Http
 from .http.cors import Cors
@@ -17,7 +17,20 @@ from .http.room import Room
 from .http.strict import check_forms, check_parameters
 from .http.tickets import Tickets
 from .observability.reporter import Reporter
-from .routes import branches, discovery, erasure, events, evidence, export, health, replays, sessions, tickets, turns
+from .routes import (
+    branches,
+    discovery,
+    erasure,
+    events,
+    evidence,
+    export,
+    health,
+    replays,
+    sessions,
+    suites,
+    tickets,
+    turns,
+)
 
 NATIVE_ROUTES = [
     *health.ROUTES,
@@ -31,9 +44,10 @@ NATIVE_ROUTES = [
     *erasure.ROUTES,
     *export.ROUTES,
     *replays.ROUTES,
+    *suites.ROUTES,
 ]
 
-VENDOR_ROUTES = [*vendor_models.ROUTES, *chat_completions.ROUTES]
+VENDOR_ROUTES = [*vendor_models.ROUTES, *chat_completions.ROUTES, *messages.ROUTES]
 """The drop-in routes: each speaks a vendor's protocol."""
 
 

@@ -98,7 +98,7 @@ _VENDOR_ERROR = {
     "required": ["error"],
 }
 _VENDORS_BODY = {"type": "object", "description": "As the vendor's own API has it."}
-VENDOR_STREAMS = frozenset({"create_chat_completion"})
+VENDOR_STREAMS = frozenset({"create_chat_completion", "create_message"})
 """Operations of drop-in routes that answer with a stream if they are asked to."""
 
 _STYLE = """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from typing import TypeVar
 from uuid import UUID
 
@@ -46,6 +47,9 @@ SESSION, TURN = "x-manent-session", "x-manent-turn"
 ENDS = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"})
 _BEFORE_AN_ANSWER = frozenset({"turn.started", "attempt.failed", SHUTTING_DOWN.type})
 _NO_ANSWER = ENDS - {"turn.completed"}
+
+Through = Callable[[AsyncGenerator[list[Frame], None]], AsyncGenerator[list[Frame], None]]
+"""A protocol's own way with the frames of a turn, before they are encoded. It closes what it reads from."""
 
 Names = Callable[[str], str]
 """The client's name of a field, by the engine's."""
@@ -169,13 +173,19 @@ async def streamed(
     running: Running,
     encode: sse.Encode[Frame],
     failed: Callable[[Problem], bytes],
+    *,
+    through: Through | None = None,
+    silence: bytes = sse.KEEP_ALIVE,
 ) -> sse.EventStream[Frame]:
     """The turn as a stream, from its first frame on. It begins when there is something to show, or has been silence
     for a while: a turn that fails before is answered with its error, and a status, as the vendors do.
 
-    ``encode`` gives the bytes of each frame of the record, ``failed`` those of an error in the stream. Raises Problem.
+    ``encode`` gives the bytes of each frame of the record, ``failed`` those of an error in the stream; ``through``:
+    what the frames pass before, ``silence``: what breaks silence. Raises Problem.
     """
     batches = chat.frames(running.turn, caller=running.caller)
+    if through is not None:
+        batches = through(batches)
     try:
         first = await unless_left(request, _begun(batches, running.headers))
     except BaseException:
@@ -184,7 +194,7 @@ async def streamed(
     if first is None:
         raise _has_left()  # which has closed what it read from
     whole = _encoder(encode, failed)
-    stream = sse.EventStream(batches, whole, failed, running.headers, before=first)
+    stream = sse.EventStream(batches, whole, failed, running.headers, silences=repeat(silence), before=first)
     stream.revoked = failed(Problem(401, "unauthorized", "the API key of this request is no longer valid"))
     return stream
 

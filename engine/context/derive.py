@@ -44,8 +44,10 @@ def prompt_again(
     for number, event in enumerate(messages):
         content = changed[number] if number in changed else content_to_send(event)
         if content:
-            said.append(PromptMessage(role_of(event), content))
-    return Prompt(words.model or facts.model, tuple(said), system, tools, parameters_of(facts, words))
+            marks = () if words.marks is None else words.marks.of_message(number)
+            said.append(PromptMessage(role_of(event), content, marks))
+    model, parameters = words.model or facts.model, parameters_of(facts, words)
+    return Prompt(model, tuple(said), system, tools, parameters, words.marks)
 
 
 def role_of(event: Stored) -> Role:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from ..clock import Clock, utc_day
 from ..errors import StoreCorrupt
 from ..events.blocks import ToolSchema
-from ..events.turn_types import OTHER, AttemptStarted, AttemptWords, SaidContent
+from ..events.turn_types import OTHER, AttemptStarted, AttemptWords, CacheMarks, SaidContent
 from ..events.types import NewMessage
 from ..events.upcasts import facts_of, words_of
 from ..events.usage import Price
@@ -103,7 +103,7 @@ class RequestPlan(msgspec.Struct, frozen=True):
 class PlannedRound(msgspec.Struct, frozen=True):
     """A round that can be recorded and sent, planned at ``window.state.version``. ``has_images``: only a model that
     takes them can be asked this. ``chosen``: by a route; ``request_plan`` then has the model that was chosen.
-    ``changed``: contents that a client says otherwise than they are on record.
+    ``changed``: contents that a client says otherwise than they are on record; ``marks``: where it wants them cached.
     """
 
     window: ChosenWindow
@@ -113,6 +113,7 @@ class PlannedRound(msgspec.Struct, frozen=True):
     has_images: bool = False
     chosen: Candidate | None = None
     changed: tuple[SaidContent, ...] = ()
+    marks: CacheMarks | None = None
 
 
 def plan_round(  # noqa: PLR0913 - each says more of the one round
@@ -305,6 +306,7 @@ def attempt_of(
         model=None if planned.model.info.listed else planned.model.info.name,
         tool_choice=None if choice == parameters.tool_choice else parameters.tool_choice,
         contents=planned.changed,
+        marks=planned.marks,
     )
     return StartAttempt(facts, words)
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import msgspec
+from msgspec.structs import replace
 
 from ..events.blocks import Content, ToolSchema, raw_blocks
-from ..events.turn_types import SaidContent
+from ..events.turn_types import CacheMarks, SaidContent
 from ..events.types import NewMessage
 from ..log.base import Connection
 from ..providers.base import Parameters, Prompt, PromptMessage
@@ -32,13 +33,17 @@ from .window import WHOLE, Measure, take_all
 
 class Conversation(msgspec.Struct, frozen=True):
     """A client's conversation as it is to be sent: what is on record up to ``state``, but for the contents that were
-    ``changed`` (by version), then the ``news``; ``system`` is the prompt that holds for it.
+    ``changed`` (by version), then the ``news``; ``system`` is the prompt that holds for it, ``marks`` say where it is
+    to be cached.
     """
 
     state: SessionState
     news: tuple[NewMessage, ...]
     system: str | None
     changed: Mapping[int, Content] = {}
+    marks: CacheMarks | None = None
+    known: int = 0
+    """How many of the client's messages are those on record: its marks count them."""
 
 
 def plan_whole(
@@ -66,6 +71,7 @@ def _plan_for(
     measure = _measure(connection, tenant, conversation.state, request_plan, settings, model)
     recorded = _recorded(connection, tenant, conversation.state)
     rows = (*recorded, *_new_rows(conversation))
+    conversation = replace(conversation, marks=_placed(conversation, len(recorded)))
     contents = [*(_content(conversation, row) for row in recorded), *(each.content for each in conversation.news)]
     prompt = _prompt(conversation, rows, contents, model, request_plan.parameters, schemas)
     check_prompt(prompt, model)
@@ -73,7 +79,8 @@ def _plan_for(
     window = ChosenWindow(conversation.state, conversation.system, chosen, {}, measure)
     request = model.provider.renderers[model.provider.renderer](prompt)
     changed = _changed(conversation, recorded)
-    return PlannedRound(window, model, request, request_plan, has_images(prompt), changed=changed)
+    placed = conversation.marks
+    return PlannedRound(window, model, request, request_plan, has_images(prompt), changed=changed, marks=placed)
 
 
 def _measure(
@@ -92,11 +99,11 @@ def _measure(
         tenant,
         state,
         model,
-        msgspec.structs.replace(limits, budget_tokens=budget),
+        replace(limits, budget_tokens=budget),
         settings,
         tool_tokens=fixed_tokens(request_plan),
     )
-    return msgspec.structs.replace(measure, policy=WHOLE)
+    return replace(measure, policy=WHOLE)
 
 
 def _recorded(connection: Connection, tenant: str, state: SessionState) -> tuple[SentRow, ...]:
@@ -130,8 +137,22 @@ def _prompt(
     parameters: Parameters,
     schemas: tuple[ToolSchema, ...],
 ) -> Prompt:
-    said = [PromptMessage(row.role, content) for row, content in zip(rows, contents, strict=True) if content]
-    return Prompt(model.info.name, tuple(said), conversation.system, schemas, parameters)
+    marks = conversation.marks
+    said = [
+        PromptMessage(row.role, content, () if marks is None else marks.of_message(number))
+        for number, (row, content) in enumerate(zip(rows, contents, strict=True))
+        if content
+    ]
+    return Prompt(model.info.name, tuple(said), conversation.system, schemas, parameters, marks)
+
+
+def _placed(conversation: Conversation, recorded: int) -> CacheMarks | None:
+    """The marks by the places of what is sent: a session that a client names may hold more than the client says."""
+    marks, known = conversation.marks, conversation.known
+    if marks is None or recorded == known:
+        return marks
+    moved = tuple((at + recorded - known, block, control) for at, block, control in marks.messages if at >= known)
+    return replace(marks, messages=moved)
 
 
 def _changed(conversation: Conversation, recorded: Sequence[SentRow]) -> tuple[SaidContent, ...]:

@@ -50,7 +50,8 @@ class TurnWords(Words, frozen=True):
 
 class TurnStarted(Facts, frozen=True):
     """The turn's id is the id of this event. ``continues``: a partial message of the turn before is sent along;
-    ``supersedes``: the position of one that is left out from now on, because this turn answers anew.
+    ``supersedes``: the position of one that is left out from now on, because this turn answers anew. ``one_round``: it
+    ends with the first answer, and all that the model asks for is the caller's to do.
     """
 
     event_type: ClassVar[str] = "turn.started"
@@ -64,6 +65,7 @@ class TurnStarted(Facts, frozen=True):
     supersedes: int | None = None
     on_disconnect: Literal["continue", "cancel"] = "continue"
     client_tools: tuple[str, ...] = ()
+    one_round: bool = False
 
 
 class AnswerWords(Words, frozen=True):
@@ -84,10 +86,26 @@ class SaidContent(msgspec.Struct, frozen=True, array_like=True):
     content: tuple[msgspec.Raw, ...]
 
 
+class CacheMarks(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a client wants its prompt to be cached, each mark in the vendor's JSON. ``whole``: for the request.
+    ``system``: the parts of the system prompt, each as the characters where it starts and ends, and its mark or null.
+    ``tools``: by number. ``messages``: by place among those sent, and the block that it follows.
+    """
+
+    whole: msgspec.Raw | UnsetType = UNSET
+    system: tuple[tuple[int, int, msgspec.Raw], ...] = ()
+    tools: tuple[tuple[int, msgspec.Raw], ...] = ()
+    messages: tuple[tuple[int, int, msgspec.Raw], ...] = ()
+
+    def of_message(self, number: int) -> tuple[tuple[int, msgspec.Raw], ...]:
+        """The marks of one of the messages sent, by the block that they follow."""
+        return tuple((block, control) for at, block, control in self.messages if at == number)
+
+
 class AttemptWords(Words, frozen=True):
     """``salt`` of the request's commitment, and the words among its parameters. ``model``, ``tool_choice``: names that
     facts cannot hold. ``contents``: messages that the client says otherwise than they are on record. ``logit_bias``
-    names tokens, and so is words; ``answer``: what there is to a JSON Schema.
+    names tokens, and so is words; ``answer``: what there is to a JSON Schema. ``marks``: a client's for the cache.
     """
 
     salt: bytes
@@ -97,6 +115,7 @@ class AttemptWords(Words, frozen=True):
     contents: tuple[SaidContent, ...] = ()
     logit_bias: dict[str, float] | None = None
     answer: AnswerWords | None = None
+    marks: CacheMarks | None = None
 
 
 class AttemptStarted(Facts, frozen=True):

@@ -26,6 +26,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ..events.blocks import Content, ToolSchema
+from ..events.turn_types import CacheMarks
 from ..events.types import Role
 from ..events.usage import Price, Usage
 
@@ -76,18 +77,24 @@ class Parameters(msgspec.Struct, frozen=True):
 
 
 class PromptMessage(msgspec.Struct, frozen=True):
+    """A message of a prompt. ``marks``: a client's for the prompt cache, by the block that they follow."""
+
     role: Role
     content: Content
+    marks: tuple[tuple[int, msgspec.Raw], ...] = ()
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """A prompt in the common form. ``model`` is the provider's own name for it (no prefix)."""
+    """A prompt in the common form. ``model`` is the provider's own name for it (no prefix). ``marks``: where a client
+    wants it cached, which is a hint: a provider that has no such thing passes it over. Its messages have their own.
+    """
 
     model: str
     messages: tuple[PromptMessage, ...]
     system: str | None = None
     tools: tuple[ToolSchema, ...] = ()
     parameters: Parameters = Parameters()
+    marks: CacheMarks | None = None
 
 
 class BlockStarted(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ of what a model is sent, without a word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -24,15 +24,17 @@ class _Outline(msgspec.Struct):
 _outline = msgspec.json.Decoder(_Outline)
 
 
-def read_callers_block(raw: msgspec.Raw | bytes, field: str) -> Block:
-    """Read one block. Raises Invalid, which names the field, and the types there are where it is of none of them."""
+def read_callers_block(raw: msgspec.Raw | bytes, field: str, own: Collection[str] = ()) -> Block:
+    """Read one block. ``own``: other types that are taken as they come. Raises Invalid, which names the field, and the
+    types there are where it is of none of them.
+    """
     try:
         block = read_block(raw, field)
     except Invalid:
         _refuse_unknown_inside(raw, field)
         raise
-    if isinstance(block, OtherBlock):
-        raise _unknown(field, KNOWN_TYPES)
+    if isinstance(block, OtherBlock) and block.type not in own:
+        raise _unknown(field, (*KNOWN_TYPES, *own))
     return block
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from uuid import UUID
+
 from ..sessions.envelope import LOCAL, Caller
 from ..turns.start import Started
+from .counting import TokenCount
 from .drop_in import ClientRequest, Retry
+from .ids import Id, turn_id
 from .parts import Parts
+from .vendor_forms import forms_so_far
 
 
 class Clients:
@@ -28,3 +35,21 @@ class Clients:
         Raises what ``start_turn`` raises. Nothing of a request that is refused is recorded.
         """
         return await self._parts.drop_in.start(caller, request, retry, grace_s)
+
+    async def count_client_tokens(self, request: ClientRequest, *, caller: Caller = LOCAL) -> TokenCount:
+        """Count the input tokens of a client's request, with its system prompt and its tools: as the vendor does, where
+        it counts, else by an estimate that is rather too high than too low. Nothing is recorded.
+
+        Raises UnknownModel, Invalid, TooLarge, ContentNotSupported, and ProviderError where the vendor's count fails.
+        """
+        return await self._parts.drop_in.count(caller, request)
+
+    async def vendor_forms(self, turn: Id, message: UUID, *, caller: Caller = LOCAL) -> Mapping[int, bytes]:
+        """Read the blocks of an answer as its vendor gave them, by their number, as far as they have come: the JSON of
+        those that have a form of their own. A turn's frames do not show it.
+
+        Raises TurnNotFound.
+        """
+        read = partial(forms_so_far, tenant=caller.tenant, turn=turn_id(turn), message=message)
+        forms: Mapping[int, bytes] = await self._parts.store.read(read)
+        return forms

@@ -14,8 +14,10 @@ from msgspec.structs import replace
 
 from ..errors import Invalid, TooLarge, TurnAlreadyOpen, VersionConflict
 from ..events.blocks import Content
+from ..events.turn_types import CacheMarks
 from ..events.types import NewMessage
 from ..log.base import Connection
+from ..providers.registry import resolve
 from ..sessions import queries
 from ..sessions.canonical import hashes, origin
 from ..sessions.envelope import Caller
@@ -26,11 +28,15 @@ from ..sessions.same_content import changed_contents
 from ..turns.client_start import ClientStarter, ClientTurn, NewConversation
 from ..turns.start import Started
 from . import inputs
+from .client_counting import asked_model, count_prompt, prompt_of_client
+from .counting import TokenCount
 from .inputs import MessageIn
 from .session_fields import SessionFields
 from .sessions import Sessions
 from .turns import TurnOptions, Turns
 
+OWN = ("redacted_thinking", "reasoning")
+"""Types of blocks of an assistant's that nobody can read, and that go back to their vendor as they came."""
 MAX_TRIES = 5
 """Most plans of one turn, where sessions move on meanwhile."""
 
@@ -42,7 +48,8 @@ class ClientRequest(msgspec.Struct, frozen=True):
     """A request in a vendor's protocol. ``messages``: the whole history, the last of them to be answered; ``system``:
     the system prompt, None: there is none. ``end_user``: whom the client speaks for; ``session``: where to go on,
     whatever is recognised. ``verbatim``: what the client says of its own answers is sent as it says it, thinking and
-    all; else what is on record stands for it.
+    all; else what is on record stands for it. ``marks``: where the client wants the prompt cached, as vendors say it;
+    the places of messages are those in ``messages``.
     """
 
     messages: tuple[MessageIn, ...]
@@ -52,6 +59,7 @@ class ClientRequest(msgspec.Struct, frozen=True):
     session: UUID | None = None
     metadata: dict[str, object] | None = None
     verbatim: bool = False
+    marks: CacheMarks | None = None
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -96,7 +104,17 @@ class DropIn:
             news = await self._news(said, 0 if place is None else place.count)
             system_tokens = begins.facts.system_tokens
             turn = ClientTurn(
-                ask, news, begins, place, changed, request.system, system_tokens, grace_s, key, request.metadata
+                ask,
+                news,
+                begins,
+                place,
+                changed,
+                request.system,
+                system_tokens,
+                grace_s,
+                key,
+                request.marks,
+                request.metadata,
             )
             try:
                 return await self._starter.start_client(caller, turn)
@@ -104,6 +122,14 @@ class DropIn:
                 if tried == MAX_TRIES - 1:
                     raise
         raise AssertionError("a loop that returns or raises")
+
+    async def count(self, caller: Caller, request: ClientRequest) -> TokenCount:
+        """Count the tokens of a request, of which nothing is recorded."""
+        said = self._checked(request)
+        ask = await self._turns.ask(None, request.options)
+        inputs.check_system(request.system, self._limits)
+        model = asked_model(resolve(self._starter.runtime.providers, ask.model or ""), ask)
+        return await count_prompt(self._store, caller, model, prompt_of_client(said, request.system, ask, model))
 
     async def place_of(self, caller: Caller, request: ClientRequest) -> Recognised | None:
         """Where a history is on record; None: it is not. Raises Invalid and TooLarge."""
@@ -124,7 +150,8 @@ class DropIn:
         said: list[Said] = []
         for number, message in enumerate(request.messages):
             role = inputs.check_role(message.role, f"messages[{number}].role")
-            said.append((role, inputs.check_content(message.content, self._limits, f"messages[{number}].content")))
+            field, own = f"messages[{number}].content", _own(role)
+            said.append((role, inputs.check_content(message.content, self._limits, field, own)))
         return said
 
     def _hashes(self, caller: Caller, request: ClientRequest, said: Sequence[Said]) -> list[bytes]:
@@ -145,7 +172,7 @@ class DropIn:
         tenant, now_us = caller.tenant, self._clock.now_us()
         place = recognise(connection, tenant, said, hashed(), now_us, fork=fork)
         if request.session is not None and (place is None or place.session != request.session):
-            place = _named(connection, tenant, request.session, said, fork=fork)
+            return _named(connection, tenant, request.session, said, fork=fork), {}
         if place is None or not request.verbatim:
             return place, {}
         state = state_at(connection, tenant, place.session, place.version)
@@ -154,7 +181,10 @@ class DropIn:
     async def _news(self, said: Sequence[Said], known: int) -> tuple[NewMessage, ...]:
         """The messages that are not on record, with their tokens."""
         return tuple(
-            [await inputs.new_message(MessageIn(content, role), self._limits) for role, content in said[known:]]
+            [
+                await inputs.new_message(MessageIn(content, role), self._limits, own=_own(role))
+                for role, content in said[known:]
+            ]
         )
 
     async def _begins(self, request: ClientRequest) -> NewConversation:
@@ -188,6 +218,10 @@ class DropIn:
 
         found: Started | None = await self._store.read(look)
         return found
+
+
+def _own(role: str) -> tuple[str, ...]:
+    return OWN if role == "assistant" else ()
 
 
 def _named(connection: Connection, tenant: str, session: UUID, said: Sequence[Said], *, fork: bool) -> Recognised:

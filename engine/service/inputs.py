@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast, get_args
 from uuid import UUID
 
@@ -50,9 +50,14 @@ def check_role(role: str, field: str = "role") -> Role:
 
 
 def check_content(
-    content: str | Sequence[Block | msgspec.Raw | bytes], settings: Settings, field: str = "content"
+    content: str | Sequence[Block | msgspec.Raw | bytes],
+    settings: Settings,
+    field: str = "content",
+    own: Collection[str] = (),
 ) -> Content:
-    """The blocks of a message, from text or from blocks. Raises Invalid or TooLarge."""
+    """The blocks of a message, from text or from blocks; ``own``: types of a vendor's that are taken as they come.
+    Raises Invalid or TooLarge.
+    """
     if isinstance(content, str):
         check_text(content, field)
         blocks = text_content(content)
@@ -66,7 +71,7 @@ def check_content(
             limit="max_blocks",
             maximum=settings.max_blocks,
         )
-    blocks = tuple(read_callers_block(raw, f"{field}[{number}]") for number, raw in enumerate(given))
+    blocks = tuple(read_callers_block(raw, f"{field}[{number}]", own) for number, raw in enumerate(given))
     raws = raw_blocks(blocks)
     _check_size(_recorded_bytes(raws), settings, field)
     for number, (block, raw) in enumerate(zip(blocks, raws, strict=True)):
@@ -273,10 +278,14 @@ class MessageIn(msgspec.Struct, frozen=True):
     id: UUID | None = None
 
 
-async def new_message(message: MessageIn, settings: Settings, prefix: str = "") -> NewMessage:
-    """A message as decisions take it. Raises Invalid or TooLarge, which name the field, with ``prefix`` before it."""
+async def new_message(
+    message: MessageIn, settings: Settings, prefix: str = "", own: Collection[str] = ()
+) -> NewMessage:
+    """A message as decisions take it. ``own``: as of ``check_content``. Raises Invalid or TooLarge, which name the
+    field, with ``prefix`` before it.
+    """
     role = check_role(message.role, f"{prefix}role")
-    content = check_content(message.content, settings, f"{prefix}content")
+    content = check_content(message.content, settings, f"{prefix}content", own)
     small = isinstance(message.content, str) and len(message.content) <= tokens.SLICE_CHARS
     count = tokens.count_content(content) if small else await asyncio.to_thread(tokens.count_content, content)
     return NewMessage(role, content, count, tokens.COUNTER, message.id)

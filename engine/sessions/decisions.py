@@ -85,7 +85,7 @@ class StartTurn(msgspec.Struct, frozen=True):
     """A turn that is to start. ``message`` None: it answers what is there; ``continues``: it goes on with a partial
     answer; ``attempt``: its first one. ``model`` is its name in facts; ``words``: what else is said of it; ``ids``: the
     vendor's ids of the calls that are open; ``now_us``: the time. ``before``: messages that are appended before
-    ``message``.
+    ``message``. ``one_round``: it ends with the first answer.
     """
 
     turn_id: UUID
@@ -99,6 +99,7 @@ class StartTurn(msgspec.Struct, frozen=True):
     ids: CallIds = NONE_READ
     now_us: int = 0
     before: tuple[NewMessage, ...] = ()
+    one_round: bool = False
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------
@@ -223,6 +224,7 @@ def start_turn(state: SessionState | None, command: StartTurn) -> list[Draft]:
         continues=command.continues,
         supersedes=superseded(state, command.message, continues=command.continues),
         on_disconnect=command.on_disconnect,
+        one_round=command.one_round,
     )
     cause = drafts[-1].id if drafts else None
     words = None if command.words == TurnWords() else command.words

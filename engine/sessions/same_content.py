@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ..events.blocks import Block, Content, ThinkingBlock, ToolUseBlock, read_blocks
+from ..events.blocks import Block, Content, OtherBlock, TextBlock, ThinkingBlock, ToolUseBlock, read_blocks
 from ..log.base import Connection
 from .canonical import arguments
 from .marks import NO_MARKS
@@ -28,7 +28,7 @@ def changed_contents(
     return {
         row.version: content
         for row, (_, content) in zip(recorded, said, strict=False)
-        if [*map(_meaning, content)] != [*map(_meaning, _content(row))]
+        if not _same(content, _content(row))
     }
 
 
@@ -37,11 +37,31 @@ def _content(row: SentRow) -> Content:
     return read_blocks(from_record.content)
 
 
-def _meaning(block: Block) -> object:
-    """What makes a block the same for a vendor: how its JSON was written does not."""
-    if isinstance(block, ToolUseBlock):
-        return "call", block.id, block.name, arguments(block.input)
-    if isinstance(block, ThinkingBlock):
-        vendor = block.vendor
-        return "thinking", block.text, None if vendor is msgspec.UNSET else msgspec.json.decode(vendor)
-    return block
+def _same(said: Content, recorded: Content) -> bool:
+    """True if two contents are the same for a vendor. What another vendor has beside a text, a client cannot say again:
+    a text alone is the same as that text with its citations.
+    """
+    if len(said) != len(recorded):
+        return False
+    return all(_meaning(one, other) == _meaning(other, one) for one, other in zip(said, recorded, strict=True))
+
+
+def _meaning(block: Block, other: Block) -> object:
+    """What makes a block the same for a vendor: how its JSON was written does not. ``other``: the other one."""
+    match block, other:
+        case ToolUseBlock(), _:
+            return "call", block.id, block.name, arguments(block.input)
+        case ThinkingBlock(), _:
+            return "thinking", block.text, _read(block.vendor)
+        case TextBlock(), TextBlock() if block.vendor is not msgspec.UNSET and other.vendor is not msgspec.UNSET:
+            return "text", block.text, _read(block.vendor)
+        case TextBlock(), _:
+            return "text", block.text, None
+        case OtherBlock(), _:
+            return "other", _read(block.raw)
+        case _:
+            return block
+
+
+def _read(raw: msgspec.Raw | bytes | msgspec.UnsetType) -> object:
+    return None if isinstance(raw, msgspec.UnsetType) else msgspec.json.decode(raw)

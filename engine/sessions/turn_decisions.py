@@ -115,8 +115,9 @@ def return_tool(turn: TurnState, place: TurnPlace, call: OpenCall, outcome: Tool
 def runner_of(turn: TurnState, name: str) -> RunnerOfTool:
     """The runner of a tool that the model asked for: the server, unless the tool is the caller's. A call of a tool that
     was not offered is the server's too: nobody else would answer it, and without a result the session could not go on.
+    Who has asked for one round is given all calls.
     """
-    return "client" if name in turn.client_tools else "server"
+    return "client" if turn.one_round or name in turn.client_tools else "server"
 
 
 # --- pauses -----------------------------------------------------------------------------------------------------------

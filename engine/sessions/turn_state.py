@@ -111,6 +111,7 @@ class TurnState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     error_detail: str | None = None
     error_retryable: bool = False
     named: str | None = None
+    one_round: bool = False
 
 
 def begin(event: RecordedEvent, facts: TurnStarted) -> TurnState:
@@ -129,6 +130,7 @@ def begin(event: RecordedEvent, facts: TurnStarted) -> TurnState:
         on_disconnect=facts.on_disconnect,
         client_tools=words.client_tools,
         named=words.model,
+        one_round=facts.one_round,
     )
 
 

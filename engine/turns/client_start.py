@@ -20,7 +20,7 @@ from ..context.whole import Conversation, plan_whole
 from ..errors import VersionConflict
 from ..events.blocks import Content
 from ..events.session_types import SessionStarted, SessionWords
-from ..events.turn_types import TurnWords
+from ..events.turn_types import CacheMarks, TurnWords
 from ..events.types import Draft, NewMessage
 from ..log.base import AnyVersion, Append, Connection, Exactly, Inherited, NewEvent, NoStream, Place, Reference, Scratch
 from ..log.sql.documents import KeepDocument
@@ -49,7 +49,8 @@ class ClientTurn(msgspec.Struct, frozen=True):
     ``changed``: by version, contents that the client says otherwise than they are. ``system``: the prompt (UNSET: the
     session's) and its base count; ``begins``: the session that it begins, where nothing was recognised; ``grace_s``:
     it is cancelled so long after its last reader disconnected, None: as the server's settings say; ``key``: of the
-    request, by which an automatic retry is known; ``metadata``: the session's, None: as it is.
+    request, by which an automatic retry is known; ``marks``: where it is to be cached; ``metadata``: the session's,
+    None: as it is.
     """
 
     ask: Ask
@@ -61,6 +62,7 @@ class ClientTurn(msgspec.Struct, frozen=True):
     system_tokens: int = 0
     grace_s: int | None = None
     key: bytes | None = None
+    marks: CacheMarks | None = None
     metadata: dict[str, Any] | None = None
 
 
@@ -103,7 +105,8 @@ class ClientStarter(TurnStarter):
             system, values["system"] = turn.system, turn.system
             state = replace(state, system=SystemPrompt(0, turn.system_tokens) if turn.system_tokens else None)
         changes = Changes(values, turn.system_tokens) if values else None
-        conversation = Conversation(state, turn.news, system, turn.changed)
+        known = 0 if turn.place is None else turn.place.count
+        conversation = Conversation(state, turn.news, system, turn.changed, turn.marks, known)
         requests = self._plan_requests(turn.ask, state)
         first = plan_whole(connection, tenant, conversation, requests, self._settings)
         return ClientPlan(first, ids, changes, inherits)
@@ -207,6 +210,7 @@ class ClientStarter(TurnStarter):
             ids=plan.ids,
             now_us=now_us,
             before=tuple(before),
+            one_round=True,
         )
         return seal([*opening, *start_turn(state or first.window.state, command)], caller, clock)
 

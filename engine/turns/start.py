@@ -82,7 +82,7 @@ class Ask(msgspec.Struct, frozen=True):
     choice of tools; ``task``: by which a route chooses. ``tools``: names of registered tools; ``client_tools``: tools
     that the caller runs; ``tool_choice``: ``auto``, ``any``, ``none`` or a name. ``continues``: continue a partial
     answer. ``from_version``: the session is forked at that version first, and the turn runs there. ``again``: it is a
-    recorded turn, done once more.
+    recorded turn, done once more; ``one_round``: the turn ends with the first answer.
     """
 
     message: NewMessage | None = None
@@ -97,6 +97,7 @@ class Ask(msgspec.Struct, frozen=True):
     on_disconnect: Literal["continue", "cancel"] = "continue"
     from_version: int | None = None
     again: Again | None = None
+    one_round: bool = False
 
 
 class TurnPlan(msgspec.Struct, frozen=True):
@@ -329,6 +330,7 @@ class TurnStarter:
             ),
             message=message,
             continues=ask.continues,
+            one_round=ask.one_round,
             on_disconnect=ask.on_disconnect,
             words=TurnWords(first.model.words, first.request_plan.offer.client),
             ids=plan.ids,

@@ -236,7 +236,8 @@ class RunningTurn:
             return False
         names = [call.name for call in calls_in(result.message.content)]
         here = any(runner_of(self.transcript.state, name) == "server" for name in names)
-        return here or (result.stop_reason == PAUSED_UPSTREAM and not names)
+        paused = result.stop_reason == PAUSED_UPSTREAM and not names
+        return here or (paused and not self.transcript.state.one_round)
 
     async def _after_answer(self, result: AttemptResult | None = None) -> PlannedRound | TurnEnd | None:
         """Make the calls that the answer asks for. Then comes the next round, or the turn's end if the caller makes

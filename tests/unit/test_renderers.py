@@ -23,6 +23,7 @@ from manent.engine.events.blocks import (
     ToolUseBlock,
     UrlSource,
 )
+from manent.engine.events.turn_types import CacheMarks
 from manent.engine.providers.base import Parameters, Prompt, PromptMessage, Reasoning, ResponseFormat
 from manent.engine.providers.renderers import RENDERERS
 
@@ -92,6 +93,16 @@ GIVEN = {
 HI = (PromptMessage("user", (TextBlock("Hi."),)),)
 PROMPTS |= {what: Prompt("m", HI, None, TOOLS, Parameters(**given)) for what, given in GIVEN.items()}
 PROMPTS["calls without tools"] = Prompt("m", HI, parameters=Parameters(parallel_tool_calls=True))
+MARK, HOUR = msgspec.Raw(b'{"type": "ephemeral"}'), msgspec.Raw(b'{"type":"ephemeral","ttl":"1h"}')
+MARKED = CacheMarks(system=((0, 3, msgspec.Raw(b"null")), (5, 14, HOUR)), tools=((0, MARK),))
+PROMPTS["a client's cache marks"] = Prompt(
+    "claude-sonnet-4-6",
+    (*(msgspec.structs.replace(each, marks=((0, MARK),)) for each in MESSAGES), *HI),
+    "Be.\n\nBe brief.",
+    TOOLS,
+    marks=MARKED,
+)
+PROMPTS["a cache mark for all"] = Prompt("claude-sonnet-4-6", HI, "Be.", TOOLS, marks=CacheMarks(whole=MARK))
 
 
 def rendered(name):

@@ -3,7 +3,8 @@
 Each renderer is for one ``anthropic-version`` (``VERSIONS``). The version ``2026-10-21`` refuses sampling parameters:
 a request with any of them is sent with ``2023-06-01`` (``version_of`` sees it by the request's bytes). The first
 renderers for the newer version left out the temperature instead. The cached ones mark up to four breakpoints of the
-prompt cache: the last tool, the system prompt and the ends of the last two user messages.
+prompt cache: the last tool, the system prompt and the ends of the last two user messages. Those that a client has set
+stand in all (``cache_marks``), in the stead of ours.
 
 The form of a prompt in this protocol:
 
@@ -26,12 +27,13 @@ The form of a prompt in this protocol:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import groupby, takewhile
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from ...events.blocks import (
     Base64Source,
@@ -46,6 +48,7 @@ from ...events.blocks import (
     ToolUseBlock,
 )
 from ..base import Parameters, Prompt, PromptMessage, Renderer
+from .cache_marks import Wire, clients, control_at, has_marks, mark_end, marked_system, marked_tools, whole_request
 from .parameters_render import later_parameters, number, with_parallel
 
 Version = Literal["2023-06-01", "2026-10-21"]
@@ -92,13 +95,10 @@ _OTHER_OUTPUT_TOKENS = 4_096
 _CHOICES = frozenset({"auto", "any", "none"})
 _FOREIGN_SIGN = re.compile(r"[^A-Za-z0-9_-]")
 _BETWEEN_MESSAGES = "\n\n"
-_CACHE_CONTROL = {"type": "ephemeral"}
 _CACHED_MESSAGES = 2
 _EMPTY_FAILURE = "error"
 
 _encode = msgspec.json.Encoder().encode
-
-Wire = dict[str, Any] | msgspec.Raw
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -169,20 +169,19 @@ def _render(prompt: Prompt, *, sampling: bool, cached: bool) -> bytes:
     max_tokens = _max_tokens(prompt)
     request: dict[str, Any] = {"model": prompt.model, "max_tokens": max_tokens}
     if system:
-        request["system"] = [_marked({"type": "text", "text": system})] if cached else system
+        request["system"] = marked_system(system, prompt, cached=cached)
     wire = [[part.wire for part in message.parts] for message in messages]
-    if cached:
+    if cached and not has_marks(prompt):
         asked = [blocks for message, blocks in zip(messages, wire, strict=True) if message.role == "user"]
         for blocks in asked[-_CACHED_MESSAGES:]:
-            _mark_end(blocks)
+            mark_end(blocks)
     request["messages"] = [
         {"role": message.role, "content": blocks} for message, blocks in zip(messages, wire, strict=True)
     ]
     if prompt.tools:
-        tools = [*map(_tool, prompt.tools)]
-        request["tools"] = [*tools[:-1], _marked(tools[-1])] if cached else tools
+        request["tools"] = marked_tools([*map(_tool, prompt.tools)], prompt, cached=cached)
     request |= _parameters(prompt.parameters, sampling=sampling, has_tools=bool(prompt.tools))
-    request |= later_parameters(prompt.parameters, max_tokens)
+    request |= later_parameters(prompt.parameters, max_tokens) | whole_request(prompt.marks)
     return _encode(request | {"stream": True})
 
 
@@ -238,19 +237,6 @@ def _choice(parameters: Parameters) -> dict[str, Any] | None:
     return with_parallel(None if chosen is None else plain, parameters)
 
 
-def _marked(wire: dict[str, Any]) -> dict[str, Any]:
-    return {**wire, "cache_control": _CACHE_CONTROL}
-
-
-def _mark_end(blocks: list[Wire]) -> None:
-    """Mark the last block that we have rendered: one that is passed on stays as it came."""
-    for place in reversed(range(len(blocks))):
-        block = blocks[place]
-        if isinstance(block, dict):
-            blocks[place] = _marked(block)
-            return
-
-
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
@@ -263,8 +249,18 @@ def _messages(messages: Iterable[PromptMessage]) -> Iterator[_Message]:
         else:
             say = _by_assistant if message.role == "assistant" else _by_user
             parts = [part for block in message.content for part in say(block)]
+            if message.marks:
+                parts = [*_marked_parts(message, say)]
         if parts:
             yield _Message("assistant" if message.role == "assistant" else "user", parts)
+
+
+def _marked_parts(message: PromptMessage, say: Callable[[Block], list[_Part]]) -> Iterator[_Part]:
+    """The blocks of a message with the client's breakpoints. The vendor takes none at thinking."""
+    for place, block in enumerate(message.content):
+        control = control_at(message.marks, place)
+        for part in say(block):
+            yield part if part.kind == "thought" else replace(part, wire=clients(part.wire, control))
 
 
 def _merged(messages: Iterable[_Message]) -> list[_Message]:
