@@ -171,6 +171,29 @@ def _result(call, text):
     return {"role": "tool", "tool_call_id": call, "content": text}
 
 
+def test_a_call_of_a_tool_that_was_not_offered(client):
+    """Is the client's as any other: nothing runs here, and the conversation goes on with its result."""
+    first = ask(client, user("Rain, unasked?"), model="scripted/tools")
+    choice = first.json()["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    said = [user("Rain, unasked?"), choice["message"], _result("call_1", "dry")]
+    again = ask(client, *said, model="scripted/tools")
+    assert again.json()["choices"][0]["message"]["content"] == "Dry."
+    assert place(again)[0] == place(first)[0]
+
+
+def test_an_empty_answer_goes_on(tmp_path):
+    """It is recognised as any other, though nobody could append it."""
+    script = tmp_path / "empty.json"
+    script.write_text(json.dumps({"models": {"empty": [{"steps": []}, {"steps": []}]}}), encoding="utf-8")
+    with in_thread(settings_on(tmp_path, script=str(script))) as server, server.client() as client:
+        first = ask(client, user("x"), model="scripted/empty")
+        message = first.json()["choices"][0]["message"]
+        assert message["content"] == ""
+        assert place(ask(client, user("x"), message, user("y"), model="scripted/empty"))[0] == place(first)[0]
+        refused(ask(client, user("z"), assistant(""), user("y")), 400, "empty_message", "messages")
+
+
 def test_silence_is_a_comment(client):
     """While a model says nothing the stream holds comments alone: neither an id nor a time to retry."""
     with opened(client, "POST", CHAT, json=asked(user("x"), model="scripted/silent", stream=True)) as stream:
