@@ -745,8 +745,18 @@ def test_models(client):
 # --- the record -------------------------------------------------------------------------------------------------------
 
 
+def replayed(client, sessions):
+    """The verdicts on the turns of sessions, done once more with the log as the model."""
+    begun = client.post("/api/replays", json={"sessions": sessions, "mode": "recorded"}).json()
+    with client.stream("GET", f"/api/replays/{begun['id']}/stream") as stream:
+        stream.read()
+    return [result["verdict"] for result in client.get(f"/api/replays/{begun['id']}").json()["results"]]
+
+
 def test_the_record_verifies(tmp_path):
-    """After conversations of every kind the log is whole, and projections are as they would be rebuilt."""
+    """After conversations of every kind the log is whole, projections are as they would be rebuilt, and turns can be
+    done again to the byte.
+    """
     with in_thread(settings_on(tmp_path)) as server, server.client() as client:
         said = [user("one")]
         for text in ("two", "three"):
@@ -758,5 +768,8 @@ def test_the_record_verifies(tmp_path):
         assert len(turns) == 4
         for turn in turns:
             assert client.get(f"/api/turns/{turn['id']}/prompt").json()["matches"] is True
+        verdicts = replayed(client, sorted({turn["session_id"] for turn in turns}))
+        assert set(verdicts) == {"same"}
+        assert len(verdicts) >= len(turns)
     assert engine.verify_database(str(server.database)).problem is None
     assert engine.rebuild_projections(str(server.database)).differed == ()
