@@ -349,11 +349,8 @@ def test_bad_input(client, fields, status, kind, code, param):
 def test_results_that_are_missing(client):
     """A call must be answered before anything else is said."""
     call = {"type": "tool_use", "id": "c", "name": "look", "input": {}}
-    refused(
-        ask(client, user("a"), assistant([call]), user("b"), tools=[TOOL]),
-        *(400, "invalid_request_error", "tool_results_missing"),
-        None if True else "",
-    )
+    response = ask(client, user("a"), assistant([call]), user("b"), tools=[TOOL])
+    refused(response, 400, "invalid_request_error", "tool_results_missing")
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -366,22 +363,30 @@ def test_a_field_twice_and_no_json(client):
     refused(client.post(MESSAGES, content=b"x"), 415, "invalid_request_error", "unsupported_media_type", "Content-Type")
 
 
-@pytest.mark.usefixtures("unchanged")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "text", "x"]), inner),
+    max_leaves=6,
+)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
-    field=st.sampled_from(sorted(messages_forms.FIELDS)),
-    value=st.recursive(
-        st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["type", "text", "x"]), inner),
-        max_leaves=4,
-    ),
+    field=st.sampled_from(sorted(messages_forms.FIELDS.keys() - {"model", "stream"})),
+    value=JSON,
+    role=st.sampled_from(["system", "user", "assistant"]),
+    kind=st.sampled_from(["text", "image", "tool_use", "tool_result", "thinking", "redacted_thinking"]),
+    inner=st.sampled_from(["text", "source", "id", "input", "content", "thinking", "signature", "cache_control"]),
 )
-def test_no_body_is_the_servers_failure(client, field, value):
-    """Whatever stands in a field: it is counted, or refused."""
-    for path, table in ((COUNT, messages_forms.COUNTED),):
-        body = {"model": "echo/echo", "messages": [user("Hi.")]} | ({field: value} if field in table else {})
-        response = client.post(path, json=body)
+def test_no_body_is_the_servers_failure(client, field, value, role, kind, inner):
+    """Whatever stands in a field: it is an answer, or a refusal in Anthropic's form that names a field."""
+    odd = {"role": role, "content": [{"type": kind, "text": "x", inner: value}]}
+    for body in (asked(user("Hi.")) | {field: value}, asked(odd, user("Hi."))):
+        response = client.post(MESSAGES, json=body)
         assert response.status_code < 500, response.text
+        if response.status_code != 200:
+            error = response.json()["error"]
+            refused(response, response.status_code, error["type"], error["code"], error["param"])
 
 
 # --- Claude -----------------------------------------------------------------------------------------------------------

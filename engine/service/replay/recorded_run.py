@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ...clock import Clock
-from ...context.prompt import Limits
+from ...context.prompt import ClientForm, Limits
 from ...errors import TurnLimitReached
 from ...events.blocks import read_blocks
 from ...events.types import MessageAppended, MessageWords, NewMessage
@@ -161,6 +161,7 @@ def ask_of(record: RecordedTurn) -> Ask:
         tool_choice=first.parameters.tool_choice,
         continues=record.started.continues,
         one_round=record.started.one_round,
+        form=ClientForm(first.words.contents, first.words.marks),
     )
 
 
