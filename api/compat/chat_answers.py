@@ -148,6 +148,7 @@ class Chunks:
         self._error = error
         self._include_usage = include_usage
         self._calls: dict[int, int] = {}
+        self._bare: int | None = None
         self._head, self._tail = b"", b""
 
     def encode(self, frame: Frame) -> bytes:
@@ -158,7 +159,7 @@ class Chunks:
             case "block.started":
                 return self._block(_read_start(frame.data))
             case "message.appended":
-                return self._annotations(frame)
+                return self._completed() + self._annotations(frame)
             case "turn.started":
                 return self._begin(turn_told(frame))
             case "turn.completed":
@@ -184,20 +185,30 @@ class Chunks:
         return self._chunk(_encode({"role": "assistant", "content": "", "refusal": None}))
 
     def _block(self, block: _Started) -> bytes:
+        before = self._completed()
         if block.type != "tool_use":
-            return b""
-        index = self._calls[block.block] = len(self._calls)
+            return before
+        index = self._bare = self._calls[block.block] = len(self._calls)
         function = {"name": block.name, "arguments": ""}
         call = {"index": index, "id": block.id, "type": "function", "function": function}
-        return self._chunk(_encode({"tool_calls": [call]}))
+        return before + self._chunk(_encode({"tool_calls": [call]}))
+
+    def _completed(self) -> bytes:
+        """The arguments of a call for which a model has written none: clients parse what they were sent."""
+        index, self._bare = self._bare, None
+        return b"" if index is None else self._arguments(index, "{}")
+
+    def _arguments(self, index: int, text: str) -> bytes:
+        call = b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}'
+        return self._chunk(call % (index, _encode(text)))
 
     def _delta(self, delta: _Delta) -> bytes:
         if delta.type == "text":
             return self._chunk(b'{"content":%b}' % _encode(delta.text))
-        if delta.type != "tool_input":
+        if delta.type != "tool_input" or not delta.text:
             return b""
-        call = b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}'
-        return self._chunk(call % (self._calls[delta.block], _encode(delta.text)))
+        self._bare = None
+        return self._arguments(self._calls[delta.block], delta.text)
 
     def _annotations(self, frame: Frame) -> bytes:
         """The annotations of an answer: they are known when it is whole."""

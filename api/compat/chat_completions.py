@@ -26,7 +26,7 @@ async def create_chat_completion(request: Http, chat: Chat) -> Response[dict[str
     `x-manent-turn` say where the answer is; in a request, `X-Manent-Session` names the session to go on in.
     """
     body = await common.read(request, ChatIn, FIELDS)
-    asked, names = client_request(body)
+    asked, names = await common.built(request, client_request, body)
     running = await common.start(request, chat, asked, names)
     if not body.stream:
         turn = await common.ended(request, chat, running)

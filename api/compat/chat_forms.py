@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from ..schemas.parameters import Count, Model
 from .fields import HONOURED, KEPT, REFUSED, Field, Table
@@ -83,10 +82,10 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ChatIn(msgspec.Struct, frozen=True):
-    """The body, but for the fields that are refused. Messages and tools are read one by one."""
+    """The body, but for the fields that are refused. Messages, and tools, are read apart."""
 
     model: Model
-    messages: Annotated[tuple[msgspec.Raw, ...], Meta(min_length=1)]
+    messages: msgspec.Raw
     max_completion_tokens: Count | None = None
     max_tokens: Count | None = None
     temperature: float | None = None

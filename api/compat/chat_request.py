@@ -45,7 +45,7 @@ from .chat_forms import (
     ToolSaid,
     UserSaid,
 )
-from .fields import not_here, read_part
+from .fields import not_here, read_part, read_parts
 
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*);base64,(?P<data>.*)", re.DOTALL)
 _MESSAGE = re.compile(r"messages\[(?P<number>\d+)\](?P<rest>.*)", re.DOTALL)
@@ -55,7 +55,8 @@ _TOOL = re.compile(r"client_tools\[(?P<number>\d+)\](?P<rest>.*)", re.DOTALL)
 
 def client_request(body: ChatIn) -> tuple[ClientRequest, Callable[[str], str]]:
     """What the engine is asked, and the client's names of its fields. Raises Problem."""
-    said = [_read_said(raw, f"messages[{number}]") for number, raw in enumerate(body.messages)]
+    said: tuple[Said, ...] = read_parts(body.messages, Said, "messages")
+    _check_names(said)
     leading = next((n for n, each in enumerate(said) if not isinstance(each, SystemSaid | DeveloperSaid)), len(said))
     system = "\n\n".join(_text(each.content, f"messages[{n}].content") for n, each in enumerate(said[:leading]))
     messages = tuple(_message(each, f"messages[{leading + n}]") for n, each in enumerate(said[leading:]))
@@ -71,11 +72,11 @@ def client_request(body: ChatIn) -> tuple[ClientRequest, Callable[[str], str]]:
     return asked, lambda field: _theirs(field, body, leading)
 
 
-def _read_said(raw: msgspec.Raw, where: str) -> Said:
-    said: Said = read_part(raw, Said, where)
-    if said.name is not None and not isinstance(said, ToolSaid):
-        raise not_here(f"{where}.name")
-    return said
+def _check_names(said: Sequence[Said]) -> None:
+    """Raises Problem for the name of a participant."""
+    for number, each in enumerate(said):
+        if each.name is not None and not isinstance(each, ToolSaid):
+            raise not_here(f"messages[{number}].name")
 
 
 def _message(said: Said, where: str) -> MessageIn:
@@ -86,7 +87,8 @@ def _message(said: Said, where: str) -> MessageIn:
             content = said.content if isinstance(said.content, str) else _blocks(said.content, "user", where)
             return MessageIn(content, "user")
         case AssistantSaid():
-            return MessageIn(_answer(said, where), "assistant")
+            text = said.content if not (said.tool_calls or said.refusal) else None
+            return MessageIn(text if isinstance(text, str) and text else _answer(said, where), "assistant")
         case ToolSaid():
             result = ToolResultBlock(said.tool_call_id, _text(said.content, f"{where}.content"))
             return MessageIn((result,), "tool")

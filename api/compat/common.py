@@ -38,6 +38,7 @@ from ..http.middleware import LEFT
 from ..schemas.parameters import caller_of, is_repeated, request_id_of
 from .fields import Table, read_body, renamed
 
+B = TypeVar("B")
 T = TypeVar("T")
 
 SESSION, TURN = "x-manent-session", "x-manent-turn"
@@ -112,6 +113,13 @@ async def read(request: Http, kind: type[T], table: Table, extras: Collection[st
     if len(raw) < LARGE_BYTES:
         return read_body(raw, kind, table, extras)
     return await asyncio.to_thread(read_body, raw, kind, table, extras)
+
+
+async def built(request: Http, build: Callable[[B], T], body: B) -> T:
+    """The result of a function of a request's body; of a large one in a thread, so that nobody waits for it."""
+    if len(await request.body()) < LARGE_BYTES:
+        return build(body)
+    return await asyncio.to_thread(build, body)
 
 
 async def start(request: Http, chat: Engine, asked: ClientRequest, names: Names) -> Running:
@@ -211,7 +219,11 @@ def failure(status: str, error: TurnError | Failure | None, headers: Mapping[str
 
 async def _begun(batches: AsyncGenerator[list[Frame], None], headers: Mapping[str, str]) -> list[Frame]:
     """The first frames of a turn: see ``_first``. Raises Problem for one that has ended and shown nothing."""
-    first = await _first(batches)
+    try:
+        first = await _first(batches)
+    except Problem as problem:
+        problem.headers |= headers
+        raise
     if first and first[-1].type in _NO_ANSWER and not any(map(_shows, first)):
         told = turn_told(first[-1])
         raise failure(told.status, told.error, headers)

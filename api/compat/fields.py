@@ -5,7 +5,8 @@ clients send beside it, or is refused by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal, NamedTuple, TypeVar
+from functools import cache
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -62,9 +63,9 @@ def read_body(raw: bytes, kind: type[T], table: Table, extras: Collection[str] =
     type than it must be.
     """
     try:
-        given: dict[str, Any] = read_json(raw, dict[str, Any])
-        check_fields(given, table, extras)
-        body: T = msgspec.json.decode(raw, type=kind)
+        given: dict[str, msgspec.Raw] = read_json(raw, dict[str, msgspec.Raw])
+        check_fields(_judged(given, table), table, extras)
+        body: T = decoder_of(cast("Any", kind)).decode(raw)
     except msgspec.ValidationError as error:
         raise typed(field_problem(str(error), "")) from None
     except msgspec.MsgspecError as error:
@@ -72,10 +73,32 @@ def read_body(raw: bytes, kind: type[T], table: Table, extras: Collection[str] =
     return body
 
 
+def _judged(given: Mapping[str, msgspec.Raw], table: Table) -> dict[str, Any]:
+    """The fields of a body; with their values where these decide whether they are refused."""
+    refused = {name for name, field in table.items() if field.use == "refused"}
+    return {name: msgspec.json.decode(raw) if name in refused else None for name, raw in given.items()}
+
+
+@cache
+def decoder_of(kind: Any) -> msgspec.json.Decoder[Any]:
+    """The decoder of a type: making one takes longer than decoding a message."""
+    return msgspec.json.Decoder(kind)
+
+
+def read_parts(raws: msgspec.Raw, kind: Any, where: str) -> tuple[Any, ...]:
+    """A list in a body that stands at ``where``. Raises Problem, which names the item."""
+    try:
+        found: tuple[Any, ...] = decoder_of(tuple[kind, ...]).decode(raws)
+    except msgspec.ValidationError:
+        each = read_part(raws, tuple[msgspec.Raw, ...], where)
+        return tuple(read_part(raw, kind, f"{where}[{number}]") for number, raw in enumerate(each))
+    return found
+
+
 def read_part(raw: msgspec.Raw, kind: Any, where: str) -> Any:
     """A part of a body that stands at ``where``. Raises Problem, which names the field from the body's top."""
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return decoder_of(kind).decode(raw)
     except msgspec.ValidationError as error:
         problem = typed(field_problem(str(error), ""))
     field = str(problem.extra["field"])

@@ -68,6 +68,7 @@ def in_thread(settings):
                 state["server"].lines = lines
                 state["server"].chat = running.chat
                 state["server"].loop = asyncio.get_running_loop()
+                state["server"].stop = stop
                 ready.set()
                 await stop.wait()
         except BaseException as error:  # noqa: BLE001 - whatever it was, the test gets it

@@ -7,6 +7,7 @@ import json
 import time
 import typing
 
+import httpx
 import openai.types.chat as openai_chat
 import openai.types.chat.completion_create_params as create_params
 import pytest
@@ -20,6 +21,7 @@ from manent.api.compat import chat_forms
 from tests.api import chat_upstream
 from tests.api.conftest import settings_on
 from tests.api.harness import in_thread, named, opened, read
+from tests.api.wire_upstream import playing
 
 CHAT = "/v1/chat/completions"
 KEY, OTHER = "sk-one", "sk-two"
@@ -333,6 +335,92 @@ def test_who_leaves_a_stream_is_waited_for_and_then_no_longer(tmp_path):
         assert client.get(f"/api/turns/{turn}").json()["status"] == "cancelled"
 
 
+def test_who_leaves_a_whole_answer(tmp_path):
+    """Is no reader any more, and its turn is cancelled when the grace is over."""
+    with in_thread(settings_on(tmp_path, disconnect_grace_s=1)) as server, server.client() as client:
+        body = asked(user("x"), model="scripted/hang")
+        with pytest.raises(httpx.ReadTimeout):
+            client.post(CHAT, json=body, timeout=0.5)
+        (session,) = client.get("/api/sessions").json()["items"]
+        ends = client.get(f"/api/sessions/{session['id']}/events?types=turn.cancelled&wait=20").json()["items"]
+        assert len(ends) == 1
+        assert "manent_readers 0" in client.get("/metrics").text.replace(".0", "")
+
+
+def test_a_shutdown_ends_a_stream_with_an_error(tmp_path):
+    """What came is on record, and the client is told that there will be no more."""
+    with in_thread(settings_on(tmp_path)) as server, server.client() as client:
+        body = asked(user("x"), model="scripted/hang", stream=True)
+        with opened(client, "POST", CHAT, json=body) as stream:
+            blocks = [next(iter(stream))]
+            server.loop.call_soon_threadsafe(server.stop.set)
+            blocks += list(stream)
+    told = [block.json for block in blocks if block.data]
+    assert told[-1]["error"]["code"] == "turn_interrupted"
+    assert told[-1]["error"]["type"] == "server_error"
+
+
+# --- any model --------------------------------------------------------------------------------------------------------
+
+
+def tool(name):
+    return {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_claude_behind_this_door(tmp_path, stream):
+    """Its calls have arguments, also where it wrote none; its thinking, which this protocol has no word for, goes back
+    to it as it came.
+    """
+    with (
+        playing("claude_tools", "claude_text", "claude_thinking", "claude_text") as upstream,
+        in_thread(settings_on(tmp_path, anthropic_base_url=f"http://127.0.0.1:{upstream.server_port}")) as server,
+        server.client() as client,
+    ):
+        fields = {"model": "claude-sonnet-4-6", "tools": [tool("forecast"), tool("timestamp")]}
+        message = said_by(client, user("Rain?"), stream=stream, **fields)
+        calls = message["tool_calls"]
+        assert message["content"] == "Let me look."
+        assert [json.loads(call["function"]["arguments"]) for call in calls] == [
+            {"town": "Rome", "days": 2},
+            {"town": "Oslo"},
+            {},
+        ]
+        said = [user("Rain?"), message, *(_result(call["id"], "dry") for call in calls)]
+        said_by(client, *said, stream=stream, **fields)
+        sent = upstream.bodies[-1]["messages"]
+        assert [block["type"] for block in sent[1]["content"]] == ["text", "tool_use", "tool_use", "tool_use"]
+        assert [block["tool_use_id"] for block in sent[2]["content"]] == [call["id"] for call in calls]
+        thought = said_by(client, user("Think."), stream=stream, **fields)
+        assert thought.keys() <= {"role", "content", "refusal", "annotations", "tool_calls"}
+        results = [_result(call["id"], "done") for call in thought.get("tool_calls") or ()]
+        said_by(client, user("Think."), thought, *(results or [user("And?")]), stream=stream, **fields)
+        blocks = upstream.bodies[-1]["messages"][1]["content"]
+        assert blocks[0]["type"] == "thinking"
+        assert blocks[0]["signature"]
+        turns = [
+            event for event in client.get("/api/events?limit=1000").json()["items"] if event["type"] == "turn.started"
+        ]
+        for turn in turns:
+            assert client.get(f"/api/turns/{turn['id']}/prompt").json()["matches"] is True
+        assert len({turn["session_id"] for turn in turns}) == 2
+
+
+def said_by(client, *messages, stream, **fields):
+    """The message of an answer; of a stream as clients join it."""
+    if not stream:
+        return ask(client, *messages, **fields).json()["choices"][0]["message"]
+    content, calls = "", {}
+    for chunk in chunks(client, *messages, **fields):
+        delta = chunk["choices"][0]["delta"]
+        content += delta.get("content") or ""
+        for part in delta.get("tool_calls", ()):
+            call = calls.setdefault(part["index"], part | {"function": {"name": "", "arguments": ""}})
+            call["function"]["name"] += part["function"].get("name", "")
+            call["function"]["arguments"] += part["function"]["arguments"]
+    return assistant(content or None) | ({"tool_calls": list(calls.values())} if calls else {})
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
@@ -347,7 +435,7 @@ BAD = [
     ({"model": "echo/echo"}, "missing_required_parameter", "messages"),
     ({"model": 7, "messages": HI}, "invalid_type", "model"),
     ({"model": "echo/echo", "messages": {}}, "invalid_type", "messages"),
-    ({"model": "echo/echo", "messages": []}, "invalid_type", "messages"),
+    ({"model": "echo/echo", "messages": []}, "invalid_value", "messages"),
     (asked({"role": "system", "content": "x"}), "invalid_value", "messages"),
     (asked(*HI, thinking_budget=1), "unknown_parameter", "thinking_budget"),
     (asked(*HI, n=2), "unsupported_parameter", "n"),
