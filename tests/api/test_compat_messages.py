@@ -158,6 +158,11 @@ def test_a_call_that_was_not_offered_is_the_clients(client):
     assert response.json()["stop_reason"] == "tool_use"
     turn = client.get(f"/api/turns/{place(response)[1]}").json()
     assert (turn["status"], len(turn["attempts"])) == ("completed", 1)
+    result = {"type": "tool_result", "tool_use_id": "call_1", "content": "There is no such tool.", "is_error": True}
+    history = [user("Rome?"), assistant(response.json()["content"]), user([result])]
+    again = ask(client, *history, model="scripted/tools")
+    assert place(again)[0] == place(response)[0]
+    assert again.json()["content"][0]["text"] == "Dry."
 
 
 def test_neighbours_of_one_role(client):
