@@ -17,7 +17,20 @@ from .http.room import Room
 from .http.strict import check_forms, check_parameters
 from .http.tickets import Tickets
 from .observability.reporter import Reporter
-from .routes import branches, discovery, erasure, events, evidence, export, health, replays, sessions, tickets, turns
+from .routes import (
+    branches,
+    discovery,
+    erasure,
+    events,
+    evidence,
+    export,
+    health,
+    replays,
+    sessions,
+    suites,
+    tickets,
+    turns,
+)
 
 NATIVE_ROUTES = [
     *health.ROUTES,
@@ -31,6 +44,7 @@ NATIVE_ROUTES = [
     *erasure.ROUTES,
     *export.ROUTES,
     *replays.ROUTES,
+    *suites.ROUTES,
 ]
 
 VENDOR_ROUTES = [*vendor_models.ROUTES, *chat_completions.ROUTES, *messages.ROUTES]

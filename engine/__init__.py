@@ -161,15 +161,18 @@ from .service.replay.playback import read_pace
 from .service.replay.report import policy as report_policy
 from .service.replay.results import FirstDifference, Layers, Measure, Result
 from .service.replay.views import NumberedResult, Replay, ReplayCounts
+from .service.replay.words_diff import Span, words_diff
 from .service.salvage import Salvage
 from .service.serving import Serving
 from .service.session_fields import NewSession, SessionChanges, SessionFilter
+from .service.suites import Suite, SuiteItem
 from .service.sync import SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream
 from .service.text_stream import TextStream
 from .service.turns import TurnOptions
 from .sessions.envelope import LOCAL, Caller
 from .sessions.prompt_views import LeftOut, MessageCount, SentPrompt, SentWindow, WindowMessage
 from .sessions.replay_decisions import ReplayEnded, ReplayNotFound
+from .sessions.replays import SuiteExists
 from .sessions.turn_views import Approval, Attempt, Failure, Turn
 from .sessions.views import (
     Branch,
@@ -212,17 +215,18 @@ __all__ = [
     "RecordDamaged", "Refused", "Replay", "ReplayCounts", "ReplayEnded", "ReplayNotFound", "ReplayOptions",
     "ReplayQuery", "ReplayWhere", "RequestKey", "ResponseFormat", "Result", "Retained", "Retry", "Salvage",
     "SecretMismatch", "SentPrompt", "SentWindow", "Serving", "Session", "SessionArchived", "SessionChanges",
-    "SessionExpired", "SessionFilter", "SessionFull", "SessionNotFound", "Settings", "ShuttingDown", "Sibling",
+    "SessionExpired", "SessionFilter", "SessionFull", "SessionNotFound", "Settings", "ShuttingDown", "Sibling", "Span",
     "Standing", "Started", "StoreCorrupt", "StoreError", "StoreForeign", "StoreFull", "StoreLocked", "StoreNewer",
-    "StoreOlder", "StoreUnavailable", "SuiteNotFound", "SyncEngine", "SyncEvidence", "SyncSalvage", "SyncTextStream",
-    "TextBlock", "TextStream", "ThinkingBlock", "Threads", "Tier", "TokenCount", "TooLarge", "Tool", "ToolCallNotFound",
-    "ToolContext", "ToolError", "ToolInfo", "ToolOutput", "ToolResultBlock", "ToolResultsMissing", "ToolSchema",
-    "ToolUseBlock", "Turn", "TurnAlreadyOpen", "TurnCheck", "TurnLimitReached", "TurnNotFound", "TurnNotOpen",
-    "TurnOptions", "UnknownModel", "UnknownRenderer", "Unmet", "Unwitnessed", "UrlSource", "Usage", "UsageReported",
-    "VendorBlock", "Verified", "VersionConflict", "Window", "WindowMessage", "accept_break", "check_content",
-    "check_tenant", "check_unlocked", "database_path", "env_name", "errors", "examine_database", "existing_database",
-    "from_mapping", "import_bundle", "is_correlation", "migrate_database", "new_id", "open", "open_beside", "open_sync",
-    "read_conversation", "read_pace", "rebuild_projections", "report_policy", "rfc3339", "tell_address", "text_content",
-    "text_of", "tool", "unknown_names", "verify_database", "version",
+    "StoreOlder", "StoreUnavailable", "Suite", "SuiteExists", "SuiteItem", "SuiteNotFound", "SyncEngine",
+    "SyncEvidence", "SyncSalvage", "SyncTextStream", "TextBlock", "TextStream", "ThinkingBlock", "Threads", "Tier",
+    "TokenCount", "TooLarge", "Tool", "ToolCallNotFound", "ToolContext", "ToolError", "ToolInfo", "ToolOutput",
+    "ToolResultBlock", "ToolResultsMissing", "ToolSchema", "ToolUseBlock", "Turn", "TurnAlreadyOpen", "TurnCheck",
+    "TurnLimitReached", "TurnNotFound", "TurnNotOpen", "TurnOptions", "UnknownModel", "UnknownRenderer", "Unmet",
+    "Unwitnessed", "UrlSource", "Usage", "UsageReported", "VendorBlock", "Verified", "VersionConflict", "Window",
+    "WindowMessage", "accept_break", "check_content", "check_tenant", "check_unlocked", "database_path", "env_name",
+    "errors", "examine_database", "existing_database", "from_mapping", "import_bundle", "is_correlation",
+    "migrate_database", "new_id", "open", "open_beside", "open_sync", "read_conversation", "read_pace",
+    "rebuild_projections", "report_policy", "rfc3339", "tell_address", "text_content", "text_of", "tool",
+    "unknown_names", "verify_database", "version", "words_diff",
 ]
 # fmt: on

@@ -105,7 +105,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_blocks: Annotated[Count, Meta(description="most content blocks in one message")] = 1000
     max_forks: Annotated[Count, Meta(description="most forks of sessions that come from one")] = 10_000
     max_title_chars: Annotated[Count, Meta(description="longest title, characters")] = 500
-    max_name_chars: Annotated[Count, Meta(description="longest user_id or agent_id of a session, characters")] = 200
+    max_name_chars: Annotated[
+        Count, Meta(description="longest user_id or agent_id of a session, or name of a suite, characters")
+    ] = 200
     max_metadata_bytes: Annotated[Count, Meta(description="largest metadata of a session, bytes as JSON")] = 16 << 10
     max_body_bytes: Annotated[Count, Meta(description="largest request body, bytes")] = 8 << 20
     max_import_events: Annotated[Count, Meta(description="most events of a session that is imported")] = 100_000
@@ -182,7 +184,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     replay_jobs: Annotated[Count, Meta(description="turns that a replay asks at once, if it does not say")] = 4
     max_replay_jobs: Annotated[Count, Meta(description="most turns that one replay may ask at once")] = 64
     replay_turns: Annotated[Count, Meta(description="most turns of a replay that does not say")] = 1000
-    max_replay_turns: Annotated[Count, Meta(description="most turns that one replay may do again")] = 10_000
+    max_replay_turns: Annotated[Count, Meta(description="most turns that one replay may do again, or a suite hold")] = (
+        10_000
+    )
     max_open_turns: Annotated[Count, Meta(description="most turns running at once")] = 1000
     max_readers: Annotated[Count, Meta(description="most open event streams at once")] = 2000
     cancel_unread_after_s: Annotated[

@@ -43,7 +43,7 @@ MOST_ROOMS, MOST_FLOORS = 15, 9
 
 API_ROOMS = (
     "api.garbage_collection api.observability api.http api.schemas api.routes api.compat api.openapi api.app "
-    "api.announcement api.server api.cli"
+    "api.announcement api.server api.cli api.testing"
 )
 """The same inside ``api/``, one room a line."""
 

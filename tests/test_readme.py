@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from manent.engine.tools.mcp.config import mcp_available
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 MANENT = Path(sys.executable).with_name("manent")
+PLUGIN = "manent.api.testing.plugin"
 
 
 def blocks(language, section):
@@ -34,6 +36,7 @@ TOUR, BRANCHES, REPLAYS, MODELS, TOOLS, ASKING = (
 PARAMETERS = "Parameters, and routes"
 SCRIPT = "From a script"
 FILES = "Conversations as files"
+SUITES = "Suites"
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +214,28 @@ def test_a_conversation_is_run_from_its_file(tmp_path):
     done = subprocess.run(typed_in, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, shown, "")
     assert 'failures="1"' in (tmp_path / "results.xml").read_text("utf-8")
+
+
+def test_a_suite_is_kept_and_run(tmp_path):
+    """The commands work one after the other, and the file of tests runs with the plugin."""
+    with engine.open_sync(tmp_path / "manent.db") as chat:
+        turn = chat.say(chat.create_session(model="echo/echo").id, "Is this on record?")
+    (commands,), (tests,) = blocks("bash", SUITES), blocks("python", SUITES)
+    typed_in = commands.replace(".venv/bin/manent", str(MANENT))
+    names = {"cwd": tmp_path, "capture_output": True, "text": True}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", typed_in], check=False, **names)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("1 turns: 1 same") == 2
+    assert done.stdout.endswith("0 accepted, 0 rejected, 0 left\n")
+    assert (tmp_path / "report.html").stat().st_size > 1000
+    (tmp_path / "test_suite.py").write_text(tests, encoding="utf-8")
+    installed = any(each.value == PLUGIN for each in entry_points(group="pytest11"))
+    options = ["-p", "no:schemathesis", "-c", os.devnull, "--rootdir", tmp_path, *([] if installed else ["-p", PLUGIN])]
+    command = [sys.executable, "-m", "pytest", "-v", *options, "--manent-database", "manent.db", "test_suite.py"]
+    tested = subprocess.run(command, check=False, **names)
+    assert tested.returncode == 0, tested.stdout
+    assert f"test_recorded_turns[{turn.id}] PASSED" in tested.stdout
+    assert "2 passed" in tested.stdout
 
 
 def test_every_command_of_the_table_exists():

@@ -26,6 +26,8 @@ from .run import run_conversations
 from .serve import serve
 from .sessions import sessions
 from .show import show
+from .suite.command import suite
+from .suite.review import review
 from .terminal import notice
 from .verify import verify
 
@@ -43,7 +45,7 @@ def commands(context: click.Context) -> None:
 
 for command in (chat, checkpoint, doctor, erase, export, import_, key, migrate, proof, rebuild, retain, serve):
     commands.add_command(command)
-for command in (branches, explain, fork, replay, run_conversations, sessions, show, verify):
+for command in (branches, explain, fork, replay, review, run_conversations, sessions, show, suite, verify):
     commands.add_command(command)
 
 

@@ -233,6 +233,7 @@ def _theirs(field: str, body: ChatIn, leading: int) -> str:
 
 _THEIRS = {
     "budget_tokens": "messages",
+    "client_tools": "tools",
     "content": "messages",
     "max_output_tokens": "max_completion_tokens",
     "message.role": "messages",

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from ...engine import Event, Message, Model, Replay, ReplayCounts, Result, Session, ToolInfo, Turn, Usage
+from ...engine import Event, Message, Model, Replay, ReplayCounts, Result, Session, Suite, ToolInfo, Turn, Usage
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -50,6 +50,11 @@ class ReplayList(Listing, frozen=True):
     next_cursor: str | None
 
 
+class SuiteList(Listing, frozen=True):
+    items: Sequence[Suite]
+    next_cursor: str | None
+
+
 class ReplayPage(msgspec.Struct, frozen=True):
     """A replay as it is now, and a page of its results in the order in which they came. ``next_cursor`` gives the next
     page; null: these are the last so far. ``counts.noise``: how many of the different ones are noise.
@@ -59,6 +64,7 @@ class ReplayPage(msgspec.Struct, frozen=True):
     status: str
     mode: Literal["recorded", "forced", "free"]
     model: str | None
+    suite: str | None
     repeat: int
     turns: int
     counts: ReplayCounts

@@ -268,6 +268,26 @@ class AcceptIn(Body, frozen=True):
     results: Annotated[tuple[UUID, ...], Meta(min_length=1, max_length=10_000)]
 
 
+class SuiteItemIn(Body, frozen=True):
+    """A recorded turn. ``session_id``: the session that it stands in, or a fork that shares it."""
+
+    turn_id: UUID
+    session_id: UUID | None = None
+
+
+class SuiteItemsIn(Body, frozen=True):
+    """The turns that a suite holds from now on."""
+
+    items: tuple[SuiteItemIn, ...]
+
+
+class SuiteIn(Body, frozen=True):
+    """A new suite: its ``name``, and the turns that it holds."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    items: tuple[SuiteItemIn, ...] = ()
+
+
 class TicketIn(Body, frozen=True):
     path: Annotated[str, Meta(min_length=1, max_length=2048)]
 

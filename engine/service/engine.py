@@ -30,11 +30,12 @@ from .pins import PinOrder
 from .replay.playback import AS_FAST_AS_POSSIBLE, play_back
 from .replaying import Replaying
 from .session_fields import NewSession, SessionChanges, read_fields
+from .suite_keeping import SuiteKeeping
 from .text_stream import TextStream
 from .turns import TurnOptions, check_options
 
 
-class Engine(Branching, Clients, Lookups, Replaying):
+class Engine(Branching, Clients, Lookups, Replaying, SuiteKeeping):
     """A chat that keeps its record.
 
     Every method works for a ``caller``, by default the local user of the default tenant, and does all it says or raises

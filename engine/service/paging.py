@@ -78,6 +78,11 @@ def number_after(after: After) -> int | None:
     return after
 
 
+def name_after(after: str) -> str:
+    """The name after which a page begins."""
+    return str(_read_cursor(after, tuple[str])[0])
+
+
 def session_after(after: UUID | str | None, *, by_creation: bool) -> SessionPlace | None:
     """The session after which a page begins. An id says where that is only in the order of creation."""
     if isinstance(after, UUID):

@@ -32,6 +32,7 @@ from .replay.runner import Replays
 from .salvage import Salvage
 from .serving import Serving
 from .sessions import Sessions
+from .suites import Suites
 from .turns import Turns
 from .windows import Windows
 
@@ -83,6 +84,7 @@ class Parts:
         }
         self.replay_reader = ReplayReader(store, settings)
         self.replays = Replays(store, clock, providers, tools, modes, self.replay_reader)
+        self.suites = Suites(store, clock, settings)
         self.replay_reports = Reporter(store, providers, self.replay_reader)
         self.salvage = Salvage(self.messages, self.events)
         self.serving = Serving(supervisor, self.follower, self.turns, self.replays, default_model)

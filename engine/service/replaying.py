@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Unpack
 
+from ..errors import Invalid
 from ..log.base import RequestKey
 from ..sessions.envelope import LOCAL, Caller
 from .ids import Id, replay_id, turn_id
@@ -29,19 +30,20 @@ class Replaying:
 
     async def replay(
         self,
-        query: Query,
+        query: Query = (),
         *,
+        suite: str | None = None,
         progress: Progress | None = None,
         caller: Caller = LOCAL,
         **options: Unpack[ReplayOptions],
     ) -> AsyncGenerator[Result, None]:
         """Do recorded turns again and iterate over the results as they come; who leaves early cancels the replay.
-        ``progress`` is told of each. The mode ``recorded`` works where nothing can be written, too; then it is not on
-        record.
+        ``suite`` names one whose turns are done again, in the place of a ``query``; ``progress`` is told of each.
+        The mode ``recorded`` works where nothing can be written, too; then it is not on record.
 
         Raises what ``start_replay`` raises before anything is done.
         """
-        order = self._order(query, options)
+        order = self._order(query, suite, options)
         if order.mode == "recorded" and not self._parts.store.can_write:
             async with aclosing(self._parts.replays.unrecorded(caller, order)) as found:
                 async for result in found:
@@ -65,8 +67,9 @@ class Replaying:
 
     async def start_replay(
         self,
-        query: Query,
+        query: Query = (),
         *,
+        suite: str | None = None,
         request: RequestKey | None = None,
         caller: Caller = LOCAL,
         **options: Unpack[ReplayOptions],
@@ -77,7 +80,7 @@ class Replaying:
         Raises SessionNotFound, TurnNotFound, TurnAlreadyOpen for a turn that is named and has not ended, SuiteNotFound,
         NothingToReplay, UnknownModel, Invalid, TooLarge, StoreUnavailable and IdempotencyMismatch.
         """
-        replay = await self._parts.replays.start(caller, self._order(query, options), request)
+        replay = await self._parts.replays.start(caller, self._order(query, suite, options), request)
         return await self._parts.replay_reader.read(caller, replay)
 
     async def resume_replay(self, replay: Id, *, caller: Caller = LOCAL) -> Replay:
@@ -135,5 +138,9 @@ class Replaying:
         await self._parts.replays.accept(caller, replay_id(replay), [turn_id(each) for each in turns], request)
         return await self.replay_state(replay, caller=caller)
 
-    def _order(self, query: Query, options: ReplayOptions) -> Order:
+    def _order(self, query: Query, suite: str | None, options: ReplayOptions) -> Order:
+        if suite is not None:
+            if query != ():
+                raise Invalid("suite", "goes without a query")
+            query = ReplayQuery(suite=suite)
         return read_order(query, options, self._parts.settings)

@@ -339,3 +339,8 @@ class SyncEngine(_Door[Engine]):
     replay_report = _reads(Engine.replay_report)
     cancel_replay = _waits(Engine.cancel_replay)
     accept_results = _waits(Engine.accept_results)
+    suites = _waits(Engine.suites)
+    suite = _waits(Engine.suite)
+    create_suite = _waits(Engine.create_suite)
+    set_suite = _waits(Engine.set_suite)
+    delete_suite = _waits(Engine.delete_suite)

@@ -12,6 +12,8 @@ from ..events.replay_types import (
     ReplayCompared,
     ReplayCompleted,
     SuiteAccepted,
+    SuiteChanged,
+    SuiteWords,
 )
 from ..events.types import Draft
 from .replay_state import Counts, ReplayState, SuiteState
@@ -66,3 +68,10 @@ def accept_results(state: Any, replay: ReplayState, accepted: Sequence[Acceptanc
         if each.turn not in state.turns:
             raise Invalid("results", "the suite does not hold this turn any more")
     return [Draft(SuiteAccepted(replay.id, tuple(accepted)))]
+
+
+def change_suite(state: SuiteState | None, name: str, turns: tuple[int, ...]) -> list[Draft]:
+    """Let a suite hold these turns, named by the positions of their starts. What is so already is no event."""
+    if state is not None and (state.name, state.turns) == (name, turns):
+        return []
+    return [Draft(SuiteChanged(turns), SuiteWords(name))]

@@ -4,8 +4,10 @@ and bad input, of which nothing is recorded.
 
 import hashlib
 import json
+import socket
 import time
 import typing
+from functools import partial
 
 import httpx
 import openai.types.chat as openai_chat
@@ -648,6 +650,32 @@ def test_keys(guarded):
     assert (theirs.status_code, theirs.json()["error"]["type"]) == (401, "authentication_error")
     assert guarded.get("/v1/models", headers={"x-api-key": KEY}).status_code == 200
     assert guarded.get("/api/sessions", headers={"x-api-key": KEY}).status_code == 401
+
+
+def test_a_key_that_is_revoked(tmp_path, guarded):
+    """Ends a stream with the protocol's own error, and no marker of the end."""
+    body = asked(user("x"), model="scripted/hang", stream=True)
+    with opened(guarded, "POST", CHAT, json=body, headers={"authorization": f"Bearer {KEY}"}) as stream:
+        blocks = [next(iter(stream))]
+        (tmp_path / "keys.json").write_text("[]", encoding="utf-8")
+        blocks += list(stream)
+    assert [block.json for block in blocks if block.data][-1]["error"]["code"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    ("path", "dialect"), [(CHAT, "openai"), ("/v1/messages", "anthropic"), ("/v1/models", "openai")]
+)
+def test_a_head_without_end(server, path, dialect):
+    """Is refused on the socket, in the form that belongs to the path."""
+    with socket.create_connection(server.host, timeout=20) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nX-Long: {'x' * 40_000}".encode())
+        answer = b"".join(iter(partial(connection.recv, 65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    told = json.loads(body)
+    assert head.startswith(b"HTTP/1.1 431 " if dialect == "openai" else b"HTTP/1.1 413 ")
+    assert (b"\r\nrequest-id: " in head) == (dialect == "anthropic")
+    assert told["error"]["code"] == "headers_too_large"
+    assert ("request_id" in told) == (dialect == "anthropic")
 
 
 def test_limits_are_told_in_the_protocols_headers(guarded):

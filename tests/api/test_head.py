@@ -33,6 +33,7 @@ def names(client):
     replay = client.post("/api/replays", json={"sessions": [session], "mode": "recorded"}).json()["id"]
     while client.get(f"/api/replays/{replay}").json()["status"] == "running":
         time.sleep(0.05)
+    client.post("/api/suites", json={"name": MODEL["name"], "items": [{"turn_id": turn}]})
     client.post("/api/log/checkpoint")
     ids = {"session_id": session, "turn_id": turn, "replay_id": replay}
     return {"version": 1, "tile": "0/000.p/1"} | ids | MODEL

@@ -11,7 +11,7 @@ from tests.api.conftest import settings_on
 from tests.api.harness import in_thread, pages, problem, read
 
 FIELDS = [
-    *("id", "status", "mode", "model", "repeat", "turns", "counts", "started_at", "ended_at", "error"),
+    *("id", "status", "mode", "model", "suite", "repeat", "turns", "counts", "started_at", "ended_at", "error"),
     *("results", "next_cursor"),
 ]
 RESULT = [

@@ -11,6 +11,11 @@ SAYS = {
     "record.py": ["What is said remains.", "turn.completed"],
     "explain.py": ["as they were sent: True", "in: last_user", "budget"],
     "fork.py": ["We go to the sea. By train.", "We go to the sea. By boat.", "shared up to version 7"],
+    "replay.py": [
+        "recorded: same same same",
+        "forced: different recorded 'And Oslo?', now 'And Paris?'",
+        "accepted: same same same",
+    ],
     "verify.py": ["every event is what was recorded", "has other words than were committed to"],
 }
 

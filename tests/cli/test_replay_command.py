@@ -55,6 +55,14 @@ def test_the_results_are_written(call, recorded, database, script, tmp_path):
     assert "<script" not in page
 
 
+def test_results_on_standard_output_are_alone_there(call, recorded, database):
+    """`-` is standard output: what is told besides goes to standard error, and leaves no file of that name."""
+    done = call("replay", recorded.talked, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    assert [each["verdict"] for each in json.loads(done.stdout)["results"]] == ["same", "same"]
+    assert "2 turns: 2 same" in done.stderr
+
+
 def test_what_a_baseline_knows_is_no_finding(call, recorded, database, script):
     """The differences of an earlier run, in the same places, do not fail it; new ones do."""
     call("replay", recorded.talked, "--model", "scripted/other", "--json", "known.json", **script)

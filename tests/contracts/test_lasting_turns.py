@@ -369,12 +369,12 @@ async def test_a_row_that_cannot_be_written_fails_its_own_turn_only(path):
     models = {f"m{number}": says(SLOW) for number in range(6)}
     async with chatting(path, **models) as chat:
         sessions = [await chat.create_session(model=f"scripted/{name}") for name in models]
-        turns = [await begin(chat, session.id, "Go.") for session in sessions]
         guard = (
-            f"CREATE TRIGGER t BEFORE INSERT ON journal WHEN NEW.frame = 7 AND NEW.turn = x'{turns[2].hex}' "
-            "BEGIN SELECT RAISE(ABORT, 'no'); END"
+            "CREATE TRIGGER t BEFORE INSERT ON journal WHEN NEW.frame = 7 AND NEW.turn = "
+            f"(SELECT turn FROM runs WHERE session = x'{sessions[2].id.hex}') BEGIN SELECT RAISE(ABORT, 'no'); END"
         )
         await asyncio.to_thread(execute, path, guard)
+        turns = [await begin(chat, session.id, "Go.") for session in sessions]
         chat._parts.store.submit(lambda _: time.sleep(0.4))  # meanwhile rows of all of them come together
         views = [await chat.ended(turn) for turn in turns]
         assert [view.status for view in views] == ["completed"] * 2 + ["failed"] + ["completed"] * 3

@@ -73,7 +73,7 @@ def chat(
     settings = read_settings(options)
     talk: Talk = Remote(url, read_api_key(api_key_file)) if url else _direct(settings, tenant)
     with closing(talk):
-        Chat(talk, wishes, _lines()).run()
+        Chat(talk, wishes, read_lines()).run()
 
 
 def _direct(settings: Settings, tenant: str) -> Direct:
@@ -185,7 +185,7 @@ class Chat:
             self._talk.cancel(self._session)
 
 
-def _lines() -> Iterator[str]:
+def read_lines() -> Iterator[str]:
     """Lines from a terminal, edited there, or from a pipe or a file. Bytes that are no UTF-8 become surrogates."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         for line in sys.stdin.buffer:

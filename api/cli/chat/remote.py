@@ -23,7 +23,7 @@ RETRY_S = 1.0
 
 
 class ServerRefused(EngineError):
-    """The server refused, or did not answer."""
+    """The server refused, or did not answer. ``problem``: the code of its refusal."""
 
     code = "server_refused"
 
@@ -137,7 +137,7 @@ def _refusal(response: http.client.HTTPResponse) -> ServerRefused:
     """The detail of a problem document."""
     try:
         problem = msgspec.json.decode(response.read())
-        return ServerRefused(f"{problem['detail']} ({problem['code']})")
+        return ServerRefused(f"{problem['detail']} ({problem['code']})", problem=problem["code"])
     except (msgspec.MsgspecError, KeyError, TypeError):
         return ServerRefused(f"the server answered {response.status} {response.reason}")
 

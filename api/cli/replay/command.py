@@ -45,7 +45,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--baseline", type=FILE, help="differences that this file (of --json) knows are no findings")
 @click.option("--report", type=FILE, help="write the report there, as one HTML page")
 @click.option("--junit", "junit_file", type=FILE, help="write the results there, as JUnit's XML")
-@click.option("--json", "json_file", type=FILE, help="write the results there, as JSON")
+@click.option("--json", "json_file", type=FILE, help="write the results there, as JSON; - is standard output")
 @click.option("--pace", default="1x", show_default=True, help="of --mode play: 1x as recorded, 4x faster, 0 at once")
 @click.option("--url", envvar="MANENT_URL", help="replay on the server at this address  [MANENT_URL]")
 @click.option("--api-key-file", envvar="MANENT_API_KEY_FILE", type=FILE, help="file that holds the key for the server")
@@ -95,7 +95,7 @@ def replay(  # noqa: PLR0913 - an option each
     known = read_baseline(baseline)
 
     def shown(result: Result) -> None:
-        show(result, finding=is_finding(result, known))
+        show(result, finding=is_finding(result, known), err=places.on_output)
 
     with progress("replaying", "replayed", "turns") as tell:
         if url is not None:
@@ -108,7 +108,7 @@ def replay(  # noqa: PLR0913 - an option each
 
 def _finish(done: Done, places: Places, known: Baseline) -> None:
     findings = sum(is_finding(each, known) for each in done.results)
-    sum_up(done, findings)
+    sum_up(done, findings, err=places.on_output)
     if places.json is not None:
         write(places.json, as_json(done))
     if places.junit is not None:

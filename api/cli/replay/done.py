@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 from ....engine import FirstDifference, Invalid, Replay, Result
 from ..junit import Case, junit
 from ..terminal import one_line
+from .wanted import STANDARD_OUTPUT
 
 MAX_SHOWN_CHARS = 160
 MARKS = {"same": ("same", "green"), "different": ("DIFFERENT", "red"), "skipped": ("skipped", "yellow")}
@@ -75,25 +77,27 @@ def is_finding(result: Result, baseline: Baseline) -> bool:
     return known.first_difference != place
 
 
-def show(result: Result, *, finding: bool) -> None:
-    """One line for a result, and two for its first difference; nothing for one that is as it was."""
+def show(result: Result, *, finding: bool, err: bool = False) -> None:
+    """One line for a result, and two for its first difference; nothing for one that is as it was. ``err``: to standard
+    error.
+    """
     if result.verdict == "same":
         return
     mark, colour = MARKS.get(result.verdict, FAILED)
     known = "" if finding or result.verdict == "skipped" else " (noise)" if result.noise else " (in the baseline)"
-    click.secho(f"{mark}{known}  turn {result.turn_id} of session {result.session_id}", fg=colour)
-    for line in _lines(result):
-        click.echo(f"    {line}")
+    click.secho(f"{mark}{known}  turn {result.turn_id} of session {result.session_id}", fg=colour, err=err)
+    for line in lines_of(result):
+        click.echo(f"    {line}", err=err)
 
 
-def sum_up(done: Done, findings: int) -> None:
+def sum_up(done: Done, findings: int, *, err: bool = False) -> None:
     """The last line."""
     counts = Counter(each.verdict for each in done.results)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("same", "different", "skipped", "failed"))
-    click.secho(f"{len(done.results)} turns: {said}; {findings} findings", bold=True)
+    click.secho(f"{len(done.results)} turns: {said}; {findings} findings", bold=True, err=err)
     if done.replay is not None and not done.whole:
         why = f": {done.replay.error}" if done.replay.error else ""
-        click.secho(f"the replay {done.replay.status}{why}", fg="red")
+        click.secho(f"the replay {done.replay.status}{why}", fg="red", err=err)
 
 
 def as_json(done: Done) -> bytes:
@@ -108,15 +112,18 @@ def as_junit(done: Done, baseline: Baseline) -> bytes:
 
 
 def write(place: Path, data: bytes) -> None:
-    """Raises Invalid for a place that cannot be written."""
+    """Write results; ``-`` is standard output. Raises Invalid for a place that cannot be written."""
     try:
-        place.write_bytes(data)
+        if place == STANDARD_OUTPUT:
+            sys.stdout.buffer.write(data)
+        else:
+            place.write_bytes(data)
     except OSError as error:
         raise Invalid(str(place), f"cannot be written: {error.strerror}") from None
 
 
 def _case(result: Result, baseline: Baseline) -> Case:
-    said = "\n".join(_lines(result)) or result.verdict
+    said = "\n".join(lines_of(result)) or result.verdict
     finding, failed = is_finding(result, baseline), result.verdict == "failed"
     took = result.layers.time
     return Case(
@@ -129,17 +136,21 @@ def _case(result: Result, baseline: Baseline) -> Case:
     )
 
 
-def _lines(result: Result) -> Iterator[str]:
+def lines_of(result: Result, *, values: bool = True) -> Iterator[str]:
+    """What is to be known of a result beside its verdict: the reason, and the first difference, with what stands there
+    in both.
+    """
     if result.reason is not None:
         yield result.reason
     if result.repeated:
         yield "it was asked once more after a restart"
     if result.first_difference is not None:
-        yield from _difference(result.first_difference)
+        yield f"{result.first_difference.layer} differs at {one_line(result.first_difference.path)}"
+        if values:
+            yield from _values(result.first_difference)
 
 
-def _difference(first: FirstDifference) -> Iterator[str]:
-    yield f"{first.layer} differs at {one_line(first.path)}"
+def _values(first: FirstDifference) -> Iterator[str]:
     for sign, value in (("-", first.recorded), ("+", first.now)):
         if value is not None:
             yield f"{sign} {_short(value)}"

@@ -60,9 +60,11 @@ class RemoteReplays(Remote):
         with self._request("GET", f"/api/replays/{replay}/report") as response:
             return response.read().decode()
 
-    def _decoded(self, method: str, path: str, kind: type[T], body: Any = None) -> T:
+    def _decoded(
+        self, method: str, path: str, kind: type[T], body: Any = None, headers: dict[str, str] | None = None
+    ) -> T:
         try:
-            with self._request(method, path, body) as response:
+            with self._request(method, path, body, headers) as response:
                 return msgspec.json.decode(response.read(), type=kind)
         except (OSError, http.client.HTTPException) as error:
             raise ServerRefused(f"the server cannot be reached: {str(error) or type(error).__name__}") from None

@@ -56,6 +56,9 @@ class Wanted(msgspec.Struct, frozen=True):
         }
 
 
+STANDARD_OUTPUT = Path("-")
+
+
 class Places(msgspec.Struct, frozen=True):
     """The files that the results are written to, and the one that they are held against."""
 
@@ -64,10 +67,20 @@ class Places(msgspec.Struct, frozen=True):
     json: Path | None = None
     baseline: Path | None = None
 
+    @property
+    def outputs(self) -> list[Path]:
+        """Those that are written."""
+        return [place for place in (self.report, self.junit, self.json) if place is not None]
+
+    @property
+    def on_output(self) -> bool:
+        """True if results go to standard output, and what is told meanwhile to standard error."""
+        return STANDARD_OUTPUT in self.outputs
+
     def check(self) -> None:
         """Raises Invalid for a file that cannot be written, before anything is done."""
-        for place in (self.report, self.junit, self.json):
-            if place is not None and (place.is_dir() or not place.parent.is_dir()):
+        for place in self.outputs:
+            if place != STANDARD_OUTPUT and (place.is_dir() or not place.parent.is_dir()):
                 raise Invalid(str(place), "cannot be written: it is a folder, or there is no such folder")
 
 

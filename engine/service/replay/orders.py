@@ -176,7 +176,7 @@ def find_turns(connection: Connection, tenant: str, order: Order) -> Found:
     if query.suite is not None:
         suite = suite_named(connection, tenant, query.suite)
         if suite is None:
-            raise SuiteNotFound("there is no suite of this name", field="suite")
+            raise SuiteNotFound(f"there is no suite {query.suite!r}", field="suite")
         return _bounded(Found(suite.turns, suite=suite.id), order)
     if query.turns:
         return _bounded(Found(tuple(_named(connection, tenant, turn_id(each)) for each in query.turns)), order)

@@ -19,7 +19,7 @@ from ...log.store import Store
 from ...sessions.envelope import Caller
 from ...sessions.replay_decisions import ReplayNotFound
 from ...sessions.replay_state import ReplayState
-from ...sessions.replays import list_replays, replay_state
+from ...sessions.replays import list_replays, replay_state, suite_state
 from ...settings import Settings
 from ..paging import After, Bounds, Page, check_limit, fill, number_after, write_cursor
 from .results import Result
@@ -178,4 +178,6 @@ def _read(connection: Connection, *, tenant: str, replay: UUID) -> Replay:
 
 
 def _view(connection: Connection, tenant: str, state: ReplayState) -> Replay:
-    return replay_view(state, started_of(connection, tenant, state)[2])
+    suite = None if state.suite is None else suite_state(connection, tenant, state.suite)
+    name = None if suite is None else suite.name
+    return replay_view(state, started_of(connection, tenant, state)[2], name)

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import msgspec
 
 from ...clock import Clock
+from ...context.plan import ToolOffer
 from ...context.prompt import ClientForm, Limits
+from ...context.window import AS_RECORDED
 from ...errors import TurnLimitReached
 from ...events.blocks import read_blocks
 from ...events.types import MessageAppended, MessageWords, NewMessage
@@ -27,6 +29,7 @@ from ...streams.backlog import turn_events
 from ...streams.frames import Frame
 from ...streams.transcript import Transcript
 from ...tools.registry import Tools
+from ...turns.again import Again
 from ...turns.approvals import Approvals
 from ...turns.journal_writer import JournalWriter
 from ...turns.start import Ask, TurnStarter
@@ -88,7 +91,8 @@ async def run_turn(
         position = await store.read(lambda connection: reads.log_size(connection, tenant)) + 1
         start = record.events[0]
         caller = Caller(tenant, start.actor, start.correlation)
-        await TurnStarter(supervisor, registry).start(caller, session.id, ask_of(record))
+        ask = given(ask_of(record), record, session, tools)
+        await TurnStarter(supervisor, registry).start(caller, session.id, ask)
         await supervisor.begun[0].tail.end()
         await _decide(supervisor, tools, record)
         return await _looked_at(store, script, supervisor.begun, tools, position)
@@ -163,6 +167,16 @@ def ask_of(record: RecordedTurn) -> Ask:
         one_round=record.started.one_round,
         form=ClientForm(first.words.contents, first.words.marks),
     )
+
+
+def given(ask: Ask, record: RecordedTurn, session: ScratchSession, tools: LogTools) -> Ask:
+    """The same, with the messages that it was given, where a replay had given them, and they were not chosen."""
+    first = record.attempts[0]
+    if first.facts.policy != AS_RECORDED:
+        return ask
+    positions = tuple([session.places[position] for position in first.facts.positions])
+    offer = ToolOffer(first.tools, record.state.client_tools)
+    return msgspec.structs.replace(ask, again=Again(first.parameters, offer, tools, positions=positions))
 
 
 def _message(event: RecordedEvent) -> NewMessage:

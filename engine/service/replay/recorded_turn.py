@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from ...context.recorded import parameters_of
-from ...context.window import POLICIES
+from ...context.window import AS_RECORDED, POLICIES
 from ...errors import Refused, StoreError, TurnAlreadyOpen, TurnNotFound
 from ...events.base import Facts
 from ...events.blocks import ToolOutcome, ToolResultBlock, ToolSchema, read_blocks
@@ -233,7 +233,7 @@ def _attempt(
         raise CannotReplay("its requests were recorded by a version that did not keep what they are checked by")
     if facts.counter != tokens.COUNTER:
         raise CannotReplay(f"its tokens were counted by {facts.counter}, which this version does not know")
-    if facts.policy not in POLICIES:
+    if facts.policy not in {*POLICIES, AS_RECORDED}:
         raise CannotReplay(f"its window was chosen by {facts.policy}, which this version does not know")
     said = words_of(end)
     return RecordedAttempt(

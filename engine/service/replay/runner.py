@@ -241,11 +241,13 @@ def _acceptances(
     state = state_of(connection, tenant, replay)
     if state.suite is None:
         raise Invalid("results", "the replay is of no suite, so there is nothing to accept them for")
+    if state.mode == "recorded":
+        raise Invalid("results", "in the mode recorded the log answers, so there is no new answer to accept")
     found = {each.turn: each for each in compared_on_record(connection, tenant, replay)}
     accepted = []
     for turn in turns:
         result = found.get(turn)
-        if result is None or result.new_turn is None:
+        if result is None or result.new_turn is None or result.verdict not in {"same", "different"}:
             raise Invalid("results", f"there is no new answer to turn {turn} in this replay")
         accepted.append(Acceptance(result.started, position_of(connection, tenant, result.new_turn)))
     return state, accepted

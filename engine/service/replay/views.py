@@ -23,13 +23,15 @@ class ReplayCounts(View, frozen=True):
 
 class Replay(View, frozen=True):
     """A replay as it is now. ``status``: ``running``, ``completed``, ``failed`` or ``cancelled``; ``error``: the code
-    of what kept it from doing all of its ``turns``. ``model`` None: each turn's own.
+    of what kept it from doing all of its ``turns``. ``model`` None: each turn's own. ``suite``: the name of the suite
+    whose turns these are, if they are one's and it has its name still.
     """
 
     id: UUID
     status: str
     mode: RecordedMode
     model: str | None
+    suite: str | None
     repeat: int
     turns: int
     counts: ReplayCounts
@@ -50,14 +52,15 @@ class NumberedResult(View, frozen=True):
     result: Result
 
 
-def replay_view(state: ReplayState, model: str | None) -> Replay:
-    """``model``: the full name, where it is known."""
+def replay_view(state: ReplayState, model: str | None, suite: str | None) -> Replay:
+    """``model``: the full name, where it is known; ``suite``: the name of its suite."""
     counts = state.counts
     return Replay(
         id=state.id,
         status=state.status,
         mode=state.mode,
         model=model,
+        suite=suite,
         repeat=state.repeat,
         turns=state.turns,
         counts=ReplayCounts(counts.same, counts.different, counts.skipped, counts.failed, state.noise),
