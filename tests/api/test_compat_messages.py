@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from manent import engine
 from manent.api.compat import messages_answers, messages_forms, messages_request
 from manent.api.http.errors import Problem
-from tests.api import claude_upstream
+from tests.api import chat_upstream, claude_upstream
 from tests.api.claude_upstream import failure, said
 from tests.api.conftest import settings_on
 from tests.api.harness import in_thread, named, read
@@ -135,7 +135,9 @@ def test_a_stream(client):
 def test_silence_is_a_ping(client):
     """As the protocol has it; it stands between events."""
     blocks = read(client, MESSAGES, "POST", json=asked(user("Wait."), model="scripted/silent", stream=True))
-    assert [block.json for block in blocks if block.event == "ping"] == [{"type": "ping"}]
+    pings = [block.json for block in blocks if block.event == "ping"]
+    assert pings
+    assert all(ping == {"type": "ping"} for ping in pings)
 
 
 def test_calls_of_tools(client):
@@ -417,6 +419,35 @@ def test_a_failure_before_the_answer_has_a_status(claude):
             response = ask(client, user("Fail."), model="claude-sonnet-4-6", stream=stream)
             refused(response, 529, "overloaded_error", "provider_unavailable")
             assert response.headers["x-manent-turn"]
+
+
+def test_a_server_of_the_protocol_that_does_not_count(claude):
+    """Others speak the protocol without that route: then it is an estimate. A count that fails is an error."""
+    body = {"model": "claude-sonnet-4-6", "messages": [user("Hello.")]}
+    with claude.client() as client:
+        exact = client.post(COUNT, json=body)
+        assert (exact.json(), exact.headers.get("x-manent-estimate")) == ({"input_tokens": claude_upstream.COUNT}, None)
+        counts, claude.upstream.counts = claude.upstream.counts, failure(404, "not_found_error")
+        estimate = client.post(COUNT, json=body)
+        assert estimate.headers["x-manent-estimate"] == "true"
+        assert 0 < estimate.json()["input_tokens"] < claude_upstream.COUNT
+        claude.upstream.counts = failure(529, "overloaded_error")
+        refused(client.post(COUNT, json=body), 529, "overloaded_error", "provider_unavailable")
+        claude.upstream.counts = counts
+
+
+def test_gpts_usage(tmp_path):
+    """Its input is the whole; in this protocol cached tokens stand apart."""
+    with chat_upstream.upstream() as vendor:
+        address = f"http://127.0.0.1:{vendor.server_port}/v1"
+        options = settings_on(tmp_path, openai_base_url=address, openai_api_key="k", openai_api="chat")
+        with in_thread(options) as server, server.client() as client:
+            answer = ask(client, user("Hi."), model="openai/gpt-x").json()
+            last = events(client, user("Hi."), model="openai/gpt-x")[-2]
+    assert answer["content"] == [{"type": "text", "text": "Yes.", "citations": None}]
+    for usage in (answer["usage"], last["usage"]):
+        told = [usage[name] for name in ("input_tokens", "cache_read_input_tokens", "output_tokens")]
+        assert told == [600, 400, 500]
 
 
 def test_redacted_thoughts_written_otherwise(claude):
