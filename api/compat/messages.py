@@ -43,7 +43,8 @@ async def create_message(
     `x-manent-turn` say where the answer is; in a request, `X-Manent-Session` names the session to go on in.
     """
     body = await common.read(request, MessagesIn, FIELDS)
-    asked, names = client_request(body, _can(chat, body.model))
+    can = _can(chat, body.model)
+    asked, names = await common.built(request, partial(client_request, can=can), body)
     running = await common.start(request, chat, asked, names)
     stops = body.stop_sequences or ()
     if not body.stream:
@@ -69,7 +70,8 @@ async def count_message_tokens(
     """
     caller = caller_of(request)
     body = await common.read(request, CountIn, COUNTED)
-    asked, names = client_request(body, _can(chat, body.model))
+    can = _can(chat, body.model)
+    asked, names = await common.built(request, partial(client_request, can=can), body)
     try:
         count = await chat.count_client_tokens(asked, caller=caller)
     except EngineError as error:

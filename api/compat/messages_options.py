@@ -14,11 +14,8 @@ from .messages_forms import CountIn, MessagesIn, ToolChoice
 ADAPTIVE_EFFORT = "high"
 """The effort that the vendor takes where adaptive thinking comes without one."""
 
-NEUTRAL = {"temperature": 1, "top_p": 1}
-"""Values that ask for nothing else than their absence. Clients send them, whatever the model is."""
-
-EFFORT, SAMPLING = "effort", "sampling"
-"""Capabilities of models."""
+EFFORT = "effort"
+"""The capability of models that can be told how hard to think."""
 
 _MESSAGE = re.compile(r"messages\[(?P<number>\d+)\](?P<rest>.*)", re.DOTALL)
 _TOOL = re.compile(r"client_tools\[(?P<number>\d+)\](?P<rest>.*)", re.DOTALL)
@@ -33,19 +30,15 @@ def options_of(body: CountIn, tools: Sequence[ToolSchema], can: Can) -> TurnOpti
     if body.output_config is not None and body.output_config.format is not None:
         options["response_format"] = {"type": "json_schema", "schema": body.output_config.format.schema}
     if isinstance(body, MessagesIn):
-        options |= {"max_output_tokens": body.max_tokens, "stop": body.stop_sequences or ()} | _sampling(body, can)
+        options |= {"max_output_tokens": body.max_tokens, "stop": body.stop_sequences or ()} | _sampling(body)
     return cast("TurnOptions", options)
 
 
-def _sampling(body: MessagesIn, can: Can) -> dict[str, Any]:
-    """The sampling parameters, without those that say no more than their absence to a model that has none."""
-    given = {"temperature": body.temperature, "top_p": body.top_p, "top_k": body.top_k}
-    said = {name: value for name, value in given.items() if value is not None}
+def _sampling(body: MessagesIn) -> dict[str, Any]:
+    """The sampling parameters. Raises Problem."""
     if body.temperature is not None and not 0 <= body.temperature <= 1:
         raise invalid("temperature", "must be from 0 to 1")
-    if can(SAMPLING):
-        return said
-    return {name: value for name, value in said.items() if value != NEUTRAL.get(name)}
+    return {"temperature": body.temperature, "top_p": body.top_p, "top_k": body.top_k}
 
 
 def _reasoning(body: CountIn, can: Can) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from ..sessions.turn_state import TurnState
 from ..settings import Settings
 from ..tools.registry import read_schemas, write_schemas
 from .content import IMAGES, check_content, has_images
-from .prompt import UNPLACED, ChosenWindow, Limits, choose_window, given_window, measure_of, prompt_of
+from .prompt import UNPLACED, ChosenWindow, ClientForm, Limits, choose_window, given_window, measure_of, prompt_of
 from .recorded import parameter_facts, parameter_words, parameters_of
 from .routing import asked_of, give_back, plan_routed
 from .support import check_parameters, refused_parameter
@@ -68,7 +68,8 @@ class ToolOffer(msgspec.Struct, frozen=True):
 
 class RequestPlan(msgspec.Struct, frozen=True):
     """The plan of a turn's requests: what all its rounds have in common. ``fallback`` answers if ``model`` cannot; its
-    name may be set while it is not served any more. ``task``: by which a route chooses.
+    name may be set while it is not served any more. ``task``: by which a route chooses; ``form``: in which a client has
+    sent what is on record, where a turn is done again.
     """
 
     model: ResolvedModel
@@ -78,6 +79,7 @@ class RequestPlan(msgspec.Struct, frozen=True):
     fallback: ResolvedModel | None = None
     fallback_name: str | None = None
     task: str | None = None
+    form: ClientForm | None = None
 
     def fallback_for(self, planned: PlannedRound) -> ResolvedModel | None:
         """The fallback model, if it can take what the other one was asked."""
@@ -191,10 +193,12 @@ def _plan_for(  # noqa: PLR0913 - as above
     window = None if positions is None else given_window(connection, tenant, state, measure, positions)
     if window is None:
         window = choose_window(connection, tenant, state, measure, new=new, without=without)
-    prompt = prompt_of(window, model, request_plan.parameters, new, schemas)
+    form = request_plan.form or ClientForm()
+    prompt = prompt_of(window, model, request_plan.parameters, new, schemas, form)
     check_content(prompt, window, model, new)
     request = model.provider.renderers[model.provider.renderer](prompt)
-    return PlannedRound(window, model, request, request_plan, has_images(prompt))
+    images = has_images(prompt)
+    return PlannedRound(window, model, request, request_plan, images, changed=form.contents, marks=form.marks)
 
 
 def plan_first_round(

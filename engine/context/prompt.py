@@ -14,7 +14,8 @@ from uuid import UUID
 import msgspec
 
 from ..errors import Refused, StoreCorrupt
-from ..events.blocks import Content, ToolSchema
+from ..events.blocks import Content, ToolSchema, read_blocks
+from ..events.turn_types import CacheMarks, SaidContent
 from ..events.types import MessageAppended, NewMessage
 from ..events.upcasts import facts_of
 from ..log.base import Connection, RecordedEvent
@@ -198,26 +199,39 @@ def _shown(connection: Connection, tenant: str, view: ChosenWindow) -> list[Mess
     ]
 
 
+class ClientForm(msgspec.Struct, frozen=True):
+    """The form in which a client has sent a conversation that is on record: ``contents`` that it says otherwise, and
+    its ``marks`` for the cache.
+    """
+
+    contents: tuple[SaidContent, ...] = ()
+    marks: CacheMarks | None = None
+
+
 def prompt_of(
     view: ChosenWindow,
     model: ResolvedModel,
     parameters: Parameters,
     new: NewMessage | None,
     tools: tuple[ToolSchema, ...] = (),
+    form: ClientForm | None = None,
 ) -> Prompt:
-    """The prompt, in the common form."""
+    """The prompt, in the common form; ``form``: as a client says it."""
+    form = form or ClientForm()
+    said = {each.at: read_blocks(each.content) for each in form.contents}
     messages = []
-    for row in view.chosen.rows:
+    for number, row in enumerate(view.chosen.rows):
+        marks = () if form.marks is None else form.marks.of_message(number)
         if row.position == UNPLACED:
             assert new is not None
-            messages.append(PromptMessage(new.role, new.content))
+            messages.append(PromptMessage(new.role, new.content, marks))
         else:
-            content = content_of(view, row)
+            content = said[number] if number in said else content_of(view, row)
             if content:
-                messages.append(PromptMessage(row.role, content))
+                messages.append(PromptMessage(row.role, content, marks))
     if not messages:
         raise Refused("the session holds nothing that can be sent")
-    return Prompt(model.info.name, tuple(messages), view.system, tools, parameters)
+    return Prompt(model.info.name, tuple(messages), view.system, tools, parameters, form.marks)
 
 
 def content_of(view: ChosenWindow, row: Row) -> Content:

@@ -12,6 +12,7 @@ from ..context.plan import RequestPlan, ToolOffer, fixed_tokens
 from ..context.prompt import Limits
 from ..context.routing import asked_of
 from ..context.support import check_parameters
+from ..errors import ProviderError
 from ..log.base import Connection
 from ..log.store import Store
 from ..providers import tokens
@@ -24,6 +25,8 @@ from ..sessions.recognition import Said
 from ..turns.start import Ask
 from .counting import TokenCount
 
+NO_COUNTS = frozenset({404, 405, 501})
+"""Statuses of a server that speaks a vendor's protocol and does not count."""
 OPENING_TOKENS = 4
 """What opens a reply; vendors count it, and figures leave it to the reply's reserve."""
 
@@ -57,12 +60,16 @@ def prompt_of_client(said: Sequence[Said], system: str | None, ask: Ask, model: 
 
 async def count_prompt(store: Store, caller: Caller, model: ResolvedModel, prompt: Prompt) -> TokenCount:
     """Count a prompt: as the vendor does where it counts, else by an estimate that is rather too high than too low.
-    Raises ProviderError where the vendor's count fails.
+    Raises ProviderError where a vendor that counts fails to.
     """
     provider = model.provider
     request = provider.renderers[provider.renderer](prompt)
     if isinstance(provider, Counting):
-        return TokenCount(model.name, await provider.count_tokens(request), provider.name, exact=True)
+        try:
+            return TokenCount(model.name, await provider.count_tokens(request), provider.name, exact=True)
+        except ProviderError as error:
+            if error.status not in NO_COUNTS:
+                raise
     estimate = await store.read(partial(_estimate, tenant=caller.tenant, model=model, prompt=prompt))
     return TokenCount(model.name, estimate, tokens.COUNTER, exact=False)
 

@@ -27,7 +27,7 @@ from ..context.plan import (
     plan_first_round,
     plan_round,
 )
-from ..context.prompt import Limits
+from ..context.prompt import ClientForm, Limits
 from ..context.routing import give_back
 from ..errors import Invalid, TooLarge, VersionConflict
 from ..events.blocks import ToolSchema
@@ -82,7 +82,8 @@ class Ask(msgspec.Struct, frozen=True):
     choice of tools; ``task``: by which a route chooses. ``tools``: names of registered tools; ``client_tools``: tools
     that the caller runs; ``tool_choice``: ``auto``, ``any``, ``none`` or a name. ``continues``: continue a partial
     answer. ``from_version``: the session is forked at that version first, and the turn runs there. ``again``: it is a
-    recorded turn, done once more; ``one_round``: the turn ends with the first answer.
+    recorded turn, done once more; ``one_round``: the turn ends with the first answer;
+    ``form``: in which a client has sent what is on record.
     """
 
     message: NewMessage | None = None
@@ -98,6 +99,7 @@ class Ask(msgspec.Struct, frozen=True):
     from_version: int | None = None
     again: Again | None = None
     one_round: bool = False
+    form: ClientForm | None = None
 
 
 class TurnPlan(msgspec.Struct, frozen=True):
@@ -240,6 +242,7 @@ class TurnStarter:
             fallback=resolve_if_there(self._providers, fallback),
             fallback_name=fallback,
             task=ask.task,
+            form=ask.form,
         )
 
     async def _append(

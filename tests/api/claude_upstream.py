@@ -30,7 +30,7 @@ class Upstream(BaseHTTPRequestHandler):
         counts = self.path.startswith("/v1/messages/count_tokens")
         (self.server.counted if counts else self.server.asked).append((dict(self.headers), raw))
         if counts:
-            self._answer(200, json.dumps({"input_tokens": COUNT}).encode(), "application/json")
+            self._answer(*self.server.counts, "application/json")
             return
         plays = self.server.plays
         play = plays.pop(0) if len(plays) > 1 else plays[0]
@@ -51,9 +51,10 @@ class Upstream(BaseHTTPRequestHandler):
 
 @contextmanager
 def upstream():
-    """The server; ``will`` says what it answers, ``bodies`` are the requests it was sent."""
+    """The server: ``plays`` and ``counts`` say what it answers, ``asked`` and ``counted`` what it was sent."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Upstream) as server:
         server.asked, server.counted, server.plays = [], [], [said("claude_text")]
+        server.counts = 200, json.dumps({"input_tokens": COUNT}).encode()
         server.daemon_threads = True
         server.address = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

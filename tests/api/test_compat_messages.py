@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from manent import engine
 from manent.api.compat import messages_answers, messages_forms, messages_request
 from manent.api.http.errors import Problem
-from tests.api import claude_upstream
+from tests.api import chat_upstream, claude_upstream
 from tests.api.claude_upstream import failure, said
 from tests.api.conftest import settings_on
 from tests.api.harness import in_thread, named, read
@@ -135,7 +135,9 @@ def test_a_stream(client):
 def test_silence_is_a_ping(client):
     """As the protocol has it; it stands between events."""
     blocks = read(client, MESSAGES, "POST", json=asked(user("Wait."), model="scripted/silent", stream=True))
-    assert [block.json for block in blocks if block.event == "ping"] == [{"type": "ping"}]
+    pings = [block.json for block in blocks if block.event == "ping"]
+    assert pings
+    assert all(ping == {"type": "ping"} for ping in pings)
 
 
 def test_calls_of_tools(client):
@@ -158,6 +160,11 @@ def test_a_call_that_was_not_offered_is_the_clients(client):
     assert response.json()["stop_reason"] == "tool_use"
     turn = client.get(f"/api/turns/{place(response)[1]}").json()
     assert (turn["status"], len(turn["attempts"])) == ("completed", 1)
+    result = {"type": "tool_result", "tool_use_id": "call_1", "content": "There is no such tool.", "is_error": True}
+    history = [user("Rome?"), assistant(response.json()["content"]), user([result])]
+    again = ask(client, *history, model="scripted/tools")
+    assert place(again)[0] == place(response)[0]
+    assert again.json()["content"][0]["text"] == "Dry."
 
 
 def test_neighbours_of_one_role(client):
@@ -349,11 +356,8 @@ def test_bad_input(client, fields, status, kind, code, param):
 def test_results_that_are_missing(client):
     """A call must be answered before anything else is said."""
     call = {"type": "tool_use", "id": "c", "name": "look", "input": {}}
-    refused(
-        ask(client, user("a"), assistant([call]), user("b"), tools=[TOOL]),
-        *(400, "invalid_request_error", "tool_results_missing"),
-        None if True else "",
-    )
+    response = ask(client, user("a"), assistant([call]), user("b"), tools=[TOOL])
+    refused(response, 400, "invalid_request_error", "tool_results_missing")
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -366,22 +370,30 @@ def test_a_field_twice_and_no_json(client):
     refused(client.post(MESSAGES, content=b"x"), 415, "invalid_request_error", "unsupported_media_type", "Content-Type")
 
 
-@pytest.mark.usefixtures("unchanged")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "text", "x"]), inner),
+    max_leaves=6,
+)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
-    field=st.sampled_from(sorted(messages_forms.FIELDS)),
-    value=st.recursive(
-        st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["type", "text", "x"]), inner),
-        max_leaves=4,
-    ),
+    field=st.sampled_from(sorted(messages_forms.FIELDS.keys() - {"model", "stream"})),
+    value=JSON,
+    role=st.sampled_from(["system", "user", "assistant"]),
+    kind=st.sampled_from(["text", "image", "tool_use", "tool_result", "thinking", "redacted_thinking"]),
+    inner=st.sampled_from(["text", "source", "id", "input", "content", "thinking", "signature", "cache_control"]),
 )
-def test_no_body_is_the_servers_failure(client, field, value):
-    """Whatever stands in a field: it is counted, or refused."""
-    for path, table in ((COUNT, messages_forms.COUNTED),):
-        body = {"model": "echo/echo", "messages": [user("Hi.")]} | ({field: value} if field in table else {})
-        response = client.post(path, json=body)
+def test_no_body_is_the_servers_failure(client, field, value, role, kind, inner):
+    """Whatever stands in a field: it is an answer, or a refusal in Anthropic's form that names a field."""
+    odd = {"role": role, "content": [{"type": kind, "text": "x", inner: value}]}
+    for body in (asked(user("Hi.")) | {field: value}, asked(odd, user("Hi."))):
+        response = client.post(MESSAGES, json=body)
         assert response.status_code < 500, response.text
+        if response.status_code != 200:
+            error = response.json()["error"]
+            refused(response, response.status_code, error["type"], error["code"], error["param"])
 
 
 # --- Claude -----------------------------------------------------------------------------------------------------------
@@ -407,6 +419,35 @@ def test_a_failure_before_the_answer_has_a_status(claude):
             response = ask(client, user("Fail."), model="claude-sonnet-4-6", stream=stream)
             refused(response, 529, "overloaded_error", "provider_unavailable")
             assert response.headers["x-manent-turn"]
+
+
+def test_a_server_of_the_protocol_that_does_not_count(claude):
+    """Others speak the protocol without that route: then it is an estimate. A count that fails is an error."""
+    body = {"model": "claude-sonnet-4-6", "messages": [user("Hello.")]}
+    with claude.client() as client:
+        exact = client.post(COUNT, json=body)
+        assert (exact.json(), exact.headers.get("x-manent-estimate")) == ({"input_tokens": claude_upstream.COUNT}, None)
+        counts, claude.upstream.counts = claude.upstream.counts, failure(404, "not_found_error")
+        estimate = client.post(COUNT, json=body)
+        assert estimate.headers["x-manent-estimate"] == "true"
+        assert 0 < estimate.json()["input_tokens"] < claude_upstream.COUNT
+        claude.upstream.counts = failure(529, "overloaded_error")
+        refused(client.post(COUNT, json=body), 529, "overloaded_error", "provider_unavailable")
+        claude.upstream.counts = counts
+
+
+def test_gpts_usage(tmp_path):
+    """Its input is the whole; in this protocol cached tokens stand apart."""
+    with chat_upstream.upstream() as vendor:
+        address = f"http://127.0.0.1:{vendor.server_port}/v1"
+        options = settings_on(tmp_path, openai_base_url=address, openai_api_key="k", openai_api="chat")
+        with in_thread(options) as server, server.client() as client:
+            answer = ask(client, user("Hi."), model="openai/gpt-x").json()
+            last = events(client, user("Hi."), model="openai/gpt-x")[-2]
+    assert answer["content"] == [{"type": "text", "text": "Yes.", "citations": None}]
+    for usage in (answer["usage"], last["usage"]):
+        told = [usage[name] for name in ("input_tokens", "cache_read_input_tokens", "output_tokens")]
+        assert told == [600, 400, 500]
 
 
 def test_redacted_thoughts_written_otherwise(claude):

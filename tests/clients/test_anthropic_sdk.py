@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+from pathlib import Path
 
 import anthropic
 import httpx
@@ -17,6 +18,7 @@ from tests.clients.wire import wire
 
 pytestmark = pytest.mark.clients
 
+README = Path(__file__).parents[2] / "README.md"
 CLAUDE = "claude-sonnet-4-6"
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\nnot really").decode()
 LOOK = {
@@ -176,6 +178,22 @@ def test_any_version_is_taken(server, version):
     answer = httpx.post(f"{server.url}/v1/messages", json=body, headers=headers)
     assert answer.json()["content"] == [{"type": "text", "text": "version", "citations": None}]
     assert answer.headers["request-id"] == answer.headers["x-request-id"]
+
+
+def test_the_line_of_the_readme(server):
+    """It is all that a client must change."""
+    rows = README.read_text(encoding="utf-8").splitlines()
+    row = next(line for line in rows if line.startswith("| `anthropic` (Python)"))
+    line = row.split("`")[3].replace("http://127.0.0.1:8000", server.url)
+    with eval(line, {"Anthropic": anthropic.Anthropic}) as client:
+        assert ask(client, user("Hello."))[0].content[0].text == "Hello."
+
+
+@pytest.mark.parametrize("sent", [{"api_key": "sk-ours"}, {"auth_token": "sk-ours"}])
+def test_the_client_sends_a_key_either_way(server, sent):
+    """Without keys any text will do."""
+    with anthropic.Anthropic(base_url=server.url, **sent) as client:
+        assert ask(client, user("Key."))[0].content[0].text == "Key."
 
 
 # --- tools ------------------------------------------------------------------------------------------------------------

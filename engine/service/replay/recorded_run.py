@@ -10,7 +10,7 @@ import msgspec
 
 from ...clock import Clock
 from ...context.plan import ToolOffer
-from ...context.prompt import Limits
+from ...context.prompt import ClientForm, Limits
 from ...context.window import AS_RECORDED
 from ...errors import TurnLimitReached
 from ...events.blocks import read_blocks
@@ -165,6 +165,7 @@ def ask_of(record: RecordedTurn) -> Ask:
         tool_choice=first.parameters.tool_choice,
         continues=record.started.continues,
         one_round=record.started.one_round,
+        form=ClientForm(first.words.contents, first.words.marks),
     )
 
 
