@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import repeat
 from typing import TypeVar
 from uuid import UUID
@@ -25,6 +26,7 @@ from ...engine import (
     Failure,
     Frame,
     KeyLimit,
+    RequestKey,
     Retry,
     Turn,
     Usage,
@@ -128,12 +130,15 @@ async def start(request: Http, chat: Engine, asked: ClientRequest, names: Names)
     Raises Problem, with the client's name of the field, and the limits of the key beside it.
     """
     caller = caller_of(request)
-    retry = Retry(f"{request.method} {request.scope['path_template']}", await request.body(), is_repeated(request))
+    route, body = f"{request.method} {request.scope['path_template']}", await request.body()
+    repeated = is_repeated(request)
+    said, retry = RequestKey(caller.actor, route, "", body), Retry(route, body, repeated)
     asked = msgspec.structs.replace(asked, session=_named_session(request))
     try:
         chat.serving.admit_reader()
         grace_s = chat.settings.disconnect_grace_s
-        started = await chat.answer_client(asked, retry=retry, grace_s=grace_s, caller=caller)
+        answer = partial(chat.answer_client, asked, retry=retry, grace_s=grace_s, caller=caller)
+        started = await chat.serving.start_once(said, answer, repeated=repeated, caller=caller)
     except EngineError as error:
         problem = renamed(problem_of(error), names)
         problem.headers |= limit_headers(request, chat, caller)

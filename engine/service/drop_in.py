@@ -194,7 +194,7 @@ class DropIn:
             user_id=request.end_user or msgspec.UNSET,
             metadata=request.metadata if request.metadata is not None else msgspec.UNSET,
         )
-        facts, words = await self._sessions.first_event(fields)
+        facts, words = await self._sessions.first_event(fields, self._limits)
         return NewConversation(replace(facts, drop_in=True), words)
 
     def _key_of(self, caller: Caller, retry: Retry) -> bytes:

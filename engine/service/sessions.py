@@ -65,9 +65,13 @@ class Sessions:
             return await self.read(caller, answer.replayed.id, Moment(answer.replayed.version))
         return session_view(answer.state, ShownWords.first(words))
 
-    async def first_event(self, fields: SessionFields) -> tuple[SessionStarted, SessionWords]:
-        """The event that begins a session with these fields. Raises UnknownModel, TooLarge and Invalid."""
-        check_fields(fields, self._settings)
+    async def first_event(
+        self, fields: SessionFields, limits: Settings | None = None
+    ) -> tuple[SessionStarted, SessionWords]:
+        """The event that begins a session with these fields, within the server's ``limits`` or others. Raises
+        UnknownModel, TooLarge and Invalid.
+        """
+        check_fields(fields, limits or self._settings)
         system = given(fields.system) or None
         named = self._names.sorted_out({name: given(getattr(fields, name)) for name in NAMED})
         facts = SessionStarted(
