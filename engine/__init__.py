@@ -141,7 +141,7 @@ from .service.counting import TokenCount
 from .service.discovery import Model, ToolInfo
 from .service.drop_in import ClientRequest, Retry
 from .service.engine import Engine
-from .service.erasure import Erasure, Retained
+from .service.erasure import Erasure
 from .service.evidence import Evidence
 from .service.figures import Load, Standing
 from .service.ids import Id
@@ -165,6 +165,7 @@ from .service.replay.words_diff import Span, words_diff
 from .service.salvage import Salvage
 from .service.serving import Serving
 from .service.session_fields import NewSession, SessionChanges, SessionFilter
+from .service.stream_erasure import Retained
 from .service.suites import Suite, SuiteItem
 from .service.sync import SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream
 from .service.text_stream import TextStream

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -210,7 +211,7 @@ def test_a_conversation_is_run_from_its_file(tmp_path):
     """The file says what the README shows, and continuous integration gets its results."""
     (tmp_path / "umbrella.yaml").write_text(*blocks("yaml", FILES), encoding="utf-8")
     (command,), (shown,) = blocks("bash", FILES), blocks("text", FILES)
-    typed_in = command.replace(".venv/bin/manent", str(MANENT)).split()
+    typed_in = shlex.split(command.replace(".venv/bin/manent", shlex.quote(str(MANENT))))
     done = subprocess.run(typed_in, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, shown, "")
     assert 'failures="1"' in (tmp_path / "results.xml").read_text("utf-8")
@@ -221,7 +222,7 @@ def test_a_suite_is_kept_and_run(tmp_path):
     with engine.open_sync(tmp_path / "manent.db") as chat:
         turn = chat.say(chat.create_session(model="echo/echo").id, "Is this on record?")
     (commands,), (tests,) = blocks("bash", SUITES), blocks("python", SUITES)
-    typed_in = commands.replace(".venv/bin/manent", str(MANENT))
+    typed_in = commands.replace(".venv/bin/manent", shlex.quote(str(MANENT)))
     names = {"cwd": tmp_path, "capture_output": True, "text": True}
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", typed_in], check=False, **names)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -25,10 +25,13 @@ def refused_parameter(model: ResolvedModel, parameters: Parameters, tools: tuple
     """The parameter that a model cannot be told, if there is one. The renderer is asked, with another prompt."""
     if isinstance(model.provider, RouteProvider):
         return None  # each of its models is asked when one is chosen
+    render = model.provider.renderers.get(model.provider.renderer)
+    if render is None:
+        return None  # a model of a record that was not asked there
     prompt = Prompt(model.info.name, _ANY, tools=tools, parameters=parameters)
     try:
         check_parameters(model, parameters)
-        model.provider.renderers[model.provider.renderer](prompt)
+        render(prompt)
     except Invalid as refusal:
         return str(refusal.extra["field"])
     return None

@@ -18,7 +18,7 @@ from ..streams.frames import Frame
 from ..turns.start import Started
 from .branching import Branching
 from .clients import Clients
-from .erasure import Erasure, Retained
+from .erasure import Erasure
 from .export import MessageFormat
 from .ids import Id, session_id, turn_id
 from .inputs import MessageIn
@@ -30,6 +30,7 @@ from .pins import PinOrder
 from .replay.playback import AS_FAST_AS_POSSIBLE, play_back
 from .replaying import Replaying
 from .session_fields import NewSession, SessionChanges, read_fields
+from .stream_erasure import Retained
 from .suite_keeping import SuiteKeeping
 from .text_stream import TextStream
 from .turns import TurnOptions, check_options

@@ -39,9 +39,12 @@ from ..sessions.copies import is_copy
 from ..sessions.decisions import check_erasable, erase_words, existing
 from ..sessions.envelope import Caller, seal
 from ..sessions.erasure import SETTING_WORDS, forget_words, release_documents
+from ..sessions.replay_state import ReplayState, SuiteState
+from ..sessions.replays import stream_state
 from ..sessions.state import SessionState
 from .inputs import check_text
 from .reach import Holder, Order, Reach, holders, reach_of
+from .stream_erasure import Retained, erase_stream, plan_stream, stream_versions
 
 MAX_REASON_CHARS = 1000
 TARGETS_PER_EVENT = 1000
@@ -77,21 +80,14 @@ class Erasure(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """A session's version afterwards, the versions erased, and the other sessions that hold what was."""
+    """A session's version afterwards, the versions erased, and the other sessions that hold what was. ``own``: the
+    versions erased in each session in which they stood.
+    """
 
     version: int
     erased: tuple[int, ...]
     others: tuple[Holder, ...]
-
-
-class Retained(msgspec.Struct, frozen=True):
-    """The part of one session that a policy erased, or would erase; ``kept``: why it could not, or not all of it, as
-    branches under legal hold, or with an open turn, show the rest.
-    """
-
-    session_id: UUID
-    versions: tuple[int, ...] = ()
-    kept: str | None = None
+    own: tuple[tuple[UUID, tuple[int, ...]], ...] = ()
 
 
 class Erasures:
@@ -141,10 +137,14 @@ class Erasures:
                 try:
                     done = await self._erase(order, words, caller)
                 except (LegalHold, TurnAlreadyOpen) as refusal:
-                    plan = Retained(session, kept=refusal.code)
+                    yield Retained(session, kept=refusal.code)
                 else:
-                    plan = Retained(session, done.erased, plan.kept)
-            yield plan
+                    yield Retained(session, dict(done.own).get(session, ()), plan.kept)
+                    for branch, versions in done.own:
+                        if branch != session:  # what told of the words there went with them
+                            yield Retained(branch, versions)
+            else:
+                yield plan
 
     async def purge(self) -> bool:
         return await self._store.purge()
@@ -189,6 +189,9 @@ def _erase(
     before = find_request(tx.connection, tenant, request)
     if before is not None:
         return _erased_then(tx.connection, tenant, order, before)
+    if isinstance(tx.state(tenant, session), ReplayState | SuiteState):
+        check_expected(AnyVersion() if expected is None else Exactly(expected), tx.state(tenant, session).version)
+        return _erase_stream(tx, order, words, caller, clock, request)
     state = check_erasable(tx.state(tenant, session))
     check_expected(AnyVersion() if expected is None else Exactly(expected), state.version)
     reach = reach_of(tx.connection, tenant, order, partial(tx.state, tenant))
@@ -201,7 +204,22 @@ def _erase(
     version = tx.state(tenant, session).version
     if request is not None:
         remember_request(tx.connection, tenant, request, Reference("erasure", first, version), tx.salt())
-    return Done(version, reach.versions_in(session), others)
+    own = tuple((each, tuple(trace.version for trace in found)) for each, found in reach.targets.items())
+    return Done(version, reach.versions_in(session), others, own)
+
+
+def _erase_stream(
+    tx: Transaction, order: Order, words: ErasureWords, caller: Caller, clock: Clock, request: RequestKey | None
+) -> Done:
+    """Erase words of a replay or a suite."""
+    erased = erase_stream(tx, order, words, caller, clock)
+    version = tx.state(caller.tenant, order.session).version
+    if erased is None:
+        return Done(version, (), ())
+    if request is not None:
+        made = Reference("erasure", erased.event, version)
+        remember_request(tx.connection, caller.tenant, request, made, tx.salt())
+    return Done(version, erased.versions, (), ((order.session, erased.versions),))
 
 
 def _erase_targets(tx: Transaction, caller: Caller, clock: Clock, reach: Reach, words: ErasureWords) -> UUID:
@@ -273,6 +291,10 @@ def _erased_then(connection: Connection, tenant: str, order: Order, reference: R
 
 def _would_erase(connection: Connection, *, tenant: str, order: Order, expected: int | None) -> Done:
     """The session's version as it is, and what would be erased. Raises what erasing it would."""
+    stream = stream_state(connection, tenant, order.session)
+    if stream is not None:
+        check_expected(AnyVersion() if expected is None else Exactly(expected), stream.version)
+        return Done(stream.version, stream_versions(connection, tenant, order), ())
     state_of = partial(_state_of, connection, tenant)
     state = check_erasable(queries.session_state(connection, tenant, order.session))
     check_expected(AnyVersion() if expected is None else Exactly(expected), state.version)
@@ -304,6 +326,8 @@ def _plan(
     ``expired_us``: it is for sessions that expired before.
     """
     state = queries.session_state(connection, tenant, order.session)
+    if state is None:
+        return plan_stream(connection, tenant, order, whole=tag is not None or expired_us is not None)
     if expired_us is not None and not _expired_before(state, expired_us):
         return None
     if tag is not None:

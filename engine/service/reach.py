@@ -18,7 +18,7 @@ import msgspec
 
 from ..errors import EventNotFound, Invalid
 from ..events.turn_types import AttemptEnded, AttemptEndedWords, AttemptStarted
-from ..events.types import BodyErased
+from ..events.types import BodyErased, MessageAppended
 from ..events.upcasts import facts_of, words_of
 from ..log.base import Connection
 from ..log.erasure import NO_WORDS_BYTES, Trace, traces
@@ -59,7 +59,8 @@ class Reach(msgspec.Struct, frozen=True):
     """The reach of an erasure. ``targets``: the events whose bodies go, by the session in which they stand;
     ``histories``: the own events of the sessions that it reaches, the first of which it was ordered for; ``shown``: of
     each of them, up to which version of the sessions with targets it shows their events. ``chosen``: ids of the events
-    that were asked for, also where they are erased by now. ``held``: branches for which something was passed over.
+    that were asked for, also where they are erased by now. ``held``: branches for which something was passed over;
+    ``replays``: those of the sessions that a replay has made.
     """
 
     targets: dict[UUID, list[Trace]]
@@ -67,6 +68,7 @@ class Reach(msgspec.Struct, frozen=True):
     shown: dict[UUID, dict[UUID, int]]
     chosen: frozenset[bytes]
     held: tuple[UUID, ...] = ()
+    replays: frozenset[UUID] = frozenset()
 
     @property
     def positions(self) -> frozenset[int]:
@@ -106,7 +108,8 @@ def reach_of(connection: Connection, tenant: str, order: Order, state_of: StateO
     positions = {each.position for found in chosen.values() for each in found if each.has_words}
     targets = _targets(connection, tenant, histories, positions)
     ids = frozenset(each.raw_id for found in chosen.values() for each in found)
-    return Reach(targets, histories, shown, ids, held)
+    replays = frozenset(fork.session for fork in forks if fork.replay is not None) & shown.keys()
+    return Reach(targets, histories, shown, ids, held, replays)
 
 
 def _targets(
@@ -146,8 +149,18 @@ def holders(connection: Connection, tenant: str, session: UUID, reach: Reach) ->
         for each in reach.histories
         if each != session and (versions := reach.versions_in(each))
     ]
-    found = {copy.session_id: copy for copy in _held(connection, tenant, reach)}
-    return tuple(sorted((*branches, *found.values()), key=lambda holder: holder.session_id))
+    found = [*_held(connection, tenant, reach), *_done_again(reach)]
+    return tuple(sorted((*branches, *found), key=lambda holder: (holder.session_id, holder.relation)))
+
+
+def _done_again(reach: Reach) -> Iterator[Holder]:
+    """The answers that replays were given to what is erased: they may say it again, and stay."""
+    for session in reach.replays:
+        gone = {each.position for each in reach.targets.get(session, ())}
+        said = [each for each in reach.histories[session] if each.type == MessageAppended.event_type and each.has_words]
+        versions = tuple(each.version for each in said if each.position not in gone)
+        if versions:
+            yield Holder(session, "copy", versions)
 
 
 def _held(connection: Connection, tenant: str, reach: Reach) -> Iterator[Holder]:
@@ -167,6 +180,24 @@ def _held(connection: Connection, tenant: str, reach: Reach) -> Iterator[Holder]
             versions = tuple(each.version for each in copied if each.position in positions and each.has_words)
             if versions:
                 yield Holder(copy, "copy", versions)
+            for branch, own, holder in _branches_of(connection, tenant, copy, same):
+                if branch not in seen:
+                    seen.add(branch)
+                    waiting.append((branch, own, frozenset(each.raw_id for each in same)))
+                    yield from holder
+
+
+def _branches_of(
+    connection: Connection, tenant: str, copy: UUID, same: Sequence[Trace]
+) -> Iterator[tuple[UUID, list[Trace], list[Holder]]]:
+    """The branches of a copy that show these events of it, each with its own events and what it holds of them."""
+    positions = {each.position for each in same}
+    for branch, up_to in sharers(forks_of_family(connection, tenant, copy), copy).items():
+        own = traces(connection, tenant, branch)
+        shown = [each.version for each in same if each.version <= up_to and each.has_words]
+        telling = _telling(connection, tenant, own, positions)
+        versions = (*shown, *[each.version for each in own if each.position in telling and each.has_words])
+        yield branch, own, [Holder(branch, "copy", versions)] if shown else []
 
 
 def _tells(event: Trace, first: Trace, chosen: AbstractSet[bytes]) -> bool:

@@ -791,17 +791,18 @@ def test_a_reason_may_be_as_long_as_it_may(client):
 
 
 @pytest.mark.parametrize("kind", ["completed", "running", "nobody", "no id"])
-def test_a_decision_on_a_turn_that_waits_for_none(client, server, kind):
+def test_a_decision_on_a_turn_that_waits_for_none(client, kind):
     """One that has ended, one that runs, and one that is not there: refused, whatever the call is named."""
     if kind == "completed":
-        turn = ask(client, begin(client, "sum"), tools=["calculator"])["id"]
+        path = begin(client, "sum")
+        turn = ask(client, path, tools=["calculator"])["id"]
     elif kind == "running":
         path = begin(client, "hang")
         with opened(client, "POST", f"{path}/turns", json={"content": "x", "stream": True}) as stream:
             turn = stream.until("delta")[0].json["id"]
     else:
-        turn = NOBODY if kind == "nobody" else "x"
-    before = server.size()
+        path, turn = begin(client, "sum"), NOBODY if kind == "nobody" else "x"
+    before = events(client, path, "tool.approved", "tool.refused")
     response = decide(client, turn, 1, approve=True)
     if kind in {"completed", "running"}:
         assert problem(response, 409, "no_decision_awaited")["turn_status"] == kind
@@ -809,7 +810,7 @@ def test_a_decision_on_a_turn_that_waits_for_none(client, server, kind):
         problem(response, 404, "turn_not_found")
     else:
         problem(response, 400, "invalid_id", "turn_id")
-    assert server.size() == before
+    assert events(client, path, "tool.approved", "tool.refused") == before == []
     if kind == "running":
         client.post(f"/api/turns/{turn}/cancel")
 

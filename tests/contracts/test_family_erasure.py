@@ -263,3 +263,71 @@ async def test_erasures_and_forks_at_once_leave_no_words(path):
             assert each is None or WORD not in json.dumps(await texts(chat, each))
     assert files_with(path) == []
     settle(path)
+
+
+async def test_branches_of_copies_are_named_too(path):
+    """A run done again was forked, and the fork run again: each keeps the words, and is told of."""
+    async with chatting(path) as chat:
+        source = (await chat.create_session(model=ECHO)).id
+        await chat.say(source, WORD)
+        copy = (await run_again(chat, source)).id
+        fork = (await chat.fork(copy)).id
+        again = (await run_again(chat, fork)).id
+        done = await chat.erase(source, "asked")
+        assert {each for each, (relation, _) in relations(done).items() if relation == "copy"} == {copy, fork, again}
+    settle(path)
+
+
+async def test_answers_to_a_replay_are_told_as_copies(path):
+    """They may say the erased words again, and stay: whoever erases is told where."""
+    async with chatting(path) as chat:
+        source = (await chat.create_session(model=ECHO)).id
+        await chat.say(source, WORD)
+        async for result in chat.replay([source], mode="forced"):
+            made = result.new_session_id
+        done = await chat.erase(source, "asked")
+        told = [(each.relation, each.versions) for each in done.sessions if each.session_id == made]
+        assert [relation for relation, _ in told] == ["branch", "copy"]
+        kept = [each.version for each in (await chat.messages(made)).items if each.text == WORD]
+        assert told[1][1] == tuple(kept)
+        await chat.erase(made, "asked")
+    assert files_with(path) == []
+    settle(path)
+
+
+async def test_a_policy_passes_over_streams_and_tells_all_that_it_erased(path):
+    """Suites and replays keep no session from it; what goes in a branch is told of that branch."""
+    async with chatting(path) as chat:
+        _root, fork, *_ = await family(chat, title=WORD)
+        turn = (await chat.turns(fork)).items[-1]
+        await chat.create_suite("kept", [engine.SuiteItem(fork, turn.id)])
+        await chat.create_suite(f"of {WORD}", [])
+        query_ = engine.ReplayQuery(where=engine.ReplayWhere(title_contains=WORD))
+        async for _ in chat.replay(query_, mode="recorded"):
+            """Its conditions are on record."""
+        told = [each async for each in chat.retain(0)]
+        assert all(each.kept is None for each in told)
+        assert (await chat.suites()).items[0].name == "kept"
+    erased = query(path, "SELECT count(*) FROM erasures")
+    assert [(sum(len(each.versions) for each in told),)] == erased
+    assert files_with(path) == []
+    settle(path)
+
+
+async def test_the_words_of_a_replay_can_be_erased(path):
+    """By its id, as a session's: the conditions by which it found its sessions."""
+    async with chatting(path) as chat:
+        await family(chat, title=WORD)
+        query_ = engine.ReplayQuery(where=engine.ReplayWhere(title_contains=WORD))
+        replay = await chat.start_replay(query_, mode="recorded")
+        async for _ in chat.follow_replay(replay.id):
+            """Until it has ended."""
+        would = await chat.erase(replay.id, "asked", dry_run=True)
+        done = await chat.erase(replay.id, "asked")
+        assert would.erased == done.erased == (1,)
+        assert (await chat.erase(replay.id, "asked")).erased == ()
+        for each in (await chat.sessions(branches="all")).items:
+            await chat.update_session(each.id, title=None)
+            await chat.erase(each.id, "asked")
+    assert files_with(path) == []
+    settle(path)

@@ -16,6 +16,7 @@ from ..chat.command import read_api_key
 from ..database import caller_for, tenant_option
 from ..options import read_settings, settings_options
 from ..progress import progress
+from ..terminal import notice
 from .done import Baseline, Done, as_json, as_junit, is_finding, read_baseline, show, sum_up, write
 from .local import replay_here
 from .play import play_back
@@ -75,8 +76,8 @@ def replay(  # noqa: PLR0913 - an option each
     With --url on a server, over its API; else on the database file, which no server may have open, but for the modes
     that only read: play and recorded.
 
-    Exit code 1 if an answer is not the recorded one (noise, and what --baseline knows, excepted), or the replay did not
-    do all of its turns.
+    Exit code 1 if an answer is not the recorded one (noise, and what --baseline knows, excepted), if every turn was
+    skipped, or the replay did not do all of its turns.
     """
     wanted = Wanted(mode=mode or ("forced" if wishes["model"] else "recorded"), **wishes)
     wanted.check()
@@ -117,5 +118,8 @@ def _finish(done: Done, places: Places, known: Baseline) -> None:
         write(places.report, done.report.encode())
     elif places.report is not None:
         raise Invalid("report", "there is none of a replay that is not on record")
-    if findings or not done.whole:
+    skipped = bool(done.results) and all(each.verdict == "skipped" for each in done.results)
+    if skipped:
+        notice("nothing was compared: every turn was skipped")
+    if findings or skipped or not done.whole:
         sys.exit(1)
