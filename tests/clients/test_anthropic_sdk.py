@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+from pathlib import Path
 
 import anthropic
 import httpx
@@ -18,6 +19,7 @@ from tests.clients.wire import wire
 pytestmark = pytest.mark.clients
 
 CLAUDE = "claude-sonnet-4-6"
+README = Path(__file__).parents[2] / "README.md"
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\nnot really").decode()
 LOOK = {
     "name": "look",
@@ -111,6 +113,15 @@ def test_a_text_is_answered_and_on_record(client, server):
     assert answer.id == "msg_" + messages[1]["id"].replace("-", "")
     assert get(server, f"/api/sessions/{session}")["system"] == "Be brief."
     assert prompt(server, turn)["messages"]
+
+
+def test_the_line_of_the_readme(server):
+    """It is all that a client must change."""
+    lines = README.read_text(encoding="utf-8").splitlines()
+    row = next(line for line in lines if line.startswith("| `anthropic` (Python)"))
+    line = row.split("`")[3].replace("http://127.0.0.1:8000", server.url)
+    with eval(line, {"Anthropic": anthropic.Anthropic}) as client:
+        assert ask(client, user("Hello."))[0].content[0].text == "Hello."
 
 
 def test_a_conversation_goes_on_in_its_session(client, server):
