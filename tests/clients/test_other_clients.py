@@ -46,10 +46,11 @@ def line_for(client, url):
 class Run:
     """What a client told, and what the server has on record of it."""
 
-    def __init__(self, told, sessions, turns):
+    def __init__(self, told, sessions, turns, replayed):
         self.told = told
         self.sessions = sessions
         self.turns = turns
+        self.replayed = replayed
 
     def step(self, name):
         """What a step gave."""
@@ -90,10 +91,20 @@ def driven(server, client):
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout.splitlines()[-1])
     with server.client() as http:
-        sessions = [all_of(http, f"/api/sessions/{each['id']}/messages") for each in all_of(http, "/api/sessions")]
+        ids = [each["id"] for each in all_of(http, "/api/sessions")]
+        sessions = [all_of(http, f"/api/sessions/{each}/messages") for each in ids]
         started = [each for each in all_of(http, "/api/events") if each["type"] == "turn.started"]
         turns = [http.get(f"/api/turns/{each['id']}/prompt").json()["matches"] for each in started]
-    return Run(told, sessions, turns)
+        replayed = replay(http, ids)
+    return Run(told, sessions, turns, replayed)
+
+
+def replay(http, sessions):
+    """The verdicts of the sessions' turns, done again with the log as the model."""
+    begun = http.post("/api/replays", json={"sessions": sessions, "mode": "recorded"}).raise_for_status().json()
+    with http.stream("GET", f"/api/replays/{begun['id']}/stream") as stream:
+        stream.read()
+    return [each["verdict"] for each in http.get(f"/api/replays/{begun['id']}").json()["results"]]
 
 
 @pytest.fixture(
@@ -163,7 +174,8 @@ def test_an_unknown_model_is_the_clients_own_error(run):
     assert "nothing" in error["message"]
 
 
-def test_each_turn_is_explained(run):
-    """What the model was sent is derived again from the log, to the byte."""
+def test_each_turn_is_explained_and_done_again(run):
+    """What the model was sent is derived again from the log, to the byte, and a recorded replay finds no difference."""
     assert run.turns
     assert all(run.turns)
+    assert run.replayed == ["same"] * len(run.turns)
