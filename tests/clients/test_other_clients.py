@@ -48,6 +48,7 @@ class Run:
 
     def __init__(self, told, sessions, turns, replayed):
         self.told = told
+        self.asked = b""
         self.sessions = sessions
         self.turns = turns
         self.replayed = replayed
@@ -55,16 +56,20 @@ class Run:
     def step(self, name):
         """What a step gave."""
         if name not in self.told:
-            pytest.skip("the client has no such thing")
+            pytest.skip(f"its driver has no step {name}")
         found = self.told[name]
         assert "failed" not in found, found["failed"]
         return found
 
-    def recorded(self, *first):
-        """The roles in the only session that begins with one of these words."""
-        found = [said for said in self.sessions if said[0]["content"][0]["text"] in first]
+    def recorded(self, first):
+        """The roles in the only session that begins with these words."""
+        found = self.beginning(first)
         assert len(found) == 1, [[each["content"] for each in said] for said in self.sessions]
         return [each["role"] for each in found[0]]
+
+    def beginning(self, first):
+        """The sessions that begin with these words, forks too."""
+        return [said for said in self.sessions if said[0]["content"][0]["text"] == first]
 
 
 def command_for(client, url):
@@ -77,8 +82,8 @@ def command_for(client, url):
     return [python_with(client), HERE / "drivers" / f"drive_{client.replace('-', '_')}.py", url, line]
 
 
-def all_of(http, path):
-    return http.get(path, params={"limit": 1000}).raise_for_status().json()["items"]
+def all_of(http, path, **more):
+    return http.get(path, params={"limit": 1000} | more).raise_for_status().json()["items"]
 
 
 def driven(server, client):
@@ -91,7 +96,7 @@ def driven(server, client):
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout.splitlines()[-1])
     with server.client() as http:
-        ids = [each["id"] for each in all_of(http, "/api/sessions")]
+        ids = [each["id"] for each in all_of(http, "/api/sessions", branches="all")]
         sessions = [all_of(http, f"/api/sessions/{each}/messages") for each in ids]
         started = [each for each in all_of(http, "/api/events") if each["type"] == "turn.started"]
         turns = [http.get(f"/api/turns/{each['id']}/prompt").json()["matches"] for each in started]
@@ -127,6 +132,7 @@ def run(request, tmp_path_factory):
         }
         with Process(folder / "manent.db", MANENT_SCRIPT=str(script), MANENT_DRAIN_S="1", **vendors) as server:
             found = driven(server, request.param)
+            found.asked = json.dumps(gpt.bodies).encode() + b"".join(raw for _, raw in claude.asked)
             assert server.stop() == 0
     assert engine.verify_database(str(server.database)).problem is None
     assert engine.rebuild_projections(str(server.database)).differed == ()
@@ -164,6 +170,20 @@ def test_tools_go_round(run):
 def test_structured_output(run):
     """The client's own type comes back."""
     assert run.step("structured") == {"answer": 4}
+
+
+def test_images_reach_the_model(run):
+    """Their bytes are what the vendor was sent."""
+    assert run.step("image") in {"Yes.", '{"answer": 4}'}
+    assert b"iVBORw0KGgpvZiBhIHNvcnQ=" in run.asked
+
+
+def test_an_edited_history_is_a_fork(run):
+    """Both are on record, and share what is the same."""
+    assert run.step("edited") == ["as it was", "as it is now"]
+    was, now = sorted(run.beginning("Edit me."), key=lambda said: said[2]["position"])
+    assert [each["id"] for each in was[:2]] == [each["id"] for each in now[:2]]
+    assert [said[2]["content"][0]["text"] for said in (was, now)] == ["as it was", "as it is now"]
 
 
 def test_an_unknown_model_is_the_clients_own_error(run):

@@ -5,7 +5,7 @@ from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel
-from steps import KEY, LINE, URL, look, play, refused
+from steps import KEY, LINE, PNG, URL, look, play, refused
 
 
 class Sum(BaseModel):
@@ -38,6 +38,18 @@ def tools():
     return [said[1].tool_calls[0]["args"], chat.invoke(said).content]
 
 
+def image():
+    shown = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
+    return client("claude-json").invoke([HumanMessage([{"type": "text", "text": "What is it?"}, shown])]).text
+
+
+def edited():
+    chat = client("echo/echo")
+    said = [HumanMessage("Edit me.")]
+    said.append(chat.invoke(said))
+    return [chat.invoke([*said, HumanMessage(words)]).text for words in ("as it was", "as it is now")]
+
+
 def structured():
     by_call = client("scripted/sum").with_structured_output(Sum).invoke("2 + 2?")
     by_schema = client("claude-json").with_structured_output(Sum, method="json_schema").invoke("2 + 2?")
@@ -49,4 +61,4 @@ def error():
     return refused(anthropic.NotFoundError, lambda: client("nothing").invoke("x"))
 
 
-play(text=text, stream=stream, tools=tools, structured=structured, error=error)
+play(text=text, stream=stream, tools=tools, structured=structured, image=image, edited=edited, error=error)

@@ -8,7 +8,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # read at its import; witho
 import litellm
 from litellm import completion
 from pydantic import BaseModel
-from steps import KEY, LINE, URL, look, play, refused
+from steps import KEY, LINE, PNG, URL, look, play, refused
 
 AT = {"openai": "", "anthropic": ", by the other door"}
 """What tells the conversations of the doors apart on record."""
@@ -76,6 +76,22 @@ def tools():
     return same([round_trip(door) for door in DOORS])
 
 
+def image():
+    shown = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
+    message = user([{"type": "text", "text": "What is it?"}, shown])
+    behind = {"openai": "claude-json", "anthropic": "openai/gpt-test"}  # each vendor's model behind the other's door
+    answers = [ask(door, model, message).choices[0].message.content for door, model in behind.items()]
+    assert all(answers)
+    return answers[1]
+
+
+def edited():
+    said = [user("Edit me.")]
+    said.append(ask("openai", "echo/echo", *said).choices[0].message.model_dump())
+    asked = zip(DOORS, ("as it was", "as it is now"), strict=True)  # and by another door
+    return [ask(door, "echo/echo", *said, user(words)).choices[0].message.content for door, words in asked]
+
+
 def structured():
     answer = ask("openai", "openai/json", user("2 + 2?"), response_format=Sum)
     return Sum.model_validate_json(answer.choices[0].message.content).model_dump()
@@ -87,4 +103,4 @@ def error():
     return found[0]
 
 
-play(text=text, stream=stream, tools=tools, structured=structured, error=error)
+play(text=text, stream=stream, tools=tools, structured=structured, image=image, edited=edited, error=error)

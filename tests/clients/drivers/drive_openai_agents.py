@@ -6,7 +6,7 @@ import openai
 from agents import Agent, OpenAIChatCompletionsModel, Runner, SQLiteSession, function_tool, set_tracing_disabled
 from openai import AsyncOpenAI
 from pydantic import BaseModel
-from steps import KEY, LINE, URL, look, play, refused
+from steps import KEY, LINE, PNG, URL, look, play, refused
 
 set_tracing_disabled(disabled=True)
 
@@ -47,6 +47,21 @@ def tools():
     return [*called, answer]
 
 
+def image():
+    parts = [
+        {"type": "input_text", "text": "What is it?"},
+        {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "auto"},
+    ]
+    return Runner.run_sync(agent("openai/gpt-test"), [{"role": "user", "content": parts}]).final_output
+
+
+def edited():
+    chat = agent("echo/echo")
+    said = Runner.run_sync(chat, "Edit me.").to_input_list()
+    asked = [[*said, {"role": "user", "content": words}] for words in ("as it was", "as it is now")]
+    return [Runner.run_sync(chat, each).final_output for each in asked]
+
+
 def structured():
     return Runner.run_sync(agent("openai/json", output_type=Sum), "2 + 2?").final_output.model_dump()
 
@@ -55,4 +70,4 @@ def error():
     return refused(openai.NotFoundError, lambda: Runner.run_sync(agent("nothing"), "x"))
 
 
-play(text=text, stream=stream, tools=tools, structured=structured, error=error)
+play(text=text, stream=stream, tools=tools, structured=structured, image=image, edited=edited, error=error)

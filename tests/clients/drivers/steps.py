@@ -9,6 +9,7 @@ import traceback
 
 URL, LINE = sys.argv[1:3]
 KEY = "none"
+PNG = "iVBORw0KGgpvZiBhIHNvcnQ="
 
 
 def look(city: str) -> str:
