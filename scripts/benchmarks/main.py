@@ -16,6 +16,7 @@ from pathlib import Path
 
 import appends
 import cpu
+import dropin
 import explains
 import forks
 import gaps
@@ -39,6 +40,7 @@ PARTS: dict[str, tuple[str, Measure]] = {
     "explains": ("what a model was sent, explained", explains.measure),
     "forks": ("branches", forks.measure),
     "histories": ("histories that clients send again", histories.measure),
+    "dropin": ("Chat Completions as a drop-in", dropin.measure),
     "heavy": ("a session of 36 MB", heavy.measure),
     "replays": ("recorded turns done again", replays.measure),
     "streams": ("streamed turns", streams.measure),

@@ -21,7 +21,9 @@ def failure(status, kind):
 
 
 class Upstream(BaseHTTPRequestHandler):
-    """Plays one stream a request (``plays``; the last for all that follow), and keeps what it was asked."""
+    """Plays one stream a request (``plays``; the last for all that follow), and keeps what it was asked. ``headers`` go
+    with every answer.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -41,6 +43,8 @@ class Upstream(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-type", kind)
         self.send_header("request-id", "req_theirs")
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -55,6 +59,7 @@ def upstream():
     with ThreadingHTTPServer(("127.0.0.1", 0), Upstream) as server:
         server.asked, server.counted, server.plays = [], [], [said("claude_text")]
         server.counts = 200, json.dumps({"input_tokens": COUNT}).encode()
+        server.headers = {}
         server.daemon_threads = True
         server.address = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

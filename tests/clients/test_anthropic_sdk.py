@@ -20,6 +20,7 @@ pytestmark = pytest.mark.clients
 
 README = Path(__file__).parents[2] / "README.md"
 CLAUDE = "claude-sonnet-4-6"
+README = Path(__file__).parents[2] / "README.md"
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\nnot really").decode()
 LOOK = {
     "name": "look",
@@ -115,6 +116,15 @@ def test_a_text_is_answered_and_on_record(client, server):
     assert prompt(server, turn)["messages"]
 
 
+def test_the_line_of_the_readme(server):
+    """It is all that a client must change."""
+    lines = README.read_text(encoding="utf-8").splitlines()
+    row = next(line for line in lines if line.startswith("| `anthropic` (Python)"))
+    line = row.split("`")[3].replace("http://127.0.0.1:8000", server.url)
+    with eval(line, {"Anthropic": anthropic.Anthropic}) as client:
+        assert ask(client, user("Hello."))[0].content[0].text == "Hello."
+
+
 def test_a_conversation_goes_on_in_its_session(client, server):
     """What the client sends again is recognised, and only what is new is appended."""
     first, session, _ = ask(client, user("one"))
@@ -178,15 +188,6 @@ def test_any_version_is_taken(server, version):
     answer = httpx.post(f"{server.url}/v1/messages", json=body, headers=headers)
     assert answer.json()["content"] == [{"type": "text", "text": "version", "citations": None}]
     assert answer.headers["request-id"] == answer.headers["x-request-id"]
-
-
-def test_the_line_of_the_readme(server):
-    """It is all that a client must change."""
-    rows = README.read_text(encoding="utf-8").splitlines()
-    row = next(line for line in rows if line.startswith("| `anthropic` (Python)"))
-    line = row.split("`")[3].replace("http://127.0.0.1:8000", server.url)
-    with eval(line, {"Anthropic": anthropic.Anthropic}) as client:
-        assert ask(client, user("Hello."))[0].content[0].text == "Hello."
 
 
 @pytest.mark.parametrize("sent", [{"api_key": "sk-ours"}, {"auth_token": "sk-ours"}])

@@ -249,7 +249,7 @@ def test_a_cut_connection_and_a_restart(tmp_path, vendor):
     """The record knows the request also when the server that took it is gone."""
     database = tmp_path / "manent.db"
     asked = len(vendor.asked)
-    with process(database, vendor) as first, wire(_address(first)) as cable:
+    with process(database, vendor, MANENT_DRAIN_S="1") as first, wire(_address(first)) as cable:
         restarted = []
 
         def restart():
