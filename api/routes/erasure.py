@@ -29,7 +29,8 @@ async def erase_words(
 ) -> Response[Erasure]:
     """Erase the words of these versions, or of all that is the session's own. The envelopes stay, and prove as before.
     Branches that show the words are named, and lose them too; copies are named, and keep them. One branch under legal
-    hold, or with an open turn, keeps all. With `dry_run` nothing is done but to say what would be.
+    hold, or with an open turn, keeps all. With `dry_run` nothing is done but to say what would be. The words of a
+    replay or a suite are erased in the same way, by its id.
     """
     caller = caller_of(request, "erase")
     erasure = await chat.erase(

@@ -571,7 +571,9 @@ async def test_a_model_that_fails_is_a_failed_result(path):
 
 
 async def test_a_replay_is_no_session(path):
-    """It is in no list of sessions, is none to whatever takes a session, and its events are in the log."""
+    """It is in no list of sessions, is none to whatever takes a session but to erase its words, and its events are in
+    the log.
+    """
     async with chatting(path) as chat:
         session = await talked(chat, "one")
         await replayed(chat, session, mode="forced")
@@ -585,7 +587,6 @@ async def test_a_replay_is_no_session(path):
             lambda: chat.start_turn(replay, "x"),
             lambda: chat.update_session(replay, title="x"),
             lambda: chat.fork(replay),
-            lambda: chat.erase(replay, reason="x"),
             lambda: chat.pin(replay, 1),
             lambda: chat.export(io.BytesIO(), replay),
         ):
