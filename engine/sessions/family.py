@@ -53,10 +53,8 @@ _states_of_family = Prepared(
 
 def family_then(connection: Connection, tenant: str, state: SessionState, moment: Moment = NOW) -> Family | None:
     """The family of a session at a moment, at which it had this state; None: it was alone."""
-    now = family_with(connection, tenant, root_of(state))
-    if now is None or moment == NOW:
-        return now
-    return family_with(connection, tenant, now.root, position_then(connection, tenant, state, moment))
+    up_to = MAX_SAFE_INTEGER if moment == NOW else position_then(connection, tenant, state, moment)
+    return family_with(connection, tenant, root_of(state), up_to)
 
 
 def family_with(connection: Connection, tenant: str, root: UUID, up_to: int = MAX_SAFE_INTEGER) -> Family | None:
@@ -71,7 +69,8 @@ def view_at(connection: Connection, tenant: str, session: UUID, version: int | N
     Raises SessionNotFound, and RecordDamaged for words at a version.
     """
     state, words = session_at(connection, tenant, session, version)
-    return session_view(state, words, family_then(connection, tenant, state, Moment(state.version)))
+    moment = NOW if version is None else Moment(state.version)
+    return session_view(state, words, family_then(connection, tenant, state, moment))
 
 
 def root_of(state: SessionState) -> UUID:
