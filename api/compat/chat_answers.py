@@ -10,6 +10,7 @@ import msgspec
 from ...engine import Block, Frame, Message, TextBlock, ToolUseBlock, Turn, Usage, text_of
 from ..http.errors import Problem
 from .common import TurnTold, failed_in_stream, seconds_of, turn_told
+from .frame_data import Delta, Started, read_delta, read_start
 
 FINISH = {
     "end_turn": "stop",
@@ -26,23 +27,6 @@ DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode
 
 
-class _Started(msgspec.Struct, frozen=True):
-    """The data of a ``block.started`` frame."""
-
-    block: int
-    type: str
-    id: str | None = None
-    name: str | None = None
-
-
-class _Delta(msgspec.Struct, frozen=True, gc=False):
-    """The data of a ``delta`` frame."""
-
-    block: int
-    type: str
-    text: str
-
-
 class _VendorForm(msgspec.Struct, frozen=True):
     """OpenAI's form of a text block: a refusal, or annotations."""
 
@@ -51,8 +35,6 @@ class _VendorForm(msgspec.Struct, frozen=True):
 
 
 _NOTHING = _VendorForm()
-_read_start = msgspec.json.Decoder(_Started).decode
-_read_delta = msgspec.json.Decoder(_Delta).decode
 
 
 def completion(turn: Turn) -> dict[str, Any]:
@@ -155,9 +137,9 @@ class Chunks:
         """The chunks of a frame of the record."""
         match frame.type:
             case "delta":
-                return self._delta(_read_delta(frame.data))
+                return self._delta(read_delta(frame.data))
             case "block.started":
-                return self._block(_read_start(frame.data))
+                return self._block(read_start(frame.data))
             case "message.appended":
                 return self._completed() + self._annotations(frame)
             case "turn.started":
@@ -184,7 +166,7 @@ class Chunks:
         self._tail = b',"usage":null}\n\n' if self._include_usage else b"}\n\n"
         return self._chunk(_encode({"role": "assistant", "content": "", "refusal": None}))
 
-    def _block(self, block: _Started) -> bytes:
+    def _block(self, block: Started) -> bytes:
         before = self._completed()
         if block.type != "tool_use":
             return before
@@ -202,7 +184,7 @@ class Chunks:
         call = b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}'
         return self._chunk(call % (index, _encode(text)))
 
-    def _delta(self, delta: _Delta) -> bytes:
+    def _delta(self, delta: Delta) -> bytes:
         if delta.type == "text":
             return self._chunk(b'{"content":%b}' % _encode(delta.text))
         if delta.type != "tool_input" or not delta.text:

@@ -15,6 +15,7 @@ import msgspec
 from ...engine import Frame, Usage
 from ..http.errors import Problem
 from .common import TurnTold, failed_in_stream, turn_told
+from .frame_data import Delta, Started, read_delta, read_start
 from .messages_answers import (
     call_told,
     citations,
@@ -38,24 +39,6 @@ Forms = Callable[[UUID], Awaitable[Mapping[int, bytes]]]
 """Reads the vendor's forms of a message's blocks, by their number."""
 
 
-class _Started(msgspec.Struct, frozen=True):
-    """The data of a ``block.started`` frame."""
-
-    message_id: UUID
-    block: int
-    type: str
-    id: str | None = None
-    name: str | None = None
-
-
-class _Delta(msgspec.Struct, frozen=True, gc=False):
-    """The data of a ``delta`` frame."""
-
-    block: int
-    type: str
-    text: str
-
-
 class _Appended(msgspec.Struct, frozen=True):
     """The data of a ``message.appended`` frame."""
 
@@ -64,8 +47,6 @@ class _Appended(msgspec.Struct, frozen=True):
     content: tuple[msgspec.Raw, ...]
 
 
-_read_start = msgspec.json.Decoder(_Started).decode
-_read_delta = msgspec.json.Decoder(_Delta).decode
 _read_appended = msgspec.json.Decoder(_Appended).decode
 _read_forms = msgspec.json.Decoder(dict[int, msgspec.Raw]).decode
 
@@ -76,7 +57,7 @@ async def with_forms(batches: AsyncGenerator[list[Frame], None], forms: Forms) -
     """
     try:
         async for batch in batches:
-            starts = [_read_start(frame.data) for frame in batch if frame.type == "block.started"]
+            starts = [read_start(frame.data) for frame in batch if frame.type == "block.started"]
             if not any(start.block for start in starts):
                 yield batch
                 continue
@@ -106,16 +87,16 @@ class Events:
         self._begun = False
         self._next = 0
         self._indices: dict[int, int] = {}
-        self._open: _Started | None = None
+        self._open: Started | None = None
         self._index = 0
 
     def encode(self, frame: Frame) -> bytes:
         """The events of a frame."""
         match frame.type:
             case "delta":
-                return self._delta(_read_delta(frame.data))
+                return self._delta(read_delta(frame.data))
             case "block.started":
-                return self._start(_read_start(frame.data))
+                return self._start(read_start(frame.data))
             case "block.vendor":
                 self._forms = _read_forms(frame.data)
             case "message.appended":
@@ -149,7 +130,7 @@ class Events:
         }
         return _event("message_start", message=head)
 
-    def _start(self, block: _Started) -> bytes:
+    def _start(self, block: Started) -> bytes:
         before = self._begin(block.message_id) + self._close() + self._hidden(block.block)
         self._open, self._index = block, len(self._indices)
         self._indices[block.block] = self._index
@@ -159,7 +140,7 @@ class Events:
     def _started(self, block: object) -> bytes:
         return _event("content_block_start", index=self._index, content_block=block)
 
-    def _delta(self, delta: _Delta) -> bytes:
+    def _delta(self, delta: Delta) -> bytes:
         index, text = self._indices[delta.block], _encode(delta.text)
         kind, field = _DELTAS[delta.type]
         return _DELTA % (index, kind, field, text)
@@ -230,7 +211,7 @@ def _event(kind: str, **fields: object) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (kind.encode(), _encode({"type": kind} | fields))
 
 
-def _opening(block: _Started) -> dict[str, Any]:
+def _opening(block: Started) -> dict[str, Any]:
     if block.type == "tool_use":
         return call_told(block.id, block.name, {})
     if block.type == "thinking":

@@ -80,14 +80,16 @@ class Catalogue:
     def load(cls, override: Path | None = None) -> Catalogue:
         """Load the shipped file, and ``override`` over it. Raises Invalid, which names file, model and field."""
         own = Path(__file__).with_name(DATA).read_bytes()
-        return cls.read((DATA, own)) if override is None else cls.read((DATA, own), (override.name, _read(override)))
+        if override is None:
+            return cls.read((DATA, own))
+        return cls.read((DATA, own), (override.name, read_file(override, SETTING, MAX_FILE_BYTES)))
 
     @classmethod
     def of_own_address(cls, file: Path | None) -> Catalogue:
         """The catalogue for a server that is not the vendor's: only what the file says, because there the same name may
         be another model at another price.
         """
-        return cls((), date.min) if file is None else cls.read((file.name, _read(file)))
+        return cls((), date.min) if file is None else cls.read((file.name, read_file(file, SETTING, MAX_FILE_BYTES)))
 
     @classmethod
     def read(cls, *files: tuple[str, bytes]) -> Catalogue:
@@ -114,14 +116,15 @@ class Catalogue:
         return found
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path, setting: str, most_bytes: int) -> bytes:
+    """Read a file that a setting names, within its bound. Raises Invalid, which names the setting."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = file.read(most_bytes + 1)
     except OSError as error:
-        raise Invalid(SETTING, f"{path.name} cannot be read: {error.__class__.__name__}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise Invalid(SETTING, f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
+        raise Invalid(setting, f"{path.name} cannot be read: {error.__class__.__name__}") from None
+    if len(data) > most_bytes:
+        raise Invalid(setting, f"{path.name} is larger than {most_bytes} bytes")
     return data
 
 

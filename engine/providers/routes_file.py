@@ -32,7 +32,7 @@ from ..errors import Invalid, UnknownModel
 from ..settings import Secret, Settings
 from .anthropic.messages import ClaudeProvider
 from .base import Provider
-from .catalogue import Catalogue, catalogued
+from .catalogue import Catalogue, catalogued, read_file
 from .openai.chat import OpenAIProvider
 from .openai.responses import ResponsesProvider
 from .openai.vendor import OPENAI
@@ -68,7 +68,7 @@ def add_routes(providers: Providers, settings: Settings, clock: Clock) -> None:
     if settings.routes_file is None or providers.get(ROUTE) is not None:
         return
     path = Path(settings.routes_file)
-    written = _decoded(path.name, _read(path))
+    written = _decoded(path.name, read_file(path, SETTING, MAX_FILE_BYTES))
     for name, endpoint in written.endpoints.items():
         place = f"{path.name}: endpoints.{name}"
         _check_endpoint_name(place, name, providers)
@@ -84,17 +84,6 @@ def add_routes(providers: Providers, settings: Settings, clock: Clock) -> None:
 def read_routes(file: str, data: bytes, providers: Providers) -> list[Route]:
     """Read the routes of a file. Raises Invalid, which names the place in the file."""
     return _routes(file, _decoded(file, data), providers)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as opened:
-            data = opened.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise Invalid(SETTING, f"{path.name} cannot be read: {error.__class__.__name__}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise Invalid(SETTING, f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
-    return data
 
 
 def _decoded(file: str, data: bytes) -> _File:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from manent.api.cli.terminal import printable
 from tests.contracts.test_tamper import attack
 from tests.support import query
 
@@ -272,3 +273,8 @@ def damage(path, position):
     """Other words than those that were recorded."""
     said = "replace(replace(CAST(bytes AS TEXT), 'Is this', 'Is that'), 'Half', 'All')"
     attack(path, (f"UPDATE bodies SET bytes = CAST({said} AS BLOB) WHERE position = ?", (position,)))
+
+
+def test_words_cannot_turn_a_line_round():
+    """Marks that change the direction of a line are shown as what cannot be shown, like control characters."""
+    assert printable("a\u202eb\u2066c\x1b[31m") == "a\ufffdb\ufffdc␛[31m"

@@ -63,6 +63,14 @@ def test_results_on_standard_output_are_alone_there(call, recorded, database):
     assert "2 turns: 2 same" in done.stderr
 
 
+def test_a_replay_of_which_nothing_is_left_ends_in_1(call, recorded, database):
+    """Where the words of every turn are erased nothing was compared, and it is not taken for the same."""
+    assert call("erase", recorded.talked, "--reason", "asked").returncode == 0
+    done = call("replay", recorded.talked)
+    assert done.returncode == 1, done.stdout
+    assert "nothing was compared: every turn was skipped" in done.stderr
+
+
 def test_what_a_baseline_knows_is_no_finding(call, recorded, database, script):
     """The differences of an earlier run, in the same places, do not fail it; new ones do."""
     call("replay", recorded.talked, "--model", "scripted/other", "--json", "known.json", **script)

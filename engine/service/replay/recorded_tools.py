@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from ...clock import Clock
+from ...errors import ToolError
 from ...events.blocks import ToolOutcome, ToolSchema
 from ...tools.base import ToolContext, ToolOutput
 from ...tools.registry import Tools
@@ -29,8 +30,9 @@ class LogTool:
     def check(self, given: dict[str, Any]) -> None:
         """Nothing: it was checked then."""
 
-    async def run(self, given: dict[str, Any], context: ToolContext) -> ToolOutput:
-        raise NotImplementedError(f"{self.name} is on record, and is not run again")
+    async def run(self, given: dict[str, Any], context: ToolContext) -> ToolOutput:  # noqa: ARG002 - a tool's form
+        """Raises ToolError: nothing runs it."""
+        raise ToolError(f"{self.name} is on record, and is not run again")
 
 
 class LogTools(ToolRunner):
