@@ -107,7 +107,7 @@ from .events.blocks import (
     text_content,
     text_of,
 )
-from .events.turn_types import CacheMarks
+from .events.turn_types import CacheMarks, ClientFacts, Protocol
 from .events.types import EVENT_TYPES
 from .events.usage import Cost, Price, Rates, Tier, Usage
 from .log.base import RequestKey
@@ -134,12 +134,14 @@ from .providers.base import (
     VendorBlock,
 )
 from .providers.registry import Providers
+from .service.answers import ClientAnswer
+from .service.client_places import PreviousNotCompleted, PreviousNotFound
+from .service.client_request import ClientRequest, Retry
 from .service.conversation_files.base import InvalidConversation
 from .service.conversation_files.reading import ConversationFile, read_conversation
 from .service.conversation_files.running import ConversationRun, TurnCheck, Unmet
 from .service.counting import TokenCount
 from .service.discovery import Model, ToolInfo
-from .service.drop_in import ClientRequest, Retry
 from .service.engine import Engine
 from .service.erasure import Erasure
 from .service.evidence import Evidence
@@ -170,6 +172,7 @@ from .service.suites import Suite, SuiteItem
 from .service.sync import SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream
 from .service.text_stream import TextStream
 from .service.turns import TurnOptions
+from .sessions.aliases import Alias
 from .sessions.envelope import LOCAL, Caller
 from .sessions.prompt_views import LeftOut, MessageCount, SentPrompt, SentWindow, WindowMessage
 from .sessions.replay_decisions import ReplayEnded, ReplayNotFound
@@ -199,21 +202,21 @@ from .turns.start import Started
 # A name a line would be half of this file.
 # fmt: off
 __all__ = [
-    "EVENT_TYPES", "LOCAL", "SHUTTING_DOWN", "Accepted", "AlreadyImported", "Approval", "Attempt", "AuditError",
-    "Base64Source", "Behind", "Block", "BlockStarted", "BlockStopped", "Branch", "Branches", "Broken", "BudgetTooSmall",
-    "CacheMarks", "Caller", "CheckpointNotFound", "Chunk", "CircuitOpen", "ClientRequest", "Clock", "Conflict",
-    "Consistency", "Content", "ContentNotSupported", "ConversationFile", "ConversationRun", "Cost", "Delta", "Effort",
-    "EmptyMessage",
-    "Ended", "EndedAttempt", "EndedTurn", "Engine", "EngineError", "Erased", "Erasure", "ErasureInfo", "Event",
-    "EventNotFound", "Evidence", "Failure", "Family", "Finding", "FirstDifference", "FormatType", "Frame",
-    "FunctionTool", "Holder", "Id", "IdempotencyMismatch", "ImageBlock", "Imported", "Inclusion", "Invalid",
-    "InvalidConversation", "KeyLimit", "Layers", "LeftOut", "LegalHold", "LiveTools", "Load", "Measure", "Message",
-    "MessageCount", "MessageIn", "Model", "ModelInfo", "NewSession", "NoDecisionAwaited", "NoExactCount", "NotFound",
-    "NotYet", "NothingToAnswer", "NothingToReplay", "NumberedResult", "Observer", "Omitted", "OtherBlock", "Overloaded",
-    "Page", "Parameters", "Parent", "Price", "Problem", "Prompt", "PromptMessage", "ProofInvalid", "Provider",
-    "ProviderError", "ProviderMalformed", "ProviderRejected", "ProviderTimedOut", "ProviderTooLarge",
-    "ProviderTruncated", "ProviderUnavailable", "Providers", "RateLimited", "Rates", "Reasoning", "Rebuilt",
-    "RecordDamaged", "Refused", "Replay", "ReplayCounts", "ReplayEnded", "ReplayNotFound", "ReplayOptions",
+    "EVENT_TYPES", "LOCAL", "SHUTTING_DOWN", "Accepted", "Alias", "AlreadyImported", "Approval", "Attempt",
+    "AuditError", "Base64Source", "Behind", "Block", "BlockStarted", "BlockStopped", "Branch", "Branches", "Broken",
+    "BudgetTooSmall", "CacheMarks", "Caller", "CheckpointNotFound", "Chunk", "CircuitOpen", "ClientAnswer",
+    "ClientFacts", "ClientRequest", "Clock", "Conflict", "Consistency", "Content", "ContentNotSupported",
+    "ConversationFile", "ConversationRun", "Cost", "Delta", "Effort", "EmptyMessage", "Ended", "EndedAttempt",
+    "EndedTurn", "Engine", "EngineError", "Erased", "Erasure", "ErasureInfo", "Event", "EventNotFound", "Evidence",
+    "Failure", "Family", "Finding", "FirstDifference", "FormatType", "Frame", "FunctionTool", "Holder", "Id",
+    "IdempotencyMismatch", "ImageBlock", "Imported", "Inclusion", "Invalid", "InvalidConversation", "KeyLimit",
+    "Layers", "LeftOut", "LegalHold", "LiveTools", "Load", "Measure", "Message", "MessageCount", "MessageIn", "Model",
+    "ModelInfo", "NewSession", "NoDecisionAwaited", "NoExactCount", "NotFound", "NotYet", "NothingToAnswer",
+    "NothingToReplay", "NumberedResult", "Observer", "Omitted", "OtherBlock", "Overloaded", "Page", "Parameters",
+    "Parent", "PreviousNotCompleted", "PreviousNotFound", "Price", "Problem", "Prompt", "PromptMessage", "ProofInvalid",
+    "Protocol", "Provider", "ProviderError", "ProviderMalformed", "ProviderRejected", "ProviderTimedOut",
+    "ProviderTooLarge", "ProviderTruncated", "ProviderUnavailable", "Providers", "RateLimited", "Rates", "Reasoning",
+    "Rebuilt", "RecordDamaged", "Refused", "Replay", "ReplayCounts", "ReplayEnded", "ReplayNotFound", "ReplayOptions",
     "ReplayQuery", "ReplayWhere", "RequestKey", "ResponseFormat", "Result", "Retained", "Retry", "Salvage",
     "SecretMismatch", "SentPrompt", "SentWindow", "Serving", "Session", "SessionArchived", "SessionChanges",
     "SessionExpired", "SessionFilter", "SessionFull", "SessionNotFound", "Settings", "ShuttingDown", "Sibling", "Span",

@@ -59,6 +59,8 @@ CONFINED = {  # a library -> the only files that may import it
     "mcp_types": ("engine/tools/mcp/client.py",),
     "sqlalchemy": (
         "engine/log/*",
+        "engine/sessions/aliases.py",
+        "engine/sessions/answers.py",
         "engine/sessions/copies.py",
         "engine/sessions/family.py",
         "engine/sessions/forks.py",

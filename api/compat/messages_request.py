@@ -85,6 +85,7 @@ def client_request(body: CountIn, can: Callable[[str], bool]) -> tuple[ClientReq
     asked = ClientRequest(
         tuple(each.message for each in placed),
         options_of(body, tools, can),
+        protocol="messages",
         system=system,
         end_user=None if metadata is None else metadata.user_id or None,
         verbatim=True,

@@ -112,6 +112,12 @@ class SessionRestored(Facts, frozen=True):
     event_type: ClassVar[str] = "session.restored"
 
 
+class ConversationDeleted(Facts, frozen=True):
+    """A client has deleted the conversation: it is served to clients no longer, and what was said stays."""
+
+    event_type: ClassVar[str] = "conversation.deleted"
+
+
 class MessagePinned(Facts, frozen=True):
     """The message at ``message`` (a position) stands in every window from now on."""
 

@@ -42,16 +42,37 @@ OTHER = "other"
 
 
 class TurnWords(Words, frozen=True):
-    """``model``: its name, where facts cannot hold it. ``client_tools``: those of its tools that the caller runs."""
+    """``model``: its name, where facts cannot hold it. ``client_tools``: those of its tools that the caller runs. Of a
+    client's turn, ``told``: what its protocol gives back of the request, in the protocol's JSON; ``alias``: the
+    client's own name of the conversation.
+    """
 
     model: str | None = None
     client_tools: tuple[str, ...] = ()
+    told: msgspec.Raw | UnsetType = UNSET
+    alias: str | None = None
+
+
+Protocol = Literal["chat_completions", "messages", "responses", "ai_sdk"]
+"""The vendors' protocols in which clients ask for turns."""
+
+
+class ClientFacts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The client's side of a turn. ``inputs``: how many messages were appended with it, right before its start;
+    ``stored``: its answer is served by the turn's id; ``previous``: the turn whose answer it goes on from.
+    """
+
+    protocol: Protocol
+    inputs: int = 0
+    stored: bool = False
+    previous: UUID | None = None
 
 
 class TurnStarted(Facts, frozen=True):
     """The turn's id is the id of this event. ``continues``: a partial message of the turn before is sent along;
     ``supersedes``: the position of one that is left out from now on, because this turn answers anew. ``one_round``: it
-    ends with the first answer, and all that the model asks for is the caller's to do.
+    ends with the first answer, and all that the model asks for is the caller's to do. ``client``: it was asked for in a
+    vendor's protocol.
     """
 
     event_type: ClassVar[str] = "turn.started"
@@ -66,6 +87,18 @@ class TurnStarted(Facts, frozen=True):
     on_disconnect: Literal["continue", "cancel"] = "continue"
     client_tools: tuple[str, ...] = ()
     one_round: bool = False
+    client: ClientFacts | None = None
+
+
+class AnswerDeleted(Facts, frozen=True):
+    """A client has deleted the answer of a turn: it is served by the turn's id no longer. What of it is erased, another
+    event says.
+    """
+
+    event_type: ClassVar[str] = "answer.deleted"
+
+    turn: UUID
+    protocol: Protocol
 
 
 class AnswerWords(Words, frozen=True):

@@ -23,6 +23,7 @@ from .base import Facts, Words
 from .blocks import Content
 from .replay_types import ReplayCancelled, ReplayCompared, ReplayCompleted, ReplayStarted, SuiteAccepted, SuiteChanged
 from .session_types import (
+    ConversationDeleted,
     MessagePinned,
     MessageUnpinned,
     SessionArchived,
@@ -32,6 +33,7 @@ from .session_types import (
     SessionUpdated,
 )
 from .turn_types import (
+    AnswerDeleted,
     AttemptEnded,
     AttemptStarted,
     ToolApproved,
@@ -118,6 +120,7 @@ EVENT_TYPES: dict[str, type[Facts]] = {
         SessionUpdated,
         SessionArchived,
         SessionRestored,
+        ConversationDeleted,
         MessageAppended,
         MessagePinned,
         MessageUnpinned,
@@ -134,6 +137,7 @@ EVENT_TYPES: dict[str, type[Facts]] = {
         TurnFailed,
         TurnCancelled,
         TurnInterrupted,
+        AnswerDeleted,
         BodyErased,
         ReplayStarted,
         ReplayCompared,

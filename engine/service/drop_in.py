@@ -5,35 +5,33 @@ sessions like any other (DESIGN section 11).
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from uuid import UUID
 
 import msgspec
 from msgspec.structs import replace
 
 from ..errors import Invalid, TooLarge, TurnAlreadyOpen, VersionConflict
-from ..events.blocks import Content
-from ..events.turn_types import CacheMarks
+from ..events.turn_types import ClientFacts
 from ..events.types import NewMessage
 from ..log.base import Connection
 from ..providers.registry import resolve
 from ..sessions import queries
 from ..sessions.canonical import hashes, origin
 from ..sessions.envelope import Caller
-from ..sessions.history import state_at
-from ..sessions.recognition import Recognised, Said, recognise
+from ..sessions.recognition import Recognised, Said
 from ..sessions.retries import turn_of_request
-from ..sessions.same_content import changed_contents
-from ..turns.client_start import ClientStarter, ClientTurn, NewConversation
+from ..turns.client_start import ClientPlan, ClientStarter, ClientTurn, NewConversation
 from ..turns.start import Started
 from . import inputs
 from .client_counting import asked_model, count_prompt, prompt_of_client
+from .client_places import place_of
+from .client_request import ClientRequest, Retry
 from .counting import TokenCount
 from .inputs import MessageIn
 from .session_fields import SessionFields
 from .sessions import Sessions
-from .turns import TurnOptions, Turns
+from .turns import Turns
 
 OWN = ("redacted_thinking", "reasoning")
 """Types of blocks of an assistant's that nobody can read, and that go back to their vendor as they came."""
@@ -42,32 +40,6 @@ MAX_TRIES = 5
 
 ATTACHABLE = frozenset({"running", "completed"})
 """States of a turn that answers a retry."""
-
-
-class ClientRequest(msgspec.Struct, frozen=True):
-    """A request in a vendor's protocol. ``messages``: the whole history, the last of them to be answered; ``system``:
-    the system prompt, None: there is none. ``end_user``: whom the client speaks for; ``session``: where to go on,
-    whatever is recognised. ``verbatim``: what the client says of its own answers is sent as it says it, thinking and
-    all; else what is on record stands for it. ``marks``: where the client wants the prompt cached, as vendors say it;
-    the places of messages are those in ``messages``.
-    """
-
-    messages: tuple[MessageIn, ...]
-    options: TurnOptions
-    system: str | None = None
-    end_user: str | None = None
-    session: UUID | None = None
-    metadata: dict[str, object] | None = None
-    verbatim: bool = False
-    marks: CacheMarks | None = None
-
-
-class Retry(msgspec.Struct, frozen=True):
-    """What an automatic retry is known by: the route and the bytes of the request; ``repeated``: it is one."""
-
-    route: str
-    body: bytes
-    repeated: bool
 
 
 class DropIn:
@@ -95,33 +67,58 @@ class DropIn:
         if before is not None:
             return before
         said = self._checked(request)
-        ask = await self._turns.ask(None, request.options)
-        begins = await self._begins(request)
-        hashed = partial(self._hashes, caller, request, said)
+        turn = await self._turn(request, grace_s, key)
         for tried in range(MAX_TRIES):
-            find = partial(self._find, caller=caller, request=request, said=said, hashed=hashed, fork=tried > 0)
-            place, changed = await self._store.read(find)
-            news = await self._news(said, 0 if place is None else place.count)
-            system_tokens = begins.facts.system_tokens
-            turn = ClientTurn(
-                ask,
-                news,
-                begins,
-                place,
-                changed,
-                request.system,
-                system_tokens,
-                grace_s,
-                key,
-                request.marks,
-                request.metadata,
-            )
+            planned = await self._plan(caller, request, turn, said, fork=tried > 0)
             try:
-                return await self._starter.start_client(caller, turn)
-            except (VersionConflict, TurnAlreadyOpen):
-                if tried == MAX_TRIES - 1:
+                return await self._starter.start_client(caller, *planned)
+            except (VersionConflict, TurnAlreadyOpen) as refusal:
+                waits = isinstance(refusal, TurnAlreadyOpen) and request.conversation is not None
+                if waits or tried == MAX_TRIES - 1:
                     raise
         raise AssertionError("a loop that returns or raises")
+
+    async def _turn(self, request: ClientRequest, grace_s: int | None, key: bytes | None) -> ClientTurn:
+        """What is known of the turn before anything is read: all but its place, and the messages that are new."""
+        begins = await self._begins(request)
+        return ClientTurn(
+            ask=await self._turns.ask(None, request.options),
+            news=(),
+            begins=begins,
+            system=request.system,
+            system_tokens=begins.facts.system_tokens,
+            grace_s=grace_s,
+            key=key,
+            marks=request.marks,
+            metadata=request.metadata,
+            client=ClientFacts(request.protocol, stored=request.stored, previous=request.previous),
+            told=request.told,
+            alias=request.alias,
+        )
+
+    async def _plan(
+        self, caller: Caller, request: ClientRequest, turn: ClientTurn, said: Sequence[Said], *, fork: bool
+    ) -> tuple[ClientTurn, ClientPlan]:
+        """The turn at its place, and its plan. Most histories are recognised up to their last answer: then one read
+        does both.
+        """
+        known = _after_last_answer(request, said)
+        news = await self._news(said, known)
+        hashed = partial(self._hashes, caller, request, said)
+
+        def look(connection: Connection) -> tuple[ClientTurn, ClientPlan | None]:
+            now_us = self._clock.now_us()
+            place = place_of(connection, caller.tenant, request, said, hashed, now_us, fork=fork)
+            placed = replace(turn, place=place.at, changed=place.changed, news=news)
+            found = place.count == known
+            return placed, self._starter.plan_client(connection, caller, placed) if found else None
+
+        placed, plan = await self._store.read(look)
+        if plan is not None:
+            return placed, plan
+        count = 0 if placed.place is None else placed.place.count
+        placed = replace(placed, news=await self._news(said, count))
+        return placed, await self._store.read(partial(self._starter.plan_client, caller=caller, turn=placed))
 
     async def count(self, caller: Caller, request: ClientRequest) -> TokenCount:
         """Count the tokens of a request, of which nothing is recorded."""
@@ -135,8 +132,11 @@ class DropIn:
         """Where a history is on record; None: it is not. Raises Invalid and TooLarge."""
         said = self._checked(request)
         hashed = partial(self._hashes, caller, request, said)
-        find = partial(self._find, caller=caller, request=request, said=said, hashed=hashed, fork=False)
-        place, _ = await self._store.read(find)
+
+        def look(connection: Connection) -> Recognised | None:
+            return place_of(connection, caller.tenant, request, said, hashed, self._clock.now_us(), fork=False).at
+
+        place: Recognised | None = await self._store.read(look)
         return place
 
     def _checked(self, request: ClientRequest) -> list[Said]:
@@ -157,26 +157,6 @@ class DropIn:
     def _hashes(self, caller: Caller, request: ClientRequest, said: Sequence[Said]) -> list[bytes]:
         first = origin(self._prefix_key, caller.tenant, caller.actor, request.end_user)
         return hashes(self._prefix_key, first, said)
-
-    def _find(
-        self,
-        connection: Connection,
-        *,
-        caller: Caller,
-        request: ClientRequest,
-        said: Sequence[Said],
-        hashed: Callable[[], list[bytes]],
-        fork: bool,
-    ) -> tuple[Recognised | None, dict[int, Content]]:
-        """Where the history is on record, and what the client says otherwise of it."""
-        tenant, now_us = caller.tenant, self._clock.now_us()
-        place = recognise(connection, tenant, said, hashed(), now_us, fork=fork)
-        if request.session is not None and (place is None or place.session != request.session):
-            return _named(connection, tenant, request.session, said, fork=fork), {}
-        if place is None or not request.verbatim:
-            return place, {}
-        state = state_at(connection, tenant, place.session, place.version)
-        return place, changed_contents(connection, tenant, state, said[: place.count])
 
     async def _news(self, said: Sequence[Said], known: int) -> tuple[NewMessage, ...]:
         """The messages that are not on record, with their tokens."""
@@ -224,10 +204,8 @@ def _own(role: str) -> tuple[str, ...]:
     return OWN if role == "assistant" else ()
 
 
-def _named(connection: Connection, tenant: str, session: UUID, said: Sequence[Said], *, fork: bool) -> Recognised:
-    """The session that a client names: it goes on there with what follows the last answer of its history. Raises
-    SessionNotFound.
-    """
-    state = state_at(connection, tenant, session)
-    count = next((number for number in range(len(said) - 1, 0, -1) if said[number - 1][0] == "assistant"), 0)
-    return Recognised(session, state.last.version if state.last else state.version, count, goes_on=not fork)
+def _after_last_answer(request: ClientRequest, said: Sequence[Said]) -> int:
+    """How many of the client's messages come up to its last answer, which is as far as they may be on record."""
+    if request.previous is not None or request.conversation is not None:
+        return 0
+    return next((number for number in range(len(said) - 1, 0, -1) if said[number - 1][0] == "assistant"), 0)

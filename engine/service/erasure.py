@@ -208,6 +208,17 @@ def _erase(
     return Done(version, reach.versions_in(session), others, own)
 
 
+def erase_in(tx: Transaction, order: Order, words: ErasureWords, caller: Caller, clock: Clock) -> None:
+    """Erase words as part of a larger work, inside its write transaction. Raises before anything is done."""
+    tenant = caller.tenant
+    state = existing(tx.state(tenant, order.session))
+    reach = reach_of(tx.connection, tenant, order, partial(tx.state, tenant))
+    for each in {state.id, *reach.histories}:
+        check_erasable(tx.state(tenant, each))
+    if reach.targets:
+        _erase_targets(tx, caller, clock, reach, words)
+
+
 def _erase_stream(
     tx: Transaction, order: Order, words: ErasureWords, caller: Caller, clock: Clock, request: RequestKey | None
 ) -> Done:

@@ -7,6 +7,7 @@ from ..streams.follow import Follower
 from ..tools.registry import Tools
 from ..turns.client_start import ClientStarter
 from ..turns.supervisor import Supervisor
+from .answers import Answers
 from .counting import Counts
 from .discovery import Discovery
 from .drop_in import DropIn
@@ -69,6 +70,7 @@ class Parts:
         self.events = Events(store, self.follower, settings)
         self.turns = Turns(supervisor, self.follower, tools)
         self.drop_in = DropIn(ClientStarter(supervisor, tools), self.sessions, self.turns, keys)
+        self.answers = Answers(store, clock, settings, keys[0])
         self.windows = Windows(store, providers, settings)
         self.prompts = Prompts(store, providers)
         self.counts = Counts(store, providers, settings)

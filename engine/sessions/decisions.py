@@ -44,7 +44,7 @@ from ..events.session_types import (
     SessionWords,
 )
 from ..events.session_types import SessionArchived as ArchivedEvent
-from ..events.turn_types import TurnStarted, TurnWords
+from ..events.turn_types import ClientFacts, TurnStarted, TurnWords
 from ..events.types import BodyErased, Draft, ErasureWords, MessageAppended, MessageWords, NewMessage, Role
 from ..log.base import Inherited
 from .calls import NONE_READ, CallCount, CallIds
@@ -85,7 +85,7 @@ class StartTurn(msgspec.Struct, frozen=True):
     """A turn that is to start. ``message`` None: it answers what is there; ``continues``: it goes on with a partial
     answer; ``attempt``: its first one. ``model`` is its name in facts; ``words``: what else is said of it; ``ids``: the
     vendor's ids of the calls that are open; ``now_us``: the time. ``before``: messages that are appended before
-    ``message``. ``one_round``: it ends with the first answer.
+    ``message``. ``one_round``: it ends with the first answer; ``client``: it is one's, but for the count of messages.
     """
 
     turn_id: UUID
@@ -100,6 +100,7 @@ class StartTurn(msgspec.Struct, frozen=True):
     now_us: int = 0
     before: tuple[NewMessage, ...] = ()
     one_round: bool = False
+    client: ClientFacts | None = None
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------
@@ -225,6 +226,7 @@ def start_turn(state: SessionState | None, command: StartTurn) -> list[Draft]:
         supersedes=superseded(state, command.message, continues=command.continues),
         on_disconnect=command.on_disconnect,
         one_round=command.one_round,
+        client=command.client and msgspec.structs.replace(command.client, inputs=len(news)),
     )
     cause = drafts[-1].id if drafts else None
     words = None if command.words == TurnWords() else command.words

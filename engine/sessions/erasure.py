@@ -23,6 +23,7 @@ from ..log.erasure import Trace
 from ..log.sql import reads
 from ..log.sql.documents import SALTED_SINCE, drop_uses
 from . import queries
+from .aliases import forget_alias
 from .copies import forget_source
 from .lineage import stretches
 from .prefixes import CHAINED, forget_prefixes
@@ -93,6 +94,8 @@ def _forget(connection: Connection, tenant: str, event: Trace) -> None:
     turn_id = getattr(facts_of(event), "turn", None) or id_of(event.raw_id)
     state = queries.turn_state(connection, tenant, turn_id)
     assert state is not None
+    if event.type == TurnStarted.event_type:
+        forget_alias(connection, tenant, event.raw_id)
     left = forget(state, event)
     if left != state:
         queries.set_turn_state(connection, tenant, left)

@@ -20,13 +20,15 @@ from ..events.session_types import (
     SessionUpdated,
     SessionWords,
 )
-from ..events.turn_types import OTHER, AttemptEnded, AttemptStarted, TurnStarted
+from ..events.turn_types import OTHER, AnswerDeleted, AttemptEnded, AttemptStarted, Protocol, TurnStarted
 from ..events.types import BodyErased, MessageAppended
 from ..events.upcasts import facts_of, words_left
 from ..log.base import Inherited, RecordedEvent
 from ..log.sql.clauses import same, upsert
 from ..log.sql.documents import SALTED_SINCE, Use, add_uses
 from ..log.sql.driver import Prepared, PreparedRows
+from .aliases import alias_row, insert_aliases
+from .answers import answer_row, hide_answer, insert_answers
 from .copies import copy_row, insert_copies
 from .forks import fork_row, insert_forks
 from .history import inherited_at
@@ -71,12 +73,12 @@ def _upsert_words(names: tuple[str, ...]) -> Prepared:
 
 
 class Catalog:
-    """Folds events and writes the rows of a whole batch at once. See ``store.base.Projector``. ``prefix_key``: of the
-    hashes by which histories are recognised; None: there are none.
+    """Folds events and writes the rows of a whole batch at once. See ``store.base.Projector``. ``key``: of the hashes
+    by which histories and clients' names are recognised; None: there are none.
     """
 
-    def __init__(self, prefix_key: bytes | None = None) -> None:
-        self._prefix_key = prefix_key
+    def __init__(self, key: bytes | None = None) -> None:
+        self._key = key
         self.forget()
 
     def load(self, connection: Connection, tenant: str, session: UUID) -> State | None:
@@ -110,7 +112,7 @@ class Catalog:
         return stream
 
     def _fold(self, state: SessionState | None, event: RecordedEvent, facts: Facts) -> SessionState:
-        after = chained(self._prefix_key, state, event, facts, evolve(state, event, facts))
+        after = chained(self._key, state, event, facts, evolve(state, event, facts))
         key = (event.tenant, event.session.int)
         self._sessions[key] = after
         row = prefix_row(event, facts, after) if after.drop_in else None
@@ -131,6 +133,7 @@ class Catalog:
             self._remember_use(event, facts)
         elif isinstance(facts, AttemptEnded):
             self._calibrate(event.tenant, after)
+        self._remember_client(event, facts)
         if after.turn is not None:
             self._turns[event.tenant, after.turn.id.int] = after
         return after
@@ -145,11 +148,15 @@ class Catalog:
         insert_forks(connection, self._forks)
         insert_marks(connection, self._marks)
         insert_prefixes(connection, self._prefixes)
+        insert_aliases(connection, self._aliases)
+        insert_answers(connection, self._answers)
         insert_snapshots(connection, self._snapshots)
         _add_calibrations(connection, [(*key, *sums) for key, sums in self._calibrations.items()])
         add_uses(connection, self._uses)
         for values in self._left_out:
             _leave_out(connection, *values)
+        for hidden in self._hidden:
+            hide_answer(connection, *hidden)
         for set_words in self._words:
             set_words(connection)
         write_streams(connection, self._streams)
@@ -164,6 +171,9 @@ class Catalog:
         self._forks: list[Row] = []
         self._marks: list[Row] = []
         self._prefixes: list[Row] = []
+        self._aliases: list[Row] = []
+        self._answers: list[Row] = []
+        self._hidden: list[tuple[str, Protocol, UUID]] = []
         self._snapshots: list[Row] = []
         self._turns: dict[Key, SessionState] = {}
         self._calibrations: dict[tuple[str, str], Sums] = {}
@@ -201,6 +211,17 @@ class Catalog:
     def _set_words(self, event: RecordedEvent, values: dict[str, object]) -> None:
         row = (event.tenant, event.session.bytes, *values.values())
         self._words.append(lambda connection: _upsert_words(tuple(values))(connection, *row))
+
+    def _remember_client(self, event: RecordedEvent, facts: Facts) -> None:
+        """Where a client finds a turn again: by its id, and under the client's name of the conversation."""
+        if isinstance(facts, AnswerDeleted):
+            self._hidden.append((event.tenant, facts.protocol, facts.turn))
+        if not isinstance(facts, TurnStarted) or facts.client is None:
+            return
+        if facts.client.stored:
+            self._answers.append(answer_row(event, facts.client))
+        alias = None if self._key is None else alias_row(self._key, event, facts.client)
+        self._aliases += [] if alias is None else [alias]
 
     def _remember_use(self, event: RecordedEvent, facts: AttemptStarted) -> None:
         """Of the document that an attempt names, unless its own words are erased."""
@@ -262,5 +283,5 @@ def _turn_row(tenant: str, state: SessionState) -> Row:
 
 def derived(prefix_key: bytes | None) -> tuple[Catalog, tuple[Table, ...]]:
     """What folds a log, and the tables that are derived by it: those of keyed hashes only where there is the key."""
-    tables = tuple(table for table in PROJECTIONS if table is not KEYED or prefix_key is not None)
+    tables = tuple(table for table in PROJECTIONS if table not in KEYED or prefix_key is not None)
     return Catalog(prefix_key), tables

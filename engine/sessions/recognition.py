@@ -55,20 +55,20 @@ def _best(
     open_ones: list[tuple[bool, int, Known]] = []
     for each in places:
         state = session_state(connection, tenant, each.session)
-        if state is None or not _is_open(state, now_us):
+        if state is None or not can_go_on(state, now_us):
             continue
-        open_ones.append((not fork and _ends_at(state, each.version), state.updated_at, each))
+        open_ones.append((not fork and ends_at(state, each.version), state.updated_at, each))
     if not open_ones:
         return None
     ends, _, place = max(open_ones, key=lambda one: one[:2])
     return Recognised(place.session, place.version, 0, ends)
 
 
-def _is_open(state: SessionState, now_us: int) -> bool:
+def can_go_on(state: SessionState, now_us: int) -> bool:
     """True for a session that can be gone on with, or forked."""
     return state.status == "active" and (state.expires_at is None or now_us < state.expires_at)
 
 
-def _ends_at(state: SessionState, version: int) -> bool:
+def ends_at(state: SessionState, version: int) -> bool:
     """True if no message follows the one at a version, and no turn is open that would make one."""
     return state.open_turn is None and state.last is not None and state.last.version == version

@@ -12,6 +12,7 @@ import msgspec
 
 from ..events.base import Facts
 from ..events.session_types import (
+    ConversationDeleted,
     MessagePinned,
     MessageUnpinned,
     SessionArchived,
@@ -100,7 +101,8 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     ``failed_count``: the turns that failed. ``set_at``: of the fields ``IN_WORDS`` that were set since the session
     began, the position of the event that set each last; ``patched``: the metadata was merged into since. Times in
     microseconds. ``marked``: it has made marks on messages. ``drop_in``: clients send its history again; ``chain`` is
-    the keyed hash of that (``prefixes``), which is not kept with the state.
+    the keyed hash of that (``prefixes``), which is not kept with the state. ``hidden``: clients are served
+    it no longer.
 
     Of a fork: ``root``, the session that its family began with; ``lineage``, the newest segments of its history that
     stand in other sessions, the oldest first, and those before them are the ``lineage`` of the session ``before``;
@@ -150,6 +152,7 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     held_by: UUID | None = None
     drop_in: bool = False
     chain: bytes | None = None
+    hidden: bool = False
 
     def setting(self, name: str) -> Any:
         """The value of a setting as it was given; as facts hold it, where its words are erased."""
@@ -209,6 +212,8 @@ def _of_session(state: SessionState, event: RecordedEvent, facts: Facts) -> dict
             return _updated(state, event, facts)
         case SessionArchived() | SessionRestored():
             return {"status": "archived" if isinstance(facts, SessionArchived) else "active"}
+        case ConversationDeleted():
+            return {"hidden": True}
         case MessagePinned() | MessageUnpinned():
             return {"marked": True}
     return {}

@@ -223,6 +223,33 @@ retries = Table(
 
 Index("retries_by_time", retries.c.tenant, retries.c.at)
 
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("name", LargeBinary, primary_key=True),
+    Column("turn", LargeBinary, primary_key=True),
+    Column("session", LargeBinary, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The turns that clients asked for under a name of their own for the conversation: ``name`` is a keyed hash of that,
+of who gave it and of the protocol. The newest of them says where the conversation is."""
+
+Index("aliases_by_turn", aliases.c.tenant, aliases.c.turn)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("protocol", Text, primary_key=True),
+    Column("turn", LargeBinary, primary_key=True),
+    Column("hidden", Int, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The turns whose answers clients of a protocol are served by their ids, in order of these; ``hidden``: no longer."""
+
 calibrations = Table(
     "calibrations",
     metadata,
@@ -239,7 +266,7 @@ calibrations = Table(
 
 PROJECTIONS = (
     *(sessions, session_words, snapshots, messages, marks, turns, forks, copies, replays, suites, calibrations),
-    *(prefixes, document_uses),
+    *(prefixes, aliases, answers, document_uses),
 )
-KEYED = prefixes
-"""The one of them whose rows are made with the database's secret."""
+KEYED = (prefixes, aliases)
+"""Those of them whose rows are made with the database's secret."""

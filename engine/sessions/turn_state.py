@@ -12,6 +12,7 @@ from ..events.turn_types import (
     AttemptEnded,
     AttemptStarted,
     AttemptWords,
+    ClientFacts,
     CompletionWords,
     FailureWords,
     ToolApproved,
@@ -112,6 +113,7 @@ class TurnState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     error_retryable: bool = False
     named: str | None = None
     one_round: bool = False
+    client: ClientFacts | None = None
 
 
 def begin(event: RecordedEvent, facts: TurnStarted) -> TurnState:
@@ -131,7 +133,14 @@ def begin(event: RecordedEvent, facts: TurnStarted) -> TurnState:
         client_tools=words.client_tools,
         named=words.model,
         one_round=facts.one_round,
+        client=facts.client,
     )
+
+
+def inputs_of(turn: TurnState) -> range:
+    """The versions of the messages that a client's turn was asked with."""
+    count = 0 if turn.client is None else turn.client.inputs
+    return range(turn.version - count, turn.version)
 
 
 def evolve(turn: TurnState, event: RecordedEvent, facts: Facts) -> TurnState:

@@ -20,7 +20,7 @@ from ..context.whole import Conversation, plan_whole
 from ..errors import VersionConflict
 from ..events.blocks import Content
 from ..events.session_types import SessionStarted, SessionWords
-from ..events.turn_types import CacheMarks, TurnWords
+from ..events.turn_types import CacheMarks, ClientFacts, TurnWords
 from ..events.types import Draft, NewMessage
 from ..log.base import AnyVersion, Append, Connection, Exactly, Inherited, NewEvent, NoStream, Place, Reference, Scratch
 from ..log.sql.documents import KeepDocument
@@ -50,7 +50,8 @@ class ClientTurn(msgspec.Struct, frozen=True):
     session's) and its base count; ``begins``: the session that it begins, where nothing was recognised; ``grace_s``:
     it is cancelled so long after its last reader disconnected, None: as the server's settings say; ``key``: of the
     request, by which an automatic retry is known; ``marks``: where it is to be cached; ``metadata``: the session's,
-    None: as it is.
+    None: as it is. ``client`` says whose protocol it is, ``told`` what that gives back of the request, in its own JSON,
+    ``alias`` what the client calls the conversation.
     """
 
     ask: Ask
@@ -64,6 +65,9 @@ class ClientTurn(msgspec.Struct, frozen=True):
     key: bytes | None = None
     marks: CacheMarks | None = None
     metadata: dict[str, Any] | None = None
+    client: ClientFacts | None = None
+    told: bytes | None = None
+    alias: str | None = None
 
 
 class ClientPlan(msgspec.Struct, frozen=True):
@@ -83,16 +87,16 @@ class ClientStarter(TurnStarter):
         """What its turns run with."""
         return self._supervisor.runtime
 
-    async def start_client(self, caller: Caller, turn: ClientTurn) -> Started:
-        """Start the turn; returns when its start is durable and it runs.
+    async def start_client(self, caller: Caller, turn: ClientTurn, plan: ClientPlan) -> Started:
+        """Start the turn that was planned; returns when its start is durable and it runs.
 
         Raises VersionConflict and TurnAlreadyOpen where the session is not as it was recognised any more, and else as
         ``TurnStarter.start``.
         """
-        plan = await self._store.read(partial(self._plan_client, caller=caller, turn=turn))
         return await self._shielded(self._append_client(caller, turn, plan))
 
-    def _plan_client(self, connection: Connection, *, caller: Caller, turn: ClientTurn) -> ClientPlan:
+    def plan_client(self, connection: Connection, caller: Caller, turn: ClientTurn) -> ClientPlan:
+        """Plan the turn. Raises as ``start_client``."""
         tenant = caller.tenant
         state, inherits = self._state(connection, tenant, turn)
         ids = open_call_ids(connection, tenant, state)
@@ -206,11 +210,12 @@ class ClientStarter(TurnStarter):
             attempt=attempt,
             message=last,
             on_disconnect=turn.ask.on_disconnect,
-            words=TurnWords(first.model.words, first.request_plan.offer.client),
+            words=_words(turn, first),
             ids=plan.ids,
             now_us=now_us,
             before=tuple(before),
             one_round=True,
+            client=turn.client,
         )
         return seal([*opening, *start_turn(state or first.window.state, command)], caller, clock)
 
@@ -223,6 +228,11 @@ class ClientStarter(TurnStarter):
         if plan.changes is None:
             return []
         return update_session(state or plan.first.window.state, plan.changes)
+
+
+def _words(turn: ClientTurn, first: PlannedRound) -> TurnWords:
+    told = UNSET if turn.told is None else msgspec.Raw(turn.told)
+    return TurnWords(first.model.words, first.request_plan.offer.client, told, turn.alias)
 
 
 def _changed_metadata(connection: Connection, tenant: str, turn: ClientTurn) -> dict[str, Any]:
