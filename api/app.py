@@ -2,49 +2,83 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
-from litestar import Litestar, Request, Router
+from litestar import Litestar, Router
 from litestar.di import Provide
-from litestar.params import QueryParameter
 
-from ..engine import Conversation
+from ..engine import Engine
 from . import openapi
-from .compat import plumego
+from .compat import chat_completions, messages, plumego, vendor_models
 from .http import errors
-from .http.auth import Keys
 from .http.body import Http
 from .http.cors import Cors
-from .http.errors import Problem, invalid
 from .http.files import ConsoleFiles
+from .http.key_ring import KeyRing
 from .http.middleware import Gate
-from .http.passes import Failures, Passes, console_secret
-from .routes import console, discovery, erasure, events, evidence, export, health, sessions, turns
+from .http.passes import Failures, Passes
+from .http.room import Room
+from .http.strict import check_forms, check_parameters
+from .http.tickets import Tickets
+from .observability.reporter import Reporter
+from .routes import (
+    branches,
+    console,
+    discovery,
+    erasure,
+    events,
+    evidence,
+    export,
+    health,
+    replays,
+    sessions,
+    suites,
+    tickets,
+    turns,
+)
 
 NATIVE_ROUTES = [
     *health.ROUTES,
     *sessions.ROUTES,
+    *branches.ROUTES,
     *turns.ROUTES,
     *events.ROUTES,
     *discovery.ROUTES,
+    *tickets.ROUTES,
     *evidence.ROUTES,
     *erasure.ROUTES,
     *export.ROUTES,
     *console.ROUTES,
+    *replays.ROUTES,
+    *suites.ROUTES,
 ]
 
+VENDOR_ROUTES = [*vendor_models.ROUTES, *chat_completions.ROUTES, *messages.ROUTES]
+"""The drop-in routes: each speaks a vendor's protocol."""
 
-def create_app(conversation: Conversation, keys: Keys, cors: Cors) -> Gate:
+
+def create_app(chat: Engine, keys: KeyRing, cors: Cors, reporter: Reporter) -> Gate:
     """The ASGI application. Draining and closing the engine is its owner's to do."""
-    settings = conversation.settings
-    passes, failures = Passes(keys, console_secret()), Failures()
+    settings = chat.settings
+    tickets_of_keys = Tickets(keys)
+    passes, failures = Passes(keys), Failures()
+    exports = Room(settings.max_exports, "max_exports")
     app = Litestar(
-        [Router("/", route_handlers=NATIVE_ROUTES, before_request=check_parameters), *plumego.ROUTES],
+        [
+            Router("/", route_handlers=NATIVE_ROUTES, before_request=check_parameters),
+            Router("/", route_handlers=plumego.ROUTES, before_request=check_forms),
+            Router(
+                "/",
+                route_handlers=VENDOR_ROUTES,
+                before_request=check_parameters,
+                request_max_body_size=settings.drop_in_max_body_bytes,
+            ),
+        ],
         dependencies={
-            "conversation": Provide(lambda: conversation, sync_to_thread=False),
-            "passes": Provide(lambda: passes, sync_to_thread=False),
+            "chat": Provide(lambda: chat, sync_to_thread=False),
+            "exports": Provide(lambda: exports, sync_to_thread=False),
             "failures": Provide(lambda: failures, sync_to_thread=False),
+            "passes": Provide(lambda: passes, sync_to_thread=False),
+            "tickets": Provide(lambda: tickets_of_keys, sync_to_thread=False),
+            "reporter": Provide(lambda: reporter, sync_to_thread=False),
         },
         exception_handlers={Exception: errors.handle},
         logging_config=None,
@@ -53,30 +87,5 @@ def create_app(conversation: Conversation, keys: Keys, cors: Cors) -> Gate:
         request_class=Http,
         request_max_body_size=settings.max_body_bytes,
     )
-    sizes = {"max_header_bytes": settings.max_header_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
-    return Gate(ConsoleFiles(app), keys, passes, cors, **sizes)
-
-
-NO_VALUES = frozenset({"", "null"})
-"""Litestar would read these as if the parameter were not there, and begin a list anew."""
-
-
-async def check_parameters(request: Request[Any, Any, Any]) -> None:
-    """A misspelt parameter is not a default: native routes refuse those they do not know, and any that comes twice."""
-    known = _parameters(request.route_handler)
-    for name in request.query_params:
-        if name not in known:
-            raise Problem(400, "unknown_parameter", f"{name}: there is no such parameter", field=name)
-        values = request.query_params.getall(name)
-        if len(values) > 1:
-            raise invalid(name, "is given twice")
-        if values[0].lower() in NO_VALUES:
-            raise invalid(name, "has no value")
-
-
-@cache
-def _parameters(handler: Any) -> frozenset[str]:
-    """The names of a handler's query parameters."""
-    fields = handler.parsed_fn_signature.parameters.items()
-    found = ((name, field.kwarg_definition) for name, field in fields)
-    return frozenset(each.name or name for name, each in found if isinstance(each, QueryParameter))
+    limits = {"max_header_bytes": settings.max_header_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
+    return Gate(ConsoleFiles(app), keys, tickets_of_keys, passes, cors, reporter, **limits)

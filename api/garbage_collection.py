@@ -12,7 +12,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ..engine import Conversation
+from ..engine import Engine
 
 LOOK_S = 1.0
 MOST_DUE = 64
@@ -21,12 +21,12 @@ come to stay."""
 
 
 @asynccontextmanager
-async def collecting_in_quiet(conversation: Conversation) -> AsyncIterator[None]:
+async def collecting_in_quiet(chat: Engine) -> AsyncIterator[None]:
     """While this is open, full collections wait for quiet. What is there already stays, and is not looked at again."""
     usual = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(usual[0], usual[1], MOST_DUE)
-    collecting = asyncio.create_task(_collect(conversation, usual[2]))
+    collecting = asyncio.create_task(_collect(chat, usual[2]))
     try:
         yield
     finally:
@@ -35,8 +35,8 @@ async def collecting_in_quiet(conversation: Conversation) -> AsyncIterator[None]
         gc.unfreeze()
 
 
-async def _collect(conversation: Conversation, due: int) -> None:
+async def _collect(chat: Engine, due: int) -> None:
     while True:
         await asyncio.sleep(LOOK_S)
-        if gc.get_count()[2] >= due and not conversation.busy:
+        if gc.get_count()[2] >= due and not chat.serving.busy:
             gc.collect()

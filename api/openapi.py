@@ -18,15 +18,31 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.plugins import OpenAPISchemaPlugin
 
-from ..engine import version
-from .http.errors import GUIDE, JSON, PROBLEM_JSON
+from ..engine import EVENT_TYPES, version
+from .http.dialects import ROOT
+from .http.errors import GUIDE, ID_FORM, JSON, PROBLEM_JSON
+from .http.middleware import PUBLIC_PATHS
 from .schemas.bodies import Body
 from .schemas.parameters import MAX_NUMBER
 
 PATH = "/schema"
 METHODS = ("get", "post", "patch", "put", "delete")
-EVENT_STREAM = "text/event-stream"
-BODY_OPTIONAL = frozenset({"create_session", "start_turn", "cancel_turn", "make_checkpoint"})
+EVENT_STREAM, PLAIN, JSON_LINES = "text/event-stream", "text/plain", "application/jsonl"
+PROOFS = frozenset({"prove_event", "prove_consistency"})
+BODY_OPTIONAL = frozenset({"create_session", "start_turn", "cancel_turn", "cancel_replay", "make_checkpoint"})
+
+MAY_BE_EMPTY = frozenset({"session_id", "model", "system"})
+"""Parameters of the guide's that are absent if they are empty."""
+_TYPE = "|".join(name.replace(".", r"\.") for name in EVENT_TYPES)
+_NUMBER = "(0|[1-9][0-9]{0,15})"
+PATTERNS = {
+    "cursor": "^[A-Za-z0-9_-]+$",
+    "types": f"^({_TYPE})(,({_TYPE}))*$",
+    "Idempotency-Key": '^("[ -~]{1,256}"|(?!"[ -~]*"$)[!-~]([ -~]{0,254}[!-~])?)$',
+    "If-Match": f'^(\\*|(W/)?"{_NUMBER}")$',
+    "Last-Event-ID": f"^{_NUMBER}$",
+}
+GUIDE_PATTERNS = {"Last-Event-ID": rf"^{ID_FORM}:{_NUMBER}(\.[1-9][0-9]{{0,15}})?$"}
 
 _TEXT = {"type": "string"}
 _REQUEST_ID = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}
@@ -47,17 +63,17 @@ _PROBLEM = {
 }
 _GUIDE_ERROR = {
     "title": "GuideError",
-    "description": "The error envelope of the guide's routes.",
+    "description": "The error envelope of the guide's routes, in its toolkit's words; `details.code` is Manent's own.",
     "type": "object",
     "properties": {
         "error": {
             "type": "object",
             "properties": {
-                "code": _TEXT,
+                "code": {"type": "string", "pattern": "^[A-Z_]+$"},
                 "message": _TEXT,
                 "category": _TEXT,
                 "type": _TEXT,
-                "details": {"type": "object"},
+                "details": {"type": "object", "properties": {"code": _TEXT}, "required": ["code"]},
             },
             "required": ["code", "message", "category", "type", "details"],
         },
@@ -65,6 +81,25 @@ _GUIDE_ERROR = {
     },
     "required": ["error", "request_id"],
 }
+
+_VENDOR_ERROR = {
+    "title": "VendorError",
+    "description": "An error as OpenAI's protocol tells it, or Anthropic's: that of the path. `code` is stable.",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "enum": ["error"]},
+        "error": {
+            "type": "object",
+            "properties": {"message": _TEXT, "type": _TEXT, "code": _TEXT, "param": {"type": ["string", "null"]}},
+            "required": ["message", "type", "code"],
+        },
+        "request_id": _REQUEST_ID,
+    },
+    "required": ["error"],
+}
+_VENDORS_BODY = {"type": "object", "description": "As the vendor's own API has it."}
+VENDOR_STREAMS = frozenset({"create_chat_completion", "create_message"})
+"""Operations of drop-in routes that answer with a stream if they are asked to."""
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
@@ -130,29 +165,56 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     """The document with what Litestar leaves out: strict bodies, errors, streams, keys."""
     document = deepcopy(document)
     components = document["components"]
-    components["schemas"] |= {"Problem": _PROBLEM, "GuideError": _GUIDE_ERROR}
+    components["schemas"] |= {
+        "Problem": _PROBLEM,
+        "GuideError": _GUIDE_ERROR,
+        "VendorError": _VENDOR_ERROR,
+    }
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    for body in Body.__subclasses__():
+    _bound_items(components["schemas"]["EraseIn"]["properties"]["versions"])
+    for body in Body.kinds():
         if body.__name__ in components["schemas"]:
             components["schemas"][body.__name__]["additionalProperties"] = False
             components["schemas"][body.__name__].pop("default", None)
+    components["schemas"]["Readiness"]["additionalProperties"] = _TEXT  # the contract of 0.1 says no more of it
     document["security"] = [{"key": []}, {}]
     for path, operations in document["paths"].items():
         for method in METHODS:
             if method in operations:
+                if path.startswith(ROOT) and method == "post":
+                    _complete_vendors(operations[method])
                 _complete_operation(path, operations[method])
     return document
+
+
+def _bound_items(versions: dict[str, Any]) -> None:
+    """Litestar leaves out what bounds the items of a list."""
+    for each in versions["oneOf"]:
+        if "items" in each:
+            each["items"] |= {"minimum": 1, "maximum": MAX_NUMBER}
+
+
+def _complete_parameters(parameters: list[dict[str, Any]], *, guide: bool) -> None:
+    for parameter in parameters:
+        _complete_parameter(parameter, PATTERNS | (GUIDE_PATTERNS if guide else {}))
+        if guide and parameter["name"] in MAY_BE_EMPTY:
+            _may_be_empty(parameter["schema"])
+
+
+def _may_be_empty(schema: dict[str, Any]) -> None:
+    schema.pop("minLength", None)
+    if schema.pop("format", None) == "uuid":
+        schema["pattern"] = f"^({ID_FORM})?$"
 
 
 def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     summary, _, rest = operation.get("description", "").partition("\n\n")
     operation["summary"] = " ".join(summary.split()).removesuffix(".")
     operation["description"] = " ".join(rest.split())
-    if not path.startswith("/api/"):
+    if path in PUBLIC_PATHS:
         operation["security"] = []
-    for parameter in operation.get("parameters", []):
-        _complete_parameter(parameter)
-    name, media_type = ("GuideError", JSON) if path.startswith(GUIDE) else ("Problem", PROBLEM_JSON)
+    _complete_parameters(operation.get("parameters", []), guide=path.startswith(GUIDE))
+    name, media_type = _error_of(path)
     responses = operation["responses"]
     responses.pop("400", None)
     refused = {media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
@@ -164,15 +226,39 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     if "stream" in operation["operationId"]:
         content = {EVENT_STREAM: {"schema": _TEXT}}
         responses["200"] = {"description": "Server-sent events", "content": content}
+    if operation["operationId"] in PROOFS:
+        # Of what is no proof in JSON the document of 0.1 says nothing. Here it says text, so that one schema fits.
+        responses["200"]["content"][JSON]["schema"]["oneOf"][1] = _TEXT
+        responses["200"]["content"] |= {PLAIN: {"schema": _TEXT}}
+    if operation["operationId"] == "export_session":
+        responses["200"]["content"] |= {JSON_LINES: {"schema": _TEXT}}
     if operation["operationId"] == "start_turn":
         turn = {"$ref": "#/components/schemas/Turn"}
         responses["200"]["content"] = {JSON: {"schema": turn}, EVENT_STREAM: {"schema": _TEXT}}
-    if operation["operationId"] in {"stream_turn", "stream"}:
+    if operation["operationId"] in {"stream_turn", "stream_replay", "stream"}:
         responses["204"] = {"description": "Read to the end already"}
 
 
-def _complete_parameter(parameter: dict[str, Any]) -> None:
-    """Litestar's words for "optional" would allow the value null, and it leaves a minimum of 0 out."""
+def _error_of(path: str) -> tuple[str, str]:
+    """The schema of a refusal, and its media type."""
+    if path.startswith(ROOT):
+        return "VendorError", JSON
+    return ("GuideError", JSON) if path.startswith(GUIDE) else ("Problem", PROBLEM_JSON)
+
+
+def _complete_vendors(operation: dict[str, Any]) -> None:
+    """A body and an answer are as their vendor describes them."""
+    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _VENDORS_BODY}}}
+    content: dict[str, Any] = {JSON: {"schema": _VENDORS_BODY}}
+    if operation["operationId"] in VENDOR_STREAMS:
+        content[EVENT_STREAM] = {"schema": _TEXT}
+    operation["responses"]["200"] = {"description": "Request fulfilled, document follows", "content": content}
+
+
+def _complete_parameter(parameter: dict[str, Any], patterns: dict[str, str]) -> None:
+    """Litestar's words for "optional" would allow the value null, and it leaves a minimum of 0 out. ``patterns``: the
+    forms of parameters by their names.
+    """
     schema = parameter["schema"]
     schema |= next((each for each in schema.pop("oneOf", []) if each["type"] != "null"), {})
     schema.pop("description", None)
@@ -181,8 +267,12 @@ def _complete_parameter(parameter: dict[str, Any]) -> None:
         schema["enum"] = [value for value in schema["enum"] if value is not None]
     if schema["type"] == "integer":
         schema |= {"minimum": int(schema.get("minimum", 0)), "maximum": int(schema.get("maximum", MAX_NUMBER))}
-    elif "enum" not in schema and "format" not in schema:
+    elif schema.get("format") == "uuid":
+        schema["pattern"] = f"^{ID_FORM}$"
+    elif "enum" not in schema:
         schema["minLength"] = 1
+        if pattern := patterns.get(parameter["name"]):
+            schema["pattern"] = pattern
     for flag in ("deprecated", "allowEmptyValue", "allowReserved"):
         parameter.pop(flag, None)
 

@@ -1,4 +1,4 @@
-"""A server process: engine, application and socket, from the first line it prints to its end.
+"""A server process: engine, application and socket, from its start to its end.
 
 SIGTERM and SIGINT end it in order: it is no longer ready and takes no more turns, readers are told, running turns may
 end within ``drain_s``, the rest are interrupted, and streams close by themselves because their turns have ended. A
@@ -8,27 +8,29 @@ second signal ends it at once; the next start then ends what was left open.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 
 import msgspec
 import uvicorn
 
 from .. import engine
-from ..engine import Conversation, Invalid, Settings
+from ..engine import Engine, Invalid, Settings
+from .announcement import Announcer, Say, start_of
 from .app import create_app
 from .garbage_collection import collecting_in_quiet
-from .http.auth import is_loopback, read_keys
+from .http.auth import is_loopback
 from .http.cors import Cors
+from .http.errors import Problem
+from .http.key_ring import KeyRing
+from .http.middleware import Gate
 from .http.protocol import BoundedHttp
-
-log = logging.getLogger("manent.api")
+from .observability.log_lines import loop_failed
+from .observability.reporter import Answered, Reporter
 
 BACKLOG = 1024
 KEPT_DESCRIPTORS = 768
@@ -42,59 +44,101 @@ class Running(msgspec.Struct, frozen=True):
     """A server that listens. ``serving`` ends when it does."""
 
     address: str
-    conversation: Conversation
+    chat: Engine
+    keys: KeyRing
     serving: asyncio.Task[None]
 
 
-async def serve(settings: Settings, say: Callable[[str], None]) -> None:
+async def serve(settings: Settings, announcer: Announcer) -> None:
     """Serve until a signal comes. Raises an EngineError where it cannot begin."""
+    asyncio.get_running_loop().set_exception_handler(loop_failed)
     stopping = asyncio.create_task(_stop_signal().wait())
-    async with running(settings, say) as server, collecting_in_quiet(server.conversation):
+    async with running(settings, announcer.notice) as server, collecting_in_quiet(server.chat):
+        announcer.start(await start_of(server.chat, server.keys, server.address))
+        announcer.listens(server.address)
         await asyncio.wait((server.serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        announcer.shutdown(server.chat.serving.load)
+    announcer.end()
 
 
 @asynccontextmanager
-async def running(settings: Settings, say: Callable[[str], None]) -> AsyncIterator[Running]:
-    """A server on an engine of its own; at the end it drains, closes its streams, and then its engine."""
-    keys, cors = read_keys(settings.api_keys_file), Cors(settings.cors_origins)
+async def running(settings: Settings, say: Say) -> AsyncIterator[Running]:
+    """A server on an engine of its own; at the end it drains, closes its streams, and then its engine. What keeps it
+    from starting is found before anything is made, as far as that can be.
+    """
+    keys, cors, reporter = KeyRing(settings.api_keys_file), Cors(settings.cors_origins), Reporter()
     if keys.open and not is_loopback(settings.host):
         raise Invalid("host", "without API keys only a loopback address can be served; set MANENT_API_KEYS_FILE")
-    async with engine.open(settings, notice=say) as conversation:
-        server = _Server(_config(create_app(conversation, keys, cors), settings))
-        say(f"model of sessions that name none: {conversation.default_model}")
-        listening = listen(settings.host, settings.port, _gone_after_s(settings))
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        try:
-            await _started(server, serving)
-            address = _address(listening)
-            say(f"listening on {address}")
-            yield Running(address, conversation, serving)
-        finally:
-            await conversation.drain()
-            server.should_exit = True
-            await serving
-            await _abort(server)
+    engine.check_unlocked(
+        engine.database_path(settings.database)
+    )  # who starts a server twice should hear of the first, not of its port
+    with closing(bind(settings.host, settings.port, _gone_after_s(settings))) as bound:
+        async with engine.open(settings, notice=say, observer=reporter) as chat:
+            app = create_app(chat, keys, cors, reporter)
+            async with _listening(app, bound, settings) as serving, _following(keys):
+                address = _address(bound)
+                engine.tell_address(engine.database_path(settings.database), address)
+                resumed = await chat.serving.resume_replays()
+                if resumed:
+                    say(f"going on with {resumed} replay(s) that a stopped server had left running")
+                try:
+                    yield Running(address, chat, keys, serving)
+                finally:
+                    await chat.serving.drain()
 
 
-def listen(host: str, port: int, gone_after_s: float) -> socket.socket:
+@asynccontextmanager
+async def _listening(app: Gate, bound: socket.socket, settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
+    """Answer on a socket; at the end connections may close by themselves, and then are closed."""
+    server = _Server(_config(app, settings))
+    listen(bound)
+    serving = asyncio.create_task(server.serve(sockets=[bound]))
+    try:
+        await _started(server, serving)
+        yield serving
+    finally:
+        server.should_exit = True
+        await serving
+        await _abort(server)
+
+
+@asynccontextmanager
+async def _following(keys: KeyRing) -> AsyncIterator[None]:
+    """Read the API keys again when their file changes."""
+    following = asyncio.create_task(keys.follow())
+    try:
+        yield
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+
+
+def bind(host: str, port: int, gone_after_s: float) -> socket.socket:
     """A bound socket, whose clients are gone when they confirm nothing of what they are sent for so long. Raises
     Invalid, which names the setting.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        bound = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise Invalid("host", f"cannot listen on {host}: {error.strerror}") from None
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from the socket that accepts them
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(gone_after_s * 1000))
-        listening.bind((host, port))
-        listening.listen(BACKLOG)
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(gone_after_s * 1000))
+        bound.bind((host, port))
     except OSError as error:
-        listening.close()
+        bound.close()
         raise Invalid("port", f"cannot listen on {host}:{port}: {error.strerror}") from None
-    return listening
+    return bound
+
+
+def listen(bound: socket.socket) -> None:
+    """Take connections from now on. Raises Invalid where another process began to meanwhile."""
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:
+        raise Invalid("port", f"cannot listen on {_address(bound)}: {error.strerror}") from None
 
 
 def most_connections(wanted: int) -> int:
@@ -128,11 +172,14 @@ def _stop_signal() -> asyncio.Event:
     return asked
 
 
-def _config(app: Any, settings: Settings) -> uvicorn.Config:
+def _config(app: Gate, settings: Settings) -> uvicorn.Config:
     class Protocol(BoundedHttp):
         max_head_bytes = settings.max_header_bytes
         max_connections = most_connections(settings.max_connections)
         stall_s = float(settings.client_stall_s)
+
+        def refused(self, problem: Problem, request_id: str) -> None:
+            app.reporter.answered(Answered("", None, problem.status, 0.0, request_id, code=problem.code))
 
     return uvicorn.Config(
         app,

@@ -1,151 +1,197 @@
 """Settings to a running engine: the only place that chooses members.
 
 ``open_engine`` takes the database file for itself: it locks and migrates it, ends the turns of a server that died,
-and gives a ``Conversation``. ``open_beside`` only reads, also while a server has the file.
+and gives an ``Engine``. ``open_beside`` only reads, also while a server has the file.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import ExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
 from .audit.bundle import verify_bundle as format_
 from .audit.checkpoint_file import OutsideFile, outside_path
-from .audit.checkpointer import keeping
+from .audit.checkpointer import Keeper, keeping
 from .audit.doctor import examine_evidence
-from .audit.keys import open_signer, read_signer, signing_key_path
+from .audit.keys import open_signer, trusted_keys
 from .audit.rollback import Accepted
 from .audit.rollback import accept_break as accept_break_of
+from .audit.secret import key_if_there, open_secret, secret_of
 from .audit.verify.database import Verified, verify_file
 from .clock import Clock, SystemClock
 from .errors import Broken, EngineError, Invalid
-from .log.rebuild import Rebuilt, rebuild_file
+from .events.upcasts import meaning_of as meaning_of_facts
+from .log.base import Connection
+from .log.rebuild import Rebuilt, rebuild, rebuild_file
 from .log.sql.tables import metadata
 from .log.sqlite.connection import DRIVER_ERRORS, database_path, meaning_of, open_writer
 from .log.sqlite.doctor import Finding, examine, existing
 from .log.sqlite.lock import locked
+from .log.sqlite.read_only import readable
 from .log.sqlite.schema import Progress, check_revision, migrate
-from .log.store import open_reading, open_store
+from .log.store import Store, open_reading, open_store
 from .providers import tokens
-from .providers.anthropic.messages import VENDOR_URL as CLAUDE_URL
-from .providers.anthropic.messages import ClaudeProvider
-from .providers.base import Provider
-from .providers.catalogue import Catalogue, catalogued
-from .providers.echo import EchoProvider
-from .providers.local.provider import LocalProvider, local_model_available
-from .providers.openai.chat import VENDOR_URL as OPENAI_URL
-from .providers.openai.chat import OpenAIProvider
-from .providers.openai.responses import ResponsesProvider
+from .providers.assemble import make_providers
 from .providers.registry import Providers
-from .providers.scripted import ScriptedProvider, read_script
-from .service.engine import Conversation
-from .service.evidence import Record
+from .providers.routes_file import add_routes
+from .service.engine import Engine
+from .service.evidence import Evidence
 from .service.import_bundle import Imported, import_log, import_session
+from .service.parts import Parts
+from .service.sync import SyncEngine
+from .service.words_in_facts import examine_facts
+from .sessions.canonical import PURPOSE as PREFIX
 from .sessions.envelope import LOCAL, Caller
-from .sessions.projector import Catalog
-from .sessions.tables import PROJECTIONS
+from .sessions.projector import Catalog, derived
 from .settings import Settings
 from .tools.base import Tool
 from .tools.builtin import builtin_tools
 from .tools.mcp.config import McpServer, mcp_available, read_servers
 from .tools.registry import Tools
-from .tools.runner import Limits as ToolLimits
-from .tools.runner import ToolRunner
+from .tools.runner import ToolLimits, ToolRunner
+from .turns.observer import Observer
 from .turns.recovery import recover
 from .turns.supervisor import Supervisor
+
+Database = str | Path | Settings | None
+"""A file by its path or URL; or settings, which name it; or None, for the settings' default."""
 
 Notice = Callable[[str], None]
 
 ECHO_MODEL = "echo/echo"
 LOCAL_MODEL = "local/smollm2-135m"
+IDEMPOTENCY = "idempotency/1"
+RETRY = "retry/1"
+"""The purpose of the key that idempotency keys are hashed with."""
 
 
 @asynccontextmanager
 async def open_engine(
-    database: str | Path | Settings | None = None,
+    database: Database = None,
     *,
     providers: Providers | None = None,
     tools: Iterable[Tool] = (),
     clock: Clock | None = None,
     notice: Notice | None = None,
-) -> AsyncIterator[Conversation]:
-    """An engine on a database file, which is created or migrated if need be. ``tools`` are offered beside the built-in
-    ones. ``notice`` is told what was done.
+    observer: Observer | None = None,
+) -> AsyncIterator[Engine]:
+    """Open an engine on a database file, which is created or migrated if need be. ``tools`` are offered beside the
+    built-in ones. ``notice`` is told what was done at the start, ``observer`` what happens afterwards.
 
     Raises StoreLocked if a server has the file, StoreNewer, StoreForeign, or Invalid for a setting.
     """
-    settings = _settings(database)
-    clock = clock or SystemClock()
-    path = database_path(settings.database)
-    with locked(path):
-        before, now = await asyncio.to_thread(_migrate, path, _in_tenths(notice or _quiet))
-        if before != now:
-            (notice or _quiet)(f"database {path}: " + (f"migrated from {before} to {now}" if before else "created"))
-        await asyncio.to_thread(tokens.load)
-        async with (
-            open_store(path, Catalog(), clock, settings) as store,
-            keeping(store, path, clock, settings, notice or _quiet) as keeper,
-            _mcp_tools(settings) as more,
-            _running(
-                Record(store, keeper),
-                providers or make_providers(settings, clock),
-                Tools([*builtin_tools(clock), *tools, *more]),
-                clock,
-                settings,
-            ) as conversation,
-        ):
-            ended = 0 if store.frozen else await recover(store, clock)
-            if ended:
-                (notice or _quiet)(f"ended {ended} turn(s) that a stopped server had left open")
-            yield conversation
+    async with _open_parts(database, providers, tools, clock, notice or _quiet, observer) as parts:
+        yield Engine(parts)
+
+
+def open_sync(
+    database: Database = None,
+    *,
+    providers: Providers | None = None,
+    tools: Iterable[Tool] = (),
+    clock: Clock | None = None,
+    notice: Notice | None = None,
+) -> SyncEngine:
+    """Open an engine for code that does not await: scripts and notebooks, also where an event loop runs already.
+    Arguments and errors are those of ``open``. Close it, or use it in a ``with`` statement.
+    """
+    return SyncEngine(lambda: open_engine(database, providers=providers, tools=tools, clock=clock, notice=notice))
 
 
 @asynccontextmanager
-async def open_beside(database: str | Path | Settings | None = None) -> AsyncIterator[Conversation]:
-    """An engine that only reads. Raises StoreOlder where the file must be migrated first."""
-    settings, clock = _settings(database), SystemClock()
+async def _open_parts(
+    database: Database,
+    providers: Providers | None,
+    tools: Iterable[Tool],
+    clock: Clock | None,
+    notice: Notice,
+    observer: Observer | None = None,
+) -> AsyncIterator[Parts]:
+    settings = _settings(database)
+    clock = clock or SystemClock()
+    observer = observer or Observer()
     path = database_path(settings.database)
-    await asyncio.to_thread(check_revision, path)
-    async with (
-        open_reading(path, settings) as store,
-        _running(
-            Record(store, None), make_providers(settings, clock), Tools(builtin_tools(clock)), clock, settings
-        ) as conversation,
-    ):
-        yield conversation
+    async with _serving(settings, clock, providers) as members, _held(path):
+        before, now = await asyncio.to_thread(_migrate, path, settings, _in_tenths(notice))
+        if before != now:
+            notice(f"database {path}: " + (f"migrated from {before} to {now}" if before else "created"))
+        secret = await asyncio.to_thread(open_secret, path, settings.secret_file)
+        keys = secret.key(PREFIX), secret.key(RETRY)
+        await asyncio.to_thread(tokens.load)
+        async with (
+            open_store(
+                path,
+                Catalog(keys[0]),
+                clock,
+                settings,
+                meaning_of_facts,
+                secret.key(IDEMPOTENCY),
+                observer.append_took,
+                observer.damage_found,
+            ) as store,
+            keeping(store, path, clock, settings, notice, observer.checkpoint_signed) as keeper,
+            _mcp_tools(settings) as more,
+            _running(
+                (store, keeper, members), Tools([*builtin_tools(clock), *tools, *more]), clock, settings, observer, keys
+            ) as parts,
+        ):
+            observer.opened(members.available(), members.names())
+            ended = 0 if store.frozen else await recover(store, clock, observer)
+            if ended:
+                notice(f"ended {ended} turn(s) that a stopped server had left open")
+            yield parts
 
 
-def existing_database(database: str | Path | Settings | None = None) -> Path:
+@asynccontextmanager
+async def open_beside(database: Database = None) -> AsyncIterator[Engine]:
+    """Open an engine that only reads, also while a server has the file, and on a read-only medium. Raises StoreOlder
+    where the file must be migrated first, and StoreUnavailable where there is none; the engine raises StoreUnavailable
+    for what would write.
+    """
+    settings, clock = _settings(database), SystemClock()
+    with ExitStack() as stack:
+        path = await asyncio.to_thread(stack.enter_context, readable(database_path(settings.database)))
+        await asyncio.to_thread(check_revision, path)
+        tools = Tools(builtin_tools(clock))
+        async with (
+            _serving(settings, clock) as providers,
+            open_reading(path, settings, meaning_of_facts) as store,
+            _running((store, None, providers), tools, clock, settings) as parts,
+        ):
+            yield Engine(parts)
+
+
+def existing_database(database: Database = None) -> Path:
     """The path of a database file that is there. Raises StoreUnavailable where there is none."""
     return existing(database_path(_settings(database).database))
 
 
-def migrate_database(
-    database: str | Path | Settings | None = None, progress: Progress | None = None
-) -> tuple[str | None, str]:
+def migrate_database(database: Database = None, progress: Progress | None = None) -> tuple[str | None, str]:
     """Bring a file to the newest revision: the one it was at (None: it is new), and the one it is at. Raises as
     ``open_engine``.
     """
-    path = database_path(_settings(database).database)
+    settings = _settings(database)
+    path = database_path(settings.database)
     with locked(path):
-        return _migrate(path, progress)
+        return _migrate(path, settings, progress)
 
 
-def _migrate(path: Path, progress: Progress | None = None) -> tuple[str | None, str]:
+def _migrate(path: Path, settings: Settings, progress: Progress | None = None) -> tuple[str | None, str]:
     """Migrate a locked file. What an older version derived from its events is derived again: it may have known less."""
-    before, now = migrate(path, progress)
-    if before is not None and before != now:
-        rebuild_file(path, Catalog(), PROJECTIONS, progress or _no_progress)
-    return before, now
+
+    def derive(connection: Connection) -> None:
+        rebuild(connection, *derived(key_if_there(path, settings.secret_file, PREFIX)), progress or _no_progress)
+
+    return migrate(path, progress, secret_of(path, settings.secret_file), derive)
 
 
-def accept_break(database: str | Path | Settings | None = None) -> list[Accepted]:
+def accept_break(database: Database = None) -> list[Accepted]:
     """Record that a database is not the one its checkpoints outside speak of, and give its logs new names; empty where
     there is no break. Raises StoreLocked, StoreOlder, and Broken for a log that cannot be gone on with.
     """
@@ -157,95 +203,84 @@ def accept_break(database: str | Path | Settings | None = None) -> list[Accepted
         return accept_break_of(path, outside, open_signer(path, settings.signing_key_file), SystemClock())
 
 
-def rebuild_projections(database: str | Path | Settings | None = None, progress: Progress | None = None) -> Rebuilt:
+def rebuild_projections(database: Database = None, progress: Progress | None = None) -> Rebuilt:
     """Drop all that is derived from a file's events, and derive it again. Raises StoreLocked, StoreOlder and such."""
-    path = existing(database_path(_settings(database).database))
+    settings = _settings(database)
+    path = existing(database_path(settings.database))
     with locked(path):
         check_revision(path)
-        return rebuild_file(path, Catalog(), PROJECTIONS, progress or _no_progress)
+        return rebuild_file(path, *derived(key_if_there(path, settings.secret_file, PREFIX)), progress or _no_progress)
 
 
-def verify_database(database: str | Path | Settings | None = None, progress: Progress | None = None) -> Verified:
-    """Hold a whole database against itself and its checkpoints. Changes nothing, and works beside a server.
+def verify_database(database: Database = None, progress: Progress | None = None) -> Verified:
+    """Verify a whole database: its rows by their hashes, and its checkpoints by the key that is trusted. Changes
+    nothing, and works beside a server and on a read-only medium.
 
     Raises StoreOlder, StoreForeign and such for a file that it cannot begin with.
     """
     settings = _settings(database)
     path = existing(database_path(settings.database))
-    check_revision(path)
-    key = signing_key_path(path, settings.signing_key_file)
-    signer = read_signer(key) if settings.signing_key_file or key.exists() else None
+    trusted = trusted_keys(path, settings.signing_key_file, settings.verify_key)
     outside = OutsideFile(outside_path(path, settings.checkpoint_file))
-    return verify_file(path, Catalog(), PROJECTIONS, outside, signer, progress or _no_progress)
+    with readable(path) as place:
+        check_revision(place)
+        return verify_file(
+            place,
+            *derived(key_if_there(path, settings.secret_file, PREFIX)),
+            outside,
+            trusted,
+            progress or _no_progress,
+        )
 
 
-def examine_database(database: str | Path | Settings | None = None) -> list[Finding]:
-    """What durability and evidence hang on. Changes nothing, and works beside a server."""
+def examine_database(database: Database = None) -> list[Finding]:
+    """Examine the settings that durability and evidence depend on. Changes nothing, and works beside a server."""
     settings = _settings(database)
     path = database_path(settings.database)
-    evidence = examine_evidence(path, settings.signing_key_file, settings.checkpoint_file)
-    return [*examine(path, metadata.tables), *evidence]
+    evidence = examine_evidence(path, settings.signing_key_file, settings.checkpoint_file, settings.checkpoint_every_s)
+    return [*examine(path, metadata.tables), *evidence, *examine_facts(path, settings)]
 
 
 @asynccontextmanager
 async def _running(
-    record: Record, providers: Providers, tools: Tools, clock: Clock, settings: Settings
-) -> AsyncIterator[Conversation]:
+    base: tuple[Store, Keeper | None, Providers],
+    tools: Tools,
+    clock: Clock,
+    settings: Settings,
+    observer: Observer | None = None,
+    keys: tuple[bytes, bytes] = (b"", b""),
+) -> AsyncIterator[Parts]:
+    store, keeper, providers = base
     limits = ToolLimits(
         timeout_s=settings.tool_timeout_s,
         max_output_bytes=settings.max_tool_output_bytes,
-        max_parallel=settings.max_parallel_tools,
         max_threads=settings.max_tool_threads,
     )
-    supervisor = Supervisor(record.store, providers, ToolRunner(tools, limits, clock), clock, settings)
+    supervisor = Supervisor(store, providers, ToolRunner(tools, limits, clock), clock, settings, observer)
+    parts = Parts(supervisor, tools, default_model(settings, providers), Evidence(store, keeper), keys)
     try:
-        yield Conversation(supervisor, tools, default_model(settings, providers), record)
+        yield parts
     finally:
+        await parts.replays.close()
         await supervisor.close()
-        await providers.aclose()
 
 
-def make_providers(settings: Settings, clock: Clock) -> Providers:
-    """The providers that the settings allow."""
-    members: list[Provider] = [EchoProvider(tokens.count_text)]
-    if local_model_available():
-        members.append(LocalProvider(clock=clock, connect_timeout_s=settings.connect_timeout_s))
-    members += _vendors(settings, clock)
-    if settings.script:
-        members.append(ScriptedProvider(read_script(Path(settings.script))))
-    return Providers(members)
+@asynccontextmanager
+async def _held(path: Path) -> AsyncIterator[None]:
+    with locked(path):
+        yield
 
 
-def _vendors(settings: Settings, clock: Clock) -> Iterator[Provider]:
-    """Those with a key, or with an address of one's own."""
-    own_openai = settings.openai_base_url.rstrip("/") != OPENAI_URL
-    if settings.openai_api_key or own_openai:
-        openai: dict[str, Any] = {
-            "clock": clock,
-            "connect_timeout_s": settings.connect_timeout_s,
-            "base_url": settings.openai_base_url,
-            "api_key": settings.openai_api_key,
-        }
-        responses = settings.openai_api == "responses"
-        made = ResponsesProvider(**openai) if responses else OpenAIProvider(**openai, legacy_max_tokens=own_openai)
-        yield catalogued(made, _catalogue(settings, own=own_openai))
-    own_claude = settings.anthropic_base_url.rstrip("/") != CLAUDE_URL
-    if settings.anthropic_api_key or own_claude:
-        claude = ClaudeProvider(
-            clock=clock,
-            connect_timeout_s=settings.connect_timeout_s,
-            base_url=settings.anthropic_base_url,
-            api_key=settings.anthropic_api_key,
-            version=settings.anthropic_version,
-            cache_breakpoints=settings.anthropic_cache,
-        )
-        yield catalogued(claude, _catalogue(settings, own=own_claude))
-
-
-def _catalogue(settings: Settings, *, own: bool) -> Catalogue:
-    """What is known of a provider's models: ``own`` if it is at an address of one's own."""
-    file = Path(settings.models_file) if settings.models_file else None
-    return Catalogue.of_own_address(file) if own else Catalogue.load(file)
+@asynccontextmanager
+async def _serving(settings: Settings, clock: Clock, providers: Providers | None = None) -> AsyncIterator[Providers]:
+    """The providers, closed at the end. Raises UnknownModel for a default model that nobody serves."""
+    members = providers or make_providers(settings, clock)
+    try:
+        add_routes(members, settings, clock)
+        default_model(settings, members)
+        yield members
+    finally:
+        await members.aclose()
 
 
 @asynccontextmanager
@@ -280,7 +315,7 @@ def default_model(settings: Settings, providers: Providers) -> str:
     return LOCAL_MODEL if LOCAL_MODEL in providers.available() else ECHO_MODEL
 
 
-def _settings(database: str | Path | Settings | None) -> Settings:
+def _settings(database: Database) -> Settings:
     if isinstance(database, Settings):
         return database
     if database is None:
@@ -310,12 +345,19 @@ def _no_progress(_: int, __: int) -> None:
     return None
 
 
-def import_bundle(settings: Settings, file: Path, caller: Caller = LOCAL, progress: Progress | None = None) -> Imported:
+def import_bundle(
+    database: Database,
+    file: Path,
+    *,
+    caller: Caller = LOCAL,
+    progress: Progress | None = None,
+) -> Imported:
     """Verify a bundle and take it in. No server may have the database open; it is created if need be.
 
     Raises Broken for a bundle that is not good, Invalid for one of another tenant, and Refused for a whole log where
     there is one already.
     """
+    settings = _settings(database)
     try:
         with file.open("rb") as opened:
             return _import(settings, opened, caller, progress or _no_progress)
@@ -336,8 +378,10 @@ def _import(settings: Settings, file: IO[bytes], caller: Caller, progress: Progr
 
 
 async def _import_session(settings: Settings, bundle: format_.Bundle, caller: Caller) -> Imported:
-    async with open_engine(settings) as conversation:
-        return await import_session(conversation.store, conversation.clock, bundle, caller)
+    async with _open_parts(settings, None, (), None, _quiet) as parts:
+        return await import_session(
+            parts.store, parts.clock, parts.names, bundle, caller, max_events=settings.max_import_events
+        )
 
 
 def _import_log(settings: Settings, bundle: format_.Bundle, progress: Progress) -> Imported:

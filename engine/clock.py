@@ -17,7 +17,7 @@ import msgspec
 
 
 class Clock(Protocol):
-    """What the engine asks of time and chance."""
+    """The clock: time, ids and random salts for the engine."""
 
     def now_us(self) -> int:
         """Wall clock, microseconds since the epoch; may step back, and the log copes."""
@@ -110,8 +110,10 @@ _VARIANT, _RANDOM = 0b10 << 62, (1 << 62) - 1
 
 def rfc3339(time_us: int) -> str:
     """``2026-01-02T03:04:05.000006Z``: always UTC, always six digits, so that text sorts as time does."""
-    seconds, micros = divmod(time_us, 1_000_000)
-    return f"{_second(seconds)}.{micros:06d}Z"
+    text = str(time_us)
+    if len(text) < 7:
+        return f"{_second('0')}.{text.zfill(6)}Z"
+    return f"{_second(text[:-6])}.{text[-6:]}Z"  # half the time of divmod and a format
 
 
 def utc_day(time_us: int) -> date:
@@ -120,6 +122,6 @@ def utc_day(time_us: int) -> date:
 
 
 @lru_cache(maxsize=4096)
-def _second(seconds: int) -> str:
-    """What is shown together was often recorded within the same seconds."""
-    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
+def _second(seconds: str) -> str:
+    """One second as text, cached: events shown together were often recorded within the same seconds."""
+    return (_EPOCH + timedelta(seconds=int(seconds))).isoformat()

@@ -1,26 +1,29 @@
 """Every error the engine raises, in one tree.
 
     EngineError
-      NotFound        SessionNotFound · TurnNotFound · EventNotFound · CheckpointNotFound
-      Refused         Invalid · UnknownModel · SessionArchived · EmptyMessage · BudgetTooSmall · TooLarge
-                      ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
+      NotFound        SessionNotFound · TurnNotFound · EventNotFound · CheckpointNotFound · NotYet
+      Refused         Invalid · UnknownModel · SessionArchived · SessionExpired · SessionFull · EmptyMessage
+                      BudgetTooSmall · TooLarge · ToolResultsMissing · ToolCallNotFound · NothingToAnswer · NoExactCount
+                      ContentNotSupported · UnknownRenderer
       Conflict        VersionConflict · TurnAlreadyOpen · TurnNotOpen · NoDecisionAwaited · LegalHold
-                      IdempotencyMismatch
+                      IdempotencyMismatch · AlreadyImported
       Erased
-      Overloaded      ShuttingDown · CircuitOpen
+      Overloaded      ShuttingDown · CircuitOpen · RateLimited
       TurnLimitReached
-      ProviderError   ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTimedOut · ProviderTruncated
+      ProviderError   ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTooLarge · ProviderTimedOut
+                      ProviderTruncated
       ToolError
-      StoreError      StoreFull · StoreUnavailable · StoreCorrupt · StoreForeign · StoreNewer · StoreOlder · StoreLocked
+      StoreError      StoreFull · StoreUnavailable · StoreCorrupt · RecordDamaged · StoreForeign · StoreNewer
+                      StoreOlder · StoreLocked · SecretMismatch
       AuditError      Broken · ProofInvalid · Behind
 
-``code`` is stable and public: clients branch on it. ``detail`` is a sentence for people and never holds a key, a
-path of the server or an upstream body. ``extra`` are the members that go with the code (``current_version``,
-``field`` …).
+``code`` is stable and public: clients branch on it. ``detail`` is a sentence for people, without a key, a path of the
+server or an upstream body. ``extra`` are the members that go with the code (``current_version``, ``field`` …).
 """
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 RETRY_AFTER_S = 5
@@ -57,9 +60,13 @@ class EventNotFound(NotFound):
 
 
 class CheckpointNotFound(NotFound):
-    """No checkpoint covers it yet."""
-
     code = "checkpoint_not_found"
+
+
+class NotYet(NotFound):
+    """At that time the session had not begun; ``created_at`` is when it did."""
+
+    code = "not_yet"
 
 
 class Refused(EngineError):
@@ -84,8 +91,26 @@ class UnknownModel(Refused):
     code = "unknown_model"
 
 
+class UnknownRenderer(Refused):
+    """A recorded request was made by a ``renderer`` that is not here; ``available`` lists what there is."""
+
+    code = "unknown_renderer"
+
+
 class SessionArchived(Refused):
     code = "session_archived"
+
+
+class SessionExpired(Refused):
+    """The session takes nothing any more since ``expires_at``, until that is set anew."""
+
+    code = "session_expired"
+
+
+class SessionFull(Refused):
+    """The session holds as much as it may; ``limit`` names what bounds it, and ``maximum`` is its value."""
+
+    code = "session_full"
 
 
 class EmptyMessage(Refused):
@@ -93,7 +118,7 @@ class EmptyMessage(Refused):
 
 
 class BudgetTooSmall(Refused):
-    """What must be sent does not fit: ``required_tokens`` against ``available_tokens``."""
+    """The required messages do not fit the budget: ``required_tokens`` against ``available_tokens``."""
 
     code = "budget_too_small"
 
@@ -117,9 +142,13 @@ class ToolCallNotFound(Refused):
 
 
 class NoExactCount(Refused):
-    """The provider does not tell how many tokens a request is."""
-
     code = "no_exact_count"
+
+
+class ContentNotSupported(Refused):
+    """The model cannot take a block that it would be sent; ``block`` names it, ``takes`` says what the model takes."""
+
+    code = "content_not_supported"
 
 
 class NothingToAnswer(Refused):
@@ -135,9 +164,7 @@ class Conflict(EngineError):
 
 
 class VersionConflict(Conflict):
-    """The session is not at the version that the caller expected; ``current_version`` is where it is (0: not
-    begun).
-    """
+    """The session is not at the version that was expected; ``current_version`` is where it is (0: not begun)."""
 
     code = "version_conflict"
 
@@ -162,6 +189,12 @@ class NoDecisionAwaited(Conflict):
     """The turn does not wait for a decision on this call."""
 
     code = "no_decision_awaited"
+
+
+class AlreadyImported(Conflict):
+    """The same bundle was taken in before; ``session_id`` names what came of it."""
+
+    code = "already_imported"
 
 
 class IdempotencyMismatch(Conflict):
@@ -199,6 +232,12 @@ class CircuitOpen(Overloaded):
     code = "provider_circuit_open"
 
 
+class RateLimited(Overloaded):
+    """A key or a provider has had what it may have in a minute; ``limit`` names the setting."""
+
+    code = "rate_limited"
+
+
 class TurnLimitReached(EngineError):
     """A turn took more rounds, seconds or tokens than it may; ``limit`` names the setting."""
 
@@ -206,12 +245,7 @@ class TurnLimitReached(EngineError):
 
 
 class ProviderError(EngineError):
-    """An upstream model failed.
-
-    ``status``: its HTTP status or None. ``vendor_code`` and ``request_id``: its own words for it, for the record.
-    ``retry_after_s``: when it asked to be called again. ``upstream``: its body, bounded, for the record and never
-    for a client.
-    """
+    """An upstream model failed. Its words (``vendor_code``, ``request_id``, ``upstream``) are for the record."""
 
     code = "provider_error"
     retryable: ClassVar[bool] = False
@@ -225,8 +259,9 @@ class ProviderError(EngineError):
         request_id: str | None = None,
         retry_after_s: float | None = None,
         upstream: str = "",
+        **extra: object,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(detail, **extra)
         self.status = status
         self.vendor_code = vendor_code
         self.request_id = request_id
@@ -253,6 +288,12 @@ class ProviderMalformed(ProviderError):
     code = "provider_malformed"
 
 
+class ProviderTooLarge(ProviderError):
+    """Answered more than is taken, in all or in one piece; ``limit`` and ``maximum`` say which setting bounds it."""
+
+    code = "provider_too_large"
+
+
 class ProviderTimedOut(ProviderError):
     code = "provider_timed_out"
     retryable = True
@@ -266,8 +307,6 @@ class ProviderTruncated(ProviderError):
 
 
 class ToolError(EngineError):
-    """A tool failed; the model is told so."""
-
     code = "tool_error"
 
 
@@ -287,8 +326,23 @@ class StoreUnavailable(StoreError):
     code = "store_unavailable"
 
 
+def is_full(error: OSError) -> bool:
+    """True if the system says that a disk is full, or this user's quota is."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
 class StoreCorrupt(StoreError):
     code = "store_corrupt"
+
+
+class RecordDamaged(StoreError):
+    """A row's words are not those that were recorded, or are missing; ``position`` names it."""
+
+    code = "record_damaged"
+
+    @classmethod
+    def at(cls, position: int) -> RecordDamaged:
+        return cls(f"the words of event {position} are not those that were recorded", position=position)
 
 
 class StoreForeign(StoreError):
@@ -298,8 +352,6 @@ class StoreForeign(StoreError):
 
 
 class StoreNewer(StoreError):
-    """The database was written by a newer version."""
-
     code = "store_newer"
 
 
@@ -313,6 +365,12 @@ class StoreLocked(StoreError):
     """Another server holds the file; ``pid`` names it."""
 
     code = "store_locked"
+
+
+class SecretMismatch(StoreError):
+    """The database names a secret, and its file is missing or holds another."""
+
+    code = "secret_mismatch"
 
 
 class AuditError(EngineError):
@@ -333,8 +391,6 @@ class Broken(AuditError):
 
 
 class ProofInvalid(AuditError):
-    """A proof, a note or a key is not what it claims to be."""
-
     code = "proof_invalid"
 
 

@@ -59,11 +59,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     anthropic_version: Annotated[
         Literal["2023-06-01", "2026-10-21"],
-        Meta(description="version of Anthropic's API; the newer one refuses sampling parameters"),
+        Meta(
+            description="version of Anthropic's API; the newer one refuses sampling parameters, so that requests with "
+            "some are sent with the older one"
+        ),
     ] = "2023-06-01"
     anthropic_cache: Annotated[bool, Meta(description="set prompt-cache breakpoints in requests to Anthropic")] = False
     models_file: Annotated[
         str | None, Meta(description="JSON file of models and prices, laid over the catalogue that is shipped")
+    ] = None
+    routes_file: Annotated[
+        str | None, Meta(description="JSON file of routes: names that stand for several models, called route/NAME")
     ] = None
     mcp_servers_file: Annotated[
         str | None, Meta(description="JSON file of MCP servers whose tools are offered (extra `mcp`)")
@@ -76,19 +82,47 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     signing_key_file: Annotated[
         str | None, Meta(description="Ed25519 private key (PEM) that signs checkpoints [DATABASE.key, made if need be]")
     ] = None
+    secret_file: Annotated[
+        str | None,
+        Meta(description="secret that idempotency keys are hashed with; back it up with the key [DATABASE.secret]"),
+    ] = None
+    verify_key: Annotated[
+        str | None, Meta(description="verifier key (name+hash+key) that `manent verify` trusts, not the key file's")
+    ] = None
     checkpoint_every_s: Annotated[
         Count, Meta(description="a checkpoint is signed every so many seconds, if there is something new")
     ] = 60
 
-    max_message_bytes: Annotated[Count, Meta(description="largest message, bytes of its content as JSON")] = 1 << 20
+    max_message_bytes: Annotated[
+        Count,
+        Meta(
+            description="largest message, bytes of its content blocks as compact JSON in UTF-8; largest system prompt, "
+            "bytes of its text"
+        ),
+    ] = 1 << 20
     max_messages: Annotated[Count, Meta(description="most messages in one request")] = 100
+    max_pins: Annotated[Count, Meta(description="most messages of a session that are pinned at once")] = 100
     max_blocks: Annotated[Count, Meta(description="most content blocks in one message")] = 1000
+    max_forks: Annotated[Count, Meta(description="most forks of sessions that come from one")] = 10_000
     max_title_chars: Annotated[Count, Meta(description="longest title, characters")] = 500
+    max_name_chars: Annotated[
+        Count, Meta(description="longest user_id or agent_id of a session, or name of a suite, characters")
+    ] = 200
     max_metadata_bytes: Annotated[Count, Meta(description="largest metadata of a session, bytes as JSON")] = 16 << 10
     max_body_bytes: Annotated[Count, Meta(description="largest request body, bytes")] = 8 << 20
+    max_import_events: Annotated[Count, Meta(description="most events of a session that is imported")] = 100_000
+    drop_in_max_messages: Annotated[
+        Count, Meta(description="most messages of a history that a client sends to a drop-in route")
+    ] = 10_000
+    drop_in_max_body_bytes: Annotated[Count, Meta(description="largest request body of a drop-in route, bytes")] = (
+        32 << 20
+    )
+    drop_in_max_block_bytes: Annotated[Count, Meta(description="largest message of such a history, bytes as JSON")] = (
+        20 << 20
+    )
     max_page_bytes: Annotated[
         Count,
-        Meta(description="largest page of a list, bytes of what its items hold; it ends early, after one at least"),
+        Meta(description="largest page of a list, bytes; it ends early where its items are large, after one at least"),
     ] = 4 << 20
     max_header_bytes: Annotated[Count, Meta(description="largest request line and headers together, bytes")] = 32 << 10
     max_budget_tokens: Annotated[Count, Meta(description="largest token budget that may be asked for")] = 10_000_000
@@ -118,12 +152,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_provider_requests: Annotated[Count, Meta(description="most requests to one provider at once")] = 512
     max_provider_waiting: Annotated[Count, Meta(description="most turns waiting for one provider")] = 1000
     provider_wait_s: Annotated[Count, Meta(description="longest wait for a provider that is busy, seconds")] = 30
+    key_requests_per_min: Annotated[
+        Count | None, Meta(description="most turns that one API key starts in a minute; more are refused with 429")
+    ] = None
+    key_tokens_per_min: Annotated[
+        Count | None, Meta(description="most tokens, in and out, that one API key uses in a minute")
+    ] = None
+    provider_requests_per_min: Annotated[
+        Count | None,
+        Meta(description="most requests to one provider in a minute; more wait, as long as for a busy provider"),
+    ] = None
+    provider_tokens_per_min: Annotated[
+        Count | None, Meta(description="most tokens, in and out, of one provider in a minute")
+    ] = None
     max_rounds: Annotated[Count, Meta(description="most rounds of model and tools in a turn")] = 16
     max_turn_tokens: Annotated[
         Count, Meta(description="tokens, in and out, after which a turn begins no further round")
     ] = 2_000_000
     max_tools: Annotated[Count, Meta(description="most tools offered in one turn")] = 128
     max_tools_bytes: Annotated[Count, Meta(description="largest schemas of a turn's tools, bytes as JSON")] = 256 << 10
+    max_schema_bytes: Annotated[
+        Count, Meta(description="largest JSON Schema that an answer must be of, and largest description of it, bytes")
+    ] = 64 << 10
     tool_timeout_s: Annotated[Count, Meta(description="longest run of a tool, seconds")] = 30
     max_tool_output_bytes: Annotated[
         Count, Meta(description="largest output of a tool, bytes; the rest is cut off")
@@ -131,11 +181,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_parallel_tools: Annotated[Count, Meta(description="most tools of one turn running at once")] = 8
     max_tool_threads: Annotated[Count, Meta(description="most tools running in threads at once")] = 16
     max_reason_chars: Annotated[Count, Meta(description="longest reason of a decision, characters")] = 2000
+    replay_jobs: Annotated[Count, Meta(description="turns that a replay asks at once, if it does not say")] = 4
+    max_replay_jobs: Annotated[Count, Meta(description="most turns that one replay may ask at once")] = 64
+    replay_turns: Annotated[Count, Meta(description="most turns of a replay that does not say")] = 1000
+    max_replay_turns: Annotated[Count, Meta(description="most turns that one replay may do again, or a suite hold")] = (
+        10_000
+    )
     max_open_turns: Annotated[Count, Meta(description="most turns running at once")] = 1000
     max_readers: Annotated[Count, Meta(description="most open event streams at once")] = 2000
     cancel_unread_after_s: Annotated[
         int, Meta(ge=0, description="cancel a turn that nobody has read for so long, seconds; 0: never")
     ] = 0
+    disconnect_grace_s: Annotated[
+        Count,
+        Meta(description="cancel a turn of a drop-in route so long after its last reader disconnected, seconds"),
+    ] = 10
+    retry_attach_s: Annotated[
+        Count,
+        Meta(description="how long after its end a turn still answers a client's automatic retry, seconds"),
+    ] = 60
     tail_frames: Annotated[Count, Meta(description="frames of a running turn kept in memory for its readers")] = 1024
     client_stall_s: Annotated[
         Count,
@@ -147,6 +211,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_bodies_bytes: Annotated[
         Count, Meta(description="bodies of all requests being answered, together, bytes; more are refused with 503")
     ] = 256 << 20
+    max_exports: Annotated[Count, Meta(description="most exports at once over HTTP; more are refused with 503")] = 2
     drain_s: Annotated[int, Meta(ge=0, description="how long a shutdown waits for running turns, seconds")] = 10
     lease_s: Annotated[
         Count, Meta(description="how long a running turn is its process's without a sign of life, seconds")
@@ -158,8 +223,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10_000
     batch_writes: Annotated[Count, Meta(description="most writes in one transaction")] = 512
     reader_threads: Annotated[Count, Meta(description="threads that read the database")] = 4
+    max_damaged_rows: Annotated[
+        Count, Meta(description="damaged rows that are told apart; more are neither counted nor logged")
+    ] = 10_000
     cached_sessions: Annotated[Count, Meta(description="session states the writer keeps in memory")] = 10_000
     checkpoint_pages: Annotated[Count, Meta(description="pages in SQLite's write-ahead log before a checkpoint")] = 1000
+
+    log_format: Annotated[
+        Literal["text", "json"], Meta(description="form of the log lines on standard error: text or json")
+    ] = "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="least level that is logged: debug, info, warning or error"),
+    ] = "info"
 
 
 def from_mapping(values: Mapping[str, str], **overrides: Any) -> Settings:

@@ -50,11 +50,12 @@ try:
         VendorBlock,
     )
     from manent.engine.providers.openai import chat_render, responses_render
-    from manent.engine.providers.openai.chat_stream import AnswerStream, ChatStream
+    from manent.engine.providers.openai.chat_stream import ChatStream
     from manent.engine.providers.openai.responses_stream import ResponsesStream
     from manent.engine.providers.wire.addresses import checked_key, checked_url
     from manent.engine.providers.wire.http import Client, make_client, post_stream
     from manent.engine.providers.wire.sse import SseDecoder
+    from manent.engine.providers.wire.vendor import AnswerStream
 except ModuleNotFoundError as error:
     if error.name not in {"click", "msgspec", "engine", "api"}:
         raise
@@ -340,7 +341,7 @@ def _checked(protocol: str, raw: bytes, cleaner: Cleaner) -> tuple[bytes, list[C
 
 def _chunks(protocol: str, data: bytes) -> Iterator[Chunk]:
     """The product's own reading of a stream. Raises ProviderError."""
-    stream: MessageStream | AnswerStream
+    stream: AnswerStream
     if protocol == "claude":
         stream = MessageStream("the provider")
     else:

@@ -1,33 +1,23 @@
 #!/usr/bin/env python3
-"""Plays a recorded conversation back, or runs it again on another model and prints what differs.
+"""Plays a recorded conversation back, or holds it once more on another model: ``manent replay``, under its old name.
 
-    scripts/replay.py SESSION [--pace 1x|4x|0]     reads only, also beside a running server
-    scripts/replay.py SESSION --model MODEL        writes a new session, so no server may have the file open
+    scripts/replay.py SESSION [--pace 1x|4x|0]     is manent replay SESSION --mode play
+    scripts/replay.py SESSION --model MODEL        is manent replay SESSION --mode free --model MODEL
 
-Exit codes: 0 done, and all answers were the same; 1 an answer differs, or it could not be done; 2 wrong use.
+Other options are those of ``manent replay``, and so are its exit codes.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 VENV = Path(__file__).resolve().parent.parent / ".venv"
 
 try:
-    import click
-    import msgspec
-
-    from manent import engine
-    from manent.api.cli.database import caller_for, find_session, open_existing, tenant_option
     from manent.api.cli.main import run
-    from manent.api.cli.options import read_settings, settings_options
-    from manent.api.cli.terminal import FramePrinter, moment, notice, one_line, print_message, printable
-    from manent.engine import Caller, Message, Rerun, Settings
+    from manent.api.cli.replay.command import replay
 except ModuleNotFoundError as error:
     if error.name not in {"click", "manent"}:
         raise
@@ -37,70 +27,14 @@ except ModuleNotFoundError as error:
     print("manent: run scripts/serve or scripts/test first: they make the environment", file=sys.stderr)
     sys.exit(2)
 
-COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
-
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("session")
-@click.option("--model", help="run it again on this model, into a new session, and print the differences")
-@click.option("--pace", default="1x", show_default=True, help="of playing back: 1x as recorded, 4x faster, 0 at once")
-@tenant_option
-@settings_options("database")
-def replay(*, session: str, model: str | None, pace: str, tenant: str, **options: Any) -> None:
-    """Play a SESSION back as it came, or with --model run it again and print what differs."""
-    speed, settings, caller = engine.read_pace(pace), read_settings(options), caller_for(tenant)
-    if model is None:
-        asyncio.run(play_back(settings, caller, session, speed))
-    elif not asyncio.run(run_again(settings, caller, session, model)):
-        sys.exit(1)
-
-
-async def play_back(settings: Settings, caller: Caller, text: str, pace: float) -> None:
-    """Print the conversation, its answers at their pace."""
-    printer = FramePrinter()
-    async with open_existing(settings) as conversation:
-        session = await find_session(conversation, text, caller)
-        async for thing in engine.play_back(conversation, session.id, pace, caller):
-            if isinstance(thing, Message):
-                print_message(thing)
-                continue
-            if thing.type == "turn.started":
-                turn = msgspec.json.decode(thing.data)
-                click.secho(f"\nanswer of {turn['model']}  {moment(turn['started_at'])}", bold=True)
-            printer.show(thing)
-    printer.end_line()
-
-
-async def run_again(settings: Settings, caller: Caller, text: str, model: str) -> bool:
-    """Print each exchange with what differs; whether nothing did."""
-    counts: Counter[str] = Counter()
-    async with open_existing(settings) as conversation:  # who is wrong about the session shall not take the lock
-        session = await find_session(conversation, text, caller)
-    async with engine.open(settings, notice=notice) as conversation:
-        async for rerun in engine.run_again(conversation, session.id, model, caller):
-            if not counts:
-                click.echo(f"running {session.id} again on {model}, as session {rerun.session}")
-            counts[show_rerun(rerun)] += 1
-    said = ", ".join(f"{count} {how}" for how, count in counts.items()) or "none that was answered"
-    click.echo(f"\nexchanges: {said}")
-    return counts["the same"] == counts.total()
-
-
-def show_rerun(rerun: Rerun) -> str:
-    """One exchange; how its answers compare."""
-    asked = " / ".join(one_line(engine.text_of(message.blocks())) or f"[{message.role}]" for message in rerun.inputs)
-    click.secho(f"\n{asked}", bold=True)
-    if rerun.new is None:
-        click.echo(f"left out: {rerun.reason}")
-        return "left out"
-    if rerun.turn is not None and rerun.turn.status != "completed":
-        error = rerun.turn.error
-        notice(f"the new turn {rerun.turn.status}" + (f": {error.detail} ({error.code})" if error else ""))
-    difference = engine.differences(rerun.old, rerun.new)
-    for line in difference.split("\n") if difference else ["the same answer"]:
-        click.secho(printable(line), fg=COLOURS.get(line[:1]))
-    return "different" if difference else "the same"
+def with_mode(given: list[str]) -> list[str]:
+    """The arguments, with the mode that they mean."""
+    if any(each.partition("=")[0] == "--mode" for each in given):
+        return given
+    return [*given, "--mode", "free" if any(each.partition("=")[0] == "--model" for each in given) else "play"]
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = with_mode(sys.argv[1:])
     run(replay, "scripts/replay.py")

@@ -10,25 +10,28 @@ import hashlib
 import json
 import shutil
 import sqlite3
+from collections import Counter
 from contextlib import asynccontextmanager, closing
 from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import rfc8785
 
 from manent import engine
 from manent.engine.clock import uuid7
 from manent.engine.log import codec
 from manent.engine.log.base import RecordedEvent
-from manent.engine.log.sql import reads
+from manent.engine.log.rebuild import fold_all
+from manent.engine.log.sql.driver import empty_table
 from manent.engine.log.sqlite.connection import open_writer
 from manent.engine.providers import tokens
 from manent.engine.providers.base import ModelInfo
 from manent.engine.providers.echo import RENDERER, RENDERERS, EchoProvider
 from manent.engine.providers.registry import Providers
 from manent.engine.providers.scripted import ScriptedProvider, parse_script
-from manent.engine.sessions.projector import Catalog, clear
+from manent.engine.sessions.projector import Catalog
 from manent.engine.sessions.state import evolve
 from manent.engine.sessions.tables import PROJECTIONS
 
@@ -113,13 +116,20 @@ def says(*steps):
     return [{"steps": [{"text": step} if isinstance(step, str) else step for step in steps]}]
 
 
+def offered(*names):
+    """Tools of these names that the caller runs."""
+    return tuple(engine.ToolSchema(name, "", {"type": "object", "properties": {}}) for name in names)
+
+
 def forget_outside(path):
     """Take away the checkpoints that lie beside a file."""
     Path(f"{path}.checkpoints").unlink(missing_ok=True)
 
 
 @asynccontextmanager
-async def chatting(path, clock=None, providers=(), tools=(), *, unwitnessed=False, **models_and_settings):
+async def chatting(
+    path, clock=None, providers=(), tools=(), *, unwitnessed=False, observer=None, **models_and_settings
+):
     """An engine on a file, with echo and a script. Nothing is tried twice unless asked; the rest scripts models.
     ``unwitnessed``: no checkpoint outside tells of a file that lay there before.
     """
@@ -131,20 +141,29 @@ async def chatting(path, clock=None, providers=(), tools=(), *, unwitnessed=Fals
     models = {name: answers for name, answers in models_and_settings.items() if name not in names}
     script = Counted(models or {"none": says()})
     members = Providers([EchoProvider(tokens.count_text), script, *providers])
-    async with engine.open(settings, providers=members, tools=tools, clock=clock) as chat:
+    async with engine.open(settings, providers=members, tools=tools, clock=clock, observer=observer) as chat:
         chat.script = script
         yield chat
 
 
+async def call_ids(chat, session):
+    """The id that the model gave each call of a session, by the call's ordinal."""
+    ids = {}
+    for event in (await chat.events(session, types=("message.appended",), limit=1000)).items:
+        blocks = json.loads(bytes(event.body))["content"] if event.body else []
+        made = json.loads(bytes(event.facts)).get("calls", [])
+        ids |= zip(made, [block["id"] for block in blocks if block["type"] == "tool_use"], strict=True) if made else ()
+    return ids
+
+
 async def begin(chat, session, content=None, **options):
     """Start a turn on a text (or on what is there); the id of the turn."""
-    message = None if content is None else await chat.new_message(engine.MessageIn(content))
-    return (await chat.start_turn(session, engine.Ask(message=message, **options))).turn
+    return (await chat.start_turn(session, content, **options)).turn
 
 
 async def frames_of(chat, turn, after=0, caller=engine.LOCAL):
     """All frames of a turn, up to its end."""
-    return [frame async for batch in chat.frames(turn, caller, after=after) for frame in batch]
+    return [frame async for batch in chat.frames(turn, caller=caller, after=after) for frame in batch]
 
 
 async def shown(chat, turn, count):
@@ -171,6 +190,39 @@ def alive(*kinds):
     return sum(isinstance(thing, kinds) for thing in gc.get_objects())
 
 
+async def explained(chat, session, caller=engine.LOCAL):
+    """What every attempt of a session was sent, explained: each is what was committed to, and its figures add up."""
+    found = []
+    async for turn in chat.iter_turns(session, caller=caller):
+        for number in range(1, len(turn.attempts) + 1):
+            prompt = await chat.explain(turn.id, attempt=number, caller=caller)
+            assert (prompt.turn_id, prompt.attempt, prompt.matches) == (turn.id, number, True)
+            assert_adds_up(prompt)
+            found.append(prompt)
+    return found
+
+
+def assert_adds_up(prompt):
+    """The figures of a window are sums of what stands beside them."""
+    window, left = prompt.window, prompt.window.omitted
+    form = prompt.parameters.response_format
+    schema = b"" if form is None or form.schema is msgspec.UNSET else bytes(form.schema)
+    assert window.tool_tokens == tokens.count_tools(prompt.tools) + tokens.count_text(schema.decode())
+    assert window.base_tokens == window.tool_tokens + sum(each.tokens for each in window.included)
+    base, sent = window.base_tokens, len(window.included)
+    assert window.used_tokens == tokens.figure(base, sent, window.factor_permille, window.overhead)
+    assert window.used_tokens <= window.budget_tokens - window.reserve_tokens
+    assert (left.count, left.tokens) == (
+        sum(each.count for each in left.by_reason.values()),
+        sum(each.tokens for each in left.by_reason.values()),
+    )
+    assert len(left.items) == min(left.count, 100)
+    assert {each.position for each in left.items}.isdisjoint(each.position for each in window.included)
+    if left.count == len(left.items):
+        assert Counter(each.reason for each in left.items) == {why: each.count for why, each in left.by_reason.items()}
+        assert sum(each.tokens for each in left.items) == left.tokens
+
+
 def told(frames):
     """Frames as (number, type), for reading."""
     return [(frame.number, frame.type) for frame in frames]
@@ -184,6 +236,13 @@ def texts_of(frames):
             data = json.loads(frame.data)
             texts[data["block"]] = texts.get(data["block"], "") + data["text"]
     return texts
+
+
+def awaited(turn):
+    """Ids of the calls that a turn waits for a decision on: of a view, or of the data of a frame or an answer."""
+    if isinstance(turn, dict):
+        return [call["tool_use_id"] for call in turn["pending_approvals"]]
+    return tuple(call.tool_use_id for call in turn.pending_approvals)
 
 
 def text_of(message):
@@ -216,14 +275,24 @@ def snapshot(path, copy):
     """The file as it is on disk at this moment, as a machine that loses power now would find it."""
     with closing(sqlite3.connect(path)) as live, closing(sqlite3.connect(copy)) as other:
         live.backup(other)
+    copy_secret(path, copy)  # it was there before the file named it
     return copy
 
 
-def audit(path):
-    """Recompute everything that the log promises of a file; the number of its events."""
+def copy_secret(path, copy):
+    """The secret of a file beside its copy, which is not served without it."""
+    if (secret := Path(f"{path}.secret")).exists():
+        shutil.copy(secret, f"{copy}.secret")
+
+
+def audit(path, *, documents=True):
+    """Recompute everything that the log promises of a file; the number of its events. ``documents``: those, too."""
     checked = 0
     for (tenant,) in query(path, "SELECT tenant FROM heads ORDER BY tenant"):
-        checked += _audit_log(path, tenant)
+        rows = _audit_log(path, tenant)
+        checked += len(rows)
+        if documents:
+            _audit_documents(path, tenant, rows)
     assert query(path, "SELECT count(*) FROM events") == [(checked,)], "an event belongs to no log"
     return checked
 
@@ -245,6 +314,12 @@ def _audit_log(path, tenant):
     versions = {}
     for number, row in enumerate(rows, 1):
         assert row["position"] == number, f"{tenant}: position {number} is missing"
+        if row["type"] == "session.forked":
+            facts = json.loads(row["facts"])
+            parent, version = UUID(facts["parent"]).bytes, facts["parent_version"]
+            assert row["session"] not in versions
+            assert version <= versions[parent], f"{tenant}/{number}: its parent has no such version"
+            versions[row["session"]] = version
         versions[row["session"]] = versions.get(row["session"], 0) + 1
         assert row["version"] == versions[row["session"]], f"{tenant}/{number}: versions are not dense"
         if row["salt"] is None:
@@ -256,7 +331,30 @@ def _audit_log(path, tenant):
     assert all(one["recorded_at"] <= other["recorded_at"] for one, other in pairwise(rows))
     head = (len(rows), rows[-1]["recorded_at"])
     assert query(path, "SELECT size, recorded_at FROM heads WHERE tenant = ?", (tenant,)) == [head]
-    return len(rows)
+    return rows
+
+
+def _audit_documents(path, tenant, rows):
+    """What attempts name is there, with a salt from schema 2 on; or all that named it are erased, and it is, too."""
+    columns = {name for _, name, *_ in query(path, "PRAGMA table_info(documents)")}
+    if "salt" not in columns:
+        return  # a file of an older revision
+    found = query(path, "SELECT digest, salt, bytes, plain FROM documents WHERE tenant = ?", (tenant,))
+    gone = {raw.hex() for (raw,) in query(path, "SELECT digest FROM erased_documents WHERE tenant = ?", (tenant,))}
+    kept, needed, named = {False: set(), True: set()}, {False: set(), True: set()}, set()
+    for digest, salt, data, plain in found:
+        assert hashlib.sha256((salt or b"") + data).digest() == digest, f"{tenant}: {digest.hex()} is another document"
+        assert plain == (hashlib.sha256(data).digest() if salt else None)
+        kept[salt is not None].add(digest.hex())
+    for row in rows:
+        digest = json.loads(row["facts"]).get("tools") if row["type"] == "attempt.started" else None
+        if digest is not None:
+            named.add(digest)
+            if row["schema"] == 1 or row["salt"] is not None:
+                needed[row["schema"] > 1].add(digest)
+    assert needed[False] <= kept[False], f"{tenant}: a document is missing"
+    assert needed[True] == kept[True], f"{tenant}: a document is missing, or there is one that nothing names"
+    assert gone == named - needed[True] - needed[False], f"{tenant}: a document is gone without an erasure"
 
 
 def leaf_hash(row, tenant, origin):
@@ -276,12 +374,9 @@ def assert_rebuilds(path, scratch):
     before = dump(scratch, names)
     database = open_writer(scratch)
     with database.begin() as connection:
-        clear(connection)
-        catalog, states = Catalog(), {}
-        for event in reads.all_events(connection):
-            key = event.tenant, event.session
-            states[key] = catalog.fold(states.get(key), event)
-        catalog.flush(connection)
+        for table in PROJECTIONS:
+            empty_table(connection, table)
+        fold_all(connection, connection, Catalog(), lambda done, total: None)
     database.dispose()
     assert dump(scratch, names) == before
     for name in (scratch, *(scratch.with_name(scratch.name + end) for end in ("-wal", "-shm"))):
@@ -289,8 +384,9 @@ def assert_rebuilds(path, scratch):
 
 
 def copied(path, folder, name="copy.db"):
-    """A copy of a closed file."""
-    return shutil.copy(path, folder / name)
+    """A copy of a closed file, with its secret: without that it is not served."""
+    copy_secret(path, folder / name)
+    return Path(shutil.copy(path, folder / name))
 
 
 # --- folding by hand --------------------------------------------------------------------------------------------------
@@ -319,10 +415,15 @@ def recorded(facts, number=1, event_id=None, words=None, recorded_at=None):
     )
 
 
-def folded(*history):
-    """A session's state after these facts; a pair is (facts, event id) or (facts, event id, words)."""
+def folded(*history, of_schema=None):
+    """A session's state after these facts; a pair is (facts, event id) or (facts, event id, words). ``of_schema``: that
+    of all events, where it is not today's.
+    """
     state = None
     for number, item in enumerate(history, 1):
         facts, *more = item if isinstance(item, tuple) else (item,)
-        state = evolve(state, recorded(facts, number, *more), facts)
+        event = recorded(facts, number, *more)
+        if of_schema is not None:
+            event = msgspec.structs.replace(event, schema=of_schema)
+        state = evolve(state, event, facts)
     return state

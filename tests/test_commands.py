@@ -14,6 +14,8 @@ import pytest
 
 from tests.environment import ROOT
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # up to three environments are made, on a busy machine
+
 BACKEND = """
 import zipfile
 def build_editable(folder, settings=None, metadata=None):
@@ -71,9 +73,11 @@ class Checkout:
             wheel.writestr(zipfile.ZipInfo(f"{info}/RECORD"), "")
         return path.read_bytes()
 
-    def start(self, *part):
+    def start(self, *part, activated=False):
         """Begin what a command does first: ``scripts/serve`` without a part, ``scripts/test`` with ``tests``."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
+        if activated:
+            env["PATH"] = f"{self.root / '.venv/bin'}{os.pathsep}{env['PATH']}"
         return subprocess.Popen(
             ["bash", "-c", '. scripts/_env.sh; ensure_env "$@"', "bash", *part],
             cwd=self.root,
@@ -84,9 +88,9 @@ class Checkout:
             text=True,
         )
 
-    def make(self, *part):
+    def make(self, *part, activated=False):
         """The same to its end, which must be good; what it said."""
-        with self.start(*part) as process:
+        with self.start(*part, activated=activated) as process:
             _, said = process.communicate()
         assert process.returncode == 0, said
         return said
@@ -130,25 +134,33 @@ def test_two_commands_at_once_wait_for_each_other(checkout):
     assert set(checkout.installed()) == {"walls", "stove", "house", "scaffold"}
 
 
-def test_a_changed_lock_and_a_moved_checkout_make_it_anew(checkout, tmp_path):
-    """Serving does not care for what only tests need; tests do. A moved checkout gets a new one."""
+def test_an_activated_environment_is_made_anew_with_the_python_it_was_made_with(checkout):
+    """A stale one goes, and the Python in it with it."""
+    checkout.make()
+    checkout.lock(walls=2)
+    assert "making .venv" in checkout.make(activated=True)
+    assert versions(checkout)["walls"] == "2"
+
+
+def versions(checkout):
+    return {name: version for name, (version, _) in checkout.installed().items()}
+
+
+def test_a_changed_lock_makes_it_anew_for_whom_it_concerns(checkout):
+    """Serving does not care for what only tests need; tests do. What serving needs concerns both."""
     checkout.make("tests")
     checkout.lock(scaffold=2)
     assert checkout.make() == ""
     checkout.make("tests")
-    assert {name: version for name, (version, _) in checkout.installed().items()} == {
-        "walls": "1",
-        "stove": "1",
-        "house": "1",
-        "scaffold": "2",
-    }
+    assert versions(checkout) == {"walls": "1", "stove": "1", "house": "1", "scaffold": "2"}
     checkout.lock(scaffold=2, walls=2)
     checkout.make()
-    assert {name: version for name, (version, _) in checkout.installed().items()} == {
-        "walls": "2",
-        "stove": "1",
-        "house": "1",
-    }
+    assert versions(checkout) == {"walls": "2", "stove": "1", "house": "1"}
+
+
+def test_a_moved_checkout_makes_it_anew(checkout, tmp_path):
+    """The paths in an environment are absolute: it works where it was made, and nowhere else."""
+    checkout.make()
     checkout.root = checkout.root.rename(tmp_path / "moved")
     assert "making .venv" in checkout.make()
     assert checkout.make() == ""

@@ -122,6 +122,15 @@ def test_the_wheel_holds_the_three_packages_below_one_name(wheel):
     assert {f"manent/{package}/py.typed" for package in ("engine", "api", "migrations")} <= names
 
 
+def test_pytest_is_told_of_the_plugin(wheel):
+    """The wheel names it, and holds it."""
+    with zipfile.ZipFile(wheel) as opened:
+        (place,) = [name for name in opened.namelist() if name.endswith(".dist-info/entry_points.txt")]
+        told = opened.read(place).decode()
+        (module,) = re.findall(r"\[pytest11\]\nmanent = (\S+)", told)
+        assert f"{module.replace('.', '/')}.py" in opened.namelist()
+
+
 def test_manent_is_the_wheels(run, elsewhere):
     """What is imported lies in the environment, is not the checkout, and brings no package of another name with it."""
     shown = run("python", "-c", "import manent.api.server, manent.engine; print(manent.engine.__file__)").strip()
@@ -152,7 +161,8 @@ def test_it_serves_and_migrates_with_our_revisions(run, elsewhere):
     with zipfile.ZipFile(elsewhere.home / "talk.zip") as bundle:
         bundle.extractall(elsewhere.home / "talk")
     assert (elsewhere.home / "talk/FORMAT.md").is_file()
-    run("python", "-I", "-S", "talk/verify_bundle.py", "talk.zip")
+    key, *_ = run("manent", "checkpoint", "--keys", "--database", "served.db").splitlines()
+    assert run("python", "-I", "-S", "talk/verify_bundle.py", "talk.zip", "--key", key).startswith("consistent, signed")
 
 
 def test_an_old_database_is_migrated_there(run, elsewhere):

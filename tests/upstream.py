@@ -373,7 +373,7 @@ async def attempts_of(chat, session):
     runs).
     """
     found = []
-    for event in (await chat.events(session, types=("attempt.started", "attempt.ended"), limit=1000))[0]:
+    for event in (await chat.events(session, types=("attempt.started", "attempt.ended"), limit=1000)).items:
         told = json.loads(bytes(event.facts)), json.loads(bytes(event.body)) if event.body else {}
         if event.type == "attempt.started":
             found.append([*told, None, None])

@@ -1,4 +1,4 @@
-"""What commands that read have in common: opening a file beside its server, whose log, which session, and JSON."""
+"""Helpers of commands that read: opening a file beside its server, whose log, which session, and JSON."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import click
 import msgspec
 
 from ... import engine
-from ...engine import LOCAL, Caller, Conversation, Invalid, Refused, Session, SessionNotFound, Settings
+from ...engine import LOCAL, Caller, Engine, Invalid, Refused, Session, SessionFilter, SessionNotFound, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 ID_DIGITS = 32
+EVERY = SessionFilter(branches="all", kind="any")
+"""Sessions of whatever kind, wherever they stand in their families."""
 _DASHED = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{0,4}){1,3}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{0,12}")
 _DIGITS = re.compile(rf"[0-9a-f]{{1,{ID_DIGITS}}}")
 
@@ -37,26 +39,36 @@ def caller_for(tenant: str) -> Caller:
 
 
 @asynccontextmanager
-async def open_existing(settings: Settings) -> AsyncIterator[Conversation]:
+async def open_existing(settings: Settings) -> AsyncIterator[Engine]:
     """Read a database file beside whoever writes it. Raises StoreUnavailable where there is none."""
     engine.existing_database(settings)
-    async with engine.open_beside(settings) as conversation:
-        yield conversation
+    async with engine.open_beside(settings) as chat:
+        yield chat
 
 
-async def find_session(conversation: Conversation, text: str, caller: Caller) -> Session:
+async def find_session(chat: Engine, text: str, caller: Caller) -> Session:
     """The session with this id, or the only one whose id begins with it.
 
     Raises Invalid for what cannot begin an id, SessionNotFound, and Refused where several ids begin with it.
     """
     prefix = read_prefix(text)
     if len(prefix) == ID_DIGITS:
-        return await conversation.session(UUID(prefix), caller)
-    # Ids are in order of creation, so those that begin with the prefix are the newest before the first one above it.
+        return await chat.session(prefix, caller=caller)
+    newest = await chat.sessions(order="created", after=first_above(prefix), limit=2, caller=caller, **EVERY)
+    return only_one(newest.items, text)
+
+
+def first_above(prefix: str) -> UUID | None:
+    """The first id above all that begin with a prefix; None if there is none. Ids are in order of creation, so those
+    that begin with it are the newest before this one.
+    """
     above = (int(prefix, 16) + 1) << 4 * (ID_DIGITS - len(prefix))
-    before = (0, UUID(int=above)) if above < 1 << 128 else None
-    newest, _ = await conversation.sessions(caller, order="created", before=before, limit=2)
-    found = [session for session in newest if session.id.hex.startswith(prefix)]
+    return UUID(int=above) if above < 1 << 128 else None
+
+
+def only_one(newest: list[Session], text: str) -> Session:
+    """The one of two sessions whose id begins so. Raises SessionNotFound, and Refused where both do."""
+    found = [session for session in newest if session.id.hex.startswith(read_prefix(text))]
     if not found:
         raise SessionNotFound(f"there is no session {text}")
     if len(found) > 1:

@@ -23,8 +23,8 @@ def import_(*, file: Path, tenant: str, **options: Any) -> None:
     A whole log goes into a database without one, and keeps its hashes. A session comes in as a new one.
     """
     with progress("taking in events", "took in") as tell:
-        imported = import_bundle(read_settings(options), file, caller_for(tenant), tell)
+        imported = import_bundle(read_settings(options), file, caller=caller_for(tenant), progress=tell)
     if imported.session_id is None:
         click.echo(f"log of {imported.tenant}: {imported.events} event(s)")
     else:
-        click.echo(f"session {imported.session_id}: {imported.events} event(s), {imported.left_behind} left behind")
+        click.echo(f"session {imported.session_id}: {imported.events} event(s), {imported.left_behind} not imported")

@@ -31,9 +31,12 @@ SECRET_BYTES = 32
 @click.option(
     "--scope", "scopes", type=click.Choice(sorted(ALL_SCOPES)), multiple=True, default=["chat"], show_default=True
 )
+@click.option("--expires-at", metavar="TIME", help="the last moment that it is valid, like 2027-01-01T00:00:00Z")
 @click.option("--file", "path", type=click.Path(dir_okay=False, path_type=Path), help="add it to this file of keys")
 @settings_options("api_keys_file")
-def key(*, key_id: str, tenant: str, scopes: tuple[str, ...], path: Path | None, **options: Any) -> None:
+def key(
+    *, key_id: str, tenant: str, scopes: tuple[str, ...], expires_at: str | None, path: Path | None, **options: Any
+) -> None:
     """Make an API key. ID becomes the actor key:ID of what it writes, so it may hold no name or address.
 
     The key is printed on standard output, this once. Its entry is added to the file given by --file, or named by
@@ -42,33 +45,28 @@ def key(*, key_id: str, tenant: str, scopes: tuple[str, ...], path: Path | None,
     configured = read_settings(options).api_keys_file
     path = path or (Path(configured) if configured else None)
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
-    entry = _entry(key_id, tenant, scopes, secret)
+    fields = {"id": key_id, "tenant": tenant, "scopes": sorted(set(scopes))}
+    entry = _entry(fields if expires_at is None else fields | {"expires_at": expires_at}, secret)
     if path is None:
         notice("put this entry into the list in the file that MANENT_API_KEYS_FILE names:")
         click.echo(msgspec.json.encode(entry).decode(), err=True)
     else:
         _add(path, entry)
-        notice(f"added {key_id} ({tenant}: {', '.join(entry.scopes)}) to {path}; a server reads it when it starts")
+        notice(f"added {key_id} ({tenant}: {', '.join(entry.scopes)}) to {path}; a running server reads it at once")
     click.echo(secret)
 
 
-def _entry(key_id: str, tenant: str, scopes: tuple[str, ...], secret: str) -> Key:
-    """What a server keeps of a key. Raises Invalid."""
-    fields = {
-        "id": key_id,
-        "sha256": hashlib.sha256(secret.encode()).hexdigest(),
-        "tenant": tenant,
-        "scopes": sorted(set(scopes)),
-    }
+def _entry(fields: dict[str, Any], secret: str) -> Key:
+    """The entry that a server keeps of a key. Raises Invalid."""
     try:
-        return msgspec.convert(fields, Key)
+        return msgspec.convert(fields | {"sha256": hashlib.sha256(secret.encode()).hexdigest()}, Key)
     except msgspec.ValidationError as error:
         raise Invalid("key", str(error)) from None
 
 
 def _add(path: Path, entry: Key) -> None:
-    """Add an entry to a file of keys, which is replaced as a whole: a server that starts now reads the old or the
-    new one. Raises Invalid for a file that is none, or that has the id.
+    """Add an entry to a file of keys, which is replaced as a whole: a server that looks now reads the old or the new
+    one. Raises Invalid for a file that is none, or that has the id.
     """
     path = path.resolve()
     try:

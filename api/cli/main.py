@@ -8,18 +8,26 @@ import sys
 import click
 
 from ...engine import EngineError, Invalid, UnknownModel, version
+from .branches import branches
 from .chat.command import chat
 from .doctor import doctor
+from .erase import erase
+from .explain import explain
 from .export import export
+from .fork import fork
 from .import_ import import_
 from .key import key
 from .migrate import migrate
 from .proof import checkpoint, proof
 from .rebuild import rebuild
+from .replay.command import replay
 from .retain import retain
+from .run import run_conversations
 from .serve import serve
 from .sessions import sessions
 from .show import show
+from .suite.command import suite
+from .suite.review import review
 from .terminal import notice
 from .verify import verify
 
@@ -35,9 +43,9 @@ def commands(context: click.Context) -> None:
         context.color = False
 
 
-for command in (chat, checkpoint, doctor, export, import_, key, migrate, proof, rebuild, retain, serve):
+for command in (chat, checkpoint, doctor, erase, export, import_, key, migrate, proof, rebuild, retain, serve):
     commands.add_command(command)
-for command in (sessions, show, verify):
+for command in (branches, explain, fork, replay, review, run_conversations, sessions, show, suite, verify):
     commands.add_command(command)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, get_args
 
 import click
@@ -35,15 +36,15 @@ def settings_options(*names: str) -> Callable[[F], F]:
     return decorate
 
 
-def read_settings(options: dict[str, Any]) -> Settings:
+def read_settings(options: dict[str, Any], say: Callable[[str], object] | None = None) -> Settings:
     """Settings from options, then the environment; a setting of the environment that does not exist is named."""
     for name in sorted(set(unknown_names(os.environ)) - CLIENT_NAMES):
-        click.echo(f"manent: there is no setting {name}; it is ignored", err=True)
+        (say or partial(click.echo, err=True))(f"manent: there is no setting {name}; it is ignored")
     return from_mapping(os.environ, **options)
 
 
 def describe(field: msgspec.structs.FieldInfo) -> str:
-    """What a setting means."""
+    """The meaning of a setting."""
     metas = [each for each in _metas(field.type) if isinstance(each, msgspec.Meta)]
     return next(meta.description for meta in metas if meta.description)
 

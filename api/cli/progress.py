@@ -16,11 +16,11 @@ Tell = Callable[[int, int], None]
 
 
 @contextmanager
-def progress(doing: str, done: str) -> Iterator[Tell]:
+def progress(doing: str, done: str, things: str = "events") -> Iterator[Tell]:
     """``doing`` stands before the bar, ``done`` at the beginning of each line: ``folded 10 of 100 events``."""
     screen = Console(stderr=True)
     if not screen.is_terminal:
-        yield _in_lines(done)
+        yield _in_lines(done, things)
         return
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, transient=True) as bar:
@@ -28,7 +28,7 @@ def progress(doing: str, done: str) -> Iterator[Tell]:
         yield lambda count, total: bar.update(task, completed=count, total=total)
 
 
-def _in_lines(done: str) -> Tell:
+def _in_lines(done: str, things: str) -> Tell:
     told = 0
 
     def tell(count: int, total: int) -> None:
@@ -36,6 +36,6 @@ def _in_lines(done: str) -> Tell:
         part = count * LINES // max(total, 1)
         if part > told:
             told = part
-            click.echo(f"{done} {count} of {total} events", err=True)
+            click.echo(f"{done} {count} of {total} {things}", err=True)
 
     return tell

@@ -49,14 +49,14 @@ def proof(
 
 
 async def _inclusion(settings: Settings, caller: Caller, session: str, version: int) -> Inclusion:
-    async with open_existing(settings) as conversation:
-        found = await find_session(conversation, session, caller)
-        return await conversation.record.inclusion(found.id, version, caller)
+    async with open_existing(settings) as chat:
+        found = await find_session(chat, session, caller)
+        return await chat.evidence.inclusion(found.id, version, caller=caller)
 
 
 async def _consistency(settings: Settings, caller: Caller, old: int, new: int | None) -> Consistency:
-    async with open_existing(settings) as conversation:
-        return await conversation.record.consistency(old, new, caller)
+    async with open_existing(settings) as chat:
+        return await chat.evidence.consistency(old, new, caller=caller)
 
 
 @click.command()
@@ -87,17 +87,17 @@ def checkpoint(
 
 
 async def _write(settings: Settings, caller: Caller, note: str | None, witness: str, *, new: bool) -> str:
-    async with engine.open(settings) as conversation:
+    async with engine.open(settings) as chat:
         if note is not None:
-            await conversation.record.cosign(note, witness, caller)
-        return await conversation.record.checkpoint(caller, new=new)
+            await chat.evidence.cosign(note, witness, caller=caller)
+        return await chat.evidence.checkpoint(new=new, caller=caller)
 
 
 async def _keys(settings: Settings, caller: Caller) -> list[str]:
-    async with open_existing(settings) as conversation:
-        return await conversation.record.keys(caller)
+    async with open_existing(settings) as chat:
+        return await chat.evidence.keys(caller=caller)
 
 
 async def _read(settings: Settings, caller: Caller) -> str:
-    async with open_existing(settings) as conversation:
-        return await conversation.record.checkpoint(caller)
+    async with open_existing(settings) as chat:
+        return await chat.evidence.checkpoint(caller=caller)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from typing import Any
 
 import click
 import msgspec
 
 from ... import engine
-from ...engine import Caller, Invalid, Retained, Settings
+from ...engine import Caller, Engine, Invalid, Retained, Settings
 from .database import caller_for, json_option, tenant_option
 from .options import read_settings, settings_options
 from .terminal import notice
@@ -18,29 +20,38 @@ from .terminal import notice
 @click.command()
 @click.option("--days", type=click.IntRange(min=0, max=36_500), required=True, help="erase what is older than so many")
 @click.option("--tag", metavar="KEY=VALUE", help="only of sessions with this in their metadata")
+@click.option("--expired", is_flag=True, help="only sessions that expired so many days ago, and all of them")
 @click.option("--dry-run", is_flag=True, help="say what would be erased, and erase nothing")
 @json_option
 @tenant_option
 @settings_options("database")
-def retain(*, days: int, tag: str | None, dry_run: bool, as_json: bool, tenant: str, **options: Any) -> None:
+def retain(
+    *, days: int, tag: str | None, expired: bool, dry_run: bool, as_json: bool, tenant: str, **options: Any
+) -> None:
     """Erase the words of what was recorded more than so many DAYS ago. No server may have the file open.
 
     The record of them stays. Sessions under legal hold are passed over, and named.
     """
     settings = read_settings(options)
     engine.existing_database(settings)
-    asyncio.run(_retain(settings, caller_for(tenant), days, _pair(tag), dry_run=dry_run, as_json=as_json))
+    policy = partial(Engine.retain, days=days, tag=_pair(tag), expired=expired, dry_run=dry_run)
+    asyncio.run(_retain(settings, caller_for(tenant), policy, dry_run=dry_run, as_json=as_json))
 
 
 async def _retain(
-    settings: Settings, caller: Caller, days: int, tag: tuple[str, str] | None, *, dry_run: bool, as_json: bool
+    settings: Settings,
+    caller: Caller,
+    policy: Callable[..., AsyncGenerator[Retained, None]],
+    *,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     sessions = events = 0
-    async with engine.open(settings, notice=notice) as conversation:
-        async for each in engine.retain(conversation, days, caller, tag=tag, dry_run=dry_run):
+    async with engine.open(settings, notice=notice) as chat:
+        async for each in policy(chat, caller=caller):
             _tell(each, dry_run=dry_run, as_json=as_json)
             sessions, events = sessions + bool(each.versions), events + len(each.versions)
-        purged = dry_run or await engine.purge(conversation)
+        purged = dry_run or await chat.purge()
     done = "would be erased" if dry_run else "erased"
     notice(f"{events} event(s) of {sessions} session(s) {done}" + ("" if purged else "; their bytes go later"))
 
@@ -48,9 +59,10 @@ async def _retain(
 def _tell(each: Retained, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(each).decode())
-    elif each.kept is not None:
+        return
+    if each.kept is not None:
         click.echo(f"{each.session_id}: kept, {each.kept}")
-    else:
+    if each.versions:
         click.echo(f"{each.session_id}: {'would erase' if dry_run else 'erased'} {len(each.versions)} event(s)")
 
 

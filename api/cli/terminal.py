@@ -14,9 +14,11 @@ from ...engine import Frame, Message, Session, Turn
 
 MAX_INPUT_CHARS = 500
 MAX_TABLE_CHARS = 10_000
+DAMAGED = "damaged: the words of event {} are not those that were recorded"
 
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 _CONTROLS |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+_CONTROLS |= dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD)  # they turn a line round
 
 
 def printable(text: str) -> str:
@@ -63,8 +65,10 @@ def print_session(session: Session, turn: Turn | None = None) -> None:
     for cost in session.costs:
         click.echo(f"cost {cost.micros / 1e6:.6f} {cost.currency}{', in part estimated' * cost.estimated}")
     if turn is not None:
-        waits = f"waits for a decision on {', '.join(turn.pending_approvals)}"
+        waits = f"waits for a decision on {', '.join(call.tool_use_id for call in turn.pending_approvals)}"
         click.echo(f"turn {turn.id} {waits if turn.pending_approvals else 'is running'}")
+    elif session.open_turn_id is not None:
+        click.echo(f"turn {session.open_turn_id} is open")
     if session.system:
         click.secho("\nsystem prompt", bold=True)
         click.echo(printable(session.system))
@@ -73,14 +77,13 @@ def print_session(session: Session, turn: Turn | None = None) -> None:
 def print_message(message: Message, remark: str = "") -> None:
     """A message with a heading. ``remark``: why it is incomplete."""
     print_heading(message, remark)
-    if message.erased:
-        return
     for raw in message.content:
         click.echo(block_line(msgspec.json.decode(raw)))
 
 
 def print_heading(message: Message, remark: str = "") -> None:
-    marks = ["erased"] * message.erased + [f"incomplete{remark and f': {remark}'}"] * (not message.complete)
+    marks = ["erased"] * (message.erased is not None) + [DAMAGED.format(message.position)] * (message.damaged is True)
+    marks += [f"incomplete{remark and f': {remark}'}"] * (not message.complete)
     mark = f"  [{', '.join(marks)}]" if marks else ""
     click.echo()
     click.secho(f"#{message.version} {message.role}  {moment(message.created_at)}{mark}", bold=True)
@@ -174,7 +177,7 @@ class FramePrinter:
 
 
 def _remark(kind: str, data: dict[str, Any]) -> str | None:
-    """What a frame says that is no part of the conversation."""
+    """A remark of a frame that is no part of the conversation."""
     match kind:
         case "attempt.failed":
             return f"attempt {data['attempt']} failed ({data['code']}); trying again"
@@ -194,6 +197,4 @@ def _remark(kind: str, data: dict[str, Any]) -> str | None:
 
 def _awaited(turn: dict[str, Any]) -> str:
     """The calls that a turn waits for a decision on, with the names of their tools."""
-    blocks = [block for message in turn["messages"] for block in message["content"] if block.get("type") == "tool_use"]
-    names = {block["id"]: block["name"] for block in blocks}
-    return ", ".join(f"{call} ({names[call]})" if call in names else call for call in turn["pending_approvals"])
+    return ", ".join(f"{call['tool_use_id']} ({call['name']})" for call in turn["pending_approvals"])

@@ -16,16 +16,22 @@ from .progress import progress
 
 
 @click.command()
+@click.option(
+    "--key", "keys", multiple=True, help="verifier key (name+hash+key) that must have signed  [the key file's]"
+)
 @json_option
 @settings_options("database", "checkpoint_file", "signing_key_file")
-def verify(*, as_json: bool, **options: Any) -> None:
-    """Hold the whole database against itself and its checkpoints; exit code 1 if something is wrong.
+def verify(*, as_json: bool, keys: tuple[str, ...], **options: Any) -> None:
+    """Verify the whole database and its checkpoints; exit code 1 if something is wrong.
 
     Looks at every event, body and hash, the tree, the sessions, every checkpoint in the database and outside, the
     tables that are derived, the guards, and the file. Names the first position that is wrong, and what is wrong with
     it. Changes nothing, and works beside a running server.
+
+    The newest checkpoint must be signed by the key given with --key, else by MANENT_VERIFY_KEY, else by the key file
+    beside the database. Where there is none of them, it says "signer not checked".
     """
-    settings, begun_s = read_settings(options), time.monotonic()
+    settings, begun_s = read_settings(options | {"verify_key": " ".join(keys) or None}), time.monotonic()
     with progress("verifying", "verified") as tell:
         # Every event is looked at twice: as it was hashed, and as the derived tables show it.
         verified = verify_database(settings, lambda done, total: tell(done // 2, total // 2))
@@ -49,4 +55,5 @@ def _print(database: str, verified: Verified, seconds: float) -> None:
             f"{each.tenant}: unwitnessed since {each.since}, of {each.size}: no checkpoint outside covers the rest"
         )
     counted = f"{verified.events} events ({verified.erased} erased), {verified.checkpoints} checkpoints"
-    click.echo(f"{database}: verified {counted} in {seconds:.2f} s")
+    signer = "signer not checked" if verified.signer is None else f"signed by the key {verified.signer}"
+    click.echo(f"{database}: verified {counted} in {seconds:.2f} s, {signer}")

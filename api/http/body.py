@@ -16,7 +16,8 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import State
 
-from .errors import Problem, invalid
+from .errors import Problem, invalid, unread
+from .meaning import meaning_of_json, meaning_of_query
 
 MAX_DEPTH = 100
 """Deepest nesting of a body; what is read here must be readable with less stack left."""
@@ -38,6 +39,15 @@ class Http(Request[Any, Any, State]):
             return read_json(raw, field.annotation)
         return await asyncio.to_thread(read_json, raw, field.annotation)
 
+    async def meaning(self) -> bytes:
+        """The meaning of a request, however it is written: its body, or its query where it has none."""
+        raw = await self.body()
+        if not raw:
+            return meaning_of_query(self.scope["query_string"])
+        if len(raw) < LARGE_BYTES:
+            return meaning_of_json(raw)
+        return await asyncio.to_thread(meaning_of_json, raw)
+
 
 def read_json(raw: bytes, kind: Any) -> Any:
     """A value of this type from JSON. Raises Problem, or a MsgspecError for what is not of the type."""
@@ -47,13 +57,13 @@ def read_json(raw: bytes, kind: Any) -> Any:
         check_depth(raw)
         json.loads(text, object_pairs_hook=_once_each)
     except UnicodeDecodeError:
-        raise Problem(400, "malformed_json", "the body is not UTF-8") from None
+        raise unread("body", Problem(400, "malformed_json", "the body is not UTF-8")) from None
     except RecursionError:
         raise _too_deep() from None
     except msgspec.MsgspecError:
         raise
     except ValueError:  # a number of thousands of digits
-        raise Problem(400, "malformed_json", "the body holds a number that is too long") from None
+        raise unread("body", Problem(400, "malformed_json", "the body holds a number that is too long")) from None
     return value
 
 
@@ -73,11 +83,12 @@ def check_depth(raw: bytes) -> None:
 
 
 def _too_deep() -> Problem:
-    return Problem(400, "nested_too_deeply", f"the body is nested deeper than {MAX_DEPTH} levels")
+    return unread("body", Problem(400, "nested_too_deeply", f"the body is nested deeper than {MAX_DEPTH} levels"))
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> None:
     """Refuses an object that names a field twice: readers differ on which of them counts."""
     if len(pairs) > 1 and len({name for name, _ in pairs}) < len(pairs):
         names = [name for name, _ in pairs]
-        raise invalid(next(name for name in names if names.count(name) > 1), "is given twice", "duplicate_field")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise unread("body", invalid(twice, "is given twice", "duplicate_field"))

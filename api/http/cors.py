@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from ...engine import Invalid
 
 METHODS = "GET, POST, PATCH, PUT, DELETE"
-EXPOSED = "ETag, Location, Preference-Applied, Retry-After, X-Request-Id, X-Session-Id, X-Should-Retry"
+EXPOSED = (
+    "ETag, Location, Preference-Applied, Request-Id, Retry-After, X-Manent-Session, X-Manent-Turn, X-Request-Id, "
+    "X-Session-Id, X-Should-Retry"
+)
 MAX_AGE_S = 600
 
 _NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]*")
@@ -30,11 +33,11 @@ class Cors:
         return origin in self._origins
 
     def is_preflight(self, headers: Mapping[str, str]) -> bool:
-        """Whether an OPTIONS request asks, on behalf of an allowed page, what it may send."""
+        """True if an OPTIONS request asks, on behalf of an allowed page, what it may send."""
         return self.allows(headers.get("origin")) and "access-control-request-method" in headers
 
     def headers(self, origin: str | None) -> Headers:
-        """What goes with every answer, refusals too: a page shall be able to read why."""
+        """Headers of every answer, refusals too: a page shall be able to read why."""
         if not self._origins:
             return []
         vary = [(b"vary", b"Origin")]
@@ -47,7 +50,7 @@ class Cors:
         ]
 
     def preflight(self, headers: Mapping[str, str]) -> Headers:
-        """What goes with the answer to a preflight: whichever headers are asked for, for keys decide who may call."""
+        """Headers of the answer to a preflight: whichever headers are asked for, for keys decide who may call."""
         asked = headers.get("access-control-request-headers", "")
         return [
             (b"access-control-allow-methods", METHODS.encode()),

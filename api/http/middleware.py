@@ -7,19 +7,28 @@ wrong behind it, is answered in the form that belongs to the path.
 from __future__ import annotations
 
 import asyncio
+import http
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ...engine import is_correlation, new_id
-from .auth import Keys, check_local
+from ..observability.reporter import Answered, Reporter
+from .auth import Identity, check_local
 from .cors import Cors
-from .errors import Problem, body_of, mistake
+from .dialects import ROOT, id_headers
+from .errors import PROBLEM, Problem, mistake, refusal_of
 from .files import is_file
+from .key_ring import KeyRing
 from .passes import Passes
+from .tickets import Tickets, path_of, take_ticket
 
 log = logging.getLogger("manent.api")
+
+LEFT = 499
+"""The status of a request whose client left before it was answered: nginx's, and nobody is sent it."""
 
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/schema", "/schema/", "/schema/openapi.json", "/api/console/session"})
 """Served without a key: for those who watch the server, who read about it, and who trade a key for a pass. So are the
@@ -32,8 +41,14 @@ BODY_METHODS = frozenset({"POST", "PATCH"})
 
 RETRY_AFTER_S = 2
 
+REFUSED = "refused"
+"""In a request's state: the Problem with which the connection refused it, while the rest of it was awaited."""
+
 SEND_BODY = "send_body"
 """In a request's state: what takes the pieces of an answer's body, once its head has been sent through here."""
+
+HEAD_ONLY = "head_only"
+"""In a request's state: it is answered as GET is, and nobody sees the body."""
 
 Scope = dict[str, Any]
 Headers = list[tuple[bytes, bytes]]
@@ -43,10 +58,21 @@ class Gate:
     """ASGI middleware; puts ``request_id`` and ``identity`` into the scope's state."""
 
     def __init__(
-        self, app: Any, keys: Keys, passes: Passes, cors: Cors, *, max_header_bytes: int, max_bodies_bytes: int
+        self,
+        app: Any,
+        keys: KeyRing,
+        tickets: Tickets,
+        passes: Passes,
+        cors: Cors,
+        reporter: Reporter,
+        *,
+        max_header_bytes: int,
+        max_bodies_bytes: int,
     ) -> None:
         self.app = app
+        self.reporter = reporter
         self._keys = keys
+        self._tickets = tickets
         self._passes = passes
         self._cors = cors
         self._max_header_bytes = max_header_bytes
@@ -59,28 +85,39 @@ class Gate:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         given = headers.get("x-request-id", "")
         request_id = given if is_correlation(given) else str(new_id())
+        begun_s = time.monotonic()
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        if scope["method"] == "HEAD":
+            send, inner = _head_only(send), scope | {"method": "GET"}
+            state[HEAD_ONLY] = True
+        else:
+            inner = scope
         state[SEND_BODY] = send
-        answer = _Answer(send, [(b"x-request-id", request_id.encode()), *self._cors.headers(headers.get("origin"))])
+        ids = [
+            (name.encode(), value.encode()) for name, value in id_headers(scope["path"], headers, request_id).items()
+        ]
+        answer = _Answer(send, [*ids, *self._cors.headers(headers.get("origin"))])
         try:
             if self._admit(scope, headers, state):
-                with self._bodies.held(receive) as bounded:
-                    await self.app(scope, bounded, answer.send)
+                with self._keys.visiting(state), self._bodies.held(receive) as bounded:
+                    await self.app(inner, bounded, answer.send)
             else:
                 await answer.whole(204, self._cors.preflight(headers))
         except Problem as problem:
-            await answer.problem(problem, scope["path"], request_id)
+            state[PROBLEM] = problem
+            await answer.problem(problem, scope["path"], headers, request_id)
         except asyncio.CancelledError:  # a shutdown that has waited long enough for a slow client
             if not answer.begun:
                 refusal = Problem(503, "shutting_down", "the server is shutting down", {"retry-after": "5"})
-                await answer.problem(refusal, scope["path"], request_id)
+                await answer.problem(refusal, scope["path"], headers, request_id)
         except Exception:
             if answer.begun:
                 raise
             log.exception("a request failed outside of its route")
-            await answer.problem(mistake(), scope["path"], request_id)
+            await answer.problem(mistake(), scope["path"], headers, request_id)
         finally:
+            self.reporter.answered(_answered(scope, answer, time.monotonic() - begun_s))
             state.clear()  # what sends knows this scope: a circle, which would stay until somebody looked for such
 
     def _admit(self, scope: Scope, headers: dict[str, str], state: dict[str, Any]) -> bool:
@@ -93,9 +130,21 @@ class Gate:
         if scope["method"] == "OPTIONS" and self._cors.is_preflight(headers):
             return False
         if not public_file and scope["path"] not in PUBLIC_PATHS:
-            state["identity"] = self._passes.identify(scope, headers)
+            state["identity"] = self._identify(scope, headers)
         _check_media_type(scope, headers)
         return True
+
+    def _identify(self, scope: Scope, headers: dict[str, str]) -> Identity:
+        """The identity of who sends a request: by their key, or, where there is none, by a ticket, or by a cookie and
+        its token.
+        """
+        authorization = _authorization(scope["path"], headers)
+        ticket = take_ticket(scope) if scope["method"] == "GET" else None
+        if authorization is not None or self._keys.open:
+            return self._keys.identify(authorization)
+        if ticket is not None:
+            return self._tickets.identify(ticket, path_of(scope))
+        return self._passes.identify(headers) or self._keys.identify(None)
 
     def _check_size(self, scope: Scope) -> None:
         size = len(scope.get("raw_path") or scope["path"]) + len(scope.get("query_string", b""))
@@ -133,28 +182,82 @@ class Bodies:
 
 
 class _Answer:
-    """What is sent back; every answer has the headers given here."""
+    """The answer to a request; every answer has the headers given here."""
 
     def __init__(self, send: Any, headers: Headers) -> None:
         self._send = send
         self._headers = headers
-        self.begun = False
+        self.status: int | None = None
+
+    @property
+    def begun(self) -> bool:
+        return self.status is not None
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
-            self.begun = True
-            message["headers"] = [*message.get("headers", ()), *self._headers]
+            self.status = message["status"]
+            given = message.get("headers", ())
+            message["headers"] = [*((name, _allowed(name, value)) for name, value in given), *self._headers]
         await self._send(message)
 
     async def whole(self, status: int, headers: Headers, body: bytes = b"") -> None:
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
-    async def problem(self, problem: Problem, path: str, request_id: str) -> None:
-        body, media_type = body_of(problem, path, request_id)
+    async def problem(self, problem: Problem, path: str, asked: dict[str, str], request_id: str) -> None:
+        """Answer with a refusal; ``asked``: the headers of the request."""
+        told = refusal_of(problem, path, asked, request_id)
         headers = [(name.encode(), value.encode()) for name, value in problem.headers.items()]
-        headers += [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
-        await self.whole(problem.status, headers, body)
+        headers += [(b"content-type", told.media_type.encode()), (b"content-length", str(len(told.body)).encode())]
+        await self.whole(told.status, headers, told.body)
+
+
+def _authorization(path: str, headers: dict[str, str]) -> str | None:
+    """The key of a request. A drop-in route takes it as either vendor's clients send it; ``Authorization`` comes
+    first.
+    """
+    given, bare = headers.get("authorization"), headers.get("x-api-key")
+    if given is None and bare is not None and path.startswith(ROOT):
+        return f"Bearer {bare}"
+    return given
+
+
+def _head_only(send: Any) -> Any:
+    """Send the head of an answer and end it there, also of a stream: whoever streams sees that its client has
+    left.
+    """
+
+    async def only(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b""})
+
+    return only
+
+
+def _allowed(name: bytes, value: bytes) -> bytes:
+    """``Allow`` with the method that is served wherever GET is."""
+    if name.lower() != b"allow" or b"GET" not in value:
+        return value
+    return value.replace(b"GET", b"GET, HEAD", 1)
+
+
+def _answered(scope: Scope, answer: _Answer, seconds: float) -> Answered:
+    """The outcome of a request. One that the connection refused, while its body came, was sent that refusal."""
+    state = scope["state"]
+    problem: Problem | None = state.get(PROBLEM)
+    identity: Identity | None = state.get("identity")
+    refused: Problem | None = state.get(REFUSED)
+    return Answered(
+        method=scope["method"],
+        template=scope.get("path_template"),
+        status=refused.status if refused else answer.status or LEFT,
+        seconds=seconds,
+        request_id=state["request_id"],
+        principal=identity.actor if identity else None,
+        code=refused.code if refused else problem.code if problem else None,
+        failed=problem is not None and problem.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
 
 
 def _no_room(max_bytes: int) -> Problem:

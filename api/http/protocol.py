@@ -8,14 +8,15 @@ here, as everything else.
 from __future__ import annotations
 
 import asyncio
+import http
 from typing import Any
 
-import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ...engine import new_id
-from .errors import PROBLEM_JSON, Problem, document
-from .middleware import head_too_large
+from .dialects import id_headers
+from .errors import Problem, refusal_of
+from .middleware import REFUSED, head_too_large
 
 LINGER_S = 1.0
 LAST_WORDS = "last_words"
@@ -30,6 +31,9 @@ class BoundedHttp(HttpToolsProtocol):
     max_head_bytes = 32 << 10
     max_connections = 5000
     stall_s: float = 30.0
+
+    def refused(self, problem: Problem, request_id: str) -> None:
+        """Told of what was answered here, and reached no application."""
 
     def connection_made(self, transport: Any) -> None:
         self._loose_bytes = 0
@@ -185,22 +189,33 @@ class BoundedHttp(HttpToolsProtocol):
         self._expect_nothing()
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
-            self._write(problem)
+            self.refused(problem, self._write(problem))
         elif not cycle.response_started:  # a request whose body cannot be read: what waits for it is told, and mute
+            cycle.scope.setdefault("state", {})[REFUSED] = problem
             _end(cycle)
             self._write(problem)
         self.loop.call_later(LINGER_S, self.transport.close)
 
-    def _write(self, problem: Problem) -> None:
+    def _write(self, problem: Problem) -> str:
+        """Write an answer; its request id."""
         request_id = str(new_id())
-        body = document(problem, request_id)
-        more = "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items())
+        path, headers = self._asked()
+        told = refusal_of(problem, path, headers, request_id)
+        more = problem.headers | id_headers(path, headers, request_id)
         head = (
-            f"HTTP/1.1 {problem.status} {msgspec.json.decode(body)['title']}\r\n{more}"
-            f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\n"
-            f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+            f"HTTP/1.1 {told.status} {http.HTTPStatus(told.status).phrase}\r\n"
+            f"content-type: {told.media_type}\r\ncontent-length: {len(told.body)}\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in more.items())
+            + "connection: close\r\n\r\n"
         )
-        self.transport.write(head.encode() + body)
+        self.transport.write(head.encode() + told.body)
+        return request_id
+
+    def _asked(self) -> tuple[str, dict[str, str]]:
+        """The path and headers of a request, as far as they have come."""
+        url = getattr(self, "url", None) or b""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers or ()}
+        return url.decode("latin-1").partition("?")[0], headers
 
 
 def _unframed(app: Any, cycle: RequestResponseCycle) -> Any:

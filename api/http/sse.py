@@ -18,11 +18,11 @@ from itertools import chain, repeat
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from litestar import Response
 
 from ...engine import SHUTTING_DOWN, Event, Frame
-from .errors import Problem, document, problem_of, problem_of_code
-from .middleware import SEND_BODY
+from .errors import PROBLEM, Problem, document, problem_of, problem_of_code
+from .key_ring import has_ended
+from .pieces import Streamed
 from .protocol import LAST_WORDS
 
 T = TypeVar("T")
@@ -40,14 +40,15 @@ CAUGHT_UP = b": caught-up\n\n"
 STOPPING = b": shutting-down\n\n"
 DROPPED = b": dropped: nothing was read for too long; come back with the last id\n\n"
 
+REVOKED = b": the API key is no longer valid\n\n"
+
 WRITE_BYTES = 64 << 10
 """A write is no larger than this and one frame."""
 
 
-class EventStream(Response[bytes], Generic[T]):
-    """The answer that sends batches as they come, to their end or until the client leaves. An empty one is silence.
-
-    Litestar's own would not close what it reads from when its client is slow and leaves.
+class EventStream(Streamed, Generic[T]):
+    """The answer that sends batches as they come, after those ``before``. An empty one is silence. ``revoked``: the
+    last words where the key is no longer valid.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class EventStream(Response[bytes], Generic[T]):
         *,
         silences: Iterator[bytes] | None = None,
         farewell: bytes = b"",
+        before: Sequence[T] = (),
     ) -> None:
         super().__init__(b"", status_code=200, headers=HEADERS | (headers or {}))
         self._batches = batches
@@ -66,28 +68,24 @@ class EventStream(Response[bytes], Generic[T]):
         self._failed = failed
         self._silences = silences or repeat(KEEP_ALIVE)
         self._farewell = farewell
-
-    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
-        return self
+        self._before = before
+        self.revoked = REVOKED
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        scope["state"][LAST_WORDS] = DROPPED
-        sending = asyncio.create_task(self._send(send, scope["state"].get(SEND_BODY, send)))
-        leaving = asyncio.create_task(left(receive))
+        state = scope["state"]
+        state[LAST_WORDS] = DROPPED
         try:
-            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not await self._sent(scope, receive, send) and has_ended(state):
+                await send({"type": "http.response.body", "body": self.revoked, "more_body": False})
         finally:
-            sending.cancel()
-            leaving.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
             await self._batches.aclose()
 
-    async def _send(self, send: Any, send_body: Any) -> None:
-        """``send_body`` is past those who look at a response's beginning only: each would cost every delta 1 us."""
-        head = [(name.encode(), value.encode()) for name, value in self.headers.items()]
-        await send({"type": "http.response.start", "status": self.status_code, "headers": head})
+    async def _send(self, send: Any, send_body: Any, state: dict[str, Any]) -> None:
+        await send(self._head())
         last, unheard = self._farewell, 0
         try:
+            for chunk in self._joined(self._before):
+                await send_body({"type": "http.response.body", "body": chunk, "more_body": True})
             async for batch in self._batches:
                 for chunk in self._writes(batch):
                     await send_body({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -97,7 +95,8 @@ class EventStream(Response[bytes], Generic[T]):
                     unheard = 0
                     await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001 - the head is gone: what went wrong can only be said in the stream
-            last = self._failed(problem_of(error))
+            state[PROBLEM] = problem_of(error)
+            last = self._failed(state[PROBLEM])
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
     def _writes(self, batch: Sequence[T]) -> Iterable[bytes]:
@@ -118,12 +117,6 @@ class EventStream(Response[bytes], Generic[T]):
                 parts, size = [], 0
         if size:
             yield b"".join(parts)
-
-
-async def left(receive: Any) -> None:
-    """Until the client has left, or has all of its answer."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def frames(
@@ -160,7 +153,7 @@ def frame_bytes(frame: Frame, request_id: str) -> bytes:
 
 
 def unrecorded_problem(frame: Frame) -> Problem:
-    """What a frame that is not part of the record tells."""
+    """The problem that a frame tells which is not part of the record."""
     error = msgspec.json.decode(frame.data)
     return problem_of_code(error["code"], error["detail"])
 

@@ -7,10 +7,11 @@ from uuid import UUID
 from litestar import get
 from litestar.params import FromPath, FromQuery
 
-from ...engine import Event
+from ...engine import EVENT_TYPES, Event, Page
 from ..http import sse
 from ..http.body import Http
 from ..http.disconnect import unless_left
+from ..http.strict import not_one_of
 from ..schemas.answers import EventList
 from ..schemas.parameters import (
     After,
@@ -23,17 +24,16 @@ from ..schemas.parameters import (
     page_start,
     read_after,
     request_id_of,
-    write_cursor,
 )
 
-NOBODY: tuple[list[Event], bool] = ([], False)
+NOBODY = Page[Event]([])
 """For a client that has left."""
 
 
 @get("/api/sessions/{session_id:uuid}/events")
 async def list_events(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     session_id: FromPath[UUID],
     after: After = None,
     types: FromQuery[str | None] = None,
@@ -44,34 +44,39 @@ async def list_events(
     """List a session's events after a version; `types`: only these, comma-separated. With `wait` the answer comes as
     soon as there is one.
     """
-    wanted = sorted({name.strip() for name in types.split(",") if name.strip()}) if types else []
-    listing = conversation.events(
-        session_id, caller_of(request), after=page_start(after, cursor) or 0, limit=limit, types=wanted, wait_s=wait
+    wanted = _types(types) if types else []
+    reading = chat.events(
+        session_id,
+        after=page_start(after, cursor),
+        limit=limit,
+        types=wanted,
+        wait_s=wait,
+        caller=caller_of(request),
     )
-    events, more = await unless_left(request, listing) or NOBODY if wait else await listing
-    return EventList(events, write_cursor((events[-1].version,)) if more else None)
+    page = await unless_left(request, reading) or NOBODY if wait else await reading
+    return EventList(page.items, page.next)
 
 
 @get("/api/sessions/{session_id:uuid}/events/stream")
 async def stream_events(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     session_id: FromPath[UUID],
     after: After = None,
     last_event_id: LastEventId = None,
 ) -> sse.EventStream[Event]:
     """Follow a session's events as they are committed: from the newest, or after a version."""
     caller, start = caller_of(request), read_after(last_event_id, after)
-    await conversation.session(session_id, caller)
-    conversation.admit_reader()
-    batches = conversation.follow(session_id, caller, after=start)
+    await chat.session(session_id, caller=caller)
+    chat.serving.admit_reader()
+    batches = chat.follow(session_id, after=start, caller=caller)
     return sse.events(batches, request_id_of(request), by_position=False)
 
 
 @get("/api/events")
 async def list_log(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     after: After = None,
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -79,22 +84,30 @@ async def list_log(
 ) -> EventList:
     """List the whole log of the tenant, after a position. With `wait` the answer comes as soon as there is an event."""
     caller = caller_of(request, "audit")
-    listing = conversation.log_events(caller, after=page_start(after, cursor) or 0, limit=limit, wait_s=wait)
-    events, more = await unless_left(request, listing) or NOBODY if wait else await listing
-    return EventList(events, write_cursor((events[-1].position,)) if more else None)
+    reading = chat.log_events(after=page_start(after, cursor), limit=limit, wait_s=wait, caller=caller)
+    page = await unless_left(request, reading) or NOBODY if wait else await reading
+    return EventList(page.items, page.next)
 
 
 @get("/api/events/stream")
 async def stream_log(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     after: After = None,
     last_event_id: LastEventId = None,
 ) -> sse.EventStream[Event]:
     """Follow the whole log of the tenant as it is committed: from the newest, or after a position."""
     caller, start = caller_of(request, "audit"), read_after(last_event_id, after)
-    conversation.admit_reader()
-    return sse.events(conversation.follow(None, caller, after=start), request_id_of(request), by_position=True)
+    chat.serving.admit_reader()
+    return sse.events(chat.follow(None, after=start, caller=caller), request_id_of(request), by_position=True)
+
+
+def _types(names: str) -> list[str]:
+    """The event types that are named. Raises Problem, which says what there is."""
+    wanted = sorted({name.strip() for name in names.split(",")})
+    if not EVENT_TYPES.keys() >= set(wanted):
+        raise not_one_of("types", tuple(EVENT_TYPES))
+    return wanted
 
 
 ROUTES = [list_events, stream_events, list_log, stream_log]

@@ -9,18 +9,22 @@ import re
 from typing import Annotated, Literal
 from uuid import UUID
 
+import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from ...engine import Consistency, Inclusion
+from ..http.auth import Scope
 from ..http.body import Http
 from ..http.errors import Problem, invalid
 from ..schemas.bodies import Body, NothingIn
-from ..schemas.parameters import MAX_NUMBER, Chat, caller_of
+from ..schemas.parameters import MAX_NUMBER, Chat, caller_of, identity_of
 
 PLAIN = "text/plain"
 FULL_TILE = 256
 NOTHING = NothingIn()
+READERS: tuple[Scope, ...] = ("chat", "audit")
+"""Whose keys reach to the evidence: it has no words."""
 NEVER_CHANGES = {"cache-control": "private, max-age=31536000, immutable"}
 
 _TILE = re.compile(r"/(?P<level>0|[1-9]\d?)/(?P<number>(?:x\d{3}/){0,6}\d{3})(?:\.p/(?P<width>[1-9]\d{0,2}))?")
@@ -42,52 +46,59 @@ class CosignedIn(Body, frozen=True):
 @get("/api/sessions/{session_id:uuid}/events/{version:int}/proof")
 async def prove_event(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     session_id: FromPath[UUID],
     version: FromPath[int],
     format: Format = "json",  # noqa: A002 - a parameter's name
 ) -> Inclusion | Response[str]:
-    """Prove that an event is on record, against a checkpoint that covers it. `format=c2sp`: as a C2SP tlog-proof."""
-    caller = caller_of(request)
-    await conversation.session(session_id, caller)
-    proof = await conversation.record.inclusion(session_id, version, caller)
+    """Prove that an event is on record, against a checkpoint that covers it. `format=c2sp`: as a C2SP tlog-proof.
+
+    `salt` and `body_base64` are what the leaf's commitment is over: null where the words are erased, and for a key
+    without the scope `chat`.
+    """
+    caller = caller_of(request, *READERS)
+    await chat.session(session_id, caller=caller)
+    proof = await chat.evidence.inclusion(session_id, version, caller=caller)
+    if "chat" not in identity_of(request).scopes:
+        proof = msgspec.structs.replace(proof, salt=None, body_base64=None)
     return proof if format == "json" else Response(proof.text(), media_type=PLAIN)
 
 
 @get("/api/log/checkpoint", media_type=PLAIN)
-async def newest_checkpoint(request: Http, conversation: Chat) -> Response[str]:
+async def newest_checkpoint(request: Http, chat: Chat) -> Response[str]:
     """Read the newest signed checkpoint of the log: a C2SP tlog-checkpoint."""
-    note = await conversation.record.checkpoint(caller_of(request))
+    note = await chat.evidence.checkpoint(caller=caller_of(request, *READERS))
     return Response(note, media_type=PLAIN, headers={"cache-control": "no-cache"})
 
 
 @post("/api/log/checkpoint", media_type=PLAIN, status_code=200)
 async def make_checkpoint(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     data: JSONBody[NothingIn] = NOTHING,  # noqa: ARG001 - a field in it is refused
 ) -> Response[str]:
     """Sign a checkpoint of the log as it is now."""
-    return Response(await conversation.record.checkpoint(caller_of(request, "operate"), new=True), media_type=PLAIN)
+    note = await chat.evidence.checkpoint(new=True, caller=caller_of(request, "operate"))
+    return Response(note, media_type=PLAIN)
 
 
 @post("/api/log/cosignatures", status_code=204)
-async def add_cosignature(request: Http, conversation: Chat, data: JSONBody[CosignedIn]) -> None:
+async def add_cosignature(request: Http, chat: Chat, data: JSONBody[CosignedIn]) -> None:
     """Keep a witness's signature of one of our checkpoints; it is served below it from then on."""
-    await conversation.record.cosign(data.note, data.key, caller_of(request, "operate"))
+    await chat.evidence.cosign(data.note, data.key, caller=caller_of(request, "operate"))
 
 
 @get("/api/log/key", media_type=PLAIN)
-async def verifier_keys(request: Http, conversation: Chat) -> Response[str]:
+async def verifier_keys(request: Http, chat: Chat) -> Response[str]:
     """Read the verifier keys of the log, a line each: the one in use first, then those in use before."""
-    keys = await conversation.record.keys(caller_of(request))
+    keys = await chat.evidence.keys(caller=caller_of(request, *READERS))
     return Response("".join(f"{key}\n" for key in keys), media_type=PLAIN)
 
 
 @get("/api/log/consistency")
 async def prove_consistency(
     request: Http,
-    conversation: Chat,
+    chat: Chat,
     from_: OldSize = None,
     to: NewSize = None,
     format: Format = "json",  # noqa: A002 - a parameter's name
@@ -95,12 +106,12 @@ async def prove_consistency(
     """Prove that the log only grew between two sizes; `to` is by default the newest checkpoint's."""
     if from_ is None:
         raise invalid("from", "is required", "missing_parameter")
-    proof = await conversation.record.consistency(from_, to, caller_of(request))
+    proof = await chat.evidence.consistency(from_, to, caller=caller_of(request, *READERS))
     return proof if format == "json" else Response(proof.text(), media_type=PLAIN)
 
 
 @get("/api/log/tile/{tile:path}", media_type="application/octet-stream")
-async def read_tile(request: Http, conversation: Chat, tile: FromPath[str]) -> Response[bytes]:
+async def read_tile(request: Http, chat: Chat, tile: FromPath[str]) -> Response[bytes]:
     """Read a tile of the tree: `<level>/<number>`, or `<level>/<number>.p/<width>` for the first hashes of one."""
     match = _TILE.fullmatch(tile)
     if match is None:
@@ -109,7 +120,7 @@ async def read_tile(request: Http, conversation: Chat, tile: FromPath[str]) -> R
     width = int(match["width"] or FULL_TILE)
     if width > FULL_TILE - bool(match["width"]) or number > MAX_NUMBER:
         raise Problem(404, "not_found", "there is no such tile")
-    data = await conversation.record.tile(int(match["level"]), number, width, caller_of(request))
+    data = await chat.evidence.tile(int(match["level"]), number, width, caller=caller_of(request, *READERS))
     return Response(data, media_type="application/octet-stream", headers=NEVER_CHANGES)
 
 

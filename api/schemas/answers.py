@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 from uuid import UUID
 
 import msgspec
 
-from ...engine import Event, Message, ModelInfo, Session, ToolInfo, Turn, Usage
+from ...engine import Event, Message, Model, Replay, ReplayCounts, Result, Session, Suite, ToolInfo, Turn, Usage
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -35,13 +36,58 @@ class EventList(Listing, frozen=True):
 
 
 class ModelList(Listing, frozen=True):
-    items: Sequence[ModelInfo]
+    items: Sequence[Model]
     next_cursor: str | None
 
 
 class ToolList(Listing, frozen=True):
     items: Sequence[ToolInfo]
     next_cursor: str | None
+
+
+class ReplayList(Listing, frozen=True):
+    items: Sequence[Replay]
+    next_cursor: str | None
+
+
+class SuiteList(Listing, frozen=True):
+    items: Sequence[Suite]
+    next_cursor: str | None
+
+
+class ReplayPage(msgspec.Struct, frozen=True):
+    """A replay as it is now, and a page of its results in the order in which they came. ``next_cursor`` gives the next
+    page; null: these are the last so far. ``counts.noise``: how many of the different ones are noise.
+    """
+
+    id: UUID
+    status: str
+    mode: Literal["recorded", "forced", "free"]
+    model: str | None
+    suite: str | None
+    repeat: int
+    turns: int
+    counts: ReplayCounts
+    started_at: str
+    ended_at: str | None
+    error: str | None
+    results: Sequence[Result]
+    next_cursor: str | None
+
+
+class Me(msgspec.Struct, frozen=True):
+    """The identity of a key: the actor that events name, whose log it is, and what the key may do."""
+
+    actor: str
+    tenant: str
+    scopes: Sequence[str]
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """A ticket for one path, and when it expires."""
+
+    ticket: str
+    expires_at: str
 
 
 class Reply(msgspec.Struct, frozen=True):

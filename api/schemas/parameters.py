@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated
 
 import msgspec
 from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, QueryParameter
 from msgspec import Meta
 
-from ...engine import Caller, Conversation, RequestKey
+from ...engine import Caller, Engine, RequestKey, Started
 from ..http.auth import Identity, Scope
 from ..http.body import Http
 from ..http.errors import Problem, invalid
@@ -27,28 +26,39 @@ MAX_KEY_CHARS = 256
 
 MAX_NUMBER = 1 << 53
 
-_FRAME_ID = re.compile("[0-9]{1,16}")
+_FRAME_ID = re.compile("0|[1-9][0-9]{0,15}")
 
-_IF_MATCH = re.compile(r'(?:W/)?"([0-9]{1,16})"')
+_IF_MATCH = re.compile(r'(?:W/)?"(0|[1-9][0-9]{0,15})"')
 
 _PREFERENCE = re.compile(r"\s*([a-z-]+)\s*(?:=\s*\"?([0-9]{1,18})\"?)?\s*")
 
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
-Chat = NamedDependency[Conversation]
+Chat = NamedDependency[Engine]
 """The open engine, as handlers are given it."""
 
 Count = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 
-Place = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
-
 Model = Annotated[str, Meta(min_length=1, max_length=200)]
 
-Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="Most items of a page.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="The most items on a page.")]
 
 Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")]
 
 Version = Annotated[int | None, QueryParameter(ge=0, le=MAX_NUMBER, description="As it was then.")]
+
+AttemptNumber = Annotated[
+    int | None,
+    QueryParameter(ge=1, le=MAX_NUMBER, description="Counts the turn's `attempts` from 1; by default the last."),
+]
+
+At = Annotated[
+    str | None,
+    QueryParameter(
+        format="date-time",
+        description="As it was at this time: at the last version recorded by then. Goes without `version`.",
+    ),
+]
 
 After = Annotated[
     int | None, QueryParameter(ge=0, le=MAX_NUMBER, description="What follows this version, position or frame.")
@@ -65,7 +75,9 @@ IfMatch = Annotated[
 
 IdempotencyKey = Annotated[
     str | None,
-    HeaderParameter(name="Idempotency-Key", description="The same key with the same body gets the first answer again."),
+    HeaderParameter(
+        name="Idempotency-Key", description="The same key with a body that says the same gets the first answer again."
+    ),
 ]
 
 Prefer = Annotated[
@@ -86,11 +98,20 @@ class Wait(msgspec.Struct, frozen=True):
     asked: bool
 
 
-def caller_of(request: Http, scope: Scope = "chat") -> Caller:
-    """On whose behalf a request is made. Raises Problem 403 where their key does not reach that far."""
+def identity_of(request: Http) -> Identity:
+    """The identity of a request."""
     identity: Identity = request.scope["state"]["identity"]
-    if scope not in identity.scopes:
-        raise Problem(403, "scope_missing", f"this needs a key with the scope {scope!r}", scope=scope)
+    return identity
+
+
+def caller_of(request: Http, *scopes: Scope) -> Caller:
+    """On whose behalf a request is made. Raises Problem 403 where their key has none of the scopes that reach so far:
+    by default ``chat``.
+    """
+    identity, enough = identity_of(request), scopes or ("chat",)
+    if identity.scopes.isdisjoint(enough):
+        names = " or ".join(map(repr, enough))
+        raise Problem(403, "scope_missing", f"this needs a key with the scope {names}", scope=enough[0])
     return identity.caller(request_id_of(request))
 
 
@@ -112,16 +133,28 @@ async def request_key(request: Http, raw: str | None) -> RequestKey | None:
 
 
 async def said_in(request: Http) -> RequestKey:
-    """Who asks, where, and what they say: a request's key, but for the key."""
+    """The principal, route and body of a request: a request key without the key."""
     path = _PATH_PARAMETER.sub(lambda match: str(request.path_params[match[1]]), request.scope["path_template"])
-    said = await request.body() or request.scope["query_string"]
-    return RequestKey(caller_of(request).actor, f"{request.method} {path}", "", said)
+    raw = await request.body() or request.scope["query_string"]
+    return RequestKey(identity_of(request).actor, f"{request.method} {path}", "", await request.meaning(), raw)
 
 
 def is_repeated(request: Http) -> bool:
-    """Whether a vendor's library says that it has sent this request before: they count, and send no key."""
+    """True if a vendor's library says that it has sent this request before: they count, and send no key."""
     count: str = request.headers.get("x-stainless-retry-count", "0")
     return count.isascii() and count.isdigit() and bool(count.strip("0"))
+
+
+async def start_once(
+    request: Http, chat: Engine, key: RequestKey | None, start: Callable[[], Awaitable[Started]]
+) -> Started:
+    """Start the turn that a request asks for. One with an idempotency key is known by that; one without, which a
+    vendor's library repeats by itself, is given the turn that its first try started, while it runs.
+    """
+    if key is not None:
+        return await start()
+    said, repeated = await said_in(request), is_repeated(request)
+    return await chat.serving.start_once(said, start, repeated=repeated, caller=caller_of(request))
 
 
 def expected_version(raw: str | None) -> int | None:
@@ -135,7 +168,7 @@ def expected_version(raw: str | None) -> int | None:
 
 
 def wait_of(raw: str | None) -> Wait:
-    """What ``Prefer`` asks for (RFC 7240): ``respond-async``, or ``wait=N``. What is not understood is passed over."""
+    """Parse ``Prefer`` (RFC 7240): ``respond-async``, or ``wait=N``. What is not understood is passed over."""
     wait = Wait(DEFAULT_WAIT_S, asked=False)
     for part in (raw or "").lower().split(","):
         match = _PREFERENCE.fullmatch(part)
@@ -149,7 +182,7 @@ def wait_of(raw: str | None) -> Wait:
 
 
 def read_after(last_event_id: str | None, after: int | None) -> int | None:
-    """Where a stream is taken up again: ``Last-Event-ID``, which a browser sends by itself, or ``?after=``."""
+    """The cursor at which a stream is resumed: ``Last-Event-ID``, which a browser sends by itself, or ``?after=``."""
     if not last_event_id:
         return after
     if not _FRAME_ID.fullmatch(last_event_id) or int(last_event_id) > MAX_NUMBER:
@@ -157,21 +190,6 @@ def read_after(last_event_id: str | None, after: int | None) -> int | None:
     return int(last_event_id)
 
 
-def write_cursor(value: tuple[object, ...]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(value)).decode().rstrip("=")
-
-
-def read_cursor(raw: str, kind: Any) -> Any:
-    """A cursor that we gave. Raises Problem for any other."""
-    try:
-        padded = raw + "=" * (-len(raw) % 4)
-        return msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=kind)
-    except (binascii.Error, ValueError, msgspec.MsgspecError):
-        raise invalid("cursor", "is not one that this server gave", "invalid_cursor") from None
-
-
-def page_start(after: int | None, cursor: str | None) -> int | None:
-    """Where a page of a list that is ordered by one number begins: after that number."""
-    if cursor is not None:
-        return int(read_cursor(cursor, tuple[Place])[0])
-    return after
+def page_start(after: int | None, cursor: str | None) -> int | str | None:
+    """The place at which a page begins: after the end of the page before, or after a version or position."""
+    return after if cursor is None else cursor

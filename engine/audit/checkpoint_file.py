@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import ProofInvalid, StoreUnavailable
+from ..errors import ProofInvalid, StoreFull, StoreUnavailable, is_full
+from ..log.files import sync_folder
 from .notes import MAX_NOTE_CHARS, Checkpoint, Note, parse_checkpoint, parse_note
 
 END = b"\n\n"
@@ -62,8 +63,9 @@ class OutsideFile:
         return {tenant: _kept(number, data) for tenant, (number, data) in last.items()}
 
     def append(self, note: Note) -> None:
-        """Add a note; it is on the disk when this returns. Raises StoreUnavailable where it cannot."""
+        """Add a note; it is on the disk when this returns. Raises StoreFull or StoreUnavailable where it cannot."""
         try:
+            is_new = not self._path.exists()
             descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
                 end = self._end(descriptor)
@@ -72,8 +74,11 @@ class OutsideFile:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            if is_new:
+                sync_folder(self._path.parent)
         except OSError as error:
-            raise StoreUnavailable(f"the checkpoint file cannot be written: {error.strerror}") from error
+            kind = StoreFull if is_full(error) else StoreUnavailable
+            raise kind(f"the checkpoint file cannot be written: {error.strerror}") from error
 
     def _records(self) -> Iterator[bytes]:
         try:
@@ -93,7 +98,7 @@ class OutsideFile:
             raise StoreUnavailable(f"the checkpoint file cannot be read: {error.strerror}") from error
 
     def _end(self, descriptor: int) -> int:
-        """Where the last whole note ends: what follows it was never acknowledged to anybody."""
+        """The end of the last whole note: what follows it was never acknowledged to anybody."""
         size = os.fstat(descriptor).st_size
         begin = max(0, size - TAIL_BYTES)
         found = _last_end(os.pread(descriptor, TAIL_BYTES, begin))
@@ -111,14 +116,14 @@ def _kept(number: int, data: bytes) -> Kept:
 
 
 def _is_torn(lines: list[bytes]) -> bool:
-    """Whether lines at the end of the file can be the beginning of a note of ours: three lines, an empty one, and
+    """True if lines at the end of the file can be the beginning of a note of ours: three lines, an empty one, and
     a signature, without the empty line that ends it. Anything else was whole once.
     """
     return len(lines) <= NOTE_LINES and b"\n" not in lines[:3] and lines[3:4] in ([], [b"\n"])
 
 
 def _last_end(block: bytes) -> int:
-    """Where in a block of the file the last note ends: after an empty line that follows signatures; -1 if nowhere."""
+    """The end of the last note in a block of the file: after an empty line that follows signatures; -1 if nowhere."""
     at = len(block)
     while (at := block.rfind(END, 0, at)) >= 0:
         line = block[block.rfind(b"\n", 0, at) + 1 : at]

@@ -28,11 +28,16 @@ from .rollback import adopt, problems, signed_row
 
 log = logging.getLogger("manent.audit")
 
+Told = Callable[[str, int], None]
+
 
 class Keeper:
-    """Signs the checkpoints of an open store."""
+    """Signs the checkpoints of an open store. ``told`` hears of each new one: its log, and the log's size."""
 
-    def __init__(self, store: Store, signer: Signer, outside: OutsideFile, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, signer: Signer, outside: OutsideFile, clock: Clock, told: Told | None = None
+    ) -> None:
+        self._told = told
         self._store = store
         self._signer = signer
         self._outside = outside
@@ -65,6 +70,8 @@ class Keeper:
                 await asyncio.to_thread(self._outside.append, note)
                 row = signed_row(tenant, checkpoint, note, self._clock)
                 await self._store.do(partial(_keep, row=row, public=self._signer.public))
+                if self._told is not None:
+                    self._told(tenant, end.size)
             self._signed[tenant] = end.size
 
     async def sign_all(self) -> None:
@@ -96,10 +103,16 @@ class Keeper:
 
 @asynccontextmanager
 async def keeping(
-    store: Store, path: Path, clock: Clock, settings: Settings, notice: Callable[[str], None]
+    store: Store,
+    path: Path,
+    clock: Clock,
+    settings: Settings,
+    notice: Callable[[str], None],
+    told: Told | None = None,
 ) -> AsyncIterator[Keeper]:
-    """Checkpoints for as long as a store is open. Where the database is not the one that its checkpoints outside speak
-    of, the store is frozen, which ``notice`` is told. Raises Invalid for the setting of a key.
+    """Checkpoints for as long as a store is open; ``told`` hears of each new one. Where the database is not the one
+    that its checkpoints outside speak of, the store is frozen, which ``notice`` is told. Raises Invalid for the setting
+    of a key.
     """
     signer = await asyncio.to_thread(open_signer, path, settings.signing_key_file)
     outside = OutsideFile(outside_path(path, settings.checkpoint_file))
@@ -109,7 +122,7 @@ async def keeping(
     else:
         store.freeze(problem)
         notice(f"warning: {problem.detail}")
-    keeper = Keeper(store, signer, outside, clock)
+    keeper = Keeper(store, signer, outside, clock, told)
     timer = asyncio.create_task(keeper.run(settings.checkpoint_every_s))
     try:
         yield keeper
@@ -123,8 +136,8 @@ async def keeping(
 
 
 async def _standing(store: Store, outside: OutsideFile, signer: Signer, clock: Clock) -> AuditError | None:
-    """What keeps the database from being written. Where nothing does, the key that signed the last checkpoints outside
-    is on record afterwards, if it is the one in use.
+    """The reason why the database cannot be written. Where there is none, the key that signed the last checkpoints
+    outside is on record afterwards, if it is the one in use.
     """
     try:
         newest = await asyncio.to_thread(outside.newest)

@@ -1,5 +1,5 @@
-"""What the evidence hangs on, looked up for ``manent doctor``: the signing key, and the checkpoints outside the
-database. Nothing is created or changed by looking.
+"""The files that the evidence depends on, examined for ``manent doctor``: the signing key, the checkpoints outside
+the database, and where both lie. Nothing is created or changed by looking.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from ..errors import EngineError, Invalid
 from ..log.base import Connection
 from ..log.sql.checkpoints import log_names, log_sizes, newest_checkpoint
-from ..log.sql.driver import run
-from ..log.sqlite.connection import DRIVER_ERRORS, meaning_of
+from ..log.sql.driver import transaction
+from ..log.sqlite.connection import BEGIN_READING, DRIVER_ERRORS, meaning_of
 from ..log.sqlite.doctor import Finding, looking
 from ..log.sqlite.lock import holder
 from ..log.sqlite.schema import newest_revision, revision_of
@@ -23,17 +23,33 @@ from .notes import Signer
 from .rollback import problems
 
 KEY, FILE, LAST = "signing key", "checkpoint file", "last checkpoint outside"
+PLACE, EVERY = "key and checkpoints", "checkpoint every"
 MODE = "0600"
 OTHERS = 0o077
 AGREES = "agrees with the database"
 
+TOGETHER = (
+    "whoever can write the database's folder can write another history, and sign it with what lies there: the record "
+    "proves itself to others, and not against them. Let MANENT_SIGNING_KEY_FILE and MANENT_CHECKPOINT_FILE name files "
+    "on another disk or account, and have somebody else keep `manent checkpoint --keys`, and now and then `manent "
+    "checkpoint`"
+)
+UNSIGNED = (
+    "what was written since the last checkpoint is signed for by nobody: until the next, whoever can write the file "
+    "can change it unseen (MANENT_CHECKPOINT_EVERY_S, `manent checkpoint --new`)"
+)
 
-def examine_evidence(path: Path, key_setting: str | None, outside_setting: str | None) -> Iterator[Finding]:
-    """What can be found out about the key and the checkpoints of a database that is there."""
-    signer, found = _key(signing_key_path(path, key_setting), made=key_setting is None)
+
+def examine_evidence(
+    path: Path, key_setting: str | None, outside_setting: str | None, every_s: int
+) -> Iterator[Finding]:
+    """Examine the key and the checkpoints of an existing database."""
+    key, outside = signing_key_path(path, key_setting), outside_path(path, outside_setting)
+    signer, found = _key(key, made=key_setting is None)
     yield found
-    outside = outside_path(path, outside_setting)
     yield _file(outside)
+    yield _place(path, key, outside)
+    yield Finding(EVERY, f"{every_s} s", "as long as you can do without", note=UNSIGNED)
     with looking(path, holder(path)) as connection:
         if revision_of(connection) == newest_revision():  # else there may be nothing to look at yet
             yield _last(connection, OutsideFile(outside), signer)
@@ -61,12 +77,21 @@ def _file(path: Path) -> Finding:
     return Finding(FILE, "can be written" if path.exists() else "none yet", expected)
 
 
+def _place(path: Path, key: Path, outside: Path) -> Finding:
+    """A finding if whoever can write the database's folder has all that proves the database with it."""
+    folder = path.resolve().parent
+    beside = [name for name, file in (("key", key), ("checkpoints", outside)) if file.resolve().parent == folder]
+    if not beside:
+        return Finding(PLACE, "elsewhere", "elsewhere")
+    return Finding(PLACE, f"{' and '.join(beside)} beside the database", "elsewhere", "warning", TOGETHER)
+
+
 def _last(connection: Connection, outside: OutsideFile, signer: Signer | None) -> Finding:
     try:
         newest = outside.newest()  # before the snapshot: a server that runs writes it first
-        run(connection, "BEGIN")
-        wrong = [each for each in problems(connection, newest, signer) if each.tenant is not None]
-        alone = _without(connection, newest)
+        with transaction(connection, BEGIN_READING):
+            wrong = [each for each in problems(connection, newest, signer) if each.tenant is not None]
+            alone = _without(connection, newest)
     except EngineError as error:
         return Finding(LAST, "cannot be read", AGREES, "wrong", error.detail)
     except DRIVER_ERRORS as error:

@@ -71,7 +71,7 @@ class Verifier(msgspec.Struct, frozen=True):
         return f"{self.name}+{self.key_id.hex()}+{_base64(bytes([self.kind]) + self.public)}"
 
     def signed(self, note: Note) -> bool:
-        """Whether the note has a good signature by this key; a bad one in its name is none."""
+        """True if the note has a good signature by this key; a bad one in its name is none."""
         mine = [each for each in note.signatures if (each.name, each.key_id) == (self.name, self.key_id)]
         return bool(mine) and all(self._verifies(note.text, each.data) for each in mine)
 
@@ -88,7 +88,7 @@ class Verifier(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """What a log's checkpoint states: its name, how many leaves, and their root."""
+    """The statement of a log's checkpoint: its name, how many leaves, and their root."""
 
     origin: str
     size: int
@@ -135,7 +135,7 @@ def parse_signature(line: str) -> Signature:
 
 
 def parse_checkpoint(text: str) -> Checkpoint:
-    """What the text of a note states. Raises ProofInvalid where it is no checkpoint."""
+    """Parse the statement of a note's text. Raises ProofInvalid where it is no checkpoint."""
     lines = text.split("\n")
     if len(lines) < 4 or lines.pop() or not all(lines) or not _NUMBER.fullmatch(lines[1]):
         raise ProofInvalid("not a checkpoint: an origin, a size and a root, a line each")

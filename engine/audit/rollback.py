@@ -1,4 +1,5 @@
-"""Whether a database is the one that its checkpoints outside speak of; and going on, on purpose, where it is not.
+"""Rollbacks: finding that a database is not the one of its checkpoints outside, and going on, on purpose, where it
+is not.
 
 It is asked at every start, and costs a few reads for each log: what has been cut off, rolled back or put in the place
 of another is seen before anything is added to it. ``audit.verify`` looks at everything.
@@ -64,7 +65,7 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 def problems(connection: Connection, newest: Mapping[str, Kept], signer: Signer | None) -> Iterator[Problem]:
-    """What keeps a database from being written. ``newest``: the last checkpoint outside of each tenant."""
+    """The problems for which a database cannot be written. ``newest``: the last checkpoint outside of each tenant."""
     gone = missing_guards(connection)
     if gone:
         yield Problem(None, None, f"of the guards that keep the record from being changed, these are gone: {gone}")
@@ -135,7 +136,7 @@ def _of_another_size(end: LogEnd) -> str:
 
 
 def _against(connection: Connection, end: LogEnd, tree: Tree, last: Kept, signer: Signer | None) -> Problem | None:
-    """What the last checkpoint outside has against a log that is sound in itself."""
+    """The problem of a log that is sound in itself but does not fit the last checkpoint outside."""
     stated = last.checkpoint
     if not signed_by_any(last.note, verifiers(connection, end.tenant, stated.origin, signer)):
         return Problem(end.tenant, None, "has a last checkpoint outside that none of its keys has signed")

@@ -1,1 +1,1 @@
-"""What a model is sent: the window of messages, the prompt made of it, the plan of a round."""
+"""Context: the window of messages that a model is sent, the prompt made of it, the plan of a round."""

@@ -1,4 +1,4 @@
-"""Which messages of a session a model is sent: the choice of a window, from rows without a word of content.
+"""The choice of a window: which messages of a session a model is sent, chosen from rows without a word of content.
 
 A *unit* is a message alone, or an assistant message that calls tools and all the tool messages that follow it. Units
 are taken whole or not at all. A unit in which one message is left out (empty, erased, superseded) is left out whole: it
@@ -21,7 +21,7 @@ The run is a suffix and costs only add up, so a larger budget never takes a mess
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, takewhile
 
 import msgspec
@@ -33,12 +33,20 @@ from ..sessions.state import Row
 POLICY = "newest-units/1"
 """Recorded with every attempt. A rule that chooses otherwise for any session is a new name."""
 
+AS_RECORDED = "recorded-messages/1"
+"""Recorded with an attempt that was sent the messages of another, by a replay: nothing was chosen."""
+
+
+WHOLE = "all/1"
+"""Recorded with an attempt of a client that keeps its own history: it is sent all of it."""
+
 
 class Measure(msgspec.Struct, frozen=True):
-    """What messages cost a model, and what there is to spend.
+    """The cost of messages for a model, and the tokens that may be spent.
 
     The fixed part is sent with every window: system prompt and tool schemas in base tokens, and the number of messages
-    that the system prompt makes (1 or 0). ``reserve_tokens`` of the budget are kept for the reply.
+    that the system prompt makes (1 or 0). ``reserve_tokens`` of the budget are kept for the reply. ``policy``: the one
+    by which the window is chosen.
     """
 
     factor_permille: int
@@ -47,10 +55,11 @@ class Measure(msgspec.Struct, frozen=True):
     fixed_messages: int
     budget_tokens: int
     reserve_tokens: int
+    policy: str = POLICY
 
     @property
     def available_tokens(self) -> int:
-        """Less than nothing if the reserve is larger than the budget: then nothing fits."""
+        """Negative if the reserve is larger than the budget: then nothing fits."""
         return self.budget_tokens - self.reserve_tokens
 
     def used(self, base_tokens: int, messages: int) -> int:
@@ -60,7 +69,7 @@ class Measure(msgspec.Struct, frozen=True):
         )
 
 
-class Chosen(msgspec.Struct, frozen=True):
+class ChosenRows(msgspec.Struct, frozen=True):
     """A window, oldest first. ``base_tokens`` and ``used_tokens`` are of its rows and the fixed part together."""
 
     rows: tuple[Row, ...]
@@ -68,12 +77,11 @@ class Chosen(msgspec.Struct, frozen=True):
     used_tokens: int
 
 
-class _Window:
+class _GrowingWindow:
     """A window as it grows: its rows, each once, and the sum of their tokens."""
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
-        self.available_tokens = measure.available_tokens
         self.rows: dict[int, Row] = {}
         self.base_tokens = 0
 
@@ -82,29 +90,43 @@ class _Window:
         return self.measure.used(self.base_tokens, len(self.rows))
 
     def add(self, rows: Iterable[Row]) -> None:
+        """Add a row; a later one of the same version takes its place: it may have been read with its content."""
         for row in rows:
             if row.version not in self.rows:
-                self.rows[row.version] = row
                 self.base_tokens += row.tokens
+            self.rows[row.version] = row
 
     def drop(self, row: Row) -> None:
         del self.rows[row.version]
         self.base_tokens -= row.tokens
 
-    def has_room_for(self, unit: Sequence[Row]) -> bool:
-        tokens, messages = self.base_tokens, len(self.rows)
-        for row in unit:
-            if row.version not in self.rows:
-                tokens += row.tokens
-                messages += 1
-        return self.measure.used(tokens, messages) <= self.available_tokens
+    def take(self, units: Iterable[Sequence[Row]]) -> list[Row]:
+        """Add units while they fit; all rows that were reached."""
+        run: list[Row] = []
+        rows, measure = self.rows, self.measure
+        base, sent, available_tokens = measure.fixed_base_tokens, measure.fixed_messages, measure.available_tokens
+        factor_permille, overhead = measure.factor_permille, measure.overhead
+        for unit in units:
+            tokens, messages = self.base_tokens, len(rows)
+            for row in unit:
+                if row.version not in rows:
+                    tokens += row.tokens
+                    messages += 1
+            # As ``Measure.used``, which is asked once for each message that is looked at.
+            if figure(tokens + base, messages + sent, factor_permille, overhead) > available_tokens:
+                break
+            self.base_tokens = tokens
+            for row in unit:
+                rows[row.version] = row
+            run += unit
+        return run
 
-    def chosen(self) -> Chosen:
-        rows = tuple(self.rows[version] for version in sorted(self.rows))
-        return Chosen(rows, self.base_tokens + self.measure.fixed_base_tokens, self.used_tokens)
+    def chosen(self) -> ChosenRows:
+        rows = tuple([self.rows[version] for version in sorted(self.rows)])
+        return ChosenRows(rows, self.base_tokens + self.measure.fixed_base_tokens, self.used_tokens)
 
 
-def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[Row], measure: Measure) -> Chosen:
+def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[Row], measure: Measure) -> ChosenRows:
     """Choose a window by ``POLICY``.
 
     ``newest_first`` holds all messages of the session, the newest first and those of a unit without another between
@@ -116,35 +138,36 @@ def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[
     Raises BudgetTooSmall if what is required does not fit. The window is empty only if all messages are left out.
     """
     assert last_user is None or not last_user.left_out, "the last user message must be one that can be sent"
-    window = _Window(measure)
+    window = _GrowingWindow(measure)
     units = _units_to_send(newest_first)
     newest = next(units, None)
     if newest is None:
         return window.chosen()
-    window.add(newest)
     window.add(_pinned_to_send(pinned))
     if last_user is not None:
         window.add((last_user,))
+    window.add(newest)
     _refuse_unless_it_fits(window)
     required = frozenset(window.rows)
-    run = _take(window, units)
-    if last_user is not None:
-        older = [row for row in reversed(run) if row.version < last_user.version]
-        for row in _before_first_user(older):
-            if row.role != "system" and row.version not in required:
-                window.drop(row)
+    run = window.take(units)
+    for row in _before_first_user(reversed(run), last_user):
+        if row.role != "system" and row.version not in required:
+            window.drop(row)
     return window.chosen()
 
 
-def _take(window: _Window, units: Iterator[list[Row]]) -> list[Row]:
-    """Add units while they fit; all rows that were reached, newest first."""
-    run: list[Row] = []
-    for unit in units:
-        if not window.has_room_for(unit):
-            break
-        window.add(unit)
-        run += unit
-    return run
+def take_all(newest_first: Iterable[Row], _: Row | None, __: Sequence[Row], measure: Measure) -> ChosenRows:
+    """Take every message that is not left out. Raises BudgetTooSmall if they do not fit."""
+    window = _GrowingWindow(measure)
+    window.add(row for row in newest_first if not row.left_out)
+    _refuse_unless_it_fits(window)
+    return window.chosen()
+
+
+Choose = Callable[[Iterable[Row], Row | None, Sequence[Row], Measure], ChosenRows]
+
+POLICIES: Mapping[str, Choose] = {POLICY: choose, WHOLE: take_all}
+"""How a window is chosen by each policy; none is ever taken away, so that a recorded window can be chosen again."""
 
 
 def _units_to_send(newest_first: Iterable[Row]) -> Iterator[list[Row]]:
@@ -153,14 +176,19 @@ def _units_to_send(newest_first: Iterable[Row]) -> Iterator[list[Row]]:
     """
     unit: list[Row] = []
     for row in newest_first:
-        if unit and row.unit != unit[0].unit:
-            unit = []
-        unit.append(row)
-        if row.version == row.unit:
-            # Nearly every unit is one message.
-            left_out = row.left_out if len(unit) == 1 else any(each.left_out for each in unit)
-            if not left_out:
+        first = row.unit
+        if row.version != first:
+            if unit and first != unit[0].unit:
+                unit = []
+            unit.append(row)
+        elif unit and first == unit[0].unit:
+            unit.append(row)
+            if not any(each.left_out for each in unit):
                 yield unit
+            unit = []
+        else:  # nearly every unit is one message
+            if not row.left_out:
+                yield [row]
             unit = []
 
 
@@ -171,17 +199,21 @@ def _pinned_to_send(pinned: Sequence[Row]) -> Iterator[Row]:
             yield from unit
 
 
-def _before_first_user(oldest_first: Iterable[Row]) -> Iterator[Row]:
-    return takewhile(lambda row: row.role != "user", oldest_first)
+def _before_first_user(oldest_first: Iterable[Row], last_user: Row | None) -> Iterator[Row]:
+    """The rows before the last exchange with which the run would begin without a user message."""
+    if last_user is None:
+        return iter(())
+    return takewhile(lambda row: row.role != "user" and row.version < last_user.version, oldest_first)
 
 
-def _refuse_unless_it_fits(window: _Window) -> None:
+def _refuse_unless_it_fits(window: _GrowingWindow) -> None:
     measure, required = window.measure, window.used_tokens
     if required <= measure.available_tokens:
         return
     detail = (
-        f"system prompt, tools, pinned messages, last user message and last unit need {required} tokens, and there are "
-        f"{measure.available_tokens}: {measure.budget_tokens} less {measure.reserve_tokens} for the reply"
+        f"system prompt, tools, pinned messages, last user message and last unit need {required} tokens; "
+        f"{measure.available_tokens} are available: the budget of {measure.budget_tokens} tokens "
+        f"minus {measure.reserve_tokens} reserved for the reply"
     )
     raise BudgetTooSmall(
         detail,

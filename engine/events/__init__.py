@@ -1,1 +1,1 @@
-"""What is recorded: event types, content blocks, usage and prices, cuts, and the reading of old shapes."""
+"""The record: event types, content blocks, usage and prices, cuts, and the reading of old shapes."""

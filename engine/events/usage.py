@@ -1,4 +1,4 @@
-"""What attempts use and what that costs: the figures that stand among facts. Their arithmetic is in ``money``.
+"""Usage of attempts, prices and costs, as they stand among facts, and their arithmetic.
 
 Money is integer micro-units and a currency.
 """

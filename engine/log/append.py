@@ -1,4 +1,4 @@
-"""What the writer can be asked to do: appends, journal rows, leases. Each checks first and records after.
+"""Appends: each checks first and records after.
 
 A work that raises an EngineError has changed nothing. Any other exception means that the whole batch is rolled back.
 """
@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
 from ..errors import IdempotencyMismatch, Invalid, VersionConflict
 from . import codec
 from .base import AnyVersion, Append, Appended, Exactly, Exists, Expected, NewEvent, NoStream, RecordedEvent, Reference
-from .sql import driver
 from .sql.idempotency import find_request, remember_request
 from .sql.reads import event_by_id, salt_of
 from .transaction import Transaction
@@ -28,10 +26,13 @@ def append(tx: Transaction, work: Append) -> Appended:
         return first
     version = 0 if state is None else state.version
     check_expected(work.expected, version)
+    if work.inherits is not None:
+        state = tx.inherit(work.tenant, work.session, work.inherits)
+        version = state.version
     for scratch in work.scratch:
         scratch.check(tx.connection)
     place = tx.place(work.tenant, version)
-    news = work.events(place, state) if callable(work.events) else work.events
+    news = work.events(place, tx.current(work.tenant, state)) if callable(work.events) else work.events
     recorded, after = tx.record(work.tenant, work.session, news, state) if news else ((), state)
     if work.request is not None:
         reference = work.reference or Reference("session", work.session, 0)
@@ -61,26 +62,24 @@ def check_expected(expected: Expected, version: int) -> None:
 
 
 def _first_answer(tx: Transaction, work: Append, state: Any) -> Appended | None:
-    """What this append was answered before, if it came before."""
+    """The first answer to this append, if it came before."""
     if work.request is not None:
         reference = find_request(tx.connection, work.tenant, work.request)
         if reference is not None:
             return Appended(events=(), state=state, replayed=reference)
     known = work.known if callable(work.events) else work.events
-    return _events_before(tx, work.tenant, work.session, known, state) if known else None
+    return _events_before(tx, work, known, state) if known else None
 
 
-def _events_before(
-    tx: Transaction, tenant: str, session: UUID, news: Sequence[NewEvent], state: Any
-) -> Appended | None:
+def _events_before(tx: Transaction, work: Append, news: Sequence[NewEvent], state: Any) -> Appended | None:
     if len({new.id for new in news}) < len(news):
         raise Invalid("id", "two events of one append have the same id")
     tx.flush()
-    found = [event_by_id(tx.connection, tenant, new.id) for new in news]
+    found = [event_by_id(tx.connection, work.tenant, new.id) for new in news]
     if not any(found):
         return None
     for new, old in zip(news, found, strict=True):
-        if old is None or old.session != session or not _same_words(tx, new, old):
+        if old is None or old.session != work.session or not (work.alike(new, old) and _same_words(tx, new, old)):
             raise IdempotencyMismatch(f"event {new.id} came before with other words", event_id=str(new.id))
     events = tuple(old for old in found if old is not None)
     last = events[-1]
@@ -88,13 +87,8 @@ def _events_before(
 
 
 def _same_words(tx: Transaction, new: NewEvent, old: RecordedEvent) -> bool:
-    if (new.type, new.schema, new.facts, len(new.body)) != (old.type, old.schema, old.facts, old.length):
+    if len(new.body) != old.length:
         return False
     salt = salt_of(tx.connection, old.tenant, old.position)
     # An erased body cannot be compared: its facts and length are all that is left, and the first answer holds.
     return salt is None or codec.commitment(salt, new.body) == old.commitment
-
-
-def probe(tx: Transaction) -> None:
-    """A write that changes nothing, and fails where a write would."""
-    driver.run(tx.connection, "PRAGMA user_version = 0")

@@ -6,8 +6,9 @@ idempotent requests that held the same words. What stays in the bytes of the fil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -15,9 +16,9 @@ from sqlalchemy import Connection, bindparam, delete, insert, literal_column, nu
 
 from .codec import MAX_SAFE_INTEGER
 from .sql.checksums import checked
-from .sql.driver import Prepared, insert_rows
+from .sql.clauses import SAME_BODY, same, with_bodies
+from .sql.driver import Prepared, PreparedRows
 from .sql.session_index import SessionQuery
-from .sql.statements import SAME_BODY, same, with_bodies
 from .sql.tables import bodies, erasures, events, purges, requests
 from .transaction import Transaction
 
@@ -37,13 +38,16 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     correlation: str | None
     facts: bytes
     length: int
+    causation: bytes | None
     present: bool
 
     body: None = None
+    meaning: None = None
+    damaged: bool = False
 
     @property
     def has_words(self) -> bool:
-        """Whether there is something to erase."""
+        """True if there is something to erase."""
         return self.present and self.length > NO_WORDS_BYTES
 
 
@@ -58,6 +62,7 @@ _traces = SessionQuery(
         events.c.correlation,
         events.c.facts,
         events.c.length,
+        events.c.causation,
         bodies.c.position.is_not(None),
     ),
     with_bodies,
@@ -74,9 +79,9 @@ _sessions_with_words = Prepared(
     )
     .order_by(events.c.session)
 )
+_insert_erasures = PreparedRows(insert(erasures))
 _insert_purge = Prepared(insert(purges))
 _delete_body = Prepared(delete(bodies).where(*same(bodies, "tenant", "position")))
-_erased_by = Prepared(select(erasures.c.by_position).where(*same(erasures, "tenant", "position")))
 # tenant, id, first version, last version
 _requests_of = Prepared(
     select(requests).where(
@@ -108,37 +113,62 @@ def sessions_with_words(connection: Connection, tenant: str, before_us: int, but
     return [UUID(bytes=raw) for (raw,) in _sessions_with_words(connection, tenant, before_us, but)]
 
 
-def erased_by(connection: Connection, tenant: str, position: int) -> int | None:
-    """The position of the event that tells of this one's erasure; None: it is not erased."""
-    row = _erased_by(connection, tenant, position).fetchone()
-    return None if row is None else int(row[0])
-
-
 def erase_bodies(tx: Transaction, tenant: str, targets: Sequence[tuple[int, int]]) -> None:
     """Delete bodies, each (position, position of the event that tells of it). Those events are recorded by now."""
     tx.flush()
-    rows = [(tenant, position, by_position) for position, by_position in targets]
-    insert_rows(tx.connection, str(insert(erasures).compile(dialect=tx.connection.dialect)), rows)
-    for _, position, _ in rows:
+    note_erasures(tx.connection, tenant, targets)
+    for position, _ in targets:
         _delete_body(tx.connection, tenant, position)
-    _insert_purge(tx.connection, tenant, rows[-1][2])
+    _insert_purge(tx.connection, tenant, targets[-1][1])
+
+
+def note_erasures(connection: Connection, tenant: str, targets: Sequence[tuple[int, int]]) -> None:
+    """Write down that bodies are erased, each (position, position of the event that tells of it)."""
+    _insert_erasures(connection, [(tenant, position, by_position) for position, by_position in targets])
 
 
 def forget_requests(
-    tx: Transaction, tenant: str, session: UUID, history: Sequence[Trace], positions: frozenset[int]
+    tx: Transaction,
+    tenant: str,
+    session: UUID,
+    history: Sequence[Trace],
+    positions: frozenset[int],
+    kinds: Collection[str] = (),
 ) -> None:
-    """Remove the salts of idempotent requests that recorded one of these events of a session: without them the
-    fingerprint of a request tells nobody what its words were.
+    """Remove the salts of idempotent requests that held words of these events: without its salt a fingerprint confirms
+    no guess. A request is found by what it made (the session, an event of its append, or what led to one: a decision is
+    kept with its turn) and by its version.
+
+    A salt too many is removed rather than one too few: with an event's, those of all that had the same cause, for a
+    decision names a call as the model did; and with any, that of the request which began the session, for it may have
+    held the first message. All requests of ``kinds`` lose theirs: one that changed nothing has told of words that were
+    there before, and made no event by which it could be found.
     """
-    for together in _appends(history):
-        if positions.isdisjoint(trace.position for trace in together):
+    if kinds:
+        for row in _requests_of(tx.connection, tenant, session.bytes, 0, MAX_SAFE_INTEGER).fetchall():
+            if row[requests.c.keys().index("kind")] in kinds:
+                _without_salt(tx, row)
+    causes = {trace.causation for trace in history if trace.position in positions} - {None}
+    for number, together in enumerate(_appends(history)):
+        told = any(trace.position in positions or trace.causation in causes for trace in together)
+        if number > 0 and not told:
             continue
         first, last = together[0].version, together[-1].version
-        for made in (session.bytes, *(trace.raw_id for trace in together)):
+        for made in _made(session, together):
             for row in _requests_of(tx.connection, tenant, made, first, last).fetchall():
-                *key, _, fingerprint, kind, raw_id, version, _ = row
-                without = checked((*key, None, fingerprint, kind, raw_id, version))
-                _forget_request(tx.connection, without[-1], *key)
+                _without_salt(tx, row)
+
+
+def _without_salt(tx: Transaction, row: Sequence[Any]) -> None:
+    *key, _, fingerprint, kind, raw_id, version, _ = row
+    without = checked((*key, None, fingerprint, kind, raw_id, version))
+    _forget_request(tx.connection, without[-1], *key)
+
+
+def _made(session: UUID, together: Sequence[Trace]) -> set[bytes]:
+    """Ids that a request may name as its result, of events that were appended together."""
+    led = {trace.causation for trace in together if trace.causation is not None}
+    return {session.bytes, *(trace.raw_id for trace in together), *led}
 
 
 def _appends(history: Sequence[Trace]) -> Iterator[list[Trace]]:

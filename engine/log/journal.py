@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import BindParameter, Connection, bindparam, delete, func, insert, select
 
 from ..clock import id_of
+from .codec import MAX_SAFE_INTEGER
 from .leases import log, owner_of
-from .sql import driver
 from .sql.checksums import checked, is_sound
-from .sql.tables import journal
+from .sql.clauses import limited, same
+from .sql.driver import Prepared, PreparedRows
+from .sql.tables import journal, runs
 from .transaction import Transaction
+
+_FOLLOWING = (*same(journal, "tenant", "turn"), journal.c.frame > bindparam("after_"))
+_frames = Prepared(limited(select(journal).where(*_FOLLOWING).order_by(journal.c.frame)))
+_frames_of_kind = Prepared(
+    limited(select(journal).where(*_FOLLOWING, *same(journal, "kind")).order_by(journal.c.frame))
+)
+_insert_frames = PreparedRows(insert(journal))
+_delete_frames = Prepared(delete(journal).where(*same(journal, "tenant", "turn")))
+
+PROBE_BYTES = 64 << 10
+"""What a small append writes, and some: a leaf of each table and index is a page of 4 KiB."""
 
 
 class JournalRow(msgspec.Struct, frozen=True, gc=False):
@@ -44,13 +58,11 @@ def journal_rows(
     """The journal of a turn, in order of frames; a vendor's blocks, which have none, come first. It ends before a frame
     whose row is damaged: an answer has no holes.
     """
-    query = select(journal).where(journal.c.tenant == tenant, journal.c.turn == turn.bytes).order_by(journal.c.frame)
-    if after is not None:
-        query = query.where(journal.c.frame > after)
-    if kind is not None:
-        query = query.where(journal.c.kind == kind)
+    place = (tenant, turn.bytes, -MAX_SAFE_INTEGER if after is None else after)
+    most = MAX_SAFE_INTEGER if limit is None else limit
+    rows = _frames(connection, *place, most) if kind is None else _frames_of_kind(connection, *place, kind, most)
     found: list[JournalRow] = []
-    for row in connection.execute(query.limit(limit)):
+    for row in rows:
         _, _, frame, message, block, kind, elapsed_ms, text, _ = row
         if is_sound(row):
             found.append(JournalRow(tenant, turn, frame, id_of(message), block, kind, elapsed_ms, text))
@@ -79,7 +91,7 @@ def write_journal(tx: Transaction, work: WriteJournal) -> frozenset[UUID]:
     tx.journaled += len({row[:2] for row in rows})
     tx.word_bytes += sum([len(row.text) for row in work.rows])
     lost = _lost(tx, work.owner, rows)
-    driver.insert_rows(tx.connection, tx.statements.insert_frame, [row for row in rows if row[:2] not in lost])
+    _insert_frames(tx.connection, [row for row in rows if row[:2] not in lost])
     return frozenset(id_of(turn) for _, turn in lost)
 
 
@@ -95,7 +107,28 @@ def _lost(tx: Transaction, owner: UUID, rows: Sequence[tuple[Any, ...]]) -> set[
         ids = list(some)
         size = 1 << (len(ids) - 1).bit_length()  # the next power of two, so that a few statements serve all
         ids += ids[-1:] * (size - len(ids))
-        found = driver.run(tx.connection, tx.statements.count_owned(size), (tenant, owner.bytes, *ids)).fetchone()
+        found = _owned(size)(tx.connection, tenant, owner.bytes, *ids).fetchone()
         if found[0] != len(some):
             lost |= {(tenant, turn) for turn in some if owner_of(tx, tenant, id_of(turn)) != owner}
     return lost
+
+
+@cache
+def _owned(turns: int) -> Prepared:
+    """How many of so many turns are an owner's: tenant, owner, the turns."""
+    some: list[BindParameter[bytes]] = [bindparam(f"turn_{number}") for number in range(turns)]
+    return Prepared(select(func.count()).select_from(runs).where(*same(runs, "tenant", "owner"), runs.c.turn.in_(some)))
+
+
+def probe(tx: Transaction) -> None:
+    """Write as much as an append does, and fail where one would; nothing is left of it.
+
+    A row of the journal's is written and deleted in one transaction. Its pages are written all the same: SQLite writes
+    over what is deleted (``secure_delete``). One page would not do: a disk that is full often has room for one, which
+    an append that failed has begun to write.
+    """
+    nobody = ("", b"")
+    frame, message, block, kind, elapsed_ms = 0, b"", 0, "probe", 0
+    _insert_frames(tx.connection, [checked((*nobody, frame, message, block, kind, elapsed_ms, bytes(PROBE_BYTES)))])
+    _delete_frames(tx.connection, *nobody)
+    tx.word_bytes += PROBE_BYTES

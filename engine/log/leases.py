@@ -8,19 +8,34 @@ import logging
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from ..clock import id_of
 from ..errors import TurnNotOpen
 from .base import Reference, RequestKey
-from .sql import driver
 from .sql.checksums import checked
+from .sql.clauses import same
+from .sql.driver import Prepared
 from .sql.idempotency import find_request, remember_request
-from .sql.statements import statements
-from .sql.tables import runs
+from .sql.tables import journal, runs
 from .transaction import Transaction
 
 log = logging.getLogger("manent.store")
+
+_THIS_RUN = same(runs, "tenant", "turn")
+_insert_run = Prepared(insert(runs))
+_owner = Prepared(select(runs.c.owner).where(*_THIS_RUN))
+_run = Prepared(select(runs).where(*_THIS_RUN))
+_runs_of = Prepared(select(runs).where(*same(runs, "owner")))
+_all_runs = Prepared(select(runs).order_by(runs.c.tenant, runs.c.turn))
+# lease_until, cancelled_by, checksum, tenant, turn
+_update_run = Prepared(
+    update(runs)
+    .values(lease_until=bindparam("until_"), cancelled_by=bindparam("actor_"), checksum=bindparam("checksum_"))
+    .where(*_THIS_RUN)
+)
+_delete_run = Prepared(delete(runs).where(*_THIS_RUN))
+_delete_frames = Prepared(delete(journal).where(*same(journal, "tenant", "turn")))
 
 
 class OpenRun(msgspec.Struct, frozen=True):
@@ -37,7 +52,7 @@ class OpenRun(msgspec.Struct, frozen=True):
 
     def apply(self, connection: Connection) -> None:
         values = (self.tenant, self.turn.bytes, self.session.bytes, self.owner.bytes, self.lease_until, None)
-        driver.run(connection, statements(connection).insert_run, checked(values))
+        _insert_run(connection, *checked(values))
 
 
 class CloseRun(msgspec.Struct, frozen=True):
@@ -50,14 +65,13 @@ class CloseRun(msgspec.Struct, frozen=True):
     owner: UUID | None
 
     def check(self, connection: Connection) -> None:
-        row = driver.run(connection, statements(connection).select_run, (self.tenant, self.turn.bytes)).fetchone()
+        row = _owner(connection, self.tenant, self.turn.bytes).fetchone()
         if row is None or (self.owner is not None and row[0] != self.owner.bytes):
             raise TurnNotOpen("the turn has ended, or another process runs it now")
 
     def apply(self, connection: Connection) -> None:
-        key = (self.tenant, self.turn.bytes)
-        driver.run(connection, statements(connection).delete_frames, key)
-        driver.run(connection, statements(connection).delete_run, key)
+        _delete_frames(connection, self.tenant, self.turn.bytes)
+        _delete_run(connection, self.tenant, self.turn.bytes)
 
 
 class KeepRun(msgspec.Struct, frozen=True):
@@ -71,7 +85,7 @@ class KeepRun(msgspec.Struct, frozen=True):
         CloseRun(self.tenant, self.turn, self.owner).check(connection)
 
     def apply(self, connection: Connection) -> None:
-        driver.run(connection, statements(connection).delete_frames, (self.tenant, self.turn.bytes))
+        _delete_frames(connection, self.tenant, self.turn.bytes)
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -92,27 +106,26 @@ def request_cancel(tx: Transaction, tenant: str, turn: UUID, actor: str, request
     """
     if request is not None and find_request(tx.connection, tenant, request) is None:
         remember_request(tx.connection, tenant, request, Reference("turn", turn, 0), tx.salt())
-    row = driver.run(tx.connection, tx.statements.whole_run, (tenant, turn.bytes)).fetchone()
+    row = _run(tx.connection, tenant, turn.bytes).fetchone()
     if row is None:
         return False
     *before, cancelled_by, _ = row
     after = checked((*before, cancelled_by or actor))
-    driver.run(tx.connection, tx.statements.update_run, (*after[4:], tenant, turn.bytes))
+    _update_run(tx.connection, *after[4:], tenant, turn.bytes)
     return True
 
 
 def open_runs(connection: Connection) -> list[Run]:
     """Every run there is."""
-    rows = connection.execute(select(runs).order_by(runs.c.tenant, runs.c.turn))
     return [
         Run(tenant, id_of(turn), id_of(session), id_of(owner), lease_until, cancelled_by)
-        for tenant, turn, session, owner, lease_until, cancelled_by, _ in rows
+        for tenant, turn, session, owner, lease_until, cancelled_by, _ in _all_runs(connection)
     ]
 
 
 def owner_of(tx: Transaction, tenant: str, turn: UUID) -> UUID | None:
     """The process that runs a turn, or None if nobody does."""
-    row = driver.run(tx.connection, tx.statements.select_run, (tenant, turn.bytes)).fetchone()
+    row = _owner(tx.connection, tenant, turn.bytes).fetchone()
     return None if row is None else id_of(row[0])
 
 
@@ -124,7 +137,7 @@ class ExtendLeases(msgspec.Struct, frozen=True):
 
 
 def extend_leases(tx: Transaction, work: ExtendLeases) -> None:
-    rows = driver.run(tx.connection, tx.statements.runs_of, (work.owner.bytes,)).fetchall()
+    rows = _runs_of(tx.connection, work.owner.bytes).fetchall()
     for tenant, turn, session, owner, _, cancelled_by, _ in rows:
         row = checked((tenant, turn, session, owner, work.until_us, cancelled_by))
-        driver.run(tx.connection, tx.statements.update_run, (*row[4:], tenant, turn))
+        _update_run(tx.connection, *row[4:], tenant, turn)

@@ -126,7 +126,7 @@ def consistency_path(old: int, new: int, node: Node) -> list[bytes]:
 
 
 def verify_inclusion(leaf_hash: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> bool:
-    """Whether ``path`` proves that ``leaf_hash`` is leaf ``index`` of the tree of ``size`` leaves with that root
+    """True if ``path`` proves that ``leaf_hash`` is leaf ``index`` of the tree of ``size`` leaves with that root
     (RFC 9162 section 2.1.3.2).
     """
     if not 0 <= index < size or not _hashes(leaf_hash, root, *path):
@@ -146,7 +146,7 @@ def verify_inclusion(leaf_hash: bytes, index: int, size: int, path: Sequence[byt
 
 
 def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, path: Sequence[bytes]) -> bool:
-    """Whether ``path`` proves that the tree of ``new`` leaves begins with that of ``old`` leaves (RFC 9162 section
+    """True if ``path`` proves that the tree of ``new`` leaves begins with that of ``old`` leaves (RFC 9162 section
     2.1.4.2). The empty tree begins every tree, and needs no proof.
     """
     if not 0 <= old <= new or not _hashes(old_root, new_root, *path):

@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, delete, func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Table
 
 from ..errors import EngineError, StoreCorrupt
 from .base import Projector, RecordedEvent
+from .sql.checkpoints import log_sizes
+from .sql.driver import empty_table, table_rows
 from .sql.reads import all_events
 from .sql.session_index import place_all
-from .sql.tables import heads, places
-from .sqlite.connection import meaning_of, open_writer
+from .sql.tables import places
+from .sqlite.connection import DRIVER_ERRORS, meaning_of, open_writer
 from .sqlite.schema import Progress
-from .transaction import UNREAD, Heads
+from .transaction import Heads
 
 BATCH_EVENTS = 1000
 KEPT_STATES = 10_000
@@ -44,7 +45,7 @@ def rebuild_file(path: Path, projector: Projector, tables: Sequence[Table], prog
     try:
         with engine.begin() as connection:
             return rebuild(connection, projector, tables, progress)
-    except DBAPIError as error:
+    except DRIVER_ERRORS as error:
         raise meaning_of(error) from error
     finally:
         engine.dispose()
@@ -60,7 +61,7 @@ def rebuild(connection: Connection, projector: Projector, tables: Sequence[Table
     before = [digest(connection, table) for table in derived]
     place_all(connection)
     for table in tables:
-        connection.execute(delete(table))
+        empty_table(connection, table)
     try:
         count = fold_all(connection, connection, projector, progress)
     except BaseException:
@@ -74,9 +75,8 @@ def rebuild(connection: Connection, projector: Projector, tables: Sequence[Table
 def digest(connection: Connection, table: Table) -> bytes:
     """SHA-256 over every row, in the order of the key: equal for equal rows, and for no others."""
     hashed = hashlib.sha256()
-    rows = connection.execute(select(table).order_by(*table.primary_key.columns))
-    for row in rows.yield_per(BATCH_EVENTS):
-        hashed.update(msgspec.msgpack.encode(tuple(row)))
+    for row in table_rows(connection, table):
+        hashed.update(msgspec.msgpack.encode(row))
     return hashed.digest()
 
 
@@ -85,22 +85,34 @@ def fold_all(connection: Connection, into: Connection, projector: Projector, pro
 
     Raises StoreCorrupt where the log is not whole.
     """
-    total = connection.execute(select(func.coalesce(func.sum(heads.c.size), 0))).scalar_one()
+    total = sum(log_sizes(connection).values())
     known, done = Heads(KEPT_STATES), 0
     for batch in _batches(all_events(connection)):
-        for event in batch:
-            key = (event.tenant, event.session.int)
-            state = known.states.get(key, UNREAD)
-            if state is UNREAD:
-                state = projector.load(into, event.tenant, event.session)
-            known.keep(key, _fold(projector, state, event))
-        projector.flush(into)
-        known.trim()
+        fold_batch(connection, into, projector, known, batch)
         done += len(batch)
         progress(done, total)
     if done != total:
         raise StoreCorrupt(f"the log should hold {total} events, and holds {done}; nothing was changed")
     return done
+
+
+def fold_batch(
+    log: Connection, into: Connection, projector: Projector, known: Heads, events: Sequence[RecordedEvent]
+) -> None:
+    """Fold events that follow those folded before, and write the rows; ``known`` keeps states between the batches. The
+    events stand in the ``log`` by now.
+
+    Raises StoreCorrupt for an event that does not follow from those before it.
+    """
+    for event in events:
+        state = known.state(into, projector, event.tenant, event.session)
+        source = projector.inherited(event) if state is None else None
+        if source is not None:
+            projector.flush(into)
+            state = projector.inherit(log, into, event.tenant, event.session, source)
+        known.keep((event.tenant, event.session.int), _fold(projector, state, event))
+    projector.flush(into)
+    known.trim()
 
 
 def _fold(projector: Projector, state: Any, event: RecordedEvent) -> Any:

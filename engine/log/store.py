@@ -7,10 +7,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,11 +20,12 @@ from ..clock import Clock
 from ..errors import EngineError, StoreUnavailable
 from ..settings import Settings
 from . import append
-from .base import Append, Appended, Projector
-from .sql import driver
-from .sqlite.connection import BEGIN_READING, DRIVER_ERRORS, meaning_of, open_reader
+from .base import Append, Appended, Decoder, Projector, RequestKey
+from .readers import Readers
+from .sql.damage import Damage, Found
+from .sql.idempotency import keyed_request
 from .transaction import StateKey
-from .writer import Work, Writer
+from .writer import Took, Work, Writer
 
 T = TypeVar("T")
 
@@ -60,48 +59,25 @@ class Bells:
                     bell.set()
 
 
-class Readers:
-    """Threads that read, each with a connection of its own. No read transaction outlives its function."""
-
-    def __init__(self, path: Path, threads: int) -> None:
-        self._engine = open_reader(path)
-        self._local = threading.local()
-        self._connections: list[Connection] = []
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manent-reader")
-
-    async def read(self, function: Callable[[Connection], T]) -> T:
-        """What ``function`` reads in one snapshot."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, partial(self._read, function))
-
-    def close(self) -> None:
-        self._pool.shutdown()
-        for connection in self._connections:
-            connection.close()
-        self._engine.dispose()
-
-    def _read(self, function: Callable[[Connection], T]) -> T:
-        try:
-            connection = self._connection()
-            with driver.transaction(connection, BEGIN_READING):
-                return function(connection)
-        except DRIVER_ERRORS as error:
-            raise meaning_of(error) from error
-
-    def _connection(self) -> Connection:
-        connection: Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._engine.connect()
-            self._connections.append(connection)
-        return connection
-
-
 class Store:
-    """An open store. ``writer`` is None where it was opened for reading only."""
+    """An open store. ``writer`` is None where it was opened for reading only. ``damage``: the damaged rows that were
+    read. ``append_took`` is told how long each append took.
+    """
 
-    def __init__(self, readers: Readers, writer: Writer | None, bells: Bells) -> None:
+    def __init__(
+        self,
+        readers: Readers,
+        writer: Writer | None,
+        bells: Bells,
+        damage: Damage,
+        request_key: bytes = b"",
+        append_took: Took | None = None,
+    ) -> None:
         self._readers = readers
+        self.damage = damage
+        self._request_key = request_key
         self._writer = writer
+        self._append_took = append_took
         self.bells = bells
         self.frozen: EngineError | None = None
 
@@ -120,21 +96,37 @@ class Store:
     def writable(self) -> bool:
         return self._writer is not None
 
+    @property
+    def can_write(self) -> bool:
+        """True where ``check_writable`` raises nothing."""
+        return self.frozen is None and self.writable
+
+    def keyed(self, tenant: str, request: RequestKey | None) -> RequestKey | None:
+        """The request as it is kept: its idempotency key, which may be made of anybody's words, as a keyed hash."""
+        return None if request is None else keyed_request(self._request_key, tenant, request)
+
+    @property
+    def waiting_writes(self) -> int:
+        """How many writes wait for the disk."""
+        return 0 if self._writer is None else self._writer.waiting
+
     def append(self, work: Append, *, urgent: bool = False) -> asyncio.Future[Appended]:
         """Record events. See ``store.base`` for what is promised and refused."""
-        return self.submit(partial(append.append, work=work), urgent=urgent)
+        return self.submit(partial(append.append, work=work), urgent=urgent, took=self._append_took)
 
     async def do(self, work: Work) -> Any:
         """Have the writer do a work, and wait until it is durable."""
         return await self.submit(work)
 
-    def submit(self, work: Work, *, urgent: bool = False, ahead: bool = False) -> asyncio.Future[Any]:
-        """Have the writer do a work; the future is done when it is durable. ``urgent``, ``ahead``: see
+    def submit(
+        self, work: Work, *, urgent: bool = False, ahead: bool = False, took: Took | None = None
+    ) -> asyncio.Future[Any]:
+        """Have the writer do a work; the future is done when it is durable. ``urgent``, ``ahead``, ``took``: see
         ``Writer.submit``.
         """
         self.check_writable()
         assert self._writer is not None
-        return self._writer.submit(work, urgent=urgent, ahead=ahead)
+        return self._writer.submit(work, urgent=urgent, ahead=ahead, took=took)
 
     def begin_purging(self) -> None:
         """Purge what an earlier process has left to be purged. Not before the file is known to be the right one."""
@@ -148,7 +140,7 @@ class Store:
         return await self._writer.purge()
 
     async def read(self, function: Callable[[Connection], T]) -> T:
-        """What ``function`` reads in one snapshot, on a reading thread."""
+        """The result of ``function``, read in one snapshot on a reading thread."""
         return await self._readers.read(function)
 
     async def close(self) -> None:
@@ -158,20 +150,24 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(path: Path, projector: Projector, clock: Clock, settings: Settings) -> AsyncIterator[Store]:
-    """The store of a migrated database file, for writing. The caller holds the file's lock."""
-    bells = Bells()
-    writer = Writer(
-        path,
-        projector,
-        clock,
-        changed=bells.ring,
-        queue_writes=settings.queue_writes,
-        batch_writes=settings.batch_writes,
-        cached_sessions=settings.cached_sessions,
-        checkpoint_pages=settings.checkpoint_pages,
-    )
-    store = Store(Readers(path, settings.reader_threads), writer, bells)
+async def open_store(
+    path: Path,
+    projector: Projector,
+    clock: Clock,
+    settings: Settings,
+    decode: Decoder | None = None,
+    request_key: bytes = b"",
+    append_took: Took | None = None,
+    damage_found: Found | None = None,
+) -> AsyncIterator[Store]:
+    """The store of a migrated database file, for writing. The caller holds the file's lock. ``decode``: see
+    ``log.base``; ``request_key``: what idempotency keys are hashed with; ``append_took`` is told how long each append
+    took, ``damage_found`` of each damaged row.
+    """
+    bells, damage = Bells(), _register(settings, damage_found)
+    writer = Writer(path, projector, clock, decode=decode, damage=damage, changed=bells.ring, settings=settings)
+    readers = Readers(path, settings.reader_threads, decode, damage)
+    store = Store(readers, writer, bells, damage, request_key, append_took)
     try:
         yield store
     finally:
@@ -179,10 +175,26 @@ async def open_store(path: Path, projector: Projector, clock: Clock, settings: S
 
 
 @asynccontextmanager
-async def open_reading(path: Path, settings: Settings) -> AsyncIterator[Store]:
+async def open_reading(path: Path, settings: Settings, decode: Decoder | None = None) -> AsyncIterator[Store]:
     """The store of a database file, for reading beside a server that writes it."""
-    store = Store(Readers(path, settings.reader_threads), None, Bells())
+    damage = _register(settings, None)
+    store = Store(Readers(path, settings.reader_threads, decode, damage), None, Bells(), damage)
     try:
         yield store
     finally:
         await store.close()
+
+
+def _register(settings: Settings, found: Found | None) -> Damage:
+    """A register of damage that tells of it on the event loop."""
+    loop = asyncio.get_running_loop()
+
+    def tell(tenant: str, position: int) -> None:
+        with suppress(RuntimeError):  # the loop is gone, and with it everybody who is told
+            loop.call_soon_threadsafe(found or _ignore, tenant, position)
+
+    return Damage(settings.max_damaged_rows, tell)
+
+
+def _ignore(_: str, __: int) -> None:
+    return None

@@ -6,28 +6,45 @@ and session states outlive a transaction only if it was committed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from ..clock import Clock
 from ..errors import EngineError
 from . import codec
-from .base import NewEvent, Place, Projector, RecordedEvent
+from .base import Inherited, NewEvent, Place, Projector, RecordedEvent
 from .merkle import Frontier
-from .sql import driver
+from .sql.clauses import same
+from .sql.driver import Prepared
+from .sql.rows import write_events
 from .sql.session_index import place_events
-from .sql.statements import Statements
+from .sql.tables import heads, origins
 from .sql.tree import Growing, grow
 
-ENCODING_PLAIN = 0
-UNREAD = object()
+_UNREAD = object()
+_ORIGIN = re.compile(r"manent/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[a-z0-9][a-z0-9._-]{0,63}")
 MOST_LOGS = 1000
 """Heads that are kept, of up to 20 KB each."""
+
+_head = Prepared(select(heads.c.size, heads.c.recorded_at, heads.c.frontier).where(*same(heads, "tenant")))
+_insert_head = Prepared(insert(heads))
+# size, recorded_at, frontier, tenant
+_update_head = Prepared(
+    update(heads)
+    .values(size=bindparam("size_"), recorded_at=bindparam("recorded_"), frontier=bindparam("frontier_"))
+    .where(*same(heads, "tenant"))
+)
+_origin = Prepared(
+    select(origins.c.origin)
+    .where(*same(origins, "tenant"))
+    .order_by(origins.c.from_position.desc(), origins.c.origin.desc())
+)
+_insert_origin = Prepared(insert(origins))
 
 StateKey = tuple[str, int]
 """Tenant, and a session's id as a number: that is hashed in no time, a UUID takes its."""
@@ -51,12 +68,20 @@ class Head(msgspec.Struct):
 
 
 class Heads:
-    """What the writer knows by heart: log heads, and the states of the sessions last written (bounded)."""
+    """The writer's cache: log heads, and the states of the sessions last written (bounded)."""
 
     def __init__(self, most_states: int) -> None:
         self.logs: dict[str, Head] = {}
         self.states: dict[StateKey, Any] = {}
         self._most_states = most_states
+
+    def state(self, connection: Connection, projector: Projector, tenant: str, session: UUID) -> Any:
+        """The state of a session, from its row where it is not known; None if the session has not begun."""
+        key = (tenant, session.int)
+        state = self.states.get(key, _UNREAD)
+        if state is _UNREAD:
+            state = self.states[key] = projector.load(connection, tenant, session)
+        return state
 
     def keep(self, key: StateKey, state: Any) -> None:
         """As the newest."""
@@ -79,13 +104,10 @@ class Heads:
 
 
 class Transaction:
-    """What one batch reads and writes. Rows wait in lists and are written by ``flush``."""
+    """The reads and writes of one batch. Rows wait in lists and are written by ``flush``."""
 
-    def __init__(
-        self, connection: Connection, statements: Statements, heads: Heads, projector: Projector, clock: Clock
-    ) -> None:
+    def __init__(self, connection: Connection, heads: Heads, projector: Projector, clock: Clock) -> None:
         self.connection = connection
-        self.statements = statements
         self.changed: set[StateKey] = set()
         self.word_bytes = 0
         """Of bodies, and of the journal's frames."""
@@ -94,23 +116,33 @@ class Transaction:
         self._heads = heads
         self._projector = projector
         self._clock = clock
-        self._events: list[tuple[object, ...]] = []
-        self._bodies: list[tuple[object, ...]] = []
+        self._events: list[tuple[RecordedEvent, bytes | None]] = []
+        """With the salts of their bodies."""
 
     def state(self, tenant: str, session: UUID) -> Any:
         """The session's state now, batch-mates included; None if it has not begun."""
-        key = (tenant, session.int)
-        state = self._heads.states.get(key, UNREAD)
-        if state is UNREAD:
-            state = self._heads.states[key] = self._projector.load(self.connection, tenant, session)
-        return state
+        return self._heads.state(self.connection, self._projector, tenant, session)
+
+    def current(self, tenant: str, state: Any) -> Any:
+        """A state as decisions are to see it."""
+        return None if state is None else self._projector.current(self.connection, tenant, state)
+
+    def inherit(self, tenant: str, session: UUID, source: Inherited) -> Any:
+        """The state from which a session begins that has another's history."""
+        self.flush()
+        return self._projector.inherit(self.connection, self.connection, tenant, session, source)
+
+    def forget_states(self, tenant: str, sessions: Iterable[UUID]) -> None:
+        """Read the states of these sessions anew: their rows were changed."""
+        for session in sessions:
+            self._heads.states.pop((tenant, session.int), None)
 
     def salt(self) -> bytes:
         """A fresh salt, for a fingerprint."""
         return self._clock.salts(1)[0]
 
     def place(self, tenant: str, version: int) -> Place:
-        """Where the next event of a session at ``version`` would stand."""
+        """The place of the next event of a session at ``version``."""
         return Place(position=self._head(tenant).size + 1, version=version + 1)
 
     def record(
@@ -127,8 +159,9 @@ class Transaction:
             head.size += 1
             version += 1
             event = _recorded(new, salt, tenant, session, head, version, now)
-            self._remember(event, salt)
-            state = self._fold(state, event, new.meaning)
+            self._events.append((event, salt))
+            self.word_bytes += event.length
+            state = self._fold(state, event)
             recorded.append(event)
             head.leaves.append(event.leaf_hash)
         head.recorded_at = now
@@ -142,17 +175,16 @@ class Transaction:
         """Write what was remembered so far; called before scratch, and at the end."""
         if not self._events:
             return
-        driver.insert_rows(self.connection, self.statements.insert_event, self._events)
-        driver.insert_rows(self.connection, self.statements.insert_body, self._bodies)
+        write_events(self.connection, self._events)
         self._projector.flush(self.connection)
-        self._events, self._bodies = [], []
+        self._events = []
         for tenant, head in self._heads.logs.items():
             if head.dirty:
                 self._write_head(tenant, head)
 
-    def _fold(self, state: Any, event: RecordedEvent, meaning: Any) -> Any:
+    def _fold(self, state: Any, event: RecordedEvent) -> Any:
         try:
-            return self._projector.fold(state, event, meaning)
+            return self._projector.fold(state, event)
         except EngineError as error:
             # By now rows are remembered, so this cannot be a refusal that leaves the batch alone.
             raise UnrecordableError from error
@@ -164,7 +196,7 @@ class Transaction:
         return head
 
     def _load_head(self, tenant: str) -> Head | None:
-        row = driver.run(self.connection, self.statements.select_head, (tenant,)).fetchone()
+        row = _head(self.connection, tenant).fetchone()
         if row is None:
             return None
         tree = Growing.resume(self.connection, tenant, Frontier.from_bytes(row[2]))
@@ -176,44 +208,30 @@ class Transaction:
         return Head(size=0, recorded_at=0, origin=origin, stored=False, tree=Growing(), leaves=[])
 
     def _origin(self, tenant: str) -> str | None:
-        row = driver.run(self.connection, self.statements.select_origin, (tenant,)).fetchone()
+        row = _origin(self.connection, tenant).fetchone()
         return None if row is None else row[0]
 
     def _write_head(self, tenant: str, head: Head) -> None:
-        run = partial(driver.run, self.connection)
         place_events(self.connection, tenant, head.tree.size, head.size)
         grow(self.connection, tenant, head.tree, head.leaves)
-        head.leaves, frontier = [], head.tree.frontier().to_bytes()
+        head.leaves, frontier = [], head.tree.frontier()
         if head.stored:
-            run(self.statements.update_head, (head.size, head.recorded_at, frontier, tenant))
+            move_head(self.connection, tenant, head.recorded_at, frontier)
         else:
-            run(self.statements.insert_head, (tenant, head.size, head.recorded_at, frontier))
+            begin_head(self.connection, tenant, head.recorded_at, frontier)
             if self._origin(tenant) is None:
-                run(self.statements.insert_origin, (tenant, 1, head.origin))
+                _insert_origin(self.connection, tenant, 1, head.origin)
         head.stored, head.dirty = True, False
 
-    def _remember(self, event: RecordedEvent, salt: bytes) -> None:
-        self._events.append(
-            (
-                event.tenant,
-                event.position,
-                event.session.bytes,
-                event.version,
-                event.id.bytes,
-                event.type,
-                event.schema,
-                event.actor,
-                event.recorded_at,
-                event.causation.bytes if event.causation else None,
-                event.correlation,
-                event.facts,
-                event.length,
-                event.commitment,
-                event.leaf_hash,
-            )
-        )
-        self.word_bytes += event.length
-        self._bodies.append((event.tenant, event.position, salt, ENCODING_PLAIN, event.body))
+
+def begin_head(connection: Connection, tenant: str, recorded_at: int, frontier: Frontier) -> None:
+    """Write the head of a log that has none yet: its events are written, and the last is of this time."""
+    _insert_head(connection, tenant, frontier.size, recorded_at, frontier.to_bytes())
+
+
+def move_head(connection: Connection, tenant: str, recorded_at: int, frontier: Frontier) -> None:
+    """Write the head of a log that has one anew, in the same way."""
+    _update_head(connection, frontier.size, recorded_at, frontier.to_bytes(), tenant)
 
 
 def new_origin(tenant: str, clock: Clock) -> str:
@@ -221,32 +239,17 @@ def new_origin(tenant: str, clock: Clock) -> str:
     return f"manent/{clock.new_id()}/{tenant}"
 
 
+def is_origin(name: str) -> bool:
+    """True for a name as ``new_origin`` makes it."""
+    return _ORIGIN.fullmatch(name) is not None
+
+
 def _recorded(
     new: NewEvent, salt: bytes, tenant: str, session: UUID, head: Head, version: int, now: int
 ) -> RecordedEvent:
-    """The fields of both structs in their order: naming sixteen of them takes longer than hashing them."""
-    position, length, commitment = head.size, len(new.body), codec.commitment(salt, new.body)
-    leaf = codec.Leaf(
-        new.actor,
-        new.causation,
-        commitment.hex(),
-        new.correlation,
-        msgspec.Raw(new.facts),
-        codec.FORMAT,
-        new.id,
-        length,
-        head.origin,
-        position,
-        now,
-        new.schema,
-        session,
+    columns = (
         tenant,
-        new.type,
-        version,
-    )
-    return RecordedEvent(
-        tenant,
-        position,
+        head.size,
         session,
         version,
         new.id,
@@ -257,8 +260,8 @@ def _recorded(
         new.causation,
         new.correlation,
         new.facts,
-        length,
-        commitment,
-        codec.leaf_hash(codec.leaf_bytes(leaf)),
-        new.body,
+        len(new.body),
+        codec.commitment(salt, new.body),
     )
+    leaf_hash = codec.leaf_hash(codec.leaf_bytes(head.origin, columns))
+    return RecordedEvent(*columns, leaf_hash, new.body, meaning=new.meaning)

@@ -24,10 +24,19 @@ from sqlalchemy import Connection
 
 from ..clock import Clock
 from ..errors import EngineError, Overloaded, StoreUnavailable
-from .base import Projector
-from .sql import driver
-from .sql.statements import statements
-from .sqlite.connection import BEGIN_WRITING, DRIVER_ERRORS, PAGE_BYTES, meaning_of, needs_reopening, open_writer
+from ..settings import Settings
+from .base import Decoder, Projector
+from .sql.damage import Damage
+from .sql.driver import transaction
+from .sqlite.connection import (
+    BEGIN_WRITING,
+    DRIVER_ERRORS,
+    PAGE_BYTES,
+    checkpoint,
+    meaning_of,
+    needs_reopening,
+    open_writer,
+)
 from .sqlite.purge import RETRY_S, Purger
 from .sqlite.reopening import check_ends
 from .transaction import Heads, StateKey, Transaction, UnrecordableError
@@ -36,6 +45,8 @@ log = logging.getLogger("manent.store")
 
 Work = Callable[[Transaction], Any]
 Changed = Callable[[set[StateKey]], None]
+Took = Callable[[float], None]
+"""Told how many seconds passed from handing a work over until it was durable."""
 
 RESUME_S = 0.002
 """How long the writer waits for those it has just answered: they come again together with those who waited meanwhile,
@@ -56,6 +67,8 @@ class _Job(msgspec.Struct):
     work: Work
     future: asyncio.Future[Any]
     ahead: bool
+    took: Took | None = None
+    begun_s: float = 0.0
     result: Any = None
     error: Exception | None = None
 
@@ -71,19 +84,18 @@ class Writer:
         projector: Projector,
         clock: Clock,
         *,
+        decode: Decoder | None = None,
+        damage: Damage | None = None,
         changed: Changed,
-        queue_writes: int,
-        batch_writes: int,
-        cached_sessions: int,
-        checkpoint_pages: int,
+        settings: Settings,
     ) -> None:
         self._projector = projector
         self._clock = clock
         self._changed = changed
-        self._queue_writes = queue_writes
-        self._batch_writes = batch_writes
-        self._checkpoint_pages = checkpoint_pages
-        self._heads = Heads(cached_sessions)
+        self._queue_writes = settings.queue_writes
+        self._batch_writes = settings.batch_writes
+        self._checkpoint_pages = settings.checkpoint_pages
+        self._heads = Heads(settings.cached_sessions)
         self._acknowledged: dict[str, int] = {}
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._hurry = False
@@ -98,7 +110,7 @@ class Writer:
         self._purger = Purger(path)
         self._may_purge = False
         self._purges: deque[asyncio.Future[bool]] = deque()
-        self._engine = open_writer(path)
+        self._engine = open_writer(path, decode=decode, damage=damage)
         self._connection = self._engine.connect()
         self._distrusted = False
         self._thread = threading.Thread(target=self._run, name="manent-writer", daemon=True)
@@ -111,22 +123,31 @@ class Writer:
         """
         return await self.submit(work)
 
-    def submit(self, work: Work, *, urgent: bool = False, ahead: bool = False) -> asyncio.Future[Any]:
+    def submit(
+        self, work: Work, *, urgent: bool = False, ahead: bool = False, took: Took | None = None
+    ) -> asyncio.Future[Any]:
         """As ``do``, without waiting: works are done in the order they are submitted, those ``ahead`` before all that
         wait: readers wait for them. ``urgent`` ones are taken however many wait: they belong to turns that run, which
-        are bounded themselves.
+        are bounded themselves. ``took`` is called for a work that was not refused.
         """
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if self._waiting >= self._queue_writes and not urgent:
             raise Overloaded("too many writes are waiting", limit="queue_writes", retry_after_s=1)
         self._waiting += 1
-        job = _Job(work, self._loop.create_future(), ahead)
+        job = _Job(work, self._loop.create_future(), ahead, took)
+        if took is not None:
+            job.begun_s = self._clock.monotonic_s()
         self._queue.put(job)
         if ahead:
             self._hurry = True
             self._resumed.set()
         return job.future
+
+    @property
+    def waiting(self) -> int:
+        """How many works are not answered yet."""
+        return self._waiting
 
     def begin_purging(self) -> None:
         """Purge what an earlier process has left to be purged, now and at the end: the file is known to be the right
@@ -174,7 +195,7 @@ class Writer:
         self._purger.close()
 
     def _take(self) -> list[_Job]:
-        """What waits, up to the limit; if nothing does, what comes next. Nothing: that was the end."""
+        """Take the waiting works, up to the limit; if there are none, wait for the next. None: that was the end."""
         if not (self._ahead or self._behind or self._ending):
             self._line_up(self._next())
         self._hurry = False
@@ -191,7 +212,7 @@ class Writer:
             (self._ahead if job.ahead else self._behind).append(job)
 
     def _next(self) -> _Job | None:
-        """What comes next. While a purge is due, it is tried again whenever nothing comes for a while."""
+        """Wait for the next work. While a purge is due, it is tried again whenever nothing comes for a while."""
         while True:
             try:
                 return self._queue.get(timeout=RETRY_S if self._purger.due else None)
@@ -223,8 +244,8 @@ class Writer:
         stand in line again, and are of this batch no more: a hundred ends of turns take 30 ms.
         """
         connection = self._live_connection()
-        with driver.transaction(connection, BEGIN_WRITING):
-            tx = Transaction(connection, statements(connection), self._heads, self._projector, self._clock)
+        with transaction(connection, BEGIN_WRITING):
+            tx = Transaction(connection, self._heads, self._projector, self._clock)
             for number, job in enumerate(batch):
                 if number and self._hurry and not job.ahead:
                     self._behind.extendleft(reversed(batch[number:]))
@@ -287,8 +308,7 @@ class Writer:
             return
         self._pages_waiting = 0
         try:
-            # Closed, and not left to be collected: while it is open, SQLite refuses the next commit.
-            driver.run(self._live_connection(), "PRAGMA wal_checkpoint(PASSIVE)").close()
+            checkpoint(self._live_connection())
         except (*DRIVER_ERRORS, EngineError) as error:
             if needs_reopening(error):
                 self._recover(error)
@@ -331,6 +351,13 @@ class Writer:
         if len(batch) > 1:  # else nobody waits for it
             # After those who were answered: their wake-ups stand in the loop's queue already.
             self._loop.call_soon(self._resumed.set)
+        self._report(batch)
+
+    def _report(self, batch: list[_Job]) -> None:
+        now_s = self._clock.monotonic_s()
+        for job in batch:
+            if job.took is not None and job.error is None:
+                job.took(now_s - job.begun_s)
 
 
 def _first(jobs: deque[_Job], count: int) -> list[_Job]:

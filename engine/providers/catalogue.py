@@ -1,8 +1,8 @@
-"""The models that are known: sizes, capabilities and dated prices, from the data file beside this one.
+"""The catalogue of models: sizes, capabilities and dated prices, from the data file beside this one.
 
-The file says what day it is of and where its figures are from; what it does not know is absent, and never a guess.
-Another file of the same shape may be laid over it: an entry there changes the fields that it gives (``prices`` as a
-whole), and a model that is new is added. Its header is optional, but for ``as_of``.
+The file says its date and its sources; what it does not know is absent, and never a guess. Another file of the same
+form may be laid over it: an entry there changes the fields that it gives (``prices`` as a whole), and a new model is
+added. Its header is optional, except for ``as_of``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ DATA = "catalogue.json"
 SETTING = "models_file"
 MAX_FILE_BYTES = 4 << 20
 
-Capability = Literal["text", "images", "documents", "tools", "thinking", "sampling"]
-"""What it takes besides text (``documents``: PDF), and whether it calls tools, thinks, and takes a ``temperature``."""
+Capability = Literal[
+    "text", "images", "documents", "tools", "thinking", "sampling", "effort", "thinking_budget", "json_schema"
+]
+"""Input besides text (``documents``: PDF), tool calls, thinking, and parameters: a temperature and its like
+(``sampling``), reasoning by ``effort`` or by a budget of tokens, and answers of a JSON Schema."""
 
 Tokens = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -47,15 +50,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     note: str = ""
 
     def info(self, asked: str | None = None) -> ModelInfo:
-        """As a provider describes it, by the name that was asked for: a snapshot's or an alias stays what it is."""
+        """The entry as a provider describes it, by the name that was asked for: the name of a snapshot, or an alias,
+        stays.
+        """
         name = asked or self.name
         return ModelInfo(
             name, family_of(name), self.context_tokens, self.max_output_tokens, self.capabilities, self.prices
         )
-
-    def price_at(self, day: date) -> Price | None:
-        """The newest price that held on this day (UTC); None if none is known."""
-        return self.info().price_at(day)
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,7 +68,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Catalogue:
-    """What is known of models. ``as_of``: the day of the newest of its files; ``sources``: where they are from."""
+    """The known models. ``as_of``: the date of the newest of its files; ``sources``: the sources of their figures."""
 
     def __init__(self, entries: Sequence[Entry], as_of: date, sources: Sequence[str] = ()) -> None:
         self.as_of = as_of
@@ -77,20 +78,22 @@ class Catalogue:
 
     @classmethod
     def load(cls, override: Path | None = None) -> Catalogue:
-        """The file that is shipped, and ``override`` over it. Raises Invalid, which names file, model and field."""
+        """Load the shipped file, and ``override`` over it. Raises Invalid, which names file, model and field."""
         own = Path(__file__).with_name(DATA).read_bytes()
-        return cls.read((DATA, own)) if override is None else cls.read((DATA, own), (override.name, _read(override)))
+        if override is None:
+            return cls.read((DATA, own))
+        return cls.read((DATA, own), (override.name, read_file(override, SETTING, MAX_FILE_BYTES)))
 
     @classmethod
     def of_own_address(cls, file: Path | None) -> Catalogue:
-        """For a server that is not the vendor's: what the file says and nothing else, for there the same name may be
-        another model at another price.
+        """The catalogue for a server that is not the vendor's: only what the file says, because there the same name may
+        be another model at another price.
         """
-        return cls((), date.min) if file is None else cls.read((file.name, _read(file)))
+        return cls((), date.min) if file is None else cls.read((file.name, read_file(file, SETTING, MAX_FILE_BYTES)))
 
     @classmethod
     def read(cls, *files: tuple[str, bytes]) -> Catalogue:
-        """From names and contents of files, each laid over those before it."""
+        """Read files, given as name and content, each laid over those before it."""
         raw: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         headers = []
         for name, data in files:
@@ -106,21 +109,22 @@ class Catalogue:
         return tuple(entry for entry in self._entries if entry.provider == provider)
 
     def find(self, provider: str, name: str) -> Entry | None:
-        """By its name, an alias, or either with the date of a snapshot; None if it is not known."""
+        """Find a model by its name, an alias, or either with the date of a snapshot; None if it is not known."""
         found = self._by_name.get((provider, name))
         if found is None and (snapshot := _SNAPSHOT.search(name)) and snapshot.end() == len(name):
             found = self._by_name.get((provider, name[: snapshot.start()]))
         return found
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path, setting: str, most_bytes: int) -> bytes:
+    """Read a file that a setting names, within its bound. Raises Invalid, which names the setting."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = file.read(most_bytes + 1)
     except OSError as error:
-        raise Invalid(SETTING, f"{path.name} cannot be read: {error.__class__.__name__}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise Invalid(SETTING, f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
+        raise Invalid(setting, f"{path.name} cannot be read: {error.__class__.__name__}") from None
+    if len(data) > most_bytes:
+        raise Invalid(setting, f"{path.name} is larger than {most_bytes} bytes")
     return data
 
 
@@ -134,14 +138,14 @@ def _header(file: str, data: bytes) -> _File:
 def _laid_over(
     below: Mapping[tuple[str, str], dict[str, Any]], file: str, header: _File
 ) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
-    """The file's models, completed from what is below. A price without a currency is in the header's."""
+    """The file's models, with the fields of the files below. A price without a currency is in the header's."""
     found: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
     for number, fields in enumerate(header.models):
         provider, name = fields.get("provider"), fields.get("name")
         if not (isinstance(provider, str) and isinstance(name, str)):
             raise Invalid(SETTING, f"{file}: models[{number}] needs provider and name")
         if (provider, name) in found:
-            raise Invalid(SETTING, f"{file}: {provider}/{name}: stands there twice")
+            raise Invalid(SETTING, f"{file}: {provider}/{name}: is listed twice")
         found[provider, name] = file, below.get((provider, name), {}) | _with_currency(fields, header.currency)
     return found
 
@@ -170,7 +174,7 @@ def _first_day(price: Price) -> date:
 
 
 def _check_names(entries: Sequence[Entry], files: Mapping[tuple[str, str], str]) -> None:
-    """A name or alias means one model."""
+    """Refuse a name or alias that means two models."""
     owners: dict[tuple[str, str], str] = {}
     for entry in entries:
         for name in {entry.name, *entry.aliases}:
@@ -182,14 +186,14 @@ def _check_names(entries: Sequence[Entry], files: Mapping[tuple[str, str], str])
 
 
 def catalogued(provider: Provider, catalogue: Catalogue) -> Provider:
-    """The provider, with what the catalogue knows of its models."""
+    """A provider whose models are described by the catalogue."""
     if isinstance(provider, Counting):
         return _CataloguedCounting(provider, provider, catalogue)
     return Catalogued(provider, catalogue)
 
 
 class Catalogued:
-    """All of it is the provider's own, but for what is known of its models."""
+    """A provider that gets the descriptions of its models from a catalogue, and all else from the provider itself."""
 
     def __init__(self, provider: Provider, catalogue: Catalogue) -> None:
         self.name = provider.name
@@ -213,7 +217,7 @@ class Catalogued:
 
 
 class _CataloguedCounting(Catalogued):
-    """As it is, and it counts."""
+    """The same for a provider that counts tokens."""
 
     def __init__(self, provider: Provider, counting: Counting, catalogue: Catalogue) -> None:
         super().__init__(provider, catalogue)

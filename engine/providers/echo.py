@@ -1,29 +1,47 @@
-"""The echo: answers with what it was told. For first steps without a key, for demonstrations and for tests.
+"""The echo provider: it answers with what it was told. For first steps without a key, for demonstrations and for tests.
 
 ``echo/echo`` answers with the last user message's text at once, in deltas of at most ``PIECE_CHARS``; ``echo/paced``
 the same, ``PACED_CHARS`` characters every ``PACED_MS`` milliseconds. Without a user's text the answer is an empty
 block. Only texts are sent (tool results count as text), and no parameter changes the answer: not even
-``max_output_tokens``, so that an echo is always whole.
+``max_output_tokens``, so that an echo is always whole. The parameters that came later than the renderer stand in the
+request, so that it says what was asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from ..errors import ProviderRejected
 from ..events.blocks import Content, TextBlock, ToolResultBlock
 from ..events.usage import Usage
-from .base import BlockStarted, BlockStopped, Chunk, Delta, Ended, ModelInfo, Prompt, Renderer, UsageReported
+from .base import (
+    BlockStarted,
+    BlockStopped,
+    Chunk,
+    Delta,
+    Ended,
+    ModelInfo,
+    Parameters,
+    Prompt,
+    Renderer,
+    UsageReported,
+)
 
 RENDERER = "echo/1"
 PIECE_CHARS = 4096
 PACED_CHARS = 4
 PACED_MS = 20
 
-_MODELS = {name: ModelInfo(name, family="echo") for name in ("echo", "paced")}
+CAPABILITIES = ("text", "sampling", "effort", "thinking_budget", "json_schema")
+"""All that its renderer says of a prompt: texts, and any parameter."""
+_FIRST_PARAMETERS = frozenset({"max_output_tokens", "temperature", "stop", "tool_choice"})
+"""Parameters that this renderer never said."""
+
+_MODELS = {name: ModelInfo(name, family="echo", capabilities=CAPABILITIES) for name in ("echo", "paced")}
 
 
 class PlainMessage(msgspec.Struct, frozen=True):
@@ -33,11 +51,12 @@ class PlainMessage(msgspec.Struct, frozen=True):
     text: str
 
 
-class PlainRequest(msgspec.Struct, frozen=True):
-    """What the fakes are sent: the texts of a prompt, and nothing else of it."""
+class PlainRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The request of the fake providers: the texts of a prompt, and those of its parameters that came later."""
 
     model: str
     messages: tuple[PlainMessage, ...]
+    parameters: dict[str, Any] = {}
 
     @property
     def last_user_text(self) -> str:
@@ -52,15 +71,27 @@ def render_plain(prompt: Prompt) -> bytes:
     messages = [PlainMessage(message.role, _text(message.content)) for message in prompt.messages]
     if prompt.system is not None:
         messages.insert(0, PlainMessage("system", prompt.system))
-    return msgspec.json.encode(PlainRequest(prompt.model, tuple(messages)))
+    return msgspec.json.encode(PlainRequest(prompt.model, tuple(messages), _later(prompt.parameters)))
+
+
+def _later(parameters: Parameters) -> dict[str, Any]:
+    """The parameters that are said: numbers as Python writes them, whose shortest form is fixed."""
+    given = {name: getattr(parameters, name) for name in parameters.__struct_fields__ if name not in _FIRST_PARAMETERS}
+    return {name: _plain(value) for name, value in given.items() if value is not None}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float):
+        return msgspec.Raw(repr(value).encode())
+    return {key: _plain(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def read_plain(request: bytes, provider: str) -> PlainRequest:
-    """A rendered request. Raises ProviderRejected if it is none, as a real vendor would."""
+    """Read a rendered request. Raises ProviderRejected for anything else, as a real vendor would."""
     try:
         return _decode(request)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise ProviderRejected(f"{provider} refused the request: it is not of its form", status=400) from None
+        raise ProviderRejected(f"{provider} refused the request: it is malformed", status=400) from None
 
 
 RENDERERS: Mapping[str, Renderer] = {RENDERER: render_plain}
@@ -102,11 +133,11 @@ class EchoProvider:
 
 
 async def in_pieces(text: str, piece_chars: int, every_ms: int) -> AsyncGenerator[str, None]:
-    """A text cut between code points, the first piece at once and one every so often; 0 means without waiting."""
+    """A text in pieces, cut between code points: the first at once, then one every ``every_ms``; 0: without waiting."""
     loop = asyncio.get_running_loop()
     started_s = loop.time()
     for number, start in enumerate(range(0, len(text), piece_chars)):
-        if every_ms and number:  # by the clock and not by pauses, which would add up
+        if every_ms and number:  # by the clock: errors of pauses would add up
             await asyncio.sleep(started_s + number * every_ms / 1000 - loop.time())
         yield text[start : start + piece_chars]
 

@@ -1,20 +1,24 @@
-"""Which provider serves a model: the registry, and the rules by which a name is read.
+"""The registry of providers, and the rules by which a model's name is resolved.
 
-A model is named ``provider/model``. A bare name is routed by its prefix, and an unknown one is refused with a list of
-what there is, never guessed.
+A model is named ``provider/model``. A bare name is routed by its prefix. An unknown name is refused with a list of the
+known ones, and never guessed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import date
 
 import msgspec
 
 from ..errors import UnknownModel
-from .base import ModelInfo, Provider
+from ..events.turn_types import OTHER
+from .base import Figures, ModelInfo, Provider
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
+_DAY = re.compile(r"-(\d{4})-?(\d\d)-?(\d\d)$")
+FIRST_YEAR, LAST_YEAR = 2020, 2049
 _PREFIXES = {
     "claude-": "anthropic",
     "gpt-": "openai",
@@ -26,10 +30,16 @@ _PREFIXES = {
 
 
 class Providers:
-    """The providers there are, by name. It owns them: ``aclose`` closes all."""
+    """The providers, by name. The registry owns them: ``aclose`` closes all. ``figures`` gives those of the next window
+    where a turn on record is done again; None: they are found when a window is chosen.
+    """
 
-    def __init__(self, providers: Iterable[Provider] = ()) -> None:
+    def __init__(self, providers: Iterable[Provider] = (), configured: Iterable[str] = ()) -> None:
+        self.figures: Callable[[], Figures] | None = None
+        self.keys: tuple[str, ...] = ()
+        """Keys of providers that stand in no setting: nothing that is recorded may hold them."""
         self._by_name: dict[str, Provider] = {}
+        self._configured = frozenset(configured)
         for provider in providers:
             self.add(provider)
 
@@ -37,12 +47,12 @@ class Providers:
         assert provider.name not in self._by_name, provider.name
         self._by_name[provider.name] = provider
 
-    def get(self, name: str) -> Provider | None:
-        """A provider by its own name, to render again what it was once sent."""
-        return self._by_name.get(name)
+    def add_configured(self, names: Iterable[str]) -> None:
+        """Add models that the configuration names, so that facts may hold their names."""
+        self._configured |= frozenset(names)
 
     def resolve(self, model: str) -> tuple[Provider, ModelInfo]:
-        """Raises UnknownModel, which lists what there is."""
+        """The provider and the model of a name. Raises UnknownModel, which lists the known ones."""
         if not _NAME.fullmatch(model):
             raise self._unknown("that is not a model's name")
         prefix, slash, rest = model.partition("/")
@@ -50,10 +60,21 @@ class Providers:
         info = provider.model(name) if provider and name else None
         if provider is None or info is None:
             raise self._unknown(f"no provider here serves {model}")
-        return provider, info
+        if name == OTHER and not info.listed:
+            raise self._unknown(f"{model} stands for a name that was erased")
+        configured = bool({model, f"{provider.name}/{info.name}"} & self._configured)
+        return provider, msgspec.structs.replace(info, listed=configured or (info.listed and not _is_no_day(info.name)))
+
+    def get(self, name: str) -> Provider | None:
+        """The provider of this name; None if it is not configured."""
+        return self._by_name.get(name)
+
+    def names(self) -> list[str]:
+        """The providers' own names."""
+        return list(self._by_name)
 
     def canonical(self, model: str) -> str:
-        """``provider/model``, whatever way it was named. Raises UnknownModel."""
+        """The full name, ``provider/model``, of a model however it is named. Raises UnknownModel."""
         provider, info = self.resolve(model)
         return f"{provider.name}/{info.name}"
 
@@ -73,27 +94,51 @@ class Providers:
         return UnknownModel(detail, field="model", available=self.available())
 
 
+def _is_no_day(name: str) -> bool:
+    """True if a name ends in digits like those of a snapshot's date, and they are no day of this age: then they may say
+    anything.
+    """
+    found = _DAY.search(name)
+    if found is None:
+        return False
+    try:
+        return not FIRST_YEAR <= date(*map(int, found.groups())).year <= LAST_YEAR
+    except ValueError:
+        return True
+
+
 def _route(bare: str) -> str:
-    """The provider that a bare name belongs to, or nothing."""
+    """The provider of a bare name, or an empty text."""
     return next((provider for prefix, provider in _PREFIXES.items() if bare.startswith(prefix)), "")
 
 
-class Model(msgspec.Struct, frozen=True):
-    """A resolved model: its full name, who serves it, what is known of it."""
+class ResolvedModel(msgspec.Struct, frozen=True):
+    """A resolved model: its full name, its provider, and its description. ``figures``: see ``Providers``."""
 
     name: str
     provider: Provider
     info: ModelInfo
+    figures: Callable[[], Figures] | None = None
+
+    @property
+    def recorded(self) -> str:
+        """The full name as facts have it."""
+        return self.name if self.info.listed else f"{self.provider.name}/{OTHER}"
+
+    @property
+    def words(self) -> str | None:
+        """The full name, if it is words; None if facts have it."""
+        return None if self.info.listed else self.name
 
 
-def resolve(providers: Providers, name: str) -> Model:
-    """The model of this name. Raises UnknownModel, which lists what there is."""
+def resolve(providers: Providers, name: str) -> ResolvedModel:
+    """The model of this name. Raises UnknownModel, which lists the known ones."""
     provider, info = providers.resolve(name)
-    return Model(f"{provider.name}/{info.name}", provider, info)
+    return ResolvedModel(f"{provider.name}/{info.name}", provider, info, providers.figures)
 
 
-def resolve_if_there(providers: Providers, name: str | None) -> Model | None:
-    """As ``resolve``; None for no name, or one that is not served, which may have been when it was set."""
+def resolve_if_there(providers: Providers, name: str | None) -> ResolvedModel | None:
+    """As ``resolve``; None without a name, or if the model is not served (it may have been served when it was set)."""
     try:
         return None if name is None else resolve(providers, name)
     except UnknownModel:

@@ -1,4 +1,4 @@
-"""A provider that plays a script: answers, tool calls, pauses and faults from a JSON file. A fake, and a product.
+"""The scripted provider: it plays answers, tool calls, pauses and faults from a JSON file. A fake, and a product.
 
 The file (setting ``MANENT_SCRIPT``) maps names to answers; ``scripted/NAME`` is then a model:
 
@@ -11,10 +11,9 @@ The file (setting ``MANENT_SCRIPT``) maps names to answers; ``scripted/NAME`` is
         {"steps": [{"text": "Hello."}, {"pause_ms": 500}, {"text": " Still here."}]},
         {"steps": [{"text": "I brea"}, {"truncate": true}]}]}}
 
-**Which answer** is played follows from the request alone, so it is the same after a restart. If the last user message
-holds the ``match`` of some answers, those are played one after the other, round by round, beginning anew with each user
-message. Otherwise the answers without ``match`` are, one for each assistant message that was sent along. The last one
-repeats.
+**The answer** depends on the request alone, so it is the same after a restart. If the last user message contains the
+``match`` of some answers, those are played one after the other, round by round, beginning again with each user message.
+Otherwise the answers without ``match`` are played, one for each assistant message in the request. The last one repeats.
 
 **A step** has exactly one of these keys:
 
@@ -45,6 +44,7 @@ from ..errors import (
     ProviderMalformed,
     ProviderRejected,
     ProviderTimedOut,
+    ProviderTooLarge,
     ProviderTruncated,
     ProviderUnavailable,
 )
@@ -61,14 +61,21 @@ from .base import (
     UsageReported,
     VendorBlock,
 )
-from .echo import PlainRequest, in_pieces, read_plain, render_plain
+from .echo import CAPABILITIES, PlainRequest, in_pieces, read_plain, render_plain
 
 RENDERER = "scripted/1"
 RENDERERS: Mapping[str, Renderer] = {RENDERER: render_plain}
 
 _FAILURES = {
     kind.code: kind
-    for kind in (ProviderUnavailable, ProviderRejected, ProviderMalformed, ProviderTimedOut, ProviderTruncated)
+    for kind in (
+        ProviderUnavailable,
+        ProviderRejected,
+        ProviderMalformed,
+        ProviderTooLarge,
+        ProviderTimedOut,
+        ProviderTruncated,
+    )
 }
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=0)]
@@ -76,10 +83,10 @@ Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.:-]{1,128}$")]
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A misspelt key is an error, and named."""
+    """Structs in which a misspelt key is an error that names it."""
 
 
-class Tool(_Strict, frozen=True):
+class ScriptedCall(_Strict, frozen=True):
     id: Name
     name: Name
     input: dict[str, Any] | None = None
@@ -105,15 +112,15 @@ class Fail(_Strict, frozen=True):
 
 
 class Reported(Usage, frozen=True, forbid_unknown_fields=True):
-    """A usage in which nothing is misspelt."""
+    """A usage in which a misspelt key is an error."""
 
 
-class Step(_Strict, frozen=True):
+class ScriptedStep(_Strict, frozen=True):
     """One thing that happens; see the module's text."""
 
     text: str | None = None
     thinking: str | None = None
-    tool: Tool | None = None
+    tool: ScriptedCall | None = None
     vendor: dict[str, Any] | None = None
     usage: Reported | None = None
     pause_ms: Milliseconds | None = None
@@ -140,7 +147,7 @@ class Step(_Strict, frozen=True):
 
     @property
     def block(self) -> tuple[BlockType, str] | None:
-        """The type of block that it adds to, and what."""
+        """The type of the block that it adds to, and the text."""
         if self.tool is not None:
             return "tool_use", self.tool.text
         if self.thinking is not None:
@@ -152,8 +159,8 @@ _ACTIONS = ("text", "thinking", "tool", "vendor", "usage", "pause_ms", "end", "f
 _LAST = ("end", "fail", "truncate", "hang")
 
 
-class Answer(_Strict, frozen=True):
-    steps: tuple[Step, ...]
+class ScriptedAnswer(_Strict, frozen=True):
+    steps: tuple[ScriptedStep, ...]
     match: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
     def __post_init__(self) -> None:
@@ -165,7 +172,7 @@ class Answer(_Strict, frozen=True):
 
 
 class Script(_Strict, frozen=True):
-    models: dict[Name, Annotated[tuple[Answer, ...], msgspec.Meta(min_length=1)]]
+    models: dict[Name, Annotated[tuple[ScriptedAnswer, ...], msgspec.Meta(min_length=1)]]
 
 
 def read_script(path: Path) -> Script:
@@ -195,10 +202,10 @@ class ScriptedProvider:
         self._script = script
 
     def models(self) -> Sequence[ModelInfo]:
-        return [ModelInfo(name, family="echo") for name in self._script.models]
+        return [_info(name) for name in self._script.models]
 
     def model(self, name: str) -> ModelInfo | None:
-        return ModelInfo(name, family="echo") if name in self._script.models else None
+        return _info(name) if name in self._script.models else None
 
     def stream(self, request: bytes) -> AsyncGenerator[Chunk, None]:
         return self._play(request)
@@ -222,8 +229,12 @@ class ScriptedProvider:
         """There is nothing to release."""
 
 
-def choose(answers: Sequence[Answer], asked: PlainRequest) -> Answer:
-    """The answer to a request: pure, see the module's text."""
+def _info(name: str) -> ModelInfo:
+    return ModelInfo(name, family="echo", capabilities=(*CAPABILITIES, "tools", "thinking"))
+
+
+def choose(answers: Sequence[ScriptedAnswer], asked: PlainRequest) -> ScriptedAnswer:
+    """Choose the answer to a request; see the module's text. Pure."""
     roles = [message.role for message in asked.messages]
     matching = [answer for answer in answers if answer.match is not None and answer.match in asked.last_user_text]
     if matching:
@@ -236,15 +247,15 @@ def choose(answers: Sequence[Answer], asked: PlainRequest) -> Answer:
 
 
 class _Stage:
-    """What has been played of an answer: the number and type of the block under way, and what the end will be."""
+    """The state of an answer that is played: the number and type of the open block, and the stop reason."""
 
     def __init__(self) -> None:
         self.number = -1
         self._open: BlockType | None = None
         self._reason = "end_turn"
 
-    async def enter(self, step: Step) -> list[Chunk]:
-        """What a step gives before its text; it also waits and fails here."""
+    async def enter(self, step: ScriptedStep) -> list[Chunk]:
+        """The chunks of a step before its text; it also waits and fails here."""
         if step.pause_ms is not None:
             await asyncio.sleep(step.pause_ms / 1000)
         elif step.hang:
@@ -267,7 +278,7 @@ class _Stage:
     def leave(self) -> list[Chunk]:
         return [*self._stop(), Ended(self._reason, self._reason)]
 
-    def _begin(self, kind: BlockType, tool: Tool | None) -> list[Chunk]:
+    def _begin(self, kind: BlockType, tool: ScriptedCall | None) -> list[Chunk]:
         if tool is None and kind == self._open:
             return []
         stopped = self._stop()

@@ -1,4 +1,4 @@
-"""Counting tokens without a network: one base count per message, and per model family a factor with a stated error.
+"""Token counts without a network: one base count per message, and per model family a factor with a stated error.
 
 A message is counted once, when it is appended, in *base tokens*: those of OpenAI's ``o200k_base`` vocabulary, by
 ``toktok-rs``, plus the constants below. The count is a fact of its event, beside ``COUNTER``, and is never made again.
@@ -80,7 +80,8 @@ _RULING_SIGNS = "-=*/#"
 
 
 class Family(msgspec.Struct, frozen=True):
-    """How the models of a family count: ``factor_permille`` tokens for 1000 base tokens, ``overhead`` for each message.
+    """A family of models and its way of counting: ``factor_permille`` tokens for 1000 base tokens, ``overhead`` for
+    each message.
 
     ``error_permille``: a true count is over the figure by no more than this, for text in English, in code, in Chinese
     or in a European language of Latin script; 0 is exact, but for what the module's text names as not in a figure.
@@ -242,7 +243,9 @@ def family_of(model_name: str) -> str:
 
 
 def _claude_family(name: str) -> str:
-    """By version; a name without one is a new model, and the larger estimate the safe one."""
+    """The family of a Claude model, by version; a name without one is taken for a new model, with the larger and safer
+    estimate.
+    """
     found = _CLAUDE_VERSION.search(name)
     if found is None:
         return "claude-5"
@@ -250,7 +253,7 @@ def _claude_family(name: str) -> str:
 
 
 def figure(base_tokens: int, messages: int, factor_permille: int, overhead: int) -> int:
-    """What a model counts for ``messages`` messages that are ``base_tokens`` together: base x factor / 1000, rounded
+    """The count of a model for ``messages`` messages that are ``base_tokens`` together: base x factor / 1000, rounded
     up, plus the overhead of each message. Nowhere else do base tokens become a model's.
     """
     return -(-base_tokens * factor_permille // 1000) + overhead * messages

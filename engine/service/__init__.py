@@ -1,1 +1,1 @@
-"""What callers ask of the engine: sessions, turns, evidence, erasure, export, replay."""
+"""The service that callers use: sessions, turns, evidence, erasure, export, replay."""

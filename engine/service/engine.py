@@ -1,244 +1,375 @@
-"""The service that routes and scripts call: sessions, messages, windows and turns.
+"""The engine that ``engine.open`` gives, and that routes, scripts and notebooks call.
 
-``Conversation`` is what ``engine.open`` gives. Every call is made on behalf of a ``Caller`` (by default the local
-user of the default tenant), and does all it says or raises an ``EngineError`` and has done nothing. What it
-returns are the values of ``engine.sessions.views``.
+``Engine`` is the door: it takes ids as UUIDs or text and fields by name, and gives them to the part that does the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
-from typing import Any
-from uuid import UUID
+from typing import IO, Any, Unpack
 
-import msgspec
-
-from ..clock import utc_day
-from ..context import plan, prompt
-from ..context.prompt import Limits
-from ..errors import EngineError, NoExactCount
-from ..events.blocks import ToolSchema
-from ..log.append import probe
 from ..log.base import RequestKey
-from ..log.sql.documents import read_document
-from ..log.sql.idempotency import find_request
-from ..providers.base import Counting
-from ..providers.registry import resolve
 from ..sessions.envelope import LOCAL, Caller
-from ..sessions.history import state_at
-from ..sessions.views import Turn, Window
-from ..streams.backlog import read_turn
+from ..sessions.turn_commands import Decision
+from ..sessions.turn_views import Turn
+from ..sessions.views import Event, Message, Session
 from ..streams.frames import Frame
-from ..tools.registry import Tools, read_schemas
-from ..turns.approvals import Decider, Decision
-from ..turns.deduplicate import Repeats
-from ..turns.start import Ask, Started, TurnStarter
-from ..turns.supervisor import Supervisor
-from . import inputs
-from .discovery import Model, ToolInfo, model_view, tool_view
-from .evidence import Record
+from ..turns.start import Started
+from .branching import Branching
+from .clients import Clients
+from .erasure import Erasure
+from .export import MessageFormat
+from .ids import Id, session_id, turn_id
 from .inputs import MessageIn
-from .paging import ALL_TURNS, TURNS
-from .sessions import DEFAULT_LIMIT, Desk
+from .lookups import Lookups
+from .moments import Time, moment
+from .paging import EACH_LIMIT, LIMIT, After, Page, each_item
+from .parts import Parts
+from .pins import PinOrder
+from .replay.playback import AS_FAST_AS_POSSIBLE, play_back
+from .replaying import Replaying
+from .session_fields import NewSession, SessionChanges, read_fields
+from .stream_erasure import Retained
+from .suite_keeping import SuiteKeeping
+from .text_stream import TextStream
+from .turns import TurnOptions, check_options
 
 
-class Conversation(Desk):
-    """See the module. ``providers`` and ``settings`` are those it works with."""
+class Engine(Branching, Clients, Lookups, Replaying, SuiteKeeping):
+    """A chat that keeps its record.
 
-    def __init__(self, supervisor: Supervisor, tools: Tools, default_model: str, record: Record) -> None:
-        super().__init__(supervisor, default_model)
-        self._supervisor = supervisor
-        self._tools = tools
-        self._starter = TurnStarter(supervisor, tools)
-        self._decider = Decider(supervisor)
-        self.store = self._store
-        self.clock = self._clock
-        self.record = record
-        self._repeats = Repeats(lambda turn: supervisor.find(turn) is not None)
+    Every method works for a ``caller``, by default the local user of the default tenant, and does all it says or raises
+    an EngineError and has done nothing. A session or a turn is named by its id, a UUID or its text; text that is no id
+    is not found. Beside what a method names, anything may raise a StoreError.
+
+    ``evidence`` proves what is on record, ``salvage`` reads around damaged rows, ``serving`` is for servers.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.settings = parts.settings
+        self.providers = parts.providers
+        self.default_model = parts.default_model
+        self.evidence = parts.evidence
+        self.salvage = parts.salvage
+        self.serving = parts.serving
+
+    # --- sessions -----------------------------------------------------------------------------------------------------
+
+    async def create_session(
+        self, *, request: RequestKey | None = None, caller: Caller = LOCAL, **fields: Unpack[NewSession]
+    ) -> Session:
+        """Begin a session. ``model`` None: the default one; ``fallback_model`` answers where the model cannot;
+        ``allowed_tools`` None: every registered tool. A ``request`` that came before gives its session as it was.
+
+        Raises UnknownModel, TooLarge, Invalid and IdempotencyMismatch.
+        """
+        return await self._parts.sessions.create(caller, read_fields(fields, NewSession), request)
+
+    async def session(
+        self, session: Id, *, version: int | None = None, at: Time | None = None, caller: Caller = LOCAL
+    ) -> Session:
+        """Read a session as it is now, or as it was at a version, or at a time: at the last version recorded by then.
+        Words erased since are None. Raises SessionNotFound, NotYet for a time before it began, and Invalid.
+        """
+        return await self._parts.sessions.read(caller, session_id(session), moment(version, at))
+
+    async def update_session(
+        self,
+        session: Id,
+        *,
+        expected: int | None = None,
+        request: RequestKey | None = None,
+        caller: Caller = LOCAL,
+        **fields: Unpack[SessionChanges],
+    ) -> Session:
+        """Set fields of a session; None sets null, and what is left out stays. ``expected``: its version until now.
+
+        Raises SessionNotFound, UnknownModel, TooLarge, Invalid, SessionArchived, TurnAlreadyOpen, VersionConflict and
+        IdempotencyMismatch.
+        """
+        changes = read_fields(fields, SessionChanges)
+        return await self._parts.sessions.update(caller, session_id(session), changes, expected, request)
+
+    async def update_metadata(
+        self,
+        session: Id,
+        patch: dict[str, Any],
+        *,
+        expected: int | None = None,
+        request: RequestKey | None = None,
+        caller: Caller = LOCAL,
+    ) -> Session:
+        """Change a session's metadata by a JSON merge patch (RFC 7396): null removes a key. A patch that changes
+        nothing is no event.
+
+        Raises SessionNotFound, Invalid, TooLarge, SessionArchived, VersionConflict and IdempotencyMismatch.
+        """
+        return await self._parts.metadata.patch(caller, session_id(session), patch, expected, request)
+
+    # --- messages and events ------------------------------------------------------------------------------------------
+
+    async def append_messages(
+        self,
+        session: Id,
+        messages: Sequence[MessageIn],
+        *,
+        expected: int | None = None,
+        request: RequestKey | None = None,
+        caller: Caller = LOCAL,
+    ) -> list[Message]:
+        """Append messages without running a model: all of them or none.
+
+        Raises SessionNotFound, SessionArchived, SessionExpired, SessionFull, TurnAlreadyOpen, EmptyMessage, TooLarge,
+        Invalid, ToolResultsMissing, ToolCallNotFound, VersionConflict and IdempotencyMismatch.
+        """
+        return await self._parts.messages.append(caller, session_id(session), messages, expected, request)
+
+    async def append_message(self, session: Id, content: str, *, role: str = "user", caller: Caller = LOCAL) -> Message:
+        """Append one message of text. Raises what ``append_messages`` raises."""
+        (message,) = await self._parts.messages.append(
+            caller, session_id(session), [MessageIn(content, role)], None, None
+        )
+        return message
+
+    async def messages(
+        self,
+        session: Id,
+        *,
+        after: After = None,
+        limit: int = LIMIT,
+        descending: bool = False,
+        version: int | None = None,
+        at: Time | None = None,
+        siblings: bool = False,
+        caller: Caller = LOCAL,
+    ) -> Page[Message]:
+        """Read a page of a session's messages in order of version, as they are now, or were at a version or time:
+        pinned then, erased since. ``after``: a version, or a page's ``next``. ``siblings``: each with those that stand
+        in its place in other conversations of the family.
+
+        Raises SessionNotFound, NotYet, and Invalid for a limit, an ``after`` or a time that cannot be.
+        """
+        page = partial(self._parts.messages.page, descending=descending, moment=moment(version, at), siblings=siblings)
+        return await page(caller, session_id(session), after, limit)
+
+    def iter_messages(
+        self,
+        session: Id,
+        *,
+        after: After = None,
+        descending: bool = False,
+        version: int | None = None,
+        at: Time | None = None,
+        siblings: bool = False,
+        caller: Caller = LOCAL,
+    ) -> AsyncGenerator[Message, None]:
+        """Iterate over a session's messages. Raises as ``messages`` does: SessionNotFound, NotYet and Invalid."""
+        read = partial(self.messages, session, limit=EACH_LIMIT, descending=descending, version=version, at=at)
+        return each_item(lambda place: read(after=place, siblings=siblings, caller=caller), after)
+
+    async def pin(self, session: Id, version: int, *, expected: int | None = None, caller: Caller = LOCAL) -> Message:
+        """Pin the message at a version: it stands in every window. One that is pinned stays so.
+
+        Raises SessionNotFound, EventNotFound, Erased, EmptyMessage, SessionFull, SessionArchived, TurnAlreadyOpen and
+        VersionConflict.
+        """
+        return await self._parts.pins.set(caller, PinOrder(session_id(session), version, expected, pinned=True))
+
+    async def unpin(self, session: Id, version: int, *, expected: int | None = None, caller: Caller = LOCAL) -> Message:
+        """Pin the message at a version no longer. Raises as ``pin`` does, but for Erased, EmptyMessage, SessionFull."""
+        return await self._parts.pins.set(caller, PinOrder(session_id(session), version, expected, pinned=False))
+
+    async def events(
+        self,
+        session: Id,
+        *,
+        after: After = None,
+        limit: int = LIMIT,
+        types: Sequence[str] = (),
+        wait_s: float = 0,
+        caller: Caller = LOCAL,
+    ) -> Page[Event]:
+        """Read a page of a session's events, all or those of some types. Where there is none yet, wait for one, at
+        most ``wait_s``.
+
+        Raises SessionNotFound, Invalid for a limit or an ``after`` that cannot be, Overloaded and ShuttingDown.
+        """
+        return await self._parts.events.page(caller, session_id(session), after, limit, types, wait_s)
+
+    def iter_events(
+        self, session: Id, *, after: After = None, types: Sequence[str] = (), caller: Caller = LOCAL
+    ) -> AsyncGenerator[Event, None]:
+        """Iterate over a session's events. Raises SessionNotFound."""
+        turn_page = partial(self.events, session, limit=EACH_LIMIT, types=types, caller=caller)
+        return each_item(lambda place: turn_page(after=place), after)
+
+    async def log_events(
+        self, *, after: After = None, limit: int = LIMIT, wait_s: float = 0, caller: Caller = LOCAL
+    ) -> Page[Event]:
+        """Read a page of the whole log's events in order of position. Waits and raises as ``events`` does."""
+        return await self._parts.events.log_page(caller, after, limit, wait_s)
+
+    def follow(
+        self, session: Id | None, *, after: int | None = None, caller: Caller = LOCAL
+    ) -> AsyncGenerator[list[Event], None]:
+        """Follow a session's events as they are committed, or (None) the whole log's, after a version (a position) or
+        from the newest. An empty batch says that all there is was given. Raises SessionNotFound and Overloaded.
+        """
+        return self._parts.events.follow(caller, None if session is None else session_id(session), after)
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
     async def start_turn(
         self,
-        session: UUID,
-        ask: Ask,
-        caller: Caller = LOCAL,
+        session: Id,
+        content: str | MessageIn | None = None,
         *,
-        expected: int | None = None,
-        request: RequestKey | None = None,
+        caller: Caller = LOCAL,
+        **options: Unpack[TurnOptions],
     ) -> Started:
-        """Run the model; returns when the turn's start is durable. It goes on whether or not anybody reads along."""
-        inputs.check_budget(ask.limits.budget_tokens, self.settings, "budget_tokens")
-        inputs.check_budget(ask.limits.max_output_tokens, self.settings, "max_output_tokens")
-        inputs.check_temperature(ask.temperature)
-        inputs.check_stop(ask.stop)
-        inputs.check_client_tools(ask.client_tools)
-        return await self._starter.start(caller, session, ask, expected=expected, request=request)
+        """Run the model on a message, or (None) on what the session holds. Returns when the turn's start is on disk;
+        it goes on whether or not anybody reads it.
 
-    async def once(
-        self, said: RequestKey, caller: Caller, *, repeated: bool, start: Callable[[], Awaitable[Started]]
-    ) -> Started:
-        """What ``start`` starts; or, if this request is ``repeated`` by a client without a key, the turn that the same
-        one has started before, while it runs. ``said``: who asked, where and what; its key does not count.
+        Raises what ``append_messages`` raises, NothingToAnswer, UnknownModel, BudgetTooSmall, ContentNotSupported,
+        Overloaded, RateLimited and ShuttingDown.
         """
-        return await self._repeats.once(caller.tenant, said, repeated=repeated, start=start)
+        check_options(options)
+        return await self._parts.turns.start(caller, session_id(session), content, options)
 
-    async def say(self, session: UUID, content: str, caller: Caller = LOCAL, **options: Any) -> Turn:
-        """Send a message of text and wait for the answer: the ended turn. ``options`` are those of ``Ask``."""
-        message = await self.new_message(MessageIn(content))
-        started = await self.start_turn(session, Ask(message=message, **options), caller)
-        return await self.ended(started.turn, caller)
-
-    async def turn(self, turn: UUID, caller: Caller = LOCAL) -> Turn:
-        """A turn as it is now."""
-        running = self._supervisor.find(turn)
-        if running is not None and running.caller.tenant == caller.tenant:
-            running.subscribers.seen()
-        found: Turn = await self._read(read_turn, caller, turn=turn)
-        return found
-
-    async def ended(self, turn: UUID, caller: Caller = LOCAL, *, wait_s: float | None = None) -> Turn:
-        """A turn once it has ended, or waits for a decision; as it is then, if that takes longer than ``wait_s``. Who
-        waits is a reader of the turn: where it wishes to end with them, it ends with who is cancelled here.
+    async def say(
+        self, session: Id, content: str | MessageIn, *, caller: Caller = LOCAL, **options: Unpack[TurnOptions]
+    ) -> Turn:
+        """Send a message and wait for the answer: the ended turn, or one that waits for a decision. A turn that failed
+        has an ``error``. Raises what ``start_turn`` raises.
         """
-        await self._follower.ended(caller.tenant, turn, wait_s)
-        return await self.turn(turn, caller)
+        started = await self.start_turn(session, content, caller=caller, **options)
+        return await self.ended(started.turn, caller=caller)
+
+    def stream(
+        self, session: Id, content: str | MessageIn, *, caller: Caller = LOCAL, **options: Unpack[TurnOptions]
+    ) -> TextStream:
+        """Send a message and iterate over the text of the answer as it comes; the turn is the stream's ``turn`` then.
+
+        Raises what ``start_turn`` raises; and if the turn failed its error, at the end.
+        """
+        check_options(options)
+        return self._parts.turns.stream(caller, session_id(session), content, options)
+
+    async def turn(self, turn: Id, *, caller: Caller = LOCAL) -> Turn:
+        """Read a turn as it is now. Raises TurnNotFound."""
+        return await self._parts.turns.read(caller, turn_id(turn))
+
+    async def ended(self, turn: Id, *, wait_s: float | None = None, caller: Caller = LOCAL) -> Turn:
+        """Wait until a turn has ended, or waits for a decision; after ``wait_s``, read it as it is. Waiting counts as
+        reading: to cancel it is to leave. Raises TurnNotFound and Overloaded.
+        """
+        return await self._parts.turns.ended(caller, turn_id(turn), wait_s)
 
     async def turns(
-        self,
-        session: UUID,
-        caller: Caller = LOCAL,
-        *,
-        after: int | None = None,
-        limit: int = DEFAULT_LIMIT,
-        descending: bool = False,
-    ) -> tuple[list[Turn], int | None]:
-        """A session's turns in the order they started, and the version after which the next page begins (None: the
-        last).
-        """
-        arguments = {"session": session, "after": after, "descending": descending}
-        page, more = await self._page(TURNS, caller, limit, **arguments)
-        return [turn for _, turn in page], page[-1][0] if more else None
+        self, session: Id, *, after: After = None, limit: int = LIMIT, descending: bool = False, caller: Caller = LOCAL
+    ) -> Page[Turn]:
+        """Read a page of a session's turns in the order they started. Raises as ``messages`` does."""
+        return await self._parts.turns.page(caller, session_id(session), after, limit, descending=descending)
 
-    async def all_turns(
-        self,
-        caller: Caller = LOCAL,
-        *,
-        status: str | None = None,
-        before: UUID | None = None,
-        limit: int = DEFAULT_LIMIT,
-    ) -> tuple[list[Turn], UUID | None]:
-        """A tenant's turns, newest first, and the one before which the next page begins (None: this was the last)."""
-        page, more = await self._page(ALL_TURNS, caller, limit, status=status, before=before)
-        return page, page[-1].id if more else None
+    def iter_turns(
+        self, session: Id, *, after: After = None, descending: bool = False, caller: Caller = LOCAL
+    ) -> AsyncGenerator[Turn, None]:
+        """Iterate over a session's turns. Raises SessionNotFound."""
+        turn_page = partial(self.turns, session, limit=EACH_LIMIT, descending=descending, caller=caller)
+        return each_item(lambda place: turn_page(after=place), after)
 
-    async def cancel(self, turn: UUID, caller: Caller = LOCAL, *, request: RequestKey | None = None) -> Turn:
-        """Cancel a turn; one that has ended stays as it is."""
-        await self._store.read(partial(find_request, tenant=caller.tenant, request=request))
-        await self._cancel_paused(turn, caller)
-        await self._supervisor.cancel(caller.tenant, turn, caller.actor, request)
-        await self._cancel_paused(turn, caller)  # it may have been about to pause
-        return await self.turn(turn, caller)
-
-    async def _cancel_paused(self, turn: UUID, caller: Caller) -> None:
-        state = await self._follower.turn_state(caller.tenant, turn)
-        if state.status == "requires_action":
-            await self._decider.cancel(caller, state)
+    async def cancel(self, turn: Id, *, request: RequestKey | None = None, caller: Caller = LOCAL) -> Turn:
+        """Cancel a turn; one that has ended stays as it is. Raises TurnNotFound and IdempotencyMismatch."""
+        return await self._parts.turns.cancel(caller, turn_id(turn), request)
 
     async def decide(
-        self, turn: UUID, decision: Decision, caller: Caller = LOCAL, *, request: RequestKey | None = None
-    ) -> Turn:
-        """Say yes or no to a tool call that waits for it: the turn as it is then. With the last decision that it waits
-        for, it goes on.
-        """
-        inputs.check_reason(decision.reason, self.settings)
-        await self._decider.decide(caller, turn, decision, request=request)
-        return await self.turn(turn, caller)
-
-    # --- what a model is sent -----------------------------------------------------------------------------------------
-
-    async def window(
         self,
-        session: UUID,
-        caller: Caller = LOCAL,
+        turn: Id,
+        call: str,
         *,
-        budget_tokens: int | None = None,
-        model: str | None = None,
-        version: int | None = None,
-        exact: bool = False,
-    ) -> Window:
-        """What a model would be sent now, or at a version. ``exact``: the vendor is asked how many tokens that is.
+        approve: bool,
+        reason: str | None = None,
+        request: RequestKey | None = None,
+        caller: Caller = LOCAL,
+    ) -> Turn:
+        """Approve or refuse a tool call that waits for a person. With the last decision the turn goes on.
 
-        Raises NoExactCount where it does not tell.
+        Raises TurnNotFound, NoDecisionAwaited, TooLarge, Invalid, Overloaded and IdempotencyMismatch.
         """
-        inputs.check_budget(budget_tokens, self.settings, "budget_tokens")
-        limits = Limits(budget_tokens)
-        arguments = {"session": session, "limits": limits, "model": model, "version": version}
-        found: Window = await self._read(
-            prompt.window, caller, providers=self.providers, settings=self.settings, **arguments
-        )
-        if not exact:
-            return found
-        resolved = resolve(self.providers, found.model)
-        if not isinstance(resolved.provider, Counting):
-            raise NoExactCount(f"{resolved.provider.name} does not count the tokens of a request", field="exact")
-        reading = partial(plan.plan_at, tenant=caller.tenant, settings=self.settings, model=resolved, limits=limits)
-        planned = await self._store.read(partial(reading, session=session, version=version))
-        used = await resolved.provider.count_tokens(planned.request)
-        return msgspec.structs.replace(found, used_tokens=used, exact=True)
+        return await self._parts.turns.decide(caller, turn_id(turn), Decision(call, approve, reason), request)
 
-    # --- what there is ------------------------------------------------------------------------------------------------
+    def frames(self, turn: Id, *, after: int = 0, caller: Caller = LOCAL) -> AsyncGenerator[list[Frame], None]:
+        """Read a turn's frames after a number, in batches, live or from the record, up to its end. An empty batch is
+        silence. Raises TurnNotFound and Overloaded.
+        """
+        return self._parts.follower.frames(caller.tenant, turn_id(turn), after)
 
-    def models(self) -> list[Model]:
-        """The models that are known to be served, and what is known of them."""
-        day = utc_day(self._clock.now_us())
-        return [model_view(name, info, day) for name, info in self.providers.known()]
+    # --- erasing, exporting, replaying --------------------------------------------------------------------------------
 
-    async def tools(self, caller: Caller = LOCAL, *, session: UUID | None = None) -> list[ToolInfo]:
-        """The registered tools; those that a session may use, if one is named."""
-        allowed = None
-        if session is not None:
-            state, _ = await self._read(state_at, caller, session=session)
-            allowed = state.allowed_tools
-        return [tool_view(self._tools.get(name)) for name in self._tools.allowed(None, allowed)]
+    async def erase(
+        self,
+        session: Id,
+        reason: str,
+        *,
+        versions: Sequence[int] | None = None,
+        expected: int | None = None,
+        dry_run: bool = False,
+        request: RequestKey | None = None,
+        caller: Caller = LOCAL,
+    ) -> Erasure:
+        """Erase the words of a session's events: of these versions, or of all. What is erased already stays so. The
+        answer names copies that keep the words. ``dry_run`` gives the answer, and does nothing.
 
-    async def schemas(self, digest: str, caller: Caller = LOCAL) -> tuple[ToolSchema, ...]:
-        """The tools that a model was told of, by the digest in its ``attempt.started``."""
-        return read_schemas(await self._read(read_document, caller, digest=digest))
+        Raises SessionNotFound, EventNotFound, Invalid, LegalHold, TurnAlreadyOpen, VersionConflict and
+        IdempotencyMismatch.
+        """
+        erase = self._parts.erasures.erase
+        return await erase(caller, session_id(session), reason, versions, expected, request, dry_run=dry_run)
 
-    async def read_to_end(self, turn: UUID, cursor: int, caller: Caller = LOCAL) -> bool:
-        """Whether a turn has ended and its last frame is at or before the cursor."""
-        state = await self._follower.turn_state(caller.tenant, turn)
-        return state.status != "running" and cursor >= state.frame
+    def retain(
+        self,
+        days: int,
+        *,
+        tag: tuple[str, str] | None = None,
+        expired: bool = False,
+        dry_run: bool = False,
+        caller: Caller = LOCAL,
+    ) -> AsyncGenerator[Retained, None]:
+        """Erase what was recorded more than so many days ago, session by session; ``tag``: of sessions whose metadata
+        has this key with this value. A session's own words (title, system prompt, metadata) go when all else has gone.
+        ``expired``: all of the sessions that expired so many days ago, and nothing of others.
+        ``dry_run`` changes nothing; otherwise call ``purge`` at the end. Raises nothing of its own.
+        """
+        return self._parts.erasures.retain(caller, days, tag, expired=expired, dry_run=dry_run)
 
-    def frames(self, turn: UUID, caller: Caller = LOCAL, *, after: int = 0) -> AsyncGenerator[list[Frame], None]:
-        """A turn's frames after a number, in batches, live or from the record, up to its end."""
-        return self._follower.frames(caller.tenant, turn, after)
+    async def purge(self) -> bool:
+        """Clear the bytes of what was erased out of the server's files. False: a reader is in the way, and it will be
+        done later. Raises StoreUnavailable where the database is only read.
+        """
+        return await self._parts.erasures.purge()
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    async def export(self, to: IO[bytes], session: Id | None = None, *, caller: Caller = LOCAL) -> int:
+        """Write the bundle of a session, or (None) of the whole log; the number of events in it.
 
-    @property
-    def busy(self) -> bool:
-        """Whether turns run in this process."""
-        return bool(self._supervisor.running())
+        Raises SessionNotFound, and CheckpointNotFound where none covers it and none can be made: beside a running
+        server, which makes one within its ``checkpoint_every_s``.
+        """
+        return await self._parts.exports.bundle(caller, to, None if session is None else session_id(session))
 
-    async def ready(self) -> bool:
-        """Whether turns may start: the engine can write, which is tried, and is not shutting down."""
-        if self._supervisor.draining:
-            return False
-        try:
-            await self._store.do(probe)
-        except EngineError:
-            return False
-        return True
+    def export_messages(
+        self, session: Id, form: MessageFormat, *, caller: Caller = LOCAL
+    ) -> AsyncGenerator[bytes, None]:
+        """Write a session's messages for another tool, as one line of JSON, in pieces. Units in which words are erased
+        or calls have no result are left out: other tools have no word for them. Raises SessionNotFound.
+        """
+        return self._parts.exports.messages(caller, session_id(session), form)
 
-    def admit_reader(self) -> None:
-        """Raises Overloaded where there is no room for one more reader: to be asked before a stream is promised."""
-        self._follower.admit()
-
-    async def drain(self) -> None:
-        """Take no more turns, tell all readers, let those that run end, and interrupt the rest."""
-        self._supervisor.draining = True
-        self._follower.close()
-        await self._supervisor.drain()
+    def play_back(
+        self, session: Id, *, pace: float = AS_FAST_AS_POSSIBLE, caller: Caller = LOCAL
+    ) -> AsyncGenerator[Message | Frame, None]:
+        """Play a recorded session back: its messages, and each turn's frames at the recorded pace times ``pace``, or
+        (0) at once. Raises SessionNotFound.
+        """
+        return play_back(self._parts.events, caller, session_id(session), pace)

@@ -3,18 +3,19 @@
 In one transaction: the ``body.erased`` event (which, by whom, why), then bodies and their salts, and every projection
 that held the words. What could give the words away to somebody who guesses them goes too, though nobody named it: the
 salts of the requests in which they came, and the bodies of the attempts that sent them to a model, whose commitment is
-over the very prompt. So what a model was sent there can no longer be derived, and says so (``Erased``).
+over the very prompt. So what a model was sent there can no longer be derived, and says so (``Erased``). With the last
+attempt that names them go the schemas of its tools, which may be a client's own text.
 
 Afterwards the purge clears the file's bytes (``engine.log.sqlite.purge``). Backups and what was exported before are
 out of reach, and the answer says so.
 
-A session under *legal hold* refuses erasure; so does one with an open turn, whose words are still on their way.
+A session under *legal hold* refuses erasure; so does one with an open turn, whose words are still on their way. Words
+that other branches show go for all of them, each with what tells of them there; one branch that refuses keeps all.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -22,42 +23,50 @@ from uuid import UUID
 import msgspec
 
 from ..clock import Clock
-from ..errors import EventNotFound, Invalid, LegalHold, SessionNotFound, TurnAlreadyOpen
-from ..events.types import (
-    AttemptEnded,
-    AttemptEndedWords,
-    AttemptStarted,
-    BodyErased,
-    Draft,
-    ErasureWords,
-    MessageAppended,
-)
-from ..events.upcasts import facts_of, words_of
+from ..errors import Invalid, LegalHold, TurnAlreadyOpen
+from ..events.types import BodyErased, Draft, ErasureWords, MessageAppended
+from ..events.upcasts import facts_of
 from ..log.append import check_expected
 from ..log.base import AnyVersion, Connection, Exactly, Reference, RequestKey
-from ..log.erasure import NO_WORDS_BYTES, Trace, erase_bodies, forget_requests, sessions_with_words, traces
+from ..log.erasure import Trace, erase_bodies, forget_requests, sessions_with_words
 from ..log.sql import reads
+from ..log.sql.documents import erase_documents
 from ..log.sql.idempotency import find_request, remember_request
+from ..log.store import Store
 from ..log.transaction import Transaction
 from ..sessions import queries
-from ..sessions.envelope import LOCAL, Caller, seal
-from ..sessions.erasure import SETTING_WORDS, forget_words
+from ..sessions.copies import is_copy
+from ..sessions.decisions import check_erasable, erase_words, existing
+from ..sessions.envelope import Caller, seal
+from ..sessions.erasure import SETTING_WORDS, forget_words, release_documents
+from ..sessions.replay_state import ReplayState, SuiteState
+from ..sessions.replays import stream_state
 from ..sessions.state import SessionState
-from .engine import Conversation
 from .inputs import check_text
+from .reach import Holder, Order, Reach, holders, reach_of
+from .stream_erasure import Retained, erase_stream, plan_stream, stream_versions
 
 MAX_REASON_CHARS = 1000
 TARGETS_PER_EVENT = 1000
 """A longer list becomes several events: a leaf must stay small."""
 
 DAY_US = 86_400_000_000
+
 OUT_OF_REACH = ("backups", "earlier exports")
+COPIES = "the copies in the sessions named here"
+COPIED_FROM = "the session that this one was copied from, and other copies of it"
+
+
+HELD = "shown_by_a_held_branch"
+"""Why a policy kept some of a session's words, where it is not refused as a whole."""
 
 
 class Erasure(msgspec.Struct, frozen=True):
-    """What was erased. ``versions``: the events whose words are gone now, those among them that nobody named but that
-    told of the same words. ``purged``: no file of the server holds them any more, not even as stray bytes; else that
-    will be so as soon as a reader lets go of the file.
+    """The result of an erasure. ``erased``: the events whose words are gone now, those among them that nobody named
+    but that told of the same words; ``versions`` says the same. ``purged``: no file of the server holds them any more,
+    not even as stray bytes; else that will be so as soon as a reader lets go of the file. ``sessions``: the other
+    sessions that hold the same words: its branches, where they are gone too, and copies, which keep them. ``dry_run``:
+    nothing was done, and that is what would be.
     """
 
     session_id: UUID
@@ -65,89 +74,101 @@ class Erasure(msgspec.Struct, frozen=True):
     versions: tuple[int, ...]
     purged: bool
     out_of_reach: tuple[str, ...] = OUT_OF_REACH
+    erased: tuple[int, ...] = ()
+    sessions: tuple[Holder, ...] = ()
+    dry_run: bool = False
 
 
-class Retained(msgspec.Struct, frozen=True):
-    """What a policy erased of one session, or would; ``kept``: why it could not."""
-
-    session_id: UUID
-    versions: tuple[int, ...] = ()
-    kept: str | None = None
-
-
-class Order(msgspec.Struct, frozen=True):
-    """What shall be erased of a session: these versions (None: all), or what was recorded ``before_us``."""
-
-    session: UUID
-    versions: tuple[int, ...] | None = None
-    before_us: int | None = None
-
-
-async def erase(
-    conversation: Conversation,
-    session: UUID,
-    reason: str,
-    caller: Caller = LOCAL,
-    *,
-    versions: Sequence[int] | None = None,
-    expected: int | None = None,
-    request: RequestKey | None = None,
-) -> Erasure:
-    """Erase the words of a session's events: of these ``versions``, or of all. What is erased already stays so.
-
-    Raises SessionNotFound, EventNotFound, Invalid, VersionConflict, LegalHold or TurnAlreadyOpen.
+class Done(msgspec.Struct, frozen=True):
+    """A session's version afterwards, the versions erased, and the other sessions that hold what was. ``own``: the
+    versions erased in each session in which they stood.
     """
-    order = Order(session, None if versions is None else tuple(versions))
-    work = partial(
-        _erase,
-        order=order,
-        words=_reason(reason),
-        caller=caller,
-        expected=expected,
-        request=request,
-        clock=conversation.clock,
-    )
-    version, erased = await conversation.store.do(work)
-    return Erasure(session, version, erased, purged=await conversation.store.purge())
+
+    version: int
+    erased: tuple[int, ...]
+    others: tuple[Holder, ...]
+    own: tuple[tuple[UUID, tuple[int, ...]], ...] = ()
 
 
-async def retain(
-    conversation: Conversation,
-    days: int,
-    caller: Caller = LOCAL,
-    *,
-    tag: tuple[str, str] | None = None,
-    dry_run: bool = False,
-) -> AsyncGenerator[Retained, None]:
-    """Erase what was recorded more than so many days ago, session by session; ``tag``: only of sessions whose metadata
-    has this key with this value. A session's own words (title, system prompt, metadata) go when all else has gone.
+class Erasures:
+    """Erases words of sessions, one by one or by age."""
 
-    ``dry_run`` changes nothing. Otherwise call ``purge`` at the end.
-    """
-    before_us = conversation.clock.now_us() - days * DAY_US
-    words = _reason(f"retention: recorded more than {days} days ago")
-    read = partial(sessions_with_words, tenant=caller.tenant, before_us=before_us, but=BodyErased.event_type)
-    for session in await conversation.store.read(read):
-        order = Order(session, before_us=before_us)
-        plan = await conversation.store.read(partial(_plan, order=order, tenant=caller.tenant, tag=tag))
-        if plan is None:
-            continue
-        if plan.versions and not dry_run:
-            work = partial(_erase, order=order, words=words, caller=caller, clock=conversation.clock)
-            try:
-                _, erased = await conversation.store.do(work)
-            except (LegalHold, TurnAlreadyOpen) as refusal:
-                plan = Retained(session, kept=refusal.code)
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def erase(
+        self,
+        caller: Caller,
+        session: UUID,
+        reason: str,
+        versions: Sequence[int] | None,
+        expected: int | None,
+        request: RequestKey | None,
+        *,
+        dry_run: bool,
+    ) -> Erasure:
+        order, words = Order(session, None if versions is None else tuple(versions)), _reason(reason)
+        if dry_run:
+            plan = partial(_would_erase, tenant=caller.tenant, order=order, expected=expected)
+            done, purged = await self._store.read(plan), False
+        else:
+            done = await self._erase(order, words, caller, expected, request)
+            purged = await self.purge()
+        beyond = await self._store.read(partial(_beyond, tenant=caller.tenant, session=session, done=done))
+        erased = done.erased
+        return Erasure(session, done.version, erased, purged, beyond, erased, done.others, dry_run)
+
+    async def retain(
+        self, caller: Caller, days: int, tag: tuple[str, str] | None, *, expired: bool, dry_run: bool
+    ) -> AsyncGenerator[Retained, None]:
+        now_us = self._clock.now_us()
+        before_us = now_us - days * DAY_US
+        words = _reason(f"retention: {'expired' if expired else 'recorded'} more than {days} days ago")
+        recorded_us = now_us + 1 if expired else before_us
+        read = partial(sessions_with_words, tenant=caller.tenant, before_us=recorded_us, but=BodyErased.event_type)
+        for session in await self._store.read(read):
+            order = Order(session, before_us=None if expired else before_us, passes_over=True)
+            look = partial(_plan, order=order, tenant=caller.tenant, tag=tag, expired_us=before_us if expired else None)
+            plan = await self._store.read(look)
+            if plan is None:
+                continue
+            if plan.versions and not dry_run:
+                try:
+                    done = await self._erase(order, words, caller)
+                except (LegalHold, TurnAlreadyOpen) as refusal:
+                    yield Retained(session, kept=refusal.code)
+                else:
+                    yield Retained(session, dict(done.own).get(session, ()), plan.kept)
+                    for branch, versions in done.own:
+                        if branch != session:  # what told of the words there went with them
+                            yield Retained(branch, versions)
             else:
-                plan = Retained(session, erased)
-        yield plan
+                yield plan
 
+    async def purge(self) -> bool:
+        return await self._store.purge()
 
-async def purge(conversation: Conversation) -> bool:
-    """Clear the bytes of what was erased out of the server's files. False: a reader is in the way, and it will be done
-    later.
-    """
-    return await conversation.store.purge()
+    async def _erase(
+        self,
+        order: Order,
+        words: ErasureWords,
+        caller: Caller,
+        expected: int | None = None,
+        request: RequestKey | None = None,
+    ) -> Done:
+        done: Done = await self._store.submit(
+            partial(
+                _erase,
+                order=order,
+                words=words,
+                caller=caller,
+                expected=expected,
+                request=self._store.keyed(caller.tenant, request),
+                clock=self._clock,
+            )
+        )
+        return done
 
 
 # --- inside the write transaction -------------------------------------------------------------------------------------
@@ -162,140 +183,181 @@ def _erase(
     clock: Clock,
     expected: int | None = None,
     request: RequestKey | None = None,
-) -> tuple[int, tuple[int, ...]]:
-    """The session's version afterwards, and the versions erased."""
+) -> Done:
     tenant, session = caller.tenant, order.session
     tx.flush()
     before = find_request(tx.connection, tenant, request)
     if before is not None:
-        return before.version, _erased_then(tx.connection, tenant, session, before)
-    state = tx.state(tenant, session)
-    check_erasable(state)
+        return _erased_then(tx.connection, tenant, order, before)
+    if isinstance(tx.state(tenant, session), ReplayState | SuiteState):
+        check_expected(AnyVersion() if expected is None else Exactly(expected), tx.state(tenant, session).version)
+        return _erase_stream(tx, order, words, caller, clock, request)
+    state = check_erasable(tx.state(tenant, session))
     check_expected(AnyVersion() if expected is None else Exactly(expected), state.version)
-    history = traces(tx.connection, tenant, session)
-    targets = _targets(tx.connection, tenant, order, history)
-    if not targets:
-        return state.version, ()
-    pieces = [targets[at : at + TARGETS_PER_EVENT] for at in range(0, len(targets), TARGETS_PER_EVENT)]
-    drafts = [_draft(piece, state, words) for piece in pieces]
-    events, after = tx.record(tenant, session, seal(drafts, caller, clock), state)
-    told = [(each.position, event.position) for piece, event in zip(pieces, events, strict=True) for each in piece]
-    erase_bodies(tx, tenant, told)
-    forget_words(tx.connection, tenant, session, targets)
-    forget_requests(tx, tenant, session, history, frozenset(position for position, _ in told))
+    reach = reach_of(tx.connection, tenant, order, partial(tx.state, tenant))
+    for each in reach.histories:
+        check_erasable(tx.state(tenant, each))
+    others = holders(tx.connection, tenant, session, reach)
+    if not reach.targets:
+        return Done(state.version, (), others)
+    first = _erase_targets(tx, caller, clock, reach, words)
+    version = tx.state(tenant, session).version
     if request is not None:
-        reference = Reference("erasure", events[0].id, after.version)
-        remember_request(tx.connection, tenant, request, reference, tx.salt())
-    return after.version, tuple(each.version for each in targets)
+        remember_request(tx.connection, tenant, request, Reference("erasure", first, version), tx.salt())
+    own = tuple((each, tuple(trace.version for trace in found)) for each, found in reach.targets.items())
+    return Done(version, reach.versions_in(session), others, own)
 
 
-def check_erasable(state: SessionState | None) -> None:
-    """Raises unless words of the session may be erased now."""
-    if state is None:
-        raise SessionNotFound("there is no such session")
-    if state.legal_hold:
-        raise LegalHold(f"session {state.id} is under legal hold: nothing of it may be erased")
-    if state.open_turn is not None:
-        raise TurnAlreadyOpen("a turn is running in this session", turn_id=str(state.open_turn.id))
+def erase_in(tx: Transaction, order: Order, words: ErasureWords, caller: Caller, clock: Clock) -> None:
+    """Erase words as part of a larger work, inside its write transaction. Raises before anything is done."""
+    tenant = caller.tenant
+    state = existing(tx.state(tenant, order.session))
+    reach = reach_of(tx.connection, tenant, order, partial(tx.state, tenant))
+    for each in {state.id, *reach.histories}:
+        check_erasable(tx.state(tenant, each))
+    if reach.targets:
+        _erase_targets(tx, caller, clock, reach, words)
 
 
-def _draft(targets: Sequence[Trace], state: SessionState, words: ErasureWords) -> Draft:
+def _erase_stream(
+    tx: Transaction, order: Order, words: ErasureWords, caller: Caller, clock: Clock, request: RequestKey | None
+) -> Done:
+    """Erase words of a replay or a suite."""
+    erased = erase_stream(tx, order, words, caller, clock)
+    version = tx.state(caller.tenant, order.session).version
+    if erased is None:
+        return Done(version, (), ())
+    if request is not None:
+        made = Reference("erasure", erased.event, version)
+        remember_request(tx.connection, caller.tenant, request, made, tx.salt())
+    return Done(version, erased.versions, (), ((order.session, erased.versions),))
+
+
+def _erase_targets(tx: Transaction, caller: Caller, clock: Clock, reach: Reach, words: ErasureWords) -> UUID:
+    """Record the erasure in each session in which something goes, and let it go; the id of its first event."""
+    tenant, told, first = caller.tenant, [], clock.new_id()
+    pieces = list(_pieces(reach.targets))
+    lost = release_documents(tx.connection, tenant, [piece for _, piece in pieces])
+    gone: list[tuple[str, int]] = []
+    for number, ((session, piece), names) in enumerate(zip(pieces, lost, strict=True)):
+        state = tx.state(tenant, session)
+        draft = _draft(piece, state, words, names)
+        draft = msgspec.structs.replace(draft, **({"causation": first} if number else {"id": first}))
+        (event,), _ = tx.record(tenant, session, seal([draft], caller, clock), state)
+        told += [(each.position, event.position) for each in piece]
+        gone += [(name, event.position) for name in names]
+    erase_bodies(tx, tenant, told)
+    erase_documents(tx.connection, tenant, gone)
+    for session, history in reach.histories.items():
+        own, shown = reach.targets.get(session, []), reach.shown_in(session)
+        forget_words(tx.connection, tenant, session, own, shown)
+        if own:
+            kinds = {"session"} if any(each.type in SETTING_WORDS for each in own) else ()
+            forget_requests(tx, tenant, session, history, frozenset(each.position for each in own), kinds)
+    tx.forget_states(tenant, reach.histories)
+    return first
+
+
+def _pieces(targets: Mapping[UUID, list[Trace]]) -> Iterator[tuple[UUID, list[Trace]]]:
+    for session, found in targets.items():
+        for at in range(0, len(found), TARGETS_PER_EVENT):
+            yield session, found[at : at + TARGETS_PER_EVENT]
+
+
+def _draft(targets: Sequence[Trace], state: SessionState, words: ErasureWords, documents: Sequence[str]) -> Draft:
     calls: set[str] = set()
     for each in targets:
         facts = facts_of(each)
         if isinstance(facts, MessageAppended):
             calls.update(facts.calls)
-    closes = tuple(call for call in state.open_calls if call in calls)
-    return Draft(BodyErased(tuple(each.position for each in targets), closes), words)
+    (draft,) = erase_words(state, [each.position for each in targets], calls, words, documents)
+    return draft
 
 
-def _targets(connection: Connection, tenant: str, order: Order, history: Sequence[Trace]) -> list[Trace]:
-    """The events whose bodies shall go, in order: those that were asked for, and those that tell of their words."""
-    if order.before_us is not None:
-        chosen = _old(history, order.before_us)
-    elif order.versions is not None:
-        chosen = _named(history, order.versions)
-    else:
-        chosen = [each for each in history if each.type != BodyErased.event_type]
-    positions = {each.position for each in chosen if each.has_words}
-    positions |= _telling(connection, tenant, history, positions)
-    return [each for each in history if each.position in positions and each.has_words]
-
-
-def _named(history: Sequence[Trace], versions: Collection[int]) -> list[Trace]:
-    by_version = {each.version: each for each in history}
-    for version in versions:
-        if version not in by_version:
-            raise EventNotFound(f"the session has no version {version}", version=version, field="versions")
-        if by_version[version].length <= NO_WORDS_BYTES:
-            raise Invalid("versions", f"version {version} holds no words", version=version)
-    return [by_version[version] for version in versions]
-
-
-def _old(history: Sequence[Trace], before_us: int) -> list[Trace]:
-    said = [each for each in history if each.has_words and each.type != BodyErased.event_type]
-    old = [each for each in said if each.recorded_at < before_us]
-    if len(old) == len(said):
-        return old
-    return [each for each in old if each.type not in SETTING_WORDS]
-
-
-def _telling(connection: Connection, tenant: str, history: Sequence[Trace], positions: AbstractSet[int]) -> set[int]:
-    """Attempts whose prompt held one of these: the commitment over it, and what a provider said when it refused it."""
-    sent: set[tuple[UUID, int, int]] = set()
-    telling: set[int] = set()
-    for each in history:
-        if each.type == AttemptStarted.event_type:
-            facts = facts_of(each)
-            assert isinstance(facts, AttemptStarted)
-            if facts.system in positions or not positions.isdisjoint(facts.positions):
-                sent.add((facts.turn, facts.round, facts.attempt))
-                telling.add(each.position)
-        elif each.type == AttemptEnded.event_type and each.has_words:
-            ended = facts_of(each)
-            assert isinstance(ended, AttemptEnded)
-            if (ended.turn, ended.round, ended.attempt) in sent and _quotes(connection, tenant, each.position):
-                telling.add(each.position)
-    return telling
-
-
-def _quotes(connection: Connection, tenant: str, position: int) -> bool:
-    """Whether an ended attempt kept what the provider answered."""
-    event = reads.event_at_position(connection, tenant, position)
-    words = None if event is None else words_of(event)
-    return isinstance(words, AttemptEndedWords) and words.upstream is not None
-
-
-def _erased_then(connection: Connection, tenant: str, session: UUID, reference: Reference) -> tuple[int, ...]:
-    """The versions that an erasure erased, which came before under the same key."""
+def _erased_then(connection: Connection, tenant: str, order: Order, reference: Reference) -> Done:
+    """What an erasure did that came before under the same key. Its events lie beside one another: the first led to the
+    others; before that was so, all were of one session.
+    """
     first = reads.event_by_id(connection, tenant, reference.id)
     assert first is not None, "a remembered erasure is in the record"
-    history = traces(connection, tenant, session, up_to=reference.version)
-    targets: set[int] = set()
-    for each in history[first.version - 1 :]:
+    erased: set[int] = set()
+    for each in reads.log_events(connection, tenant, after=first.position - 1):
+        of_session = each.session == order.session == first.session and each.version <= reference.version
+        if each.type != BodyErased.event_type or not (first.id in {each.id, each.causation} or of_session):
+            break
         facts = facts_of(each)
         assert isinstance(facts, BodyErased)
-        targets.update(facts.targets)
-    return tuple(each.version for each in history if each.position in targets)
+        erased.update(facts.targets)
+    reach = reach_of(connection, tenant, order, partial(_state_of, connection, tenant))
+    targets = {
+        session: [each for each in history if each.position in erased] for session, history in reach.histories.items()
+    }
+    reach = msgspec.structs.replace(reach, targets=targets)
+    others = holders(connection, tenant, order.session, reach)
+    return Done(reference.version, reach.versions_in(order.session), others)
+
+
+# --- what would be done, and what is out of reach ---------------------------------------------------------------------
+
+
+def _would_erase(connection: Connection, *, tenant: str, order: Order, expected: int | None) -> Done:
+    """The session's version as it is, and what would be erased. Raises what erasing it would."""
+    stream = stream_state(connection, tenant, order.session)
+    if stream is not None:
+        check_expected(AnyVersion() if expected is None else Exactly(expected), stream.version)
+        return Done(stream.version, stream_versions(connection, tenant, order), ())
+    state_of = partial(_state_of, connection, tenant)
+    state = check_erasable(queries.session_state(connection, tenant, order.session))
+    check_expected(AnyVersion() if expected is None else Exactly(expected), state.version)
+    reach = reach_of(connection, tenant, order, state_of)
+    for each in reach.histories:
+        check_erasable(state_of(each))
+    others = holders(connection, tenant, order.session, reach)
+    return Done(state.version, reach.versions_in(order.session), others)
+
+
+def _state_of(connection: Connection, tenant: str, session: UUID) -> SessionState:
+    return existing(queries.session_state(connection, tenant, session))
+
+
+def _beyond(connection: Connection, *, tenant: str, session: UUID, done: Done) -> tuple[str, ...]:
+    """What an erasure does not reach."""
+    copies = any(each.relation == "copy" for each in done.others)
+    copied = is_copy(connection, tenant, session)
+    return (*OUT_OF_REACH, *[COPIES] * copies, *[COPIED_FROM] * copied)
 
 
 # --- a policy, and what it would do -----------------------------------------------------------------------------------
 
 
-def _plan(connection: Connection, *, order: Order, tenant: str, tag: tuple[str, str] | None) -> Retained | None:
-    """What a policy would erase of a session; None: it is not for this session, or nothing is left to erase."""
+def _plan(
+    connection: Connection, *, order: Order, tenant: str, tag: tuple[str, str] | None, expired_us: int | None
+) -> Retained | None:
+    """Plan what a policy would erase of a session; None: it is not for this session, or nothing is left to erase.
+    ``expired_us``: it is for sessions that expired before.
+    """
+    state = queries.session_state(connection, tenant, order.session)
+    if state is None:
+        return plan_stream(connection, tenant, order, whole=tag is not None or expired_us is not None)
+    if expired_us is not None and not _expired_before(state, expired_us):
+        return None
     if tag is not None:
         metadata = queries.words_of_session(connection, tenant, order.session).metadata or {}
         if _as_text(metadata.get(tag[0])) != tag[1]:
             return None
-    targets = _targets(connection, tenant, order, traces(connection, tenant, order.session))
-    if not targets:
+    reach = reach_of(connection, tenant, order, partial(_state_of, connection, tenant))
+    if not (reach.targets or reach.held):
         return None
     try:
-        check_erasable(queries.session_state(connection, tenant, order.session))
+        for each in (order.session, *(reach.histories if reach.targets else reach.held)):
+            check_erasable(_state_of(connection, tenant, each))
     except (LegalHold, TurnAlreadyOpen) as refusal:
         return Retained(order.session, kept=refusal.code)
-    return Retained(order.session, tuple(each.version for each in targets))
+    return Retained(order.session, reach.versions_in(order.session), HELD if reach.held else None)
+
+
+def _expired_before(state: SessionState | None, time_us: int) -> bool:
+    return state is not None and state.expires_at is not None and state.expires_at <= time_us
 
 
 def _as_text(value: Any) -> str | None:

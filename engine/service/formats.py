@@ -44,7 +44,7 @@ async def whole_units(messages: AsyncIterator[Message]) -> AsyncGenerator[Messag
 
 
 def content_of(message: Message) -> Content:
-    """What is passed on of a message; of one that broke off, its text."""
+    """The content of a message that is passed on; of an incomplete one, its text."""
     blocks = message.blocks()
     return blocks if message.complete else without_calls_and_thinking(blocks)
 

@@ -1,4 +1,4 @@
-"""What callers send, made sure of before anything is decided: sizes, forms, characters. Every refusal names its
+"""Checks of what callers send, before anything is decided: sizes, forms, characters. Every refusal names its
 field.
 """
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast, get_args
 from uuid import UUID
 
@@ -15,19 +15,22 @@ import msgspec
 from ..errors import Invalid, TooLarge
 from ..events.blocks import (
     IMAGE_TYPES,
+    Block,
     Content,
     ImageBlock,
     ToolResultBlock,
     ToolSchema,
     ToolUseBlock,
+    raw_block,
     raw_blocks,
-    read_block,
     text_content,
 )
 from ..events.types import NewMessage, Role
+from ..log.codec import MAX_SAFE_INTEGER
 from ..providers import tokens
 from ..settings import Settings
 from ..tools.base import NAME
+from .callers_blocks import read_callers_block
 
 ROLES = get_args(Role)
 MAX_STOPS = 16
@@ -46,22 +49,32 @@ def check_role(role: str, field: str = "role") -> Role:
     return cast("Role", role)
 
 
-def check_content(content: str | Sequence[msgspec.Raw], settings: Settings, field: str = "content") -> Content:
-    """A message's content, from text or from blocks as JSON."""
+def check_content(
+    content: str | Sequence[Block | msgspec.Raw | bytes],
+    settings: Settings,
+    field: str = "content",
+    own: Collection[str] = (),
+) -> Content:
+    """The blocks of a message, from text or from blocks; ``own``: types of a vendor's that are taken as they come.
+    Raises Invalid or TooLarge.
+    """
     if isinstance(content, str):
         check_text(content, field)
-        _check_size(len(content.encode()), settings, field)
-        return text_content(content)
-    _check_size(sum(len(bytes(raw)) for raw in content), settings, field)
-    if len(content) > settings.max_blocks:
+        blocks = text_content(content)
+        _check_size(_recorded_bytes(raw_blocks(blocks)), settings, field)
+        return blocks
+    given = [_as_json(each, f"{field}[{number}]") for number, each in enumerate(content)]
+    if len(given) > settings.max_blocks:
         raise TooLarge(
             f"{field}: more than {settings.max_blocks} blocks",
             field=field,
             limit="max_blocks",
             maximum=settings.max_blocks,
         )
-    blocks = tuple(read_block(raw, f"{field}[{number}]") for number, raw in enumerate(content))
-    for number, (block, raw) in enumerate(zip(blocks, raw_blocks(blocks), strict=True)):
+    blocks = tuple(read_callers_block(raw, f"{field}[{number}]", own) for number, raw in enumerate(given))
+    raws = raw_blocks(blocks)
+    _check_size(_recorded_bytes(raws), settings, field)
+    for number, (block, raw) in enumerate(zip(blocks, raws, strict=True)):
         where = f"{field}[{number}]"
         if b"\\u0000" in bytes(raw):
             _check_no_nul_in_json(raw, where)
@@ -75,6 +88,16 @@ def check_content(content: str | Sequence[msgspec.Raw], settings: Settings, fiel
     return blocks
 
 
+HALF_CHARACTER = "holds half of a surrogate pair, which is no character"
+
+
+def _as_json(block: Block | msgspec.Raw | bytes, field: str) -> msgspec.Raw | bytes:
+    try:
+        return block if isinstance(block, msgspec.Raw | bytes) else raw_block(block)
+    except UnicodeEncodeError:
+        raise Invalid(field, HALF_CHARACTER) from None
+
+
 def check_text(text: str, field: str) -> None:
     """Text that can be kept and given back anywhere: no NUL."""
     if "\0" in text:
@@ -82,7 +105,7 @@ def check_text(text: str, field: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Invalid(field, "holds half of a surrogate pair, which is no character") from None
+        raise Invalid(field, HALF_CHARACTER) from None
 
 
 def check_no_nul(value: Any, field: str) -> None:
@@ -137,6 +160,21 @@ def check_metadata(metadata: dict[str, Any] | None, settings: Settings) -> None:
 def check_budget(budget: int | None, settings: Settings, field: str) -> None:
     if budget is not None and not 1 <= budget <= settings.max_budget_tokens:
         raise Invalid(field, f"must be from 1 to {settings.max_budget_tokens}", limit="max_budget_tokens")
+
+
+def check_name(name: str | None, settings: Settings, field: str) -> None:
+    """The name of a user or an agent: any text, but some."""
+    if name is None:
+        return
+    check_text(name, field)
+    if not name:
+        raise Invalid(field, "must not be empty")
+    _check_most(len(name), settings.max_name_chars, field, "max_name_chars", "characters")
+
+
+def check_count(count: int | None, field: str) -> None:
+    if count is not None and not 1 <= count < MAX_SAFE_INTEGER:  # RFC 8785 takes no more as exact
+        raise Invalid(field, f"must be from 1 to {MAX_SAFE_INTEGER - 1}")
 
 
 def check_temperature(temperature: float | None) -> None:
@@ -200,7 +238,7 @@ def check_tenant(tenant: str) -> None:
 
 
 def is_correlation(value: str) -> bool:
-    """Whether a request id may stand in the log."""
+    """True if a request id may stand in the log."""
     return _CORRELATION.fullmatch(value) is not None
 
 
@@ -215,6 +253,11 @@ def _check_image(block: ImageBlock, where: str) -> None:
         raise Invalid(f"{where}.source.data", "must be base64")
 
 
+def _recorded_bytes(blocks: tuple[msgspec.Raw, ...]) -> int:
+    """The size of content in the form that is recorded. How a caller escaped or indented it does not count."""
+    return len(msgspec.json.encode(blocks))
+
+
 def _check_size(size: int, settings: Settings, field: str) -> None:
     _check_most(size, settings.max_message_bytes, field, "max_message_bytes", "bytes")
 
@@ -226,19 +269,23 @@ def _check_most(size: int, maximum: int, field: str, limit: str, unit: str) -> N
 
 
 class MessageIn(msgspec.Struct, frozen=True):
-    """A message as callers give it: text, or blocks as JSON. ``id``: its event id, for imports that may be
+    """A message as callers give it: text, or blocks, typed or as JSON. ``id``: its event id, for imports that may be
     repeated.
     """
 
-    content: str | tuple[msgspec.Raw, ...]
+    content: str | Sequence[Block | msgspec.Raw | bytes]
     role: str = "user"
     id: UUID | None = None
 
 
-async def new_message(message: MessageIn, settings: Settings, prefix: str = "") -> NewMessage:
-    """A message as decisions take it. Raises Invalid or TooLarge, which name the field, with ``prefix`` before it."""
+async def new_message(
+    message: MessageIn, settings: Settings, prefix: str = "", own: Collection[str] = ()
+) -> NewMessage:
+    """A message as decisions take it. ``own``: as of ``check_content``. Raises Invalid or TooLarge, which name the
+    field, with ``prefix`` before it.
+    """
     role = check_role(message.role, f"{prefix}role")
-    content = check_content(message.content, settings, f"{prefix}content")
+    content = check_content(message.content, settings, f"{prefix}content", own)
     small = isinstance(message.content, str) and len(message.content) <= tokens.SLICE_CHARS
     count = tokens.count_content(content) if small else await asyncio.to_thread(tokens.count_content, content)
     return NewMessage(role, content, count, tokens.COUNTER, message.id)

@@ -1,85 +1,143 @@
-"""A page of a list: bounded in items and in bytes, read a piece at a time from one snapshot.
-
-How large items are is known only when they are read, so a page begins with a few of them, and goes on with as many as
-should fit by what those were.
+"""A page of a list: bounded in items and in bytes, from one snapshot. How large items are is known only when they are
+read, so they are read one at a time, until there are enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+import base64
+import binascii
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import closing
+from itertools import accumulate
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
-from ..log.base import Connection
-from ..log.sql import reads
-from ..sessions import queries
-from ..sessions.state import SessionState
-from ..sessions.views import Turn
-from ..streams.backlog import read_all_turns, read_turns
+from ..errors import Invalid, RecordDamaged
 
 T = TypeVar("T")
+P = TypeVar("P")
+A = TypeVar("A")
 
-FIRST_READ = 24
-"""Items that are read before it is known how large they are."""
+LIMIT = 100
+EACH_LIMIT = 500
+"""Items of a page where one page after the other is read."""
+MAX_LIMIT = 1000
+MAX_PLACE = 1 << 53
+
+Place = Annotated[int, Meta(ge=0, le=MAX_PLACE)]
+SessionPlace = tuple[int, UUID]
+"""(updated_at in microseconds, id): where a session stands in a list."""
+
+After = int | str | None
+"""Where a page begins: after a version (or position), or after the page whose ``next`` this is."""
 
 
-class Listing(msgspec.Struct, Generic[T], frozen=True):
-    """A list: ``read`` gives the items that follow a place, which is its argument ``begins``; ``place`` is where an
-    item stands, and ``weigh`` tells the bytes that it holds.
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """A page of a list. ``next`` is what ``after`` takes to give the page that follows; None: this is the last."""
+
+    items: list[T]
+    next: str | None = None
+
+    @classmethod
+    def of(
+        cls, items: Sequence[T], *, limit: int = LIMIT, after: After = None, most_bytes: int | None = None
+    ) -> Page[T]:
+        """Cut a page from a list that is all in memory: one item at the least, and no more than ``most_bytes`` as JSON.
+        Raises Invalid for a limit or an ``after`` that cannot be.
+        """
+        check_limit(limit)
+        start = number_after(after) or 0
+        end = start + limit
+        if most_bytes is not None:
+            sizes = accumulate(len(msgspec.json.encode(item)) for item in items[start:end])
+            end = start + max(1, sum(size <= most_bytes for size in sizes))
+        return Page(list(items[start:end]), write_cursor((end,)) if end < len(items) else None)
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """The most that a page holds. One item is given however large it is."""
+
+    limit: int
+    most_bytes: int
+
+
+def check_limit(limit: int) -> None:
+    if not 1 <= limit <= MAX_LIMIT:
+        raise Invalid("limit", f"must be from 1 to {MAX_LIMIT}")
+
+
+def number_after(after: After) -> int | None:
+    """The version, position or index after which a page begins; None: at the list's beginning."""
+    if isinstance(after, str):
+        return int(_read_cursor(after, tuple[Place])[0])
+    if after is not None and not 0 <= after <= MAX_PLACE:
+        raise Invalid("after", f"must be from 0 to {MAX_PLACE}")
+    return after
+
+
+def name_after(after: str) -> str:
+    """The name after which a page begins."""
+    return str(_read_cursor(after, tuple[str])[0])
+
+
+def id_after(after: str | None) -> UUID | None:
+    """The id after which a page begins; None: at the list's beginning."""
+    return None if after is None else UUID(str(_read_cursor(after, tuple[UUID])[0]))
+
+
+def session_after(after: UUID | str | None, *, by_creation: bool) -> SessionPlace | None:
+    """The session after which a page begins. An id says where that is only in the order of creation."""
+    if isinstance(after, UUID):
+        if not by_creation:
+            raise Invalid("after", "an id goes with the order `created` only")
+        return (0, after)
+    if after is None:
+        return None
+    place: SessionPlace = _read_cursor(after, tuple[Place, UUID])
+    return place
+
+
+def write_cursor(place: tuple[object, ...]) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def _read_cursor(raw: str, kind: Any) -> Any:
+    try:
+        padded = raw + "=" * (-len(raw) % 4)
+        return msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=kind)
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        raise Invalid("cursor", "is not one that a page has given", code="invalid_cursor") from None
+
+
+def fill(items: Generator[T, None, None], weigh: Callable[[T], int], bounds: Bounds) -> tuple[list[T], bool]:
+    """The items of a page, and whether there are more. ``items`` are read as they are asked for, one more than a page
+    holds at the most; ``weigh`` tells the bytes that an item is told in.
     """
-
-    read: Callable[..., list[T]]
-    place: Callable[[T], Any]
-    weigh: Callable[[T], int]
-    begins: str = "after"
-
-
-def read_page(
-    connection: Connection, *, tenant: str, listing: Listing[T], limit: int, most_bytes: int, **arguments: Any
-) -> tuple[list[T], bool]:
-    """Up to ``limit`` items that hold ``most_bytes`` together, one at the least; and whether there are more."""
     found: list[T] = []
-    size, at_once = 0, FIRST_READ
+    size = 0
+    with closing(items):
+        try:
+            for item in items:
+                size += weigh(item)
+                if found and (size > bounds.most_bytes or len(found) == bounds.limit):
+                    return found, True
+                found.append(item)
+        except RecordDamaged:
+            if len(found) < bounds.limit:
+                raise
+            return found, True  # the page is full: it is the next that is refused
+    return found, False
+
+
+async def each_item(turn_page: Callable[[A | str], Awaitable[Page[T]]], after: A) -> AsyncGenerator[T, None]:
+    """The items of a list, page by page. ``turn_page`` gives the page that follows a place or a ``next``."""
+    page = await turn_page(after)
     while True:
-        wanted = min(at_once, limit + 1 - len(found))
-        items = listing.read(connection, tenant=tenant, limit=wanted, **arguments)
-        for item in items:
-            size += listing.weigh(item)
-            if found and (size > most_bytes or len(found) == limit):
-                return found, True
-            found.append(item)
-        if len(items) < wanted:
-            return found, False
-        arguments[listing.begins] = listing.place(items[-1])
-        at_once = max(1, (most_bytes - size) * len(found) // max(1, size))
-
-
-def _stored(event: Any) -> int:
-    return len(event.facts) + len(event.body or b"")
-
-
-def _version(event: Any) -> int:
-    return int(event.version)
-
-
-def _turn_bytes(item: tuple[int, Turn]) -> int:
-    """Its last answer is told twice."""
-    turn = item[1]
-    told = turn.messages if turn.message is None else (*turn.messages, turn.message)
-    return sum(len(bytes(block)) for message in told for block in message.content)
-
-
-def _session_bytes(item: tuple[SessionState, Any]) -> int:
-    return len(msgspec.json.encode(item[1]))
-
-
-SESSIONS: Listing[Any] = Listing(
-    queries.list_sessions, lambda item: (item[0].updated_at, item[0].id), _session_bytes, "before"
-)
-MESSAGES: Listing[Any] = Listing(queries.list_messages, _version, _stored)
-EVENTS: Listing[Any] = Listing(reads.session_events, _version, _stored)
-EVENTS_OF_TYPES: Listing[Any] = Listing(reads.session_events_of_types, _version, _stored)
-LOG_EVENTS: Listing[Any] = Listing(reads.log_events, lambda event: event.position, _stored)
-TURNS: Listing[Any] = Listing(read_turns, lambda item: item[0], _turn_bytes)
-ALL_TURNS: Listing[Any] = Listing(read_all_turns, lambda turn: turn.id, lambda turn: _turn_bytes((0, turn)), "before")
+        for item in page.items:
+            yield item
+        if page.next is None:
+            return
+        page = await turn_page(page.next)

@@ -1,294 +1,183 @@
-"""The part of the service that keeps sessions: create, change, append, list, follow. No model runs here."""
+"""Keeping sessions: create, read, list, change."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from ..errors import Invalid, SessionNotFound, UnknownModel, VersionConflict
-from ..events.types import NewMessage, SessionStarted, SessionWords
-from ..log.base import (
-    AnyVersion,
-    Append,
-    Appended,
-    Decide,
-    Exactly,
-    Expected,
-    NewEvent,
-    NoStream,
-    Place,
-    RecordedEvent,
-    Reference,
-    RequestKey,
-)
-from ..log.sql import reads
+import msgspec
+
+from ..clock import Clock
+from ..errors import SessionNotFound, VersionConflict
+from ..events.session_types import SessionStarted, SessionWords, Source
+from ..log.base import AnyVersion, Append, Appended, Connection, Exactly, Expected, NewEvent, NoStream, RequestKey
+from ..log.base import Place as LogPlace
+from ..log.sql.checkpoints import last_position, newest_origin
+from ..log.store import Store
 from ..sessions import queries
-from ..sessions.decisions import Changes, check_messages, message_draft, start_session, update_session
-from ..sessions.envelope import LOCAL, Caller, seal
-from ..sessions.history import state_at
-from ..sessions.views import Event, Message, Session, event_view, message_view, session_view
-from ..streams.follow import Follower
-from ..turns.supervisor import Supervisor
+from ..sessions.decisions import Changes, start_session, update_session
+from ..sessions.envelope import Caller, seal
+from ..sessions.family import family_then
+from ..sessions.history import NOW, Moment, session_at, state_at, system_of, version_then
+from ..sessions.listing import Listed, Order, Which, list_sessions
+from ..sessions.state import NAMED, SessionState
+from ..sessions.views import Session, session_view
+from ..sessions.words import ShownWords
+from ..settings import Settings
 from . import inputs
-from .inputs import MessageIn
-from .paging import EVENTS, EVENTS_OF_TYPES, LOG_EVENTS, MESSAGES, SESSIONS, Listing, read_page
+from .names import Names
+from .paging import Bounds, Page, SessionPlace, check_limit, fill, session_after, write_cursor
+from .session_fields import SessionFields, check_fields, given
 
-DEFAULT_LIMIT = 100
-MAX_LIMIT = 1000
-
-SessionCursor = tuple[int, UUID]
-"""(updated_at in microseconds, id): where a page of sessions ended."""
+T = TypeVar("T")
 
 
-class Desk:
-    """What ``Conversation`` can do without a model."""
+class Sessions:
+    """Sessions, without their messages."""
 
-    def __init__(self, supervisor: Supervisor, default_model: str) -> None:
-        kit = supervisor.kit
-        self._store = kit.store
-        self._clock = kit.clock
-        self._follower = Follower(kit.store, kit.settings, find=supervisor.find, running=supervisor.running)
-        self.providers = kit.providers
-        self.settings = kit.settings
-        self.default_model = default_model
+    def __init__(self, store: Store, clock: Clock, names: Names, settings: Settings) -> None:
+        self._store = store
+        self._clock = clock
+        self._names = names
+        self._settings = settings
 
-    # --- sessions -----------------------------------------------------------------------------------------------------
-
-    async def create_session(
-        self, caller: Caller = LOCAL, *, request: RequestKey | None = None, **fields: Any
-    ) -> Session:
-        """Begin a session. Fields: ``model`` (None: the default one), ``system``, ``title``, ``metadata``,
-        ``budget_tokens``, ``max_output_tokens``, ``fallback_model`` (which answers where the model cannot),
-        ``allowed_tools`` (None: every registered tool).
-        """
-        self._check_fields(fields)
-        inputs.check_tenant(caller.tenant)
-        facts = SessionStarted(
-            model=self.providers.canonical(fields.get("model") or self.default_model),
-            budget_tokens=fields.get("budget_tokens"),
-            max_output_tokens=fields.get("max_output_tokens"),
-            system_tokens=await inputs.count_text(fields.get("system") or ""),
-            fallback_model=self._fallback(fields.get("fallback_model")),
-            allowed_tools=fields.get("allowed_tools"),
-        )
-        words = SessionWords(fields.get("title"), fields.get("system") or None, fields.get("metadata"))
-        drafts = start_session(facts, words)
-        answer = await self._append(
-            caller, self._clock.new_id(), NoStream(), lambda _, __: seal(drafts, caller, self._clock), request
-        )
-        if answer.replayed is not None:
-            return await self.session(answer.replayed.id, caller, version=answer.replayed.version)
-        return session_view(answer.state, words)
-
-    async def session(self, session: UUID, caller: Caller = LOCAL, *, version: int | None = None) -> Session:
-        """A session now, or as it was at a version."""
-        state, words = await self._read(state_at, caller, session=session, version=version)
-        return session_view(state, words)
-
-    async def sessions(
-        self,
-        caller: Caller = LOCAL,
-        *,
-        order: queries.Order = "activity",
-        status: str | None = None,
-        limit: int = DEFAULT_LIMIT,
-        before: SessionCursor | None = None,
-    ) -> tuple[list[Session], SessionCursor | None]:
-        """Sessions, newest first, and where the next page begins (None: this was the last)."""
-        page, more = await self._page(SESSIONS, caller, limit, order=order, status=status, before=before)
-        cursor = (page[-1][0].updated_at, page[-1][0].id) if more else None
-        return [session_view(state, words) for state, words in page], cursor
-
-    async def update_session(
-        self,
-        session: UUID,
-        changes: dict[str, Any],
-        caller: Caller = LOCAL,
-        *,
-        expected: int | None = None,
-        request: RequestKey | None = None,
-    ) -> Session:
-        """Set fields of a session (None sets null): those of ``create_session``, and ``status``."""
-        self._check_fields(changes)
-        values = dict(changes)
-        if values.get("status", "active") not in {"active", "archived"}:
-            raise Invalid("status", "must be active or archived")
-        if "system" in values:
-            values["system"] = values["system"] or None
-        if "model" in values:
-            values["model"] = self.providers.canonical(values["model"] or self.default_model)
-        if "fallback_model" in values:
-            values["fallback_model"] = self._fallback(values["fallback_model"])
-        change = Changes(values, await inputs.count_text(values.get("system") or ""))
-
-        def decide(_: Place, state: Any) -> list[NewEvent]:
-            return seal(update_session(state, change), caller, self._clock)
-
-        answer = await self._append(caller, session, _expected(expected), decide, request)
-        version = answer.state.version if answer.replayed is None else answer.replayed.version
-        return await self.session(session, caller, version=version)
-
-    # --- messages -----------------------------------------------------------------------------------------------------
-
-    async def append_messages(
-        self,
-        session: UUID,
-        messages: Sequence[MessageIn],
-        caller: Caller = LOCAL,
-        *,
-        expected: int | None = None,
-        request: RequestKey | None = None,
-    ) -> list[Message]:
-        """Append messages without running a model: all of them or none."""
-        news = await inputs.new_messages(messages, self.settings)
-        sealed = seal([message_draft(message) for message in news], caller, self._clock)
-
-        def decide(_: Place, state: Any) -> list[NewEvent]:
-            check_messages(state, news)
-            return sealed
-
-        answer = await self._store_append(
-            Append(
-                caller.tenant,
-                session,
-                _expected(expected),
-                decide,
-                known=sealed if messages[0].id else (),
-                request=request,
-                reference=Reference("messages", session, 0),
-            )
-        )
-        if answer.replayed is None:
-            return [message_view(event, new.meaning) for event, new in zip(answer.events, sealed, strict=True)]
-        events: Sequence[RecordedEvent] = answer.events
-        if not events:
-            last = answer.replayed.version
-            events = await self._read(
-                reads.session_events, caller, session=answer.replayed.id, after=last - len(news), up_to=last
-            )
-        return [message_view(event) for event in events]
-
-    async def append_message(
-        self, session: UUID, content: str, caller: Caller = LOCAL, *, role: str = "user"
-    ) -> Message:
-        """Append one message of text."""
-        return (await self.append_messages(session, [MessageIn(content, role)], caller))[0]
-
-    async def messages(
-        self,
-        session: UUID,
-        caller: Caller = LOCAL,
-        *,
-        after: int | None = None,
-        limit: int = DEFAULT_LIMIT,
-        descending: bool = False,
-    ) -> tuple[list[Message], bool]:
-        """A session's messages in order of version, after one of them in that order; and whether there are more."""
-        arguments = {"session": session, "after": after, "descending": descending}
-        events, more = await self._page(MESSAGES, caller, limit, **arguments)
-        return [message_view(event) for event in events], more
-
-    async def new_message(self, message: MessageIn) -> NewMessage:
-        """A message checked and counted, ready to be decided on."""
-        return await inputs.new_message(message, self.settings)
-
-    # --- events -------------------------------------------------------------------------------------------------------
-
-    async def events(
-        self,
-        session: UUID,
-        caller: Caller = LOCAL,
-        *,
-        after: int = 0,
-        limit: int = DEFAULT_LIMIT,
-        types: Sequence[str] = (),
-        wait_s: float = 0,
-    ) -> tuple[list[Event], bool]:
-        """A session's events after a version, and whether there are more. Where there is none it waits for one, at most
-        ``wait_s``.
-        """
-        listing, chosen = (EVENTS_OF_TYPES, {"types": types}) if types else (EVENTS, {})
-        look = partial(self._page, listing, caller, limit, session=session, after=after, **chosen)
-        found, more = await (self._follower.first(caller.tenant, session, look, wait_s) if wait_s else look())
-        return [event_view(event) for event in found], more
-
-    async def log_events(
-        self, caller: Caller = LOCAL, *, after: int = 0, limit: int = DEFAULT_LIMIT, wait_s: float = 0
-    ) -> tuple[list[Event], bool]:
-        """The whole log's events after a position, and whether there are more; it waits as ``events`` does."""
-        look = partial(self._page, LOG_EVENTS, caller, limit, after=after)
-        found, more = await (self._follower.first(caller.tenant, None, look, wait_s) if wait_s else look())
-        return [event_view(event) for event in found], more
-
-    async def follow(
-        self, session: UUID | None, caller: Caller = LOCAL, *, after: int | None = None
-    ) -> AsyncGenerator[list[Event], None]:
-        """Events as they are committed, of a session or (None) of the whole log: after a version (a position), or
-        from the newest. An empty batch says that all there is was given.
-        """
-        async with aclosing(self._follower.events(caller.tenant, session, after)) as batches:
-            async for batch in batches:
-                yield [event_view(event) for event in batch]
-
-    # --- inside -------------------------------------------------------------------------------------------------------
-
-    async def _append(
+    async def create(
         self,
         caller: Caller,
-        session: UUID,
-        expected: Expected,
-        events: Decide,
-        request: RequestKey | None = None,
-    ) -> Appended:
-        return await self._store_append(Append(caller.tenant, session, expected, events, request=request))
+        fields: SessionFields,
+        request: RequestKey | None,
+        source: Source | None = None,
+        replay: UUID | None = None,
+    ) -> Session:
+        inputs.check_tenant(caller.tenant)
+        facts, words = await self.first_event(fields)
+        facts = msgspec.structs.replace(facts, source=source, replay=replay)
+        drafts = start_session(facts, words)
 
-    async def _store_append(self, work: Append) -> Appended:
-        try:
-            return await self._store.append(work)
-        except VersionConflict as conflict:
-            if conflict.current_version:
-                raise
-            raise SessionNotFound("there is no such session", session_id=str(work.session)) from None
+        def decide(_: LogPlace, __: Any) -> list[NewEvent]:
+            return seal(drafts, caller, self._clock)
 
-    async def _read(self, function: Any, caller: Caller, **arguments: Any) -> Any:
-        return await self._store.read(partial(function, tenant=caller.tenant, **arguments))
+        work = Append(
+            caller.tenant, self._clock.new_id(), NoStream(), decide, request=self._store.keyed(caller.tenant, request)
+        )
+        answer = await self._store.append(work)
+        if answer.replayed is not None:
+            return await self.read(caller, answer.replayed.id, Moment(answer.replayed.version))
+        return session_view(answer.state, ShownWords.first(words))
 
-    async def _page(
-        self, listing: Listing[Any], caller: Caller, limit: int, **arguments: Any
-    ) -> tuple[list[Any], bool]:
-        """Up to ``limit`` items, fewer where they are large, and whether there are more; of a session that exists, if
-        it is one's.
+    async def first_event(
+        self, fields: SessionFields, limits: Settings | None = None
+    ) -> tuple[SessionStarted, SessionWords]:
+        """The event that begins a session with these fields, within the server's ``limits`` or others. Raises
+        UnknownModel, TooLarge and Invalid.
         """
-        if not 1 <= limit <= MAX_LIMIT:
-            raise Invalid("limit", f"must be from 1 to {MAX_LIMIT}")
-        if "session" in arguments:
-            await self._must_exist(caller, arguments["session"])
-        bounds = {"limit": limit, "most_bytes": self.settings.max_page_bytes}
-        page: tuple[list[Any], bool] = await self._read(read_page, caller, listing=listing, **bounds, **arguments)
-        return page
+        check_fields(fields, limits or self._settings)
+        system = given(fields.system) or None
+        named = self._names.sorted_out({name: given(getattr(fields, name)) for name in NAMED})
+        facts = SessionStarted(
+            model=named.recorded["model"],
+            budget_tokens=given(fields.budget_tokens),
+            max_output_tokens=given(fields.max_output_tokens),
+            system_tokens=await inputs.count_text(system or ""),
+            fallback_model=named.recorded["fallback_model"],
+            allowed_tools=named.recorded["allowed_tools"],
+            expires_at=fields.expires_us(self._clock.now_us()),
+            max_messages=given(fields.max_messages),
+            max_tokens=given(fields.max_tokens),
+        )
+        names = (given(fields.user_id), given(fields.agent_id))
+        return facts, SessionWords(given(fields.title), system, given(fields.metadata), *names, **named.words)
 
-    async def _must_exist(self, caller: Caller, session: UUID) -> None:
-        if await self._read(queries.session_state, caller, session=session) is None:
-            raise SessionNotFound("there is no such session", session_id=str(session))
+    async def as_source(self, caller: Caller, session: UUID) -> Source:
+        """Name a session as the source of one that is to be made from it. Raises SessionNotFound."""
 
-    def _fallback(self, model: str | None) -> str | None:
-        """Raises UnknownModel, which names this field and not the other."""
-        try:
-            return None if model is None else self.providers.canonical(model)
-        except UnknownModel as error:
-            raise UnknownModel(error.detail, **error.extra | {"field": "fallback_model"}) from None
+        def look(connection: Connection) -> Source:
+            must_exist(connection, caller.tenant, session)
+            origin = newest_origin(connection, caller.tenant)
+            assert origin is not None, "a log that has begun has a name"
+            return Source(session, origin, last_position(connection, caller.tenant))
 
-    def _check_fields(self, fields: dict[str, Any]) -> None:
-        inputs.check_title(fields.get("title"), self.settings)
-        inputs.check_system(fields.get("system"), self.settings)
-        inputs.check_metadata(fields.get("metadata"), self.settings)
-        inputs.check_allowed_tools(fields.get("allowed_tools"), self.settings)
-        for name in ("budget_tokens", "max_output_tokens"):
-            inputs.check_budget(fields.get(name), self.settings, name)
+        return await self._store.read(look)
+
+    async def read(self, caller: Caller, session: UUID, moment: Moment = NOW) -> Session:
+        def look(connection: Connection) -> Listed:
+            version = version_then(connection, caller.tenant, session, moment)
+            state, words = session_at(connection, caller.tenant, session, version)
+            return state, words, family_then(connection, caller.tenant, state, moment)
+
+        return session_view(*await self._store.read(look))
+
+    async def system(self, caller: Caller, session: UUID) -> str | None:
+        """The system prompt as it was recorded: a session's view has it from the projection."""
+
+        def look(connection: Connection) -> str | None:
+            return system_of(connection, caller.tenant, state_at(connection, caller.tenant, session))
+
+        return await self._store.read(look)
+
+    async def page(
+        self, caller: Caller, order: Order, which: Which, limit: int, after: UUID | str | None
+    ) -> Page[Session]:
+        check_limit(limit)
+        start = session_after(after, by_creation=order == "created")
+        bounds = Bounds(limit, self._settings.max_page_bytes)
+
+        def look(connection: Connection) -> tuple[list[Listed], bool]:
+            found = list_sessions(connection, caller.tenant, order=order, which=which, before=start, limit=limit + 1)
+            return fill(found, _told_bytes, bounds)
+
+        found, more = await self._store.read(look)
+        return Page([session_view(*each) for each in found], write_cursor(_place(found[-1])) if more else None)
+
+    async def changes(self, fields: SessionFields) -> Changes:
+        """The changes that these fields make. Raises UnknownModel, TooLarge and Invalid."""
+        check_fields(fields, self._settings)
+        values = fields.set_values(self._clock.now_us())
+        named = self._names.sorted_out({name: values[name] for name in NAMED if name in values})
+        recorded = {name: named.recorded[name] for name in named.words}
+        return Changes(values | named.values, await inputs.count_text(values.get("system") or ""), recorded)
+
+    async def update(
+        self, caller: Caller, session: UUID, fields: SessionFields, expected: int | None, request: RequestKey | None
+    ) -> Session:
+        change = await self.changes(fields)
+
+        def decide(_: LogPlace, state: Any) -> list[NewEvent]:
+            return seal(update_session(state, change), caller, self._clock)
+
+        work = Append(
+            caller.tenant, session, expected_of(expected), decide, request=self._store.keyed(caller.tenant, request)
+        )
+        answer = await append_to_session(self._store, work)
+        version = answer.state.version if answer.replayed is None else answer.replayed.version
+        return await self.read(caller, session, Moment(version))
 
 
-def _expected(version: int | None) -> Expected:
+def must_exist(connection: Connection, tenant: str, session: UUID) -> SessionState:
+    """A session's state as it is folded. Raises SessionNotFound."""
+    state = queries.session_state(connection, tenant, session)
+    if state is None:
+        raise SessionNotFound("there is no such session", session_id=str(session))
+    return state
+
+
+async def append_to_session(store: Store, work: Append) -> Appended:
+    """Record events in a session that has begun. Raises SessionNotFound, or VersionConflict where it is elsewhere."""
+    try:
+        return await store.append(work)
+    except VersionConflict as conflict:
+        if conflict.current_version:
+            raise
+        raise SessionNotFound("there is no such session", session_id=str(work.session)) from None
+
+
+def expected_of(version: int | None) -> Expected:
     return AnyVersion() if version is None else Exactly(version)
+
+
+def _place(found: Listed) -> SessionPlace:
+    return found[0].updated_at, found[0].id
+
+
+def _told_bytes(found: Listed) -> int:
+    return len(msgspec.json.encode(session_view(*found)))

@@ -1,4 +1,4 @@
-"""From a draft to an event that can be appended: who, on whose request, under which id."""
+"""The envelope of an event: from a draft to an event that can be appended, with its id, its actor and its request."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import msgspec
 
 from ..clock import Clock
-from ..events.types import Draft, Facts
+from ..events.base import Facts
+from ..events.types import Draft
 from ..log import codec
 from ..log.base import NewEvent
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """On whose behalf something is written. ``actor`` is ``key:ID``, ``turn:ID``, ``system`` or ``local``;
-    ``correlation`` is the id of the request (``[A-Za-z0-9._-]{1,128}``). Neither can be erased, so neither may
-    hold a name or an address.
+    """The caller on whose behalf events are written. ``actor`` is ``key:ID``, ``turn:ID``, ``system`` or ``local``;
+    ``correlation`` is the id of the request (``[A-Za-z0-9._-]{1,128}``). Neither can be erased, so neither may hold a
+    name or an address.
     """
 
     tenant: str = "default"
@@ -27,7 +28,7 @@ LOCAL = Caller()
 
 
 def seal(drafts: Sequence[Draft], caller: Caller, clock: Clock) -> list[NewEvent]:
-    """Drafts with their envelope."""
+    """Events from drafts, each with its envelope."""
     return [_sealed(draft, draft.facts, caller, clock) for draft in drafts]
 
 

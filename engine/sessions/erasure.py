@@ -1,82 +1,101 @@
 """Erased words leave the projections in the erasure's own transaction, and to the same bytes that folding the log
 again would give.
 
-Two projections hold words: a session's title, system prompt and metadata, and the detail of a failed turn. What else
-an erasure changes follows from the facts of its event (``projections.session``, ``projections.catalog``).
+Two projections hold words: a session's own, with the beginning of what was said in it, and what a turn keeps of its
+events (``TurnState``). One more knows of older copies what their metadata said (``copies``), and another which attempts
+name a document, so that it goes with the last of them (``document_uses``). What else an erasure changes follows from
+the facts of its event (``state``, ``projector``). Snapshots hold no words (``snapshots``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from uuid import UUID
 
-import msgspec
-
-from ..events.types import AttemptStarted, SessionStarted, SessionUpdated, SessionWords, TurnFailed
-from ..events.upcasts import Stored, facts_of, words_of
+from ..clock import id_of
+from ..events.session_types import SessionForked, SessionStarted, SessionUpdated
+from ..events.turn_types import AttemptStarted, TurnCompleted, TurnFailed, TurnStarted
+from ..events.types import MessageAppended
+from ..events.upcasts import Stored, facts_of
 from ..log.base import Connection
-from ..log.erasure import erased_by
-from ..log.sql import driver, reads
+from ..log.erasure import Trace
+from ..log.sql import reads
+from ..log.sql.documents import SALTED_SINCE, drop_uses
 from . import queries
-from .turn_state import ERASED_DETAIL
+from .aliases import forget_alias
+from .copies import forget_source
+from .lineage import stretches
+from .prefixes import CHAINED, forget_prefixes
+from .state import SessionState
+from .turn_state import forget
+from .words import ShownWords, words_after
 
-WORD_FIELDS = ("title", "system", "metadata")
-SETTING_WORDS = (SessionStarted.event_type, SessionUpdated.event_type)
-MOST_SETTINGS = 1 << 30
-
-_SET_WORDS = "UPDATE session_words SET title = ?, system = ?, metadata = ? WHERE tenant = ? AND session = ?"
-_SET_TURN = "UPDATE turns SET state = ? WHERE tenant = ? AND turn = ?"
-_encode = msgspec.json.Encoder().encode
+SETTING_WORDS = tuple(kind.event_type for kind in (SessionStarted, SessionForked, SessionUpdated))
+TOLD_BY_TURNS = tuple(kind.event_type for kind in (TurnStarted, AttemptStarted, TurnCompleted, TurnFailed))
 
 
-def forget_words(connection: Connection, tenant: str, session: UUID, erased: Iterable[Stored]) -> None:
-    """Take the words of these events of a session out of its projections. Their bodies are gone by now."""
-    settings = False
-    for event in erased:
+def forget_words(
+    connection: Connection, tenant: str, session: UUID, own: Sequence[Trace], shown: Sequence[Trace] = ()
+) -> None:
+    """Take the words of these events out of a session's projections: of its ``own``, and of those ``shown`` that stand
+    in a session with which it shares them. Their bodies are gone by now.
+    """
+    settings, messages = False, set()
+    for event in (*own, *shown):
+        if event.type == SessionStarted.event_type and event not in shown:
+            forget_source(connection, tenant, session, event)
         if event.type in SETTING_WORDS:
             settings = True
-        elif event.type == TurnFailed.event_type:
-            _forget_detail(connection, tenant, event)
+        elif event.type in TOLD_BY_TURNS and event not in shown:
+            _forget(connection, tenant, event)
+        elif event.type == MessageAppended.event_type:
+            messages.add(event.position)
+    state = queries.session_state(connection, tenant, session)
+    assert state is not None
     if settings:
-        words = _words_now(connection, tenant, session)
-        metadata = None if words.metadata is None else _encode(words.metadata)
-        driver.run(connection, _SET_WORDS, (words.title, words.system, metadata, tenant, session.bytes))
+        queries.set_words_of_session(connection, tenant, session, _words_now(connection, tenant, state))
+    if shown:
+        queries.forget_named(connection, tenant, state, {event.position for event in shown})
+    if state.first_user in messages:
+        queries.forget_preview(connection, tenant, session)
+    gone = [event.version for event in (*own, *shown) if event.type in CHAINED]
+    if state.drop_in and gone:
+        forget_prefixes(connection, tenant, session, min(gone))
 
 
-def words_after(words: SessionWords, event: Stored, facts: object) -> SessionWords:
-    """A session's words after one more event; those erased are None."""
-    if isinstance(facts, SessionStarted):
-        changed = list(WORD_FIELDS)
-    elif isinstance(facts, SessionUpdated):
-        changed = [name for name in WORD_FIELDS if name in facts.changed]
-    else:
-        return words
-    new = words_of(event) or SessionWords()
-    return msgspec.structs.replace(words, **{name: getattr(new, name) for name in changed})
-
-
-def erased_of_prompt(connection: Connection, tenant: str, attempt: Stored) -> tuple[int, ...]:
-    """Positions of what an ``attempt.started`` was sent and is erased since, its own among them: where there is any,
-    the request cannot be derived again. Empty: it can.
+def release_documents(connection: Connection, tenant: str, pieces: Sequence[Iterable[Stored]]) -> list[list[str]]:
+    """Forget that these events name documents, for their bodies are about to go; for each piece, the documents that
+    nothing names any more and that go with it: the last piece that names them.
     """
-    facts = facts_of(attempt)
+    uses = [[use for event in piece for use in _uses_of(event)] for piece in pieces]
+    last = {name: number for number, piece in enumerate(uses) for name, _ in piece}
+    unused = sorted(drop_uses(connection, tenant, chain.from_iterable(uses)))
+    return [[name for name in unused if last[name] == number] for number in range(len(uses))]
+
+
+def _uses_of(event: Stored) -> list[tuple[str, int]]:
+    """The document that an event names, if it can go, and the event's position."""
+    if event.type != AttemptStarted.event_type or event.schema < SALTED_SINCE:
+        return []
+    facts = facts_of(event)
     assert isinstance(facts, AttemptStarted)
-    sent = {attempt.position, *facts.positions, *([] if facts.system is None else [facts.system])}
-    return tuple(position for position in sorted(sent) if erased_by(connection, tenant, position) is not None)
+    return [] if facts.tools is None else [(facts.tools, event.position)]
 
 
-def _words_now(connection: Connection, tenant: str, session: UUID) -> SessionWords:
-    words = SessionWords()
-    events = reads.session_events_of_types(connection, tenant, session, SETTING_WORDS, after=0, limit=MOST_SETTINGS)
-    for event in events:
+def _words_now(connection: Connection, tenant: str, state: SessionState) -> ShownWords:
+    words = ShownWords()
+    for event in reads.each_event_along(connection, tenant, stretches(connection, tenant, state), SETTING_WORDS):
         words = words_after(words, event, facts_of(event))
     return words
 
 
-def _forget_detail(connection: Connection, tenant: str, event: Stored) -> None:
-    facts = facts_of(event)
-    assert isinstance(facts, TurnFailed)
-    state = queries.turn_state(connection, tenant, facts.turn)
+def _forget(connection: Connection, tenant: str, event: Trace) -> None:
+    turn_id = getattr(facts_of(event), "turn", None) or id_of(event.raw_id)
+    state = queries.turn_state(connection, tenant, turn_id)
     assert state is not None
-    state = msgspec.structs.replace(state, error_detail=ERASED_DETAIL)
-    driver.run(connection, _SET_TURN, (_encode(state), tenant, facts.turn.bytes))
+    if event.type == TurnStarted.event_type:
+        forget_alias(connection, tenant, event.raw_id)
+    left = forget(state, event)
+    if left != state:
+        queries.set_turn_state(connection, tenant, left)

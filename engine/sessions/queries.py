@@ -1,92 +1,76 @@
-"""Reading the projections: sessions and their words, messages, turns, and what usage taught us. Each function is
-one query.
+"""The projections' rows: sessions and their words, turns, and what usage taught us. Each function is one query, or
+changes one row that an erasure has made untrue. Messages have a file of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import closing
-from typing import Literal
+from collections.abc import Container, Sequence
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, FromClause, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Connection, bindparam, null, select, update
 
 from ..clock import id_of
-from ..events.types import SessionWords
-from ..log.codec import MAX_SAFE_INTEGER
+from ..log.sql.clauses import limited, same
 from ..log.sql.driver import Prepared
-from ..log.sql.session_index import SessionQuery
-from ..log.sql.statements import same, with_bodies
-from ..log.sql.tables import bodies, events
-from .state import Row, SessionState
-from .tables import HOUR_US, calibrations, messages, session_words, sessions, turns
+from ..log.sql.session_index import Stretch
+from .state import SessionState
+from .tables import calibrations, session_words, sessions, turns
 from .turn_state import TurnState
+from .words import WORD_FIELDS, ShownWords
 
-MESSAGE = "message.appended"
-
-
-class SaidMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message as its readers need it: without its place in the tree, its cause and its hashes."""
-
-    session: UUID
-    position: int
-    version: int
-    raw_id: bytes
-    schema: int
-    actor: str
-    recorded_at: int
-    facts: bytes
-    body: bytes | None
-
-    @property
-    def id(self) -> UUID:
-        return id_of(self.raw_id)
-
-    @property
-    def type(self) -> str:
-        return MESSAGE
-
-    @property
-    def erased(self) -> bool:
-        return self.body is None
+TURNS_AT_ONCE = 64
 
 
-Order = Literal["activity", "created"]
+def _between(version: ColumnElement[int]) -> list[ColumnElement[bool]]:
+    return [version > bindparam("after_"), version <= bindparam("up_to_")]
 
-_state = msgspec.json.Decoder(SessionState)
+
+_encode = msgspec.json.Encoder().encode
+decode_state = msgspec.json.Decoder(SessionState).decode
 _turn = msgspec.json.Decoder(TurnState)
-_IS_MESSAGE = [events.c.type == literal_column(f"'{MESSAGE}'")]
-_SAID = (
-    events.c.position,
-    events.c.version,
-    events.c.id,
-    events.c.schema,
-    events.c.actor,
-    events.c.recorded_at,
-    events.c.facts,
-    bodies.c.bytes,
-)
-_messages_after = SessionQuery(_SAID, with_bodies, _IS_MESSAGE)
-_messages_before = SessionQuery(_SAID, with_bodies, _IS_MESSAGE, descending=True)
-
-
-def _with_figures(rows: FromClause) -> FromClause:
-    same_message = (messages.c.tenant == events.c.tenant) & (messages.c.position == events.c.position)
-    return with_bodies(rows).join(messages, same_message)
-
-
-_newest = SessionQuery(
-    (*_SAID, messages.c.role, messages.c.tokens, messages.c.unit, messages.c.left_out), _with_figures, descending=True
-)
-_is_present = Prepared(select(bodies.c.tenant).where(*same(bodies, "tenant", "position")))
 _session_state = Prepared(select(sessions.c.state).where(*same(sessions, "tenant", "session")))
-_session_words = Prepared(
-    select(session_words.c.title, session_words.c.system, session_words.c.metadata).where(
-        *same(session_words, "tenant", "session")
-    )
+WORDS = tuple(session_words.c[name] for name in ShownWords.__struct_fields__)
+"""The columns of a session's words, as ``decode_words`` takes them."""
+_session_words = Prepared(select(*WORDS).where(*same(session_words, "tenant", "session")))
+# in the order of their columns, which an UPDATE keeps
+_set_words = Prepared(
+    update(session_words)
+    .values({name: bindparam(f"{name}_words") for name in WORD_FIELDS})
+    .where(*same(session_words, "tenant", "session"))
+)
+_forget_preview = Prepared(
+    update(session_words).values(preview=null()).where(*same(session_words, "tenant", "session"))
+)
+# state, model, tenant, session
+_set_state = Prepared(
+    update(sessions)
+    .values(state=bindparam("state_"), model=bindparam("model_"))
+    .where(*same(sessions, "tenant", "session"))
 )
 _turn_state = Prepared(select(turns.c.state).where(*same(turns, "tenant", "turn")))
+_turn_states = Prepared(
+    select(turns.c.turn, turns.c.state).where(
+        *same(turns, "tenant"), turns.c.turn.in_([bindparam(f"turn_{number}") for number in range(TURNS_AT_ONCE)])
+    )
+)
+_set_turn = Prepared(update(turns).values(state=bindparam("state_")).where(*same(turns, "tenant", "turn")))
+_running_turns = Prepared(select(turns.c.turn, turns.c.session).where(*same(turns, "tenant", "status")))
+_turns_after = Prepared(
+    limited(
+        select(turns.c.state)
+        .where(*same(turns, "tenant", "session"), *_between(turns.c.version))
+        .order_by(turns.c.version)
+    )
+)
+_turns_before = Prepared(
+    limited(
+        select(turns.c.state)
+        .where(*same(turns, "tenant", "session"), *_between(turns.c.version))
+        .order_by(turns.c.version.desc())
+    )
+)
 _calibration = Prepared(
     select(
         calibrations.c.samples, calibrations.c.base_tokens, calibrations.c.messages, calibrations.c.input_tokens
@@ -96,97 +80,44 @@ _calibration = Prepared(
 
 def session_state(connection: Connection, tenant: str, session: UUID) -> SessionState | None:
     row = _session_state(connection, tenant, session.bytes).fetchone()
-    return None if row is None else _state.decode(row[0])
+    return None if row is None else decode_state(row[0])
 
 
-def words_of_session(connection: Connection, tenant: str, session: UUID) -> SessionWords:
-    """Title, system prompt and metadata."""
+def words_of_session(connection: Connection, tenant: str, session: UUID) -> ShownWords:
+    """Title, system prompt, metadata and such."""
     row = _session_words(connection, tenant, session.bytes).fetchone()
-    return _words(*row) if row is not None else SessionWords()
+    return decode_words(row) if row is not None else ShownWords()
 
 
-def list_sessions(
-    connection: Connection,
-    tenant: str,
-    *,
-    order: Order,
-    status: str | None,
-    before: tuple[int, UUID] | None,
-    limit: int,
-) -> list[tuple[SessionState, SessionWords]]:
-    """Sessions, newest first: by last activity, or by creation (ids are in order of time). ``before``:
-    (updated_at, id).
-    """
-    query = select(
-        sessions.c.state, session_words.c.title, session_words.c.system, session_words.c.metadata
-    ).select_from(
-        sessions.outerjoin(
-            session_words,
-            (session_words.c.tenant == sessions.c.tenant) & (session_words.c.session == sessions.c.session),
-        )
-    )
-    query = query.where(sessions.c.tenant == tenant).limit(limit)
-    if status is not None:
-        query = query.where(sessions.c.status == status)
-    if order == "created":
-        query = query.order_by(sessions.c.session.desc())
-        if before is not None:
-            query = query.where(sessions.c.session < before[1].bytes)
-    else:
-        # The hours come from the index, and no more than those that the page needs are sorted.
-        query = query.order_by(sessions.c.active_hour.desc(), sessions.c.updated_at.desc(), sessions.c.session.desc())
-        if before is not None:
-            query = query.where(
-                sessions.c.active_hour <= before[0] // HOUR_US,
-                tuple_(sessions.c.updated_at, sessions.c.session) < tuple_(before[0], before[1].bytes),
-            )
-    return [(_state.decode(row[0]), _words(*row[1:])) for row in connection.execute(query)]
+def set_words_of_session(connection: Connection, tenant: str, session: UUID, words: ShownWords) -> None:
+    """Make what a session was given in words what is left of it."""
+    values = {name: getattr(words, name) for name in WORD_FIELDS}
+    if words.metadata is not None:
+        values["metadata"] = _encode(words.metadata)
+    _set_words(connection, *values.values(), tenant, session.bytes)
 
 
-def list_messages(
-    connection: Connection, tenant: str, session: UUID, *, after: int | None, limit: int, descending: bool = False
-) -> list[SaidMessage]:
-    """A session's messages, in order of version; ``after``: those that follow it in that order."""
-    if descending:
-        up_to = MAX_SAFE_INTEGER if after is None else after - 1
-        rows = _messages_before(connection, tenant, session, 0, up_to, limit)
-    else:
-        rows = _messages_after(connection, tenant, session, after or 0, limit=limit)
-    return [SaidMessage(session, *row) for row in rows]
+def forget_named(connection: Connection, tenant: str, state: SessionState, positions: Container[int]) -> None:
+    """Make the settings that a session has by name what is left of them, where events at these positions named them."""
+    named = {name: each for name, each in state.named.items() if each.position not in positions}
+    if len(named) < len(state.named):
+        left = msgspec.structs.replace(state, named=named)
+        _set_state(connection, _encode(left), left.setting("model"), tenant, state.id.bytes)
 
 
-def newest_messages(
-    connection: Connection, tenant: str, session: UUID, *, up_to: int
-) -> Generator[tuple[Row, SaidMessage], None, None]:
-    """Messages from version ``up_to`` backwards, and the rows that a window is chosen by. They are read only as they
-    are asked for; close the iterator when there are enough.
-    """
-    with closing(_newest(connection, tenant, session, up_to=up_to)) as rows:
-        for row in rows:
-            role, tokens, unit, left_out = row[8:]
-            said = SaidMessage(session, *row[:8])
-            yield (
-                Row(
-                    said.version,
-                    said.position,
-                    role,
-                    tokens,
-                    unit,
-                    left_out=said.erased or (left_out is not None and left_out <= up_to),
-                ),
-                said,
-            )
+def forget_preview(connection: Connection, tenant: str, session: UUID) -> None:
+    """Make the beginning of what was said null."""
+    _forget_preview(connection, tenant, session.bytes)
 
 
-def last_user(connection: Connection, tenant: str, state: SessionState) -> Row | None:
-    """The newest user message of a session that can be sent: its words may have been erased since."""
-    last = state.last_user
-    if last is None:
-        return None
-    if _is_present(connection, tenant, last.position).fetchone():
-        return Row(last.version, last.position, "user", last.tokens, last.unit)
-    with closing(newest_messages(connection, tenant, state.id, up_to=last.version)) as messages:
-        return next((row for row, _ in messages if row.role == "user" and not row.left_out), None)
+def set_turn_state(connection: Connection, tenant: str, state: TurnState) -> None:
+    """Make a turn's state what is left of it."""
+    _set_turn(connection, _encode(state), tenant, state.id.bytes)
+
+
+def running_turns(connection: Connection, tenant: str) -> list[tuple[UUID, UUID]]:
+    """(turn, session) of those that have neither ended nor paused."""
+    return [(id_of(turn), id_of(session)) for turn, session in _running_turns(connection, tenant, "running")]
 
 
 def turn_state(connection: Connection, tenant: str, turn: UUID) -> TurnState | None:
@@ -194,15 +125,41 @@ def turn_state(connection: Connection, tenant: str, turn: UUID) -> TurnState | N
     return None if row is None else _turn.decode(row[0])
 
 
-def list_turns(
-    connection: Connection, tenant: str, session: UUID, *, after: int | None, limit: int, descending: bool = False
+class _Attempt(msgspec.Struct):
+    round: int
+    attempt: int
+    provider: str
+    model: str
+    named: str | None = None
+
+
+class _Attempts(msgspec.Struct):
+    """As much of a turn's state as says which models were asked."""
+
+    attempts: tuple[_Attempt, ...] = ()
+
+
+_attempts = msgspec.json.Decoder(_Attempts)
+
+
+def models_asked(connection: Connection, tenant: str, turns: Sequence[UUID]) -> dict[tuple[UUID, int, int], str]:
+    """The full names of the models that turns have asked, by turn, round and attempt."""
+    found: dict[tuple[UUID, int, int], str] = {}
+    for start in range(0, len(turns), TURNS_AT_ONCE):
+        some = [turn.bytes for turn in turns[start : start + TURNS_AT_ONCE]]
+        for turn, state in _turn_states(connection, tenant, *some, *[some[-1]] * (TURNS_AT_ONCE - len(some))):
+            for each in _attempts.decode(state).attempts:
+                found[id_of(turn), each.round, each.attempt] = f"{each.provider}/{each.named or each.model}"
+    return found
+
+
+def turns_between(
+    connection: Connection, tenant: str, stretch: Stretch, limit: int, *, descending: bool = False
 ) -> list[TurnState]:
-    """A session's turns in order of the version at which they started."""
-    query = select(turns.c.state).where(turns.c.tenant == tenant, turns.c.session == session.bytes).limit(limit)
-    query = query.order_by(turns.c.version.desc() if descending else turns.c.version)
-    if after is not None:
-        query = query.where(turns.c.version < after if descending else turns.c.version > after)
-    return [_turn.decode(state) for state in connection.execute(query).scalars()]
+    """The turns that a session started in a stretch of its versions, in order of these."""
+    query = _turns_before if descending else _turns_after
+    rows = query(connection, tenant, stretch.session.bytes, stretch.after, stretch.up_to, limit)
+    return [_turn.decode(row[0]) for row in rows]
 
 
 def list_all_turns(
@@ -224,5 +181,9 @@ def calibration(connection: Connection, tenant: str, model: str) -> tuple[int, i
     return _calibration(connection, tenant, model).fetchone() or (0, 0, 0, 0)
 
 
-def _words(title: str | None, system: str | None, metadata: bytes | None) -> SessionWords:
-    return SessionWords(title, system, msgspec.json.decode(metadata) if metadata is not None else None)
+def decode_words(row: Sequence[Any]) -> ShownWords:
+    """A session's words from their columns."""
+    words = ShownWords(*row)
+    if words.metadata is None:
+        return words
+    return msgspec.structs.replace(words, metadata=msgspec.json.decode(row[WORD_FIELDS.index("metadata")]))

@@ -7,12 +7,14 @@ from uuid import UUID
 
 import msgspec
 
-from ..events.types import (
+from ..events.base import Facts
+from ..events.turn_types import (
     AttemptEnded,
     AttemptStarted,
-    Facts,
+    AttemptWords,
+    ClientFacts,
+    CompletionWords,
     FailureWords,
-    MessageAppended,
     ToolApproved,
     ToolCalled,
     ToolRefused,
@@ -24,18 +26,21 @@ from ..events.types import (
     TurnPaused,
     TurnResumed,
     TurnStarted,
+    TurnWords,
 )
-from ..events.upcasts import words_of
+from ..events.types import MessageAppended
+from ..events.upcasts import Stored, facts_of, words_left
 from ..events.usage import Costs, Price, Usage, cost, total
 from ..log.base import RecordedEvent
 
 TurnStatus = Literal["running", "requires_action", "completed", "failed", "cancelled", "interrupted"]
 ERASED_DETAIL = "the detail of this failure was erased"
+DAMAGED_DETAIL = "the detail of this failure is damaged"
 
 
 class AttemptState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One request to a provider. ``messages`` and ``base_tokens`` say how much it was sent, as counted here;
-    ``tools``, whether it was told of any.
+    ``tools``, whether it was told of any; ``named``: the model's name, where facts cannot hold it.
     """
 
     round: int
@@ -53,23 +58,33 @@ class AttemptState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     usage: Usage | None = None
     price: Price | None = None
     tools: bool = False
+    named: str | None = None
+
+    @property
+    def full_name(self) -> str:
+        """The model's full name; as facts have it, where its words are erased."""
+        return f"{self.provider}/{self.named or self.model}"
 
 
 class OpenCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A call of a tool that has not returned. Its input stands in the message at ``message`` (a position).
-    ``approved`` None: nobody has decided on it.
+    """A call of a tool that has not returned. ``id`` is its ordinal, or in schema 1 the vendor's id. It stands in the
+    message at ``message`` (a position), in the tool_use block ``index`` (None: schema 1). ``name``: of a tool that is
+    registered here. ``approved`` None: nobody has decided on it.
     """
 
     id: str
-    name: str
+    name: str | None
     message: int
     approved: bool | None = None
+    index: int | None = None
 
 
 class TurnState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """``version`` and ``end_version`` bound its events in the session; ``frame`` is the number of its last
     recorded frame. ``open_calls``: the tools that run here and have not returned; ``client_calls``: those that the
     caller runs, once the turn has completed; ``awaited``: the calls that a paused turn waits for a person to decide on.
+    Of words it holds ``named`` (the model's name, where facts cannot hold it), ``client_tools``,
+    ``vendor_stop_reason`` and ``error_detail``, until they are erased (``forget``).
     """
 
     id: UUID
@@ -96,10 +111,16 @@ class TurnState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     error_code: str | None = None
     error_detail: str | None = None
     error_retryable: bool = False
+    named: str | None = None
+    one_round: bool = False
+    client: ClientFacts | None = None
 
 
 def begin(event: RecordedEvent, facts: TurnStarted) -> TurnState:
     """The state at ``turn.started``."""
+    words = words_left(event)
+    if not isinstance(words, TurnWords):
+        words = TurnWords(client_tools=facts.client_tools)
     return TurnState(
         id=event.id,
         session=event.session,
@@ -109,8 +130,17 @@ def begin(event: RecordedEvent, facts: TurnStarted) -> TurnState:
         started_at=event.recorded_at,
         frame=facts.frame,
         on_disconnect=facts.on_disconnect,
-        client_tools=facts.client_tools,
+        client_tools=words.client_tools,
+        named=words.model,
+        one_round=facts.one_round,
+        client=facts.client,
     )
+
+
+def inputs_of(turn: TurnState) -> range:
+    """The versions of the messages that a client's turn was asked with."""
+    count = 0 if turn.client is None else turn.client.inputs
+    return range(turn.version - count, turn.version)
 
 
 def evolve(turn: TurnState, event: RecordedEvent, facts: Facts) -> TurnState:
@@ -126,7 +156,7 @@ def evolve(turn: TurnState, event: RecordedEvent, facts: Facts) -> TurnState:
             return msgspec.structs.replace(turn, frame=facts.frame)
         case ToolCalled():
             calls = "client_calls" if facts.runner == "client" else "open_calls"
-            called = OpenCall(facts.call, facts.name, facts.message)
+            called = OpenCall(facts.call, facts.name, facts.message, index=facts.index)
             return msgspec.structs.replace(turn, frame=facts.frame, **{calls: (*getattr(turn, calls), called)})
         case ToolReturned():
             return _returned(turn, facts)
@@ -143,8 +173,7 @@ def _at_the_edge(turn: TurnState, event: RecordedEvent, facts: Facts) -> TurnSta
         case TurnResumed():
             return msgspec.structs.replace(turn, status="running", frame=facts.frame)
         case TurnCompleted():
-            reasons = {"stop_reason": facts.stop_reason, "vendor_stop_reason": facts.vendor_stop_reason}
-            return _end(turn, event, "completed", facts.frame, **reasons)
+            return _end(turn, event, "completed", facts.frame, **_reasons(event, facts))
         case TurnFailed():
             return _end(turn, event, "failed", facts.frame, **_error(event, facts))
         case TurnCancelled():
@@ -155,7 +184,7 @@ def _at_the_edge(turn: TurnState, event: RecordedEvent, facts: Facts) -> TurnSta
 
 
 def cost_of(attempt: AttemptState) -> Costs:
-    """What an ended attempt cost, at the price that was recorded with it; nothing where it has no price at all."""
+    """The cost of an ended attempt, at the price that was recorded with it; nothing where it has no price at all."""
     return Costs() if attempt.price is None else total([cost(attempt.usage, attempt.price)])
 
 
@@ -170,7 +199,35 @@ def add_usage(total: Usage | None, more: Usage | None) -> Usage | None:
     return Usage(**sums, estimated=total.estimated or more.estimated)
 
 
+def forget(turn: TurnState, event: Stored) -> TurnState:
+    """The state without the words of one of the turn's events, as folding it without them would give it."""
+    match facts_of(event):
+        case TurnStarted() as facts:
+            return msgspec.structs.replace(turn, named=None, client_tools=facts.client_tools)
+        case AttemptStarted() as facts:
+            attempts = [_without_name(each, facts) for each in turn.attempts]
+            return msgspec.structs.replace(turn, attempts=tuple(attempts))
+        case TurnCompleted() as facts:
+            return msgspec.structs.replace(turn, vendor_stop_reason=facts.vendor_stop_reason)
+        case TurnFailed():
+            return msgspec.structs.replace(turn, error_detail=ERASED_DETAIL)
+    return turn
+
+
+def without_words(turn: TurnState) -> TurnState:
+    """The state of an open turn without anybody's words."""
+    attempts = tuple([msgspec.structs.replace(each, named=None) for each in turn.attempts])
+    return msgspec.structs.replace(turn, attempts=attempts, named=None, client_tools=())
+
+
+def _without_name(attempt: AttemptState, facts: AttemptStarted) -> AttemptState:
+    if (attempt.round, attempt.attempt) != (facts.round, facts.attempt):
+        return attempt
+    return msgspec.structs.replace(attempt, named=None)
+
+
 def _attempt(event: RecordedEvent, facts: AttemptStarted) -> AttemptState:
+    words = words_left(event)
     return AttemptState(
         round=facts.round,
         attempt=facts.attempt,
@@ -183,6 +240,7 @@ def _attempt(event: RecordedEvent, facts: AttemptStarted) -> AttemptState:
         overhead=facts.overhead,
         price=facts.price,
         tools=facts.tools is not None,
+        named=words.model if isinstance(words, AttemptWords) else None,
     )
 
 
@@ -224,9 +282,15 @@ def _attempt_ended(turn: TurnState, facts: AttemptEnded) -> TurnState:
     )
 
 
+def _reasons(event: RecordedEvent, facts: TurnCompleted) -> dict[str, object]:
+    words = words_left(event)
+    vendor = words.vendor_stop_reason if isinstance(words, CompletionWords) else facts.vendor_stop_reason
+    return {"stop_reason": facts.stop_reason, "vendor_stop_reason": vendor}
+
+
 def _error(event: RecordedEvent, facts: TurnFailed) -> dict[str, object]:
-    words = words_of(event)
-    detail = words.detail if isinstance(words, FailureWords) else ERASED_DETAIL
+    words = words_left(event)
+    detail = words.detail if isinstance(words, FailureWords) else DAMAGED_DETAIL if event.damaged else ERASED_DETAIL
     return {"error_code": facts.code, "error_retryable": facts.retryable, "error_detail": detail}
 
 

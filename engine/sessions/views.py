@@ -1,24 +1,25 @@
-"""What the outside sees: sessions, messages, turns, windows, events and frames, in the shapes that API.md fixes.
+"""Views for callers: sessions, messages, turns, windows, events and frames, in the shapes that API.md fixes.
 
 Plain values, ready for JSON: times are RFC 3339 text in UTC with microseconds, ids are UUIDs.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
 from ..clock import rfc3339
-from ..errors import StoreCorrupt
-from ..events.blocks import Content, read_blocks
-from ..events.types import Facts, MessageAppended, MessageWords, SessionWords, TurnFailed
-from ..events.upcasts import Stored, facts_of, words_of
+from ..errors import RecordDamaged, StoreCorrupt
+from ..events.blocks import Content, read_blocks, text_of
+from ..events.turn_types import AttemptEnded
+from ..events.types import MessageAppended
+from ..events.upcasts import ERASURES, MESSAGES, facts_of
 from ..events.usage import Cost, Usage
-from ..log.base import RecordedEvent
+from ..log.base import Erasure, RecordedEvent
 from .state import SessionState
-from .turn_state import AttemptState, TurnState, cost_of
+from .words import ShownWords
 
 
 class View(msgspec.Struct, frozen=True, gc=False):
@@ -30,7 +31,18 @@ class Parent(View, frozen=True):
     version: int
 
 
+class Family(View, frozen=True):
+    """The sessions that share a history: ``root``, with which it began, and its forks. ``size``: the conversations
+    among them; what replays made is not counted.
+    """
+
+    root: UUID
+    size: int
+
+
 class Session(View, frozen=True):
+    """``family`` is None while it is alone: without a parent, and without a fork."""
+
     id: UUID
     title: str | None
     model: str
@@ -51,10 +63,64 @@ class Session(View, frozen=True):
     fallback_model: str | None
     allowed_tools: tuple[str, ...] | None
     legal_hold: bool
+    expires_at: str | None = None
+    user_id: str | None = None
+    agent_id: str | None = None
+    max_messages: int | None = None
+    max_tokens: int | None = None
+    preview: str | None = None
+    turn_count: int = 0
+    failed_count: int = 0
+    family: Family | None = None
+
+
+class Branch(View, frozen=True):
+    """A member of a family. ``parent``: the session that it shares the history of, and up to which version.
+    ``preview``: the beginning of its first user message; of a fork, of the first that is its own, if it has one; null
+    if erased. ``kind``: ``replay`` if a replay made it.
+    """
+
+    session_id: UUID
+    parent: Parent | None
+    version: int
+    title: str | None
+    preview: str | None
+    message_count: int
+    updated_at: str
+    kind: Literal["conversation", "replay"]
+
+
+class Branches(View, frozen=True):
+    """A family as a tree: its members, the oldest first; ``root`` is the only one without a parent."""
+
+    root: UUID
+    nodes: tuple[Branch, ...]
+
+
+class ErasureInfo(View, frozen=True):
+    """An erasure: the event that tells of it, by whom and when, and why (None where that is not readable any more)."""
+
+    by_position: int
+    actor: str
+    at: str
+    reason: str | None
+
+
+class Sibling(View, frozen=True):
+    """Another message that stands in a message's place, and where it stands."""
+
+    session_id: UUID
+    id: UUID
+    version: int
+    position: int
 
 
 class Message(View, frozen=True):
-    """``content`` is JSON already: blocks as they were recorded."""
+    """``content`` is JSON already: blocks as they were recorded. ``model`` gave the answer, and stopped for
+    ``stop_reason``; both are None of what no turn has made. ``damaged`` is set, where damaged rows were asked for,
+    on a message whose words are not those that were recorded: it has none. ``siblings``, where they were asked for:
+    what follows the same message in other conversations of the family, in order of position.
+    """
 
     id: UUID
     session_id: UUID
@@ -64,75 +130,38 @@ class Message(View, frozen=True):
     content: tuple[msgspec.Raw, ...]
     token_count: int
     complete: bool
-    erased: bool
+    erased: ErasureInfo | None
     turn_id: UUID | None
     actor: str
     created_at: str
+    model: str | None = None
+    stop_reason: str | None = None
+    damaged: bool | msgspec.UnsetType = msgspec.UNSET
+    pinned: bool = False
+    siblings: tuple[Sibling, ...] | msgspec.UnsetType = msgspec.UNSET
 
     def blocks(self) -> Content:
         """``content`` as typed blocks."""
         return read_blocks(self.content)
 
-
-class Attempt(View, frozen=True):
-    """One request to a provider. ``outcome`` is None while it runs, ``completed``, or the code of what ended it."""
-
-    round: int
-    attempt: int
-    provider: str
-    model: str
-    started_at: str
-    outcome: str | None
-    first_chunk_ms: int | None
-    duration_ms: int | None
-    usage: Usage | None
-    costs: tuple[Cost, ...]
-
-
-class Failure(View, frozen=True):
-    """``limit``: the setting that bounds what there was too much of, where one does; ``maximum``: its value then."""
-
-    code: str
-    detail: str | None
-    retryable: bool
-    limit: str | msgspec.UnsetType = msgspec.UNSET
-    maximum: int | msgspec.UnsetType = msgspec.UNSET
-
-
-class Turn(View, frozen=True):
-    """``messages`` are those the turn made; ``message`` is the last of them from the assistant. ``costs``: by currency,
-    at the prices recorded with its attempts. ``pending_approvals``: ids of the tool calls that a person must decide on.
-    """
-
-    id: UUID
-    session_id: UUID
-    status: str
-    model: str
-    provider: str
-    started_at: str
-    ended_at: str | None
-    first_chunk_ms: int | None
-    duration_ms: int | None
-    stop_reason: str | None
-    vendor_stop_reason: str | None
-    usage: Usage
-    attempts: tuple[Attempt, ...]
-    error: Failure | None
-    messages: tuple[Message, ...]
-    message: Message | None
-    costs: tuple[Cost, ...]
-    pending_approvals: tuple[str, ...]
+    @property
+    def text(self) -> str:
+        """The text that a person reads: its text blocks, joined."""
+        return text_of(self.blocks())
 
 
 class Omitted(View, frozen=True):
-    """What a window leaves out: messages, and their tokens in the model's count."""
+    """The part that a window leaves out: messages, and their tokens in the model's count."""
 
     count: int
     tokens: int
 
 
 class Window(View, frozen=True):
-    """``used_tokens`` is our count by ``counter``, or, if ``exact``, the vendor's own."""
+    """``used_tokens`` is our count by ``counter``, or, if ``exact``, the vendor's own. Ours is the sum of the messages'
+    tokens and ``system_tokens``, times ``factor_permille`` / 1000, rounded up, and ``overhead`` for each message, of
+    which the system prompt is one. ``reserve_tokens`` of the budget are kept for the reply.
+    """
 
     session_id: UUID
     version: int
@@ -144,12 +173,16 @@ class Window(View, frozen=True):
     system: str | None
     messages: tuple[Message, ...]
     omitted: Omitted
+    factor_permille: int
+    overhead: int
+    reserve_tokens: int
+    system_tokens: int
     exact: bool = False
 
 
 class Event(View, frozen=True):
     """An event as the log has it. ``facts`` and ``body`` are JSON as stored; ``body`` is null where there are no
-    words.
+    words. ``damaged``: as of a message.
     """
 
     id: UUID
@@ -166,13 +199,14 @@ class Event(View, frozen=True):
     body: msgspec.Raw | None
     commitment: str
     leaf_hash: str
-    erased: bool
+    erased: ErasureInfo | None
+    damaged: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 NO_USAGE = Usage()
 
 
-def session_view(state: SessionState, words: SessionWords) -> Session:
+def session_view(state: SessionState, words: ShownWords, family: Family | None = None) -> Session:
     turn = state.open_turn
     parent = None
     if state.parent_session is not None and state.parent_version is not None:
@@ -180,7 +214,7 @@ def session_view(state: SessionState, words: SessionWords) -> Session:
     return Session(
         id=state.id,
         title=words.title,
-        model=state.model,
+        model=state.setting("model"),
         system=words.system,
         metadata=words.metadata,
         budget_tokens=state.budget_tokens,
@@ -191,91 +225,86 @@ def session_view(state: SessionState, words: SessionWords) -> Session:
         token_count=state.base_tokens,
         usage=state.usage or NO_USAGE,
         costs=state.costs.known,
-        fallback_model=state.fallback_model,
-        allowed_tools=state.allowed_tools,
+        fallback_model=state.setting("fallback_model"),
+        allowed_tools=state.setting("allowed_tools"),
         parent=parent,
         open_turn_id=turn.id if turn else None,
         created_at=rfc3339(state.created_at),
         updated_at=rfc3339(state.updated_at),
         legal_hold=state.legal_hold,
+        expires_at=None if state.expires_at is None else rfc3339(state.expires_at),
+        user_id=words.user_id,
+        agent_id=words.agent_id,
+        max_messages=state.max_messages,
+        max_tokens=state.max_tokens,
+        preview=words.preview,
+        turn_count=state.turn_count,
+        failed_count=state.failed_count,
+        family=family,
     )
 
 
-class Said(Stored, Protocol):
-    """A ``message.appended`` event, as much as its view needs."""
-
-    @property
-    def id(self) -> UUID: ...
-    @property
-    def session(self) -> UUID: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def actor(self) -> str: ...
-    @property
-    def recorded_at(self) -> int: ...
-    @property
-    def erased(self) -> bool: ...
-
-
-def message_view(event: Said, facts: Facts | None = None) -> Message:
-    """The message that a ``message.appended`` event recorded; its ``facts``, where they are known already."""
-    facts = facts or facts_of(event)
+def message_view(event: RecordedEvent) -> Message:
+    """The message that a ``message.appended`` event recorded. Raises RecordDamaged."""
+    facts = facts_of(event)
     if not isinstance(facts, MessageAppended):
         raise StoreCorrupt(f"event {event.position} is a {event.type}, not a message")
-    words = words_of(event)
+    if event.damaged:
+        raise RecordDamaged.at(event.position)
+    place = (event.position, event.version, event.schema)
+    erased = erased_view(event.erasure)
+    return message_of(event.session, *place, event.id, event.actor, event.recorded_at, facts, event.body, erased)
+
+
+def message_of(  # noqa: PLR0913, PLR0917 - the columns of a row: it is called for each of thousands
+    session: UUID,
+    position: int,
+    version: int,
+    schema: int,
+    event_id: UUID,
+    actor: str,
+    recorded_at: int,
+    facts: MessageAppended,
+    body: bytes | None,
+    erased: ErasureInfo | None = None,
+) -> Message:
+    """The same from what was read of the event."""
     return Message(  # its fields in their order: naming them would cost a third of this
-        event.id,
-        event.session,
-        event.version,
-        event.position,
+        event_id,
+        session,
+        version,
+        position,
         facts.role,
-        words.content if isinstance(words, MessageWords) else (),
+        MESSAGES.words(position, schema, body).content if body else (),
         facts.tokens,
         facts.complete,
-        event.erased,
+        erased,
         facts.turn,
-        event.actor,
-        rfc3339(event.recorded_at),
+        actor,
+        rfc3339(recorded_at),
+        facts.model,
+        facts.stop_reason,
     )
 
 
-def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed | None = None) -> Turn:
-    """``failed``: what its end said, where it is told."""
-    answers = [message for message in messages if message.role == "assistant"]
-    error = None
-    if turn.error_code is not None:
-        limit, maximum = (None, None) if failed is None else (failed.limit, failed.maximum)
-        error = Failure(
-            turn.error_code,
-            turn.error_detail,
-            turn.error_retryable,
-            msgspec.UNSET if limit is None else limit,
-            msgspec.UNSET if maximum is None else maximum,
-        )
-    return Turn(
-        id=turn.id,
-        session_id=turn.session,
-        status=turn.status,
-        model=turn.model,
-        provider=turn.provider,
-        started_at=rfc3339(turn.started_at),
-        ended_at=rfc3339(turn.ended_at) if turn.ended_at is not None else None,
-        first_chunk_ms=turn.first_chunk_ms,
-        duration_ms=(turn.ended_at - turn.started_at) // 1000 if turn.ended_at is not None else None,
-        stop_reason=turn.stop_reason,
-        vendor_stop_reason=turn.vendor_stop_reason,
-        usage=turn.usage or NO_USAGE,
-        costs=turn.costs.known,
-        pending_approvals=turn.awaited if turn.status == "requires_action" else (),
-        attempts=tuple(_attempt_view(attempt) for attempt in turn.attempts),
-        error=error,
-        messages=messages,
-        message=answers[-1] if answers else None,
-    )
+def answer_of(message: Message, model: str | None, end: AttemptEnded | None) -> Message:
+    """A model's answer with its name, and the reason with which its attempt ended."""
+    return msgspec.structs.replace(message, model=model, stop_reason=None if end is None else end.stop_reason)
 
 
-def event_view(event: RecordedEvent) -> Event:
+def erased_view(erasure: Erasure | None) -> ErasureInfo | None:
+    """Raises StoreCorrupt for a body that cannot be read."""
+    if erasure is None:
+        return None
+    position, body = erasure.position, erasure.body
+    reason = ERASURES.words(position, erasure.schema, body).reason if body else None
+    return ErasureInfo(position, erasure.actor, rfc3339(erasure.recorded_at), reason)
+
+
+def event_view(event: RecordedEvent, *, damaged: bool = False) -> Event:
+    """``damaged``: a damaged event is given, too, without its words. Raises RecordDamaged."""
+    if event.damaged and not damaged:
+        raise RecordDamaged.at(event.position)
     return Event(
         id=event.id,
         position=event.position,
@@ -291,20 +320,6 @@ def event_view(event: RecordedEvent) -> Event:
         body=msgspec.Raw(event.body) if event.body else None,
         commitment=event.commitment.hex(),
         leaf_hash=event.leaf_hash.hex(),
-        erased=event.erased,
-    )
-
-
-def _attempt_view(attempt: AttemptState) -> Attempt:
-    return Attempt(
-        round=attempt.round,
-        attempt=attempt.attempt,
-        provider=attempt.provider,
-        model=attempt.model,
-        started_at=rfc3339(attempt.started_at),
-        outcome=attempt.outcome,
-        first_chunk_ms=attempt.first_chunk_ms,
-        duration_ms=attempt.duration_ms,
-        usage=attempt.usage,
-        costs=cost_of(attempt).known if attempt.outcome else (),
+        erased=erased_view(event.erasure),
+        damaged=event.damaged or msgspec.UNSET,
     )

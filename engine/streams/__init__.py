@@ -1,1 +1,1 @@
-"""Who reads: a turn's frames and a log's events, from any cursor, live or from the log."""
+"""Streams: a turn's frames and a log's events for readers, from any cursor, live or from the log."""

@@ -1,13 +1,13 @@
-"""The part of a turn that is no longer in its tail, or never was: frames from the record and the journal.
+"""The backlog of a turn: the frames that are not in its tail, read from the record and the journal.
 
-A page at a time, and each event is read and told once, however long the turn is and however slowly it is read. What is
-held for a reader is a page, a little of the log, and the messages that the turn has shown so far: its end tells them
-all.
+The backlog is read in pages. Each event is read and decoded once, however long the turn is and however slowly it is
+read. A reader holds one page, a part of the log, and the messages that the turn has shown so far, because the turn's
+end shows all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from uuid import UUID
 
 import msgspec
@@ -17,83 +17,95 @@ from ..log.base import Connection, RecordedEvent
 from ..log.journal import journal_rows
 from ..log.sql import reads
 from ..sessions import queries
-from ..sessions.turn_state import TurnState
-from ..sessions.views import Turn
+from ..sessions.lineage import list_turns
+from ..sessions.marks import own_marks, with_pins
+from ..sessions.state import SessionState
+from ..sessions.turn_state import TurnState, TurnStatus
+from ..sessions.turn_views import Turn, with_messages
 from .frames import START, Frame, frame_of
-from .transcript import Story
+from .transcript import Transcript
 
 FRAMES_AT_ONCE = 512
-"""Most frames that a reader is given at once."""
+"""Most frames in one batch for a reader."""
 
 BYTES_AT_ONCE = 256 << 10
-"""A page is full when it holds this much: no more than one event, or one frame, goes beyond."""
+"""Bytes from which on a page is full: at most one event, or one frame, goes beyond."""
 
 
-class Past:
-    """One reader's way through a turn. ``read`` runs on a reading thread, one at a time."""
+class Backlog:
+    """One reader's backlog of one turn. ``read`` runs on a reading thread, one call at a time."""
 
-    def __init__(self, tenant: str, turn: UUID) -> None:
+    def __init__(self, tenant: str, turn_id: UUID) -> None:
         self._tenant = tenant
-        self._turn = turn
-        self._story = Story(turn)
+        self._turn_id = turn_id
+        self._transcript = Transcript(turn_id)
         self._version: int | None = None
-        self._telling: Iterator[Frame] = iter(())
+        self._frames: Iterator[Frame] = iter(())
         self._types: dict[int, str] = {}
         self._typed = 0
         self.running = True
-        """Whether more may come after what was given, as of the last page."""
+        """True if more frames may come, as of the last page."""
 
     def read(self, connection: Connection, after: int, limit: int = FRAMES_AT_ONCE) -> list[Frame]:
-        """The next frames after a number, which is never less than before; none: that was all there is now. One
-        snapshot. Raises TurnNotFound.
+        """The next frames after a number, which never decreases; none if there are no more now. One snapshot. Raises
+        TurnNotFound, and RecordDamaged when all frames before the damage are read.
         """
-        page = _page(self._telling, after, limit)
+        page = _page(self._frames, after, limit)
         while not page:
-            state = queries.turn_state(connection, self._tenant, self._turn)
+            state = queries.turn_state(connection, self._tenant, self._turn_id)
             if state is None:
-                raise TurnNotFound("there is no such turn", turn_id=str(self._turn))
-            told = state.version - 1 if self._version is None else self._version
+                raise TurnNotFound("there is no such turn", turn_id=str(self._turn_id))
+            read = state.version - 1 if self._version is None else self._version
             events = reads.session_events(
                 connection,
                 self._tenant,
                 state.session,
-                after=told,
+                after=read,
                 **({} if state.end_version is None else {"up_to": state.end_version}),
                 most_bytes=BYTES_AT_ONCE,
             )
             if not events:
                 self.running = state.status == "running"
                 return self._journalled(connection, after, limit) if state.end_version is None else []
+            events = up_to_damage(events)
             self._version = events[-1].version
             self._types, self._typed = {}, 0
-            self._telling = told_frames(self._story, events, after)
-            page = _page(self._telling, after, limit)
+            self._frames = frames_of_events(self._transcript, events, after)
+            page = _page(self._frames, after, limit)
         return page
 
     def _journalled(self, connection: Connection, after: int, limit: int) -> list[Frame]:
-        """The frames of the round that runs now: what is journalled follows what is recorded."""
-        starts = journal_rows(connection, self._tenant, self._turn, after=self._typed, kind=START)
+        """The frames of the round that runs now: journalled frames follow the recorded ones."""
+        starts = journal_rows(connection, self._tenant, self._turn_id, after=self._typed, kind=START)
         for row in starts:
             self._types[row.block] = str(msgspec.json.decode(row.text)["type"])
             self._typed = row.frame
-        after = max(after, self._story.state.frame)
-        rows = journal_rows(connection, self._tenant, self._turn, after=after, limit=limit)
+        after = max(after, self._transcript.state.frame)
+        rows = journal_rows(connection, self._tenant, self._turn_id, after=after, limit=limit)
         return [frame_of(row, self._types[row.block]) for row in rows]
 
 
-def told_frames(story: Story, events: Sequence[RecordedEvent], after: int) -> Iterator[Frame]:
-    """The frames of events that follow a number, one by one."""
+def frames_of_events(transcript: Transcript, events: Sequence[RecordedEvent], after: int) -> Iterator[Frame]:
+    """The frames of these events whose numbers are above ``after``, one by one."""
     for event in events:
-        yield from story.deltas(event, after)
-        for frame in story.tell(event):
+        yield from transcript.deltas(event, after)
+        for frame in transcript.add(event):
             if frame.number > after:
                 yield frame
 
 
-def _page(telling: Iterator[Frame], after: int, limit: int) -> list[Frame]:
+def up_to_damage(events: list[RecordedEvent]) -> list[RecordedEvent]:
+    """Events before the first that is damaged, or that one alone: what comes before it is read before it is refused."""
+    for number, event in enumerate(events):
+        if event.damaged:
+            return events[: max(number, 1)]
+    return events
+
+
+def _page(frames: Iterator[Frame], after: int, limit: int) -> list[Frame]:
     page: list[Frame] = []
     size = 0
-    for frame in telling:
+    for frame in frames:
         if frame.number <= after:
             continue
         page.append(frame)
@@ -109,29 +121,34 @@ def turn_events(connection: Connection, tenant: str, state: TurnState) -> list[R
     return reads.session_events(connection, tenant, state.session, after=state.version - 1, **up_to)
 
 
-def read_turn(connection: Connection, *, tenant: str, turn: UUID) -> Turn:
-    state = queries.turn_state(connection, tenant, turn)
+def read_turn(connection: Connection, *, tenant: str, turn_id: UUID) -> Turn:
+    state = queries.turn_state(connection, tenant, turn_id)
     if state is None:
-        raise TurnNotFound("there is no such turn", turn_id=str(turn))
+        raise TurnNotFound("there is no such turn", turn_id=str(turn_id))
     return turn_of(connection, tenant, state)
 
 
 def read_turns(
-    connection: Connection, *, tenant: str, session: UUID, after: int | None, limit: int, descending: bool
-) -> list[tuple[int, Turn]]:
-    states = queries.list_turns(connection, tenant, session, after=after, limit=limit, descending=descending)
-    return [(state.version, turn_of(connection, tenant, state)) for state in states]
+    connection: Connection, *, tenant: str, session: SessionState, after: int | None, limit: int, descending: bool
+) -> Generator[tuple[int, Turn], None, None]:
+    """The turns of a session's history, with the versions at which they started; each is read only when it is asked
+    for.
+    """
+    for state in list_turns(connection, tenant, session, after=after, limit=limit, descending=descending):
+        yield state.version, turn_of(connection, tenant, state)
 
 
 def read_all_turns(
-    connection: Connection, *, tenant: str, status: str | None, before: UUID | None, limit: int
-) -> list[Turn]:
-    states = queries.list_all_turns(connection, tenant, status=status, before=before, limit=limit)
-    return [turn_of(connection, tenant, state) for state in states]
+    connection: Connection, *, tenant: str, status: TurnStatus | None, before: UUID | None, limit: int
+) -> Generator[Turn, None, None]:
+    """The turns of a tenant, newest first; each is read only when it is asked for."""
+    for state in queries.list_all_turns(connection, tenant, status=status, before=before, limit=limit):
+        yield turn_of(connection, tenant, state)
 
 
 def turn_of(connection: Connection, tenant: str, state: TurnState) -> Turn:
-    story = Story(state.id)
+    transcript = Transcript(state.id)
     for event in turn_events(connection, tenant, state):
-        story.tell(event)
-    return story.view()
+        transcript.add(event)
+    marks = own_marks(connection, tenant, state.session)
+    return with_messages(transcript.view(), with_pins(transcript.messages, marks))

@@ -1,7 +1,7 @@
-"""Reading along: a turn's frames and a log's events, from any cursor, live or long after.
+"""Readers: they follow a turn's frames or a log's events, from any cursor, live or long after.
 
-A reader takes what follows its cursor from the turn's tail, or, where the cursor lies before it, from the
-database; it never slows the writer.
+A reader takes the frames after its cursor from the turn's tail, or, if the cursor lies before the tail, from the
+database. It never slows the writer.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from ..log.base import Connection, RecordedEvent
 from ..log.sql import reads
 from ..log.store import Store
 from ..sessions import queries
+from ..sessions.lineage import stretches
+from ..sessions.state import SessionState
 from ..sessions.turn_state import TurnState
 from ..settings import Settings
-from .backlog import BYTES_AT_ONCE, FRAMES_AT_ONCE, Past
+from .backlog import BYTES_AT_ONCE, FRAMES_AT_ONCE, Backlog, up_to_damage
 from .frames import Frame
 from .subscribers import Subscribers
 from .tail import Tail
 
 POLL_S = 0.25
-"""How often a turn that runs in another process is looked at."""
+"""The time between two reads of a turn that runs in another process."""
 
 SHUTTING_DOWN = Frame(0, "shutting_down", b"{}")
-"""Told to readers when the server has been asked to end, while their turn may still end in time. No part of the
-record."""
+"""The frame that tells readers of a shutdown. Their turn may still end in time. It is not part of the record."""
 
 Found = TypeVar("Found", bound=Sized)
 
 
 class LiveTurn(Protocol):
-    """As much of a running turn as its readers need. Whoever writes it knows nothing of them."""
+    """The part of a running turn that its readers need. The turn knows nothing of them."""
 
     @property
     def id(self) -> UUID: ...
@@ -49,8 +50,8 @@ class LiveTurn(Protocol):
 
 
 class Follower:
-    """Gives readers what they follow. Bounded: ``max_readers`` at once. ``find`` and ``running`` tell of the turns that
-    run in this process.
+    """Serves readers, at most ``max_readers`` at once. ``find`` and ``running`` give the turns that run in this
+    process.
     """
 
     def __init__(
@@ -69,40 +70,40 @@ class Follower:
         self._closing = asyncio.Event()
 
     def close(self) -> None:
-        """Tell those who read a turn, and let go of those who follow a log, which has no end: a shutdown must not wait
-        for them.
+        """Tell the readers of turns that the server ends, and end the streams of those who follow a log, which has no
+        end: a shutdown must not wait for them.
         """
         self._closing.set()
         for turn in self._running():
             turn.tail.ring()
 
-    async def turn_state(self, tenant: str, turn: UUID) -> TurnState:
-        """Raises TurnNotFound."""
-        state = await self._store.read(partial(queries.turn_state, tenant=tenant, turn=turn))
+    async def turn_state(self, tenant: str, turn_id: UUID) -> TurnState:
+        """The state of a turn. Raises TurnNotFound."""
+        state = await self._store.read(partial(queries.turn_state, tenant=tenant, turn=turn_id))
         if state is None:
-            raise TurnNotFound("there is no such turn", turn_id=str(turn))
+            raise TurnNotFound("there is no such turn", turn_id=str(turn_id))
         return state
 
-    def frames(self, tenant: str, turn: UUID, after: int = 0) -> AsyncGenerator[list[Frame], None]:
+    def frames(self, tenant: str, turn_id: UUID, after: int = 0) -> AsyncGenerator[list[Frame], None]:
         """A turn's frames after a number, in batches, up to its end; an empty one every ``keepalive_s`` of silence.
 
-        A generator within another would cost each batch as much again.
+        There is no generator around these two: it would double the cost of each batch.
         """
-        running = self._find(turn)
+        running = self._find(turn_id)
         if running is None or running.tenant != tenant:
-            return self._recorded(tenant, turn, after)
+            return self._recorded(tenant, turn_id, after)
         return self._live(running, after)
 
-    async def ended(self, tenant: str, turn: UUID, wait_s: float | None = None) -> bool:
-        """Wait for a turn to end, or to be paused, as one of its readers; False if ``wait_s`` were not enough. Who is
-        cancelled meanwhile has left.
+    async def ended(self, tenant: str, turn_id: UUID, wait_s: float | None = None) -> bool:
+        """Wait until a turn has ended, or is paused; False if ``wait_s`` was not enough. The caller counts as a reader
+        of the turn; one that is cancelled meanwhile has disconnected.
         """
         with self._counted():
-            running = self._find(turn)
+            running = self._find(turn_id)
             if running is None or running.tenant != tenant:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
-                        return await self._over(tenant, turn)
+                        return await self._over(tenant, turn_id)
                 return False
             with running.subscribers.reader() as reader:
                 try:
@@ -114,37 +115,37 @@ class Follower:
             return True
 
     async def events(
-        self, tenant: str, session: UUID | None, after: int | None = None
+        self, tenant: str, session_id: UUID | None, after: int | None = None
     ) -> AsyncGenerator[list[RecordedEvent], None]:
-        """Events of a session (or, for None, of the whole log) as they are committed: after a version (a
-        position), or from the newest. An empty batch says that all there is was given.
+        """Follow the events of a session (or, for None, of the whole log) as they are committed: after a version (a
+        position), or after the newest. An empty batch: there are no more events now.
         """
-        with self._counted(), self._store.bells.listen(tenant, session) as bell:
-            newest = await self._store.read(partial(_newest, tenant=tenant, session=session))
+        with self._counted(), self._store.bells.listen(tenant, session_id) as bell:
+            newest = await self._store.read(partial(_newest, tenant=tenant, session_id=session_id))
             cursor = newest if after is None else after
             while not self._closing.is_set():
                 bell.clear()
-                batch = await self._store.read(partial(_events, tenant=tenant, session=session, after=cursor))
+                batch = await self._store.read(partial(_events, tenant=tenant, session_id=session_id, after=cursor))
                 yield batch
                 if batch:
-                    cursor = batch[-1].position if session is None else batch[-1].version
+                    cursor = batch[-1].position if session_id is None else batch[-1].version
                 else:
                     await self._wait(bell, self._settings.keepalive_s)
 
     async def first(
-        self, tenant: str, session: UUID | None, look: Callable[[], Awaitable[tuple[Found, bool]]], wait_s: float
+        self, tenant: str, session_id: UUID | None, read: Callable[[], Awaitable[tuple[Found, bool]]], wait_s: float
     ) -> tuple[Found, bool]:
-        """What ``look`` finds in a session (or, for None, in the whole log), as soon as it finds something; what it has
-        found when the time is over, or the server ends, is nothing. Raises ShuttingDown to who begins to wait while it
-        ends: they would come again at once.
+        """Wait until ``read`` finds something in a session (or, for None, in the whole log). After ``wait_s``, or when
+        the server ends, the result may be empty. Raises ShuttingDown for a wait that begins while the server ends: that
+        client would retry at once.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         ending = self._closing.is_set()
-        with self._counted(), self._store.bells.listen(tenant, session) as bell:
+        with self._counted(), self._store.bells.listen(tenant, session_id) as bell:
             while True:
                 bell.clear()
-                found = await look()
+                found = await read()
                 if ending and not len(found[0]):
                     raise ShuttingDown("the server is shutting down", retry_after_s=RETRY_AFTER_S)
                 left_s = until - loop.time()
@@ -163,15 +164,15 @@ class Follower:
     async def _live(self, turn: LiveTurn, after: int) -> AsyncGenerator[list[Frame], None]:
         tail = turn.tail
         cursor, loop, beat_s = after, asyncio.get_running_loop(), self._settings.keepalive_s / 2
-        told_at, told_end, past = loop.time(), False, None
+        sent_at, told_end, backlog = loop.time(), False, None
         with self._counted(), turn.subscribers.reader(), _beating(tail, beat_s):
             while True:
                 batch = tail.after(cursor, FRAMES_AT_ONCE)
                 if batch is None:
-                    past = past or Past(turn.tenant, turn.id)
-                    batch = await self._store.read(partial(past.read, after=cursor))
+                    backlog = backlog or Backlog(turn.tenant, turn.id)
+                    batch = await self._store.read(partial(backlog.read, after=cursor))
                 else:
-                    past = None
+                    backlog = None
                 if batch:
                     cursor = batch[-1].number
                     yield batch
@@ -182,23 +183,23 @@ class Follower:
                 elif self._closing.is_set() and not told_end:
                     told_end = True
                     yield [SHUTTING_DOWN]
-                elif loop.time() - told_at >= beat_s:
+                elif loop.time() - sent_at >= beat_s:
                     yield []
                 else:
-                    await tail.rung()
+                    await tail.next_ring()
                     continue
-                told_at = loop.time()
+                sent_at = loop.time()
 
-    async def _recorded(self, tenant: str, turn: UUID, after: int) -> AsyncGenerator[list[Frame], None]:
-        """Of a turn that does not run here: it has ended, or is paused, or another process runs it."""
-        cursor, past, silent_s = after, Past(tenant, turn), 0.0
+    async def _recorded(self, tenant: str, turn_id: UUID, after: int) -> AsyncGenerator[list[Frame], None]:
+        """Follow a turn that does not run in this process: it has ended, or is paused, or another process runs it."""
+        cursor, backlog, silent_s = after, Backlog(tenant, turn_id), 0.0
         with self._counted():
             while True:
-                batch = await self._store.read(partial(past.read, after=cursor))
+                batch = await self._store.read(partial(backlog.read, after=cursor))
                 if batch:
                     cursor, silent_s = batch[-1].number, 0.0
                     yield batch
-                elif not past.running or self._closing.is_set():
+                elif not backlog.running or self._closing.is_set():
                     return
                 else:
                     await asyncio.sleep(POLL_S)
@@ -207,16 +208,21 @@ class Follower:
                         silent_s = 0.0
                         yield []
 
-    async def _over(self, tenant: str, turn: UUID) -> bool:
-        """Until a turn that does not run here runs nowhere; False if the server ends meanwhile."""
-        while (await self.turn_state(tenant, turn)).status == "running":
+    async def _over(self, tenant: str, turn_id: UUID) -> bool:
+        """Wait until a turn of another process does not run any more; False if the server ends meanwhile."""
+        while (await self.turn_state(tenant, turn_id)).status == "running":
             if self._closing.is_set():
                 return False
             await asyncio.sleep(POLL_S)
         return True
 
+    @property
+    def readers(self) -> int:
+        """How many there are now."""
+        return self._readers
+
     def admit(self) -> None:
-        """Raises Overloaded where there is no room for one more reader."""
+        """Raises Overloaded if there is no room for one more reader."""
         if self._readers >= self._settings.max_readers:
             raise Overloaded("too many streams are open", limit="max_readers", retry_after_s=RETRY_AFTER_S)
 
@@ -232,8 +238,8 @@ class Follower:
 
 @contextmanager
 def _beating(tail: Tail, every_s: float) -> Iterator[None]:
-    """Ring a tail from time to time, so that who waits for it can say that it is alive: one timer a reader, where a
-    time limit on each wait would cost as much as what is waited for.
+    """Wake the readers of a tail from time to time, so that they can send a keepalive: one timer a reader, because a
+    timeout around each wait would cost as much as the wait.
     """
     timers: list[asyncio.TimerHandle] = []
     _beat_later(tail, every_s, timers)
@@ -252,18 +258,23 @@ def _beat(tail: Tail, every_s: float, timers: list[asyncio.TimerHandle]) -> None
     _beat_later(tail, every_s, timers)
 
 
-def _events(connection: Connection, *, tenant: str, session: UUID | None, after: int) -> list[RecordedEvent]:
-    if session is None:
-        return reads.log_events(connection, tenant, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE)
-    return reads.session_events(
-        connection, tenant, session, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE
-    )
+def _events(connection: Connection, *, tenant: str, session_id: UUID | None, after: int) -> list[RecordedEvent]:
+    if session_id is None:
+        read = reads.log_events(connection, tenant, after=after, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE)
+    else:
+        along = stretches(connection, tenant, _state(connection, tenant, session_id), after)
+        read = reads.events_along(connection, tenant, along, limit=FRAMES_AT_ONCE, most_bytes=BYTES_AT_ONCE)
+    return up_to_damage(read)
 
 
-def _newest(connection: Connection, *, tenant: str, session: UUID | None) -> int:
-    if session is None:
+def _newest(connection: Connection, *, tenant: str, session_id: UUID | None) -> int:
+    if session_id is None:
         return reads.log_size(connection, tenant)
-    state = queries.session_state(connection, tenant, session)
+    return _state(connection, tenant, session_id).version
+
+
+def _state(connection: Connection, tenant: str, session_id: UUID) -> SessionState:
+    state = queries.session_state(connection, tenant, session_id)
     if state is None:
-        raise SessionNotFound("there is no such session", session_id=str(session))
-    return state.version
+        raise SessionNotFound("there is no such session", session_id=str(session_id))
+    return state

@@ -1,4 +1,4 @@
-"""The frames of a turn: what a client is sent, and the journal row that each delta frame is kept as."""
+"""The frames of a turn: the server-sent events for clients, and the journal row that each delta frame is kept as."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from ..log.journal import JournalRow
 
 START, DELTA, VENDOR = "start", "delta", "vendor"
-"""Kinds of journal rows. A vendor's block has no frame: its number is below zero, one for each block."""
+"""Kinds of journal rows. A vendor's block is not shown: its number is negative, one for each block."""
 
 DELTA_TYPES = {"text": "text", "thinking": "thinking", "tool_use": "tool_input"}
 
@@ -17,7 +17,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is known of a block when it begins; stored as the text of its journal row."""
+    """The beginning of a block; stored as the text of its journal row."""
 
     type: str
     id: str | None = None
@@ -43,14 +43,14 @@ class DeltaData(msgspec.Struct, frozen=True):
     text: str
 
 
-def start_frame(message: UUID, frame: int, block: int, opening: Opening) -> Frame:
-    data = BlockStartedData(message, block, opening.type, opening.id, opening.name)
+def start_frame(message_id: UUID, frame: int, block: int, opening: Opening) -> Frame:
+    data = BlockStartedData(message_id, block, opening.type, opening.id, opening.name)
     return Frame(frame, "block.started", _encode(data))
 
 
-def delta_head(message: UUID, block: int, block_type: str) -> bytes:
-    """What the data of all delta frames of a block begin with, up to the text."""
-    return _encode(DeltaData(message, block, DELTA_TYPES[block_type], "")).removesuffix(b'""}')
+def delta_head(message_id: UUID, block: int, block_type: str) -> bytes:
+    """The bytes that the data of all delta frames of a block begin with, up to the text."""
+    return _encode(DeltaData(message_id, block, DELTA_TYPES[block_type], "")).removesuffix(b'""}')
 
 
 def delta_frame(head: bytes, frame: int, text: str) -> Frame:
@@ -65,7 +65,9 @@ def frame_of(row: JournalRow, block_type: str) -> Frame:
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
-    """One server-sent event of a turn: its number (dense from 1; 0: not part of the record), its type, its JSON."""
+    """One server-sent event of a turn: its number (dense from 1; 0 if it is not part of the record), its type, its
+    JSON.
+    """
 
     number: int
     type: str

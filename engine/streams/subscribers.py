@@ -1,9 +1,9 @@
-"""Who reads a turn: readers of its stream, and callers who wait for its end. A turn may wish to end when nobody is
-left.
+"""The subscribers of a running turn: readers of its stream, and callers that wait for its end. A turn may be cancelled
+when it has none.
 
-A caller may wish so for one turn (``on_disconnect: cancel``): it ends as soon as the last of those who read it has
-gone; one that nobody has begun to read is no reason. And a server may wish so for all (``cancel_unread_after_s``): a
-turn that nobody reads for so long, from its start on, is not paid for any further.
+A caller may ask for that with ``on_disconnect: cancel``: the turn is cancelled as soon as its last reader disconnects;
+a turn that never had a reader is not. A server may ask for it for all turns with ``cancel_unread_after_s``: a turn that
+nobody reads for so long, from its start on, is cancelled, so that it costs nothing more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 
 class Reader:
-    """One who reads. ``excused``: goes without having left, because its time is over and it was told so."""
+    """One reader. ``excused``: it ends without having disconnected, because its time is over and it was told so."""
 
     __slots__ = ("excused",)
 
@@ -23,8 +23,8 @@ class Reader:
 
 
 class Subscribers:
-    """The readers of one running turn. ``absent`` is called, once or more often, when they are missed: ``at_once``
-    when the last of them leaves, or when nobody was there for ``unread_s`` (0: never).
+    """The readers of one running turn. ``absent`` is called, once or more often, when there is none: with ``at_once``
+    when the last one disconnects, else after ``unread_s`` without a reader (0: never).
     """
 
     def __init__(self, absent: Callable[[], None], *, at_once: bool, unread_s: float) -> None:
@@ -39,23 +39,25 @@ class Subscribers:
         return self._readers
 
     def open(self) -> None:
-        """The turn runs: from now on it is missed if nobody reads it."""
+        """Start: from now on a turn without a reader is reported."""
         self._open = True
         self._restart()
 
     def close(self) -> None:
-        """The turn runs no more, and nobody is missed."""
+        """Stop: the turn does not run any more, and nothing is reported."""
         self._open = False
         self._restart()
-        self._absent = _nobody  # it leads back to the turn, which would stay until somebody looked for such circles
+        self._absent = (
+            _nobody  # it refers to the turn, which would stay in memory until the garbage collector finds the cycle
+        )
 
     def seen(self) -> None:
-        """Somebody has asked how the turn is: who cannot read along comes again and again."""
+        """Note that a client has asked for the turn's state: one that cannot follow the stream polls."""
         self._restart()
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
-        """One more reader, as long as it reads."""
+        """Count one more reader, as long as it reads."""
         reader = Reader()
         self._readers += 1
         self._restart()
@@ -76,4 +78,4 @@ class Subscribers:
 
 
 def _nobody() -> None:
-    """Nobody is missed."""
+    """Report nothing."""

@@ -1,7 +1,7 @@
-"""The newest committed frames of a running turn, in memory, for those who read along.
+"""The tail of a running turn: its newest committed frames, in memory, for readers that keep up.
 
-A cache of what is on disk that never runs ahead of it: only the recorder publishes, and only after a commit. It is
-bounded; who lies further behind reads from the database.
+The tail is a cache of what is on disk and never runs ahead of it: frames are published only after their commit. It is
+bounded; a reader that is further behind reads from the database.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .frames import Frame
 
 
 class Tail:
-    """Frames from ``first`` to ``last``. Closed when no more will come to it."""
+    """The newest frames, up to ``last``. It is closed when no more will come."""
 
     def __init__(self, most_frames: int) -> None:
         self._frames: deque[Frame] = deque(maxlen=most_frames)
@@ -33,7 +33,7 @@ class Tail:
         self.ring()
 
     def close(self, error: Frame | None = None) -> None:
-        """No more frames will come; ``error`` is told to the readers though it is not part of the record."""
+        """Close: no more frames will come. ``error`` is sent to the readers though it is not part of the record."""
         self.closed = True
         self.error = error
         self._end.set()
@@ -43,28 +43,28 @@ class Tail:
         """The frames that follow a cursor, at most so many; None if some of them are no longer here."""
         if cursor >= self.last:
             return []
-        if cursor == self.last - 1:  # as nearly every reader's
+        if cursor == self.last - 1:  # as for nearly every reader
             return [self._frames[-1]]
         first = self._frames[0].number
         if cursor < first - 1:
             return None
-        # Numbers are dense, so what follows the cursor is counted from the end, where readers mostly are.
+        # Numbers are dense, so the frames after the cursor are counted from the end, where most readers are.
         start = max(cursor - self.last, -len(self._frames))
         return [self._frames[place] for place in range(start, min(0, start + limit))]
 
     async def end(self) -> None:
-        """Until it is closed."""
+        """Wait until the tail is closed."""
         await self._end.wait()
 
-    def rung(self) -> asyncio.Future[None]:
-        """Done when the bell rings: for news, for the end, or for nothing."""
+    def next_ring(self) -> asyncio.Future[None]:
+        """A future that is done with the next ring: for new frames, for the end, or to keep the connection alive."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         return waiter
 
     def ring(self) -> None:
-        """Wake whoever waits."""
+        """Wake all readers."""
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            if not waiter.done():  # who left has cancelled it
+            if not waiter.done():  # a reader that has disconnected has cancelled it
                 waiter.set_result(None)

@@ -1,8 +1,8 @@
-"""A turn told as frames, from its recorded events: the same frames live, later, and after a restart. Pure.
+"""The transcript of a turn: its frames from its recorded events, the same live, later, and after a restart. Pure.
 
-A recorded frame carries its number in the event's facts. The deltas between are in the journal while their round
-runs, and afterwards in the message's cuts; ``deltas_of`` gives them back with the same numbers. After an erasure
-the deltas are gone and the other frames keep their numbers.
+A recorded frame carries its number in the event's facts. The deltas between two recorded frames are in the journal
+while their round runs, and afterwards in the message's cuts, from which ``deltas_of`` makes them again with the same
+numbers. After an erasure there are no deltas, and the other frames keep their numbers.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from uuid import UUID
 
 import msgspec
 
+from ..events.base import Facts
 from ..events.blocks import Block, Content, TextBlock, ThinkingBlock, ToolUseBlock, read_blocks
 from ..events.cuts import unpack_cuts
-from ..events.types import (
+from ..events.turn_types import (
     AttemptEnded,
-    BlockStart,
     DecisionWords,
-    Facts,
-    MessageAppended,
-    MessageWords,
     ToolApproved,
     ToolCalled,
     ToolRefused,
@@ -29,30 +26,33 @@ from ..events.types import (
     TurnFailed,
     TurnStarted,
 )
+from ..events.types import BlockStart, MessageAppended, MessageWords
 from ..events.upcasts import facts_of, words_of
 from ..log.base import RecordedEvent
 from ..sessions import turn_state as turns
-from ..sessions.turn_state import TurnState
-from ..sessions.views import Message, Turn, message_view, turn_view
+from ..sessions.calls import CallIds, block_of
+from ..sessions.turn_state import OpenCall, TurnState
+from ..sessions.turn_views import Turn, turn_view
+from ..sessions.views import Message, answer_of, message_view
 from .frames import Frame, Opening, delta_frame, delta_head, start_frame
 
 _encode = msgspec.json.Encoder().encode
 
 
 class CallData(msgspec.Struct, frozen=True):
-    """The data of a ``tool.called`` frame; its input stands in the message."""
+    """The data of a ``tool.called`` frame; its input stands in the message. Id and name are erased with that."""
 
-    tool_use_id: str
-    name: str
+    tool_use_id: str | None
+    name: str | None
     message_id: UUID
     runner: str
 
 
 class ReturnedData(msgspec.Struct, frozen=True):
-    """The data of a ``tool.returned`` frame; what it gave is in the message that follows."""
+    """The data of a ``tool.returned`` frame; the tool's output is in the message that follows."""
 
-    tool_use_id: str
-    name: str
+    tool_use_id: str | None
+    name: str | None
     outcome: str
     is_error: bool
     duration_ms: int | None
@@ -61,7 +61,7 @@ class ReturnedData(msgspec.Struct, frozen=True):
 class DecisionData(msgspec.Struct, frozen=True):
     """The data of a ``tool.approved`` or ``tool.refused`` frame."""
 
-    tool_use_id: str
+    tool_use_id: str | None
     approve: bool
     reason: str | None
     actor: str
@@ -75,15 +75,17 @@ class AttemptFailedData(msgspec.Struct, frozen=True):
     code: str
 
 
-class Story:
-    """Tells one turn. Feed it the session's events in order, from ``turn.started`` on; it passes over those that
-    are not the turn's.
+class Transcript:
+    """The transcript of one turn. Feed it the session's events in order, from ``turn.started`` on; it ignores events of
+    other turns.
     """
 
-    def __init__(self, turn: UUID) -> None:
-        self._turn = turn
+    def __init__(self, turn_id: UUID) -> None:
+        self._turn_id = turn_id
         self._state: TurnState | None = None
         self._failed: TurnFailed | None = None
+        self._calls: dict[str, tuple[str | None, str | None]] = {}
+        self._ended: AttemptEnded | None = None
         self.messages: list[Message] = []
         self.reasons: dict[str, str] = {}
 
@@ -92,56 +94,81 @@ class Story:
         assert self._state is not None
         return self._state
 
+    def call_ids(self) -> CallIds:
+        """The vendor's ids of the turn's calls, as far as they are there."""
+        return {ordinal: call_id for ordinal, (call_id, _) in self._calls.items() if call_id is not None}
+
     def view(self) -> Turn:
         """The turn as it is now."""
         return turn_view(self.state, tuple(self.messages), self._failed)
 
-    def tell(self, event: RecordedEvent, *, deltas_after: int | None = None, limit: int | None = None) -> list[Frame]:
-        """The frames of one event; with ``deltas_after`` also those deltas of a message (no more than ``limit``)
-        whose numbers are above it: they precede the message's own frame.
+    def add(self, event: RecordedEvent, *, deltas_after: int | None = None) -> list[Frame]:
+        """The frames of one event; with ``deltas_after`` also those deltas of a message whose numbers are above it.
+        They precede the message's own frame.
         """
         facts = facts_of(event)
-        deltas = [] if deltas_after is None else list(islice(self.deltas(event, deltas_after), limit))
+        deltas = [] if deltas_after is None else list(self.deltas(event, deltas_after))
         if isinstance(facts, TurnStarted):
-            if event.id != self._turn:
+            if event.id != self._turn_id:
                 return []
             self._state = turns.begin(event, facts)
-            return [self._frame(facts.frame, event.type, self.view())]
-        if self._state is None or getattr(facts, "turn", None) != self._turn:
+            return [self._frame(facts.frame, event.type, self._told())]
+        if self._state is None or getattr(facts, "turn", None) != self._turn_id:
             return []
         self._state = turns.evolve(self._state, event, facts)
-        return deltas + self._tell(event, facts)
+        return deltas + self._shown(event, facts)
 
     def deltas(self, event: RecordedEvent, after: int) -> Iterator[Frame]:
-        """The deltas of the event that is told next, one by one: those whose numbers are above ``after``."""
+        """The deltas of the next event, one by one: those whose numbers are above ``after``. Call it
+        before ``add``.
+        """
         facts = facts_of(event)
-        if self._state is None or not isinstance(facts, MessageAppended) or facts.turn != self._turn:
+        if self._state is None or not isinstance(facts, MessageAppended) or facts.turn != self._turn_id:
             return
         for frame in deltas_of(event, facts, self._state.frame + 1):
             if frame.number > after:
                 yield frame
 
-    def _tell(self, event: RecordedEvent, facts: Facts) -> list[Frame]:
+    def _shown(self, event: RecordedEvent, facts: Facts) -> list[Frame]:
         number = getattr(facts, "frame", None)
         if isinstance(facts, TurnFailed):
+            words_of(event)  # which refuses what is damaged: the turn's detail is told from it
             self._failed = facts
+        if isinstance(facts, AttemptEnded):
+            self._ended = facts
         if isinstance(facts, MessageAppended):
             message = message_view(event)
+            if message.role == "assistant" and self._ended is not None:
+                message = answer_of(message, self.state.attempts[-1].full_name, self._ended)
             self.messages.append(message)
             return [] if number is None else [self._frame(number, event.type, message)]
         if number is None:
             return []
         if isinstance(facts, ToolReturned):
-            returned = ReturnedData(facts.call, facts.name, facts.outcome, facts.is_error, facts.duration_ms)
+            named = self._calls.get(facts.call, (None, facts.name))
+            returned = ReturnedData(*named, facts.outcome, facts.is_error, facts.duration_ms)
             return [self._frame(number, event.type, returned)]
         if isinstance(facts, ToolApproved | ToolRefused):
             return [self._frame(number, event.type, self._decision(event, facts))]
         if isinstance(facts, ToolCalled):
-            call = CallData(facts.call, facts.name, self.messages[-1].id, facts.runner)
-            return [self._frame(number, event.type, call)]
+            return [self._frame(number, event.type, self._called(facts))]
         if isinstance(facts, AttemptEnded):
             return [self._frame(number, "attempt.failed", AttemptFailedData(facts.round, facts.attempt, facts.outcome))]
-        return [self._frame(number, event.type, self.view())]
+        return [self._frame(number, event.type, self._told())]
+
+    def _told(self) -> dict[str, object]:
+        """The turn in a frame: the ids of its messages in their stead, for frames have shown them."""
+        turn = self.view()
+        fields = {name: getattr(turn, name) for name in turn.__struct_fields__ if name not in {"messages", "message"}}
+        return fields | {"message_ids": [message.id for message in turn.messages]}
+
+    def _called(self, facts: ToolCalled) -> CallData:
+        message = self.messages[-1]
+        call = OpenCall(facts.call, facts.name, facts.message, index=facts.index)
+        block = block_of(call, message.blocks())
+        by_id = facts.call if facts.index is None else None  # schema 1
+        self._calls[facts.call] = (by_id, facts.name) if block is None else (block.id, block.name)
+        return CallData(*self._calls[facts.call], message.id, facts.runner)
 
     def _decision(self, event: RecordedEvent, facts: ToolApproved | ToolRefused) -> DecisionData:
         words = words_of(event)
@@ -149,7 +176,8 @@ class Story:
         self.reasons.pop(facts.call, None)  # a call of an earlier round may have had the same id
         if reason is not None:
             self.reasons[facts.call] = reason
-        return DecisionData(facts.call, isinstance(facts, ToolApproved), reason, event.actor)
+        call_id, _ = self._calls.get(facts.call, (None, None))
+        return DecisionData(call_id, isinstance(facts, ToolApproved), reason, event.actor)
 
     def _frame(self, number: int, kind: str, data: object) -> Frame:
         return Frame(number, kind, _encode(data))
@@ -180,7 +208,7 @@ _TYPES: dict[type, str] = {TextBlock: "text", ThinkingBlock: "thinking", ToolUse
 
 
 def _pieces(blocks: Content, cuts: bytes) -> Iterator[tuple[int, str]]:
-    """Each delta again: its block and its text."""
+    """The deltas of a message from its cuts: block and text of each."""
     read: dict[int, int] = {}
     for cut in unpack_cuts(cuts):
         at = read.get(cut.block, 0)

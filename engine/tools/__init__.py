@@ -1,1 +1,1 @@
-"""Tools: what a model may call, where they come from, and how a call is run within its limits."""
+"""Tools: what a model may call, the sources of tools, and how a call is run within its limits."""

@@ -1,17 +1,17 @@
-"""What a tool is: a name, a description and a schema for the model, and something that runs.
+"""The contract of a tool: a name, a description and a schema for the model, and code that runs.
 
-Rules every member keeps, and ``tests/contracts/test_tools.py`` checks:
+Rules that every member keeps, and ``tests/contracts/test_tools.py`` checks:
 
 * ``name`` fits ``NAME``; ``parameters`` is a JSON Schema of type object. Neither changes while the tool is registered.
-* ``check`` raises Invalid if the input cannot be taken, and its words name the argument; it has no effect and asks
-  nobody, so that a call can be refused before a person is asked to approve it. What only the tool's owner knows of its
-  arguments (an MCP server checks its own) comes out when it runs.
-* ``run`` takes an input that passed ``check``. It says what went wrong by ``ToolOutput(…, is_error=True)`` or by a
-  ToolError, whose words the model reads; of any other exception the model is told the type and no more. It may be
-  cancelled at any await, and is when its time is up.
-* A tool is called from many turns at once.
+* ``check`` raises Invalid if the input cannot be accepted, and its words name the argument. It has no effect and no
+  I/O, so that a call can be refused before a person is asked to approve it. Checks that only the tool's owner can make
+  (an MCP server checks its own arguments) are made when the tool runs.
+* ``run`` takes an input that passed ``check``. It reports a failure by ``ToolOutput(…, is_error=True)`` or by a
+  ToolError, whose words the model reads; of any other exception the model is told only the type. It may be cancelled at
+  any await, and is cancelled when its time is up.
+* A tool may be called from many turns at once.
 
-Limits, the allow-list, approval and the form of what comes back are the runner's (``engine/tools/runner.py``).
+Limits, the allow-list, approval and the form of the output are the runner's (``engine/tools/runner.py``).
 """
 
 from __future__ import annotations
@@ -23,26 +23,24 @@ from uuid import UUID
 
 import msgspec
 
-from ..events.blocks import ImageBlock, TextBlock
+from ..events.blocks import ToolContent
 
 T = TypeVar("T")
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What all vendors accept as the name of a tool."""
-
-ToolContent = str | tuple[TextBlock | ImageBlock, ...]
+"""The names that all vendors accept for a tool."""
 
 
 class Threads(Protocol):
-    """Where a tool runs what blocks, so that it does not hold up everybody else."""
+    """Threads in which a tool runs blocking code, so that it does not block the event loop."""
 
     async def run(self, function: Callable[[], T]) -> T:
-        """What the function returns or raises, once a thread is free and has run it."""
+        """Run the function in a free thread: its result, or its exception."""
         ...
 
 
 class ToolContext(msgspec.Struct, frozen=True):
-    """For whom a tool runs: ``call`` is the id of the model's call. ``threads`` takes what blocks."""
+    """The context of a call: ``call`` is the id that the model gave it. ``threads`` run blocking code."""
 
     tenant: str
     session: UUID
@@ -52,15 +50,15 @@ class ToolContext(msgspec.Struct, frozen=True):
 
 
 class ToolOutput(msgspec.Struct, frozen=True):
-    """What the model is given back."""
+    """The output that the model is given."""
 
     content: ToolContent
     is_error: bool = False
 
 
 class Tool(Protocol):
-    """One tool. ``approval``: a person must say yes to each call; ``timeout_s`` and ``max_output_bytes``: its own
-    limits in place of the common ones.
+    """One tool. ``approval``: a person must approve each call; ``timeout_s`` and ``max_output_bytes``: its own limits
+    in place of the common ones.
     """
 
     name: str
@@ -75,5 +73,5 @@ class Tool(Protocol):
         ...
 
     async def run(self, given: dict[str, Any], context: ToolContext) -> ToolOutput:
-        """Call it. Raises ToolError; see the module's rules."""
+        """Call the tool. Raises ToolError; see the module's rules."""
         ...

@@ -1,7 +1,7 @@
 """The built-in tools: ``echo {text}``, ``calculator {expression}``, ``timestamp {}``.
 
-The calculator reads an expression with Python's parser and computes what it knows of the tree: nothing is ever run as
-code. Everything is bounded: the length of an expression, its depth, the bits of a whole number.
+The calculator parses an expression with Python's parser and computes the nodes that it knows: nothing is ever run as
+code. Everything is bounded: the length of an expression, its depth, the bits of an integer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_EXPRESSION_CHARS = 1000
 MAX_DEPTH = 100
 MAX_BITS = 4096
 MAX_DIGITS = 400
-"""How far from the point numbers are rounded: beyond that it changes nothing, or computes a power of ten."""
+"""Most digits that ``round`` takes: beyond that it changes nothing, or computes a huge power of ten."""
 
 Number = int | float
 
@@ -48,7 +48,7 @@ async def calculator(
 
 
 def builtin_tools(clock: Clock) -> tuple[Tool, ...]:
-    """All of them."""
+    """All built-in tools."""
 
     @tool
     async def timestamp() -> str:
@@ -109,16 +109,16 @@ def _checked(value: Any) -> Number:
     if isinstance(value, complex):
         raise ToolError("the result is not a real number")
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
-        raise ToolError(f"a whole number is too large: {MAX_BITS} bits are the most")
+        raise ToolError(f"an integer is too large: {MAX_BITS} bits is the maximum")
     if not isinstance(value, int) and not math.isfinite(value):
         raise OverflowError
     return value  # type: ignore[no-any-return] # a number by now
 
 
 def _power(base: Number, exponent: Number) -> Any:
-    """Refused before it is computed if it would be far too large: a power of whole numbers can fill any memory."""
+    """A power, refused before it is computed if it would be far too large: a power of integers can fill any memory."""
     if isinstance(base, int) and isinstance(exponent, int) and (base.bit_length() - 1) * exponent > MAX_BITS:
-        raise ToolError(f"a whole number is too large: {MAX_BITS} bits are the most")
+        raise ToolError(f"an integer is too large: {MAX_BITS} bits is the maximum")
     return base**exponent
 
 

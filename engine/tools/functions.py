@@ -6,12 +6,12 @@
 
 Arguments can be of any type that msgspec reads from JSON: text, numbers, lists, dicts, Literal, enums, unions with
 None, Structs, dataclasses, with ``Annotated[…, Meta(…)]`` for descriptions and bounds. They are read strictly: no text
-becomes a number, and an unknown argument is refused (unknown fields of a Struct of your own are where it says
+becomes a number, and an unknown argument is refused (so is an unknown field of a Struct that says
 ``forbid_unknown_fields``). An argument that is not given is not passed: the function's own default holds.
 
-A first parameter of type ToolContext is given the context and does not stand in the schema. A function that is not
-``async`` runs in a thread. No thread can be killed: one that hangs past its time limit is given up, its place stays
-taken until it returns, and when all places are taken further calls run into their own time limit.
+A first parameter of type ToolContext receives the context and is not part of the schema. A function that is not
+``async`` runs in a thread. No thread can be killed: one that hangs past its time limit is abandoned and keeps its place
+until it returns; when all places are taken, further calls run into their own time limit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _UNCHANGING = (str, int, float, bool, type(None), Enum)
 
 
 class FunctionTool:
-    """A function as a tool; ``function`` is the function."""
+    """A function as a tool."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ def tool(
 
 
 def output_of(value: Any) -> ToolOutput:
-    """What a function returned, as a model is given it: text and blocks as they are, anything else as JSON.
+    """The output made of a function's result: text and blocks as they are, anything else as JSON.
 
     Raises ToolError for what has no JSON form.
     """
@@ -123,7 +123,7 @@ def output_of(value: Any) -> ToolOutput:
 
 def _json(value: Any) -> str:
     try:
-        if not isinstance(value, bytes | bytearray | memoryview):  # JSON has no bytes, and a model reads no base64
+        if not isinstance(value, bytes | bytearray | memoryview):  # JSON has no bytes, and a model does not read base64
             return msgspec.json.encode(value).decode()
     except UnicodeEncodeError:  # half characters: the runner repairs them
         return json.dumps(msgspec.to_builtins(value), ensure_ascii=False)
@@ -145,7 +145,7 @@ def _first_paragraph(function: Callable[..., Any]) -> str:
 
 
 def _read_signature(function: Callable[..., Any], name: str) -> tuple[bool, type[msgspec.Struct]]:
-    """Whether it takes a context, and its arguments as a struct."""
+    """The signature: True if it takes a context, and its arguments as a struct."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
         types = get_type_hints(function, include_extras=True)
@@ -169,7 +169,7 @@ def _field(parameter: inspect.Parameter, types: dict[str, Any], tool_name: str) 
         return parameter.name, kind
     if isinstance(parameter.default, _UNCHANGING):
         return parameter.name, kind, parameter.default
-    # Only its being there counts: an argument that is not given is not passed.
+    # Only the presence of a default counts: an argument that is not given is not passed.
     return parameter.name, kind, msgspec.field(default_factory=lambda: parameter.default)
 
 
@@ -179,7 +179,7 @@ def _schema(arguments: type[msgspec.Struct], tool_name: str) -> dict[str, Any]:
         (root,), kinds = msgspec.json.schema_components([arguments], ref_template=_REFERENCE)
     except (TypeError, ValueError, NameError) as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ToolError(f"the tool {tool_name} takes what JSON cannot give: {reason}") from None
+        raise ToolError(f"the tool {tool_name} has a parameter that JSON cannot express: {reason}") from None
     schema = kinds.pop(root["$ref"].removeprefix("#/$defs/"))
     del schema["title"]
     return {**schema, "$defs": kinds} if kinds else schema

@@ -1,8 +1,7 @@
-"""The tools there are, by name, and the form in which a model is told of them."""
+"""The registry of tools: by name, and the schemas that models are told."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
@@ -13,7 +12,7 @@ from .base import NAME, Tool
 
 
 class Tools:
-    """All registered tools, in the order in which they came. It does not own them."""
+    """All registered tools, in the order of registration. The registry does not own them."""
 
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
         self._by_name: dict[str, Tool] = {}
@@ -24,7 +23,7 @@ class Tools:
     def add(self, tool: Tool) -> None:
         """Raises ToolError for a name that is taken or ill-formed, and for a schema that cannot be sent."""
         if not NAME.fullmatch(tool.name):
-            raise ToolError(f"{tool.name[:80]!r} is no name for a tool: 1 to 64 characters of A-Z a-z 0-9 _ -")
+            raise ToolError(f"{tool.name[:80]!r} is not a valid name of a tool: 1 to 64 characters of A-Z a-z 0-9 _ -")
         if tool.name in self._by_name:
             raise ToolError(f"there are two tools named {tool.name}")
         self._schemas[tool.name] = _schema(tool)
@@ -37,10 +36,11 @@ class Tools:
         return tuple(self._by_name)
 
     def allowed(self, names: Collection[str] | None, allow_list: Collection[str] | None) -> tuple[str, ...]:
-        """The names that are asked for and allowed, in the order of registration.
+        """The requested names that are allowed, in the order of registration.
 
         ``names`` None: all that are allowed; ``allow_list`` None: every tool is. An allow-list may name tools that are
-        not here now. Raises Invalid for a name asked for that is not to be had; ``available`` lists what is.
+        not registered now. Raises Invalid for a requested name that is not available; ``available`` lists those that
+        are.
         """
         free = [name for name in self._by_name if allow_list is None or name in allow_list]
         if names is None:
@@ -51,29 +51,25 @@ class Tools:
         return tuple(name for name in free if name in names)
 
     def schemas(self, names: Collection[str]) -> tuple[ToolSchema, ...]:
-        """What a provider is sent of these tools, in the order of registration; an unknown name has none."""
+        """The schemas of these tools for a provider, in the order of registration; an unknown name has none."""
         return tuple(schema for name, schema in self._schemas.items() if name in names)
 
 
 def write_schemas(schemas: Sequence[ToolSchema]) -> bytes:
-    """Schemas as they are kept. ``read_schemas`` gives equal ones back, and a renderer makes the same bytes of them:
-    the order of keys is kept, for a model reads it and a request is derived from it. Hence no sorted keys.
+    """The bytes of schemas for storage. ``read_schemas`` gives equal ones back, and a renderer makes the same bytes of
+    them: the order of keys is kept, because a model reads it and a request is derived from it. So the keys are not
+    sorted.
     """
     return msgspec.json.encode(schemas)
 
 
 def read_schemas(data: bytes) -> tuple[ToolSchema, ...]:
-    """Raises msgspec.MsgspecError if these are none."""
+    """Schemas from their bytes. Raises msgspec.MsgspecError for anything else."""
     return msgspec.json.decode(data, type=tuple[ToolSchema, ...])
 
 
-def digest(schemas: Sequence[ToolSchema]) -> str:
-    """SHA-256 over ``write_schemas``, lower-case hex: the key under which they are kept."""
-    return hashlib.sha256(write_schemas(schemas)).hexdigest()
-
-
 def _schema(tool: Tool) -> ToolSchema:
-    """Through JSON, so that what is kept and read again is the same to the letter."""
+    """The schema of a tool, passed through JSON so that the stored one is exactly the same."""
     schema = ToolSchema(tool.name, tool.description, tool.parameters)
     try:
         return msgspec.json.decode(msgspec.json.encode(schema), type=ToolSchema)

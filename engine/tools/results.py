@@ -1,5 +1,5 @@
-"""What a tool gave back, made fit for the record and for a model: characters that can be kept, images that a vendor
-takes, and a bounded size.
+"""A tool's output, made fit for the record and for a model: characters that can be stored, images that a vendor
+accepts, and a bounded size.
 """
 
 from __future__ import annotations
@@ -7,14 +7,14 @@ from __future__ import annotations
 import base64
 import binascii
 
-from ..events.blocks import IMAGE_TYPES, Base64Source, ImageBlock, TextBlock
-from .base import ToolContent
+from ..events.blocks import IMAGE_TYPES, Base64Source, ImageBlock, TextBlock, ToolContent
 
 _REPLACEMENT = "\ufffd"
+_UNSEEN = "[an image, not shown: this model takes none]"
 
 
 def fit(content: ToolContent, most_bytes: int) -> tuple[ToolContent, int, bool]:
-    """The content within ``most_bytes`` (its note about the cut not counted), its whole size, and whether it was cut.
+    """The content cut to ``most_bytes`` (the note about the cut not counted), its whole size, and True if it was cut.
 
     Text counts in UTF-8, images by their base64 or address. Raises TypeError for what is not content.
     """
@@ -31,8 +31,15 @@ def fit(content: ToolContent, most_bytes: int) -> tuple[ToolContent, int, bool]:
     return blocks or "", size, False
 
 
+def in_words(content: ToolContent) -> ToolContent:
+    """The content for a model that takes no images: each leaves a word behind."""
+    if isinstance(content, str):
+        return content
+    return tuple(TextBlock(_UNSEEN) if isinstance(block, ImageBlock) else block for block in content)
+
+
 def repair(text: str) -> str:
-    """Text that can be kept and given back anywhere: NUL and half surrogates become U+FFFD."""
+    """Text that can be stored and given back anywhere: NUL and half surrogates become U+FFFD."""
     text = text.replace("\0", _REPLACEMENT)
     try:
         text.encode()
@@ -42,7 +49,7 @@ def repair(text: str) -> str:
 
 
 def _first(blocks: tuple[TextBlock | ImageBlock, ...], most_bytes: int) -> list[TextBlock | ImageBlock]:
-    """The blocks up to the first that does not fit, and what fits of that one if it is text."""
+    """The blocks before the first that does not fit, and of that one, if it is text, as much as fits."""
     kept: list[TextBlock | ImageBlock] = []
     for block in blocks:
         if _size(block) > most_bytes:
@@ -69,7 +76,7 @@ def _size(block: TextBlock | ImageBlock) -> int:
 
 
 def _sound(block: object) -> TextBlock | ImageBlock:
-    """A block as it can be sent on; one bad image would make a vendor refuse the whole conversation."""
+    """A block that can be sent: one bad image would make a vendor refuse the whole conversation."""
     if isinstance(block, TextBlock):
         return TextBlock(repair(block.text))
     if not isinstance(block, ImageBlock):

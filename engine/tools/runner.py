@@ -1,28 +1,29 @@
-"""A model's call of a tool, from what the model wrote to what it is given back. Nothing here raises for what a tool or
-a model does: every call has an outcome, with a code for the record and words for the model.
+"""The tool runner: it makes a model's call of a tool, within limits, and returns its outcome. Nothing here raises for
+what a tool or a model does: every call has an outcome, with a code for the record and words for the model.
 
 ============================  =========================================================================================
-``completed``                 it ran, and this is its output
-``output_too_large``          it ran; its output is cut at the limit, with a note, and is no error
-``unknown_tool``              there is none of this name
-``tool_not_allowed``          there is, and it may not be used here
-``invalid_arguments``         what the model wrote is not a JSON object, or does not fit the schema
-``tool_not_approved``         it needs a person's yes, and has none
-``tool_failed``               it raised, said itself that it failed, or returned what has no form
-``tool_timed_out``            it did not end in time and was given up
+``completed``                 the tool ran, and this is its output
+``output_too_large``          the tool ran; its output is cut at the limit, with a note, and is no error
+``unknown_tool``              no tool has this name
+``tool_not_allowed``          the tool exists, and may not be used here
+``invalid_arguments``         the input is not a JSON object, or does not fit the schema
+``tool_not_approved``         the call needs a person's approval, and has none
+``tool_failed``               the tool raised, reported a failure, or returned neither text, images nor JSON
+``tool_timed_out``            the tool did not end in time and was cancelled
 ============================  =========================================================================================
 
-All but the first two are errors. What the model reads holds no stack trace and no path: of an exception that is not
-one of ours it is told the type; the log has the rest. A tool that is ``async`` and blocks holds up the whole server,
-and a thread that hangs cannot be killed (``engine/tools/functions.py``).
+All but the first two are errors. The model reads no stack trace and no path: of an exception that is not ours it is
+told the type, and the log has the rest. An ``async`` tool that blocks holds up the whole server, and a thread that
+hangs cannot be killed (``engine/tools/functions.py``).
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID
@@ -31,7 +32,8 @@ import msgspec
 
 from ..clock import Clock
 from ..errors import EngineError, Invalid
-from .base import Tool, ToolContent, ToolContext, ToolOutput
+from ..events.blocks import ToolOutcome
+from .base import Tool, ToolContext, ToolOutput
 from .registry import Tools
 from .results import fit
 
@@ -40,25 +42,24 @@ log = logging.getLogger("manent.tools")
 T = TypeVar("T")
 
 GRACE_S = 1.0
-"""How long a tool that is cancelled may clean up before it is left behind."""
+"""The time that a cancelled tool gets to clean up before it is abandoned."""
 
 MAX_WORDS_BYTES = 4096
-"""Our own words to the model about a call that went wrong."""
+"""Most bytes of our own words to the model about a failed call."""
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """``timeout_s`` and ``max_output_bytes`` hold for each call whose tool has none of its own; ``max_parallel`` for
-    the calls of one round, ``max_threads`` for all that runs in threads.
+class ToolLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of calls. ``timeout_s`` and ``max_output_bytes`` hold for each call whose tool has none of its own;
+    ``max_threads`` for all that runs in threads.
     """
 
     timeout_s: float = 30.0
     max_output_bytes: int = 64 << 10
-    max_parallel: int = 8
     max_threads: int = 16
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's call: ``input_text`` as it wrote it; ``approved`` if a person said yes to it; ``others``: the tools
+    """A model's call: ``input_text`` as the model wrote it; ``approved`` if a person approved it; ``others``: the tools
     that the model was told of and that its caller runs.
     """
 
@@ -72,43 +73,33 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[str, ...] = ()
 
 
-class Ready(msgspec.Struct, frozen=True):
+class ReadyCall(msgspec.Struct, frozen=True):
     """A call that can be made."""
 
     tool: Tool
     given: dict[str, Any]
 
 
-class ToolOutcome(msgspec.Struct, frozen=True):
-    """What came of a call. ``output_bytes`` is the size of what the tool gave, before it was cut."""
-
-    code: str
-    content: ToolContent
-    is_error: bool
-    duration_ms: int = 0
-    output_bytes: int = 0
-
-
 class ToolRunner:
-    """Runs calls within limits. One for all turns; it lives in one event loop."""
+    """Runs calls within limits. One runner serves all turns; it lives in one event loop."""
 
-    def __init__(self, tools: Tools, limits: Limits, clock: Clock) -> None:
+    def __init__(self, tools: Tools, limits: ToolLimits, clock: Clock) -> None:
         self._tools = tools
         self._limits = limits
         self._clock = clock
         self._threads = DaemonThreads(limits.max_threads)
         self._left_behind: set[asyncio.Task[ToolOutput]] = set()
 
-    def prepare(self, call: ToolCall, allowed: Collection[str]) -> Ready | ToolOutcome:
-        """The call ready to be made, or the outcome of one that cannot be. Nothing has run yet; if the tool needs a
-        person's yes, this is the moment to ask.
+    def prepare(self, call: ToolCall, allowed: Collection[str]) -> ReadyCall | ToolOutcome:
+        """Check a call: ready to be made, or the outcome of one that cannot be. Nothing has run yet; if the tool needs
+        a person's approval, this is the moment to ask for it.
         """
         tool = self._tools.get(call.name)
         if tool is None or call.name not in allowed:
             code = "unknown_tool" if tool is None else "tool_not_allowed"
             return _failure(code, f"There is no tool {call.name[:64]!r} here. {self._what_there_is(call, allowed)}")
         try:
-            given = msgspec.json.decode(call.input_text or "{}", type=dict[str, Any])
+            given = read_arguments(call.input_text or "{}")
             tool.check(given)
         except Invalid as error:
             return _failure("invalid_arguments", f"Not called: {error.detail}. Try again with other arguments.")
@@ -117,7 +108,7 @@ class ToolRunner:
             return _failure("invalid_arguments", f"Not called: the arguments must be a JSON object ({words}).")
         except Exception as error:  # noqa: BLE001 - a tool's own code
             return _raised(call.name, error)
-        return Ready(tool, given)
+        return ReadyCall(tool, given)
 
     def _what_there_is(self, call: ToolCall, allowed: Collection[str]) -> str:
         names = [*(name for name in self._tools.names() if name in allowed), *call.others]
@@ -135,20 +126,10 @@ class ToolRunner:
         duration_ms = round((self._clock.monotonic_s() - started_s) * 1000)
         return msgspec.structs.replace(outcome, duration_ms=duration_ms)
 
-    async def call_all(self, calls: Sequence[ToolCall], allowed: Collection[str]) -> list[ToolOutcome]:
-        """Make the calls of one round side by side; outcomes in the order of the calls. Raises CancelledError only."""
-        free = asyncio.Semaphore(self._limits.max_parallel)
-
-        async def one(call: ToolCall) -> ToolOutcome:
-            async with free:
-                return await self.call(call, allowed)
-
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(call)) for call in calls]
-        return [task.result() for task in tasks]
-
-    async def _run(self, ready: Ready, call: ToolCall) -> ToolOutcome:
-        """In a task of its own: a tool that will not be cancelled is left behind, and cannot hold up its turn."""
+    async def _run(self, ready: ReadyCall, call: ToolCall) -> ToolOutcome:
+        """Run the tool in a task of its own: one that does not end when it is cancelled is abandoned, and cannot hold
+        up its turn.
+        """
         tool = ready.tool
         limit_s = self._limits.timeout_s if tool.timeout_s is None else tool.timeout_s
         context = ToolContext(call.tenant, call.session, call.turn, call.id, self._threads)
@@ -159,7 +140,7 @@ class ToolRunner:
         finally:
             await self._give_up(task)
         if not in_time:
-            return _failure("tool_timed_out", f"{tool.name} did not end within {limit_s:g} s and was given up.")
+            return _failure("tool_timed_out", f"{tool.name} did not end within {limit_s:g} s and was cancelled.")
         if task.cancelled():
             return _failure("tool_failed", f"{tool.name} failed: it was cancelled from within.")
         if error := task.exception():
@@ -181,9 +162,25 @@ class ToolRunner:
             task.exception()  # looked at, so that the loop does not report it
 
 
+def read_arguments(text: str) -> dict[str, Any]:
+    """The arguments of a call. Raises Invalid for a field that is given twice, for nobody knows which one is meant, and
+    a MsgspecError for what is no object of JSON.
+    """
+    given: dict[str, Any] = msgspec.json.decode(text, type=dict[str, Any])
+    json.loads(text, object_pairs_hook=_once_each, parse_int=float)  # float: of any length
+    return given
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Invalid(twice[:64], "is given twice", code="duplicate_field")
+
+
 class DaemonThreads:
-    """Threads for what blocks, at most so many at once. They do not keep the process from ending, as a pool's would:
-    one that hangs hangs for good.
+    """Threads for blocking code, at most so many at once. They do not keep the process from ending, as a pool's would:
+    a thread that hangs may hang for ever.
     """
 
     def __init__(self, most: int) -> None:
@@ -196,7 +193,7 @@ class DaemonThreads:
 
         def settle(result: Any, error: BaseException | None) -> None:
             self._free.release()
-            if done.done():  # given up
+            if done.done():  # abandoned
                 return
             if error is None:
                 done.set_result(result)
@@ -204,14 +201,7 @@ class DaemonThreads:
                 done.set_exception(error)
 
         def work() -> None:
-            result: T | None = None
-            error: BaseException | None = None
-            try:
-                result = function()
-            except (StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit) as raised:
-                error = RuntimeError(type(raised).__name__)  # a future cannot hold these, or a loop would end by them
-            except BaseException as raised:  # noqa: BLE001 - handed on to who waits
-                error = raised
+            result, error = _tried(function)
             with suppress(RuntimeError):  # the loop is closed, and nobody waits
                 loop.call_soon_threadsafe(settle, result, error)
 
@@ -223,8 +213,18 @@ class DaemonThreads:
         return await done
 
 
+def _tried(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    """The result of a function, or its exception, in a form that a future can hold and that ends no event loop."""
+    try:
+        return function(), None
+    except (StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit) as raised:
+        return None, RuntimeError(type(raised).__name__)
+    except BaseException as raised:  # noqa: BLE001 - raised again where the result is awaited
+        return None, raised
+
+
 async def _shielded_from_exits(tool: Tool, given: dict[str, Any], context: ToolContext) -> ToolOutput:
-    """A tool that says ``sys.exit()`` has failed; it does not end the server."""
+    """Run the tool; one that calls ``sys.exit()`` has failed, and does not end the server."""
     try:
         return await tool.run(given, context)
     except (SystemExit, GeneratorExit) as error:
@@ -232,7 +232,7 @@ async def _shielded_from_exits(tool: Tool, given: dict[str, Any], context: ToolC
 
 
 def _outcome(name: str, output: Any, most_bytes: int) -> ToolOutcome:
-    """What a tool gave back, made fit for the record and for a model."""
+    """The outcome of a tool that ran, its output made fit for the record and for a model."""
     try:
         content, size, is_cut = fit(output.content, most_bytes)
         is_error = bool(output.is_error)
@@ -251,4 +251,4 @@ def _raised(name: str, error: BaseException) -> ToolOutcome:
 
 def _failure(code: str, words: str) -> ToolOutcome:
     content, size, _ = fit(words, MAX_WORDS_BYTES)
-    return ToolOutcome(code, content, is_error=True, output_bytes=size)
+    return ToolOutcome(code, content, is_error=True, duration_ms=0, output_bytes=size)

@@ -1,1 +1,1 @@
-"""Who writes: a turn's rounds of model and tools, recorded before they are shown."""
+"""Turns: the rounds of model and tools that write to the log, recorded before they are shown."""

@@ -1,7 +1,7 @@
-"""An answer as it grows: the blocks, cuts and frames of one assistant message, built from what is on disk.
+"""An assistant's message while it is received: its blocks, cuts and frames, built from what is on disk.
 
-The recorder applies a row once its commit has returned; recovery applies the rows that a dead server left in the
-journal; both get the same message. A block's text is the join of its deltas, by definition.
+The recorder applies a row after its commit has returned; recovery applies the rows that a dead server left in the
+journal. Both get the same message. By definition, the text of a block is the join of its deltas.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from ..events.blocks import Block, Content, OtherBlock, TextBlock, ThinkingBlock
 from ..events.cuts import Cut, pack_cuts
 from ..events.types import BlockStart
 from ..log.journal import JournalRow
+from ..sessions.turn_commands import ReceivedMessage
 from ..streams.frames import START, VENDOR, Opening
 
 
-class Vendor(msgspec.Struct, frozen=True):
+class VendorForm(msgspec.Struct, frozen=True):
     """A vendor's own form of a block."""
 
     type: str
@@ -25,23 +26,23 @@ class Vendor(msgspec.Struct, frozen=True):
 
 
 class Answer:
-    """One assistant message in the making."""
+    """One assistant message while it is received."""
 
-    def __init__(self, message: UUID) -> None:
-        self.message = message
+    def __init__(self, message_id: UUID) -> None:
+        self.message_id = message_id
         self.starts: list[BlockStart] = []
-        self.vendor: dict[int, Vendor] = {}
+        self.vendor: dict[int, VendorForm] = {}
         self._openings: dict[int, Opening] = {}
         self._texts: dict[int, list[str]] = {}
         self._cuts: list[Cut] = []
 
     @property
     def begun(self) -> bool:
-        """Whether there is anything of it."""
+        """True if any block of it has begun."""
         return bool(self.starts or self.vendor)
 
     def apply(self, row: JournalRow) -> None:
-        """Take in a row that is on disk."""
+        """Apply a row that is on disk."""
         if row.kind == START:
             opening = msgspec.json.decode(row.text, type=Opening)
             self.starts.append(BlockStart(row.frame, row.block, opening.type))
@@ -49,17 +50,14 @@ class Answer:
             self._texts[row.block] = []
             return
         if row.kind == VENDOR:
-            self.vendor[row.block] = msgspec.json.decode(row.text, type=Vendor)
+            self.vendor[row.block] = msgspec.json.decode(row.text, type=VendorForm)
             return
         self.say(row.block, row.text.decode(), row.elapsed_ms)
 
     def say(self, block: int, text: str, elapsed_ms: int) -> None:
-        """Take in a delta that is on disk."""
+        """Apply a delta that is on disk."""
         self._texts[block].append(text)
         self._cuts.append(Cut(block, len(text), elapsed_ms))
-
-    def block_type(self, block: int) -> str:
-        return self._openings[block].type
 
     def content(self) -> Content:
         """The blocks, in the order they began."""
@@ -68,6 +66,10 @@ class Answer:
 
     def cuts(self) -> bytes:
         return pack_cuts(self._cuts)
+
+    def received(self) -> ReceivedMessage:
+        """The message as far as it has been received."""
+        return ReceivedMessage(self.message_id, self.content(), tuple(self.starts), self.cuts())
 
     def _block(self, number: int) -> Block:
         opening, vendor = self._openings.get(number), self.vendor.get(number)
@@ -82,7 +84,7 @@ class Answer:
             return ToolUseBlock(
                 id=opening.id or "", name=opening.name or "", input=parse_input(text), input_text=text, vendor=raw
             )
-        return TextBlock(text=text)
+        return TextBlock(text=text, vendor=raw)
 
 
 def parse_input(text: str) -> dict[str, object] | None:

@@ -1,4 +1,4 @@
-"""Deciding on tool calls that need a person's yes: who decided, how and why is on record before anything runs."""
+"""Approval of tool calls: a person's decision is recorded, with its reason and its actor, before the tool runs."""
 
 from __future__ import annotations
 
@@ -8,66 +8,63 @@ from uuid import UUID
 
 import msgspec
 
-from ..context.plan import Brief, recall
-from ..errors import NoDecisionAwaited, TurnNotFound, VersionConflict
-from ..events.types import DecisionWords, Draft, ToolApproved, ToolRefused, TurnResumed
+from ..context.plan import RequestPlan, restore_plan
+from ..errors import TurnNotFound, VersionConflict
+from ..events.turn_types import TurnResumed
+from ..events.types import Draft
 from ..log.base import Append, Connection, Exactly, Exists, NewEvent, Place, Reference, RequestKey, Scratch
 from ..log.sql.idempotency import find_request
 from ..sessions import queries
+from ..sessions.calls import CallIds
 from ..sessions.envelope import Caller, seal
-from ..sessions.history import state_at
+from ..sessions.history import state_at, turn_call_ids
 from ..sessions.state import SessionState
+from ..sessions.turn_commands import Decision
+from ..sessions.turn_decisions import cancel_paused, decide_call
 from ..sessions.turn_state import TurnState
 from ..streams.backlog import turn_events
-from ..streams.transcript import Story
-from .outcomes import Ending, Stop, end_of_turn
+from ..streams.transcript import Transcript
+from .observer import report_end
 from .supervisor import Supervisor
-from .turn import Turn
+from .turn import RunningTurn
 
 MAX_TRIES = 5
-"""How often a decision is tried again when the session moves on meanwhile."""
+"""Most attempts to record a decision while other writers move the session on."""
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """What somebody says to one call, and why."""
+class PausedTurn(msgspec.Struct, frozen=True):
+    """A paused turn as it is recorded, the events of a decision on it, and all that is needed to resume it."""
 
-    call: str
-    approve: bool
-    reason: str | None = None
-
-
-class Paused(msgspec.Struct, frozen=True):
-    """A paused turn as it is recorded, and what it takes to go on with it."""
-
+    drafts: list[Draft]
     session: SessionState
     turn: TurnState
-    story: Story
-    brief: Brief
+    transcript: Transcript
+    request_plan: RequestPlan
 
 
-class Decider:
-    """Takes decisions, and goes on with the turns that waited for them."""
+class Approvals:
+    """Records decisions, and resumes the turns that waited for them."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._kit = supervisor.kit
+        self._runtime = supervisor.runtime
 
     async def decide(
-        self, caller: Caller, turn: UUID, decision: Decision, *, request: RequestKey | None = None
+        self, caller: Caller, turn_id: UUID, decision: Decision, *, idempotency: RequestKey | None = None
     ) -> None:
-        """Record a decision; with the last that it waits for, the turn goes on.
+        """Record a decision. With the last decision that the turn waits for, it is resumed.
 
-        Raises TurnNotFound, or NoDecisionAwaited where the turn does not wait for this one.
+        Raises TurnNotFound, or NoDecisionAwaited if the turn does not wait for this decision.
         """
         for tries_left in reversed(range(MAX_TRIES)):
-            reading = partial(self._look, tenant=caller.tenant, turn=turn, request=request)
-            paused = await self._kit.store.read(reading)
+            reading = partial(
+                self._look, tenant=caller.tenant, turn_id=turn_id, decision=decision, idempotency=idempotency
+            )
+            paused = await self._runtime.store.read(reading)
             if paused is None:
                 return
-            if decision.call not in paused.turn.awaited:
-                raise NoDecisionAwaited("the turn does not wait for a decision on this call", field="tool_use_id")
             try:
-                await self._record(caller, paused, decision, request)
+                await self._record(caller, paused, idempotency)
             except VersionConflict:
                 if not tries_left:
                     raise
@@ -75,61 +72,62 @@ class Decider:
                 return
 
     async def cancel(self, caller: Caller, turn: TurnState) -> None:
-        """End a turn that waits; one that goes on meanwhile, or has ended, is left alone."""
+        """Cancel a turn that waits for a decision. A turn that was resumed meanwhile, or has ended, stays as it is."""
+        ids = await self._runtime.store.read(partial(turn_call_ids, tenant=caller.tenant, turn=turn, damaged=True))
 
         def events(place: Place, state: Any) -> list[NewEvent]:
-            now: TurnState | None = state.open_turn
-            if now is None or now.id != turn.id or now.status != "requires_action":
-                return []
-            ending = Ending("cancelled", stop=Stop("cancelled", caller.actor))
-            return seal(end_of_turn(now, ending, now.frame, place.position), caller, self._kit.clock)
+            drafts = cancel_paused(state.open_turn, turn.id, caller.actor, place.position, ids)
+            return seal(drafts, caller, self._runtime.clock)
 
-        await self._kit.store.append(Append(caller.tenant, turn.session, Exists(), events))
+        ended = await self._runtime.store.append(Append(caller.tenant, turn.session, Exists(), events))
+        report_end(self._runtime.observer, turn, ended.events)
 
-    def _look(self, connection: Connection, *, tenant: str, turn: UUID, request: RequestKey | None) -> Paused | None:
-        """The turn as it waits; None where this very request came before."""
-        if find_request(connection, tenant, request) is not None:
+    def _look(
+        self, connection: Connection, *, tenant: str, turn_id: UUID, decision: Decision, idempotency: RequestKey | None
+    ) -> PausedTurn | None:
+        """The paused turn; None if this very request has been answered before."""
+        if find_request(connection, tenant, idempotency) is not None:
             return None
-        state = queries.turn_state(connection, tenant, turn)
+        state = queries.turn_state(connection, tenant, turn_id)
         if state is None:
-            raise TurnNotFound("there is no such turn", turn_id=str(turn))
-        if state.status != "requires_action":
-            raise NoDecisionAwaited("the turn does not wait for a decision", turn_status=state.status)
-        session, _ = state_at(connection, tenant, state.session)
-        story = Story(turn)
+            raise TurnNotFound("there is no such turn", turn_id=str(turn_id))
+        drafts = decide_call(state, _by_ordinal(decision, turn_call_ids(connection, tenant, state)))
+        session = state_at(connection, tenant, state.session)
+        transcript = Transcript(turn_id)
         for event in turn_events(connection, tenant, state):
-            story.tell(event)
-        brief = recall(connection, tenant=tenant, turn=state, state=session, providers=self._kit.providers)
-        return Paused(session, state, story, brief)
+            transcript.add(event)
+        request_plan = restore_plan(
+            connection, tenant=tenant, turn=state, state=session, providers=self._runtime.providers
+        )
+        return PausedTurn(drafts, session, state, transcript, request_plan)
 
-    async def _record(self, caller: Caller, paused: Paused, decision: Decision, request: RequestKey | None) -> None:
-        drafts, turn = _drafts(paused.turn, decision), paused.turn
-        sealed = seal(drafts, caller, self._kit.clock)
-        resumed = isinstance(drafts[-1].facts, TurnResumed)
+    async def _record(self, caller: Caller, paused: PausedTurn, idempotency: RequestKey | None) -> None:
+        turn = paused.turn
+        sealed = seal(paused.drafts, caller, self._runtime.clock)
+        resumed = isinstance(paused.drafts[-1].facts, TurnResumed)
         scratch: tuple[Scratch, ...] = ()
         if resumed:
             scratch = (self._supervisor.run_of(caller.tenant, turn.session, turn.id),)
         with self._supervisor.admitted():
-            answer = await self._kit.store.append(
+            answer = await self._runtime.store.append(
                 Append(
                     tenant=caller.tenant,
                     session=turn.session,
                     expected=Exactly(paused.session.version),
                     events=lambda _, __: sealed,
-                    request=request,
+                    request=idempotency,
                     reference=Reference("turn", turn.id, 0),
                     scratch=scratch,
                 )
             )
             if resumed and answer.replayed is None:
-                going_on = Turn(self._kit, caller, turn.id, paused.brief, answer.events, story=paused.story)
-                self._supervisor.start(going_on)
+                resumed_turn = RunningTurn(
+                    self._runtime, caller, turn.id, paused.request_plan, answer.events, transcript=paused.transcript
+                )
+                self._supervisor.start(resumed_turn)
 
 
-def _drafts(turn: TurnState, decision: Decision) -> list[Draft]:
-    words = None if decision.reason is None else DecisionWords(decision.reason)
-    facts = (ToolApproved if decision.approve else ToolRefused)(turn.id, decision.call, turn.frame + 1)
-    drafts = [Draft(facts, words, causation=turn.id)]
-    if turn.awaited == (decision.call,):
-        drafts.append(Draft(TurnResumed(turn.id, turn.frame + 2), causation=turn.id))
-    return drafts
+def _by_ordinal(decision: Decision, ids: CallIds) -> Decision:
+    """The decision on a call as facts name it; callers name it by the vendor's id. One of no open call is on none."""
+    found = next((ordinal for ordinal, call_id in ids.items() if call_id == decision.call), "")
+    return msgspec.structs.replace(decision, call=found)

@@ -1,9 +1,9 @@
-"""Requests that a client's library repeats by itself, without a key: while what the first one started still runs, the
-next is given that, and starts nothing.
+"""Deduplication of retries that carry no idempotency key: while the turn that the first request started still runs, a
+retry is given that turn and starts nothing.
 
-Vendors' libraries repeat a request that timed out or broke off, and count how often in a header; without this, each
-repetition would cost a model's answer, or be refused because of the turn that its first try has opened. What is known
-lives in memory: a restart ends the turns too.
+Vendors' client libraries retry a request that timed out or broke off, and count the retries in a header. Without
+deduplication each retry would cost another answer of the model, or be refused because the first request has opened a
+turn. The memory is this process's: a restart ends the turns too.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ..log.base import RequestKey
 from .start import Started
 
 SWEEP_FROM = 256
-"""Below so many, those that are over are not looked for."""
+"""Remembered requests from which on those whose turns have ended are forgotten."""
 
 
-class Repeats:
-    """What requests have started. ``runs`` tells whether a turn runs here."""
+class RetryDeduplicator:
+    """The turns that requests have started. ``runs`` tells if a turn runs here."""
 
     def __init__(self, runs: Callable[[UUID], bool]) -> None:
         self._runs = runs
@@ -31,12 +31,12 @@ class Repeats:
         self._sweep_at = SWEEP_FROM
 
     async def once(
-        self, tenant: str, said: RequestKey, *, repeated: bool, start: Callable[[], Awaitable[Started]]
+        self, tenant: str, idempotency: RequestKey, *, repeated: bool, start: Callable[[], Awaitable[Started]]
     ) -> Started:
-        """What ``start`` starts; or, where this request says that it is a repetition, what the same one (``said``: who,
-        where and what) has started before, if that runs, or is being started.
+        """Start a turn, or, for a retry, return the turn that the same request has started before, if that turn runs or
+        is being started. ``idempotency``: who sent which request where.
         """
-        digest = _digest(tenant, said)
+        digest = _digest(tenant, idempotency)
         before = self._started.get(digest)
         if repeated and before is not None:
             started = await asyncio.shield(before)
@@ -55,7 +55,7 @@ class Repeats:
         return result
 
     def _sweep(self) -> None:
-        """Forget what is over, when there is much of it."""
+        """Forget the requests whose turns have ended, once there are many."""
         if len(self._started) < self._sweep_at:
             return
         self._started = {digest: each for digest, each in self._started.items() if self._is_needed(each)}
@@ -68,6 +68,6 @@ class Repeats:
         return started is not None and self._runs(started.turn)
 
 
-def _digest(tenant: str, said: RequestKey) -> bytes:
-    head = f"{tenant}\0{said.principal}\0{said.route}\0".encode()
-    return hashlib.sha256(head + said.body).digest()
+def _digest(tenant: str, idempotency: RequestKey) -> bytes:
+    head = f"{tenant}\0{idempotency.principal}\0{idempotency.route}\0".encode()
+    return hashlib.sha256(head + idempotency.body).digest()

@@ -1,200 +1,60 @@
-"""How rounds and turns end: the drafts of their last append, from what became of an attempt. Pure, and the same for a
-turn that ran to its end and for one whose server died.
-"""
+"""Outcomes as they are recorded: of an attempt at a provider, and of a tool call that a person refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
-from uuid import UUID
+import logging
 
 import msgspec
 
-from ..errors import EngineError, Overloaded, ProviderRejected, ProviderUnavailable
-from ..events.blocks import Content, ToolResultBlock, ToolUseBlock, calls_of, raw_blocks
-from ..events.types import (
-    AttemptEnded,
-    AttemptEndedWords,
-    Draft,
-    FailureWords,
-    MessageAppended,
-    MessageWords,
-    RunnerOfTool,
-    ToolCalled,
-    ToolReturned,
-    TurnCancelled,
-    TurnCompleted,
-    TurnFailed,
-    TurnInterrupted,
-)
+from ..errors import EngineError, ProviderError
+from ..events.blocks import ToolOutcome
+from ..events.turn_types import AttemptEndedWords
 from ..events.usage import Usage
 from ..log.codec import MAX_SAFE_INTEGER
-from ..providers import tokens
-from ..sessions.turn_state import AttemptState, OpenCall, TurnState
-from ..tools.base import ToolContent
-from .answer import Answer
+from ..sessions.turn_commands import AttemptResult, TurnStop
+from ..sessions.turn_decisions import vendor_word
+from .recorder import Recorder
 
-CUT_SHORT = frozenset({"max_tokens", "refusal"})
-"""Stop reasons after which a tool call may be half of one."""
-_NOT_ANSWERED = (Overloaded, ProviderRejected, ProviderUnavailable)
-"""What an attempt is not charged for, if nothing came of it."""
+log = logging.getLogger("manent.turns")
+
+MISTAKE = EngineError("the server made a mistake")
 
 
-class Stop(msgspec.Struct, frozen=True):
-    """Why a turn is stopped from outside, and by whom."""
+class Times(msgspec.Struct, frozen=True):
+    """The times of an attempt, from its beginning."""
 
-    kind: Literal["cancelled", "shutdown", "server_lost"]
-    actor: str
-
-
-class Ending(msgspec.Struct, frozen=True):
-    """How an attempt went. ``outcome`` is ``completed`` or a code; ``answer`` is what is on disk of it."""
-
-    outcome: str
-    duration_ms: int | None = None
-    answer: Answer | None = None
-    first_chunk_ms: int | None = None
-    stop: Stop | None = None
-    error: EngineError | None = None
-    stop_reason: str | None = None
-    vendor_stop_reason: str | None = None
-    usage: Usage | None = None
-    words: AttemptEndedWords | None = None
+    duration_ms: int
+    first_chunk_ms: int | None
 
 
-class ToolAnswer(msgspec.Struct, frozen=True):
-    """What a call came to, as it is recorded. ``outcome`` is ``completed`` or the code of what went wrong."""
-
-    outcome: str
-    content: ToolContent
-    is_error: bool = False
-    duration_ms: int | None = None
-    output_bytes: int | None = None
-
-
-def runner_of(turn: TurnState, name: str) -> RunnerOfTool:
-    """Who runs a tool that the model asked for: the server, unless it is one of the caller's or none was offered."""
-    return "client" if name in turn.client_tools or not turn.attempts[-1].tools else "server"
-
-
-def end_of_round(turn: TurnState, ending: Ending, frame: int, position: int) -> list[Draft]:
-    """The attempt's end, the message, its calls. ``frame`` is the last number taken, ``position`` that of the first of
-    these events.
+def result_of(recorder: Recorder, stop: TurnStop | None, error: Exception | None, times: Times) -> AttemptResult:
+    """The result of an attempt whose recorder has settled. An answer that has its end is complete, even if the turn was
+    stopped afterwards; an error that is not an EngineError is a mistake of ours.
     """
-    content = ending.answer.content() if ending.answer is not None else ()
-    drafts = [_attempt_ended(turn.id, turn.attempts[-1], ending, content)]
-    if ending.answer is None:
-        return drafts
-    drafts.append(_message(turn.id, ending, ending.answer, content, frame + 1))
-    for number, call in enumerate(calls_in(content) if ending.outcome == "completed" else (), start=frame + 2):
-        called = ToolCalled(turn.id, call.id, call.name, position + 1, number, runner_of(turn, call.name))
-        drafts.append(Draft(called, causation=turn.id))
-    return drafts
-
-
-def failed_attempt(turn: TurnState, ending: Ending, frame: int, position: int) -> list[Draft]:  # noqa: ARG001
-    """The end of an attempt after which another is made; readers are told in frame ``frame + 1``."""
-    draft = _attempt_ended(turn.id, turn.attempts[-1], ending, ())
-    return [msgspec.structs.replace(draft, facts=msgspec.structs.replace(draft.facts, frame=frame + 1))]
-
-
-def tool_returned(turn: UUID, call: OpenCall, answer: ToolAnswer, frame: int, position: int) -> list[Draft]:
-    """A tool's return and the message that holds what it gave; frames and positions as in ``end_of_round``."""
-    returned = ToolReturned(
-        turn=turn,
-        call=call.id,
-        name=call.name,
-        message=position + 1,
-        frame=frame + 1,
-        outcome=answer.outcome,
-        is_error=answer.is_error,
-        duration_ms=answer.duration_ms,
-        output_bytes=answer.output_bytes,
+    ended = recorder.ended
+    if ended is not None and error is None:
+        stop = None
+    if error is not None and not isinstance(error, EngineError):
+        log.error("an answer could not be recorded", exc_info=error)
+        error = MISTAKE
+    failure = None if stop is not None else error
+    completed = stop is None and failure is None
+    return AttemptResult(
+        outcome=stop.kind if stop else failure.code if failure else "completed",
+        duration_ms=times.duration_ms,
+        message=recorder.answer.received() if recorder.answer.begun or completed else None,
+        first_chunk_ms=times.first_chunk_ms,
+        stop=stop,
+        error=failure,
+        stop_reason=ended.stop_reason if ended and completed else None,
+        vendor_stop_reason=ended.vendor_stop_reason if ended and completed else None,
+        usage=recordable(recorder.usage.usage) if recorder.usage else None,
+        words=_vendor_words(recorder, failure, completed=completed),
     )
-    content = (ToolResultBlock(call.id, answer.content, answer.is_error),)
-    message = MessageAppended(
-        role="tool",
-        tokens=tokens.count_content(content),
-        counter=tokens.COUNTER,
-        complete=True,
-        turn=turn,
-        results=(call.id,),
-        frame=frame + 2,
-    )
-    return [Draft(returned, causation=turn), Draft(message, MessageWords(raw_blocks(content)), causation=turn)]
-
-
-def end_of_turn(
-    turn: TurnState, ending: Ending, frame: int, position: int, finished: Mapping[str, ToolAnswer] | None = None
-) -> list[Draft]:
-    """The turn's last events, in order: what its attempt came to, if that is not recorded yet, a result for each call
-    that has none and that nobody makes any more, and its own end. ``finished``: what calls had come to when the turn
-    was stopped.
-    """
-    drafts: list[Draft] = []
-    calls = {"server": list(turn.open_calls), "client": list(turn.client_calls)}
-    if turn.attempts[-1].outcome is None:
-        drafts = end_of_round(turn, ending, frame, position)
-        for called in [draft.facts for draft in drafts if isinstance(draft.facts, ToolCalled)]:
-            calls[called.runner].append(OpenCall(called.call, called.name, called.message))
-        frame += len(drafts) - 1
-    left = calls["server"] if _leaves_calls(ending) else calls["server"] + calls["client"]
-    for call in left:
-        answer = (finished or {}).get(call.id) or _not_run(ending)
-        drafts += tool_returned(turn.id, call, answer, frame, position + len(drafts))
-        frame += 2
-    drafts.append(_turn_ended(turn.id, ending, frame + 1))
-    return drafts
-
-
-def calls_in(content: Content) -> list[ToolUseBlock]:
-    return [block for block in content if isinstance(block, ToolUseBlock)]
-
-
-def _leaves_calls(ending: Ending) -> bool:
-    """Whether the caller's calls are theirs to make now: their results are the input of the next turn."""
-    return ending.outcome == "completed" and ending.error is None and ending.stop_reason not in CUT_SHORT
-
-
-def _not_run(ending: Ending) -> ToolAnswer:
-    """For a call that was never made or never came to its end: its model must not wait for it."""
-    if ending.stop is not None and ending.stop.kind == "cancelled":
-        return ToolAnswer("cancelled", "The turn was cancelled before this tool returned.", is_error=True)
-    if ending.outcome == "completed" and ending.error is None:
-        return ToolAnswer("not_run", "Not called: the answer that asked for it was cut short.", is_error=True)
-    return ToolAnswer(
-        "interrupted", "The turn ended before this tool returned; it may have had effects.", is_error=True
-    )
-
-
-def usage_of(attempt: AttemptState, ending: Ending, content: Content) -> Usage:
-    """What an attempt used: as the vendor says; nothing, where no answer was begun; else as counted here, also what is
-    missing of the figures of an answer that broke off.
-    """
-    said = ending.usage or Usage()
-    figures = said.input_tokens, said.output_tokens
-    if None not in figures or (ending.outcome == "completed" and any(each is not None for each in figures)):
-        return said
-    if ending.usage is None and ending.answer is None and isinstance(ending.error, _NOT_ANSWERED):
-        return Usage(input_tokens=0, output_tokens=0)
-    counted = estimated_usage(attempt, content)
-    return msgspec.structs.replace(
-        said,
-        input_tokens=counted.input_tokens if said.input_tokens is None else said.input_tokens,
-        output_tokens=counted.output_tokens if said.output_tokens is None else said.output_tokens,
-        estimated=True,
-    )
-
-
-def estimated_usage(attempt: AttemptState, content: Content) -> Usage:
-    """What an attempt used, counted here because the vendor did not say."""
-    sent = tokens.figure(attempt.base_tokens, attempt.messages, attempt.factor_permille, attempt.overhead)
-    received = tokens.figure(tokens.count_content(content), 0, attempt.factor_permille, attempt.overhead)
-    return Usage(input_tokens=sent, output_tokens=received, estimated=True)
 
 
 def recordable(usage: Usage) -> Usage:
-    """A vendor's figures as facts: one that no leaf can hold, or that is no count, was not reported."""
+    """A vendor's figures, fit for facts: a figure that is negative, or too large for a leaf, counts as not reported."""
     counts = {
         name: value if value is None or 0 <= value <= MAX_SAFE_INTEGER else None
         for name, value in msgspec.structs.asdict(usage).items()
@@ -203,59 +63,20 @@ def recordable(usage: Usage) -> Usage:
     return msgspec.structs.replace(usage, **counts)
 
 
-def _attempt_ended(turn: UUID, attempt: AttemptState, ending: Ending, content: Content) -> Draft:
-    error = ending.error
-    facts = AttemptEnded(
-        turn=turn,
-        round=attempt.round,
-        attempt=attempt.attempt,
-        outcome=ending.outcome,
-        duration_ms=ending.duration_ms,
-        first_chunk_ms=ending.first_chunk_ms,
-        stop_reason=ending.stop_reason,
-        vendor_stop_reason=ending.vendor_stop_reason,
-        status=getattr(error, "status", None),
-        vendor_code=getattr(error, "vendor_code", None),
-        retryable=getattr(error, "retryable", False),
-        usage=usage_of(attempt, ending, content),
+def refused_by_person(reason: str | None) -> ToolOutcome:
+    """The outcome of a call that a person refused; the model is told the reason."""
+    words = f"Not called: a person refused this call{f' ({reason})' if reason else ''}."
+    return ToolOutcome("refused", words, is_error=True)
+
+
+def _vendor_words(recorder: Recorder, error: EngineError | None, *, completed: bool) -> AttemptEndedWords | None:
+    usage, ended = recorder.usage, recorder.ended
+    words = AttemptEndedWords(
+        usage=msgspec.Raw(usage.raw) if usage else msgspec.UNSET,
+        response_id=ended.response_id if ended else None,
+        request_id=ended.request_id if ended else error.request_id if isinstance(error, ProviderError) else None,
+        upstream=(error.upstream or None) if isinstance(error, ProviderError) else None,
+        vendor_stop_reason=vendor_word(ended.vendor_stop_reason)[1] if ended and completed else None,
+        vendor_code=error.vendor_code if isinstance(error, ProviderError) else None,
     )
-    return Draft(facts, ending.words, causation=turn)
-
-
-def _message(turn: UUID, ending: Ending, answer: Answer, content: Content, frame: int) -> Draft:
-    complete = ending.outcome == "completed"
-    facts = MessageAppended(
-        role="assistant",
-        tokens=tokens.count_content(content),
-        counter=tokens.COUNTER,
-        complete=complete,
-        turn=turn,
-        calls=calls_of(content) if complete else (),
-        frame=frame,
-        blocks=tuple(answer.starts),
-    )
-    words = MessageWords(content=raw_blocks(content), cuts=answer.cuts())
-    return Draft(facts, words, id=answer.message, causation=turn)
-
-
-def _turn_ended(turn: UUID, ending: Ending, frame: int) -> Draft:
-    stop, error = ending.stop, ending.error
-    if stop is not None and stop.kind == "cancelled":
-        return Draft(TurnCancelled(turn, frame), actor=stop.actor, causation=turn)
-    if stop is not None:
-        reason: Literal["shutdown", "server_lost"] = "shutdown" if stop.kind == "shutdown" else "server_lost"
-        return Draft(TurnInterrupted(turn, frame, reason), actor=stop.actor, causation=turn)
-    if error is not None:
-        limit, maximum = error.extra.get("limit"), error.extra.get("maximum")
-        facts = TurnFailed(
-            turn,
-            frame,
-            error.code,
-            retryable=getattr(error, "retryable", False),
-            limit=limit if isinstance(limit, str) else None,
-            maximum=maximum if isinstance(maximum, int) else None,
-        )
-        return Draft(facts, FailureWords(error.detail), causation=turn)
-    return Draft(
-        TurnCompleted(turn, frame, ending.stop_reason or "end_turn", ending.vendor_stop_reason), causation=turn
-    )
+    return words if words != AttemptEndedWords() else None

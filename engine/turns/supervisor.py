@@ -1,8 +1,8 @@
-"""Owns the running turns: starts them, cancels them, drains them at shutdown, and ends those whose server has died.
+"""The supervisor owns the running turns: it starts and cancels them, and drains them at shutdown.
 
-A turn's run is a row with an owner and a lease. While the owner lives it renews its leases; recovery ends only
-turns whose lease is over. The lock on an embedded database proves that whoever ran a turn before is gone, so there
-every run found at start is an orphan.
+A turn's run is a row with an owner and a lease. While the owner lives it renews its leases; recovery ends only turns
+whose lease has expired. The lock on an embedded database proves that the process that ran a turn before is dead, so
+there every run found at the start is an orphan.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from uuid import UUID
 
+from ..access.limits import RateLimits
 from ..clock import Clock
 from ..errors import RETRY_AFTER_S, EngineError, Overloaded, ShuttingDown
 from ..log.base import RequestKey
@@ -21,30 +22,55 @@ from ..log.leases import ExtendLeases, OpenRun, extend_leases, request_cancel
 from ..log.store import Store
 from ..providers.registry import Providers
 from ..providers.resilience import Guards
+from ..providers.routes import ROUTE, RouteProvider
+from ..providers.secrets import secrets_of
+from ..sessions.turn_commands import TurnStop
 from ..settings import Settings
 from ..tools.runner import ToolRunner
-from .journal_writer import Journal
-from .outcomes import Stop
+from .journal_writer import JournalWriter
+from .observer import Observer
 from .recovery import SYSTEM
-from .turn import Kit, Turn
+from .turn import RunningTurn, Runtime
 
 log = logging.getLogger("manent.turns")
 
 APPENDS_AT_ONCE = 4
-"""So many turns append at the same time; what a commit costs beside its rows is little then for each."""
+"""Turns that append at the same time: enough to share the fixed cost of a commit."""
 LET_GO_S = 2.0
-"""How long a turn that cannot be begun or ended may take to let go at shutdown."""
+"""The time that a turn which can be neither started nor ended gets at shutdown."""
 
 
 class Supervisor:
     """The turns of one process."""
 
-    def __init__(self, store: Store, providers: Providers, tools: ToolRunner, clock: Clock, settings: Settings) -> None:
-        owner = clock.new_id()
-        guards = Guards(settings, clock)
-        appending = asyncio.Semaphore(APPENDS_AT_ONCE)
-        self.kit = Kit(store, Journal(store, owner), clock, settings, owner, providers, guards, tools, appending)
-        self._turns: dict[UUID, Turn] = {}
+    def __init__(
+        self,
+        store: Store,
+        providers: Providers,
+        tools: ToolRunner,
+        clock: Clock,
+        settings: Settings,
+        observer: Observer | None = None,
+    ) -> None:
+        owner, observer = clock.new_id(), observer or Observer()
+        self.runtime = Runtime(
+            store=store,
+            journal=JournalWriter(store, owner, observer.flush_took),
+            clock=clock,
+            settings=settings,
+            owner=owner,
+            providers=providers,
+            guards=Guards(settings, clock, observer.breaker_changed),
+            limits=RateLimits(settings, clock),
+            secrets=secrets_of(settings, providers.keys),
+            tools=tools,
+            observer=observer,
+            appending=asyncio.Semaphore(APPENDS_AT_ONCE),
+        )
+        routes = providers.get(ROUTE)
+        if isinstance(routes, RouteProvider):
+            routes.left_alone = self.runtime.guards.left_alone
+        self._turns: dict[UUID, RunningTurn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leases = asyncio.create_task(self._renew_leases())
         self._starting = 0
@@ -54,10 +80,10 @@ class Supervisor:
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Room for one more turn, while it is being started. Raises ShuttingDown or Overloaded where there is none."""
+        """Admit one more turn while it is being started. Raises ShuttingDown or Overloaded."""
         if self.draining:
             raise ShuttingDown("the server is shutting down", retry_after_s=RETRY_AFTER_S)
-        if len(self._turns) + self._starting >= self.kit.settings.max_open_turns:
+        if len(self._turns) + self._starting >= self.runtime.settings.max_open_turns:
             raise Overloaded("too many turns are running", limit="max_open_turns", retry_after_s=RETRY_AFTER_S)
         self._starting += 1
         self._all_started.clear()
@@ -68,36 +94,36 @@ class Supervisor:
             if not self._starting:
                 self._all_started.set()
 
-    def run_of(self, tenant: str, session: UUID, turn: UUID) -> OpenRun:
-        """The scratch row that must be written with a turn's start."""
-        return OpenRun(tenant, turn, session, self.kit.owner, self._lease_end())
+    def run_of(self, tenant: str, session_id: UUID, turn_id: UUID) -> OpenRun:
+        """The run and its lease, to be written with a turn's start."""
+        return OpenRun(tenant, turn_id, session_id, self.runtime.owner, self._lease_end())
 
-    def start(self, turn: Turn) -> None:
-        """Run a turn whose start, or whose going on, is recorded."""
+    def start(self, turn: RunningTurn) -> None:
+        """Run a turn whose start, or whose resumption, is recorded."""
         self._turns[turn.id] = turn
         task = asyncio.create_task(turn.run(), name=f"turn {turn.id}")
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, turn))
 
-    def find(self, turn: UUID) -> Turn | None:
-        """A turn that runs in this process."""
-        return self._turns.get(turn)
+    def find(self, turn_id: UUID) -> RunningTurn | None:
+        """The turn, if it runs in this process."""
+        return self._turns.get(turn_id)
 
-    def running(self) -> list[Turn]:
+    def running(self) -> list[RunningTurn]:
         """The turns that run in this process."""
         return list(self._turns.values())
 
-    async def cancel(self, tenant: str, turn: UUID, actor: str, request: RequestKey | None = None) -> None:
-        """Have a turn cancelled; returns when it has ended. An ended turn stays as it is.
+    async def cancel(self, tenant: str, turn_id: UUID, actor: str, idempotency: RequestKey | None = None) -> None:
+        """Cancel a turn; returns when it has ended. An ended turn stays as it is.
 
-        It hears of it at once, whatever waits for the disk. The wish is put on record too, so that it outlives the
-        server: when this returns, one or the other has.
+        The turn is stopped at once, even if the disk is slow. The cancellation is recorded too, so that it outlives the
+        server: when this returns, the turn has ended, or the cancellation is on record.
         """
-        running = self._turns.get(turn)
+        running = self._turns.get(turn_id)
         if running is not None and running.caller.tenant == tenant:
-            running.stop(Stop("cancelled", actor))
-        work = partial(request_cancel, tenant=tenant, turn=turn, actor=actor, request=request)
-        is_open = await self.kit.store.submit(work, urgent=True)
+            running.stop(TurnStop("cancelled", actor))
+        work = partial(request_cancel, tenant=tenant, turn=turn_id, actor=actor, request=idempotency)
+        is_open = await self.runtime.store.submit(work, urgent=True)
         if is_open and running is not None:
             await running.tail.end()
 
@@ -108,22 +134,22 @@ class Supervisor:
             async with asyncio.timeout(LET_GO_S):
                 await self._all_started.wait()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self.kit.settings.drain_s)
+            await asyncio.wait(self._tasks, timeout=self.runtime.settings.drain_s)
         for turn in self.running():
-            turn.stop(Stop("shutdown", SYSTEM))
+            turn.stop(TurnStop("shutdown", SYSTEM))
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=max(LET_GO_S, self.kit.settings.drain_s))
+            await asyncio.wait(self._tasks, timeout=max(LET_GO_S, self.runtime.settings.drain_s))
 
     async def close(self) -> None:
-        """Drain, then let go of what cannot be ended: the next start ends it."""
+        """Drain, then abandon the turns that cannot be ended: the next start ends them."""
         await self.drain()
         tasks = {*self._tasks, self._leases}
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=LET_GO_S)
 
-    def _ended(self, turn: Turn, task: asyncio.Task[None]) -> None:
-        if self._turns.get(turn.id) is turn:  # it may have been paused, and go on already
+    def _ended(self, turn: RunningTurn, task: asyncio.Task[None]) -> None:
+        if self._turns.get(turn.id) is turn:  # it may have been paused, and resumed already
             del self._turns[turn.id]
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
@@ -131,12 +157,12 @@ class Supervisor:
 
     async def _renew_leases(self) -> None:
         while True:
-            await asyncio.sleep(self.kit.settings.lease_s / 3)
+            await asyncio.sleep(self.runtime.settings.lease_s / 3)
             if not self._turns:
                 continue
-            work = ExtendLeases(self.kit.owner, self._lease_end())
+            work = ExtendLeases(self.runtime.owner, self._lease_end())
             with suppress(EngineError):
-                await self.kit.store.do(partial(extend_leases, work=work))
+                await self.runtime.store.do(partial(extend_leases, work=work))
 
     def _lease_end(self) -> int:
-        return self.kit.clock.now_us() + self.kit.settings.lease_s * 1_000_000
+        return self.runtime.clock.now_us() + self.runtime.settings.lease_s * 1_000_000

@@ -88,16 +88,20 @@ def _beside(rates: dict[Run, list[float]], run: Run, raw: Sequence[float]) -> Sp
 
 @contextmanager
 def _contestants(folder: Path) -> Iterator[dict[str, Contestant]]:
-    pythons = {"raw": sys.executable, "manent": sys.executable, "agents": _peer_python()}
+    commands = {
+        "raw": (sys.executable, "raw.py"),
+        "manent": (sys.executable, "appender.py"),
+        "agents": (peer_python(), "peer_openai_agents.py"),
+    }
     with ExitStack() as running:
         yield {
-            name: running.enter_context(Contestant(python, f"bench_{name}.py", folder))
-            for name, python in pythons.items()
+            name: running.enter_context(Contestant(python, script, folder))
+            for name, (python, script) in commands.items()
             if python is not None
         }
 
 
-def _peer_python() -> str | None:
+def peer_python() -> str | None:
     """The Python of an environment that holds the peer, made once and kept; None, and a word, if that fails."""
     home = _cache() / PEER
     python = str(home / "bin" / "python")

@@ -1,8 +1,8 @@
 """What a streamed delta costs in CPU, where, and what would be the next to make cheaper.
 
 The same streams are run in three ways: read from the upstream and thrown away, recorded with nobody who reads
-(``bench_variants``), and served whole. What one way costs more than the one before is what recording costs, and what
-writing to readers costs. In the largest part a profile names the function that runs most (``bench_profiled``).
+(``variants``), and served whole. What one way costs more than the one before is what recording costs, and what
+writing to readers costs. In the largest part a profile names the function that runs most (``profiled``).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """What recording first costs those who read: the same streams through a server that records, and through the same
-server with its record left out (``bench_unrecorded``), by turns.
+server with its record left out (``unrecorded``), by turns.
 
 A gap is the time between one delta and the next; what is added to it is what lies beyond the same gap read from the
 upstream directly. All streams of a round are asked for in the same moment, and to begin so many turns is work that the

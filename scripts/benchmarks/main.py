@@ -16,9 +16,16 @@ from pathlib import Path
 
 import appends
 import cpu
+import dropin
+import explains
+import forks
 import gaps
+import heavy
+import histories
+import lists
 import proofs
 import readers
+import replays
 import resume
 import sessions
 import streams
@@ -29,6 +36,13 @@ Measure = Callable[..., Sequence[Figure]]
 PARTS: dict[str, tuple[str, Measure]] = {
     "appends": ("durable appends of 300-byte messages", appends.measure),
     "sessions": ("long sessions", sessions.measure),
+    "lists": ("lists of sessions and families", lists.measure),
+    "explains": ("what a model was sent, explained", explains.measure),
+    "forks": ("branches", forks.measure),
+    "histories": ("histories that clients send again", histories.measure),
+    "dropin": ("Chat Completions as a drop-in", dropin.measure),
+    "heavy": ("a session of 36 MB", heavy.measure),
+    "replays": ("recorded turns done again", replays.measure),
     "streams": ("streamed turns", streams.measure),
     "cpu": ("CPU of streamed deltas", cpu.measure),
     "gaps": ("what recording first costs readers", gaps.measure),

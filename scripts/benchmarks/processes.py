@@ -36,7 +36,7 @@ class Server:
         return float(self._process.memory_info().rss) / MEGABYTE
 
     def profile(self) -> None:
-        """Begin or end a profile, where the server is ``bench_profiled``."""
+        """Begin or end a profile, where the server is ``profiled``."""
         self._process.send_signal(signal.SIGUSR2)
 
     def create_session(self, **fields: Any) -> str:
@@ -62,7 +62,7 @@ class Server:
 
 
 class Variant:
-    """A process that does a part of what a server does; see ``bench_variants``."""
+    """A process that does a part of what a server does; see ``variants``."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process

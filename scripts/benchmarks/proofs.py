@@ -1,6 +1,6 @@
 """What a provable record costs: an append with all hashes beside one without, proofs out of a long log, and verifying.
 
-The appends are measured as in ``bench_appends``. The long log is appended through the engine, and measured on its way:
+The appends are measured as in ``appends``. The long log is appended through the engine, and measured on its way:
 so memory at its end is held against memory at a tenth of it. ``manent verify`` and ``verify_bundle.py`` are run as
 their users run them, and their memory is the most that the system saw them hold.
 """
@@ -26,7 +26,7 @@ import uvloop
 
 from contest import CALLERS, Contestant, Speed
 from manent import engine
-from manent.engine import Conversation, MessageIn, Settings
+from manent.engine import Engine, MessageIn, Settings
 from report import Figure, Spread, percentile, ratios, spread
 from texts import messages
 
@@ -74,13 +74,14 @@ def measure(folder: Path, *, quick: bool) -> list[Figure]:
 def _appends(folder: Path, *, quick: bool) -> list[Figure]:
     chance = random.Random(0)  # noqa: S311 - any order will do
     rounds, seconds = (7, 0.15) if quick else (60, 0.25)
-    names = ["manent", "unproved"]
+    scripts = {"manent": "appender.py", "unproved": "unproved.py"}
+    names = [*scripts]
     speeds: dict[str, list[Speed]] = {name: [] for name in names}
     with ExitStack() as running:
         contestants = {}
         for name in names:
             (folder / name).mkdir()
-            contestants[name] = running.enter_context(Contestant(sys.executable, f"bench_{name}.py", folder / name))
+            contestants[name] = running.enter_context(Contestant(sys.executable, scripts[name], folder / name))
         for number in range(rounds + 1):
             for name in chance.sample(names, len(names)):
                 speed = contestants[name].measure("tasks", CALLERS, seconds)
@@ -114,7 +115,7 @@ async def _grow(path: Path, size: int) -> float:
         return missing / (time.perf_counter() - begun)
 
 
-async def _fill(chat: Conversation, numbers: Iterator[int], texts: Iterator[str]) -> None:
+async def _fill(chat: Engine, numbers: Iterator[int], texts: Iterator[str]) -> None:
     """Sessions of so many events, the one that begins each among them."""
     for _ in numbers:
         session = (await chat.create_session(model="echo/echo")).id
@@ -123,17 +124,12 @@ async def _fill(chat: Conversation, numbers: Iterator[int], texts: Iterator[str]
             await chat.append_messages(session, [MessageIn(text) for text in islice(texts, count)])
 
 
-async def _size(chat: Conversation) -> int:
+async def _size(chat: Engine) -> int:
     return len(await _sessions(chat)) * A_SESSION
 
 
-async def _sessions(chat: Conversation) -> list[UUID]:
-    found, before = [], None
-    while True:
-        page, before = await chat.sessions(order="created", limit=100, before=before)
-        found += [session.id for session in page]
-        if before is None:
-            return found
+async def _sessions(chat: Engine) -> list[UUID]:
+    return [session.id async for session in chat.iter_sessions(order="created")]
 
 
 async def _proofs(path: Path, size: int) -> list[Figure]:
@@ -145,7 +141,7 @@ async def _proofs(path: Path, size: int) -> list[Figure]:
         for number in range(-PROOFS // 10, PROOFS):
             session, version = chance.choice(sessions), chance.randint(1, A_SESSION)
             begun = time.perf_counter()
-            proof = await chat.record.inclusion(session, version)
+            proof = await chat.evidence.inclusion(session, version)
             if number >= 0:
                 took_ms.append((time.perf_counter() - begun) * 1000)
                 most_bytes = max(most_bytes, len(proof.hashes) * HASH_BYTES)
@@ -188,7 +184,7 @@ def _bundle(log: Path, folder: Path) -> Used:
 async def _export(log: Path, to: Path) -> None:
     async with engine.open(log) as chat:
         with to.open("wb") as file:
-            await engine.export_bundle(chat, file)
+            await chat.export(file)
 
 
 def _command(*command: str) -> Used:

@@ -1,5 +1,5 @@
 """Manent as a contestant in appends, without what makes its record provable: neither salts nor commitments, leaves nor
-tree. Everything else is as it is; so what a provable record costs is the difference to ``bench_manent``.
+tree. Everything else is as it is; so what a provable record costs is the difference to ``appender``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from uuid import UUID
 
 import uvloop
 
-import manent
+import appender
 from manent.engine.audit.checkpointer import Keeper
 from manent.engine.clock import SystemClock
 from manent.engine.log import transaction
@@ -61,6 +61,7 @@ def _recorded(
         NOTHING,
         NOTHING,
         new.body,
+        meaning=new.meaning,
     )
 
 
@@ -76,4 +77,4 @@ async def _no_checkpoint(_: Keeper) -> None:
 if __name__ == "__main__":
     leave_out_proofs()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(manent.main(Path(sys.argv[1])))
+        runner.run(appender.main(Path(sys.argv[1])))

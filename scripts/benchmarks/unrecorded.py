@@ -21,7 +21,7 @@ from manent.engine.log.sql.tree import Growing
 from manent.engine.log.store import Store
 from manent.engine.log.transaction import Head, Heads, Transaction
 from manent.engine.sessions.projector import Catalog
-from manent.engine.turns.journal_writer import Journal, Released
+from manent.engine.turns.journal_writer import JournalWriter, OnWritten
 
 _written = Store.submit
 
@@ -42,8 +42,8 @@ class Unwritten:
         key = (work.tenant, work.session.int)
         if key not in self._heads.states:
             self._heads.keep(key, store._writer._heads.states[key])  # noqa: SLF001 - written as ever: only it has them
-        none: Any = None  # of connection and statements: what has no scratch and no key asks for neither
-        tx = Transaction(none, none, self._heads, self._projector, self._clock)
+        none: Any = None  # of a connection: what has no scratch and no key asks for none
+        tx = Transaction(none, self._heads, self._projector, self._clock)
         answer = append(tx, msgspec.structs.replace(work, request=None, scratch=()))
         self._projector.forget()
         return answer
@@ -52,7 +52,7 @@ class Unwritten:
 def leave_the_record_out() -> None:
     unwritten = Unwritten()
 
-    def submit(self: Store, work: Any, **how: bool) -> asyncio.Future[Any]:
+    def submit(self: Store, work: Any, **how: Any) -> asyncio.Future[Any]:
         asked = getattr(work, "keywords", {}).get("work")
         if not isinstance(asked, Append) or not asked.scratch:  # no turn's
             return _written(self, work, **how)
@@ -60,11 +60,11 @@ def leave_the_record_out() -> None:
         done.set_result(unwritten.append(self, asked))
         return done
 
-    def show(self: Journal, row: JournalRow, released: Released) -> None:  # noqa: ARG001 - it has nothing to wait for
-        released([row], None)
+    def show(self: JournalWriter, row: JournalRow, on_written: OnWritten) -> None:  # noqa: ARG001 - it has nothing to wait for
+        on_written([row], None)
 
     Store.submit = submit  # type: ignore[method-assign]
-    Journal.add = show  # type: ignore[method-assign]
+    JournalWriter.add = show  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

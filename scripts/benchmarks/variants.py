@@ -19,11 +19,12 @@ import msgspec
 import uvloop
 
 from manent import engine
-from manent.engine import Ask, MessageIn, Settings
+from manent.engine import Settings
 from manent.engine.clock import SystemClock
 from manent.engine.events.blocks import TextBlock
 from manent.engine.providers.base import Delta, Parameters, Prompt, PromptMessage
 from manent.engine.providers.openai.chat import OpenAIProvider
+from manent.engine.providers.wire.vendor import Endpoint
 from texts import answer
 
 POLL_S = 0.2
@@ -34,7 +35,8 @@ RunAll = Callable[[str], Awaitable[None]]
 
 @asynccontextmanager
 async def decoding(base_url: str, streams: int, _: Path) -> AsyncGenerator[RunAll, None]:
-    provider = OpenAIProvider(clock=SystemClock(), connect_timeout_s=5, base_url=base_url, legacy_max_tokens=True)
+    endpoint = Endpoint(clock=SystemClock(), connect_timeout_s=5, base_url=base_url)
+    provider = OpenAIProvider(endpoint, legacy_max_tokens=True)
 
     async def read(model: str, tag: str) -> None:
         prompt = Prompt(model, (PromptMessage("user", (TextBlock(tag),)),), None, parameters=Parameters())
@@ -56,10 +58,9 @@ async def recording(base_url: str, streams: int, folder: Path) -> AsyncGenerator
 
         async def start(session: UUID, model: str, number: int) -> None:
             tag = f"s{number}"
-            message = await chat.new_message(MessageIn(tag))
-            started = await chat.start_turn(session, Ask(message=message, model=f"openai/{model}"))
+            started = await chat.start_turn(session, tag, model=f"openai/{model}")
             await asyncio.sleep(_seconds(model))
-            # Not conversation.ended, for that would be a reader.
+            # Not chat.ended, for that would be a reader.
             while (turn := await chat.turn(started.turn)).status == "running":  # noqa: ASYNC110 - as above
                 await asyncio.sleep(POLL_S)
             assert turn.message is not None

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from manent.engine import Settings
+from tests.api import chat_upstream
 from tests.api.harness import in_thread
 
 STRANGE = (
@@ -87,3 +88,10 @@ def unchanged(server, request):
     before = server.size()
     yield
     assert server.size() == before
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    """An upstream, with the names of the models that it was asked for."""
+    with chat_upstream.upstream() as server:
+        yield server

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -65,8 +66,9 @@ def in_thread(settings):
             async with api_server.running(settings, lines.append) as running:
                 state["server"] = Server(running.address, settings.database)
                 state["server"].lines = lines
-                state["server"].conversation = running.conversation
+                state["server"].chat = running.chat
                 state["server"].loop = asyncio.get_running_loop()
+                state["server"].stop = stop
                 ready.set()
                 await stop.wait()
         except BaseException as error:  # noqa: BLE001 - whatever it was, the test gets it
@@ -92,7 +94,7 @@ def in_thread(settings):
 
 
 class Process(Server):
-    """``manent serve`` itself."""
+    """``manent serve`` itself. ``lines`` are those of its standard error, ``output`` those of its standard output."""
 
     def __init__(self, database, *options, **environment):
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MANENT_")}
@@ -101,26 +103,38 @@ class Process(Server):
             [MANENT, "serve", "--port", "0", "--database", database, "--model", "echo/echo", *options],
             env=inherited | {"MANENT_MAX_ATTEMPTS": "1"} | environment,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             text=True,
             cwd=Path(database).parent,
         )
-        for line in self.popen.stdout:
+        self._reading = threading.Thread(target=self._read_errors, daemon=True)
+        self._reading.start()
+        self.output = [self.popen.stdout.readline().rstrip("\n")]
+        assert self.output[0].startswith("listening on "), self.lines
+        super().__init__(self.output[0].removeprefix("listening on "), database)
+
+    def _read_errors(self):
+        for line in self.popen.stderr:
             self.lines.append(line.rstrip("\n"))
-            if line.startswith("listening on "):
-                break
-        assert self.lines, "the server said nothing"
-        assert self.lines[-1].startswith("listening on "), self.lines
-        super().__init__(self.lines[-1].removeprefix("listening on "), database)
+
+    def said(self, text):
+        """The first line of standard error that holds a text, as soon as there is one."""
+        until_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until_s:
+            found = next((line for line in list(self.lines) if text in line), None)
+            if found is not None:
+                return found
+            time.sleep(0.01)
+        raise AssertionError(f"the server never said {text!r}: {self.lines}")
 
     def send(self, number=signal.SIGTERM):
         self.popen.send_signal(number)
 
     def wait(self):
-        """Its exit code; what it still said is added to ``lines``."""
-        rest, _ = self.popen.communicate(timeout=PATIENCE_S)
-        self.lines += rest.splitlines()
-        return self.popen.returncode
+        """Its exit code, when it has said all."""
+        self.output += self.popen.stdout.read().splitlines()
+        self._reading.join(PATIENCE_S)
+        return self.popen.wait(PATIENCE_S)
 
     def stop(self, number=signal.SIGTERM):
         self.send(number)
@@ -132,7 +146,9 @@ class Process(Server):
     def __exit__(self, *_):
         if self.popen.poll() is None:
             self.popen.kill()
-        self.popen.communicate()
+        self.wait()
+        self.popen.stdout.close()
+        self.popen.stderr.close()
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ KEYS = {  # key -> id, tenant, scopes
     "amy-secret": ("amy", "red", ["chat"]),
     "bob-secret": ("bob", "blue", ["chat", "audit", "erase", "operate"]),
     "watch-secret": ("watch", "red", ["audit"]),
+    "erin-secret": ("erin", "red", ["erase"]),
 }
 PAGE = "https://app.example:8443"
 
@@ -71,6 +72,7 @@ ROUTES = [  # method, path, body
     ("GET", "/api/sessions/{session}/events", None),
     ("GET", "/api/sessions/{session}/events/stream", None),
     ("GET", "/api/turns/{turn}", None),
+    ("GET", "/api/turns/{turn}/prompt", None),
     ("GET", "/api/turns/{turn}/stream", None),
     ("GET", "/api/turns/{turn}/stream?after=99", None),
     ("POST", "/api/turns/{turn}/cancel", None),
@@ -92,7 +94,7 @@ def call(client, method, path, body, names, **options):
 
 def code_of(response):
     body = response.json()
-    return body["code"] if "code" in body else body["error"]["code"]
+    return body["code"] if "code" in body else body["error"]["details"]["code"]
 
 
 @pytest.mark.parametrize(("method", "path", "body"), ROUTES + OWN)
@@ -156,6 +158,58 @@ def test_the_log_needs_the_scope_audit(callers, path):
     """403 with the scope that is missing."""
     body = problem(callers["amy"].get(path), 403, "scope_missing")
     assert body["scope"] == "audit"
+
+
+EVIDENCE = [
+    "/api/log/checkpoint",
+    "/api/log/key",
+    "/api/log/consistency?from=1",
+    "/api/log/tile/0/000.p/1",
+    "/api/sessions/{session}/events/1/proof",
+    "/api/sessions/{session}/events/1/proof?format=c2sp",
+]
+
+
+@pytest.mark.parametrize("path", EVIDENCE)
+def test_either_of_two_scopes_reads_the_evidence(callers, red, path):
+    """Whoever may read the words, or the log, may check it; whoever may do neither, may not."""
+    path = path.format(**red)
+    for name in ("amy", "watch"):
+        assert callers[name].get(path).status_code == 200
+        assert callers[name].head(path).status_code == 200
+    refused = problem(callers["erin"].get(path), 403, "scope_missing")
+    assert "'chat' or 'audit'" in refused["detail"]
+    assert callers["bob"].get(EVIDENCE[4].format(**red)).status_code == 404
+
+
+def test_the_scope_audit_alone_makes_no_checkpoint(callers):
+    """Reading is all that it allows."""
+    assert problem(callers["watch"].post("/api/log/checkpoint"), 403, "scope_missing")["scope"] == "operate"
+
+
+def test_who_one_is(callers):
+    """Every key may ask whose it is and what it may do, whatever its scopes."""
+    for name, tenant, scopes in KEYS.values():
+        told = callers[name].get("/api/me")
+        assert told.json() == {"actor": f"key:{name}", "tenant": tenant, "scopes": sorted(scopes)}
+    problem(callers["nobody"].get("/api/me"), 401, "unauthorized")
+
+
+def test_who_one_is_without_keys(client):
+    """Everybody on this machine is one."""
+    told = client.get("/api/me").json()
+    assert told == {"actor": "local", "tenant": "default", "scopes": ["audit", "chat", "erase", "operate"]}
+
+
+def test_an_idempotency_key_needs_no_scope_of_its_own(callers):
+    """A key that may only erase can say so twice."""
+    session = callers["alice"].post("/api/sessions", json={"title": "red"}).headers["location"]
+    erased = [
+        callers["erin"].post(f"{session}/erase", json={"reason": "x"}, headers={"Idempotency-Key": "gone"})
+        for _ in range(2)
+    ]
+    assert [each.status_code for each in erased] == [200, 200]
+    assert erased[0].json() == erased[1].json()
 
 
 def test_the_scope_audit_reads_the_log(callers, red):

@@ -1,7 +1,10 @@
 """Bad input: each gets the right refusal, whole, with a stable code and the name of what was wrong; nothing changes."""
 
+from urllib.parse import unquote
+
 import pytest
 
+from manent.engine import EVENT_TYPES
 from tests.api.harness import check_problem, named, opened, problem
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
@@ -24,7 +27,7 @@ def world(client):
     made["turn"] = turn(made["plain"], content="hello")["id"]
     client.patch(f"/api/sessions/{made['archived']}", json={"status": "archived"})
     made["calls"] = create(model="scripted/tools")
-    assert turn(made["calls"], content="weather?")["stop_reason"] == "tool_use"
+    assert turn(made["calls"], content="weather?", client_tools=[{"name": "look"}])["stop_reason"] == "tool_use"
     made["busy"] = create(model="scripted/hang")
     with opened(client, "POST", f"/api/sessions/{made['busy']}/turns", json={"content": "x", "stream": True}) as stream:
         made["running"] = stream.until("delta")[0].json["id"]
@@ -42,6 +45,7 @@ def at(path, world):
 SESSIONS, SESSION = "/api/sessions", "/api/sessions/{plain}"
 MESSAGES, TURNS = "/api/sessions/{plain}/messages", "/api/sessions/{plain}/turns"
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+CALL = {"type": "tool_use", "id": "a", "name": "f"}
 
 BODIES = [  # method, path, body, status, code, field
     # wrong types
@@ -62,6 +66,15 @@ BODIES = [  # method, path, body, status, code, field
     ("POST", MESSAGES, {"content": [{"type": ""}]}, 400, "invalid_value", "content[0].type"),
     ("POST", MESSAGES, {"messages": "x"}, 400, "invalid_value", "messages"),
     ("POST", TURNS, {"content": "x", "temperature": "1"}, 400, "invalid_value", "temperature"),
+    ("POST", TURNS, {"content": "x", "top_p": "1"}, 400, "invalid_value", "top_p"),
+    ("POST", TURNS, {"content": "x", "seed": 1.5}, 400, "invalid_value", "seed"),
+    ("POST", TURNS, {"content": "x", "logit_bias": [1]}, 400, "invalid_value", "logit_bias"),
+    ("POST", TURNS, {"content": "x", "response_format": "json"}, 400, "invalid_value", "response_format"),
+    ("POST", TURNS, {"content": "x", "response_format": {"type": "xml"}}, 400, "invalid_value", "response_format.type"),
+    ("POST", TURNS, {"content": "x", "response_format": {"x": 1}}, 400, "unknown_field", "response_format.x"),
+    ("POST", TURNS, {"content": "x", "reasoning": {"effort": "huge"}}, 400, "invalid_value", "reasoning.effort"),
+    ("POST", TURNS, {"content": "x", "reasoning": {}}, 400, "invalid_value", "reasoning"),
+    ("POST", TURNS, {"content": "x", "parallel_tool_calls": 1}, 400, "invalid_value", "parallel_tool_calls"),
     ("POST", TURNS, {"content": "x", "stop": [1]}, 400, "invalid_value", "stop[0]"),
     ("POST", TURNS, {"content": "x", "stream": 1}, 400, "invalid_value", "stream"),
     ("POST", TURNS, {"content": "x", "on_disconnect": "stop"}, 400, "invalid_value", "on_disconnect"),
@@ -115,6 +128,12 @@ BODIES = [  # method, path, body, status, code, field
     ("POST", TURNS, {"content": "x", "max_output_tokens": 0}, 400, "invalid_value", "max_output_tokens"),
     ("POST", TURNS, {"content": "x", "temperature": -0.1}, 400, "invalid_value", "temperature"),
     ("POST", TURNS, {"content": "x", "temperature": 2.1}, 400, "invalid_value", "temperature"),
+    ("POST", TURNS, {"content": "x", "top_p": 1.1}, 400, "invalid_value", "top_p"),
+    ("POST", TURNS, {"content": "x", "top_k": 0}, 400, "invalid_value", "top_k"),
+    ("POST", TURNS, {"content": "x", "seed": 2**63}, 400, "invalid_value", "seed"),
+    ("POST", TURNS, {"content": "x", "presence_penalty": -2.1}, 400, "invalid_value", "presence_penalty"),
+    ("POST", TURNS, {"content": "x", "frequency_penalty": 2.1}, 400, "invalid_value", "frequency_penalty"),
+    ("POST", TURNS, {"content": "x", "logit_bias": {"7": 101}}, 400, "invalid_value", "logit_bias.7"),
     ("POST", TURNS, {"content": "x", "stop": ["x"] * 17}, 400, "invalid_value", "stop"),
     ("POST", TURNS, {"content": "x", "stop": ""}, 400, "invalid_value", "stop[0]"),
     ("POST", TURNS, {"content": "x y z", "budget_tokens": 1}, 422, "budget_too_small", None),
@@ -127,7 +146,8 @@ BODIES = [  # method, path, body, status, code, field
     ("PATCH", SESSION, {"title": "\0"}, 400, "nul_character", "title"),
     ("POST", MESSAGES, {"content": "a\0b"}, 400, "nul_character", "content"),
     ("POST", MESSAGES, {"content": [{"type": "text", "text": "\0"}]}, 400, "nul_character", "content[0].text"),
-    ("POST", MESSAGES, {"content": [{"type": "x", "y": {"\0": 1}}]}, 400, "nul_character", None),
+    ("POST", MESSAGES, {"role": "assistant", "content": [CALL | {"input": {"\0": 1}}]}, 400, "nul_character", None),
+    ("POST", MESSAGES, {"content": [{"type": "x", "y": 1}]}, 400, "unknown_block", "content[0]"),
     ("POST", TURNS, {"content": "a\0b"}, 400, "nul_character", "content"),
     ("POST", TURNS, {"content": "x", "stop": ["\0"]}, 400, "nul_character", "stop[0]"),
     ("POST", TURNS, {"content": "x", "model": "echo/\0"}, 400, "unknown_model", "model"),
@@ -228,8 +248,15 @@ def test_a_refusal_gives_the_figures(client, world):
     assert "echo/echo" in refused(SESSIONS, {"model": "x/y"})["available"]
     small = refused(TURNS, {"content": "x " * 900, "budget_tokens": 100})
     assert small["required_tokens"] > small["available_tokens"]
-    large = refused(MESSAGES, {"content": "x" * (MIB + 1)})
-    assert (large["limit"], large["maximum"]) == ("max_message_bytes", MIB)
+    for path, body, limit, maximum in (
+        (MESSAGES, {"content": "x" * (MIB + 1)}, "max_message_bytes", MIB),
+        (MESSAGES, {"content": [{"type": "text", "text": "x"}] * 1001}, "max_blocks", 1000),
+        (MESSAGES, {"messages": [{"content": "x"}] * 101}, "max_messages", 100),
+        (SESSIONS, {"title": "x" * 501}, "max_title_chars", 500),
+        (SESSIONS, {"metadata": {"x": "x" * (16 << 10)}}, "max_metadata_bytes", 16 << 10),
+    ):
+        large = refused(path, body)
+        assert (large["status"], large["limit"], large["maximum"]) == (413, limit, maximum)
 
 
 # --- what is no such body ---------------------------------------------------------------------------------------------
@@ -304,8 +331,10 @@ def test_a_body_over_the_limit(client, world):
     """Refused with 413 whether its length is announced or not."""
     body = b'{"content": "' + b"x" * (8 * MIB) + b'"}'
     pieces = [body[start : start + MIB] for start in range(0, len(body), MIB)]
-    problem(client.post(at(MESSAGES, world), content=body, headers=JSON_TYPE), 413, "body_too_large")
-    problem(client.post(at(MESSAGES, world), content=iter(pieces), headers=JSON_TYPE), 413, "body_too_large")
+    for content in (body, iter(pieces)):
+        refused = client.post(at(MESSAGES, world), content=content, headers=JSON_TYPE)
+        told = problem(refused, 413, "body_too_large")
+        assert (told["limit"], told["maximum"]) == ("max_body_bytes", 8 * MIB)
 
 
 # --- parameters, headers, paths ---------------------------------------------------------------------------------------
@@ -346,6 +375,10 @@ QUERIES = [  # path, query, status, code, field
     ("/api/sessions/{plain}/window", "model=nobody", 400, "unknown_model", "model"),
     ("/api/sessions/{plain}/window", "model=", 400, "invalid_value", "model"),
     ("/api/sessions/{plain}/window", "version=99999", 404, "session_not_found", "version"),
+    ("/api/turns/{turn}/prompt", "attempt=0", 400, "invalid_value", "attempt"),
+    ("/api/turns/{turn}/prompt", "attempt=x", 400, "invalid_value", "attempt"),
+    ("/api/turns/{turn}/prompt", "attempt=99", 404, "turn_not_found", "attempt"),
+    ("/api/turns/{turn}/prompt", "version=1", 400, "unknown_parameter", "version"),
     ("/api/turns/{turn}/stream", "after=x", 400, "invalid_value", "after"),
     ("/api/turns/{turn}/stream", "last=1", 400, "unknown_parameter", "last"),
     ("/api/sessions/{plain}/events/stream", "after=-1", 400, "invalid_value", "after"),
@@ -364,7 +397,7 @@ HEADERS = [  # method, path, headers, field
     *(
         (method, path, {"If-Match": value}, "If-Match")
         for method, path in (("PATCH", SESSION), ("POST", MESSAGES), ("POST", TURNS))
-        for value in ("1", '"x"', '"-1"', "", '"1", "2"', '"' + "9" * 40 + '"')
+        for value in ("1", '"x"', '"-1"', "", '"1", "2"', '"' + "9" * 40 + '"', '"01"', '"1_0"', '"+1"', '" 1"')
     ),
     *(
         ("POST", path, {"Idempotency-Key": value}, "Idempotency-Key")
@@ -374,7 +407,7 @@ HEADERS = [  # method, path, headers, field
     *(
         ("GET", path, {"Last-Event-ID": value}, "Last-Event-ID")
         for path in ("/api/turns/{turn}/stream", "/api/sessions/{plain}/events/stream", "/api/events/stream")
-        for value in ("x", "-1", "1.5", "9" * 17, "9" * 5000, b"\xb2")
+        for value in ("x", "-1", "1.5", "9" * 17, "9" * 5000, b"\xb2", "1_0", "+5", "01", "1e3", "\u0661".encode())
     ),
 ]
 
@@ -398,21 +431,118 @@ def test_a_version_that_has_passed(client, world, method, path, version):
 
 
 BELOW_SESSION = ["", "/messages", "/window", "/turns", "/events", "/events/stream"]
+NO_IDS = ["abc", "1", "%00", "%ff", NOBODY[:-1], f"{NOBODY}0", "..%2f..", "x" * 900, "a%0Ab"]
+"""Not the form of an id at all."""
+OTHER_FORMS = ["{}", "%7B{}%7D", "urn:uuid:{}", "%20{}", "{}%20", "{}%0A"]
 
 
-@pytest.mark.parametrize("session", [NOBODY, "abc", "1", "%00", "%ff", NOBODY[:-1], f"{NOBODY}0", "..%2f..", "x" * 900])
 @pytest.mark.parametrize("below", BELOW_SESSION)
-def test_a_session_that_is_not_there(client, session, below):
-    """A 404 whether its id could be one or not."""
-    problem(client.get(f"/api/sessions/{session}{below}"), 404, "session_not_found")
+def test_a_session_that_is_not_there(client, below):
+    """A 404 for an id that nothing has."""
+    problem(client.get(f"/api/sessions/{NOBODY}{below}"), 404, "session_not_found")
 
 
-@pytest.mark.parametrize("turn", [NOBODY, "abc", "{plain}"])
+@pytest.mark.parametrize("session", NO_IDS)
+@pytest.mark.parametrize("below", BELOW_SESSION)
+def test_what_is_no_id(client, session, below):
+    """Refused as such, with the name of the field, wherever it stands."""
+    problem(client.get(f"/api/sessions/{session}{below}"), 400, "invalid_id", "session_id")
+
+
+def other_forms(text):
+    """An id as other systems write it, and as no system does."""
+    return [
+        text.upper(),
+        text.replace("-", ""),
+        text[:8] + text[8:].upper(),
+        *(form.format(text) for form in OTHER_FORMS[1:]),
+        text.replace("0", "%D9%A0"),  # an Arabic digit
+    ]
+
+
+def test_an_id_in_another_form(client, world):
+    """One id has one form: braces, URNs, capitals and missing dashes are refused, though they might be read."""
+    for path, field in (
+        ("/api/sessions/{}", "session_id"),
+        ("/api/sessions/{}/messages", "session_id"),
+        ("/api/sessions/{}/events/1/proof", "session_id"),
+        ("/api/tools?session_id={}", "session_id"),
+        ("/api/turns/{}", "turn_id"),
+        ("/api/turns/{}/stream", "turn_id"),
+    ):
+        right = world["turn" if field == "turn_id" else "plain"]
+        assert client.get(path.format(right)).is_success
+        for wrong in other_forms(right):
+            problem(client.get(path.format(wrong)), 400, "invalid_id", field)
+    for wrong in other_forms(world["plain"]):
+        problem(client.patch(f"/api/sessions/{wrong}", json={"title": "x"}), 400, "invalid_id", "session_id")
+        problem(client.post(f"/api/turns/{wrong}/cancel"), 400, "invalid_id", "turn_id")
+        guide = client.get(f"/api/ai/stream?q=x&session_id={wrong}")
+        assert (guide.status_code, guide.json()["error"]["details"]["code"]) == (400, "invalid_id")
+        guide = client.get("/api/ai/stream?q=x", headers={"Last-Event-ID": f"{wrong}:1".replace("%", "")})
+        assert (guide.status_code, guide.json()["error"]["details"]["code"]) == (400, "invalid_value")
+
+
 @pytest.mark.parametrize("below", ["", "/stream", "/cancel"])
+@pytest.mark.parametrize("turn", [NOBODY, "{plain}"])
 def test_a_turn_that_is_not_there(client, world, turn, below):
-    """A 404 whether its id could be one or not; a session's id is none."""
+    """A 404 for an id that no turn has; a session's is none."""
     method = "POST" if below == "/cancel" else "GET"
     problem(client.request(method, f"/api/turns/{at(turn, world)}{below}"), 404, "turn_not_found")
+    problem(client.request(method, f"/api/turns/abc{below}"), 400, "invalid_id", "turn_id")
+
+
+NUMBERS = ["1_0", "%2B5", "+5", "%205", "5%20", "%D9%A1", "%EF%BC%91", "1e3", "1.0", "0x10", "01", "-0", "00", "%C2%B2"]
+"""What one reader or other would take for a number."""
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_number_in_another_form(client, world, number):
+    """A whole number is its decimal digits: nothing else is guessed to be one, in a query, a path or a header."""
+    session = f"/api/sessions/{world['plain']}"
+    for path, field in (
+        ("/api/sessions?limit={}", "limit"),
+        ("/api/models?limit={}", "limit"),
+        (session + "?version={}", "version"),
+        (session + "/messages?after={}", "after"),
+        (session + "/events?wait={}", "wait"),
+        (session + "/window?budget_tokens={}", "budget_tokens"),
+        (session + "/events/{}/proof", "version"),
+        ("/api/log/consistency?from={}", "from"),
+        ("/api/log/consistency?from=0&to={}", "to"),
+        (f"/api/turns/{world['turn']}/stream?after={{}}", "after"),
+    ):
+        problem(client.get(path.format(number)), 400, "invalid_value", field)
+    text = unquote(number).encode()
+    matched = client.patch(session, json={"title": "x"}, headers={"If-Match": b'"%b"' % text})
+    problem(matched, 400, "invalid_value", "If-Match")
+    if text == text.strip():  # blanks around a header are no part of it
+        stream = client.get(session + "/events/stream", headers={"Last-Event-ID": text})
+        problem(stream, 400, "invalid_value", "Last-Event-ID")
+    problem(client.get(f"/api/log/tile/0/{number}"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "available"),
+    [
+        ("/api/sessions?order=newest", "order", ["activity", "created"]),
+        ("/api/sessions?order=ACTIVITY", "order", ["activity", "created"]),
+        ("/api/sessions?status=gone", "status", ["active", "archived"]),
+        ("/api/sessions/{plain}/messages?order=up", "order", ["asc", "desc"]),
+        ("/api/sessions/{plain}/turns?order=up", "order", ["asc", "desc"]),
+        ("/api/sessions/{plain}/export?format=pdf", "format", ["bundle", "openai", "otel"]),
+        ("/api/sessions/{plain}/events?types=nosuch", "types", list(EVENT_TYPES)),
+        ("/api/sessions/{plain}/events?types=message.appended,nosuch", "types", list(EVENT_TYPES)),
+        ("/api/sessions/{plain}/events?types=,", "types", list(EVENT_TYPES)),
+        ("/api/sessions/{plain}/events?types=message.appended,", "types", list(EVENT_TYPES)),
+        ("/api/sessions/{plain}/events?types=Message.Appended", "types", list(EVENT_TYPES)),
+    ],
+)
+def test_a_word_that_is_none_of_a_few(client, world, path, field, available):
+    """The refusal says what there is."""
+    refused = problem(client.get(at(path, world)), 400, "invalid_value", field)
+    assert refused["available"] == available
+    assert all(word in refused["detail"] for word in available)
 
 
 @pytest.mark.parametrize(
@@ -427,12 +557,12 @@ def test_a_path_that_leads_nowhere(client, method, path):
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", SESSIONS, {"GET", "POST", "OPTIONS"}),
-        ("DELETE", SESSION, {"GET", "PATCH", "OPTIONS"}),
-        ("POST", SESSION, {"GET", "PATCH", "OPTIONS"}),
-        ("HEAD", SESSIONS, {"GET", "POST", "OPTIONS"}),
+        ("PUT", SESSIONS, {"GET", "HEAD", "POST", "OPTIONS"}),
+        ("DELETE", SESSION, {"GET", "HEAD", "PATCH", "OPTIONS"}),
+        ("POST", SESSION, {"GET", "HEAD", "PATCH", "OPTIONS"}),
         ("GET", "/api/turns/{turn}/cancel", {"POST", "OPTIONS"}),
-        ("PATCH", "/healthz", {"GET", "OPTIONS"}),
+        ("HEAD", "/api/turns/{turn}/cancel", {"POST", "OPTIONS"}),
+        ("PATCH", "/healthz", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
 def test_a_method_that_a_path_does_not_know(client, world, method, path, allow):
@@ -446,49 +576,93 @@ def test_a_method_that_a_path_does_not_know(client, world, method, path, allow):
 
 # --- the guide's routes -----------------------------------------------------------------------------------------------
 
-GUIDE = [  # method, path, options, status, code
-    ("POST", "/api/ai/chat", {"json": {"message": ""}}, 400, "empty_message"),
-    ("POST", "/api/ai/chat", {"json": {"message": 5}}, 400, "invalid_value"),
-    ("POST", "/api/ai/chat", {"json": {}}, 400, "missing_field"),
-    ("POST", "/api/ai/chat", {"json": []}, 400, "invalid_value"),
-    ("POST", "/api/ai/chat", {"json": {"message": "x", "model": "x/y"}}, 400, "unknown_model"),
-    ("POST", "/api/ai/chat", {"json": {"message": "x", "model": ""}}, 400, "invalid_value"),
-    ("POST", "/api/ai/chat", {"json": {"message": "a\0b"}}, 400, "nul_character"),
-    ("POST", "/api/ai/chat", {"json": {"message": "x", "session_id": "x"}}, 400, "invalid_value"),
-    ("POST", "/api/ai/chat", {"json": {"message": "x", "session_id": NOBODY}}, 404, "session_not_found"),
-    ("POST", "/api/ai/chat", {"json": {"message": "x" * (MIB + 1)}}, 413, "too_large"),
-    ("POST", "/api/ai/chat", {"content": b"{", "headers": JSON_TYPE}, 400, "malformed_json"),
-    ("POST", "/api/ai/chat", {"content": b"x" * (9 * MIB), "headers": JSON_TYPE}, 413, "body_too_large"),
-    ("POST", "/api/ai/chat", {"content": b"message=x"}, 415, "unsupported_media_type"),
-    ("POST", "/api/ai/complete", {"json": {"message": ""}}, 400, "empty_message"),
-    ("POST", "/api/ai/complete", {"json": {"message": "x", "model": "x/y"}}, 400, "unknown_model"),
-    ("GET", "/api/ai/chat", {}, 405, "method_not_allowed"),
-    ("GET", "/api/ai/nothing", {}, 404, "not_found"),
-    ("GET", "/api/ai/stream", {}, 400, "empty_message"),
-    ("GET", "/api/ai/stream?q=", {}, 400, "empty_message"),
-    ("GET", "/api/ai/stream?q=%00", {}, 400, "nul_character"),
-    ("GET", "/api/ai/stream?q=x&model=x/y", {}, 400, "unknown_model"),
-    ("GET", "/api/ai/stream?q=x&session_id=x", {}, 400, "invalid_value"),
-    ("GET", f"/api/ai/stream?q=x&session_id={NOBODY}", {}, 404, "session_not_found"),
-    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": "x"}}, 400, "invalid_value"),
-    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": "7"}}, 400, "invalid_value"),
-    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:-1"}}, 400, "invalid_value"),
-    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:{'9' * 99}"}}, 400, "invalid_value"),
-    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:1"}}, 404, "turn_not_found"),
-    ("GET", "/api/ai/stream?q=x", {"headers": {"Origin": "https://elsewhere.example"}}, 403, "foreign_origin"),
+GUIDE = [  # method, path, options, status, the toolkit's code, the engine's
+    ("POST", "/api/ai/chat", {"json": {"message": ""}}, 400, "REQUIRED_FIELD_MISSING", "empty_message"),
+    ("POST", "/api/ai/chat", {"json": {"message": 5}}, 400, "INVALID_JSON", "invalid_value"),
+    ("POST", "/api/ai/chat", {"json": {}}, 400, "REQUIRED_FIELD_MISSING", "missing_field"),
+    ("POST", "/api/ai/chat", {"json": []}, 400, "INVALID_JSON", "invalid_value"),
+    ("POST", "/api/ai/chat", {"json": {"message": "x", "model": "x/y"}}, 400, "VALIDATION_ERROR", "unknown_model"),
+    ("POST", "/api/ai/chat", {"json": {"message": "x", "model": 5}}, 400, "INVALID_JSON", "invalid_value"),
+    ("POST", "/api/ai/chat", {"json": {"message": "a\0b"}}, 400, "VALIDATION_ERROR", "nul_character"),
+    ("POST", "/api/ai/chat", {"json": {"message": "x", "system": "\0"}}, 400, "VALIDATION_ERROR", "nul_character"),
+    ("POST", "/api/ai/chat", {"json": {"message": "x", "session_id": "x"}}, 400, "VALIDATION_ERROR", "invalid_id"),
+    (
+        *("POST", "/api/ai/chat", {"json": {"message": "x", "session_id": NOBODY}}),
+        *(404, "RESOURCE_NOT_FOUND", "session_not_found"),
+    ),
+    ("POST", "/api/ai/chat", {"json": {"message": "x" * (MIB + 1)}}, 413, "REQUEST_BODY_TOO_LARGE", "too_large"),
+    ("POST", "/api/ai/chat", {"json": {"message": "word " * 5000}}, 422, "INVALID_REQUEST", "budget_too_small"),
+    ("POST", "/api/ai/chat", {"content": b"{", "headers": JSON_TYPE}, 400, "INVALID_JSON", "malformed_json"),
+    ("POST", "/api/ai/chat", {"content": b'"\xff"', "headers": JSON_TYPE}, 400, "INVALID_JSON", "malformed_json"),
+    (
+        *("POST", "/api/ai/chat", {"content": b'{"message": "x", "message": "y"}', "headers": JSON_TYPE}),
+        *(400, "INVALID_JSON", "duplicate_field"),
+    ),
+    (
+        *("POST", "/api/ai/chat", {"content": b"x" * (9 * MIB), "headers": JSON_TYPE}),
+        *(413, "REQUEST_BODY_TOO_LARGE", "body_too_large"),
+    ),
+    ("POST", "/api/ai/chat", {"content": b"message=x"}, 415, "INVALID_FORMAT", "unsupported_media_type"),
+    ("POST", "/api/ai/complete", {"json": {"message": ""}}, 400, "REQUIRED_FIELD_MISSING", "empty_message"),
+    ("POST", "/api/ai/complete", {"json": {"message": "x", "model": "x/y"}}, 400, "VALIDATION_ERROR", "unknown_model"),
+    ("GET", "/api/ai/chat", {}, 405, "METHOD_NOT_ALLOWED", "method_not_allowed"),
+    ("GET", "/api/ai/nothing", {}, 404, "RESOURCE_NOT_FOUND", "not_found"),
+    ("GET", "/api/ai/stream", {}, 400, "REQUIRED_FIELD_MISSING", "empty_message"),
+    ("GET", "/api/ai/stream?q=", {}, 400, "REQUIRED_FIELD_MISSING", "empty_message"),
+    ("GET", "/api/ai/stream?q=%00", {}, 400, "VALIDATION_ERROR", "nul_character"),
+    ("GET", "/api/ai/stream?q=x&model=x/y", {}, 400, "VALIDATION_ERROR", "unknown_model"),
+    ("GET", "/api/ai/stream?q=x&session_id=x", {}, 400, "VALIDATION_ERROR", "invalid_id"),
+    ("GET", f"/api/ai/stream?q=x&session_id={NOBODY}", {}, 404, "RESOURCE_NOT_FOUND", "session_not_found"),
+    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": "x"}}, 400, "VALIDATION_ERROR", "invalid_value"),
+    ("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": "7"}}, 400, "VALIDATION_ERROR", "invalid_value"),
+    *(
+        (
+            *("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:{place}"}}),
+            *(400, "VALIDATION_ERROR", "invalid_value"),
+        )
+        for place in ("-1", "+1", "1_0", "1.", "1.0", "1.-1", "1.1_0", "0.1", ".1", " 1", "1.1.1")
+    ),
+    (
+        *("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:{'9' * 99}"}}),
+        *(400, "VALIDATION_ERROR", "invalid_value"),
+    ),
+    (
+        *("GET", "/api/ai/stream?q=x", {"headers": {"Last-Event-ID": f"{NOBODY}:1"}}),
+        *(404, "RESOURCE_NOT_FOUND", "turn_not_found"),
+    ),
+    (
+        *("GET", "/api/ai/stream?q=x", {"headers": {"Origin": "https://elsewhere.example"}}),
+        *(403, "FORBIDDEN", "foreign_origin"),
+    ),
 ]
+KINDS = {  # the toolkit's own pairs
+    "REQUIRED_FIELD_MISSING": ("validation_error", "required_field_missing"),
+    "INVALID_JSON": ("validation_error", "validation_failure"),
+    "VALIDATION_ERROR": ("validation_error", "validation_failure"),
+    "INVALID_FORMAT": ("validation_error", "invalid_format"),
+    "FORBIDDEN": ("auth_error", "forbidden_request"),
+    "RESOURCE_NOT_FOUND": ("client_error", "resource_not_found"),
+    "METHOD_NOT_ALLOWED": ("client_error", "method_not_allowed"),
+    "REQUEST_BODY_TOO_LARGE": ("client_error", "payload_too_large"),
+    "INVALID_REQUEST": ("client_error", "invalid_request"),
+}
 
 
-@pytest.mark.parametrize(("method", "path", "options", "status", "code"), named(GUIDE))
-def test_the_guides_routes_refuse_in_their_own_envelope(client, method, path, options, status, code):
-    """Plumego's envelope, also for what is refused before the route is reached."""
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(("method", "path", "options", "status", "code", "reason"), named(GUIDE))
+def test_the_guides_routes_refuse_in_their_own_envelope(client, method, path, options, status, code, reason):
+    """Plumego's envelope and words, also for what is refused before the route is reached; the reason is in its details,
+    and nothing gets on record.
+    """
     response = client.request(method, path, **options)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/json"
     body = response.json()
     assert body.keys() == {"error", "request_id"}
     assert body["error"].keys() == {"code", "message", "category", "type", "details"}
-    assert body["error"]["code"] == code
+    assert (body["error"]["code"], body["error"]["details"]["code"]) == (code, reason)
+    assert (body["error"]["category"], body["error"]["type"]) == KINDS[code]
+    assert body["error"]["message"]
     assert body["request_id"] == response.headers["x-request-id"]
 
 

@@ -12,11 +12,29 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from manent.api.app import NATIVE_ROUTES
+from manent.api.app import NATIVE_ROUTES, VENDOR_ROUTES
 from manent.api.compat import plumego
 from manent.api.schemas.bodies import Body
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "openapi.json"
+CONTRACT_OF_0_1 = GOLDEN.with_name("openapi-0.1.json")
+"""Never written anew: what clients of 0.1 rely on."""
+
+CHANGED = {
+    "erased": "true and false are an object, which says by whom and why, and null",
+    "pending_approvals": "ids of calls are objects, which say what is called with what",
+}
+"""Fields that are another since 0.1, and how. Each is in the changelog."""
+
+
+WIDENED = {  # what is empty is absent in the guide's language: its routes take that, too, and all that they took
+    "/paths//api/ai/complete/post/requestBody/content/application/json/schema/properties/model/minLength",
+    "/paths//api/ai/chat/post/requestBody/content/application/json/schema/properties/model/minLength",
+    "/paths//api/ai/chat/post/requestBody/content/application/json/schema/properties/session_id/oneOf[0]",
+    "/paths//api/ai/stream/get/parameters[1]",
+    "/paths//api/ai/stream/get/parameters[2]",
+}
+"""The bounds of 0.1 that have gone: each was a request's."""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +60,87 @@ def test_it_is_the_golden_one(document):
     assert text == GOLDEN.read_text(encoding="utf-8")
 
 
+def structure(document):
+    """A document without its prose: no description, summary or title, and what a component is instead of its name."""
+    schemas = document["components"]["schemas"]
+
+    def bare(value, within=()):
+        if isinstance(value, list):
+            return [bare(each, within) for each in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value:
+            name = value["$ref"].rpartition("/")[2]
+            return "itself" if name in within else bare(schemas[name], (*within, name))
+        # In ``properties`` these words are the names of fields.
+        return {
+            key: {name: bare(each, within) for name, each in part.items()}
+            if key == "properties"
+            else bare(part, within)
+            for key, part in value.items()
+            if key not in {"description", "summary", "title"}
+        }
+
+    components = {key: part for key, part in document["components"].items() if key != "schemas"}
+    return bare({**document, "components": components})
+
+
+def test_it_holds_the_contract_of_0_1(document):
+    """But for descriptions, summaries and the names of components all that was in it still is: operations, fields,
+    codes; but for the form of those ``CHANGED``. What has been added is in the golden document.
+    """
+    old = structure(json.loads(CONTRACT_OF_0_1.read_text(encoding="utf-8")))
+    assert {*missing(without(CHANGED, old), structure(document))} == WIDENED
+
+
+def without(names, value):
+    """A structure that says of fields of these names only that they are there."""
+    if isinstance(value, list):
+        return [without(names, each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: {name: {} if name in names else without(names, each) for name, each in part.items()}
+        if key == "properties"
+        else without(names, part)
+        for key, part in value.items()
+    }
+
+
+def missing(old, new, where=""):
+    """The places where something of an old structure is gone, or is another."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key, part in old.items():
+            if key in new:
+                yield from missing(part, new[key], f"{where}/{key}")
+            else:
+                yield f"{where}/{key}"
+    elif isinstance(old, list) and isinstance(new, list):
+        for number, part in enumerate(old):
+            if not any(not list(missing(part, each)) for each in new):
+                yield f"{where}[{number}]"
+    elif old != new:
+        yield f"{where}: {old!r} is {new!r}"
+
+
+def test_only_prose_may_differ(document):
+    """Other words and other names of components are the same contract; another field, bound, code or route is not."""
+    text = json.dumps(document)
+    same = text.replace("/schemas/Session", "/schemas/Talk").replace('"Session', '"Talk').replace("Begin a", "Start a")
+    assert same != text
+    assert structure(json.loads(same)) == structure(document)
+    for old, new in (
+        ('"message_count"', '"messages_count"'),
+        ('"maximum": 1000', '"maximum": 999'),
+        ('"/api/models"', '"/api/model"'),
+        ('"201"', '"200"'),
+        ('"operationId": "list_tools"', '"operationId": "tools"'),
+        ('"description": {"type": "string"}', '"about": {"type": "string"}'),
+    ):
+        assert old in text
+        assert structure(json.loads(text.replace(old, new))) != structure(document), old
+
+
 def test_it_stays_the_same(client, document):
     """However often it is asked for."""
     assert client.get("/schema/openapi.json").json() == document
@@ -51,7 +150,7 @@ def test_every_route_is_there(document):
     """All that is served, under the paths of the contract, with a name and a sentence."""
     routes = {
         (method, re.sub(r":\w+\}", "}", path))
-        for handler in [*NATIVE_ROUTES, *plumego.ROUTES]
+        for handler in [*NATIVE_ROUTES, *plumego.ROUTES, *VENDOR_ROUTES]
         for path in handler.paths
         for method in handler.http_methods
     }
@@ -73,6 +172,7 @@ POST /api/sessions/{session_id}/turns
 GET /api/sessions/{session_id}/turns
 GET /api/turns/{turn_id}
 GET /api/turns/{turn_id}/stream
+GET /api/turns/{turn_id}/prompt
 POST /api/turns/{turn_id}/cancel
 GET /api/sessions/{session_id}/events
 GET /api/sessions/{session_id}/events/stream
@@ -96,10 +196,11 @@ def test_the_contract_is_kept(document):
 def test_bodies_refuse_unknown_fields(document):
     """And say so; those of the guide take what its clients send."""
     schemas = document["components"]["schemas"]
-    for kind in Body.__subclasses__():
-        assert schemas[kind.__name__]["additionalProperties"] is False
+    kinds = [kind.__name__ for kind in Body.kinds() if not kind.__subclasses__()]
+    assert {schemas[kind]["additionalProperties"] for kind in kinds} == {False}
     for (method, path), operation in operations(document).items():
-        assert ("requestBody" in operation) == (method in {"POST", "PATCH"}), path
+        takes = method in {"POST", "PATCH"} or operation["operationId"] == "set_suite"
+        assert ("requestBody" in operation) == takes, path
 
 
 def references(value):
@@ -126,7 +227,7 @@ def test_answers_are_described(document):
             contents = response.get("content", {})
             assert contents or status == "204", (path, status)
             assert all(content["schema"] for content in contents.values()), (path, status)
-        error = "application/json" if path.startswith("/api/ai/") else "application/problem+json"
+        error = "application/json" if path.startswith(("/api/ai/", "/v1/")) else "application/problem+json"
         assert list(operation["responses"]["default"]["content"]) == [error]
         assert "400" not in operation["responses"]
     schemas = document["components"]["schemas"]

@@ -44,8 +44,11 @@ def test_erased_messages_say_so(client, spoken):
     """Lists, windows and turns show what is gone as gone."""
     erase(client, spoken, versions=[2])
     question, answer = client.get(f"{spoken}/messages").json()["items"]
-    assert (question["erased"], question["content"]) == (True, [])
-    assert answer["erased"] is False
+    last = client.get(f"{spoken}/events?types=body.erased").json()["items"][-1]
+    by = {"by_position": last["position"], "actor": "local", "at": last["recorded_at"], "reason": "asked to"}
+    assert (question["erased"], question["content"]) == (by, [])
+    assert answer["erased"] is None
+    assert [event["erased"] for event in client.get(f"{spoken}/events").json()["items"]][:3] == [None, by, None]
     window = client.get(f"{spoken}/window").json()
     assert [message["version"] for message in window["messages"]] == [answer["version"]]
 
@@ -68,6 +71,16 @@ def test_the_same_key_erases_once(client, spoken):
     again = erase(client, spoken, headers={"idempotency-key": "once"})
     assert again.json() == first.json()
     problem(erase(client, spoken, versions=[2], headers={"idempotency-key": "once"}), 422, "idempotency_mismatch")
+
+
+def test_a_dry_run_says_it_first(client, spoken):
+    """It answers with what would be erased, by whom else it is held and what is out of reach, and erases nothing."""
+    said = client.post(f"{spoken}/erase", params={"dry_run": "true"}, json={"reason": "asked to"}).json()
+    assert (said["dry_run"], said["purged"], said["sessions"]) == (True, False, [])
+    assert not any(event["erased"] for event in client.get(f"{spoken}/events").json()["items"])
+    done = erase(client, spoken).json()
+    assert done["erased"] == done["versions"] == said["erased"]
+    assert (done["dry_run"], done["out_of_reach"]) == (False, said["out_of_reach"])
 
 
 def test_legal_hold(client, spoken):

@@ -18,12 +18,14 @@ def spoken(client, session):
 
 
 def test_a_bundle_that_verifies(client, session, spoken):
-    """The verifier accepts it under the key that the server tells."""
+    """The verifier accepts it under the key that the server tells, and the answer says where that is."""
     response = client.get(f"{spoken}/export")
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/zip"
     assert response.headers["content-disposition"] == f'attachment; filename="{session}.zip"'
-    key = verify_bundle.Key(client.get("/api/log/key").text.split()[0])
+    place, *_, title = response.headers["link"].split("; ")
+    assert "verify_bundle.py BUNDLE.zip --key KEY" in title
+    key = verify_bundle.Key(client.get(place.strip("<>")).text.split()[0])
     bundle = verify_bundle.verify(io.BytesIO(response.content), [key])
     assert bundle.manifest["session"] == session
     assert bundle.manifest["events"] == client.get(spoken).json()["version"]
@@ -55,6 +57,26 @@ def test_erased_words_are_not_exported(client, spoken):
     assert {reason for *_, reason in bundle.erased.values()} == {"asked to"}
     text = client.get(f"{spoken}/export", params={"format": "openai"}).text
     assert [message["role"] for message in json.loads(text)["messages"]] == ["assistant"]
+
+
+def test_a_fork_is_exported_with_what_it_shares(client, session, spoken):
+    """In every form: the bundle names its lineage and verifies, other tools get the whole history, without what was
+    erased of it in the parent since.
+    """
+    fork = client.post(f"{spoken}/fork", json={}).json()
+    at, place = fork["parent"]["version"], f"/api/sessions/{fork['id']}"
+    client.post(f"{place}/messages", json={"content": "The fork's own."}).raise_for_status()
+    client.post(f"{spoken}/messages", json={"content": "Not the fork's."}).raise_for_status()
+    client.post(f"{spoken}/erase", json={"reason": "asked to", "versions": [2]}).raise_for_status()
+    bundle = verify_bundle.verify(io.BytesIO(client.get(f"{place}/export").content), [])
+    assert bundle.lineage == [{"session": session, "up_to": at}]
+    assert bundle.manifest["events"] == at + 3
+    assert {reason for *_, reason in bundle.erased.values()} == {"asked to"}
+    for style, key in (("openai", "messages"), ("otel", "gen_ai.input.messages")):
+        text = client.get(f"{place}/export", params={"format": style}).text
+        assert [message["role"] for message in json.loads(text)[key]] == ["assistant", "user"]
+        assert "The fork's own." in text
+        assert "Not the fork's." not in text
 
 
 def test_what_is_refused(client, spoken):

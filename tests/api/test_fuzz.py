@@ -66,6 +66,17 @@ turn_fields = {
     "max_output_tokens": st.integers(-1, 9000),
     "budget_tokens": st.integers(-1, 9000),
     "temperature": st.floats(-1, 3),
+    "top_p": st.floats(-1, 2),
+    "top_k": numbers,
+    "seed": numbers,
+    "presence_penalty": st.floats(-3, 3),
+    "logit_bias": st.dictionaries(text, st.floats(-200, 200), max_size=3),
+    "response_format": objects(
+        type=st.sampled_from(["text", "json_object", "json_schema", "xml"]), name=text, schema=values, strict=values
+    ),
+    "reasoning": objects(effort=st.sampled_from(["none", "low", "huge"]), budget_tokens=numbers),
+    "parallel_tool_calls": values,
+    "task": text,
     "stop": text | st.lists(text, max_size=3),
     "on_disconnect": st.sampled_from(["continue", "cancel"]),
     "continue": st.booleans(),
@@ -79,11 +90,32 @@ BODIES = {
     ),
     ("POST", "/api/sessions/{session}/turns"): objects(**turn_fields),
     ("POST", "/api/turns/{turn}/cancel"): objects(),
+    ("POST", "/api/tokens"): objects(model=model, content=content),
+    ("POST", "/api/tickets"): objects(path=text),
     ("POST", "/api/ai/complete"): objects(message=text, model=model),
     ("POST", "/api/ai/chat"): objects(message=text, model=model, session_id=st.just("{session}")),
 }
-PARAMETERS = ["limit", "cursor", "after", "order", "status", "types", "version", "budget_tokens", "model", "x"]
-READING = ["/api/sessions", "/api/events", "/api/turns/{turn}", "/api/turns/{turn}/stream", "/healthz"]
+PARAMETERS = [
+    "limit",
+    "cursor",
+    "after",
+    "order",
+    "status",
+    "types",
+    "version",
+    "budget_tokens",
+    "model",
+    "attempt",
+    "x",
+]
+READING = [
+    "/api/sessions",
+    "/api/events",
+    "/api/turns/{turn}",
+    "/api/turns/{turn}/stream",
+    "/api/turns/{turn}/prompt",
+    "/healthz",
+]
 READING += [f"/api/sessions/{{session}}{below}" for below in ("", "/messages", "/window", "/turns", "/events")]
 QUERIES = st.dictionaries(st.sampled_from(PARAMETERS), text | numbers.map(str), max_size=3)
 HEADERS = ["If-Match", "Idempotency-Key", "Prefer", "Last-Event-ID", "Accept", "x-request-id", "Content-Type", "Range"]

@@ -1,6 +1,8 @@
 """The guide's three routes: their envelopes, their stream, and the record behind them."""
 
 import json
+import threading
+import time
 
 import pytest
 
@@ -66,16 +68,141 @@ def test_strange_text(client):
         assert client.post(f"/api/ai/{route}", json={"message": STRANGE}).json()["data"]["reply"] == STRANGE
 
 
-def test_a_failure(client):
-    """502 in the envelope, with the session that holds what came."""
+def test_a_providers_failure(client):
+    """503 in the guide's words, with the reason and the turn in the details, and the session that holds what came."""
     for route in ("complete", "chat"):
         response = client.post(f"/api/ai/{route}", json={"model": "scripted/fails", "message": "x"})
-        assert response.status_code == 502
+        assert response.status_code == 503
         error = response.json()["error"]
-        assert error["code"] == "provider_unavailable"
-        assert error["category"] == "server_error"
-        assert client.get(f"/api/turns/{error['details']['turn_id']}").json()["status"] == "failed"
+        details = error.pop("details")
+        assert error == {
+            "code": "SERVICE_UNAVAILABLE",
+            "message": "AI provider error",
+            "category": "server_error",
+            "type": "service_unavailable",
+        }
+        assert (details["code"], details["reason"]) == ("provider_unavailable", "scripted failed: no")
+        assert client.get(f"/api/turns/{details['turn_id']}").json()["status"] == "failed"
         assert events_of(client, response.headers["x-session-id"])[-1]["type"] == "turn.failed"
+
+
+def test_a_turn_that_somebody_cancelled(server, client):
+    """It is no failure of a provider's, and says so."""
+    answers = []
+
+    def ask_in_the_background():
+        with server.client() as own:
+            answers.append(own.post("/api/ai/chat", json={"model": "scripted/hang", "message": "x"}))
+
+    thread = threading.Thread(target=ask_in_the_background)
+    known = {session["id"] for session in client.get("/api/sessions").json()["items"]}
+    thread.start()
+    turn = None
+    for _ in range(500):
+        new = [each for each in client.get("/api/sessions").json()["items"] if each["id"] not in known]
+        turn = new[0]["open_turn_id"] if new else None
+        if turn is not None:
+            break
+        time.sleep(0.01)
+    client.post(f"/api/turns/{turn}/cancel")
+    thread.join()
+    (response,) = answers
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["details"]["code"]) == (
+        *(409, "RESOURCE_CONFLICT", "turn_cancelled"),
+    )
+
+
+# --- what the guide asks its provider with ----------------------------------------------------------------------------
+
+
+def attempt_of(client, session):
+    """What the newest request of a session was planned with."""
+    events = client.get(f"/api/sessions/{session}/events", params={"types": "attempt.started"}).json()["items"]
+    return events[-1]["facts"]
+
+
+def call(client, route, **fields):
+    """A call of one of the three routes: the session that it went to."""
+    if route == "stream":
+        fields["q"] = fields.pop("message")
+        return ask(client, **fields)[0]
+    response = client.post(f"/api/ai/{route}", json=fields)
+    assert response.status_code == 200, response.text
+    return response.headers["x-session-id"]
+
+
+@pytest.mark.parametrize(("route", "max_tokens"), [("complete", 1024), ("chat", 1024), ("stream", 2048)])
+def test_the_guides_defaults(client, route, max_tokens):
+    """Its system prompt, its window, and its limit on the answer."""
+    session = call(client, route, message="x")
+    view = client.get(f"/api/sessions/{session}").json()
+    assert (view["system"], view["budget_tokens"]) == ("You are a helpful assistant.", 4096)
+    facts = attempt_of(client, session)
+    assert (facts["budget_tokens"], facts["max_output_tokens"], facts["system"] > 0) == (4096, max_tokens, True)
+
+
+@pytest.mark.parametrize("route", ["complete", "chat", "stream"])
+def test_empty_means_absent(client, route):
+    """As the guide's language has it: a new session, the default model, the default system prompt."""
+    fields = {"message": "x", "model": "", "system": ""} | ({"session_id": ""} if route != "complete" else {})
+    session = call(client, route, **fields)
+    view = client.get(f"/api/sessions/{session}").json()
+    assert (view["model"], view["system"], view["message_count"]) == ("echo/echo", "You are a helpful assistant.", 2)
+
+
+@pytest.mark.parametrize("route", ["complete", "chat", "stream"])
+def test_a_system_prompt_of_ones_own(client, route):
+    """It is that of the session that is begun."""
+    session = call(client, route, message="x", system="Be brief.")
+    assert client.get(f"/api/sessions/{session}").json()["system"] == "Be brief."
+
+
+@pytest.mark.parametrize("route", ["chat", "stream"])
+def test_a_system_prompt_for_a_conversation_that_goes_on(client, route):
+    """Another one holds from then on, the same one changes nothing, and none leaves it; where the turn is refused, it
+    stays as it was.
+    """
+    session = call(client, route, message="x", system="Be brief.")
+    for system, expected in (("Be brief.", "Be brief."), ("Be kind.", "Be kind."), ("", "Be kind.")):
+        assert call(client, route, message="x", session_id=session, system=system) == session
+        assert client.get(f"/api/sessions/{session}").json()["system"] == expected
+    changes = [event for event in events_of(client, session) if event["type"] == "session.updated"]
+    assert [change["body"]["system"] for change in changes] == ["Be kind."]
+    before = client.get(f"/api/sessions/{session}").json()["version"]
+    refused = client.post("/api/ai/chat", json={"message": "y " * 9000, "session_id": session, "system": "No."})
+    assert refused.status_code == 422
+    assert client.get(f"/api/sessions/{session}").json()["version"] == before
+
+
+def test_what_a_session_sets_comes_first(client):
+    """One that was begun natively with budgets of its own keeps them; one without gets the guide's."""
+    own = {"budget_tokens": 500, "max_output_tokens": 77}
+    for fields, expected in ((own, (500, 77)), ({}, (4096, 1024))):
+        session = client.post("/api/sessions", json=fields).json()["id"]
+        call(client, "chat", message="x", session_id=session)
+        facts = attempt_of(client, session)
+        assert (facts["budget_tokens"], facts["max_output_tokens"]) == expected
+
+
+def test_a_question_that_does_not_fit_begins_nothing(server, client):
+    """It is refused before a session is begun for it."""
+    before = server.size()
+    for route in ("complete", "chat"):
+        assert client.post(f"/api/ai/{route}", json={"message": "word " * 5000}).status_code == 422
+    assert server.size() == before
+
+
+def test_a_key_of_idempotency_does_not_change_the_system_prompt_again(client):
+    """A repetition is answered as before, whatever the prompt has become since."""
+    session = call(client, "chat", message="x")
+    headers = {"Idempotency-Key": "system-1"}
+    body = {"message": "y", "session_id": session, "system": "Be brief."}
+    first = client.post("/api/ai/chat", json=body, headers=headers)
+    call(client, "chat", message="z", session_id=session, system="Be kind.")
+    again = client.post("/api/ai/chat", json=body, headers=headers)
+    assert again.json()["data"] == first.json()["data"]
+    assert client.get(f"/api/sessions/{session}").json()["system"] == "Be kind."
 
 
 def test_a_key_of_idempotency(server, client):
@@ -89,7 +216,8 @@ def test_a_key_of_idempotency(server, client):
         assert first.headers["x-session-id"] == second.headers["x-session-id"]
         assert server.size() == before
         other = client.post(f"/api/ai/{route}", json={"message": "y"}, headers=headers)
-        assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_mismatch")
+        assert (other.status_code, other.json()["error"]["code"]) == (422, "INVALID_REQUEST")
+        assert other.json()["error"]["details"]["code"] == "idempotency_mismatch"
 
 
 def test_a_key_of_idempotency_for_a_stream(server, client):
@@ -99,7 +227,7 @@ def test_a_key_of_idempotency_for_a_stream(server, client):
     before = server.size()
     assert read(client, "/api/ai/stream?q=x", headers=headers) == first
     other = client.get("/api/ai/stream?q=y", headers=headers)
-    assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_mismatch")
+    assert (other.status_code, other.json()["error"]["details"]["code"]) == (422, "idempotency_mismatch")
     assert server.size() == before
 
 
@@ -131,7 +259,7 @@ def test_text_of_many_lines(client):
 def test_only_text_is_streamed(client):
     """Thinking and calls are on record, and not in the guide's stream."""
     assert text_of(ask(client, q="x", model="scripted/think")[1]) == "Two."
-    assert text_of(ask(client, q="x", model="scripted/tools")[1]) == "Let me look."
+    assert text_of(ask(client, q="x", model="scripted/tools")[1]) == "Let me look.Dry."
 
 
 def test_a_stream_that_fails(client):

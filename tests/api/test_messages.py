@@ -18,6 +18,9 @@ FIELDS = [
     "turn_id",
     "actor",
     "created_at",
+    "model",
+    "stop_reason",
+    "pinned",
 ]
 
 
@@ -36,7 +39,7 @@ def test_a_message_of_text(client, session):
     assert (message["session_id"], message["version"], message["role"]) == (session, 2, "user")
     assert (message["complete"], message["erased"], message["turn_id"], message["actor"]) == (
         True,
-        False,
+        None,
         None,
         "local",
     )
@@ -58,16 +61,17 @@ def test_text_is_kept_to_the_byte(client, session, role):
 
 
 def test_blocks_come_back_as_they_came(client, session):
-    """Those of a kind that nobody knows here byte for byte, as JSON that two readers may write differently."""
-    unknown = b'{"type":"audio", "n":1.0,"big":12345678901234567890123, "e":1E5 ,"u":"\\u00e9/\\/"}'
-    known = b'{"type":"image","source":{"type":"url","url":"https://a.example/x.png"}}'
-    body = b'{"content":[%b,%b]}' % (unknown, known)
+    """In their order, to the byte."""
+    text, image = (
+        b'{"type":"text","text":"see"}',
+        b'{"type":"image","source":{"type":"url","url":"https://a.example/x"}}',
+    )
+    body = b'{"content":[%b,%b]}' % (text, image)
     headers = {"Content-Type": "application/json"}
     response = client.post(f"/api/sessions/{session}/messages", content=body, headers=headers)
     assert response.status_code == 201
-    assert b'"content":[%b,%b]' % (unknown, known) in response.content
-    for path in ("messages", "events"):
-        assert unknown in client.get(f"/api/sessions/{session}/{path}").content
+    for answer in (response, *(client.get(f"/api/sessions/{session}/{path}") for path in ("messages", "events"))):
+        assert b'"content":[%b,%b]' % (text, image) in answer.content
 
 
 def test_all_kinds_of_blocks(client, session):
@@ -158,6 +162,10 @@ def test_a_window_of_everything(client, long):
             "system",
             "messages",
             "omitted",
+            "factor_permille",
+            "overhead",
+            "reserve_tokens",
+            "system_tokens",
             "exact",
         ]
     )
@@ -189,3 +197,45 @@ def test_a_window_of_nothing(client, session):
     response = client.get(f"/api/sessions/{session}/window")
     assert response.status_code == 200
     assert response.json()["messages"] == []
+
+
+# --- pins -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pinned_message_stands_in_every_window(client, session):
+    """Once pinned it is sent however far back it is, and says so wherever it is shown; no longer pinned, it is not."""
+    first = append(client, session, content="Remember: 7.")
+    for number in range(20):
+        append(client, session, content=f"word {number} " * 20)
+    path = f"/api/sessions/{session}/messages/{first['version']}/pin"
+    window = {"budget_tokens": 400}
+
+    def sent():
+        answer = client.get(f"/api/sessions/{session}/window", params=window).json()
+        return [each["version"] for each in answer["messages"]]
+
+    assert first["version"] not in sent()
+    pinned = client.put(path)
+    assert pinned.json() == first | {"pinned": True}
+    assert client.put(path).json() == pinned.json()
+    assert sent()[0] == first["version"]
+    assert client.get(f"/api/sessions/{session}/messages", params={"limit": 1}).json()["items"] == [pinned.json()]
+    assert client.delete(path).json() == first
+    assert client.delete(path).json() == first
+    assert first["version"] not in sent()
+    kinds = [event["type"] for event in client.get(f"/api/sessions/{session}/events").json()["items"]]
+    assert kinds[-3:] == ["message.appended", "message.pinned", "message.unpinned"]
+
+
+def test_what_cannot_be_pinned(client, session):
+    """What is no message, is erased, or is not there is named; with If-Match the session must be where it is."""
+    message = append(client, session, content="x")
+    path = f"/api/sessions/{session}/messages"
+    for method in (client.put, client.delete):
+        for version in (0, 1, 99, 1 << 80):
+            problem(method(f"{path}/{version}/pin"), 404, "event_not_found")
+        problem(method(f"{path}/+2/pin"), 400, "invalid_value")
+        problem(method(f"/api/sessions/{message['id']}/messages/2/pin"), 404, "session_not_found")
+        problem(method(f"{path}/2/pin", headers={"if-match": '"1"'}), 412, "version_conflict")
+    client.post(f"/api/sessions/{session}/erase", json={"reason": "x", "versions": [2]}).raise_for_status()
+    problem(client.put(f"{path}/2/pin"), 410, "erased")

@@ -114,7 +114,7 @@ def hold_the_writer(server, seconds):
         entered.set()
         time.sleep(seconds)
 
-    server.loop.call_soon_threadsafe(lambda: server.conversation._store.submit(hold))
+    server.loop.call_soon_threadsafe(lambda: server.chat._parts.store.submit(hold))
     assert entered.wait(5)
 
 

@@ -170,7 +170,7 @@ def test_a_body_that_breaks_off(server):
 
 def test_the_next_request_after_all_this(client):
     """The server goes on as before."""
-    assert client.get("/readyz").json() == {"status": "ready"}
+    assert client.get("/readyz").json() == {"status": "ready", "damaged": 0}
 
 
 def test_requests_in_one_packet(server):

@@ -30,6 +30,15 @@ FIELDS = [
     "fallback_model",
     "allowed_tools",
     "legal_hold",
+    "expires_at",
+    "user_id",
+    "agent_id",
+    "max_messages",
+    "max_tokens",
+    "preview",
+    "turn_count",
+    "failed_count",
+    "family",
 ]
 
 
@@ -201,3 +210,80 @@ def test_every_answer_has_a_request_id(client, path):
     values = [client.get(path).headers.get_list("x-request-id") for _ in range(2)]
     assert [len(value) for value in values] == [1, 1]
     assert values[0] != values[1]
+
+
+# --- an end, an owner, bounds, metadata by key ------------------------------------------------------------------------
+
+
+def test_an_expired_session_refuses_what_is_new(client):
+    """409 with the time, for messages and turns, until a later one is set; it can be read all the while."""
+    given = {"expires_at": "2020-01-01T01:00:00+01:00", "max_messages": 2, "max_tokens": 50}
+    session = client.post("/api/sessions", json=given).json()
+    path = f"/api/sessions/{session['id']}"
+    assert (session["expires_at"], session["status"]) == ("2020-01-01T00:00:00.000000Z", "active")
+    for late in ("messages", "turns"):
+        refused = problem(client.post(f"{path}/{late}", json={"content": "x"}), 409, "session_expired")
+        assert refused["expires_at"] == session["expires_at"]
+    assert client.get(f"{path}/messages").json()["items"] == []
+    assert client.patch(path, json={"ttl_s": 3600}).json()["expires_at"] > "2026"
+    assert client.post(f"{path}/messages", json={"content": "x"}).status_code == 201
+    assert client.patch(path, json={"expires_at": None}).json()["expires_at"] is None
+    problem(client.patch(path, json={"expires_at": "2099-01-01T00:00:00Z", "ttl_s": 1}), 400, "invalid_value")
+    for wrong in ("2099-01-01T00:00:00", "soon", 7):
+        problem(client.patch(path, json={"expires_at": wrong}), 400, "invalid_value")
+
+
+def test_a_full_session_says_what_is_full(client):
+    """409 with the limit and its value."""
+    path = f"/api/sessions/{client.post('/api/sessions', json={'max_messages': 2, 'max_tokens': 50}).json()['id']}"
+    client.post(f"{path}/messages", json={"content": "x"}).raise_for_status()
+    full = problem(client.post(f"{path}/turns", json={"content": "x"}), 409, "session_full")
+    assert (full["limit"], full["maximum"]) == ("max_messages", 2)
+    full = problem(client.post(f"{path}/messages", json={"content": "word " * 60}), 409, "session_full")
+    assert (full["limit"], full["maximum"]) == ("max_tokens", 50)
+
+
+def test_sessions_are_found_by_what_they_are(client):
+    """Each parameter of the list, alone and with others; what cannot be is refused."""
+    user = "user-of-this-test"
+    fields = {"user_id": user, "agent_id": "bot", "title": "A 100% Title"}
+    one = client.post("/api/sessions", json=fields).json()
+    client.post("/api/sessions", json={"user_id": user, "model": "echo/paced"}).raise_for_status()
+    for which, count in (
+        ({"agent_id": "bot"}, 1),
+        ({"model": "echo/echo"}, 1),
+        ({"title_contains": "0% t"}, 1),
+        ({"has_failed": "true"}, 0),
+        ({"has_failed": "false", "waiting": "false", "status": "active"}, 2),
+        ({"waiting": "true"}, 0),
+    ):
+        items = client.get("/api/sessions", params={"user_id": user} | which).json()["items"]
+        assert len(items) == count, which
+    (found,) = client.get("/api/sessions", params={"agent_id": "bot"}).json()["items"]
+    assert found == one
+    for wrong in ({"user_id": ""}, {"has_failed": "maybe"}, {"status": "expired"}, {"owner": "x"}):
+        assert client.get("/api/sessions", params=wrong).status_code == 400
+    client.post(f"/api/sessions/{one['id']}/erase", json={"reason": "x"}).raise_for_status()
+    assert client.get(f"/api/sessions/{one['id']}").json()["user_id"] is None
+    assert client.get("/api/sessions", params={"agent_id": "bot"}).json()["items"] == []
+
+
+def test_metadata_is_merged(client):
+    """A merge patch: null removes, objects are merged; If-Match is honoured, and what is no object refused."""
+    session = client.post("/api/sessions", json={"metadata": {"a": {"b": 1}, "c": 2}}).json()
+    path = f"/api/sessions/{session['id']}/metadata"
+    answer = client.patch(path, json={"a": {"d": None, "e": [1]}, "c": None}, headers={"if-match": '"1"'})
+    assert answer.json()["metadata"] == {"a": {"b": 1, "e": [1]}}
+    assert answer.headers["etag"] == '"2"'
+    assert client.patch(path, json={}).headers["etag"] == '"2"'
+    keyed = {"idempotency-key": "k-merge"}
+    first = client.patch(path, json={"f": 1}, headers=keyed)
+    client.patch(path, json={"f": 2}).raise_for_status()
+    assert client.patch(path, json={"f": 1}, headers=keyed).json() == first.json()
+    problem(client.patch(path, json={"f": 3}, headers=keyed), 422, "idempotency_mismatch")
+    assert client.get(path.removesuffix("/metadata")).json()["metadata"]["f"] == 2
+    problem(client.patch(path, json={"x": 1}, headers={"if-match": '"1"'}), 412, "version_conflict")
+    for wrong in ([], "x", None, 7):
+        assert client.patch(path, json=wrong).status_code == 400
+    problem(client.patch(path, json={"x": "y" * 20_000}), 413, "too_large")
+    assert client.patch(path, content=b"{}", headers={"content-type": "text/plain"}).status_code == 415

@@ -15,6 +15,7 @@ import pytest
 from manent.engine import Settings
 from manent.engine.tools.mcp.config import mcp_available
 from tests.api.harness import END_FRAMES, Process, in_thread, named, opened, problem, read, text_of
+from tests.support import awaited
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
 BUILT_IN = ["echo", "calculator", "timestamp"]
@@ -46,6 +47,7 @@ SCRIPT = {
     "barred": then(call(1, "calculator", {"expression": "1"})),
     "broken": then(call(1, "echo", input=None, input_text='{"text": "half')),
     "listed": then(call(1, "echo", input=None, input_text='["text"]')),
+    "twice": then(call(1, "echo", input=None, input_text='{"text": "a", "t\\u0065xt": "b"}')),
     "unfit": then(call(1, "echo", {"text": 5})),
     "more": then(call(1, "echo", {"text": "x", "colour": "red"})),
     "zero": then(call(1, "calculator", {"expression": "1/0"})),
@@ -158,7 +160,7 @@ def test_a_tool_runs_between_two_rounds_of_the_stream(client):
     assert result["role"] == "tool"
     assert result["content"] == [{"type": "tool_result", "tool_use_id": "call_1", "content": "42"}]
     assert text_of(frames[9:]) == "It is 42." == answer["content"][0]["text"]
-    turn = frames[-1].json
+    turn = client.get(f"/api/turns/{frames[-1].json['id']}").json()
     assert [message["role"] for message in turn["messages"]] == ["assistant", "tool", "assistant"]
     assert [(each["round"], each["attempt"], each["outcome"]) for each in turn["attempts"]] == [
         (1, 1, "completed"),
@@ -174,7 +176,7 @@ def test_who_waits_gets_the_whole_turn(client):
     """One answer holds all rounds, the usage of all of them, and the last words of the model."""
     path = begin(client, "sum")
     turn = ask(client, path, "6*7?", tools=["calculator"])
-    assert (turn["status"], turn["stop_reason"], turn["pending_approvals"]) == ("completed", "end_turn", [])
+    assert (turn["status"], turn["stop_reason"], awaited(turn)) == ("completed", "end_turn", [])
     assert [message["role"] for message in turn["messages"]] == ["assistant", "tool", "assistant"]
     assert turn["message"] == turn["messages"][-1]
     used = [attempt["usage"] for attempt in turn["attempts"]]
@@ -210,6 +212,7 @@ def test_calls_of_one_answer_are_answered_in_its_order(client):
         ("barred", "tool_not_allowed", "There is no tool 'calculator' here. There are: echo."),
         ("broken", "invalid_arguments", "the arguments must be a JSON object"),
         ("listed", "invalid_arguments", "the arguments must be a JSON object"),
+        ("twice", "invalid_arguments", "Not called: text: is given twice."),
         ("unfit", "invalid_arguments", "Expected `str`, got `int`"),
         ("more", "invalid_arguments", "unknown field `colour`"),
     ],
@@ -220,7 +223,7 @@ def test_a_call_that_cannot_be_made_is_told_to_the_model(client, model, outcome,
     frames = read(client, f"{path}/turns", "POST", json={"content": "x", "tools": ["echo"], "stream": True})
     (returned,) = (frame.json for frame in frames if frame.event == "tool.returned")
     assert (returned["outcome"], returned["is_error"]) == (outcome, True)
-    turn = frames[-1].json
+    turn = client.get(f"/api/turns/{frames[-1].json['id']}").json()
     assert (turn["status"], turn["message"]["content"][0]["text"]) == ("completed", "Done.")
     ((_, content, is_error),) = results_of(turn)
     assert words in content
@@ -308,12 +311,12 @@ def test_an_allow_list_bounds_what_is_listed_asked_for_and_run(client):
 
 
 def test_no_tool_is_offered_that_was_not_asked_for(client):
-    """A turn that names none has none; what its model asks for all the same is its caller's to answer."""
-    path = begin(client, "sum")
-    turn = ask(client, path)
-    assert (turn["status"], turn["stop_reason"]) == ("completed", "tool_use")
-    assert [message["role"] for message in turn["messages"]] == ["assistant"]
-    assert ask_with(client, path, give(("call_1", "42")))["message"]["content"][0]["text"] == "It is 42."
+    """A turn that names none has none: a model that calls a registered one all the same is told so, and goes on."""
+    turn = ask(client, begin(client, "sum"))
+    assert (turn["status"], turn["stop_reason"]) == ("completed", "end_turn")
+    assert [message["role"] for message in turn["messages"]] == ["assistant", "tool", "assistant"]
+    assert results_of(turn) == [("call_1", "There is no tool 'calculator' here. There are no tools.", True)]
+    assert turn["message"]["content"][0]["text"] == "It is 42."
 
 
 # --- tools that the caller runs ---------------------------------------------------------------------------------------
@@ -344,7 +347,7 @@ def test_the_caller_runs_its_own_tools(client, form):
     path = begin(client, "weather")
     body = {"content": "Rain?", "client_tools": [form], "stream": True}
     frames = read(client, f"{path}/turns", "POST", json=body)
-    turn = frames[-1].json
+    turn = client.get(f"/api/turns/{frames[-1].json['id']}").json()
     assert (frames[-1].event, turn["stop_reason"]) == ("turn.completed", "tool_use")
     assert [(frame.json["tool_use_id"], frame.json["runner"]) for frame in frames if frame.event == "tool.called"] == [
         ("call_1", "client"),
@@ -442,9 +445,16 @@ def test_a_turn_waits_for_a_person_and_goes_on_with_their_word(client):
     before = read(client, f"{path}/turns", "POST", json=body)
     assert [frame.event for frame in before][-3:] == ["tool.called", "tool.called", "turn.paused"]
     turn = before[-1].json
-    assert (turn["status"], turn["pending_approvals"]) == ("requires_action", ["call_1", "call_2"])
+    assert (turn["status"], awaited(turn)) == ("requires_action", ["call_1", "call_2"])
     assert (turn["ended_at"], turn["stop_reason"]) == (None, None)
-    assert client.get(f"/api/turns/{turn['id']}").json() == turn
+    stands = client.get(f"/api/turns/{turn['id']}").json()
+    assert [message["id"] for message in stands.pop("messages")] == turn.pop("message_ids")
+    asking = stands.pop("message")
+    assert stands == turn
+    wanted = [
+        {"tool_use_id": block["id"], "name": block["name"], "input": block["input"]} for block in asking["content"]
+    ]
+    assert turn["pending_approvals"] == [call | {"message_id": asking["id"]} for call in wanted]
     assert client.get(path).json()["open_turn_id"] == turn["id"]
     for kind in ("messages", "turns"):
         refused = problem(client.post(f"{path}/{kind}", json={"content": "x"}), 409, "turn_already_open")
@@ -454,9 +464,9 @@ def test_a_turn_waits_for_a_person_and_goes_on_with_their_word(client):
 
     first = decide(client, turn["id"], 1, approve=True)
     assert (first.status_code, first.json()["status"]) == (200, "requires_action")
-    assert first.json()["pending_approvals"] == ["call_2"]
+    assert awaited(first.json()) == ["call_2"]
     last = decide(client, turn["id"], 2, approve=False, reason="Bob is away")
-    assert (last.status_code, last.json()["pending_approvals"]) == (200, [])
+    assert (last.status_code, awaited(last.json())) == (200, [])
     rest = read(client, f"/api/turns/{turn['id']}/stream", headers={"Last-Event-ID": before[-1].id})
     assert [frame.event for frame in rest] == [
         *("tool.approved", "tool.refused", "turn.resumed"),
@@ -465,7 +475,7 @@ def test_a_turn_waits_for_a_person_and_goes_on_with_their_word(client):
     ]
     assert rest[0].json == {"tool_use_id": "call_1", "approve": True, "reason": None, "actor": "local"}
     assert rest[1].json == {"tool_use_id": "call_2", "approve": False, "reason": "Bob is away", "actor": "local"}
-    assert results_of(rest[-1].json) == [
+    assert results_of(client.get(f"/api/turns/{turn['id']}").json()) == [
         ("call_1", "hello Ann", False),
         ("call_2", "Not called: a person refused this call (Bob is away).", True),
     ]
@@ -489,7 +499,7 @@ def test_a_turn_that_waits_can_be_cancelled(client):
     """Its calls are answered for the model's sake, and no decision is taken any more."""
     path, turn = paused(client)
     cancelled = client.post(f"/api/turns/{turn}/cancel").json()
-    assert (cancelled["status"], cancelled["pending_approvals"]) == ("cancelled", [])
+    assert (cancelled["status"], awaited(cancelled)) == ("cancelled", [])
     assert [is_error for _, _, is_error in results_of(cancelled)] == [True, True]
     refused = problem(decide(client, turn, 1, approve=True), 409, "no_decision_awaited")
     assert refused["turn_status"] == "cancelled"
@@ -550,13 +560,16 @@ def test_a_server_that_died_meanwhile_still_waits(tmp_path):
         server.stop(signal.SIGKILL)
     with in_thread(again) as server, calling(server, "alice") as alice, calling(server, "bob") as bob:
         assert not any("left open" in line for line in server.lines)
-        assert alice.get(f"/api/turns/{turn}").json() == before[-1].json
+        stands = alice.get(f"/api/turns/{turn}").json()
+        assert [message["id"] for message in stands["messages"]] == before[-1].json["message_ids"]
+        assert stands["pending_approvals"] == before[-1].json["pending_approvals"]
         problem(decide(bob, turn, 1, approve=True), 404, "turn_not_found")
-        assert decide(alice, turn, 1, approve=True).json()["pending_approvals"] == ["call_2"]
+        assert awaited(decide(alice, turn, 1, approve=True).json()) == ["call_2"]
         assert decide(alice, turn, 2, approve=True).status_code == 200
         frames = read(alice, f"/api/turns/{turn}/stream")
         assert [frame.raw for frame in frames[: len(before)]] == [frame.raw for frame in before]
-        assert results_of(frames[-1].json) == [("call_1", "hello Ann", False), ("call_2", "hello Bob", False)]
+        ended = alice.get(f"/api/turns/{turn}").json()
+        assert results_of(ended) == [("call_1", "hello Ann", False), ("call_2", "hello Bob", False)]
         assert {event["actor"] for event in events(alice, path, "tool.approved")} == {"key:alice"}
 
 
@@ -716,7 +729,7 @@ def test_what_a_session_cannot_allow(client, plain, method, body, status, code, 
 @pytest.mark.parametrize(
     ("query", "status", "code", "field"),
     [
-        ("session_id=x", 400, "invalid_value", "session_id"),
+        ("session_id=x", 400, "invalid_id", "session_id"),
         ("session_id=", 400, "invalid_value", "session_id"),
         (f"session_id={NOBODY}", 404, "session_not_found", None),
         ("session=x", 400, "unknown_parameter", "session"),
@@ -763,7 +776,7 @@ def test_a_decision_that_is_none(client, server, undecided, body, status, code, 
     before = server.size()
     problem(client.post(f"/api/turns/{undecided}/decisions", json=body), status, code, field)
     assert server.size() == before
-    assert client.get(f"/api/turns/{undecided}").json()["pending_approvals"] == ["call_1", "call_2"]
+    assert awaited(client.get(f"/api/turns/{undecided}").json()) == ["call_1", "call_2"]
 
 
 @needs_mcp
@@ -778,23 +791,26 @@ def test_a_reason_may_be_as_long_as_it_may(client):
 
 
 @pytest.mark.parametrize("kind", ["completed", "running", "nobody", "no id"])
-def test_a_decision_on_a_turn_that_waits_for_none(client, server, kind):
+def test_a_decision_on_a_turn_that_waits_for_none(client, kind):
     """One that has ended, one that runs, and one that is not there: refused, whatever the call is named."""
     if kind == "completed":
-        turn = ask(client, begin(client, "sum"), tools=["calculator"])["id"]
+        path = begin(client, "sum")
+        turn = ask(client, path, tools=["calculator"])["id"]
     elif kind == "running":
         path = begin(client, "hang")
         with opened(client, "POST", f"{path}/turns", json={"content": "x", "stream": True}) as stream:
             turn = stream.until("delta")[0].json["id"]
     else:
-        turn = NOBODY if kind == "nobody" else "x"
-    before = server.size()
+        path, turn = begin(client, "sum"), NOBODY if kind == "nobody" else "x"
+    before = events(client, path, "tool.approved", "tool.refused")
     response = decide(client, turn, 1, approve=True)
     if kind in {"completed", "running"}:
         assert problem(response, 409, "no_decision_awaited")["turn_status"] == kind
-    else:
+    elif kind == "nobody":
         problem(response, 404, "turn_not_found")
-    assert server.size() == before
+    else:
+        problem(response, 400, "invalid_id", "turn_id")
+    assert events(client, path, "tool.approved", "tool.refused") == before == []
     if kind == "running":
         client.post(f"/api/turns/{turn}/cancel")
 

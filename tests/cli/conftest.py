@@ -6,7 +6,6 @@ A process takes a second to begin, so what is one of many cases of a thing goes 
 import asyncio
 import os
 import runpy
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import pytest
 
 from manent import engine
 from manent.api.cli.main import main
-from tests.support import begin, chatting, says, shown
+from tests.support import begin, chatting, copied, offered, says, shown
 
 MANENT = Path(sys.executable).with_name("manent")
 TIMEOUT_S = 60
@@ -123,14 +122,14 @@ async def _record(path):
         await shown(chat, turn, 3)
         await chat.cancel(turn)
         tools = await chat.create_session(model="scripted/asking", title="Tools")
-        await chat.say(tools.id, "Is it raining?")
+        await chat.say(tools.id, "Is it raining?", client_tools=offered("weather"))
         result = engine.MessageIn(
             (b'{"type":"tool_result","tool_use_id":"call_1","content":"Rain all week."}',), "tool"
         )
         await chat.append_messages(tools.id, [result])
         archived = await chat.create_session(model="echo/echo", title="Old")
-        await chat.update_session(archived.id, {"status": "archived"})
-        other = await chat.create_session(engine.Caller("acme"), model="echo/echo", title="Of another tenant")
+        await chat.update_session(archived.id, status="archived")
+        other = await chat.create_session(caller=engine.Caller("acme"), model="echo/echo", title="Of another tenant")
     ids = {"talked": talked.id, "broken": broken.id, "tools": tools.id, "archived": archived.id, "other": other.id}
     return SimpleNamespace(path=path, **ids)
 
@@ -138,4 +137,4 @@ async def _record(path):
 @pytest.fixture
 def database(recorded, tmp_path):
     """A copy of the recorded file, in the folder in which commands run."""
-    return Path(shutil.copy(recorded.path, tmp_path / "manent.db"))
+    return copied(recorded.path, tmp_path, "manent.db")

@@ -37,10 +37,29 @@ def test_a_sound_file_is_verified(call, database):
     """Exit code 0, how much was looked at, and how far it was in tenths."""
     done = call("verify")
     assert done.returncode == 0
+    assert done.stdout.endswith("signer not checked\n"), "no key was given, and none lies there"
     events = query(database, "SELECT sum(size) FROM heads")[0][0]
     assert f"verified {events} events (0 erased)" in done.stdout
     report = json.loads(call("verify", "--json").stdout)
     assert (report["ok"], report["events"], report["problem"]) == (True, events, None)
+
+
+def test_the_key_to_verify_by_is_the_options_the_environments_or_the_files(call, database):
+    """In this order; by a key that signed nothing the exit code is 1, and the key that did sign is named."""
+    assert call("checkpoint", "--new").returncode == 0
+    key, *_ = call("checkpoint", "--keys").stdout.splitlines()
+    other = str(Verifier(key.partition("+")[0], 1, Ed25519PrivateKey.generate().public_key().public_bytes_raw()))
+    assert call("verify").stdout.endswith("signed by the key in manent.db.key\n")
+    assert call("verify", MANENT_VERIFY_KEY=key).stdout.endswith("signed by the key that was given\n")
+    done = call("verify", MANENT_VERIFY_KEY=other)
+    assert done.returncode == 1
+    assert f"+{key.split('+', 2)[2]}; the key that was given has signed none yet" in done.stdout
+    assert call("verify", "--key", key, MANENT_VERIFY_KEY=other).returncode == 0
+    assert call("verify", "--key", other, MANENT_VERIFY_KEY=key).returncode == 1
+    assert call("verify", "--key", other, "--key", key).returncode == 0
+    report = json.loads(call("verify", "--json", "--key", key).stdout)
+    assert (report["ok"], report["signer"]) == (True, "that was given")
+    assert call("verify", "--key", "nonsense").returncode == 2
 
 
 @pytest.mark.parametrize("position", [1, 5])
@@ -142,6 +161,7 @@ def test_a_break_is_accepted_by_a_command_only(call, database):
     done = call("doctor", "--accept-break")
     assert done.returncode == 0
     assert "accepted: default: the log should end at position" in done.stdout
+    assert call("checkpoint", "--new").returncode == 0  # the copy has a key of its own, which signs for both logs now
     assert call("verify").returncode == 0
     assert json.loads(call("doctor", "--accept-break", "--json").stdout)["accepted"] == []
 
@@ -169,6 +189,33 @@ def test_doctor_looks_at_the_evidence(findings):
     assert found["signing key"] == ("ok", "0600", "")
     assert found["checkpoint file"] == ("ok", "can be written", "")
     assert found["last checkpoint outside"] == ("ok", "agrees", "")
+
+
+def test_doctor_says_where_key_and_checkpoints_lie(findings, database, tmp_path):
+    """In the database's folder they prove nothing against whoever can write there, which is a warning that says what to
+    do; each that lies elsewhere is left out of it.
+    """
+    state, value, note = findings()["key and checkpoints"]
+    assert (state, value) == ("warning", "key and checkpoints beside the database")
+    assert "MANENT_SIGNING_KEY_FILE" in note
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("key", "checkpoints"):
+        (elsewhere / name).write_bytes(Path(f"{database}.{name}").read_bytes())
+    away = {
+        "key": ("--signing-key-file", elsewhere / "key"),
+        "checkpoints": ("--checkpoint-file", elsewhere / "checkpoints"),
+    }
+    assert findings(*away["key"])["key and checkpoints"][1] == "checkpoints beside the database"
+    assert findings(*away["checkpoints"])["key and checkpoints"][1] == "key beside the database"
+    assert findings(*away["key"], *away["checkpoints"])["key and checkpoints"] == ("ok", "elsewhere", "")
+
+
+def test_doctor_says_what_the_time_between_checkpoints_means(findings):
+    """How long it is, and that nobody has signed for what came since the last."""
+    state, value, note = findings()["checkpoint every"]
+    assert (state, value) == ("ok", "60 s")
+    assert "signed for by nobody" in note
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o660])

@@ -1,5 +1,6 @@
 """``manent export`` and ``manent import``: bundles that verify elsewhere, messages for other tools, and back again."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -7,23 +8,31 @@ import zipfile
 
 import pytest
 
-from tests.support import audit, query
+from tests.support import audit, chatting, query
 
 
-def verified(file, cwd):
+def verified(file, cwd, *options):
     """What the verifier that is in a bundle says of it."""
     with zipfile.ZipFile(file) as archive:
         (cwd / "verify_bundle.py").write_bytes(archive.read("verify_bundle.py"))
-    command = [sys.executable, "-I", "verify_bundle.py", str(file)]
+    command = [sys.executable, "-I", "verify_bundle.py", str(file), *options]
     return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=cwd, check=False)
 
 
 def test_a_session_is_exported_and_verified(run, recorded, database, tmp_path):
-    """The file is named by the session, and its own verifier finds it good; a letter changed, and it is not."""
+    """The file is named by the session, and verifies under the key that the export tells how to get; a letter changed,
+    and it does not.
+    """
     result = run("export", str(recorded.talked)[:13])
     assert result.returncode == 0, result.stderr
+    assert "`manent checkpoint --keys`" in result.stderr
+    keys = run("checkpoint", "--keys").stdout.splitlines()
     file = tmp_path / f"{recorded.talked}.zip"
-    assert verified(file, tmp_path).stdout.startswith(f"good: session {recorded.talked} of default, ")
+    # The copy that the fixture gives has a key of its own, and another before it.
+    ((key, said),) = [(key, said) for key in keys if not (said := verified(file, tmp_path, "--key", key)).returncode]
+    first, second = said.stdout.splitlines()
+    assert first == f"consistent, signed by {key}"
+    assert second.startswith(f"session {recorded.talked} of default, ")
     with zipfile.ZipFile(file) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(file, "w") as archive:
@@ -32,6 +41,27 @@ def test_a_session_is_exported_and_verified(run, recorded, database, tmp_path):
     said = verified(file, tmp_path)
     assert said.returncode == 1
     assert said.stdout.startswith("BROKEN: position 2: ")
+
+
+def test_a_fork_goes_out_and_in_again(call, recorded, database, tmp_path):
+    """Its bundle holds what it shares, and is taken in as one session."""
+
+    async def fork():
+        async with chatting(database) as chat:
+            fork = await chat.fork(recorded.talked)
+            await chat.append_message(fork.id, "The fork's own.")
+            return fork.id, (await chat.session(fork.id)).message_count
+
+    session, count = asyncio.run(fork())
+    assert call("export", session, "--output", "fork.zip").returncode == 0
+    said = verified(tmp_path / "fork.zip", tmp_path)
+    assert said.returncode == 0
+    assert f"which shares the history of session {recorded.talked} up to version " in said.stdout
+    result = call("import", "fork.zip", "--database", "other.db")
+    assert result.returncode == 0, result.stderr
+    assert query(tmp_path / "other.db", "SELECT count(DISTINCT session), count(*) FROM messages") == [(1, count)]
+    assert call("export", session, "--format", "openai", "--output", "fork.jsonl").returncode == 0
+    assert "The fork's own." in (tmp_path / "fork.jsonl").read_text("utf-8")
 
 
 def test_a_log_goes_out_and_in_again(call, database, tmp_path):

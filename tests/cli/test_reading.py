@@ -4,6 +4,10 @@ import json
 
 import pytest
 
+from manent.api.cli.terminal import printable
+from tests.contracts.test_tamper import attack
+from tests.support import query
+
 
 def test_sessions_are_listed_the_last_active_first(run, recorded, database):
     """A table names every session of the tenant with its title, and none of another tenant's."""
@@ -157,7 +161,7 @@ def test_wrong_use_exits_with_2(call, database, command):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [("sessions",), ("show", "0"), ("doctor",), ("rebuild",)])
+@pytest.mark.parametrize("command", [("sessions",), ("show", "0"), ("explain", "0"), ("doctor",), ("rebuild",)])
 def test_a_missing_database_is_named_and_not_made(call, tmp_path, command):
     """Who reads what is not there is told so, and finds no new file."""
     done = call(*command, "--database", "missing.db")
@@ -191,3 +195,86 @@ def test_an_unknown_setting_is_named_and_a_clients_is_not(run, database):
     """A slip in the environment is told; what only clients read is no slip."""
     done = run("sessions", MANENT_DATABSE="x.db", MANENT_URL="http://127.0.0.1:1")
     assert done.stderr == "manent: there is no setting MANENT_DATABSE; it is ignored\n"
+
+
+# --- damaged rows -----------------------------------------------------------------------------------------------------
+
+
+def test_a_session_is_shown_as_it_was(call, recorded, database):
+    """At a version, or at the time at which it was recorded: its state, its messages, or its events up to there."""
+    events = json.loads(call("show", recorded.talked, "--events", "--json").stdout)
+    asked = [event for event in events if event["type"] == "message.appended"][2]
+    for then in (("--version", asked["version"]), ("--at", asked["recorded_at"])):
+        shown = json.loads(call("show", recorded.talked, "--json", *then).stdout)
+        last = events[shown["session"]["version"] - 1]
+        assert last["recorded_at"] == asked["recorded_at"]
+        assert [message["version"] for message in shown["messages"]][-1] == asked["version"]
+        assert shown["session"]["message_count"] == 3
+        listed = json.loads(call("show", recorded.talked, "--events", "--json", *then).stdout)
+        assert listed == events[: shown["session"]["version"]]
+    text = call("show", recorded.talked, "--version", asked["version"]).stdout
+    assert f"version {asked['version']}, 3 messages" in text
+    assert "Be brief." in text
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--version", "99"), 1, "its last is 13"),
+        (("--version", "0"), 1, "its last is 13"),
+        (("--at", "2020-01-01T00:00:00Z"), 1, "had not begun"),
+        (("--at", "lately"), 2, "at: must be a time"),
+        (("--at", "2200-01-01T00:00:00Z", "--version", "1"), 2, "at: goes without version"),
+        (("--damaged", "--version", "1"), 2, "damaged: goes without"),
+    ],
+)
+def test_a_past_that_was_not(call, recorded, database, options, code, said):
+    """A sentence says what there is; nothing is shown."""
+    done = call("show", recorded.talked, *options)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+
+
+def test_damaged_words_are_not_shown(call, recorded, database):
+    """The command ends with the position, in either form."""
+    damage(database, 2)
+    for form in ((), ("--json",), ("--events",), ("--events", "--json")):
+        done = call("show", recorded.talked, *form)
+        assert done.returncode == 1
+        assert "the words of event 2 are not those that were recorded" in done.stderr
+        assert "Is that" not in done.stdout
+
+
+def test_the_rest_of_a_damaged_session_is_shown(call, recorded, database):
+    """With --damaged: the row is named in its place, and all else is there."""
+    damage(database, 2)
+    shown = call("show", recorded.talked, "--damaged")
+    assert shown.returncode == 0, shown.stderr
+    assert "[damaged: the words of event 2 are not those that were recorded]" in shown.stdout
+    assert "Grüße, 世界 🌍" in shown.stdout
+    assert "Is that" not in shown.stdout
+    messages = json.loads(call("show", recorded.talked, "--damaged", "--json").stdout)["messages"]
+    assert [message.get("damaged", False) for message in messages] == [True, False, False, False]
+    events = call("show", recorded.talked, "--damaged", "--events").stdout
+    assert events.count("damaged: the words of event 2") == 1
+    listed = json.loads(call("show", recorded.talked, "--damaged", "--events", "--json").stdout)
+    assert [event["position"] for event in listed if event.get("damaged")] == [2]
+
+
+def test_a_turn_whose_rows_are_damaged_is_shown_without_its_end(call, recorded, database):
+    """The remark on how it ended is read from the turn, which is refused."""
+    incomplete = query(database, "SELECT position FROM messages WHERE NOT complete")[0][0]
+    damage(database, incomplete)
+    shown = call("show", recorded.broken, "--damaged").stdout
+    assert f"[damaged: the words of event {incomplete} are not those that were recorded, incomplete]" in shown
+
+
+def damage(path, position):
+    """Other words than those that were recorded."""
+    said = "replace(replace(CAST(bytes AS TEXT), 'Is this', 'Is that'), 'Half', 'All')"
+    attack(path, (f"UPDATE bodies SET bytes = CAST({said} AS BLOB) WHERE position = ?", (position,)))
+
+
+def test_words_cannot_turn_a_line_round():
+    """Marks that change the direction of a line are shown as what cannot be shown, like control characters."""
+    assert printable("a\u202eb\u2066c\x1b[31m") == "a\ufffdb\ufffdc␛[31m"

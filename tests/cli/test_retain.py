@@ -22,7 +22,7 @@ def database(tmp_path):
                 await chat.append_message(session.id, WORD.decode())
                 if metadata["plan"] == "free":
                     held = session.id
-            await chat.update_session(held, {"legal_hold": True})
+            await chat.update_session(held, legal_hold=True)
 
     asyncio.run(write())
     return tmp_path / "manent.db"
@@ -78,3 +78,19 @@ def test_a_server_that_has_the_file_is_named(call, database):
     assert result.returncode == 1
     assert "another server" in result.stderr
     assert erased(database) == 0
+
+
+def test_what_has_expired_goes_whole(call, tmp_path):
+    """And nothing of the others, however old."""
+
+    async def write():
+        async with chatting(tmp_path / "manent.db") as chat:
+            for expires_at in ("2020-01-01T00:00:00Z", None):
+                session = await chat.create_session(model="echo/echo", expires_at=expires_at, title="kept")
+            return session.id
+
+    kept = str(asyncio.run(write()))
+    result = call("retain", "--days", "30", "--expired", "--json")
+    (line,) = map(json.loads, result.stdout.splitlines())
+    assert (line["versions"], line["session_id"] != kept) == ([1], True)
+    assert call("retain", "--days", "30", "--expired").stdout == ""

@@ -244,6 +244,26 @@ def test_a_log_that_a_dead_server_left_is_read_too(examine, recorded, database, 
     assert wrong(examine()) == {"guards": "missing: origins_no_delete"}
 
 
+def test_recorded_times_ahead_of_the_clock_are_told(examine, database, monkeypatch):
+    """After the clock was set back, time stands still in a log until it has caught up: a warning says how long."""
+    assert value(examine(), "recorded times") == "not ahead"
+    now = doctor.time.time()
+    monkeypatch.setattr(doctor.time, "time", lambda: now - 7200)
+    report = examine()
+    finding = next(finding for finding in report["findings"] if finding["name"] == "recorded times")
+    assert (report["ok"], finding["state"]) == (True, "warning")
+    assert 7100 < int(finding["value"].removesuffix(" s ahead")) <= 7200
+    assert "set back" in finding["note"]
+
+
+def test_times_are_looked_at_where_there_are_any(examine, database):
+    """Of a file without that table nothing is said of them, and the missing table is named as ever."""
+    execute(database, "DROP TABLE heads")
+    report = examine()
+    assert "recorded times" not in [finding["name"] for finding in report["findings"]]
+    assert wrong(report)["strict tables"] == "missing: heads"
+
+
 @pytest.mark.parametrize(
     ("mount", "kind", "state"),
     [

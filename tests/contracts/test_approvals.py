@@ -23,11 +23,13 @@ from manent.engine.errors import (
     TurnAlreadyOpen,
     TurnNotFound,
 )
-from manent.engine.turns.outcomes import Stop
+from manent.engine.sessions.turn_commands import TurnPlace, TurnStop
 from tests.support import (
     assert_rebuilds,
     audit,
+    awaited,
     begin,
+    call_ids,
     chatting,
     dump,
     execute,
@@ -106,13 +108,14 @@ def facts(event):
 
 
 async def events_of(chat, session, *types):
-    return (await chat.events(session, types=types, limit=1000))[0]
+    return (await chat.events(session, types=types, limit=1000)).items
 
 
 async def outcomes(chat, session):
     """(call, outcome) of every return on record, in order."""
     returned = map(facts, await events_of(chat, session, "tool.returned"))
-    return [(each["call"], each["outcome"]) for each in returned]
+    ids = await call_ids(chat, session)
+    return [(ids[each["call"]], each["outcome"]) for each in returned]
 
 
 def results(turn):
@@ -137,7 +140,7 @@ async def paused(chat, **options):
 
 
 async def decided(chat, turn, number="a", approve=True, reason=None, caller=ANN, **options):
-    return await chat.decide(turn, engine.Decision(number, approve, reason), caller, **options)
+    return await chat.decide(turn, number, approve=approve, reason=reason, caller=caller, **options)
 
 
 async def assert_told_again(chat, turn, live):
@@ -163,14 +166,14 @@ async def test_a_call_that_needs_a_person_pauses_the_turn(path, tools, paid):
         kinds = ["turn.started", "block.started", "delta", "message.appended", "tool.called", "turn.paused"]
         assert told(frames) == [*enumerate(kinds, 1)]
         shown = data(frames[-1])
-        assert (shown["status"], shown["pending_approvals"], shown["ended_at"]) == ("requires_action", ["a"], None)
+        assert (shown["status"], awaited(shown), shown["ended_at"]) == ("requires_action", ["a"], None)
         view = await chat.ended(turn)
-        assert (view.status, view.pending_approvals, view.ended_at) == ("requires_action", ("a",), None)
+        assert (view.status, awaited(view), view.ended_at) == ("requires_action", ("a",), None)
         assert (view.attempts[-1].outcome, paid) == ("completed", [])
         assert (await chat.session(session)).open_turn_id == turn
         assert query(path, "SELECT count(*) FROM runs") == query(path, "SELECT count(*) FROM journal") == [(0,)]
-        assert await chat.read_to_end(turn, 6)
-        assert not await chat.read_to_end(turn, 5)
+        assert await chat.serving.read_to_end(turn, 6)
+        assert not await chat.serving.read_to_end(turn, 5)
         await assert_told_again(chat, turn, frames)
 
 
@@ -200,10 +203,10 @@ CLOSED = {
     "a turn on what is there": begin,
     "a message": lambda chat, session: chat.append_message(session, "And me."),
     "a result": lambda chat, session: chat.append_messages(session, [result_of("a")]),
-    "another model": lambda chat, session: chat.update_session(session, {"model": "echo/echo"}),
-    "another list of tools": lambda chat, session: chat.update_session(session, {"allowed_tools": []}),
-    "another fallback": lambda chat, session: chat.update_session(session, {"fallback_model": "echo/echo"}),
-    "the archive": lambda chat, session: chat.update_session(session, {"status": "archived"}),
+    "another model": lambda chat, session: chat.update_session(session, model="echo/echo"),
+    "another list of tools": lambda chat, session: chat.update_session(session, allowed_tools=[]),
+    "another fallback": lambda chat, session: chat.update_session(session, fallback_model="echo/echo"),
+    "the archive": lambda chat, session: chat.update_session(session, status="archived"),
 }
 
 
@@ -266,13 +269,13 @@ async def test_a_decision_is_on_record_with_who_and_why(path, tools, paid, appro
         session, turn, frames = await paused(chat)
         view = await decided(chat, turn, approve=approve, reason=reason)
         assert view.status in {"running", "completed"}
-        assert view.pending_approvals == ()
+        assert awaited(view) == ()
         live = frames + await frames_of(chat, turn, after=len(frames))
         assert told(live[len(frames) :]) == [*enumerate([*(YES if approve else NO), *END], len(frames) + 1)]
         said = {"tool_use_id": "a", "approve": approve, "reason": reason, "actor": "key:ann"}
         assert data(live[len(frames)]) == said
         resumed = data(live[len(frames) + 1])
-        assert (resumed["status"], resumed["pending_approvals"]) == ("running", [])
+        assert (resumed["status"], awaited(resumed)) == ("running", [])
         view = await chat.turn(turn)
         assert (view.status, text_of(view.message)) == ("completed", "I see.")
         ((_, content, is_error),) = results(view)
@@ -286,7 +289,7 @@ async def test_a_decision_is_on_record_with_who_and_why(path, tools, paid, appro
         assert await outcomes(chat, session) == [("a", "completed" if approve else "refused")]
         (event,) = await events_of(chat, session, "tool.approved", "tool.refused")
         assert (event.actor, event.correlation_id, str(event.causation_id)) == ("key:ann", "request-ann", str(turn))
-        assert facts(event) == {"turn": str(turn), "call": "a", "frame": 7}
+        assert facts(event) == {"turn": str(turn), "call": "c1", "frame": 7}
         assert (event.body and json.loads(bytes(event.body))) == (reason and {"reason": reason})
         await assert_told_again(chat, turn, live)
     async with chatting(path) as chat:
@@ -318,13 +321,13 @@ async def test_several_calls_are_decided_on_one_by_one(path, tools, paid):
     async with chatting(path, tools=tools, main=rounds([*steps, call("pay", "d", amount=4)], ["I see."])) as chat:
         session, turn, frames = await paused(chat)
         assert (paid, await outcomes(chat, session)) == (["priced it"], [("b", "completed")])
-        assert (await chat.turn(turn)).pending_approvals == ("a", "c", "d")
+        assert awaited(await chat.turn(turn)) == ("a", "c", "d")
         view = await decided(chat, turn, "d", caller=BOB)
-        assert (view.status, view.pending_approvals) == ("requires_action", ("a", "c"))
+        assert (view.status, awaited(view)) == ("requires_action", ("a", "c"))
         one_more = await frames_of(chat, turn)
         assert told(one_more[len(frames) :]) == [(len(frames) + 1, "tool.approved")]
         view = await decided(chat, turn, "a", approve=False, reason="Too much.")
-        assert (view.status, view.pending_approvals, paid) == ("requires_action", ("c",), ["priced it"])
+        assert (view.status, awaited(view), paid) == ("requires_action", ("c",), ["priced it"])
     async with chatting(path, tools=tools, main=rounds([], ["I see."])) as chat:
         await assert_told_again(chat, turn, await frames_of(chat, turn))
         await decided(chat, turn, "c")
@@ -337,7 +340,8 @@ async def test_several_calls_are_decided_on_one_by_one(path, tools, paid):
             ("d", "completed"),
         ]
         decisions = await events_of(chat, session, "tool.approved", "tool.refused")
-        assert [(facts(each)["call"], each.type, each.actor) for each in decisions] == [
+        ids = await call_ids(chat, session)
+        assert [(ids[facts(each)["call"]], each.type, each.actor) for each in decisions] == [
             ("d", "tool.approved", "key:bob"),
             ("a", "tool.refused", "key:ann"),
             ("c", "tool.approved", "key:ann"),
@@ -387,7 +391,7 @@ async def test_a_decision_that_nobody_waits_for_changes_nothing(path, tools, att
         with pytest.raises(error):
             await attempt(chat, turn)
         assert dump(path) == before
-        assert (await chat.turn(turn)).pending_approvals == ("a",)
+        assert awaited(await chat.turn(turn)) == ("a",)
 
 
 async def test_a_turn_that_does_not_wait_takes_no_decision(path, tools, paid):
@@ -460,7 +464,7 @@ async def test_a_title_may_change_while_somebody_decides(path, tools, paid):
     """What moves the session on without touching the turn does not get in a decision's way."""
     async with chatting(path, tools=tools, main=rounds([call("pay", amount=5)], ["Done."])) as chat:
         session, turn, _ = await paused(chat)
-        titles = [chat.update_session(session, {"title": str(number)}) for number in range(4)]
+        titles = [chat.update_session(session, title=str(number)) for number in range(4)]
         await asyncio.gather(decided(chat, turn), *titles)
         assert ((await chat.ended(turn)).status, paid) == ("completed", [5])
         await assert_told_again(chat, turn, await frames_of(chat, turn))
@@ -526,15 +530,15 @@ async def test_a_paused_turn_can_be_cancelled(path, tools, paid, steps, restarte
     async with chatting(path, tools=tools, main=rounds(steps), other=says("Yes.")) as chat:
         session, turn, frames = await paused(chat, client_tools=(LOOKUP,))
         if not restarted:
-            view = await chat.cancel(turn, BOB)
+            view = await chat.cancel(turn, caller=BOB)
     async with chatting(path, tools=tools, other=says("Yes.")) as chat:
         if restarted:
-            view = await chat.cancel(turn, BOB)
+            view = await chat.cancel(turn, caller=BOB)
         assert (view.status, paid) == ("cancelled", [])
         assert sorted(await outcomes(chat, session)) == [(step["tool"]["id"], "cancelled") for step in steps]
         events = await events_of(chat, session)
         assert (events[-1].type, events[-1].actor) == ("turn.cancelled", "key:bob")
-        assert await chat.cancel(turn, ANN) == view
+        assert await chat.cancel(turn, caller=ANN) == view
         assert len(await events_of(chat, session)) == len(events)
         after = await frames_of(chat, turn)
         assert after[: len(frames)] == frames
@@ -549,11 +553,11 @@ async def test_a_cancel_and_a_decision_that_race_give_one_end(path, tools):
     for number in range(8):
         async with chatting(path, tools=tools, main=rounds([call("wait")]), other=says("Yes.")) as chat:
             session, turn, _ = await paused(chat)
-            first = [decided(chat, turn), chat.cancel(turn, BOB)]
+            first = [decided(chat, turn), chat.cancel(turn, caller=BOB)]
             async with asyncio.timeout(5):
                 await asyncio.gather(*(first if number % 2 else first[::-1]), return_exceptions=True)
                 if (await chat.turn(turn)).status == "running":
-                    await chat.cancel(turn, BOB)
+                    await chat.cancel(turn, caller=BOB)
             assert (await chat.turn(turn)).status == "cancelled"
             assert await outcomes(chat, session) == [("a", "cancelled")]
             await assert_told_again(chat, turn, await frames_of(chat, turn))
@@ -580,13 +584,13 @@ async def test_a_cancel_between_two_commits_is_not_forgotten(path, tools, moment
     async with chatting(path, tools=tools, main=rounds([call("pay", amount=5)])) as chat:
         session = (await chat.create_session(model="scripted/main")).id
         turn = await begin(chat, session, "Go.", tools=NAMES)
-        running = chat._supervisor.find(turn)
+        running = chat._parts.supervisor.find(turn)
         append = running._append
 
         async def wishing(decide, **options):
-            found = decide(running.story.state, frame=99, position=99)
+            found = decide(running.transcript.state, TurnPlace(99, 99))
             if moment in {draft.facts.event_type for draft in found} and not cancels:
-                cancels.append(asyncio.ensure_future(chat.cancel(turn, BOB)))
+                cancels.append(asyncio.ensure_future(chat.cancel(turn, caller=BOB)))
                 await asyncio.sleep(0.03)
             await append(decide, **options)
 
@@ -612,7 +616,7 @@ async def test_a_turn_that_went_on_can_be_cancelled_and_shut_down(path, tools, p
 
             await until(waiting)
             paid.clear()
-            chat._supervisor.find(turn).stop(Stop(kind, "key:bob"))
+            chat._parts.supervisor.find(turn).stop(TurnStop(kind, "key:bob"))
             view = await chat.ended(turn)
             expected = {"cancelled": ("cancelled", "cancelled"), "shutdown": ("interrupted", "interrupted")}[kind]
             assert (view.status, (await outcomes(chat, session))[-1][1]) == expected
@@ -651,7 +655,7 @@ async def test_no_decision_is_taken_in_a_shutdown(path, tools, paid):
     """It is refused with when to come again, the turn waits on, and after the start it is taken."""
     async with chatting(path, tools=tools, main=rounds([call("pay", amount=5)], ["Done."])) as chat:
         _, turn, _ = await paused(chat)
-        await chat.drain()
+        await chat.serving.drain()
         with pytest.raises(ShuttingDown):
             await decided(chat, turn)
     async with chatting(path, tools=tools, main=rounds([call("pay", amount=5)], ["Done."])) as chat:
@@ -668,7 +672,7 @@ async def test_a_paused_turn_takes_no_room(path, tools, paid):
         running = await begin(chat, other, "Go.")
         with pytest.raises(Overloaded):
             await decided(chat, turn)
-        assert (await chat.turn(turn)).pending_approvals == ("a",)
+        assert awaited(await chat.turn(turn)) == ("a",)
         await chat.cancel(running)
         await decided(chat, turn)
         assert ((await chat.ended(turn)).status, paid) == ("completed", [5])
@@ -682,7 +686,7 @@ async def test_a_tool_that_is_gone_is_a_result_that_says_so(path, tools, paid):
     async with chatting(path, tools=tools, main=rounds([call("pay", amount=5)])) as chat:
         session, turn, _ = await paused(chat)
     async with chatting(path, main=rounds([], ["I see."])) as chat:
-        assert (await chat.turn(turn)).pending_approvals == ("a",)
+        assert awaited(await chat.turn(turn)) == ("a",)
         await decided(chat, turn)
         view = await chat.ended(turn)
         assert (view.status, await outcomes(chat, session), paid) == ("completed", [("a", "unknown_tool")], [])
@@ -714,7 +718,7 @@ async def test_a_model_that_is_gone_leaves_the_turn_waiting(path, tools, paid):
         with pytest.raises(EngineError) as refused:
             await decided(chat, turn)
         assert refused.value.code == "unknown_model"
-        assert (await chat.turn(turn)).pending_approvals == ("a",)
+        assert awaited(await chat.turn(turn)) == ("a",)
         assert (await chat.cancel(turn)).status == "cancelled"
         await assert_can_go_on(chat, session)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from manent.engine.errors import Invalid, ProviderMalformed
+from manent.engine.errors import Invalid, ProviderTooLarge
 from manent.engine.providers.anthropic.stream import MessageStream
 from manent.engine.providers.openai.responses_stream import ResponsesStream
 from manent.engine.providers.wire.sse import SseEvent
@@ -138,13 +138,17 @@ async def turn_beside_another(chat, model, well, content="Go."):
 
 
 def assert_failed(endured, code, *, text=None, retryable=None, **facts):
-    """The turn has failed with this code, and so has its attempt; ``facts`` are of its end."""
+    """The turn has failed with this code, and so has its attempt; ``facts`` are of its end, and the vendor's code is of
+    its words.
+    """
     view, ended = endured.view, endured.ended
+    assert "vendor_code" not in ended
     assert (view.status, view.error.code, ended["outcome"]) == ("failed", code, code)
     assert view.stop_reason is None
     assert view.error.retryable is ended.get("retryable", False)
     assert retryable is None or view.error.retryable is retryable
-    assert {name: ended.get(name) for name in facts} == facts
+    recorded = {"vendor_code": (endured.words or {}).get("vendor_code")} | ended
+    assert {name: recorded.get(name) for name in facts} == facts
     assert ended["duration_ms"] >= 0
     assert endured.text == text
     assert view.message is None or not view.message.complete
@@ -166,7 +170,7 @@ async def test_a_status_is_on_record(house, status, code):
     facts = {"status": status, "vendor_code": "some_error", "first_chunk_ms": None}
     assert_failed(endured, code, retryable=code == "provider_unavailable", **facts)
     assert endured.words["request_id"] == "req_7"
-    assert f"{WORDS}, ***" in endured.words["upstream"]
+    assert f"{WORDS}, [secret]" in endured.words["upstream"]
     assert str(status) in endured.view.error.detail
 
 
@@ -244,6 +248,8 @@ BAD_EVENTS = {
     "JSON of another form": lambda wire: [part(event_of(wire, b'["words of the upstream"]'))],
     "deep JSON": lambda wire: [part(event_of(wire, b"[" * 100_000))],
     "invalid UTF-8": lambda wire: [part(event_of(wire, b'{"type":"x","delta":"\xff\xfe"}'))],
+}
+TOO_LARGE = {
     "a line of 10 MB": lambda wire: [part(b"data: " + b"x" * HUGE), part(b"\n\n")],
     "a line of 10 MB in pieces": lambda wire: [part(b"data: "), *[part(b"x" * (64 << 10))] * (HUGE >> 16), LAST],
     "an event of 10 MB": lambda wire: [part(b"data: " + b"x" * (1 << 20) + b"\n")] * 10 + [part(b"\n")],
@@ -258,6 +264,16 @@ async def test_an_event_that_is_none_is_malformed(house, events, said):
     before = wire.speaking(wire.says(said)) if said else wire.stream(*wire.begins())
     endured = await endures(house, *before, *events(wire), LAST)
     assert_failed(endured, "provider_malformed", text=said or None, retryable=False)
+
+
+@pytest.mark.parametrize("said", ["", "Half an an"], ids=["at once", "after text"])
+@pytest.mark.parametrize("events", TOO_LARGE.values(), ids=TOO_LARGE)
+async def test_an_event_without_end_is_too_large(house, events, said):
+    """It is told apart from one that is none, and not asked for again."""
+    wire = house.wire
+    before = wire.speaking(wire.says(said)) if said else wire.stream(*wire.begins())
+    endured = await endures(house, *before, *events(wire), LAST)
+    assert_failed(endured, "provider_too_large", text=said or None, retryable=False)
     assert endured.words["request_id"] == "req_7"
 
 
@@ -278,7 +294,7 @@ async def test_an_error_in_the_stream_is_on_record(house, word, code, said):
     endured = await endures(house, *before, part(wire.fails(word)), HANG)
     assert_failed(endured, code, text=said or None, vendor_code=word)
     assert endured.words["request_id"] == "req_7"
-    assert f"{WORDS}, ***" in endured.words["upstream"]
+    assert f"{WORDS}, [secret]" in endured.words["upstream"]
     await gone(house.up)
 
 
@@ -447,7 +463,7 @@ ENDLESS = {
 async def test_an_endless_answer_is_cut(house, play):
     """The turn fails at a named limit, what was shown is recorded, and the upstream is left."""
     endured = await endures(house, *play(house.wire))
-    assert (endured.view.status, endured.view.error.code) == ("failed", "provider_malformed")
+    assert (endured.view.status, endured.view.error.code) == ("failed", "provider_too_large")
     shown = texts_of(endured.frames)
     assert sum(map(len, shown.values())) < 200_000
     assert len(endured.frames) < 3000
@@ -473,7 +489,7 @@ def test_blocks_that_nobody_is_shown_are_bounded_too():
     )
     for stream, events in endless:
         given = (stream.feed(SseEvent(event["type"], json.dumps(event))) for event in events)
-        with pytest.raises(ProviderMalformed, match="without end"):
+        with pytest.raises(ProviderTooLarge, match="without end"):
             assert not any(given)
 
 

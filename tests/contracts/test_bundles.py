@@ -1,6 +1,8 @@
 """What is exported proves itself, every change to it is found, and it can be taken in again."""
 
 import asyncio
+import base64
+import gzip
 import hashlib
 import io
 import json
@@ -8,6 +10,7 @@ import random
 import subprocess
 import sys
 import zipfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,17 +19,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from manent import engine
 from manent.engine.audit.bundle import verify_bundle
-from manent.engine.audit.notes import ED25519, Checkpoint, Signer, Verifier
+from manent.engine.audit.notes import COSIGNATURE, ED25519, Checkpoint, Signer, Verifier
 from manent.engine.errors import Broken, CheckpointNotFound, Invalid, Refused, SessionNotFound
-from manent.engine.events.types import AttemptEnded
+from manent.engine.events.turn_types import AttemptEnded
 from manent.engine.log import codec
 from manent.engine.log.base import AnyVersion, Append, NewEvent
 from manent.engine.service import export
 from manent.engine.settings import Settings
-from tests.support import assert_rebuilds, audit, begin, chatting, dump, query, says, shown, snapshot, text_of
+from tests.support import Dictated, assert_rebuilds, audit, begin, chatting, dump, query, says, shown, snapshot, text_of
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 ECHO = "echo/echo"
-LOG_TABLES = ("events", "bodies", "erasures", "heads", "origins", "tiles")
+LOG_TABLES = ("events", "bodies", "erasures", "documents", "erased_documents", "heads", "origins", "tiles")
 LOOK, CALL = (engine.ToolSchema(name, "A tool.", {"type": "object", "properties": {}}) for name in ("look", "call"))
 NASTY = '<script>alert(1)</script>\r\n\u202eabc\x1b[31m & "quotes" ![x](http://example.com/x.png)'
 
@@ -48,20 +53,20 @@ async def record(path):
         other = await chat.create_session(model=ECHO)
         await chat.say(session.id, NASTY)
         await chat.say(other.id, "Elsewhere.")
-        await chat.record.checkpoint(new=True)
+        await chat.evidence.checkpoint(new=True)
         await chat.say(session.id, "Break.", model="scripted/fails")
         await chat.ended(await begin(chat, session.id, "Ask.", model="scripted/asks", client_tools=(LOOK,)))
         await chat.ended(await begin(chat, other.id, "Ask.", model=ECHO, client_tools=(CALL,)))
         block = b'{"type":"tool_result","tool_use_id":"call_1","content":"Rain."}'
         await chat.append_messages(session.id, [engine.MessageIn((block,), "tool")])
         await chat.append_message(session.id, "To be erased.")
-        await engine.erase(chat, session.id, "they asked", versions=[(await chat.session(session.id)).version])
+        await chat.erase(session.id, "they asked", versions=[(await chat.session(session.id)).version])
         await chat.say(session.id, "The end.", model="scripted/talk")
-        await chat.update_session(session.id, {"title": "Another title"})
+        await chat.update_session(session.id, title="Another title")
         one, whole = io.BytesIO(), io.BytesIO()
-        await engine.export_bundle(chat, one, session.id)
-        await engine.export_bundle(chat, whole)
-        key = (await chat.record.keys())[0]
+        await chat.export(one, session.id)
+        await chat.export(whole)
+        key = (await chat.evidence.keys())[0]
     return SimpleNamespace(
         path=path, session=session.id, other=other.id, one=one.getvalue(), whole=whole.getvalue(), key=key
     )
@@ -123,13 +128,83 @@ def is_caught(data, *keys):
 
 @pytest.mark.parametrize("kind", ["session", "log"])
 def test_a_bundle_proves_itself(tmp_path, made, kind):
-    """The verifier, alone, finds it good, tells what is erased and why, and whose key signed it."""
+    """The verifier, alone, finds it consistent and signed by the key, and tells what is erased and why."""
     code, said = verdict(tmp_path, bundle_of(made, kind), made.key)
     assert code == 0, said
-    assert said.startswith(f"good: {'whole log' if kind == 'log' else f'session {made.session}'} of default, ")
-    assert "by local at " in said
-    assert "they asked" in said
-    assert made.key in said
+    first, second, third = said.splitlines()
+    assert first == f"consistent, signed by {made.key}"
+    assert second.startswith(f"{'whole log' if kind == 'log' else f'session {made.session}'} of default, ")
+    assert third.startswith("erased: ")
+    assert "by local at " in third
+    assert third.endswith(': "they asked"')
+
+
+@pytest.mark.parametrize("kind", ["session", "log"])
+def test_without_a_key_nobody_has_signed(tmp_path, made, kind):
+    """The first line says that no key was checked; the bundle's own is shown to be compared, and called no more."""
+    code, said = verdict(tmp_path, bundle_of(made, kind))
+    first, *_, before, last = said.splitlines()
+    assert code == 0
+    assert first.startswith("consistent, signer not checked: nobody's key was checked")
+    assert "proves nothing" in before
+    assert last == f"  {made.key}"
+    assert "signed by" not in said
+
+
+@pytest.mark.parametrize("kind", ["session", "log"])
+def test_a_key_that_signed_nothing_is_not_told_of(tmp_path, made, kind):
+    """A key in the bundle that did not sign the last checkpoint is named nowhere, in whatever place it stands; with
+    --key it makes the bundle broken.
+    """
+    origin, files = made.key.partition("+")[0], opened(bundle_of(made, kind))
+    stranger = str(Signer(Ed25519PrivateKey.from_private_bytes(bytes(32))).verifier(origin))
+    for keys in ([stranger, made.key], [made.key, stranger], [stranger, made.key, stranger]):
+        code, said = verdict(tmp_path, packed(with_lines(files, "keys.txt", keys)))
+        assert (code, said.splitlines()[-1]) == (0, f"  {made.key}")
+        assert stranger not in said
+        assert "no good signature by" in is_caught(packed(with_lines(files, "keys.txt", keys)), stranger)
+
+
+def cosigned(files, *witnesses):
+    """The bundle with these witnesses' signatures below its last checkpoint: (name, private key, what it signs)."""
+    *before, last = lines_of(files, "checkpoints.jsonl")
+    note = json.loads(last)["note"]
+    text, time = note.rpartition("\n\n")[0] + "\n", 1_800_000_000
+    for name, key, said in witnesses:
+        verifier = Verifier(name, COSIGNATURE, key.public_key().public_bytes_raw())
+        signature = key.sign(f"cosignature/v1\ntime {time}\n{said or text}".encode())
+        data = base64.b64encode(verifier.key_id + time.to_bytes(8, "big") + signature).decode()
+        note += f"\u2014 {name} {data}\n"
+    return with_lines(files, "checkpoints.jsonl", [*before, verify_bundle.canonical({"note": note}).decode()])
+
+
+def test_witnesses_count_where_their_keys_are_given(tmp_path, made):
+    """Each witness given counts once, if it signed; the others are said to have cosigned, and nobody has looked."""
+    one, two = (Ed25519PrivateKey.from_private_bytes(bytes(31) + bytes([n])) for n in (1, 2))
+    keys = [
+        str(Verifier(f"w{n}", COSIGNATURE, key.public_key().public_bytes_raw())) for n, key in enumerate((one, two))
+    ]
+    absent = str(Verifier("w3", COSIGNATURE, bytes(32)))
+    data = packed(cosigned(opened(made.one), ("w0", one, None), ("w1", two, None)))
+
+    def first(*options):
+        file = tmp_path / "bundle.zip"
+        file.write_bytes(data)
+        with redirect_stdout(io.StringIO()) as said:
+            assert verify_bundle.main([str(file), *options]) == 0
+        return said.getvalue().splitlines()[0]
+
+    signed = f"consistent, signed by {made.key}"
+    key, witnesses = ("--key", made.key), [("--witness", each) for each in keys]
+    assert first(*key) == f"{signed}, cosigned, witnesses not checked"
+    assert first(*key, *witnesses[0]) == f"{signed}, witnessed by 1, cosigned by 1 more, witnesses not checked"
+    assert first(*key, *witnesses[0], *witnesses[1]) == f"{signed}, witnessed by 2"
+    assert first(*key, *witnesses[0], *witnesses[0], *witnesses[1]) == f"{signed}, witnessed by 2"
+    assert first(*key, "--witness", absent).startswith(f"{signed}, witnessed by 0 of 1 given, cosigned by 2 more")
+    assert first(*witnesses[1]).startswith("consistent, signer not checked, witnessed by 1, cosigned by 1 more, ")
+    bad = packed(cosigned(opened(made.one), ("w0", one, "another text")))
+    with pytest.raises(verify_bundle.Broken, match="no good signature by"):
+        verify_bundle.verify(io.BytesIO(bad), [], [verify_bundle.Key(keys[0])])
 
 
 def test_the_verifier_in_a_bundle_is_the_one_beside_it(made):
@@ -140,9 +215,17 @@ def test_the_verifier_in_a_bundle_is_the_one_beside_it(made):
 
 
 def test_wrong_use_is_told_apart(tmp_path):
-    """No file, or a key that is none: exit code 2; a file that is no bundle: 1."""
+    """No file, or a key that is none or of the other kind: exit code 2; a file that is no bundle: 1."""
     command = [sys.executable, "-I", verify_bundle.__file__]
-    for arguments in ([], [str(tmp_path / "missing.zip")], ["a", "--key", "nonsense"]):
+    witness = str(Verifier("w", COSIGNATURE, bytes(32)))
+    log = str(Verifier("w", ED25519, bytes(32)))
+    for arguments in (
+        [],
+        [str(tmp_path / "missing.zip")],
+        ["a", "--key", "nonsense"],
+        ["a", "--key", witness],
+        ["a", "--witness", log],
+    ):
         assert subprocess.run([*command, *arguments], capture_output=True, check=False).returncode == 2
     assert verdict(tmp_path, b"no zip")[0] == 1
     assert verdict(tmp_path, b"")[0] == 1
@@ -160,7 +243,9 @@ def test_what_is_in_a_bundle(made):
     one, whole = opened(made.one), opened(made.whole)
     assert one.keys() - whole.keys() == {"proofs.jsonl"}
     assert [len(documents_of(files)) for files in (one, whole)] == [1, 2]
-    assert LOOK.name in next(iter(documents_of(one).values())).decode()
+    ((name, data),) = documents_of(one).items()
+    assert name == f"documents/{hashlib.sha256(data).hexdigest()}.json"
+    assert [tool["name"] for tool in json.loads(data[16:])] == [LOOK.name]
     sessions = {json.loads(line)["session"] for line in one["events.jsonl"].splitlines()}
     assert sessions == {str(made.session)}
     assert len(whole["checkpoints.jsonl"].splitlines()) == 2
@@ -191,7 +276,7 @@ async def test_the_same_record_gives_the_same_bytes(path):
         exports = []
         for _ in range(2):
             exports.append(io.BytesIO())
-            await engine.export_bundle(chat, exports[-1], session.id)
+            await chat.export(exports[-1], session.id)
         assert exports[0].getvalue() == exports[1].getvalue()
         assert {info.date_time for info in zipfile.ZipFile(exports[0]).infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
@@ -205,28 +290,28 @@ async def test_an_erasure_that_no_checkpoint_covers_yet_is_not_left_out(path, tm
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, "to go")
         await chat.append_message(session.id, "to go later")
-        await chat.record.checkpoint(new=True)
+        await chat.evidence.checkpoint(new=True)
         exported = None if kind == "log" else session.id
-        await engine.erase(chat, session.id, "asked", versions=[2])
+        await chat.erase(session.id, "asked", versions=[2])
         async with engine.open_beside(str(path)) as beside:
             to = io.BytesIO()
             with pytest.raises(CheckpointNotFound):
-                await engine.export_bundle(beside, to, exported)
+                await beside.export(to, exported)
             assert to.getvalue() == b""
-            await chat.record.checkpoint(new=True)
-            await engine.export_bundle(beside, to, exported)
+            await chat.evidence.checkpoint(new=True)
+            await beside.export(to, exported)
             assert verdict(tmp_path, to.getvalue())[0] == 0
-        read = chat.store.read
+        read = chat._parts.store.read
 
         async def erase_first(work):
             if getattr(work, "func", None) is export._write:
-                chat.store.read = read
-                await engine.erase(chat, session.id, "asked again", versions=[3])
+                chat._parts.store.read = read
+                await chat.erase(session.id, "asked again", versions=[3])
             return await read(work)
 
-        chat.store.read = erase_first
+        chat._parts.store.read = erase_first
         to = io.BytesIO()
-        await engine.export_bundle(chat, to, exported)
+        await chat.export(to, exported)
     code, said = verdict(tmp_path, to.getvalue())
     assert code == 0, said
     assert "asked again" in said
@@ -251,7 +336,7 @@ async def test_a_bundle_can_be_written_to_a_pipe(path, tmp_path):
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
         pipe = Unseekable()
-        await engine.export_bundle(chat, pipe, session.id)
+        await chat.export(pipe, session.id)
     assert verdict(tmp_path, pipe.data)[0] == 0
 
 
@@ -260,14 +345,14 @@ async def test_a_session_that_moves_on_is_exported_as_far_as_it_is_signed_for(pa
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, "signed for")
-        await chat.record.checkpoint(new=True)
+        await chat.evidence.checkpoint(new=True)
         async with engine.open_beside(str(path)) as beside:
             to = io.BytesIO()
-            assert await engine.export_bundle(beside, to, session.id) == 2
+            assert await beside.export(to, session.id) == 2
             await chat.append_message(session.id, "not yet")
             with pytest.raises(CheckpointNotFound):
-                await engine.export_bundle(beside, io.BytesIO(), session.id)
-            assert await engine.export_bundle(beside, io.BytesIO()) == 2
+                await beside.export(io.BytesIO(), session.id)
+            assert await beside.export(io.BytesIO()) == 2
     assert verdict(tmp_path, to.getvalue())[0] == 0
 
 
@@ -278,9 +363,9 @@ async def test_what_is_not_there_is_not_exported(path):
         acme = engine.Caller("acme")
         for wrong, caller in ((engine.new_id(), engine.LOCAL), (session.id, acme)):
             with pytest.raises(SessionNotFound):
-                await engine.export_bundle(chat, io.BytesIO(), wrong, caller)
+                await chat.export(io.BytesIO(), wrong, caller=caller)
         with pytest.raises(CheckpointNotFound):
-            await engine.export_bundle(chat, io.BytesIO(), None, acme)
+            await chat.export(io.BytesIO(), None, caller=acme)
 
 
 async def test_bodies_that_are_no_text_are_kept(path, tmp_path):
@@ -289,10 +374,10 @@ async def test_bodies_that_are_no_text_are_kept(path, tmp_path):
     odd = NewEvent(engine.new_id(), facts.event_type, 1, codec.canonical(facts), "local", b'{"upstream":"\xff"}')
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
-        await chat.store.append(Append("default", session.id, AnyVersion(), [odd]))
+        await chat._parts.store.append(Append("default", session.id, AnyVersion(), [odd]))
         one, whole = io.BytesIO(), io.BytesIO()
-        await engine.export_bundle(chat, one, session.id)
-        await engine.export_bundle(chat, whole)
+        await chat.export(one, session.id)
+        await chat.export(whole)
     assert json.loads(lines_of(opened(one.getvalue()), "events.jsonl")[1])["body"].keys() == {"base64"}
     assert verdict(tmp_path, one.getvalue())[0] == 0
     await asyncio.to_thread(take, tmp_path, whole.getvalue())
@@ -356,10 +441,10 @@ def rehashed(files):
     try:
         leaves = [f"{event['position']} {verify_bundle.leaf_hash(event).hex()}" for event in events]
         pieces = [verify_bundle.TRANSCRIPT_HEAD]
-        whole = json.loads(files["manifest.json"])["kind"] == "log"
+        session = json.loads(files["manifest.json"])["session"]
         for event in events:
-            words = json.loads(event["body"] or "{}")
-            pieces.append(verify_bundle.transcript_of(event, words, with_session=whole))
+            words, elsewhere = json.loads(event["body"] or "{}"), event["session"] != session
+            pieces.append(verify_bundle.transcript_of(event, words, with_session=elsewhere))
         pieces.append(verify_bundle.TRANSCRIPT_TAIL)
     except (ValueError, TypeError, LookupError, AttributeError):
         return files
@@ -513,9 +598,9 @@ async def test_words_from_before_an_erasure_cannot_be_put_back(path, tmp_path):
         session = await chat.create_session(model=ECHO)
         message = await chat.append_message(session.id, "Erase me.")
         before, after = io.BytesIO(), io.BytesIO()
-        await engine.export_bundle(chat, before, session.id)
-        await engine.erase(chat, session.id, "x", versions=[message.version])
-        await engine.export_bundle(chat, after, session.id)
+        await chat.export(before, session.id)
+        await chat.erase(session.id, "x", versions=[message.version])
+        await chat.export(after, session.id)
     old, files = opened(before.getvalue()), opened(after.getvalue())
     lines = lines_of(files, "events.jsonl")
     lines[1] = lines_of(old, "events.jsonl")[1]
@@ -563,10 +648,10 @@ def test_every_field_of_the_manifest_is_watched(tmp_path, made, field):
         files = opened(bundle_of(made, kind))
         manifest = json.loads(files["manifest.json"])
         value = others.get(field, changed_value(manifest[field], random.Random(field)))
-        if kind == "log" and field == "session":
-            continue  # in a whole log it is null, and nothing is read of it
-        changed = verify_bundle.canonical(manifest | {field: value})
-        is_caught(packed(files | {"manifest.json": changed}))
+        for other in (value, "x", 1, True, [], {}):
+            if other != manifest[field]:
+                changed = verify_bundle.canonical(manifest | {field: other})
+                is_caught(packed(files | {"manifest.json": changed}))
 
 
 # --- taking in --------------------------------------------------------------------------------------------------------
@@ -575,7 +660,7 @@ def test_every_field_of_the_manifest_is_watched(tmp_path, made, field):
 def take(tmp_path, data, name="taken.db", caller=engine.LOCAL):
     file = tmp_path / "bundle.zip"
     file.write_bytes(data)
-    return engine.import_bundle(Settings(database=str(tmp_path / name), drain_s=1), file, caller)
+    return engine.import_bundle(Settings(database=str(tmp_path / name), drain_s=1), file, caller=caller)
 
 
 def test_a_whole_log_keeps_its_hashes(tmp_path, made):
@@ -597,8 +682,32 @@ def test_a_whole_log_keeps_its_hashes(tmp_path, made):
     assert engine.verify_database(str(taken)).problem is None
 
 
+def test_a_session_is_taken_in_once(tmp_path, made):
+    """The same bundle again is refused and names the session that it became; nothing is added. One of the same session
+    that has grown since is another.
+    """
+    first = take(tmp_path, made.one)
+    before = dump(tmp_path / "taken.db")
+    with pytest.raises(engine.EngineError, match=str(first.session_id)) as refused:
+        take(tmp_path, made.one)
+    assert (refused.value.code, refused.value.extra["session_id"]) == ("already_imported", str(first.session_id))
+    assert dump(tmp_path / "taken.db", ["events", "bodies", "requests"]) == {
+        table: rows for table, rows in before.items() if table in {"events", "bodies", "requests"}
+    }
+
+
+def test_a_session_that_is_too_long_leaves_nothing(tmp_path, made):
+    """It is refused whole, with the setting that bounds it: an import is one append."""
+    file = tmp_path / "bundle.zip"
+    file.write_bytes(made.one)
+    settings = Settings(database=str(tmp_path / "taken.db"), drain_s=1, max_import_events=3)
+    with pytest.raises(engine.TooLarge, match="max_import_events"):
+        engine.import_bundle(settings, file)
+    assert query(tmp_path / "taken.db", "SELECT count(*) FROM events") == [(0,)]
+
+
 def kept_documents(path):
-    return {data for (data,) in query(path, "SELECT bytes FROM documents")}
+    return {salt + data for salt, data in query(path, "SELECT coalesce(salt, x''), bytes FROM documents")}
 
 
 async def test_a_log_that_was_taken_in_goes_on(tmp_path, made):
@@ -610,12 +719,12 @@ async def test_a_log_that_was_taken_in_goes_on(tmp_path, made):
     async with chatting(tmp_path / "taken.db") as chat:
         session = await chat.session(made.session)
         assert session.title == "Another title"
-        messages = (await chat.messages(made.session))[0]
-        assert [message.erased for message in messages].count(True) == 1
+        messages = (await chat.messages(made.session)).items
+        assert [bool(message.erased) for message in messages].count(True) == 1
         assert text_of(messages[0]) == NASTY
         assert (await chat.say(made.session, "Go on.", model=ECHO)).status == "completed"
         again = io.BytesIO()
-        await engine.export_bundle(chat, again)
+        await chat.export(again)
     code, said = verdict(tmp_path, again.getvalue())
     assert code == 0, said
     before, after = (json.loads(opened(each)["manifest.json"]) for each in (made.whole, again.getvalue()))
@@ -644,7 +753,7 @@ async def test_a_log_with_a_running_turn_is_taken_in(path, tmp_path):
         turn = await begin(chat, session.id, "Go.")
         await shown(chat, turn, 3)
         to = io.BytesIO()
-        await engine.export_bundle(chat, to)
+        await chat.export(to)
     await asyncio.to_thread(take, tmp_path, to.getvalue())
     async with chatting(tmp_path / "taken.db") as chat:
         assert (await chat.turn(turn)).status == "interrupted"
@@ -667,7 +776,7 @@ def test_a_broken_bundle_is_not_taken_in(tmp_path, made, kind):
 
 def test_a_session_comes_in_as_a_new_one(tmp_path, made):
     """What was said is there again under new ids, each event naming the one it comes from; what is erased, and what
-    belongs to turns that ran elsewhere, stays behind.
+    belongs to turns that ran elsewhere, stays behind, the tools that they were told of among it.
     """
     imported = take(tmp_path, made.one)
     taken = tmp_path / "taken.db"
@@ -681,9 +790,58 @@ def test_a_session_comes_in_as_a_new_one(tmp_path, made):
     assert not {event_id for *_, event_id in new} & {each.replace("-", "") for each in ids}
     kept = [event for event in old if event["type"] in {"session.started", "session.updated", "message.appended"}]
     assert [kind for _, kind, _ in new] == [event["type"] for event in kept if event["body"] is not None]
-    assert kept_documents(taken) == {*documents_of(opened(made.one)).values()}
+    assert kept_documents(taken) == set()
     audit(taken)
     assert_rebuilds(taken, tmp_path / "scratch.db")
+
+
+async def test_names_of_the_other_server_come_in_as_words(tmp_path):
+    """What it lists and registers, nobody here does: such names are no facts of the new session, and go when erased."""
+
+    class Elsewhere(Dictated):
+        """A vendor whose models are listed there."""
+
+        name = "openai"
+
+    @engine.tool
+    def payroll(employee: str) -> str:
+        """Looks it up."""
+        return employee
+
+    async with chatting(tmp_path / "there.db", tools=[payroll], providers=[Elsewhere()]) as chat:
+        fields = {"model": "openai/our-own", "fallback_model": "openai/spare", "allowed_tools": ["payroll"]}
+        session = await chat.create_session(**fields)
+        with (tmp_path / "one.zip").open("wb") as file:
+            await chat.export(file, session.id)
+    here = tmp_path / "here.db"
+    imported = await asyncio.to_thread(engine.import_bundle, Settings(database=str(here)), tmp_path / "one.zip")
+    for (facts,) in query(here, "SELECT facts FROM events"):
+        assert not [name for name in (b"our-own", b"spare", b"payroll") if name in facts]
+    async with engine.open(here) as chat:
+        taken = await chat.session(imported.session_id)
+        assert {name: getattr(taken, name) for name in fields} == fields | {"allowed_tools": ("payroll",)}
+        await chat.erase(taken.id, "x")
+        left = await chat.session(taken.id)
+        assert (left.model, left.fallback_model, left.allowed_tools) == ("other/other", None, ())
+    assert_rebuilds(here, tmp_path / "scratch.db")
+
+
+def test_a_session_leaves_documents_behind(tmp_path):
+    """Nothing in the log that takes it in names them, so that no erasure would reach them."""
+    old = tmp_path / "old.db"
+    old.write_bytes(gzip.decompress((GOLDEN / "paused-0007.db.gz").read_bytes()))
+
+    async def bundle():
+        async with chatting(old, unwitnessed=True) as chat:
+            sessions = (await chat.sessions()).items
+            with (tmp_path / "one.zip").open("wb") as file:
+                await chat.export(file, next(each.id for each in sessions if each.title == "rain"))
+
+    asyncio.run(bundle())
+    assert documents_of(opened((tmp_path / "one.zip").read_bytes()))
+    taken = tmp_path / "taken.db"
+    engine.import_bundle(Settings(database=str(taken)), tmp_path / "one.zip")
+    assert query(taken, "SELECT count(*) FROM documents") == [(0,)]
 
 
 async def test_an_imported_session_goes_on(tmp_path, made):
@@ -691,7 +849,7 @@ async def test_an_imported_session_goes_on(tmp_path, made):
     imported = await asyncio.to_thread(take, tmp_path, made.one)
     manifest = json.loads(opened(made.one)["manifest.json"])
     async with chatting(made.path) as chat:
-        then = [message for message in (await chat.messages(made.session))[0] if not message.erased]
+        then = [message for message in (await chat.messages(made.session)).items if not message.erased]
     async with chatting(tmp_path / "taken.db") as chat:
         session = await chat.session(imported.session_id)
         assert session.title == "Another title"
@@ -699,7 +857,7 @@ async def test_an_imported_session_goes_on(tmp_path, made):
         assert session.metadata["a"] == [1]
         assert session.metadata["imported_from"]["session"] == str(made.session)
         assert session.metadata["imported_from"]["size"] == manifest["size"]
-        now = (await chat.messages(session.id))[0]
+        now = (await chat.messages(session.id)).items
         assert [(each.role, each.complete, text_of(each)) for each in now] == [
             (each.role, each.complete, text_of(each)) for each in then
         ]
@@ -707,12 +865,11 @@ async def test_an_imported_session_goes_on(tmp_path, made):
 
 
 def test_a_session_can_come_in_beside_others(tmp_path, made):
-    """Into any log, and more than once: each time as another session."""
-    first, second = take(tmp_path, made.one), take(tmp_path, made.one)
-    third = take(tmp_path, made.one, caller=engine.Caller("acme"))
-    assert len({first.session_id, second.session_id, third.session_id}) == 3
-    assert third.tenant == "acme"
+    """Into the log of any tenant, and beside what is there: each time as another session."""
+    first, second = take(tmp_path, made.one), take(tmp_path, made.one, caller=engine.Caller("acme"))
+    assert first.session_id != second.session_id
+    assert second.tenant == "acme"
     assert query(tmp_path / "taken.db", "SELECT tenant, count(*) FROM sessions GROUP BY tenant") == [
         ("acme", 1),
-        ("default", 2),
+        ("default", 1),
     ]

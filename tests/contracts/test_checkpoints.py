@@ -48,7 +48,7 @@ def pem(key):
 async def one_more(path, **settings):
     """Open, append, close: the log's size after it."""
     async with chatting(path, **settings) as chat:
-        listed, _ = await chat.sessions()
+        listed = (await chat.sessions()).items
         session = listed[0].id if listed else (await chat.create_session()).id
         await chat.append_message(session, "one more")
     return query(path, "SELECT size FROM heads")[0][0]
@@ -73,7 +73,7 @@ async def test_a_log_that_has_not_begun_has_none(path):
     """Nothing to sign, nothing to show."""
     async with chatting(path) as chat:
         with pytest.raises(CheckpointNotFound):
-            await chat.record.checkpoint(new=True)
+            await chat.evidence.checkpoint(new=True)
     assert sizes(path) == []
 
 
@@ -103,7 +103,7 @@ async def test_a_checkpoint_covers_only_what_was_committed(path):
 
         async def sign():
             for _ in range(20):
-                await chat.record.checkpoint(new=True)
+                await chat.evidence.checkpoint(new=True)
 
         await asyncio.gather(*map(append, ids), sign())
     leaves = [row[0] for row in query(path, "SELECT leaf_hash FROM events ORDER BY position")]
@@ -131,7 +131,7 @@ async def test_where_the_file_outside_cannot_be_written_nothing_is_signed(path, 
     async with chatting(path, checkpoint_file=str(tmp_path / "no" / "such" / "folder")) as chat:
         session = (await chat.create_session()).id
         with pytest.raises(StoreUnavailable, match="checkpoint file cannot be written"):
-            await chat.record.checkpoint(new=True)
+            await chat.evidence.checkpoint(new=True)
         await chat.append_message(session, "goes on")
     assert query(path, "SELECT count(*) FROM checkpoints") == [(0,)]
 
@@ -170,7 +170,7 @@ async def test_checkpoints_of_a_key_no_longer_in_use_are_verified(path):
     beside(path, ".key").unlink()
     await one_more(path)
     async with chatting(path) as chat:
-        keys = [parse_verifier(key) for key in await chat.record.keys()]
+        keys = [parse_verifier(key) for key in await chat.evidence.keys()]
     notes = [each.note for each in OutsideFile(beside(path, ".checkpoints")).read()]
     assert [[key.signed(note) for key in keys] for note in notes] == [[False, True], [True, False]]
     assert engine.verify_database(path).problem is None
@@ -198,15 +198,15 @@ async def test_a_database_behind_is_read_and_not_written(path, rolled_back):
     large, small = rolled_back
     told = []
     async with engine.open(path, notice=told.append) as chat:
-        session = (await chat.sessions())[0][0].id
+        session = (await chat.sessions()).items[0].id
         for write in (chat.append_message(session, "no"), chat.say(session, "no"), chat.create_session()):
             with pytest.raises(Behind, match=f"covers {large}"):
                 await write
         with pytest.raises(Behind):
-            await chat.record.checkpoint(new=True)
-        assert not await chat.ready()
-        assert len((await chat.messages(session))[0]) == 1
-        assert (await chat.record.inclusion(session, 1)).size == small
+            await chat.evidence.checkpoint(new=True)
+        assert not await chat.serving.ready()
+        assert len((await chat.messages(session)).items) == 1
+        assert (await chat.evidence.inclusion(session, 1)).size == small
     assert any("--accept-break" in line for line in told)
     assert query(path, "SELECT size FROM heads") == [(small,)]
     assert sizes(path) == [small, large]
@@ -229,9 +229,9 @@ async def test_an_accepted_break_is_on_record(path, rolled_back):
     assert (found.problem, found.unwitnessed) == (None, ())
     assert "given up" in found.remarks[0]
     async with engine.open_beside(path) as chat:
-        session = (await chat.sessions())[0][0].id
-        assert new in (await chat.record.inclusion(session, size)).leaf
-        assert old in (await chat.record.inclusion(session, 1)).leaf
+        session = (await chat.sessions()).items[0].id
+        assert new in (await chat.evidence.inclusion(session, size)).leaf
+        assert old in (await chat.evidence.inclusion(session, 1)).leaf
 
 
 async def test_accepting_needs_a_break(path):
@@ -269,8 +269,8 @@ async def test_a_database_may_be_rolled_back_twice_to_the_same_place(path, rolle
     size = await one_more(path)
     assert engine.verify_database(path).problem is None
     async with engine.open_beside(path) as chat:
-        session = (await chat.sessions())[0][0].id
-        assert second.origin in (await chat.record.inclusion(session, size)).leaf
+        session = (await chat.sessions()).items[0].id
+        assert second.origin in (await chat.evidence.inclusion(session, size)).leaf
 
 
 @pytest.mark.parametrize("tenant", ["default", "other"])
@@ -283,7 +283,7 @@ async def test_keys_that_a_rolled_back_database_has_lost_are_no_alarm(path, tena
     for _ in range(2):
         beside(path, ".key").unlink()
         async with chatting(path) as chat:
-            await chat.create_session(caller)
+            await chat.create_session(caller=caller)
     path.write_bytes(copy)
     engine.accept_break(path)
     await one_more(path)
@@ -307,7 +307,7 @@ async def test_a_key_that_a_copy_has_lost_is_found_outside(path, starts):
     copy = path.read_bytes()
     beside(path, ".key").unlink()
     async with chatting(path) as chat:
-        await chat.record.checkpoint(new=True)
+        await chat.evidence.checkpoint(new=True)
     path.write_bytes(copy)
     on_record = "SELECT count(*) FROM verifiers"
     assert query(path, on_record) == [(1,)]
@@ -381,11 +381,11 @@ async def test_a_head_that_is_edited_while_the_engine_runs_is_not_signed(path):
     """Somebody changes the tree under the engine: the next checkpoint is refused, and so is every write."""
     async with chatting(path) as chat:
         session = (await chat.create_session()).id
-        await chat.record.checkpoint(new=True)
+        await chat.evidence.checkpoint(new=True)
         await chat.append_message(session, "more")
         execute(path, "UPDATE heads SET frontier = zeroblob(length(frontier))")
         with pytest.raises(engine.EngineError):
-            await chat.record.checkpoint(new=True)
+            await chat.evidence.checkpoint(new=True)
         with pytest.raises(engine.EngineError):
             await chat.append_message(session, "no")
     assert sizes(path) == [1]
@@ -441,8 +441,8 @@ async def test_the_head_grows_with_each_append(path):
         session = (await chat.create_session()).id
         for _ in range(5):
             await chat.append_messages(session, [engine.MessageIn("word")] * 90)
-            end = await chat.store.read(lambda connection: log_end(connection, "default"))
-            rows = await chat.store.read(
+            end = await chat._parts.store.read(lambda connection: log_end(connection, "default"))
+            rows = await chat._parts.store.read(
                 lambda connection: connection.exec_driver_sql("SELECT leaf_hash FROM events ORDER BY position").all()
             )
             assert end.root == merkle.Frontier().extend(row[0] for row in rows).root()
@@ -471,8 +471,8 @@ async def test_the_service_does_not_change_the_schema(path, sql):
     """Neither the writer nor a reader, whatever a statement says."""
     async with chatting(path) as chat:
         with pytest.raises(engine.StoreError):
-            await chat.store.do(lambda tx: tx.connection.exec_driver_sql(sql))
+            await chat._parts.store.do(lambda tx: tx.connection.exec_driver_sql(sql))
         with pytest.raises(engine.StoreError):
-            await chat.store.read(lambda connection: connection.exec_driver_sql(sql))
+            await chat._parts.store.read(lambda connection: connection.exec_driver_sql(sql))
         await chat.create_session()
     assert audit_names(path) == set(GUARDS)

@@ -4,8 +4,10 @@ Most of this is done from outside, by a plain connection: the file must defend i
 """
 
 import asyncio
+import fcntl
 import gzip
 import hashlib
+import json
 import os
 import re
 import signal
@@ -20,6 +22,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from manent import engine
+from manent.engine.audit.secret import secret_of
 from manent.engine.clock import new_id
 from manent.engine.errors import (
     EngineError,
@@ -36,7 +39,7 @@ from manent.engine.log.sql.tables import metadata as all_tables
 from manent.engine.log.sql.tables import metadata as log_tables
 from manent.engine.log.sqlite.connection import APPLICATION_ID, WRITER_PRAGMAS, database_path, open_reader, open_writer
 from manent.engine.log.sqlite.guards import GUARDS
-from manent.engine.log.sqlite.lock import FileLock, locked
+from manent.engine.log.sqlite.lock import FileLock, check_unlocked, holder, locked, tell_address
 from manent.engine.log.sqlite.schema import check_revision, make_guards, migrate, missing_guards, newest_revision
 from manent.engine.sessions.tables import PROJECTIONS
 from tests.contracts.test_store import event, one, opened
@@ -59,7 +62,9 @@ def written(tmp_path_factory):
     execute(path, "INSERT INTO erasures VALUES ('default', 2, 5)")
     execute(path, "DELETE FROM bodies WHERE position = 2")
     for row in (
-        "documents VALUES ('default', x'00', x'5b5d')",
+        "documents VALUES ('default', x'00', x'5b5d', NULL, NULL)",
+        "documents VALUES ('default', x'01', x'5b5d', x'00', x'01')",
+        "erased_documents VALUES ('default', x'02', 5)",
         "tiles VALUES ('default', 0, 0, x'00', x'00')",
         "verifiers VALUES ('default', 'log', x'00', 1)",
         "checkpoints VALUES ('default', 'log', 5, x'00', x'00', 1, x'00', 0)",
@@ -112,7 +117,10 @@ ATTACKS = {
     "upsert erasures": copy_of(ERASURES, "INSERT", 2) + " ON CONFLICT DO UPDATE SET by_position = 1",
     "upsert origins": copy_of(ORIGINS, "INSERT", 1) + " ON CONFLICT DO UPDATE SET origin = 'x'",
     "delete the body of an event that is not erased": "DELETE FROM bodies WHERE position = 3",
-    "replace documents by its key": "REPLACE INTO documents VALUES ('default', x'00', x'7b7d')",
+    "replace documents by its key": "REPLACE INTO documents VALUES ('default', x'00', x'7b7d', NULL, NULL)",
+    "replace erased_documents by its key": "REPLACE INTO erased_documents VALUES ('default', x'02', 4)",
+    "delete a document that is not erased": "DELETE FROM documents WHERE digest = x'01'",
+    "take away what finds a document again": "UPDATE documents SET plain = NULL WHERE digest = x'01'",
     "replace tiles by its key": "REPLACE INTO tiles VALUES ('default', 0, 0, x'01', x'01')",
     "replace verifiers by its key": "REPLACE INTO verifiers VALUES ('default', 'log', x'00', 2)",
     "replace checkpoints by its key": "REPLACE INTO checkpoints VALUES ('default', 'log', 5, x'00', x'', 1, x'', 0)",
@@ -143,7 +151,8 @@ def test_what_was_written_can_be_added_to(path):
     execute(path, copy_of(BODIES, "INSERT", 5, position="6"))
     execute(path, "INSERT INTO erasures VALUES ('default', 3, 6)")
     execute(path, copy_of(ORIGINS, "INSERT", 1, from_position="7"))
-    execute(path, "INSERT INTO documents VALUES ('default', x'01', x'5b5d')")
+    execute(path, "INSERT INTO documents VALUES ('default', x'03', x'5b5d', x'00', x'01')")
+    execute(path, "INSERT INTO erased_documents VALUES ('default', x'04', 6)")
     assert query(path, "SELECT count(*) FROM events") == [(6,)]
 
 
@@ -156,7 +165,18 @@ def test_a_body_goes_only_after_its_erasure(path):
     with pytest.raises(sqlite3.IntegrityError):
         execute(path, "DELETE FROM events WHERE position = 3")
     assert query(path, "SELECT position FROM bodies") == [(1,), (4,), (5,)]
-    assert audit(path) == 5
+    assert audit(path, documents=False) == 5
+
+
+def test_a_document_goes_only_after_its_erasure(path):
+    """A document can be deleted once an erasure of the same log names it; only that one."""
+    execute(path, "INSERT INTO erased_documents VALUES ('other', x'00', 5)")
+    for digest in ("00", "01"):
+        with pytest.raises(sqlite3.IntegrityError):
+            execute(path, f"DELETE FROM documents WHERE digest = x'{digest}'")
+    execute(path, "INSERT INTO erased_documents VALUES ('default', x'01', 5)")
+    assert execute(path, "DELETE FROM documents WHERE digest = x'01'") == 1
+    assert query(path, "SELECT hex(digest) FROM documents") == [("00",)]
 
 
 def test_an_erased_body_cannot_be_put_back_under_another_tenants_erasure(path):
@@ -333,7 +353,13 @@ def test_a_database_is_named_by_path_or_url(url, found):
     assert database_path(url) == Path(found)
 
 
-@pytest.mark.parametrize("url", ["postgresql://h/d", "sqlite://", "sqlite:///:memory:", "mysql://x", "what://", "://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("postgresql://h/d", "mysql://x", "what://", "://", ""),
+        *("sqlite://", "sqlite:///:memory:", "sqlite:///./:memory:", ":memory:", "./:memory:", "file::memory:?x=y"),
+    ],
+)
 def test_what_names_no_file_is_refused(url):
     """Another database, or one that keeps no record, is refused as a setting."""
     with pytest.raises(Invalid) as refused:
@@ -460,7 +486,7 @@ async def test_one_engine_for_a_file(path):
                 pass
         assert refused.value.extra == {"pid": str(os.getpid())}
         async with engine.open_beside(path) as beside:
-            assert await beside.sessions() == ([], None)
+            assert await beside.sessions() == engine.Page([])
             with pytest.raises(StoreUnavailable):
                 await beside.create_session()
     async with engine.open(path):
@@ -475,6 +501,53 @@ def test_the_lock_can_be_taken_again(path):
         lock.release()
         lock.release()
     assert names_in(path.parent) == ["log.db", "log.db.lock"]
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_what_fails_under_the_lock_leaves_none_where_none_was(path, was_there):
+    """A lock file that was there stays; whoever comes next has the lock."""
+    if was_there:
+        with locked(path):
+            pass
+    with pytest.raises(StoreForeign), locked(path):
+        raise StoreForeign("not ours")
+    assert names_in(path.parent) == ["log.db", "log.db.lock"][: 1 + was_there]
+    with locked(path), pytest.raises(StoreLocked):
+        FileLock(path).acquire()
+
+
+def test_a_lock_file_that_is_taken_away_meanwhile_locks_nothing(path, monkeypatch):
+    """Who has opened a file that another then took away locks the one that is there now, or two would write."""
+    flock, taken = fcntl.flock, []
+
+    def late(descriptor, operation):
+        if not taken:
+            taken.append(Path(f"{path}.lock").unlink())
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(path):
+        assert taken
+        with pytest.raises(StoreLocked):
+            FileLock(path).acquire()
+        with pytest.raises(StoreLocked):
+            check_unlocked(path)
+    check_unlocked(path)
+
+
+def test_who_comes_second_is_told_the_address(path):
+    """As soon as the first has told it; the pid stands where it always did. The next holder's lock has none."""
+    with locked(path):
+        tell_address(path, "http://127.0.0.1:8000")
+        with pytest.raises(StoreLocked) as refused:
+            check_unlocked(path)
+        assert refused.value.extra == {"pid": str(os.getpid()), "address": "http://127.0.0.1:8000"}
+        for told in (str(path), f"(pid {os.getpid()})", "http://127.0.0.1:8000"):
+            assert told in refused.value.detail
+        assert holder(path) == str(os.getpid())
+    with locked(path), pytest.raises(StoreLocked) as refused:
+        FileLock(path).acquire()
+    assert refused.value.extra == {"pid": str(os.getpid())}
 
 
 def test_a_reader_cannot_write(path):
@@ -495,14 +568,60 @@ async def test_a_file_of_every_earlier_revision_opens_in_this_version(tmp_path, 
     path.write_bytes(gzip.decompress(old.read_bytes()))
     events = query(path, "SELECT * FROM events ORDER BY position")
     async with engine.open(path) as chat:
-        newest, first = (await chat.sessions())[0]
+        newest, first = (await chat.sessions()).items
         assert (newest.title, first.title, newest.system, newest.version) == ("first", "second", "Be brief.", 13)
-        assert [message.role for message in (await chat.messages(newest.id))[0]] == ["user", "assistant"] * 2
+        assert [message.role for message in (await chat.messages(newest.id)).items] == ["user", "assistant"] * 2
         await chat.say(first.id, "and more")
-        assert [session.title for session in (await chat.sessions())[0]] == ["second", "first"]
+        assert [session.title for session in (await chat.sessions()).items] == ["second", "first"]
     assert query(path, "SELECT * FROM events ORDER BY position")[: len(events)] == events
     assert audit(path) > len(events)
     assert engine.verify_database(path).problem is None
+
+
+@pytest.mark.parametrize("old", sorted(GOLDEN.glob("*-*.db.gz")), ids=lambda file: file.name)
+def test_a_migration_fills_what_it_makes(tmp_path, old):
+    """Marks, messages and what sessions are listed by are the same after the revisions alone as when all is derived
+    from the events again.
+    """
+    listed = "SELECT tenant, session, model, failed, waiting FROM sessions ORDER BY session"
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress(old.read_bytes()))
+    migrate(path, secret=secret_of(path, None))
+    before = dump(path, ["marks", "messages"]), query(path, listed)
+    engine.rebuild_projections(path)
+    assert (dump(path, ["marks", "messages"]), query(path, listed)) == before
+
+
+def test_a_migration_that_is_cut_short_has_changed_nothing(tmp_path):
+    """What is derived is made anew in the same transaction: no file is new in its form and old in what it says."""
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress((GOLDEN / "manent-0006.db.gz").read_bytes()))
+
+    def cut(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        migrate(path, secret=secret_of(path, None), derive=cut)
+    assert query(path, "SELECT version_num FROM alembic_version") == [("0006",)]
+    assert engine.migrate_database(str(path)) == ("0006", newest_revision())
+    assert engine.verify_database(str(path)).problem is None
+
+
+def test_a_message_that_was_answered_anew_gets_its_mark(tmp_path):
+    """What an earlier version noted in the message's column becomes a mark of its session's; an erasure stays there."""
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress((GOLDEN / "manent-0006.db.gz").read_bytes()))
+    first, second, *_ = query(path, "SELECT position, session FROM messages ORDER BY position")
+    facts = json.dumps({"model": "a/b", "provider": "a", "supersedes": first[0]})
+    columns = [name for _, name, *_ in query(path, "PRAGMA table_info(events)")]
+    values = {"position": "999", "version": "99", "id": "x'99'", "type": "'turn.started'", "facts": "?"}
+    row = ", ".join(values.get(name, name) for name in columns)
+    execute(path, f"INSERT INTO events SELECT {row} FROM events WHERE position = {first[0]}", (facts.encode(),))
+    execute(path, "INSERT INTO erasures VALUES ('default', ?, 999)", (second[0],))
+    execute(path, "UPDATE messages SET left_out = 99 WHERE position IN (?, ?)", (first[0], second[0]))
+    migrate(path, secret=secret_of(path, None))
+    assert query(path, "SELECT session, version, position, kind FROM marks") == [(first[1], 99, first[0], "superseded")]
+    assert query(path, "SELECT position, left_out FROM messages WHERE left_out > 0") == [(second[0], 999)]
 
 
 @pytest.mark.parametrize("old", sorted(GOLDEN.glob("manent-*.db.gz")), ids=lambda file: file.name)
@@ -523,12 +642,12 @@ async def test_what_a_server_of_an_earlier_version_left_open_is_ended(tmp_path):
     path.write_bytes(gzip.decompress((GOLDEN / "dead-0005.db.gz").read_bytes()))
     told = b"".join(text for (text,) in query(path, "SELECT text FROM journal WHERE kind = 'delta' ORDER BY frame"))
     async with engine.open(path) as chat:
-        (session,) = (await chat.sessions())[0]
+        (session,) = (await chat.sessions()).items
         request = RequestKey("local", "POST /x", "one", b"{}")
         again = await chat.create_session(model="echo/paced", title="first", request=request)
         assert again.id == session.id
-        (turn,) = (await chat.turns(session.id))[0]
-        answer = (await chat.messages(session.id))[0][-1]
+        (turn,) = (await chat.turns(session.id)).items
+        answer = (await chat.messages(session.id)).items[-1]
     assert (turn.status, answer.complete, answer.blocks()[0].text) == ("interrupted", False, told.decode())
     assert told
     assert engine.verify_database(path).problem is None

@@ -15,15 +15,14 @@ from manent.engine.errors import (
     EventNotFound,
     Invalid,
     LegalHold,
+    ProviderUnavailable,
     SessionNotFound,
     TurnAlreadyOpen,
     VersionConflict,
 )
 from manent.engine.log.base import RequestKey
-from manent.engine.log.sql import reads
 from manent.engine.log.sqlite import scrub
-from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
-from manent.engine.sessions.erasure import erased_of_prompt
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, ModelInfo
 from manent.engine.sessions.turn_state import ERASED_DETAIL
 from tests.support import (
     Dictated,
@@ -34,6 +33,7 @@ from tests.support import (
     chatting,
     execute,
     frames_of,
+    offered,
     query,
     says,
     shown,
@@ -72,7 +72,7 @@ def types_of(events):
 
 
 async def all_events(chat, session):
-    return (await chat.events(session, limit=1000))[0]
+    return (await chat.events(session, limit=1000)).items
 
 
 def settle(path):
@@ -101,14 +101,102 @@ async def test_an_erased_word_is_in_no_file_that_the_server_wrote(path):
         )
         for model in ("scripted/talk", "scripted/fails", "scripted/asks"):
             await chat.say(session.id, f"What is {WORD}?", model=model)
-        await chat.update_session(session.id, {"title": f"{WORD} again"})
+        await chat.update_session(session.id, title=f"{WORD} again")
         assert files_with(path)
-        erasure = await engine.erase(chat, session.id, "they asked")
+        erasure = await chat.erase(session.id, "they asked")
         assert erasure.purged
         assert files_with(path) == []
         assert WORD not in repr([await chat.session(session.id), await chat.messages(session.id)])
         assert WORD not in repr([await chat.turns(session.id), await all_events(chat, session.id)])
     assert files_with(path) == []
+    settle(path)
+
+
+class Inventive:
+    """A vendor that has a word of its own for everything, and serves models that nobody lists."""
+
+    name = "dictated"
+    renderer, renderers = Dictated.renderer, Dictated.renderers
+
+    def models(self):
+        return []
+
+    def model(self, name):
+        return ModelInfo(name, family="echo", listed=False)
+
+    async def stream(self, request):
+        if b"fails" in request:
+            raise ProviderUnavailable("gone", status=400, vendor_code=f"{WORD}_code", request_id=f"{WORD}-id")
+        yield BlockStarted(0, "tool_use", f"call_{WORD}", f"{WORD}_tool")
+        yield BlockStopped(0)
+        if b"stops" not in request:
+            yield BlockStarted(1, "tool_use", "call_2", f"{WORD}_invented")
+            yield BlockStopped(1)
+        yield Ended(f"{WORD}_reason", f"{WORD}_vendor")
+
+    async def aclose(self):
+        """There is nothing to release."""
+
+
+async def test_names_that_others_gave_are_words_too(path):
+    """Call ids, names of invented tools, of clients' tools and of models that nobody lists, stop reasons and error
+    codes, who the user is: no fact holds one, and after the erasure no file does.
+    """
+    async with chatting(path, providers=(Inventive(),), max_attempts=1) as chat:
+        names = {"user_id": f"u-{WORD}", "agent_id": f"a-{WORD}", "allowed_tools": [f"{WORD}_later"]}
+        model = f"dictated/{WORD}"
+        session = await chat.create_session(model=model, fallback_model=f"dictated/{WORD}2", **names)
+        tool = offered(f"{WORD}_tool")
+        turn = await chat.say(session.id, "stops", client_tools=tool, tool_choice=f"{WORD}_tool")
+        assert (turn.model, turn.stop_reason, turn.vendor_stop_reason) == (model, "other", f"{WORD}_vendor")
+        block = b'{"type":"tool_result","tool_use_id":"call_%s","content":"x"}' % WORD.encode()
+        await chat.append_messages(session.id, [engine.MessageIn((block,), "tool")])
+        await chat.say(session.id, "fails", model=model)
+        await chat.say(session.id, "Both.", client_tools=tool)
+        facts = query(path, "SELECT facts FROM events")
+        assert not [each for (each,) in facts if WORD.encode() in each]
+        assert files_with(path)
+        assert (await chat.erase(session.id, "they asked")).purged
+        assert files_with(path) == []
+        shown = await chat.session(session.id)
+        assert (shown.model, shown.fallback_model, shown.user_id) == ("dictated/other", None, None)
+        assert WORD not in repr([shown, await chat.turns(session.id), await all_events(chat, session.id)])
+        with pytest.raises(engine.UnknownModel):
+            await chat.say(session.id, "Again.")
+        assert (await chat.say(session.id, "Again.", model=ECHO)).status == "completed"
+    assert files_with(path) == []
+    settle(path)
+
+
+async def test_a_patch_that_changed_nothing_confirms_no_guess(path):
+    """It made no event; its salt goes all the same with the words that it told of, and the key is still known."""
+    async with chatting(path) as chat:
+        session = await chat.create_session(model=ECHO, metadata={"diagnosis": WORD})
+        await chat.update_session(session.id, budget_tokens=4000)
+        patch = {"diagnosis": WORD}
+        key = RequestKey("local", "PATCH /metadata", "k1", json.dumps(patch).encode())
+        assert (await chat.update_metadata(session.id, patch, request=key)).version == 2
+        assert query(path, "SELECT count(*) FROM requests WHERE salt IS NOT NULL") == [(1,)]
+        await chat.erase(session.id, "x", versions=[1])
+        assert query(path, "SELECT count(*) FROM requests WHERE salt IS NOT NULL") == [(0,)]
+        for guess in (b"{}", key.body):
+            again = RequestKey(key.principal, key.route, key.key, guess)
+            assert (await chat.update_metadata(session.id, patch, request=again)).version == 2
+    settle(path)
+
+
+async def test_what_a_patch_brought_goes_with_it(path):
+    """A merge patch is recorded as it came: what an earlier one brought is not in a later one, and the rest stays."""
+    async with chatting(path) as chat:
+        session = await chat.create_session(model=ECHO, metadata={"kept": 1})
+        await chat.update_metadata(session.id, {"phone": WORD, "kept": 2})
+        await chat.update_metadata(session.id, {"language": "en", "none": None})
+        before = await chat.session(session.id)
+        assert before.metadata == {"kept": 2, "phone": WORD, "language": "en"}
+        assert (await chat.erase(session.id, "x", versions=[2])).purged
+        assert (await chat.session(session.id)).metadata == {"kept": 1, "language": "en"}
+        assert (await chat.session(session.id, version=3)).metadata == {"kept": 1, "language": "en"}
+        assert files_with(path) == []
     settle(path)
 
 
@@ -118,14 +206,15 @@ async def test_only_what_was_chosen_goes(path):
         session = await chat.create_session(model=ECHO, title="kept")
         before = [await chat.append_message(session.id, text) for text in ("one", WORD, "three")]
         events = await all_events(chat, session.id)
-        erasure = await engine.erase(chat, session.id, "by mistake", versions=[3])
+        erasure = await chat.erase(session.id, "by mistake", versions=[3])
         assert (erasure.versions, erasure.version) == ((3,), 5)
-        one, two, three = (await chat.messages(session.id))[0]
+        one, two, three = (await chat.messages(session.id)).items
         assert (one, three) == (before[0], before[2])
-        assert (two.erased, two.content, two.token_count) == (True, (), before[1].token_count)
+        assert (two.content, two.token_count) == ((), before[1].token_count)
         *after, last = await all_events(chat, session.id)
+        assert two.erased == engine.ErasureInfo(last.position, "local", last.recorded_at, "by mistake")
         assert [event.leaf_hash for event in after] == [event.leaf_hash for event in events]
-        assert [event.erased for event in after] == [False, False, True, False]
+        assert [event.erased for event in after] == [None, None, two.erased, None]
         assert last.type == "body.erased"
         assert json.loads(bytes(last.facts)) == {"targets": [3]}
         assert json.loads(bytes(last.body)) == {"reason": "by mistake"}
@@ -139,7 +228,7 @@ async def test_who_erased_is_on_record(path):
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, WORD)
-        await engine.erase(chat, session.id, "x", engine.Caller("default", "key:dpo", "request-7"))
+        await chat.erase(session.id, "x", caller=engine.Caller("default", "key:dpo", "request-7"))
         last = (await all_events(chat, session.id))[-1]
         assert (last.actor, last.correlation_id) == ("key:dpo", "request-7")
 
@@ -149,14 +238,14 @@ async def test_erasing_again_does_nothing(path):
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, WORD)
-        first = await engine.erase(chat, session.id, "first", versions=[2])
-        again = await engine.erase(chat, session.id, "second")
+        first = await chat.erase(session.id, "first", versions=[2])
+        again = await chat.erase(session.id, "second")
         assert (first.versions, again.versions, again.version) == ((2,), (), 3)
         await chat.append_message(session.id, "more")
-        assert (await engine.erase(chat, session.id, "third")).versions == (4,)
+        assert (await chat.erase(session.id, "third")).versions == (4,)
         reasons = [bytes(event.body) for event in await all_events(chat, session.id) if event.type == "body.erased"]
         assert reasons == [b'{"reason":"first"}', b'{"reason":"third"}']
-        named = await engine.erase(chat, session.id, "the reason named somebody", versions=[3])
+        named = await chat.erase(session.id, "the reason named somebody", versions=[3])
         assert named.versions == (3,)
     settle(path)
 
@@ -167,13 +256,13 @@ async def test_an_idempotent_erasure_gives_the_first_answer_again(path):
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO, title=WORD)
         await chat.append_message(session.id, WORD)
-        first = await engine.erase(chat, session.id, "x", request=key)
+        first = await chat.erase(session.id, "x", request=key)
         await chat.append_message(session.id, "later")
-        assert await engine.erase(chat, session.id, "x", request=key) == first
+        assert await chat.erase(session.id, "x", request=key) == first
         with pytest.raises(engine.EngineError) as refused:
-            await engine.erase(chat, session.id, "y", request=RequestKey("local", "POST erase", "k", b"another"))
+            await chat.erase(session.id, "y", request=RequestKey("local", "POST erase", "k", b"another"))
         assert refused.value.code == "idempotency_mismatch"
-        await engine.erase(chat, session.id, "z", versions=[3])
+        await chat.erase(session.id, "z", versions=[3])
     assert query(path, "SELECT salt FROM requests") == [(None,)]
 
 
@@ -185,12 +274,12 @@ async def test_a_long_session_is_erased_by_several_events(path, monkeypatch):
         session = await chat.create_session(model=ECHO)
         for number in range(10):
             await chat.append_message(session.id, f"{WORD} {number}")
-        erasure = await engine.erase(chat, session.id, "x", request=key)
+        erasure = await chat.erase(session.id, "x", request=key)
         assert erasure.versions == tuple(range(2, 12))
         events = (await all_events(chat, session.id))[11:]
         targets = [json.loads(bytes(event.facts))["targets"] for event in events]
         assert [len(each) for each in targets] == [4, 4, 2]
-        assert await engine.erase(chat, session.id, "x", request=key) == erasure
+        assert await chat.erase(session.id, "x", request=key) == erasure
     found = dict(query(path, "SELECT position, by_position FROM erasures"))
     assert found == {position: event.position for event, each in zip(events, targets, strict=True) for position in each}
     settle(path)
@@ -204,13 +293,13 @@ async def test_a_held_session_refuses_erasure(path):
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, WORD)
-        await chat.update_session(session.id, {"status": "archived"})
-        assert (await chat.update_session(session.id, {"legal_hold": True})).legal_hold
+        await chat.update_session(session.id, status="archived")
+        assert (await chat.update_session(session.id, legal_hold=True)).legal_hold
         with pytest.raises(LegalHold):
-            await engine.erase(chat, session.id, "x")
-        assert [each async for each in engine.retain(chat, 0)] == [engine.Retained(session.id, kept="legal_hold")]
-        assert not (await chat.update_session(session.id, {"legal_hold": False})).legal_hold
-        assert (await engine.erase(chat, session.id, "x")).versions == (2,)
+            await chat.erase(session.id, "x")
+        assert [each async for each in chat.retain(0)] == [engine.Retained(session.id, kept="legal_hold")]
+        assert not (await chat.update_session(session.id, legal_hold=False)).legal_hold
+        assert (await chat.erase(session.id, "x")).versions == (2,)
     settle(path)
 
 
@@ -222,11 +311,11 @@ async def test_while_a_turn_runs_nothing_of_its_session_is_erased(path):
         turn = await begin(chat, session.id, WORD)
         await shown(chat, turn, 3)
         with pytest.raises(TurnAlreadyOpen) as refused:
-            await engine.erase(chat, session.id, "x")
+            await chat.erase(session.id, "x")
         assert refused.value.extra["turn_id"] == str(turn)
-        assert (await engine.erase(chat, other.id, "x")).purged
+        assert (await chat.erase(other.id, "x")).purged
         await chat.cancel(turn)
-        assert (await engine.erase(chat, session.id, "x")).purged
+        assert (await chat.erase(session.id, "x")).purged
         assert files_with(path) == []
     settle(path)
 
@@ -241,9 +330,9 @@ async def test_a_version_without_words_is_refused(path, versions, error):
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, WORD)
-        await chat.update_session(session.id, {"status": "archived"})
+        await chat.update_session(session.id, status="archived")
         with pytest.raises(error) as refused:
-            await engine.erase(chat, session.id, "x", versions=versions)
+            await chat.erase(session.id, "x", versions=versions)
         assert refused.value.extra["version"] == versions[-1]
         assert (await chat.session(session.id)).version == 3
 
@@ -254,14 +343,14 @@ async def test_other_refusals(path):
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, WORD)
         with pytest.raises(SessionNotFound):
-            await engine.erase(chat, engine.new_id(), "x")
+            await chat.erase(engine.new_id(), "x")
         with pytest.raises(SessionNotFound):
-            await engine.erase(chat, session.id, "x", engine.Caller("acme"))
+            await chat.erase(session.id, "x", caller=engine.Caller("acme"))
         with pytest.raises(VersionConflict):
-            await engine.erase(chat, session.id, "x", expected=1)
+            await chat.erase(session.id, "x", expected=1)
         for reason in ("", "  ", "x" * 1001, "a\0b"):
             with pytest.raises(Invalid):
-                await engine.erase(chat, session.id, reason)
+                await chat.erase(session.id, reason)
         assert (await chat.session(session.id)).version == 2
     assert files_with(path)
 
@@ -282,15 +371,15 @@ async def test_no_salt_is_left_of_a_request_that_held_the_words(path):
         several = [engine.MessageIn(text) for text in ("a", WORD, "c")]
         made = await chat.append_messages(session.id, several, request=key("erased"))
         await chat.append_messages(session.id, [engine.MessageIn("d")], request=key("kept"))
-        ask = engine.Ask(message=await chat.new_message(engine.MessageIn(WORD)))
-        turn = await chat.start_turn(session.id, ask, request=key("turn"))
+        turn = await chat.start_turn(session.id, WORD, request=key("turn"))
         await chat.ended(turn.turn)
-        await engine.erase(chat, session.id, "x", versions=[3, 6])
+        await chat.erase(session.id, "x", versions=[3, 6])
         salts = dict(query(path, "SELECT key, salt IS NULL FROM requests"))
-        assert salts == {"session": 0, "erased": 1, "kept": 0, "turn": 1}
+        found = {name: salts[chat._parts.store.keyed("default", key(name)).key] for name in ("erased", "kept", "turn")}
+        assert found == {"erased": 1, "kept": 0, "turn": 1}
         again = await chat.append_messages(session.id, several, request=key("erased"))
         assert [message.id for message in again] == [message.id for message in made]
-        assert (await chat.start_turn(session.id, ask, request=key("turn"))).replayed
+        assert (await chat.start_turn(session.id, WORD, request=key("turn"))).replayed
     settle(path)
 
 
@@ -305,18 +394,22 @@ async def test_a_prompt_that_held_erased_words_is_gone_with_its_salt(path):
         events = await all_events(chat, session.id)
         attempts = [event for event in events if event.type == "attempt.started"]
         named = next(event for event in events if event.body and WORD.encode() in bytes(event.body))
-        erasure = await engine.erase(chat, session.id, "x", versions=[named.version])
+        erasure = await chat.erase(session.id, "x", versions=[named.version])
         assert erasure.versions == (named.version, attempts[1].version)
 
-        def derivable(connection):
-            found = [reads.event_at_position(connection, "default", each.position) for each in attempts]
-            return [erased_of_prompt(connection, "default", each) for each in found]
-
-        assert await chat.store.read(derivable) == [(), (named.position, attempts[1].position)]
-        await engine.erase(chat, session.id, "the system prompt", versions=[1])
-        assert [len(each) for each in await chat.store.read(derivable)] == [2, 3]
+        assert (await chat.explain(first.id)).matches
+        assert await erased_of(chat, second.id) == [named.position, attempts[1].position]
+        await chat.erase(session.id, "the system prompt", versions=[1])
+        assert [len(await erased_of(chat, turn.id)) for turn in (first, second)] == [2, 3]
         assert (await chat.turn(first.id)).status == (await chat.turn(second.id)).status == "completed"
     settle(path)
+
+
+async def erased_of(chat, turn):
+    """The positions that a turn's prompt misses."""
+    with pytest.raises(engine.Erased) as refusal:
+        await chat.explain(turn)
+    return refusal.value.extra["positions"]
 
 
 async def test_what_a_provider_said_of_an_erased_prompt_goes_with_it(path):
@@ -326,7 +419,7 @@ async def test_what_a_provider_said_of_an_erased_prompt_goes_with_it(path):
         session = await chat.create_session(model="dictated/model")
         turn = await chat.say(session.id, WORD)
         assert turn.status == "failed"
-        await engine.erase(chat, session.id, "x", versions=[2])
+        await chat.erase(session.id, "x", versions=[2])
         assert files_with(path) == []
         events = {event.type: event for event in await all_events(chat, session.id)}
         assert events["attempt.ended"].erased
@@ -343,9 +436,9 @@ async def test_the_detail_of_a_failure_can_be_erased(path):
         turn = await chat.say(session.id, "Go.")
         assert WORD in turn.error.detail
         last = (await all_events(chat, session.id))[-1]
-        await engine.erase(chat, session.id, "x", versions=[last.version])
+        await chat.erase(session.id, "x", versions=[last.version])
         assert (await chat.turn(turn.id)).error.detail == ERASED_DETAIL
-        assert (await chat.turns(session.id))[0][0].error.detail == ERASED_DETAIL
+        assert (await chat.turns(session.id)).items[0].error.detail == ERASED_DETAIL
         assert WORD.encode() not in b"".join(frame.data for frame in await frames_of(chat, turn.id))
     assert files_with(path) == []
     settle(path)
@@ -358,7 +451,7 @@ async def test_frames_keep_their_numbers_without_the_deltas(path):
         session = await chat.create_session(model="dictated/model")
         turn = await chat.say(session.id, "Go.")
         frames = await frames_of(chat, turn.id)
-        await engine.erase(chat, session.id, "x", versions=[turn.message.version])
+        await chat.erase(session.id, "x", versions=[turn.message.version])
         after = await frames_of(chat, turn.id)
         assert told(after) == [(number, kind) for number, kind in told(frames) if kind != "delta"]
         assert WORD.encode() not in b"".join(frame.data for frame in after)
@@ -368,16 +461,16 @@ async def test_words_of_a_session_are_those_that_are_left(path):
     """A title that was set again stays when the first is erased, and is null when the second is: then and now."""
     async with chatting(path) as chat:
         session = await chat.create_session(model=ECHO, title=WORD, system=WORD, metadata={"a": 1})
-        await chat.update_session(session.id, {"title": "second", "metadata": {"b": 2}})
-        await engine.erase(chat, session.id, "x", versions=[1])
+        await chat.update_session(session.id, title="second", metadata={"b": 2})
+        await chat.erase(session.id, "x", versions=[1])
         now = await chat.session(session.id)
         assert (now.title, now.system, now.metadata) == ("second", None, {"b": 2})
         assert (await chat.session(session.id, version=1)).title is None
-        await chat.update_session(session.id, {"metadata": {"c": 3}})
-        await engine.erase(chat, session.id, "x", versions=[2])
+        await chat.update_session(session.id, metadata={"c": 3})
+        await chat.erase(session.id, "x", versions=[2])
         now = await chat.session(session.id)
         assert (now.title, now.metadata) == (None, {"c": 3})
-        listed, _ = await chat.sessions()
+        listed = (await chat.sessions()).items
         assert listed == [now]
     settle(path)
 
@@ -391,13 +484,13 @@ async def test_windows_leave_erased_messages_out(path):
         session = await chat.create_session(model=ECHO)
         for number in range(3):
             await chat.say(session.id, f"question {number}")
-        asked = [message for message in (await chat.messages(session.id))[0] if message.role == "user"]
-        await engine.erase(chat, session.id, "x", versions=[asked[2].version])
+        asked = [message for message in (await chat.messages(session.id)).items if message.role == "user"]
+        await chat.erase(session.id, "x", versions=[asked[2].version])
         for version in (None, asked[2].version + 1):
             window = await chat.window(session.id, version=version)
             assert asked[2].version not in [message.version for message in window.messages]
             assert window.messages[0].role == "user"
-        await engine.erase(chat, session.id, "x", versions=[message.version for message in asked])
+        await chat.erase(session.id, "x", versions=[message.version for message in asked])
         window = await chat.window(session.id, version=asked[2].version)
         assert {message.role for message in window.messages} == {"assistant"}
         assert (await chat.say(session.id, "again")).status == "completed"
@@ -409,14 +502,14 @@ async def test_an_erased_question_is_not_answered(path):
     async with chatting(path, slow=says("Half", {"hang": True})) as chat:
         session = await chat.create_session(model=ECHO)
         message = await chat.append_message(session.id, WORD)
-        await engine.erase(chat, session.id, "x", versions=[message.version])
+        await chat.erase(session.id, "x", versions=[message.version])
         with pytest.raises(engine.EngineError) as refused:
             await begin(chat, session.id)
         assert refused.value.code == "nothing_to_answer"
         turn = await begin(chat, session.id, "Go.", model="scripted/slow")
         await shown(chat, turn, 3)
         partial = (await chat.cancel(turn)).message
-        await engine.erase(chat, session.id, "x", versions=[partial.version])
+        await chat.erase(session.id, "x", versions=[partial.version])
         with pytest.raises(engine.EngineError) as refused:
             await begin(chat, session.id, continues=True)
         assert refused.value.code in {"nothing_to_answer", "invalid_value"}
@@ -429,11 +522,11 @@ async def test_calls_of_an_erased_message_need_no_answer(path):
     asks = says({"text": WORD}, {"tool": {"id": "call_1", "name": "look", "input": {}}})
     async with chatting(path, asks=asks) as chat:
         session = await chat.create_session(model="scripted/asks")
-        turn = await chat.say(session.id, "Go.")
+        turn = await chat.say(session.id, "Go.", client_tools=offered("look"))
         with pytest.raises(engine.EngineError) as refused:
             await chat.append_message(session.id, "No.")
         assert refused.value.code == "tool_results_missing"
-        await engine.erase(chat, session.id, "x", versions=[turn.message.version])
+        await chat.erase(session.id, "x", versions=[turn.message.version])
         assert (await chat.say(session.id, "Go on.", model=ECHO)).status == "completed"
     settle(path)
 
@@ -443,10 +536,10 @@ async def test_a_unit_with_an_erased_result_is_left_out_whole(path):
     asks = says({"text": "Look."}, {"tool": {"id": "call_1", "name": "look", "input": {}}})
     async with chatting(path, asks=asks) as chat:
         session = await chat.create_session(model="scripted/asks")
-        await chat.say(session.id, "Go.")
+        await chat.say(session.id, "Go.", client_tools=offered("look"))
         block = b'{"type":"tool_result","tool_use_id":"call_1","content":"%s"}' % WORD.encode()
         (result,) = await chat.append_messages(session.id, [engine.MessageIn((block,), "tool")])
-        await engine.erase(chat, session.id, "x", versions=[result.version])
+        await chat.erase(session.id, "x", versions=[result.version])
         assert [message.role for message in (await chat.window(session.id)).messages] == ["user"]
     settle(path)
 
@@ -462,12 +555,12 @@ async def test_a_reader_holds_the_purge_up_and_it_is_done_later(path):
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, WORD)
         with snapshot_of(path):
-            assert not (await engine.erase(chat, session.id, "x")).purged
+            assert not (await chat.erase(session.id, "x")).purged
             assert files_with(path)
         async with asyncio.timeout(10):
             while files_with(path):  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.1)
-        assert await engine.purge(chat)
+        assert await chat.purge()
     settle(path)
 
 
@@ -480,14 +573,14 @@ async def test_a_purge_resumes_at_start(path, tmp_path):
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, WORD)
         with snapshot_of(path):
-            assert not (await engine.erase(chat, session.id, "x")).purged
+            assert not (await chat.erase(session.id, "x")).purged
             shutil.copytree(path.parent, dead)
     copy = dead / path.name
     assert files_with(copy)
     async with chatting(copy) as chat:
-        assert await engine.purge(chat)
+        assert await chat.purge()
         assert files_with(copy) == []
-        assert (await chat.messages(session.id))[0][0].erased
+        assert (await chat.messages(session.id)).items[0].erased
     settle(copy)
 
 
@@ -498,10 +591,10 @@ async def test_a_file_that_is_not_the_right_one_is_not_purged(path, tmp_path):
         session = await chat.create_session(model=ECHO)
         await chat.append_message(session.id, WORD)
         with snapshot_of(path):
-            assert not (await engine.erase(chat, session.id, "x")).purged
+            assert not (await chat.erase(session.id, "x")).purged
             shutil.copytree(path.parent, older)
         await chat.append_message(session.id, "later")
-        await chat.record.checkpoint(new=True)
+        await chat.evidence.checkpoint(new=True)
     copy = older / path.name
     shutil.copy(f"{path}.checkpoints", f"{copy}.checkpoints")
     async with chatting(copy) as chat:
@@ -523,9 +616,9 @@ async def test_a_purge_that_fails_is_told_and_tried_again(path, monkeypatch):
         await chat.append_message(session.id, WORD)
         with monkeypatch.context() as patched:
             patched.setattr("manent.engine.log.sqlite.purge.scrub", broken)
-            assert not (await engine.erase(chat, session.id, "x")).purged
+            assert not (await chat.erase(session.id, "x")).purged
         await chat.append_message(session.id, "goes on")
-        assert await engine.purge(chat)
+        assert await chat.purge()
     settle(path)
 
 
@@ -589,19 +682,19 @@ async def test_a_policy_erases_what_is_old(path):
             await chat.append_message(session.id, WORD)
         clock.time_us += 31 * DAY_US
         await chat.append_message(both.id, "new")
-        dry = [each async for each in engine.retain(chat, 30, dry_run=True)]
+        dry = [each async for each in chat.retain(30, dry_run=True)]
         assert files_with(path)
-        done = [each async for each in engine.retain(chat, 30)]
-        assert await engine.purge(chat)
+        done = [each async for each in chat.retain(30)]
+        assert await chat.purge()
         assert dry == done == [engine.Retained(old.id, (1, 2)), engine.Retained(both.id, (2,))]
         assert files_with(path) == []
-        assert [each async for each in engine.retain(chat, 30)] == []
+        assert [each async for each in chat.retain(30)] == []
         assert (await chat.session(both.id)).title == "kept"
         assert (await chat.session(old.id)).title is None
         last = (await all_events(chat, old.id))[-1]
         assert bytes(last.body) == b'{"reason":"retention: recorded more than 30 days ago"}'
         clock.time_us += 31 * DAY_US
-        assert [each.versions async for each in engine.retain(chat, 30)] == [(1, 3)]
+        assert [each.versions async for each in chat.retain(30)] == [(1, 3)]
     settle(path)
 
 
@@ -619,10 +712,10 @@ async def test_a_policy_can_be_for_one_tag(path):
             tagged[name] = (await chat.create_session(model=ECHO, metadata=metadata)).id
             await chat.append_message(tagged[name], WORD)
         for value, name in (("free", "text"), ("7", "number"), ("true", "truth"), ("null", None)):
-            found = [each.session_id async for each in engine.retain(chat, 0, tag=("plan", value), dry_run=True)]
+            found = [each.session_id async for each in chat.retain(0, tag=("plan", value), dry_run=True)]
             assert found == [tagged[each] for each in tagged if each == name]
-        await anext(engine.retain(chat, 0, tag=("plan", "free")))
-        erased = {name: (await chat.messages(session))[0][0].erased for name, session in tagged.items()}
+        await anext(chat.retain(0, tag=("plan", "free")))
+        erased = {name: bool((await chat.messages(session)).items[0].erased) for name, session in tagged.items()}
         assert erased == {name: name == "text" for name in tagged}
 
 
@@ -630,10 +723,10 @@ async def test_a_policy_passes_over_other_tenants(path):
     """One log's policy is none of another's."""
     acme = engine.Caller("acme")
     async with chatting(path) as chat:
-        session = await chat.create_session(acme, model=ECHO)
-        await chat.append_message(session.id, WORD, acme)
-        assert [each async for each in engine.retain(chat, 0)] == []
-        assert len([each async for each in engine.retain(chat, 0, acme)]) == 1
+        session = await chat.create_session(caller=acme, model=ECHO)
+        await chat.append_message(session.id, WORD, caller=acme)
+        assert [each async for each in chat.retain(0)] == []
+        assert len([each async for each in chat.retain(0, caller=acme)]) == 1
     settle(path)
 
 
@@ -646,7 +739,7 @@ async def test_a_file_that_was_erased_in_still_refuses_every_other_deletion(path
         session = await chat.create_session(model=ECHO)
         for text in (WORD, "kept"):
             await chat.append_message(session.id, text)
-        await engine.erase(chat, session.id, "x", versions=[2])
+        await chat.erase(session.id, "x", versions=[2])
     with pytest.raises(sqlite3.IntegrityError):
         execute(path, "DELETE FROM bodies WHERE position = 3")
     with pytest.raises(sqlite3.IntegrityError):
@@ -656,4 +749,4 @@ async def test_a_file_that_was_erased_in_still_refuses_every_other_deletion(path
 
 async def _reopened(path, session):
     async with chatting(path) as chat:
-        return (await chat.messages(session))[0]
+        return (await chat.messages(session)).items

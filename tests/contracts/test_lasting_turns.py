@@ -11,7 +11,7 @@ from manent import engine
 from manent.engine.errors import IdempotencyMismatch, Overloaded, ShuttingDown
 from manent.engine.events.usage import Usage
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, UsageReported
-from manent.engine.turns.deduplicate import SWEEP_FROM, Repeats
+from manent.engine.turns.deduplicate import SWEEP_FROM, RetryDeduplicator
 from tests.support import (
     Dictated,
     audit,
@@ -43,7 +43,7 @@ async def start(chat, model="scripted/main", **options):
 
 async def status(chat, turn):
     """As the record has it: to ask the engine would be a sign of interest."""
-    state = await chat._follower.turn_state("default", turn)
+    state = await chat._parts.follower.turn_state("default", turn)
     return state.status
 
 
@@ -105,7 +105,7 @@ async def test_a_cancel_closes_the_connection_upstream_within_100_ms(path, said)
             if len(said) == 2:
                 await shown(chat, turn, 3)
             cancelled_at = time.monotonic()
-            view = await chat.cancel(turn, engine.Caller("default", "key:7"))
+            view = await chat.cancel(turn, caller=engine.Caller("default", "key:7"))
             async with asyncio.timeout(5):
                 await upstream.gone.wait()
             assert upstream.left_at - cancelled_at < 0.1
@@ -113,7 +113,7 @@ async def test_a_cancel_closes_the_connection_upstream_within_100_ms(path, said)
             assert view.status == "cancelled"
             assert view.usage.estimated
             assert (view.message and text_of(view.message)) == ("Half" if len(said) == 2 else None)
-            last = (await chat.events(view.session_id))[0][-1]
+            last = (await chat.events(view.session_id)).items[-1]
             assert (last.type, last.actor) == ("turn.cancelled", "key:7")
 
 
@@ -123,7 +123,7 @@ async def test_a_cancel_does_not_wait_for_the_disk(path):
     async with chatting(path, providers=(provider,)) as chat:
         turn = await start(chat, "dictated/model")
         await shown(chat, turn, 3)
-        holding = chat._store.submit(lambda _: time.sleep(0.4))
+        holding = chat._parts.store.submit(lambda _: time.sleep(0.4))
         cancelling = asyncio.ensure_future(chat.cancel(turn))
         await asyncio.sleep(0.1)
         assert provider.left == 1
@@ -135,10 +135,10 @@ async def test_a_cancel_does_not_wait_for_the_disk(path):
 async def test_a_cancel_is_taken_however_much_waits_for_the_writer(path):
     """Who is overloaded is helped by it most."""
     async with chatting(path, main=says("Half", HANG), queue_writes=1) as chat:
-        await until(chat.ready)
+        await until(chat.serving.ready)
         turn = await start(chat)
         await shown(chat, turn, 3)
-        holding = [chat._store.submit(lambda _: time.sleep(0.2))]
+        holding = [chat._parts.store.submit(lambda _: time.sleep(0.2))]
         with pytest.raises(Overloaded):
             await chat.create_session()
         assert (await chat.cancel(turn)).status == "cancelled"
@@ -170,7 +170,7 @@ async def test_a_cancel_during_a_tool(path):
         assert left.is_set()
         assert view.status == "cancelled"
         assert [message.role for message in view.messages] == ["assistant", "tool"]
-        assert (await chat.events(view.session_id))[0][-2].type == "message.appended"
+        assert (await chat.events(view.session_id)).items[-2].type == "message.appended"
     audit(path)
 
 
@@ -269,7 +269,7 @@ async def test_a_turn_that_nobody_reads_is_cancelled_in_time(path):
         assert await settled(chat, read) == "cancelled"
         view = await chat.turn(read)
         assert text_of(view.message) == "Half"
-        assert (await chat.events(view.session_id))[0][-1].actor == "system"
+        assert (await chat.events(view.session_id)).items[-1].actor == "system"
 
 
 async def test_who_asks_again_and_again_is_interested(path):
@@ -298,12 +298,10 @@ async def test_a_repetition_attaches_to_what_runs(path):
         session = (await chat.create_session(model="scripted/main")).id
 
         async def ask(*, repeated, said=said):
-            message = await chat.new_message(engine.MessageIn("Go."))
-
             async def begin_it():
-                return await chat.start_turn(session, engine.Ask(message=message))
+                return await chat.start_turn(session, "Go.")
 
-            return await chat.once(said, engine.LOCAL, repeated=repeated, start=begin_it)
+            return await chat.serving.start_once(said, begin_it, repeated=repeated)
 
         first, second = await asyncio.gather(ask(repeated=False), ask(repeated=True))
         third = await ask(repeated=True)
@@ -325,7 +323,7 @@ def said_rest(said):
 
 async def test_what_was_refused_is_not_attached_to():
     """A repetition of what did not start is a start."""
-    repeats = Repeats(lambda _: True)
+    repeats = RetryDeduplicator(lambda _: True)
     said = engine.RequestKey("local", "POST /turns", "", b"Go.")
     entered, release = asyncio.Event(), asyncio.Event()
 
@@ -352,7 +350,7 @@ async def test_what_was_refused_is_not_attached_to():
 async def test_what_is_over_is_forgotten():
     """However many turns are started, what is kept of them does not grow."""
     running = set()
-    repeats = Repeats(running.__contains__)
+    repeats = RetryDeduplicator(running.__contains__)
 
     async def started():
         return engine.Started(engine.new_id(), engine.new_id())
@@ -371,13 +369,13 @@ async def test_a_row_that_cannot_be_written_fails_its_own_turn_only(path):
     models = {f"m{number}": says(SLOW) for number in range(6)}
     async with chatting(path, **models) as chat:
         sessions = [await chat.create_session(model=f"scripted/{name}") for name in models]
-        turns = [await begin(chat, session.id, "Go.") for session in sessions]
         guard = (
-            f"CREATE TRIGGER t BEFORE INSERT ON journal WHEN NEW.frame = 7 AND NEW.turn = x'{turns[2].hex}' "
-            "BEGIN SELECT RAISE(ABORT, 'no'); END"
+            "CREATE TRIGGER t BEFORE INSERT ON journal WHEN NEW.frame = 7 AND NEW.turn = "
+            f"(SELECT turn FROM runs WHERE session = x'{sessions[2].id.hex}') BEGIN SELECT RAISE(ABORT, 'no'); END"
         )
         await asyncio.to_thread(execute, path, guard)
-        chat._store.submit(lambda _: time.sleep(0.4))  # meanwhile rows of all of them come together
+        turns = [await begin(chat, session.id, "Go.") for session in sessions]
+        chat._parts.store.submit(lambda _: time.sleep(0.4))  # meanwhile rows of all of them come together
         views = [await chat.ended(turn) for turn in turns]
         assert [view.status for view in views] == ["completed"] * 2 + ["failed"] + ["completed"] * 3
         assert all(text_of(view.message) == "abcdefghij" * 4 for view in views if view.status == "completed")
@@ -415,9 +413,9 @@ async def test_readers_are_told_of_a_shutdown_before_their_turn_ends(path):
         ends, hangs = await start(chat), await start(chat, "scripted/other")
         readers = [asyncio.ensure_future(frames_of(chat, turn)) for turn in (ends, hangs)]
         await shown(chat, hangs, 3)
-        draining = asyncio.ensure_future(chat.drain())
+        draining = asyncio.ensure_future(chat.serving.drain())
         await asyncio.sleep(0)
-        assert not await chat.ready()
+        assert not await chat.serving.ready()
         with pytest.raises(engine.Overloaded):
             await begin(chat, (await chat.create_session()).id, "No.")
         await draining
@@ -437,7 +435,7 @@ async def test_many_orphans_are_ended_together(path, tmp_path):
         turns = [await start(chat) for _ in range(count)]
         for turn in turns:
             await shown(chat, turn, 3)
-        await chat._store.submit(lambda _: None)
+        await chat._parts.store.submit(lambda _: None)
         dead = tmp_path / "dead.db"
         dead.write_bytes(b"")
         query(path, "SELECT 1")
@@ -455,7 +453,7 @@ async def test_many_orphans_are_ended_together(path, tmp_path):
 
 def copy(path, dead):
     """The file as another process would find it now."""
-    for end in ("", "-wal"):
+    for end in ("", "-wal", ".secret"):
         (dead.parent / (dead.name + end)).write_bytes((path.parent / (path.name + end)).read_bytes())
 
 
@@ -466,23 +464,23 @@ async def test_events_can_be_waited_for(path):
     """At once where there are some; else as soon as one is committed; nothing when the time is over."""
     async with chatting(path) as chat:
         session, other = await chat.create_session(), await chat.create_session()
-        events, more = await chat.events(session.id, wait_s=5)
-        assert ([event.version for event in events], more) == ([1], False)
+        page = await chat.events(session.id, wait_s=5)
+        assert ([event.version for event in page.items], page.next) == ([1], None)
         began = time.monotonic()
-        assert await chat.events(session.id, after=1, wait_s=0.1) == ([], False)
+        assert await chat.events(session.id, after=1, wait_s=0.1) == engine.Page([])
         assert time.monotonic() - began >= 0.1
         of_session = asyncio.ensure_future(chat.events(session.id, after=1, wait_s=5))
         of_type = asyncio.ensure_future(chat.events(session.id, types=("session.updated",), wait_s=5))
         of_log = asyncio.ensure_future(chat.log_events(after=2, wait_s=5))
         await asyncio.sleep(0.02)
         await chat.append_message(other.id, "Elsewhere.")
-        assert [event.position for event in (await of_log)[0]] == [3]
+        assert [event.position for event in (await of_log).items] == [3]
         await chat.append_message(session.id, "Here.")
-        assert [event.version for event in (await of_session)[0]] == [2]
+        assert [event.version for event in (await of_session).items] == [2]
         assert not of_type.done()
-        await chat.update_session(session.id, {"title": "t"})
-        assert [event.version for event in (await of_type)[0]] == [3]
-        assert chat._follower._readers == 0
+        await chat.update_session(session.id, title="t")
+        assert [event.version for event in (await of_type).items] == [3]
+        assert chat._parts.follower._readers == 0
         with pytest.raises(engine.SessionNotFound):
             await chat.events(engine.new_id(), wait_s=5)
 
@@ -498,12 +496,12 @@ async def test_who_waits_for_events_is_a_reader_and_is_let_go(path):
         with pytest.raises(Overloaded):
             await chat.log_events(after=1, wait_s=60)
         async with asyncio.timeout(5):
-            await chat.drain()
-            assert await waiting == ([], False)
+            await chat.serving.drain()
+            assert await waiting == engine.Page([])
             with pytest.raises(ShuttingDown) as refused:
                 await chat.events(session.id, after=1, wait_s=60)
             assert refused.value.extra["retry_after_s"] > 0
-            assert len((await chat.events(session.id, wait_s=60))[0]) == 1
+            assert len((await chat.events(session.id, wait_s=60)).items) == 1
 
 
 # --- the ten-thousandth turn ------------------------------------------------------------------------------------------
@@ -538,15 +536,15 @@ async def steps_of(chat, turn):
 
         raw.set_progress_handler(step, 1)
         try:
-            past, after = engine.streams.follow.Past("default", turn), 0
-            while page := past.read(connection, after):
+            backlog, after = engine.streams.follow.Backlog("default", turn), 0
+            while page := backlog.read(connection, after):
                 after = page[-1].number
-            engine.streams.backlog.read_turn(connection, tenant="default", turn=turn)
+            engine.streams.backlog.read_turn(connection, tenant="default", turn_id=turn)
         finally:
             raw.set_progress_handler(None, 0)
         return steps
 
-    return await chat._store.read(count)
+    return await chat._parts.store.read(count)
 
 
 async def cost_of_reading(chat, turn):
@@ -560,14 +558,14 @@ async def cost_of_reading(chat, turn):
 
 async def lengthen(chat, path, session, turns):
     """Append the events of so many more turns, as they would be."""
-    model = [event for event in (await chat.events(session))[0] if event.version > 1]
+    model = [event for event in (await chat.events(session)).items if event.version > 1]
     raw = query(
         path, "SELECT type, schema, facts, bytes FROM events JOIN bodies USING (tenant, position) WHERE version > 1"
     )
     assert len(raw) == len(model)
     for _ in range(turns // 100):
         news = [event for _ in range(100) for event in once_more(raw)]
-        await chat._store.append(engine.log.base.Append("default", session, engine.log.base.Exists(), news))
+        await chat._parts.store.append(engine.log.base.Append("default", session, engine.log.base.Exists(), news))
 
 
 def once_more(raw):

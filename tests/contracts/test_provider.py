@@ -15,6 +15,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import httpx
+import msgspec
 import psutil
 import pytest
 import respx
@@ -41,6 +42,7 @@ from manent.engine.providers.base import (
     Parameters,
     Prompt,
     PromptMessage,
+    ResponseFormat,
     UsageReported,
     VendorBlock,
 )
@@ -50,6 +52,7 @@ from manent.engine.providers.openai.chat import OpenAIProvider
 from manent.engine.providers.openai.responses import ResponsesProvider
 from manent.engine.providers.scripted import ScriptedProvider, parse_script
 from manent.engine.providers.tokens import FAMILIES, count_text
+from manent.engine.providers.wire.vendor import Endpoint
 
 ROOT = Path(__file__).parent.parent.parent
 WIRE = ROOT / "tests" / "golden" / "wire"
@@ -167,27 +170,22 @@ def scripted():
     return Subject(ScriptedProvider(script), [prompt("m", "hi"), everything("m")], unknown="n")
 
 
+def endpoint(router, **options):
+    """The address of a mocked upstream."""
+    given = {"clock": SystemClock(), "connect_timeout_s": 5, "base_url": ADDRESS} | options
+    return Endpoint(**given, transport=httpx.MockTransport(router.async_handler))
+
+
 def openai():
     upstream = Upstream()
-    provider = OpenAIProvider(
-        clock=SystemClock(),
-        connect_timeout_s=5,
-        base_url=ADDRESS,
-        transport=httpx.MockTransport(upstream.router.async_handler),
-    )
+    provider = OpenAIProvider(endpoint(upstream.router))
     names = [path.stem for path in sorted(WIRE.glob("*.sse")) if not path.stem.startswith(("claude_", "responses_"))]
     return Subject(provider, [prompt("gpt-5", name) for name in names], upstream=upstream)
 
 
 def claude(**options):
     upstream = Upstream("/messages")
-    provider = ClaudeProvider(
-        clock=SystemClock(),
-        connect_timeout_s=5,
-        base_url=ADDRESS.removesuffix("/v1"),
-        transport=httpx.MockTransport(upstream.router.async_handler),
-        **options,
-    )
+    provider = ClaudeProvider(endpoint(upstream.router, base_url=ADDRESS.removesuffix("/v1")), **options)
     names = [path.stem for path in sorted(WIRE.glob("claude_*.sse"))]
     return Subject(provider, [prompt("claude-sonnet-4-6", name) for name in names], upstream=upstream)
 
@@ -200,12 +198,7 @@ def responses():
     failing = {"responses_error_flat", "responses_error_nested", "responses_failed"}
     names = [path.stem for path in sorted(WIRE.glob("responses_*.sse")) if path.stem not in failing]
     upstream = Upstream("/responses")
-    provider = ResponsesProvider(
-        clock=SystemClock(),
-        connect_timeout_s=5,
-        base_url=ADDRESS,
-        transport=httpx.MockTransport(upstream.router.async_handler),
-    )
+    provider = ResponsesProvider(endpoint(upstream.router))
     return Subject(provider, [prompt("gpt-5", name) for name in names], upstream=upstream)
 
 
@@ -457,13 +450,7 @@ async def test_a_failure_after_the_end_is_none():
     respond = {"headers": {"content-type": "text/event-stream", "x-request-id": "req_1"}, "stream": Failing(data)}
     router = respx.Router()
     router.post(f"{ADDRESS}/chat/completions").respond(200, **respond)
-    provider = OpenAIProvider(
-        clock=SystemClock(),
-        connect_timeout_s=5,
-        base_url=ADDRESS,
-        api_key="sk-secret",
-        transport=httpx.MockTransport(router.async_handler),
-    )
+    provider = OpenAIProvider(endpoint(router, api_key="sk-secret"))
     *_, ended = await answer(Subject(provider, []), prompt("gpt-5", "hi"))
     assert (ended.stop_reason, ended.request_id) == ("end_turn", "req_1")
     assert router.calls.last.request.headers["authorization"] == "Bearer sk-secret"
@@ -479,8 +466,7 @@ async def test_what_came_before_a_failure_is_given():
     data = b'data: {"choices":[{"index":0,"delta":{"content":"so far"}}]}\n\ndata: \xff\n\n'
     router = respx.Router()
     router.post(f"{ADDRESS}/chat/completions").respond(200, stream=Whole(data))
-    transport = httpx.MockTransport(router.async_handler)
-    provider = OpenAIProvider(clock=SystemClock(), connect_timeout_s=5, base_url=ADDRESS, transport=transport)
+    provider = OpenAIProvider(endpoint(router))
     chunks = provider.stream(b"{}")
     assert [await anext(chunks), await anext(chunks)] == [BlockStarted(0, "text"), Delta(0, "so far")]
     with pytest.raises(ProviderMalformed):
@@ -563,6 +549,41 @@ async def test_a_prompt_beyond_the_local_models_context_is_refused(local_provide
     with pytest.raises(ProviderError) as caught:
         await answer(Subject(local_provider, []), prompt("smollm2-135m", "word " * 6000))
     assert (caught.value.retryable, caught.value.status) == (False, 400)
+
+
+async def said(provider, **parameters):
+    """The text of an answer, sampled at a high temperature."""
+    asked = prompt("smollm2-135m", "Name a colour, and tell its story.", temperature=1.5, **parameters)
+    return "".join(chunk.text for chunk in await answer(Subject(provider, []), asked) if isinstance(chunk, Delta))
+
+
+@pytest.mark.local
+async def test_the_local_model_keeps_to_a_seed(local_provider):
+    """The same seed gives the same answer, another seed another, and the most likely tokens alone need no seed."""
+    first = await said(local_provider, seed=7, max_output_tokens=16)
+    assert await said(local_provider, seed=7, max_output_tokens=16) == first
+    assert await said(local_provider, seed=8, max_output_tokens=16) != first
+    likely = [await said(local_provider, seed=seed, top_k=1, max_output_tokens=16) for seed in (1, 2)]
+    assert likely[0] == likely[1]
+
+
+@pytest.mark.local
+async def test_the_local_model_keeps_to_a_schema(local_provider):
+    """An answer of a schema is JSON of that schema; without one it is any JSON object."""
+    colour = b'{"type":"object","properties":{"colour":{"enum":["red","blue"]},"n":{"type":"integer","maximum":9}},'
+    form = ResponseFormat("json_schema", "colour", msgspec.Raw(colour + b'"required":["colour","n"]}'))
+    found = json.loads(await said(local_provider, response_format=form, max_output_tokens=60))
+    assert found.keys() == {"colour", "n"}
+    assert found["colour"] in {"red", "blue"}
+    assert (await said(local_provider, response_format=ResponseFormat("json_object"), max_output_tokens=40))[0] == "{"
+
+
+@pytest.mark.local
+async def test_the_local_model_keeps_to_a_bias(local_provider):
+    """A token that is forbidden is not said."""
+    first = await said(local_provider, top_k=1, max_output_tokens=1)
+    tokens = {str(token): -100.0 for token in range(1000)}
+    assert await said(local_provider, top_k=1, max_output_tokens=1, logit_bias=tokens) != first
 
 
 @pytest.mark.local

@@ -12,18 +12,19 @@ from manent.engine.clock import new_id
 from manent.engine.errors import Overloaded, SessionNotFound, TurnNotFound
 from manent.engine.log.journal import journal_rows
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
-from manent.engine.streams.backlog import Past
+from manent.engine.streams.backlog import Backlog
 from manent.engine.streams.subscribers import Subscribers
 from manent.engine.streams.tail import Tail
-from manent.engine.turns.attempt import Attempt
+from manent.engine.turns.attempt import RunningAttempt
 from manent.engine.turns.recorder import Recorder
-from manent.engine.turns.turn import Turn
+from manent.engine.turns.turn import RunningTurn
 from tests.support import (
     Dictated,
     alive,
     begin,
     chatting,
     frames_of,
+    offered,
     query,
     says,
     shown,
@@ -60,7 +61,7 @@ async def slowly(chat, turn, pause_s, after=0):
 
 async def start(chat, **options):
     session = await chat.create_session(model="scripted/main")
-    return await begin(chat, session.id, "Go.", **options)
+    return await begin(chat, session.id, "Go.", client_tools=offered("f"), **options)
 
 
 async def test_a_reader_at_any_time_gets_the_same_frames(path):
@@ -144,7 +145,7 @@ async def test_pages_of_any_size_are_the_same_frames(path):
     provider = Dictated(*steps, release.wait, *ends)
     async with chatting(path, providers=(provider,)) as chat:
         session = await chat.create_session(model="dictated/model")
-        turn = await begin(chat, session.id, "Go.")
+        turn = await begin(chat, session.id, "Go.", client_tools=offered("f"))
         live = await shown(chat, turn, 1 + 3 + 5 + 9)
         await assert_paged(chat, turn, live)
         release.set()
@@ -158,8 +159,8 @@ async def assert_paged(chat, turn, frames):
     """From every place, in pages of every size: all that follows, each once, until an empty page."""
     for limit in range(1, len(frames) + 2):
         for after in range(0, len(frames) + 1, 1 + limit // 4):
-            past, found = Past("default", turn), frames[:after]
-            while page := await chat._store.read(partial(past.read, after=len(found), limit=limit)):
+            backlog, found = Backlog("default", turn), frames[:after]
+            while page := await chat._parts.store.read(partial(backlog.read, after=len(found), limit=limit)):
                 assert len(page) <= limit
                 found = found + page
             assert found == frames, (after, limit)
@@ -180,7 +181,7 @@ async def test_a_reader_that_knows_everything_is_told_nothing(path):
         frames = await frames_of(chat, turn)
         last = frames[-1].number
         assert await frames_of(chat, turn, last) == await frames_of(chat, turn, last + 100) == []
-        assert [await chat.read_to_end(turn, number) for number in (0, last - 1, last)] == [False, False, True]
+        assert [await chat.serving.read_to_end(turn, number) for number in (0, last - 1, last)] == [False, False, True]
 
 
 async def test_a_reader_ahead_of_a_running_turn_waits(path):
@@ -224,14 +225,14 @@ async def test_only_so_many_read_at_once(path):
                 await anext(refused)
             assert error.value.extra["limit"] == "max_readers"
         await first.aclose()
-        await until(lambda: asyncio.sleep(0, chat._follower._readers == 1))
+        await until(lambda: asyncio.sleep(0, chat._parts.follower._readers == 1))
         reading = asyncio.ensure_future(frames_of(chat, turn))
         await asyncio.sleep(0.02)
         reading.cancel()
         await asyncio.wait([reading])
-        await until(lambda: asyncio.sleep(0, chat._follower._readers == 1))
+        await until(lambda: asyncio.sleep(0, chat._parts.follower._readers == 1))
         await second.aclose()
-        await until(lambda: asyncio.sleep(0, chat._follower._readers == 0))
+        await until(lambda: asyncio.sleep(0, chat._parts.follower._readers == 0))
         await chat.cancel(turn)
 
 
@@ -351,14 +352,14 @@ async def test_a_follower_misses_nothing_under_load(path):
 @pytest.mark.usefixtures("no_collector")
 async def test_a_turn_that_has_ended_leaves_nothing_behind(path):
     """Neither the turn, nor its frames, nor what asked the model stays in memory until somebody looks for circles."""
-    before = alive(Turn, Tail, Recorder, Attempt, Subscribers)
+    before = alive(RunningTurn, Tail, Recorder, RunningAttempt, Subscribers)
     async with chatting(path, main=says("Hello ", "world")) as chat:
         session = (await chat.create_session(model="scripted/main")).id
         for number in range(3):
             frames = await frames_of(chat, await begin(chat, session, f"Question {number}"))
             assert frames[-1].type == "turn.completed"
-        await chat.ready()  # the writer keeps hold of what it did last
-        assert alive(Turn, Tail, Recorder, Attempt, Subscribers) <= before
+        await chat.serving.ready()  # the writer keeps hold of what it did last
+        assert alive(RunningTurn, Tail, Recorder, RunningAttempt, Subscribers) <= before
 
 
 async def test_the_journal_is_empty_when_no_turn_runs(path):
@@ -366,6 +367,6 @@ async def test_the_journal_is_empty_when_no_turn_runs(path):
     async with chatting(path, main=paced()) as chat:
         turn = await start(chat)
         await shown(chat, turn, 10)
-        assert await chat._store.read(lambda c: journal_rows(c, "default", turn))
+        assert await chat._parts.store.read(lambda c: journal_rows(c, "default", turn))
         await chat.ended(turn)
     assert query(path, "SELECT count(*) FROM journal") == query(path, "SELECT count(*) FROM runs") == [(0,)]

@@ -12,7 +12,7 @@ import pytest
 
 from manent import engine
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, VendorBlock
-from manent.engine.turns.outcomes import Stop
+from manent.engine.sessions.turn_commands import TurnStop
 from tests.support import (
     Dictated,
     assert_rebuilds,
@@ -73,10 +73,10 @@ async def die(path, dead, *steps, caller=engine.LOCAL):
     provider = Dictated(*steps, HANG)
     count = 1 + sum(isinstance(step, BlockStarted | Delta) for step in steps)
     async with chatting(path, providers=(provider,), drain_s=0) as chat:
-        session = await chat.create_session(caller, model="dictated/model")
-        message = await chat.new_message(engine.MessageIn("Go."))
-        turn = (await chat.start_turn(session.id, engine.Ask(message=message), caller)).turn
-        batches, frames = chat.frames(turn, caller), []
+        session = await chat.create_session(caller=caller, model="dictated/model")
+        message = "Go."
+        turn = (await chat.start_turn(session.id, message, caller=caller)).turn
+        batches, frames = chat.frames(turn, caller=caller), []
         while len(frames) < count:
             frames += await anext(batches)
         await batches.aclose()
@@ -146,7 +146,7 @@ async def test_recovery_says_who_and_why(path, dead):
     session, turn, _ = await die(path, dead, *TEXT)
     notices = []
     async with engine.open(str(dead), notice=notices.append) as chat:
-        events = (await chat.events(session))[0]
+        events = (await chat.events(session)).items
     assert any("1 turn" in notice for notice in notices)
     attempt, message, end = events[-3:]
     assert (attempt.type, message.type, end.type) == ("attempt.ended", "message.appended", "turn.interrupted")
@@ -161,7 +161,7 @@ async def test_a_wish_to_cancel_outlives_the_server(path, dead):
     execute(dead, "UPDATE runs SET cancelled_by = 'key:5'")
     async with chatting(dead) as chat:
         view = await chat.turn(turn)
-        events = (await chat.events(session))[0]
+        events = (await chat.events(session)).items
     assert view.status == "cancelled"
     assert (events[-1].type, events[-1].actor) == ("turn.cancelled", "key:5")
     assert text_of(view.message) == "Half an é😀"
@@ -173,18 +173,18 @@ async def test_every_open_turn_of_every_tenant_is_ended(path, dead):
     async with chatting(path, main=says("Half", {"hang": True}), drain_s=0) as chat:
         turns = []
         for caller in callers:
-            session = await chat.create_session(caller, model="scripted/main")
-            message = await chat.new_message(engine.MessageIn("Go."))
-            turn = (await chat.start_turn(session.id, engine.Ask(message=message), caller)).turn
+            session = await chat.create_session(caller=caller, model="scripted/main")
+            message = "Go."
+            turn = (await chat.start_turn(session.id, message, caller=caller)).turn
             turns.append(turn)
-            batches, seen = chat.frames(turn, caller), 0
+            batches, seen = chat.frames(turn, caller=caller), 0
             while seen < 3:
                 seen += len(await anext(batches))
             await batches.aclose()
         snapshot(path, dead)
     async with chatting(dead) as chat:
         for turn, caller in zip(turns, callers, strict=True):
-            view = await chat.turn(turn, caller)
+            view = await chat.turn(turn, caller=caller)
             assert (view.status, text_of(view.message)) == ("interrupted", "Half")
     audit(dead)
 
@@ -194,10 +194,10 @@ async def test_a_death_in_recovery_is_recovered_from(path, dead, tmp_path):
     session, turn, frames = await die(path, dead, *TEXT)
     async with chatting(dead) as chat:
         again = await frames_of(chat, turn)
-        size = len((await chat.events(session))[0])
+        size = len((await chat.events(session)).items)
     async with chatting(dead) as chat:
         assert await frames_of(chat, turn) == again
-        assert len((await chat.events(session))[0]) == size
+        assert len((await chat.events(session)).items) == size
     assert again[: len(frames)] == frames
 
 
@@ -251,14 +251,14 @@ async def test_another_owners_turn_is_not_ended_twice(path):
         turn = await begin(chat, session.id, "Go.")
         await shown(chat, turn, 3)
         reading = asyncio.ensure_future(frames_of(chat, turn))
-        await chat._store.do(
+        await chat._parts.store.do(
             lambda tx: tx.connection.exec_driver_sql("UPDATE runs SET owner = x'00000000000000000000000000000001'")
         )
-        size = len((await chat.events(session.id))[0])
-        chat._supervisor.find(turn).stop(Stop("cancelled", "local"))
+        size = len((await chat.events(session.id)).items)
+        chat._parts.supervisor.find(turn).stop(TurnStop("cancelled", "local"))
         async with asyncio.timeout(3):
             await reading
-        assert len((await chat.events(session.id))[0]) == size
+        assert len((await chat.events(session.id)).items) == size
 
 
 async def test_after_a_frame_that_was_not_written_none_is(path, dead):
@@ -271,7 +271,7 @@ async def test_after_a_frame_that_was_not_written_none_is(path, dead):
         assert release.wait(10)
 
     async def hold_the_writer():
-        held.append(chat._store.submit(hold))
+        held.append(chat._parts.store.submit(hold))
         await asyncio.to_thread(entered.wait)
 
     async def go_on():
@@ -293,10 +293,10 @@ async def test_after_a_frame_that_was_not_written_none_is(path, dead):
         guard = "CREATE TRIGGER t BEFORE INSERT ON journal WHEN NEW.frame = 5 BEGIN SELECT RAISE(ABORT, 'no'); END"
         await asyncio.to_thread(execute, path, guard)
         turn = await begin(chat, session.id, "Go.")
-        running = chat._supervisor.find(turn)
+        running = chat._parts.supervisor.find(turn)
         async with asyncio.timeout(5):
             while running._attempt._recorder.error is None:  # noqa: ASYNC110 - nothing else tells
                 await asyncio.sleep(0)
-            await chat._store.submit(lambda _: snapshot(path, dead))
+            await chat._parts.store.submit(lambda _: snapshot(path, dead))
     journalled = [frame for (frame,) in query(dead, "SELECT frame FROM journal ORDER BY frame")]
     assert journalled == [*range(2, 2 + len(journalled))]

@@ -281,13 +281,13 @@ async def test_each_attempt_is_on_record_before_it_is_sent(path, wire):
         session = await chat.create_session(model=wire.model, system="Be kind.")
         view = await chat.say(session.id, "Go.")
         attempts = await attempts_of(chat, session.id)
-        events = (await chat.events(session.id))[0]
+        events = (await chat.events(session.id)).items
     assert [len(each) for each in seen] == [1, 2, 3]
     assert len({started["request"] for started, *_ in attempts}) == 3
     for request, (started, words, ended, said) in zip(up.requests, attempts, strict=True):
         salt = b64decode(words["salt"])
         assert hashlib.sha256(salt + request.body).hexdigest() == started["request"]
-        assert (started["provider"], f"{wire.provider}/{started['model']}") == (wire.provider, wire.model)
+        assert (started["provider"], f"{wire.provider}/{words['model']}") == (wire.provider, wire.model)
         assert started["positions"] == [events[1].position]
         assert ended["duration_ms"] >= 0
         assert said["request_id"] == "req_7"
@@ -433,8 +433,8 @@ async def test_a_turn_can_be_cancelled_while_it_waits(path, wire):
         frames = await shown(chat, turn, 2)
         assert frames[-1].type == "attempt.failed"
         async with asyncio.timeout(10):
-            view = await chat.cancel(turn, caller)
-        assert (await chat.events(session.id))[0][-1].actor == "key:9"
+            view = await chat.cancel(turn, caller=caller)
+        assert (await chat.events(session.id)).items[-1].actor == "key:9"
         assert (await chat.say(session.id, MEANWHILE)).status == "completed"
     assert (view.status, numbers(view)) == ("cancelled", [(1, 1, "provider_unavailable")])
     assert len(up.requests) == 1
@@ -448,7 +448,7 @@ async def test_a_shutdown_does_not_wait_for_a_retry(path):
         turn = await begin(chat, session.id, "Go.")
         await shown(chat, turn, 2)
         async with asyncio.timeout(10):
-            await chat.drain()
+            await chat.serving.drain()
         view = await chat.turn(turn)
     assert (view.status, numbers(view)) == ("interrupted", [(1, 1, "provider_unavailable")])
 
@@ -489,7 +489,8 @@ async def test_another_model_answers_where_the_first_cannot(pair, status):
     assert [each.attempt for each in view.attempts] == [*range(1, tries + 2)]
     types = [frame.type for frame in frames]
     assert types[: tries + 2] == ["turn.started", *["attempt.failed"] * tries, "block.started"]
-    assert {f"{each['provider']}/{each['model']}" for each, *_ in failed} == {wire.model}
+    assert {f"{each['provider']}/{said['model']}" for each, said, *_ in failed} == {wire.model}
+    assert {each["model"] for each, *_ in attempts} == {"other"}  # neither stands in the catalogue
     assert started["renderer"].startswith(spare.provider)
     assert started["renderer"] != failed[0][0]["renderer"]
     (request,) = pair.other.heard
@@ -562,7 +563,7 @@ async def test_the_window_is_the_other_models(path, tmp_path):
 
 CANNOT = {
     "what its protocol cannot say": {"stop": ("x",)},
-    "what it has no room for": {"limits": engine.Limits(budget_tokens=300)},
+    "what it has no room for": {"budget_tokens": 300},
 }
 
 
@@ -571,7 +572,7 @@ async def test_a_model_that_cannot_be_asked_does_not_answer(path, tmp_path, ask)
     """The first one's failure stands: the turn ends with it, and no reader is told of an attempt that never comes."""
     file = tmp_path / "models.json"
     model = {"provider": "openai", "name": "gpt-x", "context_tokens": 20}
-    file.write_text(json.dumps({"as_of": "2026-11-22", "models": [model] if "limits" in ask else []}))
+    file.write_text(json.dumps({"as_of": "2026-11-22", "models": [model] if "budget_tokens" in ask else []}))
     async with (
         upstream(CLAUDE, CLAUDE.refusal(529)) as up,
         upstream(RESPONSES) as other,

@@ -45,7 +45,13 @@ class Counting:
         version = connection.exec_driver_sql(sql, (tenant, session.bytes)).scalar()
         return None if version is None else Version(version)
 
-    def fold(self, state, event, meaning=None):
+    def inherited(self, first):
+        return None
+
+    def current(self, connection, tenant, state):
+        return state
+
+    def fold(self, state, event):
         assert event.version == (state.version if state else 0) + 1
         return Version(event.version)
 
@@ -57,10 +63,10 @@ class Counting:
 
 
 @asynccontextmanager
-async def opened(path, clock=None, projector=None, **settings):
+async def opened(path, clock=None, projector=None, decode=None, **settings):
     """A store on a migrated file."""
     migrate(path)
-    async with open_store(path, projector or Counting(), clock or SystemClock(), Settings(**settings)) as store:
+    async with open_store(path, projector or Counting(), clock or SystemClock(), Settings(**settings), decode) as store:
         yield store
 
 
@@ -250,10 +256,59 @@ async def test_what_is_read_is_what_was_acknowledged(path):
         assert [e.position for e in await store.read(lambda c: [*reads.all_events(c)])] == [*range(1, 10)]
 
 
+# --- what events mean -------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_means_what_the_decoder_of_its_store_says(path):
+    """Whatever way it is read, by readers and by the writer; one just appended means what whoever made it said."""
+    session, told = new_id(), event(meaning="as it was told")
+
+    def decode(kind, schema, facts):
+        return (kind, schema, facts)
+
+    async with opened(path, decode=decode) as store:
+        (appended,) = (await submit(store, one(session, NoStream(), told))).events
+        assert appended.meaning == "as it was told"
+        ways = {
+            "by id": lambda c: reads.event_by_id(c, "default", told.id),
+            "by version": lambda c: reads.event_at_version(c, "default", session, 1),
+            "by position": lambda c: reads.event_at_position(c, "default", 1),
+            "of the session": lambda c: reads.session_events(c, "default", session)[0],
+            "of a type": lambda c: reads.session_events_of_types(c, "default", session, [told.type], after=0, limit=1)[
+                0
+            ],
+            "of the log": lambda c: reads.log_events(c, "default")[0],
+            "of all": lambda c: next(reads.all_events(c)),
+            "at positions": lambda c: reads.events_at_positions(c, "default", [1])[0],
+        }
+        for way, read in ways.items():
+            assert (await store.read(read)).meaning == ("thing.happened", 1, FACTS), way
+        (again,) = (await submit(store, one(session, AnyVersion(), told))).events
+        assert again.meaning == ("thing.happened", 1, FACTS)
+
+
+async def test_a_store_without_a_decoder_says_nothing_of_what_events_mean(path):
+    """Then they have no meaning, and are the same in all else."""
+    session, told = new_id(), event()
+    async with opened(path) as store:
+        (appended,) = (await submit(store, one(session, NoStream(), told))).events
+        read = await store.read(lambda c: reads.event_by_id(c, "default", told.id))
+        assert read == appended
+        assert read.meaning is None
+
+
 # --- the expected version ---------------------------------------------------------------------------------------------
 
 
 BACKWARDS = SessionQuery((events.c.version,), descending=True)
+
+
+ALL_OF_IT = SessionQuery(reads.recorded_columns, reads.with_bodies)
+
+
+def known_end(connection, tenant, session, **part):
+    """The same where the position of the session's last event is known."""
+    return list(map(reads.reading(connection), ALL_OF_IT(connection, tenant, session, **part)))
 
 
 def backwards(connection, tenant, session, part):
@@ -303,6 +358,7 @@ async def test_a_session_is_read_in_order_from_a_log_of_any_length(path, seed):
                     (reads.session_events, right),
                     (partial(reads.session_events, **part), right[after:up_to][:limit]),
                     (partial(reads.session_events_of_types, types=kinds[1:], after=after, limit=limit), seen[:limit]),
+                    (partial(known_end, end=right[-1].position, **part), right[after:up_to][:limit]),
                     (partial(reads.event_at_version, version=len(right)), right[-1]),
                     (partial(reads.event_at_version, version=len(right) + 1), None),
                     (partial(backwards, part=(after, up_to, limit)), back[:limit]),
@@ -634,6 +690,25 @@ async def test_a_request_key_with_another_body_is_refused(path):
         with pytest.raises(IdempotencyMismatch):
             await store.append(one(new_id(), request=key(b"")))
     assert dump(path) == before
+
+
+async def test_a_request_is_known_by_what_it_says_or_by_its_bytes(path):
+    """A row is a request's if it was written over its meaning, or, by an earlier version, over its bytes; new rows are
+    written over the meaning.
+    """
+    meaning, raw = b'{"a":1}', b'{ "a": 1.0 }'
+    async with opened(path) as store:
+        await store.append(one(new_id(), request=key(raw, key="old")))
+        assert (await store.append(one(new_id(), request=key(meaning, raw=raw, key="old")))).replayed is not None
+        with pytest.raises(IdempotencyMismatch):
+            await store.append(one(new_id(), request=key(meaning, raw=b'{"a":1.0}', key="old")))
+        await store.append(one(new_id(), request=key(meaning, raw=raw, key="new")))
+        for again in (raw, meaning, b'{"a":1e0}'):
+            assert (await store.append(one(new_id(), request=key(meaning, raw=again, key="new")))).replayed is not None
+        with pytest.raises(IdempotencyMismatch):
+            await store.append(one(new_id(), request=key(b'{"a":2}', raw=b'{"a":2}', key="new")))
+    kept = {name: (salt, found) for name, salt, found in query(path, "SELECT key, salt, fingerprint FROM requests")}
+    assert kept["new"][1] == hashlib.sha256(kept["new"][0] + meaning).digest()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from manent import engine
 from manent.engine.audit.checkpoint_file import OutsideFile
-from manent.engine.audit.keys import read_signer
+from manent.engine.audit.keys import trusted_keys
 from manent.engine.audit.notes import Checkpoint, Signer
 from manent.engine.audit.rollback import signed_row
 from manent.engine.audit.verify.database import verify_file
@@ -79,7 +79,7 @@ def honest(tmp_path_factory):
 
     async def first():
         async with chatting(now / "log.db") as chat:
-            await chat.create_session(other, title="another log")
+            await chat.create_session(caller=other, title="another log")
             sessions = [(await chat.create_session(title=str(n), request=asked(n))).id for n in range(5)]
             await chat.say(sessions[0], "Is this on record?", model="echo/echo")
             for tool in ("first", "second", "third"):
@@ -93,8 +93,8 @@ def honest(tmp_path_factory):
                 for session in sessions:
                     await chat.append_messages(session, [engine.MessageIn("word " * 9)] * 6)
             if size == WITNESSED[1]:
-                await engine.erase(chat, sessions[1], "by request", versions=[3, 4])
-            await chat.say((await chat.sessions(other))[0][0].id, "words", other, model="echo/echo")
+                await chat.erase(sessions[1], "by request", versions=[3, 4])
+            await chat.say((await chat.sessions(caller=other)).items[0].id, "words", caller=other, model="echo/echo")
 
     sessions = asyncio.run(first())
     for size in WITNESSED:
@@ -109,7 +109,7 @@ def asked(number):
 
 
 async def length(chat):
-    return await chat.store.read(lambda connection: reads.log_size(connection, "default"))
+    return await chat._parts.store.read(lambda connection: reads.log_size(connection, "default"))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def left_open(honest, tmp_path_factory):
 
     async def leave():
         async with chatting(path) as chat:
-            session = (await chat.sessions())[0][0].id
+            session = (await chat.sessions()).items[0].id
             await chat.append_message(session, "word " * 40)
             turn = await begin(chat, session, model="echo/paced")
             frames = 0
@@ -156,8 +156,8 @@ def copy_of(folder, to):
 def verified(path):
     """What ``verify`` finds in a file, by the key and the checkpoints that lie beside it."""
     outside = OutsideFile(Path(f"{path}.checkpoints"))
-    signer = read_signer(Path(f"{path}.key"))
-    found = verify_file(path, Catalog(), PROJECTIONS, outside, signer, lambda *_: None)
+    trusted = trusted_keys(path, None, None)
+    found = verify_file(path, Catalog(), PROJECTIONS, outside, trusted, lambda *_: None)
     FILES["broken" if found.problem else "sound"] += 1
     return found
 
@@ -191,12 +191,13 @@ def rehash(path, tenant="default"):
         for name in GUARDS:
             connection.exec_driver_sql(f"DROP TRIGGER {name}")
         names, leaves = log_names(connection, tenant), []
-        salts = dict(connection.exec_driver_sql("SELECT position, salt FROM bodies WHERE tenant = ?", (tenant,)).all())
+        rows = connection.exec_driver_sql("SELECT position, salt, bytes FROM bodies WHERE tenant = ?", (tenant,)).all()
+        bodies = {position: (salt, body) for position, salt, body in rows}
         for event in reads.log_events(connection, tenant, limit=1 << 40):
             made = event
-            if event.body is not None:
-                commitment = codec.commitment(salts[event.position], event.body)
-                made = msgspec.structs.replace(event, commitment=commitment, length=len(event.body))
+            if event.position in bodies:
+                salt, body = bodies[event.position]
+                made = msgspec.structs.replace(event, commitment=codec.commitment(salt, body), length=len(body))
             leaves.append(codec.leaf_hash(leaf_of(made, name_at(names, event.position))))
             values = (made.commitment, made.length, leaves[-1], tenant, event.position)
             sql = "UPDATE events SET commitment = ?, length = ?, leaf_hash = ? WHERE tenant = ? AND position = ?"
@@ -290,7 +291,7 @@ def go_on(path):
 
     async def append():
         async with chatting(path) as chat:
-            await chat.append_message((await chat.sessions())[0][0].id, "one more")
+            await chat.append_message((await chat.sessions()).items[0].id, "one more")
 
     asyncio.run(append())
 
@@ -810,6 +811,8 @@ def test_an_edited_checkpoint_outside_is_found(honest, tmp_path):
         "DELETE FROM messages WHERE position = (SELECT min(position) FROM messages)",
         "DELETE FROM turns",
         "UPDATE calibrations SET samples = samples + 1",
+        "DELETE FROM document_uses WHERE position = (SELECT max(position) FROM document_uses)",
+        "INSERT INTO document_uses SELECT tenant, digest, 99999 FROM document_uses LIMIT 1",
         "UPDATE places SET position = 1 WHERE position = (SELECT max(position) FROM places)",
         "UPDATE places SET version = version + 100000 WHERE position = (SELECT min(position) FROM places)",
         "DELETE FROM places WHERE position = (SELECT max(position) FROM places)",
@@ -879,7 +882,7 @@ def caught(path, places, chance):
         if problem(path):
             found += 1
         else:
-            assert dump(path) == before, f"bit {bit} of byte {place}"
+            assert dump(path, before) == before, f"bit {bit} of byte {place}"
     return found
 
 
@@ -919,9 +922,9 @@ def test_a_flipped_bit_of_the_log_ahead_is_found(honest, tmp_path):
 
     async def write():
         async with chatting(path) as chat:
-            session = (await chat.sessions())[0][0].id
+            session = (await chat.sessions()).items[0].id
             await chat.append_messages(session, [engine.MessageIn("in the log ahead")] * 40, request=asked("ahead"))
-            await chat.record.checkpoint(new=True)
+            await chat.evidence.checkpoint(new=True)
             parts.update(await asyncio.to_thread(lambda: {"file": path.read_bytes(), "wal": wal.read_bytes()}))
 
     asyncio.run(write())

@@ -17,23 +17,19 @@ import pytest
 from msgspec import UNSET, Meta
 
 from manent import engine
-from manent.engine.context.prompt import content_to_send
 from manent.engine.errors import BudgetTooSmall, Invalid, ProviderUnavailable, ToolResultsMissing, TurnAlreadyOpen
-from manent.engine.events.upcasts import facts_of, words_of
-from manent.engine.log import codec
-from manent.engine.log.sql import reads
-from manent.engine.log.sql.documents import read_document
 from manent.engine.providers.anthropic.render import MESSAGES, RENDERERS
-from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, Parameters, Prompt, PromptMessage
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
 from manent.engine.tools import runner
-from manent.engine.tools.registry import read_schemas
 from manent.engine.turns import turn as turns
 from tests.support import (
     Dictated,
     assert_rebuilds,
     audit,
     begin,
+    call_ids,
     chatting,
+    explained,
     frames_of,
     query,
     says,
@@ -77,13 +73,14 @@ async def session_of(chat, model="main", **fields):
 
 
 async def events_of(chat, session, *types):
-    return (await chat.events(session, types=types, limit=1000))[0]
+    return (await chat.events(session, types=types, limit=1000)).items
 
 
 async def outcomes(chat, session):
     """(call, outcome) of every return on record, in order."""
     returned = map(facts, await events_of(chat, session, "tool.returned"))
-    return [(each["call"], each["outcome"]) for each in returned]
+    ids = await call_ids(chat, session)
+    return [(ids[each["call"]], each["outcome"]) for each in returned]
 
 
 def results(turn):
@@ -387,16 +384,16 @@ async def test_a_call_is_on_record_before_it_runs_and_its_return_before_the_next
         session = (await chat.create_session(model="dictated/model")).id
         assert (await chat.say(session, "Go.", tools=("look",))).status == "completed"
     called, returned = "tool.called", "tool.returned"
-    first = [(called, "1-0"), (called, "1-1")]
+    first = [(called, "c1"), (called, "c2")]
     assert seen == [
         ["attempt.started", "turn.started"],
         first,
         seen[2],
         ["attempt.started", "message.appended"],
-        [*first, (returned, "1-0"), (returned, "1-1"), (called, "2-0")],
+        [*first, (returned, "c1"), (returned, "c2"), (called, "c3")],
         ["attempt.started", "message.appended"],
     ]
-    assert seen[2] in (first, [*first, (returned, "1-0")])
+    assert seen[2] in (first, [*first, (returned, "c1")])
 
 
 async def test_rounds_follow_each_other(path):
@@ -509,8 +506,8 @@ async def test_a_tool_knows_for_whom_it_runs(path):
 
     caller = engine.Caller("acme", "key:7")
     async with chatting(path, tools=[note], main=rounds([call("note", "x")], ["Done."])) as chat:
-        session = await chat.create_session(caller, model="scripted/main")
-        view = await chat.say(session.id, "Go.", caller, tools=("note",))
+        session = await chat.create_session(caller=caller, model="scripted/main")
+        view = await chat.say(session.id, "Go.", caller=caller, tools=("note",))
     assert contexts == [("acme", session.id, view.id, "x")]
 
 
@@ -523,8 +520,8 @@ async def give(chat, session, *given, **options):
     """The results of calls as the next turn's input: (call, text); the ended turn."""
     blocks = [{"type": "tool_result", "tool_use_id": number, "content": text} for number, text in given]
     raws = tuple(msgspec.Raw(json.dumps(block).encode()) for block in blocks)
-    message = await chat.new_message(engine.MessageIn(raws, "tool"))
-    started = await chat.start_turn(session, engine.Ask(message=message, **options))
+    message = engine.MessageIn(raws, "tool")
+    started = await chat.start_turn(session, message, **options)
     return await chat.ended(started.turn)
 
 
@@ -651,11 +648,11 @@ async def test_an_allow_list_holds_for_listing_and_for_execution(path):
         ]
         assert "delete" not in results(view)[0][1].partition("There are")[2]
         assert made == []
-        await chat.update_session(session, {"allowed_tools": []})
+        await chat.update_session(session, allowed_tools=[])
         assert await chat.tools(session=session) == []
         with pytest.raises(Invalid):
             await begin(chat, session, "Go.", tools=("add",))
-        await chat.update_session(session, {"allowed_tools": None})
+        await chat.update_session(session, allowed_tools=None)
         assert {"delete", "add"} <= {each.name for each in await chat.tools(session=session)}
 
 
@@ -665,7 +662,7 @@ async def test_an_allow_list_does_not_change_under_a_turn(path):
         session = await session_of(chat)
         turn = await begin(chat, session, "Go.", tools=NAMES)
         with pytest.raises(TurnAlreadyOpen):
-            await chat.update_session(session, {"allowed_tools": []})
+            await chat.update_session(session, allowed_tools=[])
         await chat.cancel(turn)
 
 
@@ -784,16 +781,16 @@ async def test_a_later_round_that_does_not_fit_fails_the_turn(path):
     answers = [[call("talks")], ["Done."]]
     async with chatting(path, tools=[talks], main=rounds(*answers)) as chat:
         session = await session_of(chat)
-        turn = await begin(chat, session, "Go.", tools=("talks",), limits=engine.Limits(500, 50))
+        turn = await begin(chat, session, "Go.", tools=("talks",), budget_tokens=500, max_output_tokens=50)
         live = await frames_of(chat, turn)
         view = await chat.turn(turn)
         assert (view.status, view.error.code) == ("failed", "budget_too_small")
-        assert re.search(r"need \d+ tokens, and there are 450", view.error.detail)
+        assert re.search(r"need \d+ tokens; 450 are available", view.error.detail)
         assert [each.outcome for each in view.attempts] == ["completed"]
         assert await outcomes(chat, session) == [("a", "completed")]
         await assert_told_again(chat, turn, live)
         with pytest.raises(BudgetTooSmall):
-            await begin(chat, session, limits=engine.Limits(500, 50))
+            await begin(chat, session, budget_tokens=500, max_output_tokens=50)
         view = await chat.ended(await begin(chat, session))
         assert (view.status, text_of(view.message)) == ("completed", "Done.")
 
@@ -837,7 +834,7 @@ async def test_a_turn_is_cancelled_during_a_tool(path, let_go, impatient, steps)
         reading_along = asyncio.ensure_future(frames_of(chat, turn))
         await called(chat, session, len(steps))
         async with asyncio.timeout(4):
-            view = await chat.cancel(turn, caller)
+            view = await chat.cancel(turn, caller=caller)
             live = await reading_along
         assert view.status == "cancelled"
         assert sorted(await outcomes(chat, session)) == [(each, "cancelled") for each in all_of(steps)]
@@ -925,7 +922,7 @@ async def test_a_shutdown_waits_for_tools_that_end_in_time(path):
         session = await session_of(chat)
         turn = await begin(chat, session, "Go.", tools=("naps",))
         await called(chat, session)
-        await chat.drain()
+        await chat.serving.drain()
         assert (await chat.turn(turn)).status == "completed"
 
 
@@ -958,7 +955,7 @@ async def pages(chat, most=None):
         now = tx.connection.exec_driver_sql("PRAGMA page_count").scalar()
         tx.connection.exec_driver_sql(f"PRAGMA max_page_count = {most or now}")
 
-    await chat._store.do(limit)
+    await chat._parts.store.do(limit)
 
 
 async def test_a_disk_that_is_full_when_a_tool_returns_fails_the_turn(path, impatient):
@@ -1077,37 +1074,9 @@ EVENTFUL = (
 )
 
 
-def derived(connection, providers, event):
-    """The request of an attempt, from the record alone: positions, system prompt, the tools' document, parameters."""
-    facts, words = facts_of(event), words_of(event)
-    said = [reads.event_at_position(connection, event.tenant, position) for position in facts.positions]
-    messages = [PromptMessage(facts_of(each).role, content) for each in said if (content := content_to_send(each))]
-    system, tools = None, ()
-    if facts.system is not None:
-        system = words_of(reads.event_at_position(connection, event.tenant, facts.system)).system
-    if facts.tools is not None:
-        tools = read_schemas(read_document(connection, event.tenant, facts.tools))
-    parameters = Parameters(
-        max_output_tokens=facts.max_output_tokens,
-        temperature=None if facts.temperature is None else float(facts.temperature),
-        stop=words.stop,
-        tool_choice=facts.tool_choice,
-    )
-    prompt = Prompt(facts.model, tuple(messages), system, tools, parameters)
-    return providers.get(facts.provider).renderers[facts.renderer](prompt)
-
-
 async def assert_derivable(chat, session, requests):
-    """Every attempt of a session, derived again, is what was sent, and what was committed to."""
-
-    def check(connection):
-        events = [e for e in reads.session_events(connection, "default", session) if e.type == "attempt.started"]
-        found = [derived(connection, chat.providers, event) for event in events]
-        for event, request in zip(events, found, strict=True):
-            assert codec.commitment(words_of(event).salt, request).hex() == facts_of(event).request
-        return found
-
-    assert await chat._store.read(check) == requests
+    """Every attempt of a session, explained, is what was sent, and what was committed to."""
+    assert [prompt.request_bytes for prompt in await explained(chat, session)] == requests
 
 
 async def test_frames_are_the_same_live_later_and_after_a_restart(path, tmp_path):
@@ -1178,9 +1147,9 @@ async def test_every_request_can_be_derived_from_the_record(path):
         bodies = [json.loads(request) for request in provider.requests]
         assert [body["tool_choice"]["type"] for body in bodies] == ["any"] * 2 + ["auto"] * 5
         assert {len(body["tools"]) for body in bodies} == {len(NAMES) + 1}
-        await chat.update_session(session, {"system": "Be kind.", "allowed_tools": ["add"]})
+        await chat.update_session(session, system="Be kind.", allowed_tools=["add"])
         await chat.say(session, "And without tools?")
-        await chat.say(session, "A small window.", limits=engine.Limits(140, 20), tools=("add",))
+        await chat.say(session, "A small window.", budget_tokens=140, max_output_tokens=20, tools=("add",))
         requests = list(provider.requests)
         assert len(requests) == len(EVENTFUL) + 2
         await assert_derivable(chat, session, requests)
@@ -1201,12 +1170,13 @@ async def test_a_turn_that_was_paused_asks_as_it_was_asked(path):
     first = Rounds((*says_call(0, "a", "pays", '{"amount":5}'), Ended("tool_use")))
     async with chatting(path, tools=tools, providers=(first,)) as chat:
         session = (await chat.create_session(model="dictated/model", system="Be brief.")).id
-        limits = engine.Limits(5000, 77)
-        turn = await begin(chat, session, "Go.", tool_choice="pays", limits=limits, **options)
+        turn = await begin(
+            chat, session, "Go.", tool_choice="pays", budget_tokens=5000, max_output_tokens=77, **options
+        )
         assert (await chat.ended(turn)).status == "requires_action"
     second = Rounds((*says_text("Done."), Ended("end_turn")))
     async with chatting(path, tools=tools, providers=(second,)) as chat:
-        await chat.decide(turn, engine.Decision("a", approve=True))
+        await chat.decide(turn, "a", approve=True)
         assert (await chat.ended(turn)).status == "completed"
         await assert_derivable(chat, session, first.requests + second.requests)
     one, other = json.loads(first.requests[0]), json.loads(second.requests[0])

@@ -12,7 +12,6 @@ import pytest
 
 from manent import engine
 from manent.engine.clock import new_id
-from manent.engine.context.prompt import content_to_send
 from manent.engine.errors import (
     BudgetTooSmall,
     EngineError,
@@ -31,10 +30,7 @@ from manent.engine.errors import (
     VersionConflict,
 )
 from manent.engine.events.blocks import read_blocks
-from manent.engine.events.upcasts import facts_of, words_of
-from manent.engine.log import codec
-from manent.engine.log.sql import reads
-from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, Parameters, Prompt, PromptMessage
+from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
 from tests.support import (
     Dictated,
     assert_rebuilds,
@@ -42,7 +38,9 @@ from tests.support import (
     begin,
     chatting,
     dump,
+    explained,
     frames_of,
+    offered,
     says,
     shown,
     text_of,
@@ -72,12 +70,16 @@ def call(name, **fields):
     return {"tool": {"id": name, "name": f"do_{name}", **fields}}
 
 
+OURS = offered("do_a", "do_b")
+"""The tools that ``call`` asks for."""
+
+
 def data(frame):
     return json.loads(frame.data)
 
 
 async def types_of(chat, session):
-    return [event.type for event in (await chat.events(session))[0]]
+    return [event.type for event in (await chat.events(session)).items]
 
 
 def asked(chat, number=-1):
@@ -137,7 +139,7 @@ async def test_an_answer_is_shown_as_it_comes_and_recorded_as_it_was_shown(path,
     """
     async with chatting(path, main=says(*steps)) as chat:
         session = await chat.create_session(model="scripted/main")
-        turn = await begin(chat, session.id, "Go.")
+        turn = await begin(chat, session.id, "Go.", client_tools=OURS)
         live = await frames_of(chat, turn)
         calls = [name for name, _ in blocks].count("tool_use")
         kinds = ["turn.started", *frames, "message.appended", *["tool.called"] * calls, "turn.completed"]
@@ -162,10 +164,10 @@ async def test_frames_say_what_they_mean(path):
     """The data of each frame: turn, block with its call's id and name, delta with its kind, message, call."""
     async with chatting(path, main=says({"thinking": "Hm."}, "Hi.", call("a", input={}))) as chat:
         session = await chat.create_session(model="scripted/main")
-        frames = await frames_of(chat, turn := await begin(chat, session.id, "Go."))
+        frames = await frames_of(chat, turn := await begin(chat, session.id, "Go.", client_tools=OURS))
     by_type = {frame.type: data(frame) for frame in frames}
     started = data(frames[0])
-    assert (started["id"], started["status"], started["messages"], started["ended_at"]) == (
+    assert (started["id"], started["status"], started["message_ids"], started["ended_at"]) == (
         str(turn),
         "running",
         [],
@@ -186,18 +188,19 @@ async def test_frames_say_what_they_mean(path):
     ]
     assert by_type["tool.called"] == {"tool_use_id": "a", "name": "do_a", "message_id": message, "runner": "client"}
     end = by_type["turn.completed"]
-    assert (end["id"], end["status"], end["message"]["id"]) == (str(turn), "completed", message)
+    assert (end["id"], end["status"], end["message_ids"]) == (str(turn), "completed", [message])
+    assert not {"messages", "message"} & (started.keys() | end.keys())
 
 
 async def test_the_record_of_a_turn(path):
     """A turn's events, in order; who wrote each, on whose request, and what caused it."""
     caller = engine.Caller("acme", "key:7", "request-1")
     async with chatting(path, main=says("Hi.", call("a"))) as chat:
-        session = await chat.create_session(caller, model="scripted/main")
-        message = await chat.new_message(engine.MessageIn("Go."))
-        started = await chat.start_turn(session.id, engine.Ask(message=message), caller)
-        await chat.ended(started.turn, caller)
-        events = (await chat.events(session.id, caller))[0]
+        session = await chat.create_session(caller=caller, model="scripted/main")
+        message = "Go."
+        started = await chat.start_turn(session.id, message, client_tools=OURS, caller=caller)
+        await chat.ended(started.turn, caller=caller)
+        events = (await chat.events(session.id, caller=caller)).items
     turn = str(started.turn)
     assert [(event.type, event.actor, str(event.causation_id)) for event in events[1:]] == [
         ("message.appended", "key:7", "None"),
@@ -276,13 +279,14 @@ async def test_a_failed_turn_keeps_what_came(path, steps, text, code, retryable)
 
 
 async def test_what_upstream_said_is_for_the_record_only(path):
-    """Status and vendor's code are facts of the attempt; no frame shows an upstream's words."""
+    """The status is a fact of the attempt, the vendor's code stands in its body; no frame shows either's words."""
     async with chatting(path, main=says("x", fails(retry_after_s=2))) as chat:
         session = await chat.create_session(model="scripted/main")
         await frames_of(chat, await begin(chat, session.id, "Go."))
-        (ended,) = (await chat.events(session.id, types=("attempt.ended",)))[0]
-    facts = json.loads(bytes(ended.facts))
-    assert (facts["status"], facts["vendor_code"], facts["outcome"]) == (418, "teapot", "provider_rejected")
+        (ended,) = (await chat.events(session.id, types=("attempt.ended",))).items
+    facts, words = json.loads(bytes(ended.facts)), json.loads(bytes(ended.body))
+    assert (facts["status"], facts["outcome"], "vendor_code" in facts) == (418, "provider_rejected", False)
+    assert words["vendor_code"] == "teapot"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), RuntimeError("secret"), ValueError("secret")], ids=repr)
@@ -353,7 +357,8 @@ async def test_an_endless_answer_is_cut(path):
         turn = await begin(chat, session.id, "Go.")
         frames = await frames_of(chat, turn)
         view = await chat.turn(turn)
-        assert (view.status, view.error.code) == ("failed", "provider_malformed")
+        assert (view.status, view.error.code) == ("failed", "provider_too_large")
+        assert (view.error.limit, view.error.maximum, view.error.retryable) == ("max_answer_bytes", 1000, False)
         assert texts_of(frames)[0] == text_of(view.message)
         assert 1000 < len(text_of(view.message).encode()) <= 1100
         assert provider.left == 1
@@ -380,18 +385,18 @@ async def test_a_turn_can_be_cancelled_at_any_moment(path, steps, count, text):
         reader = asyncio.ensure_future(frames_of(chat, turn))
         await asyncio.sleep(0)
         async with asyncio.timeout(5):
-            view = await chat.cancel(turn, caller)
+            view = await chat.cancel(turn, caller=caller)
             frames = await reader
         assert view.status == "cancelled"
         assert view.error is None
         assert (view.message and text_of(view.message)) == text
         assert view.message is None or not view.message.complete
         assert frames[-1].type == "turn.cancelled"
-        events = (await chat.events(session.id))[0]
+        events = (await chat.events(session.id)).items
         assert (events[-1].type, events[-1].actor) == ("turn.cancelled", "key:9")
         assert view.attempts[0].outcome == "cancelled"
         assert (await chat.cancel(turn)).status == "cancelled"
-        assert len((await chat.events(session.id))[0]) == len(events)
+        assert len((await chat.events(session.id)).items) == len(events)
         assert await frames_of(chat, turn) == frames
         assert (await chat.say(session.id, "Again.", model="scripted/other")).status == "completed"
     audit(path)
@@ -408,7 +413,7 @@ async def test_cancelling_what_has_ended_changes_nothing(path):
         assert dump(path) == before
         for missing, caller in ((new_id(), engine.LOCAL), (turn.id, engine.Caller("other"))):
             with pytest.raises(TurnNotFound):
-                await chat.cancel(missing, caller)
+                await chat.cancel(missing, caller=caller)
 
 
 async def test_cancelling_closes_the_connection_upstream(path):
@@ -444,9 +449,9 @@ async def test_many_cancel_at_once(path):
         session = await chat.create_session(model="scripted/main")
         turn = await begin(chat, session.id, "Go.")
         callers = [engine.Caller("default", f"key:{number}") for number in range(8)]
-        views = await asyncio.gather(*(chat.cancel(turn, caller) for caller in callers))
+        views = await asyncio.gather(*(chat.cancel(turn, caller=caller) for caller in callers))
         assert {view.status for view in views} == {"cancelled"}
-        events = (await chat.events(session.id))[0]
+        events = (await chat.events(session.id)).items
         (actor,) = [event.actor for event in events if event.type == "turn.cancelled"]
         assert actor in {caller.actor for caller in callers}
 
@@ -460,9 +465,9 @@ async def test_a_shutdown_waits_for_turns_that_end_in_time(path):
         session, other = [await chat.create_session(model="scripted/slow") for _ in range(2)]
         turn = await begin(chat, session.id, "Go.")
         reader = asyncio.ensure_future(frames_of(chat, turn))
-        draining = asyncio.ensure_future(chat.drain())
+        draining = asyncio.ensure_future(chat.serving.drain())
         await asyncio.sleep(0.02)
-        assert not await chat.ready()
+        assert not await chat.serving.ready()
         with pytest.raises(ShuttingDown):
             await begin(chat, other.id, "Me too.")
         await draining
@@ -486,7 +491,7 @@ async def test_a_shutdown_interrupts_the_rest(path):
         for session, turn in zip(sessions, turns, strict=True):
             view = await chat.turn(turn)
             assert (view.status, text_of(view.message), view.message.complete) == ("interrupted", "Half", False)
-            end = (await chat.events(session.id, types=("turn.interrupted",)))[0][0]
+            end = (await chat.events(session.id, types=("turn.interrupted",))).items[0]
             assert (json.loads(bytes(end.facts))["reason"], end.actor) == ("shutdown", "system")
             assert (await chat.ended(await begin(chat, session.id, continues=True))).status == "completed"
     audit(path)
@@ -505,7 +510,7 @@ async def test_a_shutdown_lets_go_of_those_who_follow(path):
 
         following = [asyncio.ensure_future(follow(what)) for what in (session.id, None)]
         await until(lambda: asyncio.sleep(0, len(seen) == 2))
-        await chat.drain()
+        await chat.serving.drain()
         async with asyncio.timeout(2):
             await asyncio.gather(*following)
 
@@ -530,7 +535,7 @@ async def test_a_session_has_one_turn_at_a_time(path):
             begin(chat, session.id, "Me too."),
             begin(chat, session.id),
             chat.append_message(session.id, "And me."),
-            *(chat.update_session(session.id, change) for change in changes),
+            *(chat.update_session(session.id, **change) for change in changes),
         ]
         for attempt in attempts:
             with pytest.raises(TurnAlreadyOpen) as refused:
@@ -538,7 +543,7 @@ async def test_a_session_has_one_turn_at_a_time(path):
             assert refused.value.extra == {"turn_id": str(turn)}
         assert (await chat.session(session.id)).version == before
         assert (await chat.session(session.id)).open_turn_id == turn
-        assert (await chat.update_session(session.id, {"title": "Meanwhile"})).title == "Meanwhile"
+        assert (await chat.update_session(session.id, title="Meanwhile")).title == "Meanwhile"
         view = await chat.cancel(turn)
         assert text_of(view.message) == "Half"
         assert told(await frames_of(chat, turn))[-1] == (5, "turn.cancelled")
@@ -567,12 +572,12 @@ async def test_a_turn_on_what_the_session_no_longer_is_is_refused(path):
     """With an expected version a turn starts at that version or not at all."""
     async with chatting(path, main=says("Hi.")) as chat:
         session = await chat.create_session(model="scripted/main")
-        message = await chat.new_message(engine.MessageIn("Go."))
+        message = "Go."
         for version in (0, 2, 99):
             with pytest.raises(VersionConflict) as refused:
-                await chat.start_turn(session.id, engine.Ask(message=message), expected=version)
+                await chat.start_turn(session.id, message, expected=version)
             assert refused.value.current_version == 1
-        await chat.ended((await chat.start_turn(session.id, engine.Ask(message=message), expected=1)).turn)
+        await chat.ended((await chat.start_turn(session.id, message, expected=1)).turn)
 
 
 def key(body=b"{}", name="k"):
@@ -583,23 +588,21 @@ async def test_one_key_is_one_turn(path):
     """The same request many times at once, and again later and after a restart, is one turn with one model call."""
     async with chatting(path, main=says({"pause_ms": 30}, "Hi.")) as chat:
         session = await chat.create_session(model="scripted/main")
-        message = await chat.new_message(engine.MessageIn("Go."))
-        ask = engine.Ask(message=message)
-        started = await asyncio.gather(*(chat.start_turn(session.id, ask, request=key()) for _ in range(6)))
+        started = await asyncio.gather(*(chat.start_turn(session.id, "Go.", request=key()) for _ in range(6)))
         (turn,) = {each.turn for each in started}
         assert sum(not each.replayed for each in started) == 1
         with pytest.raises(IdempotencyMismatch):
-            await chat.start_turn(session.id, ask, request=key(b"other"))
+            await chat.start_turn(session.id, "Go.", request=key(b"other"))
         assert (await chat.ended(turn)).status == "completed"
         assert len(chat.script.requests) == 1
         size = len(await types_of(chat, session.id))
     async with chatting(path, main=says("Hi.")) as chat:
-        again = await chat.start_turn(session.id, ask, expected=77, request=key())
+        again = await chat.start_turn(session.id, "Go.", expected=77, request=key())
         assert (again.turn, again.session, again.replayed) == (turn, session.id, True)
         assert len(await types_of(chat, session.id)) == size
         assert chat.script.requests == []
-        await chat.update_session(session.id, {"status": "archived"})
-        assert (await chat.start_turn(session.id, ask, request=key())).replayed
+        await chat.update_session(session.id, status="archived")
+        assert (await chat.start_turn(session.id, "Go.", request=key())).replayed
 
 
 async def test_a_refused_turn_does_not_use_up_its_key(path):
@@ -607,9 +610,9 @@ async def test_a_refused_turn_does_not_use_up_its_key(path):
     async with chatting(path, main=says("Hi.")) as chat:
         session = await chat.create_session(model="scripted/main")
         with pytest.raises(NothingToAnswer):
-            await chat.start_turn(session.id, engine.Ask(), request=key(b"first"))
-        message = await chat.new_message(engine.MessageIn("Go."))
-        started = await chat.start_turn(session.id, engine.Ask(message=message), request=key(b"second"))
+            await chat.start_turn(session.id, request=key(b"first"))
+        message = "Go."
+        started = await chat.start_turn(session.id, message, request=key(b"second"))
         assert not started.replayed
         await chat.ended(started.turn)
 
@@ -631,7 +634,7 @@ async def test_only_so_many_turns_run_at_once(path):
 REFUSALS = {
     "no such session": (lambda chat, session: begin(chat, new_id(), "x"), SessionNotFound),
     "another tenant's": (
-        lambda chat, session: chat.start_turn(session, engine.Ask(), engine.Caller("other")),
+        lambda chat, session: chat.start_turn(session, caller=engine.Caller("other")),
         SessionNotFound,
     ),
     "nothing to answer": (begin, NothingToAnswer),
@@ -640,9 +643,9 @@ REFUSALS = {
     "unknown model": (lambda chat, session: begin(chat, session, "x", model="nobody/nothing"), UnknownModel),
     "temperature": (lambda chat, session: begin(chat, session, "x", temperature=2.5), Invalid),
     "stop": (lambda chat, session: begin(chat, session, "x", stop=("",)), Invalid),
-    "a negative budget": (lambda chat, session: begin(chat, session, "x", limits=engine.Limits(-1)), Invalid),
+    "a negative budget": (lambda chat, session: begin(chat, session, "x", budget_tokens=-1), Invalid),
     "a small budget": (
-        lambda chat, session: begin(chat, session, "many words " * 50, limits=engine.Limits(20)),
+        lambda chat, session: begin(chat, session, "many words " * 50, budget_tokens=20),
         BudgetTooSmall,
     ),
 }
@@ -665,7 +668,7 @@ async def test_a_budget_that_is_too_small_says_by_how_much(path):
     async with chatting(path, main=says("Hi.")) as chat:
         session = await chat.create_session(model="scripted/main", system="Be brief.")
         with pytest.raises(BudgetTooSmall) as refused:
-            await begin(chat, session.id, "many words " * 50, limits=engine.Limits(40, 10))
+            await begin(chat, session.id, "many words " * 50, budget_tokens=40, max_output_tokens=10)
         extra = refused.value.extra
         assert extra["available_tokens"] == 30 < extra["required_tokens"]
         assert (extra["budget_tokens"], extra["reserve_tokens"]) == (40, 10)
@@ -675,11 +678,11 @@ async def test_an_archived_session_takes_no_turn(path):
     """Archived, it refuses turns and messages; restored, it takes them."""
     async with chatting(path, main=says("Hi.")) as chat:
         session = await chat.create_session(model="scripted/main")
-        await chat.update_session(session.id, {"status": "archived"})
+        await chat.update_session(session.id, status="archived")
         for attempt in (begin(chat, session.id, "x"), chat.append_message(session.id, "x")):
             with pytest.raises(SessionArchived):
                 await attempt
-        await chat.update_session(session.id, {"status": "active"})
+        await chat.update_session(session.id, status="active")
         assert (await chat.say(session.id, "x")).status == "completed"
 
 
@@ -689,7 +692,7 @@ async def test_a_caller_who_is_gone_before_the_start_is_answered_leaves_no_open_
         for _ in range(10):
             session = await chat.create_session(model="scripted/main")
             starting = asyncio.ensure_future(begin(chat, session.id, "Go."))
-            while chat._store._writer._waiting == 0:  # noqa: ASYNC110 - nothing else tells
+            while chat._parts.store._writer._waiting == 0:  # noqa: ASYNC110 - nothing else tells
                 await asyncio.sleep(0)
             starting.cancel()
             await asyncio.wait([starting])
@@ -703,7 +706,7 @@ async def test_nothing_of_an_engine_runs_when_it_is_closed(path):
         async with chatting(path, main=says("Hi.")) as chat:
             session = await chat.create_session(model="scripted/main")
             starting = asyncio.ensure_future(begin(chat, session.id, "Go."))
-            while chat._store._writer._waiting == 0:  # noqa: ASYNC110 - nothing else tells
+            while chat._parts.store._writer._waiting == 0:  # noqa: ASYNC110 - nothing else tells
                 await asyncio.sleep(0)
             for _ in range(pauses):
                 await asyncio.sleep(0)
@@ -715,7 +718,7 @@ async def test_nothing_of_an_engine_runs_when_it_is_closed(path):
             task.cancel()
         assert left == set()
     async with chatting(path) as chat:
-        assert [session.open_turn_id for session in (await chat.sessions())[0]] == [None] * 8
+        assert [session.open_turn_id for session in (await chat.sessions()).items] == [None] * 8
 
 
 async def can_be_used(chat, session):
@@ -736,7 +739,7 @@ async def test_the_end_of_a_turn_is_recorded_however_busy_the_writer_is(path):
         session = await chat.create_session(model="scripted/main")
         turn = await begin(chat, session.id, "Go.")
         await shown(chat, turn, 3)
-        busy = [chat._store.submit(lambda _: time.sleep(0.1)) for _ in range(3)]
+        busy = [chat._parts.store.submit(lambda _: time.sleep(0.1)) for _ in range(3)]
         await asyncio.gather(*busy)
         async with asyncio.timeout(4):
             await until(lambda: not_open(chat, session.id), timeout_s=3)
@@ -760,7 +763,7 @@ async def test_a_new_turn_without_content_leaves_the_partial_answer_out(path):
         assert (view.status, asked(chat)) == ("completed", [("user", "Tell me.")])
         await chat.say(session, "Thanks.", model="scripted/other")
         assert asked(chat) == [("user", "Tell me."), ("assistant", "Whole."), ("user", "Thanks.")]
-        assert [text_of(message) for message in (await chat.messages(session))[0]] == [
+        assert [text_of(message) for message in (await chat.messages(session)).items] == [
             "Tell me.",
             "Half an an",
             "Whole.",
@@ -824,13 +827,13 @@ TOOLS = [
 
 async def open_calls(chat):
     session = await chat.create_session(model="scripted/main")
-    view = await chat.say(session.id, "Do both.")
+    view = await chat.say(session.id, "Do both.", client_tools=OURS)
     assert (view.status, view.stop_reason) == ("completed", "tool_use")
     return session.id
 
 
 async def tool_message(chat, *blocks):
-    return await chat.new_message(engine.MessageIn(raw(*blocks), "tool"))
+    return engine.MessageIn(raw(*blocks), "tool")
 
 
 async def test_a_turn_with_calls_waits_for_their_results(path):
@@ -855,7 +858,7 @@ async def test_results_are_the_input_of_the_next_turn(path):
     async with chatting(path, main=TOOLS) as chat:
         session = await open_calls(chat)
         message = await tool_message(chat, result("b", "two"), result("a", "one", is_error=True))
-        started = await chat.start_turn(session, engine.Ask(message=message))
+        started = await chat.start_turn(session, message)
         view = await chat.ended(started.turn)
         assert text_of(view.message) == "Done."
         assert asked(chat) == [("user", "Do both."), ("assistant", "Let me look."), ("tool", "twoone")]
@@ -883,7 +886,7 @@ async def test_a_turn_does_not_start_on_half_of_the_results(path):
         session = await open_calls(chat)
         message = await tool_message(chat, result("a"))
         with pytest.raises(ToolResultsMissing) as refused:
-            await chat.start_turn(session, engine.Ask(message=message))
+            await chat.start_turn(session, message)
         assert refused.value.extra["tool_use_ids"] == ["b"]
 
 
@@ -897,7 +900,7 @@ async def test_a_result_without_its_call_is_refused(path, blocks):
             await chat.append_messages(session, [engine.MessageIn(raw(*blocks), "tool")])
         message = await tool_message(chat, *blocks)
         with pytest.raises(ToolCallNotFound):
-            await chat.start_turn(session, engine.Ask(message=message))
+            await chat.start_turn(session, message)
         assert dump(path) == before
 
 
@@ -944,38 +947,9 @@ async def test_a_block_of_an_unknown_type_is_kept_as_it_came(path):
 # --- what the model was sent can be derived again ---------------------------------------------------------------------
 
 
-def derived(connection, providers, event):
-    """The request of an attempt, from the record alone."""
-    facts, words = facts_of(event), words_of(event)
-    system = None
-    if facts.system is not None:
-        system = words_of(reads.event_at_position(connection, event.tenant, facts.system)).system
-    messages = []
-    for position in facts.positions:
-        message = reads.event_at_position(connection, event.tenant, position)
-        content = content_to_send(message)
-        if content:
-            messages.append(PromptMessage(facts_of(message).role, content))
-    parameters = Parameters(
-        max_output_tokens=facts.max_output_tokens,
-        temperature=None if facts.temperature is None else float(facts.temperature),
-        stop=words.stop,
-    )
-    prompt = Prompt(facts.model, tuple(messages), system, parameters=parameters)
-    return providers.get(facts.provider).renderers[facts.renderer](prompt)
-
-
 async def assert_derivable(chat, session, requests):
-    """Every attempt of a session: its request, derived again, is what was sent, and what was committed to."""
-
-    def check(connection):
-        events = [e for e in reads.session_events(connection, "default", session) if e.type == "attempt.started"]
-        found = [derived(connection, chat.providers, event) for event in events]
-        for event, request in zip(events, found, strict=True):
-            assert codec.commitment(words_of(event).salt, request).hex() == facts_of(event).request
-        return found
-
-    assert await chat._store.read(check) == requests
+    """Every attempt of a session, explained, is what was sent, and what was committed to."""
+    assert [prompt.request_bytes for prompt in await explained(chat, session)] == requests
 
 
 async def test_every_request_can_be_derived_from_the_record(path):
@@ -985,16 +959,16 @@ async def test_every_request_can_be_derived_from_the_record(path):
     models = {"main": TOOLS, "bad": says("Half", TRUNCATE), "other": says("Yes.")}
     async with chatting(path, **models) as chat:
         session = (await chat.create_session(model="scripted/main", system="Be brief.")).id
-        await chat.say(session, "Do both.", temperature=0.7, stop=("END", "\n\n"))
+        await chat.say(session, "Do both.", temperature=0.7, stop=("END", "\n\n"), client_tools=OURS)
         message = await tool_message(chat, result("a", "one"), result("b"))
-        await chat.ended((await chat.start_turn(session, engine.Ask(message=message))).turn)
-        await chat.update_session(session, {"system": "Be kind. \u2028 é", "title": "A title"})
+        await chat.ended((await chat.start_turn(session, message)).turn)
+        await chat.update_session(session, system="Be kind. \u2028 é", title="A title")
         await chat.say(session, "And you?", model="scripted/bad")
         await chat.ended(await begin(chat, session, model="scripted/other", continues=True))
-        await chat.update_session(session, {"system": None})
+        await chat.update_session(session, system=None)
         await chat.say(session, "Fails.", model="scripted/bad")
         await chat.ended(await begin(chat, session, model="scripted/other"))
-        await chat.say(session, "A small window.", limits=engine.Limits(40, 10), model="scripted/other")
+        await chat.say(session, "A small window.", budget_tokens=40, max_output_tokens=10, model="scripted/other")
         requests = list(chat.script.requests)
         assert len(requests) == 7
         await assert_derivable(chat, session, requests)
@@ -1006,7 +980,7 @@ async def test_an_empty_system_prompt_is_none(path):
     """To set the system prompt to nothing takes it away, and what is then sent can be derived."""
     async with chatting(path, main=says("Hi.")) as chat:
         session = (await chat.create_session(model="scripted/main", system="Be brief.")).id
-        assert (await chat.update_session(session, {"system": ""})).system is None
+        assert (await chat.update_session(session, system="")).system is None
         await chat.say(session, "Go.")
         await assert_derivable(chat, session, chat.script.requests)
 
@@ -1015,8 +989,8 @@ async def test_an_attempt_says_how_it_was_counted(path):
     """Its facts name the policy, the counter, the factor and the budget, and the figures add up."""
     async with chatting(path, main=says("Hi.")) as chat:
         session = await chat.create_session(model="scripted/main", system="Be brief.", budget_tokens=500)
-        await chat.say(session.id, "Hello there.", limits=engine.Limits(None, 77))
-        (event,) = (await chat.events(session.id, types=("attempt.started",)))[0]
+        await chat.say(session.id, "Hello there.", max_output_tokens=77)
+        (event,) = (await chat.events(session.id, types=("attempt.started",))).items
         facts = json.loads(bytes(event.facts))
         window = await chat.window(session.id, version=2)
     assert (facts["provider"], facts["model"], facts["round"], facts["attempt"]) == ("scripted", "main", 1, 1)
@@ -1068,7 +1042,7 @@ async def test_what_was_streamed_reads_as_typed_blocks(path):
     """A recorded message is read back as the blocks that it was made of."""
     async with chatting(path, main=says({"thinking": "Hm."}, "Hi.", call("a", input={"x": [1]}))) as chat:
         session = await chat.create_session(model="scripted/main")
-        message = (await chat.say(session.id, "Go.")).message
+        message = (await chat.say(session.id, "Go.", client_tools=OURS)).message
     thinking, text, use = read_blocks(message.content)
     assert (thinking.text, text.text, use.id, use.name, use.input, use.input_text) == (
         "Hm.",

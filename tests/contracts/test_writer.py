@@ -26,9 +26,8 @@ from manent.engine.errors import (
     TurnNotOpen,
     VersionConflict,
 )
-from manent.engine.log.append import probe
 from manent.engine.log.base import AnyVersion, Appended, Exactly, Exists, NoStream
-from manent.engine.log.journal import JournalRow, WriteJournal, journal_rows, write_journal
+from manent.engine.log.journal import JournalRow, WriteJournal, journal_rows, probe, write_journal
 from manent.engine.log.leases import (
     CloseRun,
     ExtendLeases,
@@ -417,7 +416,7 @@ async def test_a_turn_on_a_full_disk_ends_when_there_is_room(small_disk, tmp_pat
         assert b'"store_full"' in frames[-1].data
         assert [frame.number for frame in frames[:-1]] == [*range(1, len(frames))]
         assert (await chat.turn(turn)).status == "running"
-        assert len((await chat.messages(session.id))[0]) == 1
+        assert len((await chat.messages(session.id)).items) == 1
         ballast.unlink()
         await until(lambda: ended(chat, turn), timeout_s=10)
         end = await chat.turn(turn)

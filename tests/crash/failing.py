@@ -88,7 +88,13 @@ class FailingDisk:
         self._names = {str(path) + end: path.name + end for end in ("", "-wal", "-journal")}
         self._handles = {}
         self._tables = {}
+        self._paths = {name: Path(place) for place, name in self._names.items()}
+        self._room = None
         self.arm(None)
+
+    def leave(self, room):
+        """From now on files grow by so many bytes together, and no further: the disk is full then. None: by any."""
+        self._room = room
 
     def arm(self, fault):
         self._fault = fault
@@ -164,6 +170,11 @@ class FailingDisk:
         code = self._strikes("write")
         if code:
             size = size // 2 if self._fault.half else 0
+        elif self._room is not None:
+            grows = max(0, at + size - self._paths[handle.name].stat().st_size)
+            if grows > self._room:
+                code, size, grows = sqlite3.SQLITE_FULL, size - grows + self._room, self._room
+            self._room -= grows
         if size:
             code = handle.methods.write(file, data, size, at) or code
             self.disk.do(Call("write", handle.name, at, string_at(data, size)))

@@ -58,7 +58,7 @@ async def talk(chat, chance):
     positions = []
     for _ in range(STEPS):
         if chance.random() < 0.7:
-            message = engine.MessageIn("Again?", id=chat._clock.new_id())
+            message = engine.MessageIn("Again?", id=chat._parts.clock.new_id())
             (made,) = await chat.append_messages(session, [message])
             assert await chat.append_messages(session, [message]) == [made]
             positions.append(made.position)
@@ -85,9 +85,10 @@ async def paged(read, chance, **more):
     """Everything, page by page."""
     items, cursor = [], more.pop("start")
     while True:
-        page, cursor = await read(cursor, chance.randint(1, 3))
-        items += page
-        if not cursor:
+        page = await read(cursor, chance.randint(1, 3))
+        items += page.items
+        cursor = page.next
+        if cursor is None:
             return items
 
 
@@ -95,22 +96,20 @@ async def check_cursors(chat, chance, sessions):
     """Each page goes on where the one before it ended: nothing twice, nothing left out, in order."""
     for order in ("activity", "created"):
         listed = await paged(
-            lambda at, size, by=order: chat.sessions(order=by, before=at, limit=size), chance, start=None
+            lambda at, size, by=order: chat.sessions(order=by, after=at, limit=size), chance, start=None
         )
         assert sorted(view.id for view in listed) == sorted(sessions)
         keys = [(view.updated_at, view.id) if order == "activity" else view.id for view in listed]
         assert keys == sorted(keys, reverse=True)
 
-    async def messages(after, size):
-        found, more = await chat.messages(sessions[0], after=after, limit=size)
-        return found, found[-1].version if more else None
+    def messages(after, size):
+        return chat.messages(sessions[0], after=after, limit=size)
 
-    async def events(after, size):
-        found, more = await chat.log_events(after=after, limit=size * 40)
-        return found, found[-1].position if more else None
+    def events(after, size):
+        return chat.log_events(after=after, limit=size * 40)
 
     listed = await paged(messages, chance, start=None)
-    assert listed == (await chat.messages(sessions[0], limit=1000))[0]
+    assert listed == (await chat.messages(sessions[0], limit=1000)).items
     positions = [event.position for event in await paged(events, chance, start=0)]
     assert positions == [*range(1, len(positions) + 1)]
     return len(positions)

@@ -176,7 +176,7 @@ def test_a_failing_disk_gets_nothing_acknowledged_that_is_not_there(migrated, fr
     assert failed >= FAULTS * 0.7
     assert set(refused) <= {"store_full", "store_unavailable", "turn_already_open"}
     if kind != "full once":  # the batch is then done again, one by one, and there is room
-        assert refused.total() >= FAULTS // 3
+        assert refused.total() >= FAULTS // 8  # the rest hit the commits of journals, whose turns end instead
 
 
 @pytest.mark.timeout(LIMIT_S)

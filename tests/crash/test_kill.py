@@ -158,7 +158,9 @@ def test_a_conversation_survives_its_server(tmp_path, model):
         assert text_of(again) == message_text(view["message"])
         assert [list(client.stream("GET", f"/api/turns/{turn}/stream")) for turn in turns] == live
         for frames in live:
-            assert text_of(frames) == message_text(json.loads(frames[-1][2])["message"])
+            assert text_of(frames) == message_text(
+                next(json.loads(data) for _, kind, data in frames[::-1] if kind == "message.appended")
+            )
         assert client.call("GET", f"/api/sessions/{session}")["open_turn_id"] is None
         assert list(client.say(session, "Are you there again?", max_output_tokens=12))[-1][1] == "turn.completed"
         process.send_signal(signal.SIGTERM)

@@ -16,7 +16,7 @@ import pytest
 
 from manent import engine
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
-from tests.support import Dictated, assert_rebuilds, audit, chatting, frames_of, query, says, text_of
+from tests.support import Dictated, assert_rebuilds, audit, awaited, call_ids, chatting, frames_of, query, says, text_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,7 +108,7 @@ async def main():
                 print("frame", frame.number, frame.type, flush=True)
         print("stands", flush=True)
         if moment == "while an approved call runs":
-            await chat.decide(turn, engine.Decision("a", approve=True, reason="Fine."))
+            await chat.decide(turn, "a", approve=True, reason="Fine.")
         await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -151,9 +151,10 @@ def killed(path, moment, *lines):
 
 async def outcomes(chat, session):
     """(call, outcome) of every return on record, in order."""
-    events = (await chat.events(session, types=("tool.returned",)))[0]
+    events = (await chat.events(session, types=("tool.returned",))).items
     returned = [json.loads(bytes(event.facts)) for event in events]
-    return [(each["call"], each["outcome"]) for each in returned]
+    ids = await call_ids(chat, session)
+    return [(ids[each["call"]], each["outcome"]) for each in returned]
 
 
 async def checked(chat, turn, frames):
@@ -194,7 +195,7 @@ def test_a_turn_that_was_killed_is_interrupted(tmp_path, moment):
             view = await checked(chat, turn, frames)
             assert (view.status, view.error) == ("interrupted", None)
             assert await outcomes(chat, view.session_id) == returned
-            events = (await chat.events(view.session_id))[0]
+            events = (await chat.events(view.session_id)).items
             assert json.loads(bytes(events[-1].facts))["reason"] == "server_lost"
             assert view.attempts[0].outcome == "completed"
             if partial is not None:
@@ -225,13 +226,13 @@ def test_a_turn_that_waits_for_a_person_outlives_a_kill(tmp_path, cancelled):
     async def look():
         async with chatting(path, tools=[careful], providers=(model,)) as chat:
             view = await checked(chat, turn, frames)
-            assert (view.status, view.pending_approvals) == ("requires_action", ("b", "c"))
+            assert (view.status, awaited(view)) == ("requires_action", ("b", "c"))
             assert (await chat.session(view.session_id)).open_turn_id == turn
             if cancelled:
                 await chat.cancel(turn)
             else:
-                await chat.decide(turn, engine.Decision("c", approve=False, reason="No."))
-                await chat.decide(turn, engine.Decision("b", approve=True))
+                await chat.decide(turn, "c", approve=False, reason="No.")
+                await chat.decide(turn, "b", approve=True)
                 assert text_of((await chat.ended(turn)).message) == "Done."
             view = await checked(chat, turn, frames)
             first, end = ("cancelled", "cancelled") if cancelled else ("completed", "refused")

@@ -13,7 +13,7 @@ from tests.crash.system_calls import calls_of, recorded, why_not
 from tests.crash.test_kill import ROOT, environment
 from tests.crash.torture import LIMIT_S, PARTS, TIMES, chance_of, share
 from tests.crash.verdicts import found_in
-from tests.support import assert_rebuilds, audit, chatting, query
+from tests.support import assert_rebuilds, audit, chatting, copy_secret, query
 
 STATES = 500 * TIMES
 CONTROL_STATES = 60 * TIMES
@@ -124,6 +124,7 @@ def test_no_loss_of_power_takes_what_was_acknowledged(folder, tmp_path, tell, pa
     for first in range(0, mine, STATES_OF_A_RUN):
         number = f"{part}-{first}"
         calls, leaves = run(folder, "full", number)
+        copy_secret(folder / f"full-{number}" / "chat.db", path)  # it is on the disk before the file names it
         for told, content, way in states(calls, min(STATES_OF_A_RUN, mine - first), chance):
             lay(content, path)
             found = found_in(path)
@@ -157,5 +158,5 @@ def test_the_states_are_not_blind(folder, tmp_path, tell, synchronous):
     tell(
         f"{CONTROL_STATES} states with synchronous={synchronous}: {lost} lost something acknowledged, {damaged} damaged"
     )
-    assert lost > CONTROL_STATES // 10
+    assert lost + damaged > CONTROL_STATES // 10  # of a damaged file nobody asks what else it has lost
     assert (damaged > 0) == (synchronous == "off")

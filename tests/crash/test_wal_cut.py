@@ -15,7 +15,7 @@ from tests.crash.test_kill import ROOT, environment
 from tests.crash.test_power_loss import go_on
 from tests.crash.torture import LIMIT_S, TIMES, chance_of
 from tests.crash.verdicts import found_in
-from tests.support import query
+from tests.support import copy_secret, query
 
 COMMITTED = Path(__file__).with_name("committed.py")
 HEADER, FRAME_HEADER, PAGE = 32, 24, 4096
@@ -75,6 +75,7 @@ def test_a_log_that_is_cut_has_what_was_committed_before_the_cut(tmp_path, tell)
     wal_path = path.with_name("chat.db-wal")
     for seed in range(TIMES):
         database, wal, commits = run(tmp_path, str(seed))
+        copy_secret(tmp_path / f"run-{seed}.db", path)
         path.write_bytes(database)
         wal_path.write_bytes(wal)
         whole = found_in(path).leaves

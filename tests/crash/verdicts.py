@@ -27,7 +27,7 @@ def found_in(path, *, whole=True):
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA synchronous = off")
             return _found(connection, whole=whole)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, TypeError, ValueError) as error:  # the latter of values that no writer has written
         return Found(damage=f"{type(error).__name__}: {error}")
 
 

@@ -59,9 +59,9 @@ class History:
             block = b'{"type":"tool_result","tool_use_id":"call_1","content":"%s"}' % word.encode()
             await self.chat.append_messages(self.session, [engine.MessageIn((block,), "tool")])
         elif kind == "set":
-            await self.chat.update_session(self.session, {detail: {"a": word} if detail == "metadata" else word})
+            await self.chat.update_session(self.session, **{detail: {"a": word} if detail == "metadata" else word})
         elif kind == "unset":
-            await self.chat.update_session(self.session, {detail: None})
+            await self.chat.update_session(self.session, **{detail: None})
             return
         else:
             await self.erase([version for version in detail if version <= before])
@@ -69,11 +69,11 @@ class History:
         self.words[word] = before + 1
 
     async def erase(self, versions):
-        await engine.erase(self.chat, self.session, "by chance", versions=versions or None)
+        await self.chat.erase(self.session, "by chance", versions=versions or None)
 
     async def check(self, folder):
         """Each word is in its event, or nowhere."""
-        events = {event.version: event for event in (await self.chat.events(self.session, limit=1000))[0]}
+        events = {event.version: event for event in (await self.chat.events(self.session, limit=1000)).items}
         files = b"".join(file.read_bytes() for file in folder.iterdir())
         for word, version in self.words.items():
             if events[version].erased:
@@ -93,14 +93,14 @@ async def live(steps, folder):
                 await history.step(kind, detail)
             except Refused:
                 continue  # as it should be, in that state
-        assert await engine.purge(chat)
+        assert await chat.purge()
         # An echo repeats the word of its question: with the question alone erased, its answer would keep it.
         if said := await echoes(chat, history.session):
             await history.erase([event.version for event in said])
         await history.check(folder)
         for session in (history.session, None):
             bundle = io.BytesIO()
-            await engine.export_bundle(chat, bundle, session)
+            await chat.export(bundle, session)
             verify_bundle.verify(bundle, [])
     audit(path)
     assert_rebuilds(path, folder / "scratch.db")
@@ -109,7 +109,7 @@ async def live(steps, folder):
 
 async def echoes(chat, session):
     """What assistants said: words of somebody else."""
-    events = (await chat.events(session, limit=1000))[0]
+    events = (await chat.events(session, limit=1000)).items
     return [each for each in events if each.type == "message.appended" and each.actor.startswith("turn:")]
 
 

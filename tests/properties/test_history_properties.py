@@ -101,14 +101,14 @@ class History:
         mine = [session for owner, session in self.sessions if owner == tenant]
         try:
             if name == "session":
-                made = await self.chat.create_session(caller, model="dictated/model", **arguments[0])
+                made = await self.chat.create_session(caller=caller, model="dictated/model", **arguments[0])
                 self.sessions.append((tenant, made.id))
             elif mine:
                 await getattr(self, name)(mine[which % len(mine)], caller, *arguments)
         except EngineError:
             pass
         for owner, session in self.sessions:
-            view = await self.chat.session(session, engine.Caller(owner))
+            view = await self.chat.session(session, caller=engine.Caller(owner))
             self.seen[owner, session, view.version] = view
 
     async def update(self, session, caller, names, status, words):
@@ -119,27 +119,30 @@ class History:
             "status": status,
             "metadata": {"k": words},
         }
-        await self.chat.update_session(session, {name: values.get(name) for name in names}, caller)
+        await self.chat.update_session(session, **{name: values.get(name) for name in names}, caller=caller)
 
     async def append(self, session, caller, messages):
-        await self.chat.append_messages(session, [engine.MessageIn(text, role) for role, text in messages], caller)
+        await self.chat.append_messages(
+            session, [engine.MessageIn(text, role) for role, text in messages], caller=caller
+        )
 
     async def calls(self, session, caller, count):
         blocks = [{"type": "tool_use", "id": f"call_{number}", "name": "f"} for number in range(count)]
-        await self.chat.append_messages(session, [engine.MessageIn(raw(blocks), "assistant", id=new_id())], caller)
+        await self.chat.append_messages(
+            session, [engine.MessageIn(raw(blocks), "assistant", id=new_id())], caller=caller
+        )
 
     async def results(self, session, caller, which):
         blocks = [{"type": "tool_result", "tool_use_id": f"call_{which}", "content": "done"}]
-        await self.chat.append_messages(session, [engine.MessageIn(raw(blocks), "tool")], caller)
+        await self.chat.append_messages(session, [engine.MessageIn(raw(blocks), "tool")], caller=caller)
 
     async def turn(self, session, caller, content, chunks, continues):
         self.provider.steps = chunks
-        message = None if content is None else await self.chat.new_message(engine.MessageIn(content))
-        ask = engine.Ask(message=message, continues=continues and message is None)
-        started = await self.chat.start_turn(session, ask, caller)
+        continues = continues and content is None
+        started = await self.chat.start_turn(session, content, continues=continues, caller=caller)
         if hang in chunks:
             await asyncio.sleep(0.002)
-            await self.chat.cancel(started.turn, caller)
+            await self.chat.cancel(started.turn, caller=caller)
         self.frames[caller.tenant, started.turn] = await frames_of(self.chat, started.turn, caller=caller)
 
 
@@ -178,7 +181,7 @@ def test_any_history_can_be_folded_again(migrated, commands):
     async def later(history):
         async with chatting(path, providers=(Dictated(),)) as chat:
             for (tenant, session, version), view in history.seen.items():
-                assert await chat.session(session, engine.Caller(tenant), version=version) == view
+                assert await chat.session(session, caller=engine.Caller(tenant), version=version) == view
             for (tenant, turn), frames in history.frames.items():
                 assert await frames_of(chat, turn, caller=engine.Caller(tenant)) == frames
 

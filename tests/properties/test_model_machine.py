@@ -170,7 +170,7 @@ class Machine(RuleBasedStateMachine):
     @rule(known=keyed)
     def retry(self, known):
         expected, said, key, message = known
-        assert self.run(self.write(expected, said.text, request=key)) == [as_now(message, said)]
+        assert_answered_as_now(self.run(self.write(expected, said.text, request=key)), message, said)
 
     @rule(known=keyed)
     def mistake(self, known):
@@ -178,7 +178,7 @@ class Machine(RuleBasedStateMachine):
         expected, said, key, message = known
         other = msgspec.structs.replace(key, body=key.body + b"!")
         if said.erased:
-            assert self.run(self.write(expected, said.text, request=other)) == [as_now(message, said)]
+            assert_answered_as_now(self.run(self.write(expected, said.text, request=other)), message, said)
             return
         with pytest.raises(IdempotencyMismatch):
             self.run(self.write(expected, said.text, request=other))
@@ -226,9 +226,8 @@ class Machine(RuleBasedStateMachine):
 
     async def start(self, expected, kind):
         self.moved = True
-        message = await self.chat.new_message(engine.MessageIn("Go"))
-        ask = engine.Ask(message=message, model=f"scripted/{kind}", tools=("sum", "send"))
-        turn = (await self.chat.start_turn(expected.id, ask)).turn
+        options = {"model": f"scripted/{kind}", "tools": ("sum", "send")}
+        turn = (await self.chat.start_turn(expected.id, "Go", **options)).turn
         if kind == "hang":
             self.frames[turn] = await shown(self.chat, turn, 3)
         else:
@@ -248,7 +247,7 @@ class Machine(RuleBasedStateMachine):
         expected.end("completed")
 
     async def decided(self, turn, approve, key):
-        await self.chat.decide(turn, engine.Decision("call_1", approve), request=key)
+        await self.chat.decide(turn, "call_1", approve=approve, request=key)
         await self.chat.ended(turn)
 
     def waiting(self):
@@ -287,9 +286,9 @@ class Machine(RuleBasedStateMachine):
         reason, self.moved = f"because of {key.key}", True
         if expected.open is not None:
             with pytest.raises(engine.TurnAlreadyOpen):
-                self.run(engine.erase(self.chat, expected.id, reason, versions=chosen, request=key))
+                self.run(self.chat.erase(expected.id, reason, versions=chosen, request=key))
             return multiple()
-        erasure = self.run(engine.erase(self.chat, expected.id, reason, versions=chosen, request=key))
+        erasure = self.run(self.chat.erase(expected.id, reason, versions=chosen, request=key))
         fresh = [place for place in places if not expected.messages[place].erased and found[place].content]
         assert {found[place].version for place in fresh} <= {*erasure.versions}
         for place in fresh:
@@ -303,7 +302,7 @@ class Machine(RuleBasedStateMachine):
     def erase_again(self, known):
         """The same key tells the same, whatever came after."""
         expected, chosen, reason, key, erasure = known
-        again = self.run(engine.erase(self.chat, expected.id, reason, versions=chosen, request=key))
+        again = self.run(self.chat.erase(expected.id, reason, versions=chosen, request=key))
         assert (again.version, again.versions) == (erasure.version, erasure.versions)
 
     @rule(expected=sessions, data=st.data())
@@ -314,24 +313,20 @@ class Machine(RuleBasedStateMachine):
         self.run(self.proved(expected, event))
 
     async def proved(self, expected, event):
-        record = self.chat.record
-        keys = await record.keys()
-        inclusion = await record.inclusion(expected.id, event.version)
+        evidence = self.chat.evidence
+        keys = await evidence.keys()
+        inclusion = await evidence.inclusion(expected.id, event.version)
         leaf = self.witness.include(msgspec.to_builtins(inclusion), keys)
         assert (leaf["id"], leaf["commitment"]) == (str(event.id), event.commitment)
         for size in sorted(self.witness.roots):
             if size <= inclusion.size:
-                self.witness.extend(msgspec.to_builtins(await record.consistency(size, inclusion.size)))
+                self.witness.extend(msgspec.to_builtins(await evidence.consistency(size, inclusion.size)))
 
     async def all_messages(self, expected):
-        found, more = await self.chat.messages(expected.id, limit=1000)
-        assert not more
-        return found
+        return [message async for message in self.chat.iter_messages(expected.id)]
 
     async def all_events(self, expected):
-        found, more = await self.chat.events(expected.id, limit=1000)
-        assert not more
-        return found
+        return [event async for event in self.chat.iter_events(expected.id)]
 
     # --- lives --------------------------------------------------------------------------------------------------------
 
@@ -341,7 +336,7 @@ class Machine(RuleBasedStateMachine):
         """The power goes: the next life finds the file as it is on disk at this moment."""
         self.lives += 1
         after = self.folder / f"{self.lives}.db"
-        for end in (".key", ".checkpoints"):  # first: what they speak of is in the file before they do
+        for end in (".key", ".secret", ".checkpoints"):  # first: what they speak of is in the file before they do
             if (beside := Path(f"{self.path}{end}")).exists():
                 shutil.copy(beside, f"{after}{end}")
         snapshot(self.path, after)
@@ -370,7 +365,7 @@ class Machine(RuleBasedStateMachine):
         for expected in self.expected:
             found = self.run(self.all_messages(expected))
             for message, said in zip(found, expected.messages, strict=True):
-                assert (message.role, message.complete, message.erased) == (said.role, said.complete, said.erased)
+                assert (message.role, message.complete, bool(message.erased)) == (said.role, said.complete, said.erased)
                 if said.erased:
                     assert message.content == ()
                 elif said.text is not None:
@@ -379,8 +374,8 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def turns_are_as_they_should_be(self):
         for expected in self.expected:
-            found, _ = self.run(self.chat.turns(expected.id, limit=1000))
-            assert {turn.id: turn.status for turn in found} == expected.turns
+            page = self.run(self.chat.turns(expected.id, limit=1000))
+            assert {turn.id: turn.status for turn in page.items} == expected.turns
             assert self.run(self.chat.session(expected.id)).open_turn_id == expected.open
 
     def teardown(self):
@@ -405,7 +400,7 @@ class Machine(RuleBasedStateMachine):
             for turn in expected.turns:
                 if turn != expected.open:
                     self.check_frames(self.frames[turn], await frames_of(self.chat, turn), erased)
-        assert await engine.purge(self.chat)
+        assert await self.chat.purge()
         DONE["erasures"] += sum(len(expected.reasons) for expected in self.expected)
         DONE.update(self.witness.checked)
 
@@ -435,9 +430,11 @@ class Machine(RuleBasedStateMachine):
                 assert (said.text.encode() in files) != said.erased
 
 
-def as_now(message, said):
-    """A message that was answered with once, as it is answered with now."""
-    return msgspec.structs.replace(message, content=(), erased=True) if said.erased else message
+def assert_answered_as_now(answered, message, said):
+    """A message that was answered with once is answered with again; after its erasure without its words."""
+    (again,) = answered
+    assert bool(again.erased) == said.erased
+    assert again == (msgspec.structs.replace(message, content=(), erased=again.erased) if said.erased else message)
 
 
 def message_of(frame):

@@ -13,8 +13,8 @@ from manent.engine.events.cuts import Cut, pack_cuts, unpack_cuts
 from manent.engine.log.leases import open_runs
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended, VendorBlock
 from manent.engine.providers.wire.surrogates import Halves
-from manent.engine.streams.backlog import Past
-from tests.support import Dictated, audit, begin, chatting, frames_of, texts_of
+from manent.engine.streams.backlog import Backlog
+from tests.support import Dictated, audit, begin, chatting, frames_of, offered, texts_of
 
 NUMBERS = st.integers(0, 2**40)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text(
@@ -114,7 +114,7 @@ def test_what_is_shown_is_what_is_recorded(running, chunks, data):
 
         provider.steps = [*chunks[:stop_at], pause, *chunks[stop_at:]]
         session = await chat.create_session(model="dictated/model")
-        turn = await begin(chat, session.id, "Go.")
+        turn = await begin(chat, session.id, "Go.", client_tools=offered("look"))
         reading = asyncio.ensure_future(frames_of(chat, turn))
         async with asyncio.timeout(5):
             await reached.wait()
@@ -150,11 +150,11 @@ def text(block):
 
 async def paged(chat, turn, pages):
     """All frames that are on disk, in pages of these sizes in turn."""
-    frames, number, past = [], 0, Past("default", turn)
+    frames, number, backlog = [], 0, Backlog("default", turn)
     while True:
         after, limit = (frames[-1].number if frames else 0), pages[number % len(pages)]
         number += 1
-        page = await chat._store.read(partial(past.read, after=after, limit=limit))
+        page = await chat._parts.store.read(partial(backlog.read, after=after, limit=limit))
         assert len(page) <= limit
         frames += page
         if not page:
@@ -166,7 +166,7 @@ def test_the_log_of_all_examples_holds(running):
     run, path = running
 
     async def runs(chat, _):
-        return await chat._store.read(open_runs)
+        return await chat._parts.store.read(open_runs)
 
     assert run(runs) == []
     assert audit(path) > 0

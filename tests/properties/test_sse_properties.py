@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manent.engine.errors import ProviderMalformed
+from manent.engine.errors import ProviderMalformed, ProviderTooLarge
 from manent.engine.providers.wire.sse import SseDecoder
 
 lines = st.one_of(
@@ -49,7 +49,7 @@ def decoded(pieces, limit_bytes=1 << 20):
         for piece in pieces:
             for event in decoder.feed(piece):
                 events.append((event.event, event.data))  # noqa: PERF401 - kept when the next one fails
-    except ProviderMalformed:
+    except (ProviderMalformed, ProviderTooLarge):
         return events, True
     return events, False
 

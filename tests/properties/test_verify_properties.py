@@ -43,22 +43,22 @@ class History:
                     await self.step(chat, caller, kind, count, choose)
 
     async def step(self, chat, caller, kind, count, choose):
-        mine = [session.id for session in (await chat.sessions(caller, order="created"))[0]]
+        mine = [session.id for session in (await chat.sessions(caller=caller, order="created")).items]
         if kind == "session" or not mine:
-            await chat.create_session(caller, title="a title", system="Be brief.")
+            await chat.create_session(caller=caller, title="a title", system="Be brief.")
             return
         session = choose(st.sampled_from(mine))
         match kind:
             case "append":
-                await chat.append_messages(session, [engine.MessageIn(f"word {count}")] * count, caller)
+                await chat.append_messages(session, [engine.MessageIn(f"word {count}")] * count, caller=caller)
             case "say":
-                await chat.say(session, "Is this on record?", caller, model="echo/echo")
+                await chat.say(session, "Is this on record?", caller=caller, model="echo/echo")
             case "update":
-                await chat.update_session(session, {"title": None, "metadata": {"a": 1}}, caller)
+                await chat.update_session(session, title=None, metadata={"a": 1}, caller=caller)
             case "erase":
-                await engine.erase(chat, session, "by request", caller)
+                await chat.erase(session, "by request", caller=caller)
             case "checkpoint":
-                await chat.record.checkpoint(caller, new=True)
+                await chat.evidence.checkpoint(caller=caller, new=True)
                 self.copy = await asyncio.to_thread(self.path.read_bytes)
 
     def rotate(self):

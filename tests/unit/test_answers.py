@@ -1,4 +1,4 @@
-"""An answer as it grows, how a turn ends with it, and how it is told again: cuts, answers, endings, stories."""
+"""An answer as it grows, and how it is told again: cuts, answers, transcripts."""
 
 import json
 
@@ -6,20 +6,22 @@ import msgspec
 import pytest
 
 from manent.engine.clock import new_id
-from manent.engine.errors import EngineError, ProviderRejected, ProviderUnavailable
 from manent.engine.events.blocks import OtherBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from manent.engine.events.cuts import Cut, pack_cuts, unpack_cuts
-from manent.engine.events.types import AttemptEndedWords, AttemptStarted, SessionStarted, TurnStarted
-from manent.engine.events.usage import Usage
+from manent.engine.events.session_types import SessionStarted
+from manent.engine.events.turn_types import AttemptStarted, TurnStarted
+from manent.engine.log.base import Erasure
 from manent.engine.log.journal import JournalRow
-from manent.engine.providers import tokens
+from manent.engine.sessions.turn_commands import AttemptResult, TurnEnd, TurnPlace
+from manent.engine.sessions.turn_decisions import end_turn
 from manent.engine.streams.frames import Opening
-from manent.engine.streams.transcript import Story
+from manent.engine.streams.transcript import Transcript
 from manent.engine.turns.answer import Answer, parse_input
-from manent.engine.turns.outcomes import Ending, Stop, end_of_turn, estimated_usage
 from tests.support import folded, recorded, told
 
 TURN, MESSAGE = new_id(), new_id()
+GONE = Erasure(99, 1, "local", 0, b'{"reason":"by request"}')
+STARTED = TurnStarted("a/b", "a", client_tools=("f",))
 ATTEMPT = AttemptStarted(TURN, 1, 1, "a", "b", "r/1", (1,), "00", "c", 1500, 4, 77, 500, 50, "p")
 
 
@@ -132,91 +134,25 @@ def test_the_input_of_a_call_is_an_object_or_nothing(text, parsed):
     assert parse_input(text) == parsed
 
 
-# --- endings ----------------------------------------------------------------------------------------------------------
+# --- transcripts ------------------------------------------------------------------------------------------------------
+
+WHOLE = AttemptResult("completed", 5, answer(*MIXED).received())
 
 
-def ended(ending, frame=9, position=21):
-    turn = folded(SessionStarted("a/b"), (TurnStarted("a/b", "a"), TURN), ATTEMPT).turn
-    return end_of_turn(turn, ending, frame, position)
-
-
-def kinds(drafts):
-    return [draft.facts.event_type for draft in drafts]
-
-
-def test_a_whole_answer_ends_its_turn():
-    """Attempt, message, each call, the turn's end: frames are numbered on, and calls point to their message."""
-    drafts = ended(Ending("completed", 5, answer(*MIXED), 3, stop_reason="tool_use", vendor_stop_reason="calls"))
-    assert kinds(drafts) == ["attempt.ended", "message.appended", "tool.called", "turn.completed"]
-    attempt, message, called, end = drafts
-    assert (message.facts.frame, called.facts.frame, end.facts.frame) == (10, 11, 12)
-    assert (message.id, message.facts.complete, message.facts.calls) == (MESSAGE, True, ("a",))
-    assert message.facts.tokens == tokens.count_content(answer(*MIXED).content())
-    assert called.facts.message == 22
-    assert (end.facts.stop_reason, end.facts.vendor_stop_reason) == ("tool_use", "calls")
-    assert (attempt.facts.outcome, attempt.facts.duration_ms, attempt.facts.first_chunk_ms) == ("completed", 5, 3)
-    assert {draft.causation for draft in drafts} == {TURN}
-
-
-def test_an_answer_that_broke_off_opens_no_call():
-    """What came is kept as an incomplete message without calls; its words are the blocks as they stood."""
-    error = ProviderUnavailable("gone", status=529, vendor_code="overloaded")
-    drafts = ended(Ending(error.code, 5, answer(*MIXED), error=error))
-    assert kinds(drafts) == ["attempt.ended", "message.appended", "turn.failed"]
-    attempt, message, end = drafts
-    assert (message.facts.complete, message.facts.calls, message.facts.frame) == (False, (), 10)
-    assert (attempt.facts.status, attempt.facts.vendor_code, attempt.facts.retryable) == (529, "overloaded", True)
-    assert (end.facts.code, end.facts.retryable, end.words.detail) == ("provider_unavailable", True, "gone")
-
-
-@pytest.mark.parametrize(
-    ("ending", "kind", "actor"),
-    [
-        (Ending("cancelled", stop=Stop("cancelled", "key:1")), "turn.cancelled", "key:1"),
-        (Ending("shutdown", stop=Stop("shutdown", "system")), "turn.interrupted", "system"),
-        (Ending("server_lost", stop=Stop("server_lost", "system")), "turn.interrupted", "system"),
-        (Ending("x", error=EngineError("a mistake")), "turn.failed", None),
-        (Ending("x", error=ProviderRejected("no")), "turn.failed", None),
-    ],
-)
-def test_an_end_without_a_word_has_no_message(ending, kind, actor):
-    """A turn that ends before anything came: two events, and who ended it."""
-    drafts = ended(ending)
-    assert kinds(drafts) == ["attempt.ended", kind]
-    assert drafts[-1].facts.frame == 10
-    assert drafts[-1].actor == actor
-
-
-def test_usage_that_nobody_reported_is_estimated():
-    """By the attempt's own factor: what was sent, and what came."""
-    turn = folded(SessionStarted("a/b"), (TurnStarted("a/b", "a"), TURN), ATTEMPT).turn
-    content = (TextBlock("one two three"),)
-    usage = estimated_usage(turn.attempts[0], content)
-    assert usage == Usage(
-        input_tokens=116 + 4, output_tokens=-(-tokens.count_content(content) * 3 // 2), estimated=True
-    )
-    drafts = ended(Ending("completed", 5, answer((0, "text"), (0, "one two three"))))
-    assert drafts[0].facts.usage == usage
-    given = Ending("completed", 5, answer((0, "text")), usage=Usage(1), words=AttemptEndedWords(response_id="r"))
-    assert (ended(given)[0].facts.usage, ended(given)[0].words.response_id) == (Usage(1), "r")
-
-
-# --- stories ----------------------------------------------------------------------------------------------------------
-
-
-def story_of(ending, frame=9):
+def recorded_turn(result, frame=9):
     """The events of a turn, recorded."""
-    history = [(TurnStarted("a/b", "a"), TURN), (ATTEMPT, new_id())]
-    drafts = ended(ending, frame=frame, position=4)
+    turn = folded(SessionStarted("a/b"), (STARTED, TURN), ATTEMPT).turn
+    history = [(STARTED, TURN), (ATTEMPT, new_id())]
+    drafts = end_turn(turn, TurnPlace(frame, position=4), TurnEnd.with_attempt(result))
     history += [(draft.facts, draft.id or new_id(), draft.words) for draft in drafts]
     return [recorded(facts, number, *more) for number, (facts, *more) in enumerate(history, 2)]
 
 
 def test_a_turn_is_told_with_its_deltas():
     """The frames of the record are those of the journal: same numbers, same blocks, same text."""
-    story, frames = Story(TURN), []
-    for event in story_of(Ending("completed", 5, answer(*MIXED))):
-        frames += story.tell(event, deltas_after=0)
+    transcript, frames = Transcript(TURN), []
+    for event in recorded_turn(WHOLE):
+        frames += transcript.add(event, deltas_after=0)
     kinds_of = ["block.started", "delta", "block.started", "delta", "delta", "block.started", "delta", "delta"]
     assert told(frames) == [
         *enumerate(["turn.started", *kinds_of, "message.appended", "tool.called", "turn.completed"], 1)
@@ -233,30 +169,29 @@ def test_a_turn_is_told_with_its_deltas():
 
 @pytest.mark.parametrize("after", range(10))
 def test_deltas_are_told_from_a_number_on(after):
-    """Only those above it, and no more than asked for."""
-    events = story_of(Ending("completed", 5, answer(*MIXED)))
-    for limit in (1, 3, None):
-        story = Story(TURN)
-        found = [frame for event in events for frame in story.tell(event, deltas_after=after, limit=limit)]
-        numbers = [frame.number for frame in found if frame.type in {"delta", "block.started"}]
-        assert numbers == [*range(max(2, after + 1), 10)][:limit]
+    """Only those above it."""
+    events = recorded_turn(WHOLE)
+    transcript = Transcript(TURN)
+    found = [frame for event in events for frame in transcript.add(event, deltas_after=after)]
+    numbers = [frame.number for frame in found if frame.type in {"delta", "block.started"}]
+    assert numbers == [*range(max(2, after + 1), 10)]
 
 
-def test_a_story_without_deltas_is_its_events():
+def test_a_transcript_without_deltas_is_its_events():
     """Told live, the deltas have been shown already."""
-    story = Story(TURN)
-    frames = [frame for event in story_of(Ending("completed", 5, answer(*MIXED))) for frame in story.tell(event)]
+    transcript = Transcript(TURN)
+    frames = [frame for event in recorded_turn(WHOLE) for frame in transcript.add(event)]
     assert told(frames) == [(1, "turn.started"), (10, "message.appended"), (11, "tool.called"), (12, "turn.completed")]
-    assert [message.id for message in story.view().messages] == [MESSAGE]
+    assert [message.id for message in transcript.view().messages] == [MESSAGE]
 
 
 def test_after_an_erasure_the_other_frames_keep_their_numbers():
     """A message whose words are erased has no deltas; where its blocks began is still told, and all that follows."""
-    story, frames = Story(TURN), []
-    for event in story_of(Ending("completed", 5, answer(*MIXED))):
+    transcript, frames = Transcript(TURN), []
+    for event in recorded_turn(WHOLE):
         erased = event.type == "message.appended"
-        frames += story.tell(
-            msgspec.structs.replace(event, body=None, erased=True) if erased else event, deltas_after=0
+        frames += transcript.add(
+            msgspec.structs.replace(event, body=None, erased=True, erasure=GONE) if erased else event, deltas_after=0
         )
     assert told(frames) == [
         (1, "turn.started"),
@@ -267,18 +202,18 @@ def test_after_an_erasure_the_other_frames_keep_their_numbers():
         (11, "tool.called"),
         (12, "turn.completed"),
     ]
-    assert json.loads(frames[4].data)["erased"]
+    assert json.loads(frames[4].data)["erased"]["reason"] == "by request"
 
 
 def test_a_story_passes_over_what_is_not_its_turns():
     """Other turns, and what happens to the session meanwhile, are not told."""
-    story, other = Story(TURN), new_id()
-    events = story_of(Ending("completed", 5, answer((0, "text"), (0, "x"))), frame=3)
+    transcript, other = Transcript(TURN), new_id()
+    events = recorded_turn(AttemptResult("completed", 5, answer((0, "text"), (0, "x")).received()), frame=3)
     strangers = [recorded(TurnStarted("a/b", "a"), 30, other), recorded(SessionStarted("a/b"), 31)]
     frames = [
         frame
         for event in [*strangers, events[0], *strangers, *events[1:]]
-        for frame in story.tell(event, deltas_after=0)
+        for frame in transcript.add(event, deltas_after=0)
     ]
     assert [frame.number for frame in frames] == [1, 2, 3, 4, 5]
 
@@ -289,9 +224,9 @@ def test_a_vendors_block_stands_between_the_others():
     own = OtherBlock("x", b'{"type": "x"}')
     grown.vendor[1] = own
     frames = []
-    story = Story(TURN)
-    for event in story_of(Ending("completed", 5, grown), frame=5):
-        frames += story.tell(event, deltas_after=0)
+    transcript = Transcript(TURN)
+    for event in recorded_turn(AttemptResult("completed", 5, grown.received()), frame=5):
+        frames += transcript.add(event, deltas_after=0)
     assert grown.content() == (TextBlock("a"), own, TextBlock("b"))
     assert [(json.loads(f.data)["block"], json.loads(f.data)["text"]) for f in frames if f.type == "delta"] == [
         (0, "a"),

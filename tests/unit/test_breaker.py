@@ -12,10 +12,11 @@ from manent.engine.errors import (
     ProviderMalformed,
     ProviderRejected,
     ProviderTimedOut,
+    ProviderTooLarge,
     ProviderTruncated,
     ProviderUnavailable,
 )
-from manent.engine.providers.resilience import Breaker, Permit, Slots, backoff_s, counts_as_fault, next_delay_s
+from manent.engine.providers.resilience import CircuitBreaker, Permit, Slots, backoff_s, counts_as_fault, next_delay_s
 from manent.engine.providers.wire.failures import failure_from_response, failure_in_stream
 
 ANY_SECONDS = st.floats(0, 10**6)
@@ -91,6 +92,7 @@ def test_a_fault_of_the_providers_counts(error):
     [
         *map(response, (400, 401, 403, 404, 408, 409, 413, 422, 429)),
         ProviderMalformed("HTML"),
+        ProviderTooLarge("a line without end"),
         ProviderRejected("content"),
         failure_in_stream("anthropic", b'{"type":"error","error":{"type":"rate_limit_error","message":""}}'),
         failure_in_stream("openai", b'{"error":{"code":"insufficient_quota","message":""}}'),
@@ -107,7 +109,7 @@ def test_what_is_about_the_caller_does_not_count(error):
 
 
 def breaker(failures=3, window_s=60, open_s=10):
-    return Breaker(failures, window_s, open_s)
+    return CircuitBreaker(failures, window_s, open_s)
 
 
 def fail(guard, *times):
@@ -243,7 +245,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.guard = Breaker(self.failures, self.window_s, self.open_s)
+        self.guard = CircuitBreaker(self.failures, self.window_s, self.open_s)
         self.now_s = 0
         self.running = []  # permits not yet reported, each with the number of openings and closings before it
         self.turns = 0

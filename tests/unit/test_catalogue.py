@@ -58,7 +58,7 @@ def test_each_shipped_model_is_complete(entry):
     """Sizes, capabilities, and a price that holds today; a family that its tokens are counted by."""
     assert 0 < entry.max_output_tokens <= entry.context_tokens
     assert "text" in entry.capabilities
-    assert entry.price_at(TODAY) is not None
+    assert entry.info().price_at(TODAY) is not None
     assert entry.info().family != UNKNOWN.name
     assert all(each.since is None or each.since <= SHIPPED.as_of for each in entry.prices)
 
@@ -89,7 +89,7 @@ def test_shipped_prices_are_plausible(entry):
 )
 def test_a_model_costs_what_its_vendor_says(provider, name, rates):
     """Input, cache read, cache write, output: micro-units of a dollar for a million tokens."""
-    found = SHIPPED.find(provider, name).price_at(TODAY)
+    found = SHIPPED.find(provider, name).info().price_at(TODAY)
     assert (found.input, found.cache_read, found.cache_write, found.output) == rates
     assert found.currency == "USD"
 
@@ -163,20 +163,20 @@ def test_a_model_is_described_by_the_name_that_was_asked_for():
 )
 def test_the_newest_price_of_the_day_holds(day, cache_read):
     """A price holds from its own day until the next one's; before the first, none is known."""
-    found = SHIPPED.find("anthropic", "claude-sonnet-5-5").price_at(date.fromisoformat(day))
+    found = SHIPPED.find("anthropic", "claude-sonnet-5-5").info().price_at(date.fromisoformat(day))
     assert (found and found.cache_read) == cache_read
 
 
 def test_a_price_without_a_day_holds_from_the_beginning():
     """It is the oldest, wherever it stands in the file."""
     entry = read(model(prices=[price("2026-03-01", input=2), price(input=1)])).find("p", "m")
-    assert [entry.price_at(day).input for day in (date.min, date(2026, 2, 28), date(2026, 3, 1))] == [1, 1, 2]
+    assert [entry.info().price_at(day).input for day in (date.min, date(2026, 2, 28), date(2026, 3, 1))] == [1, 1, 2]
 
 
 def test_a_model_without_prices_has_none():
     """Not known is None, and so are sizes and capabilities."""
     entry = read(model()).find("p", "m")
-    assert entry.price_at(date.max) is None
+    assert entry.info().price_at(date.max) is None
     assert (entry.context_tokens, entry.max_output_tokens, entry.capabilities) == (None, None, None)
 
 
@@ -185,7 +185,7 @@ def test_the_order_in_the_file_does_not_matter(days, asked, chance):
     """Among the days not after the one asked for, the last one wins."""
     prices = [price(day.isoformat(), input=number) for number, day in enumerate(sorted(days))]
     chance.shuffle(prices)
-    found = read(model(prices=prices)).find("p", "m").price_at(asked)
+    found = read(model(prices=prices)).find("p", "m").info().price_at(asked)
     assert (found and found.since) == max((day for day in days if day <= asked), default=None)
 
 
@@ -202,8 +202,8 @@ def test_an_override_changes_what_it_names(tmp_path):
     """A field that it gives is replaced, as a whole; the others stay, and so do the other models."""
     mine = overridden(tmp_path, model("gpt-5", provider="openai", prices=[price("2026-01-01", input=7)]))
     entry, shipped = mine.find("openai", "gpt-5"), SHIPPED.find("openai", "gpt-5")
-    assert entry.price_at(TODAY).input == 7
-    assert entry.price_at(date(2026, 1, 1) - timedelta(days=1)) is None
+    assert entry.info().price_at(TODAY).input == 7
+    assert entry.info().price_at(date(2026, 1, 1) - timedelta(days=1)) is None
     assert (entry.context_tokens, entry.capabilities) == (shipped.context_tokens, shipped.capabilities)
     assert mine.find("openai", "gpt-5-mini") == SHIPPED.find("openai", "gpt-5-mini")
     assert [each.name for each in mine.models("openai")] == names("openai")
@@ -219,8 +219,8 @@ def test_an_override_adds_models_and_providers(tmp_path):
 def test_an_override_has_its_own_day_currency_and_sources(tmp_path):
     """Its currency is that of its own prices; the catalogue is as new as its newest file."""
     mine = overridden(tmp_path, model("gpt-5", provider="openai", prices=[price()]), currency="EUR", sources=["us"])
-    assert mine.find("openai", "gpt-5").price_at(TODAY).currency == "EUR"
-    assert mine.find("openai", "gpt-4o").price_at(TODAY).currency == "USD"
+    assert mine.find("openai", "gpt-5").info().price_at(TODAY).currency == "EUR"
+    assert mine.find("openai", "gpt-4o").info().price_at(TODAY).currency == "USD"
     assert mine.as_of == date(2027, 1, 2)
     assert mine.sources == (*SHIPPED.sources, "us")
 
@@ -229,14 +229,14 @@ def test_an_override_can_forget_what_is_known(tmp_path):
     """Null is *not known*, and no prices are no prices."""
     mine = overridden(tmp_path, model("gpt-5", provider="openai", context_tokens=None, prices=[]))
     assert mine.find("openai", "gpt-5").context_tokens is None
-    assert mine.find("openai", "gpt-5").price_at(TODAY) is None
+    assert mine.find("openai", "gpt-5").info().price_at(TODAY) is None
 
 
 @pytest.mark.parametrize(
     ("models", "said"),
     [
         ([{"name": "m"}], "models[0] needs provider and name"),
-        ([model(), model()], "p/m: stands there twice"),
+        ([model(), model()], "p/m: is listed twice"),
         ([model(context_tokens="many")], "p/m: Expected `int | null`, got `str` - at `$.context_tokens`"),
         ([model(max_output_tokens=0)], "p/m: Expected `int` >= 1 - at `$.max_output_tokens`"),
         ([model(colour="red")], "p/m: Object contains unknown field `colour`"),

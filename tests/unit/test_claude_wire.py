@@ -20,6 +20,7 @@ from anthropic.types.message_count_tokens_params import MessageCountTokensParams
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pydantic import TypeAdapter
 
 from manent.engine.clock import SystemClock
@@ -45,7 +46,7 @@ from manent.engine.events.blocks import (
     read_block,
 )
 from manent.engine.events.usage import Usage
-from manent.engine.providers.anthropic.messages import VENDOR_MODELS, ClaudeProvider
+from manent.engine.providers.anthropic.messages import ANTHROPIC, ClaudeProvider
 from manent.engine.providers.anthropic.render import RENDERERS, VERSIONS
 from manent.engine.providers.anthropic.stream import MessageStream
 from manent.engine.providers.base import (
@@ -56,11 +57,14 @@ from manent.engine.providers.base import (
     Parameters,
     Prompt,
     PromptMessage,
+    Reasoning,
+    ResponseFormat,
     UsageReported,
     VendorBlock,
 )
 from manent.engine.providers.local.provider import LocalProvider, local_model_available
 from manent.engine.providers.wire.sse import SseDecoder
+from manent.engine.providers.wire.vendor import Endpoint
 
 WIRE = Path(__file__).parent.parent / "golden" / "wire"
 ADDRESS = "https://upstream.test"
@@ -135,6 +139,16 @@ FULL = Prompt(
     tools=(FORECAST, TIMESTAMP),
     parameters=Parameters(max_output_tokens=300, temperature=0.7, stop=("END", "\n\n"), tool_choice="forecast"),
 )
+SCHEMA = msgspec.Raw(b'{"type":"object","properties":{"dry":{"type":"boolean"}},"additionalProperties":false}')
+EVERYTHING = Parameters(
+    max_output_tokens=300,
+    stop=("END",),
+    tool_choice="auto",
+    response_format=ResponseFormat("json_schema", "weather", SCHEMA, strict=True),
+    reasoning=Reasoning("medium"),
+    parallel_tool_calls=False,
+)
+"""All that the newer version takes."""
 
 
 @pytest.mark.parametrize("name", RENDERERS)
@@ -145,8 +159,11 @@ def test_a_request_has_the_bytes_it_always_had(name):
 
 
 def test_the_renderers_differ_in_the_temperature_and_the_breakpoints_alone():
-    """The newer version refuses sampling parameters; a breakpoint stands on the last tool, system and two messages."""
-    plain, cached, newer, newer_cached = (json.loads(RENDERERS[name](FULL)) for name in VERSIONS)
+    """The first for the newer version left the temperature out; a breakpoint stands on the last tool, system and two
+    messages.
+    """
+    plain, cached, newer, newer_cached, *newest = (json.loads(RENDERERS[name](FULL)) for name in VERSIONS)
+    assert newest == [plain, cached]
     assert plain == newer | {"temperature": 0.7}
     assert cached == newer_cached | {"temperature": 0.7}
     assert "temperature" not in newer
@@ -199,7 +216,7 @@ def test_where_no_limit_is_asked_for_it_is_the_models_own(model, limit):
 
 def test_the_known_models_are_asked_for_their_limit():
     """The renderer's figures and the provider's are the same today."""
-    for info in VENDOR_MODELS:
+    for info in ANTHROPIC.models:
         assert rendered(model=info.name)["max_tokens"] == info.max_output_tokens
 
 
@@ -395,11 +412,20 @@ def looked_at(value):
 def test_a_request_is_of_the_vendors_types(name):
     """The golden conversation, whole: what the types have no word for is the temperature of the older version."""
     request = json.loads(RENDERERS[name](FULL))
-    older = {"temperature": 0.7} if VERSIONS[name] == "2023-06-01" else {}
+    older = {"temperature": 0.7} if "temperature" in request else {}
     assert looked_at(TypeAdapter(MessageCreateParamsStreaming).validate_python(request)) | older == request
 
 
-@pytest.mark.parametrize("name", ["anthropic-messages-2026/1", "anthropic-messages-2026-cached/1"])
+@pytest.mark.parametrize("reasoning", [Reasoning("max"), Reasoning("none"), Reasoning(budget_tokens=1024)])
+def test_parameters_are_of_the_vendors_types(reasoning):
+    """Those that the types have a word for: of the older version alone are temperature, top_p and top_k."""
+    parameters = replace(EVERYTHING, max_output_tokens=2000, reasoning=reasoning, parallel_tool_calls=True)
+    request = json.loads(RENDERERS["anthropic-messages-2026/2"](replace(FULL, parameters=parameters)))
+    assert {"output_config", "thinking"} <= request.keys()
+    assert looked_at(TypeAdapter(MessageCreateParamsStreaming).validate_python(request)) == request
+
+
+@pytest.mark.parametrize("name", [name for name in VERSIONS if "-2026" in name])
 def test_the_vendors_client_sends_the_same_request(name):
     """It sends what it is given, to the same place; its version is the one this renderer is for."""
     sent = []
@@ -408,7 +434,7 @@ def test_the_vendors_client_sends_the_same_request(name):
         sent.append(request)
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=b"")
 
-    request = json.loads(RENDERERS[name](FULL))
+    request = json.loads(RENDERERS[name](replace(FULL, parameters=EVERYTHING)))
     with vendors_client(answer) as client:
         client.messages.create(**request).close()
     assert json.loads(sent[0].content) == request
@@ -493,6 +519,13 @@ def skeleton(chunks):
     return [chunk for chunk in chunks if not isinstance(chunk, UsageReported)]
 
 
+CITED = (
+    '{"citations":[{"type":"char_location","cited_text":"Summers are dry. “Very” dry.","document_index":0,'
+    '"document_title":"Weather in Rome","start_char_index":20,"end_char_index":48,"file_id":null},'
+    '{"type":"page_location","cited_text":"Dry.\\r\\n","document_index":1,"document_title":null,"start_page_number":2,'
+    '"end_page_number":3,"file_id":null}],"type":"text","text":"Roman summers are dry"}'
+).encode()
+
 STREAMS = {
     "claude_text": [
         BlockStarted(0, "text"),
@@ -575,8 +608,28 @@ STREAMS = {
         ),
         BlockStarted(3, "text"),
         Delta(3, "Dry in Rome."),
+        VendorBlock(
+            3,
+            "text",
+            b'{"type":"text","text":"Dry in Rome.","citations":[{"type":"web_search_result_location",'
+            b'"cited_text":"Dry.","url":"https://example.org/rome","title":"Rome","encrypted_index":"Eo8BCioIAhgB"}]}',
+        ),
         BlockStopped(3),
         Ended("pause_turn", "pause_turn", "msg_01G5NQd6y5vwXw1mBsrzEbsD"),
+    ],
+    "claude_citations": [
+        BlockStarted(0, "text"),
+        Delta(0, "The document says that "),
+        BlockStopped(0),
+        BlockStarted(1, "text"),
+        Delta(1, "Roman summers"),
+        Delta(1, " are dry"),
+        VendorBlock(1, "text", CITED),
+        BlockStopped(1),
+        BlockStarted(2, "text"),
+        Delta(2, "."),
+        BlockStopped(2),
+        Ended("end_turn", "end_turn", "msg_01CitedWo6m4hyW8KHs2y2pei"),
     ],
     "claude_cache": [
         BlockStarted(0, "text"),
@@ -807,13 +860,46 @@ def test_an_answers_id_is_one_or_nothing(given_id):
         piece("new_delta", text={"no": "text"}),
         piece("new_delta", index="none"),
         piece("new_delta", text="\ud83d"),
-        piece("citations_delta", citation={"type": "char_location", "cited_text": "x"}),
     ],
 )
 def test_what_is_unknown_is_passed_over(wire):
     """The vendor adds events and deltas without asking."""
     chunks = chunks_of(starting() + wire + piece(text="x") + stopping() + ending())
     assert chunks[:-1] == [BlockStarted(0, "text"), Delta(0, "x"), BlockStopped(0)]
+
+
+def test_citations_of_half_a_character_are_mended():
+    """And what was there when the block began comes first; a citation of a thought is malformed."""
+    begins = event(
+        "content_block_start", index=0, content_block={"type": "text", "text": "x", "citations": [{"cited_text": "a"}]}
+    )
+    wire = begins + piece("citations_delta", citation={"cited_text": "\ud83d"}) + stopping() + ending()
+    (vendor,) = [chunk for chunk in chunks_of(wire) if isinstance(chunk, VendorBlock)]
+    assert json.loads(vendor.raw)["citations"] == [{"cited_text": "a"}, {"cited_text": "\ufffd"}]
+    with pytest.raises(ProviderMalformed):
+        chunks_of(starting(kind="thinking", thinking="") + piece("citations_delta", citation={}))
+
+
+def test_citations_without_end_are_too_large():
+    """They are passed on only when the block stops, so there is a bound."""
+    cited = piece("citations_delta", citation={"cited_text": "x" * (1 << 20)})
+    with pytest.raises(ProviderError, match="without end"):
+        chunks_of(starting(), *[cited] * 20)
+
+
+def test_a_cited_text_goes_back_byte_for_byte():
+    """Where it is still the text that was cited, and the assistant said it; else it is a text."""
+    cited = TextBlock("Roman summers are dry", msgspec.Raw(CITED))
+    request = RENDERERS["anthropic-messages/1"](
+        Prompt(
+            "claude-x", (PromptMessage("assistant", (cited, TextBlock("."))), PromptMessage("user", (TextBlock("?"),)))
+        )
+    )
+    assert b"[" + CITED + b',{"type":"text","text":"."}]' in request
+    plain = [{"type": "text", "text": "Roman summers are dry"}]
+    assert said_by("user", cited) == plain
+    for vendor in (b'{"type":"text","text":"Another","citations":[{}]}', b'{"type":"message"}', b"[]"):
+        assert said_by("assistant", replace(cited, vendor=msgspec.Raw(vendor))) == plain
 
 
 def test_events_need_no_name_on_the_wire():
@@ -993,8 +1079,6 @@ def test_the_vendors_client_comes_to_the_same_answer(name):
         message = stream.get_final_message()
     *chunks, ended = chunks_of(wire_of(name))
     known = [block.to_dict(exclude_unset=True) for block in message.content]
-    for block in known:
-        block.pop("citations", None)
     assert content_of(chunks) == known
     assert (ended.vendor_stop_reason, ended.response_id) == (message.stop_reason, message.id)
     usage, theirs = usage_of(chunks), message.usage
@@ -1008,8 +1092,10 @@ def test_the_vendors_client_comes_to_the_same_answer(name):
 def provider_over(router=None, **options):
     """The provider over a fake upstream."""
     transport = httpx.MockTransport(router.async_handler) if router else None
-    options = {"base_url": ADDRESS, "api_key": "sk-ant-secret"} | options
-    return ClaudeProvider(clock=SystemClock(), connect_timeout_s=5, transport=transport, **options)
+    where = {"base_url": ADDRESS, "api_key": "sk-ant-secret"}
+    where |= {name: options.pop(name) for name in where if name in options}
+    endpoint = Endpoint(clock=SystemClock(), connect_timeout_s=5, transport=transport, **where)
+    return ClaudeProvider(endpoint, **options)
 
 
 def streaming(name="claude_text"):
@@ -1024,18 +1110,22 @@ def streaming(name="claude_text"):
 @pytest.mark.parametrize("address", [ADDRESS, f"{ADDRESS}/"])
 @pytest.mark.parametrize("version", ["2023-06-01", "2026-10-21"])
 @pytest.mark.parametrize("cached", [False, True])
-async def test_a_request_is_sent_with_the_version_it_was_rendered_for(address, version, cached):
-    """To the right place, with the key and nothing but the rendered bytes."""
+@pytest.mark.parametrize("sampled", [{}, {"temperature": 0.0}, {"top_p": 1.0}, {"top_k": 1}])
+async def test_a_request_is_sent_with_the_version_it_was_rendered_for(address, version, cached, sampled):
+    """To the right place, with the key and nothing but the rendered bytes; with sampling parameters, with the newest
+    version that takes them.
+    """
     router = streaming()
     provider = provider_over(router, base_url=address, version=version, cache_breakpoints=cached)
     assert VERSIONS[provider.renderer] == version
     assert ("cached" in provider.renderer) == cached
-    request = provider.renderers[provider.renderer](FULL)
+    parameters = replace(EVERYTHING, **sampled)
+    request = provider.renderers[provider.renderer](replace(FULL, parameters=parameters))
     *_, ended = [chunk async for chunk in provider.stream(request)]
     assert ended == Ended("end_turn", "end_turn", "msg_01EcyWo6m4hyW8KHs2y2pei5", "req_9")
     sent = router.calls.last.request
     assert sent.content == request
-    assert sent.headers["anthropic-version"] == version
+    assert sent.headers["anthropic-version"] == ("2023-06-01" if sampled else version)
     assert sent.headers["x-api-key"] == "sk-ant-secret"
     assert sent.headers["content-type"] == "application/json"
     assert "authorization" not in sent.headers
@@ -1115,8 +1205,8 @@ async def test_what_is_no_request_is_not_counted():
 
 def test_the_vendor_serves_its_own_models():
     """Known by name, or by name and date; others of that prefix may be served; any name elsewhere."""
-    vendor = ClaudeProvider(clock=SystemClock(), connect_timeout_s=5)
-    assert [vendor.model(info.name) for info in vendor.models()] == list(VENDOR_MODELS)
+    vendor = ClaudeProvider(Endpoint(clock=SystemClock(), connect_timeout_s=5))
+    assert [vendor.model(info.name) for info in vendor.models()] == list(ANTHROPIC.models)
     dated = vendor.model("claude-haiku-4-5-20251001")
     assert (dated.name, dated.context_tokens, dated.max_output_tokens) == ("claude-haiku-4-5-20251001", 200_000, 64_000)
     unknown = vendor.model("claude-next-9")
@@ -1125,6 +1215,7 @@ def test_the_vendor_serves_its_own_models():
     elsewhere = provider_over()
     assert list(elsewhere.models()) == []
     assert elsewhere.model("qwen3").name == "qwen3"
+    assert elsewhere.model("claude-haiku-4-5").context_tokens == 200_000
 
 
 @pytest.mark.parametrize(

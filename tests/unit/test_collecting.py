@@ -28,8 +28,8 @@ def quick(monkeypatch):
 @pytest.mark.usefixtures("quick")
 async def test_collections_wait_for_quiet():
     """While turns run, garbage that has grown old stays; when none runs, it goes."""
-    conversation = SimpleNamespace(busy=True)
-    async with collecting_in_quiet(conversation):
+    serving = SimpleNamespace(busy=True)
+    async with collecting_in_quiet(SimpleNamespace(serving=serving)):
         knot = Knot()
         gc.collect(1)
         gc.collect(1)
@@ -39,7 +39,7 @@ async def test_collections_wait_for_quiet():
             gc.collect(1)
         await asyncio.sleep(0.1)
         assert gone() is not None
-        conversation.busy = False
+        serving.busy = False
         async with asyncio.timeout(5):
             while gone() is not None:  # noqa: ASYNC110 - what is waited for has no event
                 await asyncio.sleep(0.01)
@@ -47,7 +47,7 @@ async def test_collections_wait_for_quiet():
 
 async def test_a_server_leaves_the_collector_as_it_was():
     """Collections by themselves come later while a server runs, and as ever afterwards."""
-    async with collecting_in_quiet(SimpleNamespace(busy=False)):
+    async with collecting_in_quiet(SimpleNamespace(serving=SimpleNamespace(busy=False))):
         assert gc.get_threshold() == (*USUAL[:2], MOST_DUE)
         assert gc.get_freeze_count() > 0
     assert gc.get_threshold() == USUAL

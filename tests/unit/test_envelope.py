@@ -1,7 +1,8 @@
 """From drafts to events that can be appended."""
 
 from manent.engine.clock import new_id
-from manent.engine.events.types import Draft, SessionArchived, SessionStarted, SessionWords
+from manent.engine.events.session_types import SessionArchived, SessionStarted, SessionWords
+from manent.engine.events.types import Draft
 from manent.engine.sessions.envelope import LOCAL, Caller, seal
 from tests.support import ManualClock
 
@@ -16,7 +17,7 @@ def test_drafts_get_their_envelope():
         Draft(SessionArchived(), causation=cause, actor="system"),
     ]
     first, second = seal(drafts, Caller("t", "key:1", "req"), ManualClock())
-    assert (first.id, first.type, first.schema, first.actor) == (name, "session.started", 1, "key:1")
+    assert (first.id, first.type, first.schema, first.actor) == (name, "session.started", 2, "key:1")
     assert (first.facts, first.body) == (b'{"budget_tokens":5,"model":"a/b"}', '{"title":"é"}'.encode())
     assert (first.causation, first.correlation) == (None, "req")
     assert (second.actor, second.causation, second.correlation, second.body) == ("system", cause, "req", b"")

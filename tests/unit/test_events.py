@@ -13,12 +13,14 @@ from msgspec import inspect
 from manent.engine.clock import new_id
 from manent.engine.errors import StoreCorrupt, StoreNewer
 from manent.engine.events import upcasts
-from manent.engine.events.types import EVENT_TYPES, TURN_ENDS, Facts
-from manent.engine.events.upcasts import facts_of, upcast, words_of
+from manent.engine.events.base import Facts
+from manent.engine.events.types import EVENT_TYPES, TURN_ENDS
+from manent.engine.events.upcasts import facts_of, meaning_of, upcast, words_of
 from manent.engine.log import codec
 from manent.engine.log.base import RecordedEvent
 
-STORED = json.loads((Path(__file__).parents[1] / "golden" / "events.json").read_text("utf-8"))
+GOLDEN = Path(__file__).parents[1] / "golden"
+STORED = [stored for file in sorted(GOLDEN.glob("events*.json")) for stored in json.loads(file.read_text("utf-8"))]
 
 
 stored_events = pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_facts_and_words_are_frozen(facts):
 # --- reading what is stored -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "schema"), [("session.started", 2), ("session.abolished", 1), ("", 1)])
+@pytest.mark.parametrize(("kind", "schema"), [("session.started", 99), ("session.abolished", 1), ("", 1)])
 def test_what_a_newer_version_wrote_is_not_guessed_at(kind, schema):
     """A type or schema that is not known here is named as such, for facts and words."""
     event = recorded(kind, schema, b"{}")
@@ -164,6 +166,36 @@ def test_facts_of_another_form_are_damage(facts):
     """Facts that are not of their type's shape are reported with their position."""
     with pytest.raises(StoreCorrupt, match="event 1"):
         facts_of(recorded("session.started", 1, facts))
+
+
+@stored_events
+def test_a_decoder_reads_what_facts_of_reads(stored):
+    """What a store decodes beforehand is what is decoded when it is asked for."""
+    event = recorded(stored["type"], stored["schema"], stored["facts"].encode())
+    assert meaning_of(event.type, event.schema, event.facts) == facts_of(event)
+
+
+@pytest.mark.parametrize(
+    ("kind", "schema", "facts"),
+    [
+        ("session.abolished", 1, b"{}"),
+        ("session.started", 99, b'{"model":"echo/echo"}'),
+        ("session.started", 1, b"{"),
+        ("session.started", 1, b'{"model":7}'),
+        ("session.started", 1, b'{"model":"\xff"}'),
+        ("session.started", 1, b'{"model":' + b"[" * 100_000),
+    ],
+)
+def test_a_decoder_raises_nothing(kind, schema, facts):
+    """What it cannot read it leaves to ``facts_of``, which says why."""
+    assert meaning_of(kind, schema, facts) is None
+
+
+def test_facts_are_decoded_once():
+    """An event that has its meaning is not read again."""
+    event = recorded("session.archived", 1, b"{}")
+    known = facts_of(event)
+    assert facts_of(msgspec.structs.replace(event, facts=b"not even JSON", meaning=known)) is known
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"title":7}', b"\xff"])

@@ -4,16 +4,11 @@ import msgspec
 import pytest
 
 from manent.engine.clock import new_id
-from manent.engine.events.types import (
+from manent.engine.events.session_types import SessionArchived, SessionRestored, SessionStarted, SessionUpdated
+from manent.engine.events.turn_types import (
     AttemptEnded,
     AttemptStarted,
-    BlockStart,
     FailureWords,
-    MessageAppended,
-    SessionArchived,
-    SessionRestored,
-    SessionStarted,
-    SessionUpdated,
     ToolCalled,
     TurnCancelled,
     TurnCompleted,
@@ -21,6 +16,7 @@ from manent.engine.events.types import (
     TurnInterrupted,
     TurnStarted,
 )
+from manent.engine.events.types import BlockStart, MessageAppended
 from manent.engine.events.usage import Usage
 from manent.engine.sessions.state import LastMessage, SessionState, SystemPrompt, evolve
 from manent.engine.sessions.turn_state import ERASED_DETAIL, TurnState, add_usage
@@ -70,13 +66,13 @@ def test_every_event_moves_the_session_on():
 
 
 UPDATES = [
-    (SessionUpdated(("model",), model="a/b"), {"model": "a/b"}),
+    (SessionUpdated(("model",), model="a/b"), {"model": "a/b", "set_at": {"model": 2}}),
     (SessionUpdated(("budget_tokens",), budget_tokens=7), {"budget_tokens": 7}),
     (SessionUpdated(("budget_tokens",)), {"budget_tokens": None}),
     (SessionUpdated(("max_output_tokens",)), {"max_output_tokens": None}),
-    (SessionUpdated(("system",), system_tokens=9), {"system": SystemPrompt(2, 9)}),
-    (SessionUpdated(("system",)), {"system": None}),
-    (SessionUpdated(("title",), model="not named", budget_tokens=1, system_tokens=8), {}),
+    (SessionUpdated(("system",), system_tokens=9), {"system": SystemPrompt(2, 9), "set_at": {"system": 2}}),
+    (SessionUpdated(("system",)), {"system": None, "set_at": {"system": 2}}),
+    (SessionUpdated(("title",), model="not named", budget_tokens=1, system_tokens=8), {"set_at": {"title": 2}}),
     (SessionUpdated(()), {}),
 ]
 

@@ -24,7 +24,7 @@ from manent.engine.errors import (
 )
 from manent.engine.providers.wire import http
 from manent.engine.providers.wire.failures import UPSTREAM_BYTES, failure_from_response
-from manent.engine.providers.wire.http import Head, drain, make_client, post_stream
+from manent.engine.providers.wire.http import AnswerHead, drain, make_client, post_stream
 from tests.support import alive
 
 KEY = "sk-very-secret"
@@ -162,7 +162,7 @@ async def test_bytes_arrive_as_they_were_sent(client):
     async with plays(OK, part(b"data: a\n"), part(b"\n"), LAST) as seen:
         got = await read(client, seen.address, body=b'{"model": "m" }', on_head=heads.append)
     assert b"".join(got) == b"data: a\n\n"
-    assert heads == [Head("r1")]
+    assert heads == [AnswerHead("r1")]
     (head, body), *_ = seen.requests
     assert body == b'{"model": "m" }'
     assert b"POST /v1 HTTP/1.1\r\n" in head
@@ -449,7 +449,7 @@ async def test_a_key_that_is_shown_back_does_not_go_on_record(client):
     """Some servers tell people what they sent."""
     async with plays(answer(401, f'{{"error":"bad key {KEY}"}}'.encode())) as seen:
         error = await failure(client, seen.address, ProviderRejected)
-    assert error.upstream == '{"error":"bad key ***"}'
+    assert error.upstream == '{"error":"bad key [secret]"}'
 
 
 async def test_an_upstreams_body_is_bounded(client):

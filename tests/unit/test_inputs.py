@@ -60,17 +60,48 @@ GOOD = {
         {"type": "image", "source": {"type": "url", "url": "https://x.example/y"}},
         ImageBlock(UrlSource("https://x.example/y")),
     ),
-    "an unknown block": (b'{"type": "x",\t"a": 1.50, "a":2}', OtherBlock("x", b'{"type": "x",\t"a": 1.50, "a":2}')),
 }
 
 
 @pytest.mark.parametrize(("given", "block"), GOOD.values(), ids=GOOD)
 def test_blocks_are_read_and_given_back(given, block):
-    """Each block is read to its type, and what is stored of it is read to the same again; the unknown byte for byte."""
+    """Each block is read to its type, and what is stored of it is read to the same again."""
     assert inputs.check_content(raw(given), SETTINGS) == (block,)
     assert read_blocks(raw_blocks((block,))) == (block,)
-    if isinstance(block, OtherBlock):
-        assert bytes(raw_blocks((block,))[0]) == given
+
+
+def test_a_stored_block_of_an_unknown_type_is_kept_byte_for_byte():
+    """A model gave it, and it is given back as it came."""
+    given = b'{"type": "x",\t"a": 1.50, "a":2}'
+    block = read_block(given)
+    assert block == OtherBlock("x", given)
+    assert bytes(raw_blocks((block,))[0]) == given
+
+
+TYPES = ["text", "image", "tool_use", "tool_result", "thinking"]
+UNKNOWN = {
+    "a document": ({"type": "document", "source": {"type": "text", "data": "x"}}, "content[1]", TYPES),
+    "a sound": ({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}, "content[1]", TYPES),
+    "a vendor's own": ({"type": "redacted_thinking", "data": "AAAA"}, "content[1]", TYPES),
+    "one in a result": (
+        {"type": "tool_result", "tool_use_id": "a", "content": [TEXT, {"type": "document", "title": "x"}]},
+        "content[1].content[1]",
+        ["text", "image"],
+    ),
+    "a result in a result": (
+        {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "tool_result", "tool_use_id": "b"}]},
+        "content[1].content[0]",
+        ["text", "image"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "field", "types"), UNKNOWN.values(), ids=UNKNOWN)
+def test_a_callers_block_of_an_unknown_type_is_refused(given, field, types):
+    """It would be left out of what models are sent: the refusal names it, and lists the types there are."""
+    with pytest.raises(Invalid) as refused:
+        inputs.check_content(raw(TEXT, given), Settings())
+    assert (refused.value.code, refused.value.extra) == ("unknown_block", {"field": field, "available": types})
 
 
 BAD = {
@@ -86,14 +117,13 @@ BAD = {
     "a NUL": ({"type": "text", "text": "a\0b"}, "content[1].text"),
     "a NUL deep in a call": (USE | {"input": {"a": [{"b": "\0"}]}}, "content[1].input.a[0].b"),
     "a NUL in a key": (USE | {"input": {"\0": 1}}, "content[1].input"),
-    "a NUL in an unknown block": ({"type": "x", "a": "\0"}, "content[1].a"),
     "half a character": (b'{"type":"text","text":"\\ud83d"}', "content[1]"),
     "a call's id": (USE | {"id": "a b"}, "content[1].id"),
     "a call without an id": (USE | {"id": ""}, "content[1].id"),
     "a call's long name": (USE | {"name": "f" * 129}, "content[1].name"),
     "a result's id": ({"type": "tool_result", "tool_use_id": "é"}, "content[1].tool_use_id"),
-    "a result in a result": (
-        {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "tool_result", "tool_use_id": "b"}]},
+    "a result of a broken block": (
+        {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "text"}]},
         "content[1]",
     ),
     "an image of another kind": (
@@ -112,7 +142,10 @@ BAD = {
     "an image's address": ({"type": "image", "source": {"type": "url", "url": "file:///x"}}, "content[1].source.url"),
     "bytes that are not UTF-8": (b'{"type":"x","a":"\xff"}', "content[1]"),
     "endless nesting": (b'{"type":"x","a":%s%s}' % (b"[" * 100_000, b"]" * 100_000), "content[1]"),
-    "deep nesting with a NUL": (b'{"type":"x","a":%s"\\u0000"%s}' % (b"[" * 990, b"]" * 990), None),
+    "deep nesting with a NUL": (
+        b'{"type":"tool_use","id":"a","name":"f","input":{"a":%s"\\u0000"%s}}' % (b"[" * 990, b"]" * 990),
+        None,
+    ),
 }
 
 

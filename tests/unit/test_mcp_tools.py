@@ -19,7 +19,7 @@ from manent.engine.errors import Invalid, ToolError
 from manent.engine.events.blocks import Base64Source, ImageBlock, TextBlock
 from manent.engine.tools.mcp.config import McpServer, check_server, mcp_available, read_servers
 from manent.engine.tools.registry import Tools
-from manent.engine.tools.runner import Limits, ToolCall, ToolRunner
+from manent.engine.tools.runner import ToolCall, ToolLimits, ToolRunner
 
 if mcp_available():
     from manent.engine.tools.mcp.client import McpConnection, close_all, connect_all
@@ -40,7 +40,7 @@ async def connected(server):
     connection = McpConnection(server)
     try:
         tools = Tools(await connection.start())
-        runner = ToolRunner(tools, Limits(timeout_s=20), SystemClock())
+        runner = ToolRunner(tools, ToolLimits(timeout_s=20), SystemClock())
 
         async def call(name, input_text="{}", **changes):
             made = ToolCall(
@@ -130,7 +130,7 @@ async def test_the_server_s_options_are_its_tools():
 
 async def test_names_that_become_one_are_refused():
     """Two tools that differ in a dot alone cannot both be called."""
-    with pytest.raises(ToolError, match="two tools of one MCP server become tests_a_b"):
+    with pytest.raises(ToolError, match="two tools of one MCP server get the name tests_a_b"):
         async with connected(over_stdio("clashing")):
             pass
 
@@ -201,7 +201,7 @@ async def test_an_answer_against_its_own_schema_fails_the_call():
     async with connected(over_stdio("lying")) as (_, _, call):
         outcome = await call("tests_any")
         assert outcome.code == "tool_failed"
-        assert "breaks its own schema" in outcome.content
+        assert "does not fit its own schema" in outcome.content
 
 
 async def test_a_server_gets_no_secrets_of_ours(monkeypatch):
@@ -286,8 +286,8 @@ async def test_after_closing_nothing_is_called():
     ("changes", "words"),
     [
         ({"command": "no-such-command"}, "could not be started: there is no such command"),
-        ({"command": "false", "args": ()}, "did not greet back: Connection closed"),
-        ({"command": "echo", "args": ("this is no protocol",)}, "did not greet back: Connection closed"),
+        ({"command": "false", "args": ()}, "did not complete the handshake: Connection closed"),
+        ({"command": "echo", "args": ("this is no protocol",)}, "did not complete the handshake: Connection closed"),
         ({"args": (SERVER, "silent"), "connect_timeout_s": 0.5}, "was not ready within 0.5 s"),
     ],
 )
@@ -367,7 +367,7 @@ async def test_headers_go_to_the_server():
             assert (await call("web_greet", '{"name": "Ann"}')).content == "hello Ann"
         with pytest.raises(ToolError) as caught:
             await McpConnection(McpServer(name="web", url=url)).start()
-        assert caught.value.detail.startswith("the MCP server web did not greet back: ")
+        assert caught.value.detail.startswith("the MCP server web did not complete the handshake: ")
         assert "127.0.0.1" not in caught.value.detail
 
 
@@ -415,10 +415,16 @@ async def test_a_server_that_dies_under_a_call_fails_it():
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n", "did not greet back"),
-        (b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 4\r\n\r\n<ht>", "did not greet back"),
-        (b"HTTP/1.1 307 No\r\nlocation: http://example.org/\r\ncontent-length: 0\r\n\r\n", "did not greet back"),
-        (b"", "could not be reached|did not greet back"),
+        (b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n", "did not complete the handshake"),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 4\r\n\r\n<ht>",
+            "did not complete the handshake",
+        ),
+        (
+            b"HTTP/1.1 307 No\r\nlocation: http://example.org/\r\ncontent-length: 0\r\n\r\n",
+            "did not complete the handshake",
+        ),
+        (b"", "could not be reached|did not complete the handshake"),
         (None, "was not ready within 0.5 s"),
     ],
     ids=["500", "html", "elsewhere", "hangs up", "stalls"],
@@ -465,7 +471,7 @@ def test_servers_are_read_from_a_file():
         ('{"mcpServers": {"a": {}}}', "a needs a command or a url"),
         ('{"mcpServers": {"a": {"command": "x", "url": "https://x.example"}}}', "a needs a command or a url"),
         ('{"mcpServers": {"a b": {"command": "x"}}}', "'a b' must be 1 to 32 characters"),
-        ('{"mcpServers": {"a": {"url": "ftp://x.example"}}}', "a has a url that is no http or https address"),
+        ('{"mcpServers": {"a": {"url": "ftp://x.example"}}}', "a has a url that is not an http or https address"),
         ('{"mcpServers": {"a": {"comand": "secret"}}}', "unknown field `comand`"),
         ('{"mcpServers": {"a": {"command": "x", "timeout_s": 0}}}', "timeout_s"),
     ],

@@ -6,8 +6,10 @@ import pytest
 from manent.engine.clock import SystemClock
 from manent.engine.errors import Invalid, UnknownModel
 from manent.engine.providers.echo import EchoProvider
-from manent.engine.providers.openai.chat import VENDOR_URL, OpenAIProvider
+from manent.engine.providers.openai.chat import OpenAIProvider
+from manent.engine.providers.openai.vendor import OPENAI
 from manent.engine.providers.registry import Providers
+from manent.engine.providers.wire.vendor import Endpoint
 
 
 class Named:
@@ -35,7 +37,9 @@ class Named:
 
 def openai(**options):
     """One that is never asked."""
-    return OpenAIProvider(clock=SystemClock(), connect_timeout_s=5, transport=httpx.AsyncBaseTransport(), **options)
+    legacy = {"legacy_max_tokens": options.pop("legacy_max_tokens", False)}
+    where = {"clock": SystemClock(), "connect_timeout_s": 5, "transport": httpx.AsyncBaseTransport()}
+    return OpenAIProvider(Endpoint(**where, **options), **legacy)
 
 
 @pytest.fixture
@@ -120,12 +124,6 @@ async def test_closing_closes_all():
     assert [member.closed for member in members] == [1, 1]
 
 
-def test_a_provider_is_found_by_its_own_name(providers):
-    """For what it was once sent; None where it is gone."""
-    assert providers.get("echo").name == "echo"
-    assert providers.get("gone") is None
-
-
 def test_two_providers_of_one_name_are_a_mistake():
     """A name on record stands for one."""
     with pytest.raises(AssertionError, match="echo"):
@@ -149,7 +147,7 @@ def test_another_server_has_other_models():
     assert list(other.models()) == []
     assert other.model("gpt-4o").context_tokens is None
     assert other.renderer == "openai-chat-compat/1"
-    assert openai(base_url=VENDOR_URL + "/").models()
+    assert openai(base_url=OPENAI.url + "/").models()
 
 
 @pytest.mark.parametrize(
@@ -179,3 +177,12 @@ def test_a_key_that_can_be_none_is_refused(key):
     with pytest.raises(Invalid, match="openai_api_key") as caught:
         openai(api_key=key)
     assert "sk" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [("gpt-5", True), ("gpt-5-2025-08-07", True), ("gpt-5-1985-03-12", False), ("gpt-5-2025-13-45", False)],
+)
+def test_a_snapshot_is_listed_by_a_day_of_this_age(providers, name, listed):
+    """Other digits may be anybody's birthday: such a name is words."""
+    assert providers.resolve(f"openai/{name}")[1].listed is listed

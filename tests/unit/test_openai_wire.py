@@ -41,11 +41,11 @@ from manent.engine.providers.base import (
     Prompt,
     PromptMessage,
     UsageReported,
+    VendorBlock,
 )
-from manent.engine.providers.openai.chat import EventReader
 from manent.engine.providers.openai.chat_render import RENDERERS, render_chat, render_chat_compat
 from manent.engine.providers.openai.chat_stream import ChatStream
-from manent.engine.providers.wire.sse import SseDecoder
+from manent.engine.providers.wire.sse import EventReader, SseDecoder
 
 WIRE = Path(__file__).parent.parent / "golden" / "wire"
 
@@ -238,6 +238,11 @@ def said(chunks):
     return [(block_type, "".join(texts)) for block_type, texts in texts.values()]
 
 
+ANNOTATIONS = (
+    '{"type": "annotations", "annotations": [{"type": "url_citation", "url_citation": {"end_index": 12, '
+    '"start_index": 0, "title": "Rome – weather", "url": "https://example.org/rome"}}]}'
+).encode()
+
 STREAMS = {
     "openai_text": [
         BlockStarted(0, "text"),
@@ -274,8 +279,17 @@ STREAMS = {
         BlockStarted(0, "text"),
         Delta(0, "I'm sorry, "),
         Delta(0, "no."),
+        VendorBlock(0, "refusal", b'{"type":"refusal","refusal":"I\'m sorry, no."}'),
         BlockStopped(0),
         Ended("refusal", "stop", "chatcmpl-refusal"),
+    ],
+    "openai_annotations": [
+        BlockStarted(0, "text"),
+        Delta(0, "Dry in "),
+        Delta(0, "Rome."),
+        VendorBlock(0, "annotations", ANNOTATIONS),
+        BlockStopped(0),
+        Ended("end_turn", "stop", "chatcmpl-annotated"),
     ],
     "openai_filtered": [
         BlockStarted(0, "text"),
@@ -436,6 +450,30 @@ def sdk(wire):
     answer = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=wire)
     client = httpx2.Client(transport=httpx2.MockTransport(lambda _: answer))
     return openai.OpenAI(api_key="none", base_url="http://upstream.test/v1", http_client=client, max_retries=0)
+
+
+def test_a_refusal_is_a_block_of_its_own():
+    """Beside a text, in whatever order they come; annotations without a text stand alone."""
+    wire = events(
+        delta(content="a"), delta(refusal="b"), delta(content="c", annotations=[{"n": 1}]), delta("stop"), b"[DONE]"
+    )
+    assert said(chunks_of(wire)) == [("text", "a"), ("text", "b"), ("text", "c")]
+    forms = [(chunk.block, chunk.type) for chunk in chunks_of(wire) if isinstance(chunk, VendorBlock)]
+    assert forms == [(1, "refusal"), (2, "annotations")]
+    alone = chunks_of(events(delta(annotations=[{"n": 1}]), delta("stop"), b"[DONE]"))
+    assert alone[:-1] == [VendorBlock(0, "annotations", b'{"type": "annotations", "annotations": [{"n": 1}]}')]
+
+
+def test_a_refusal_goes_back_as_a_refusal():
+    """To OpenAI, where it is still the same; other servers may not know such a part."""
+    refusal = msgspec.Raw(b'{ "type": "refusal","refusal":"No."}')
+    asked = Prompt("m", (PromptMessage("assistant", (TextBlock("Hm. "), TextBlock("No.", refusal))),))
+    parts = b'"content":[{"type":"text","text":"Hm. "},{ "type": "refusal","refusal":"No."}]'
+    assert parts in render_chat(asked)
+    assert b'"content":"Hm. No."' in render_chat_compat(asked)
+    changed = Prompt("m", (PromptMessage("assistant", (TextBlock("Yes.", refusal),)),))
+    assert b'"content":"Yes."' in render_chat(changed)
+    assert b'"content":"No."' in render_chat(Prompt("m", (PromptMessage("user", (TextBlock("No.", refusal),)),)))
 
 
 @pytest.mark.parametrize("name", STREAMS)

@@ -1,14 +1,13 @@
 """Replay: played back as it came, run again, and what differs."""
 
-import asyncio
 import json
 import time
 
 import pytest
 
 from manent import engine
-from manent.engine.service.replay import rerun as replay
-from tests.support import begin, chatting, frames_of, says, shown, text_of
+from manent.engine.tools.from_record import NOT_ON_RECORD
+from tests.support import begin, chatting, frames_of, offered, says, shown, text_of
 
 RESULT = '{"type":"tool_result","tool_use_id":"%s","content":"%s"}'
 
@@ -19,15 +18,13 @@ def path(tmp_path):
 
 
 async def again(chat, session, model):
-    return [rerun async for rerun in engine.run_again(chat, session.id, model)]
+    return [result async for result in chat.replay(session.id, mode="free", model=model)]
 
 
 async def give_results(chat, session, *results):
     """Answer calls, and let the model go on."""
     raws = tuple((RESULT % result).encode() for result in results)
-    message = await chat.new_message(engine.MessageIn(raws, "tool"))
-    started = await chat.start_turn(session.id, engine.Ask(message=message))
-    return await chat.ended(started.turn)
+    return await chat.say(session.id, engine.MessageIn(raws, "tool"))
 
 
 def asks(*calls):
@@ -45,7 +42,7 @@ async def test_what_is_played_back_is_what_was_shown(path):
         turn = await begin(chat, session.id, "Grüße 🌍, one two three")
         live = await frames_of(chat, turn)
         await chat.append_message(session.id, "For the record.")
-        played = [thing async for thing in engine.play_back(chat, session.id)]
+        played = [thing async for thing in chat.play_back(session.id)]
     assert [text_of(played[0]), text_of(played[-1])] == ["Grüße 🌍, one two three", "For the record."]
     assert played[1:-1] == live
 
@@ -58,7 +55,7 @@ async def test_pauses_are_those_of_the_record_at_the_pace_asked_for(path):
         took = {}
         for pace in (1.0, 4.0, 0.0):
             begun = time.monotonic()
-            deltas = [1 async for thing in engine.play_back(chat, session.id, pace) if is_delta(thing)]
+            deltas = [1 async for thing in chat.play_back(session.id, pace=pace) if is_delta(thing)]
             took[pace] = time.monotonic() - begun
     assert len(deltas) == 30
     assert 2.5 < took[1.0] / took[4.0] < 5
@@ -76,7 +73,7 @@ async def test_a_turn_that_broke_off_is_played_back_as_far_as_it_came(path):
         turn = await begin(chat, session.id, "Tell me.")
         await shown(chat, turn, 3)
         await chat.cancel(turn)
-        played = [thing.type async for thing in engine.play_back(chat, session.id) if isinstance(thing, engine.Frame)]
+        played = [thing.type async for thing in chat.play_back(session.id) if isinstance(thing, engine.Frame)]
     assert played == ["turn.started", "block.started", "delta", "message.appended", "turn.cancelled"]
 
 
@@ -84,7 +81,7 @@ async def test_playing_back_needs_a_session(path):
     """A session that is not there is not found."""
     async with chatting(path) as chat:
         with pytest.raises(engine.SessionNotFound):
-            await anext(engine.play_back(chat, engine.new_id()))
+            await anext(chat.play_back(engine.new_id()))
 
 
 @pytest.mark.parametrize(("text", "pace"), [("1x", 1), ("4x", 4), ("0.5x", 0.5), ("0", 0), ("2", 2), ("0x", 0)])
@@ -103,31 +100,34 @@ def test_what_is_no_pace_is_refused(text):
 # --- running again ----------------------------------------------------------------------------------------------------
 
 
+async def text_of_turn(chat, turn):
+    return (await chat.turn(turn)).text
+
+
 async def test_the_same_model_gives_the_same_answers(path):
     """Run again on echo, each exchange is answered as it was, in a new session that names the old one."""
     async with chatting(path) as chat:
         old = await chat.create_session(model="echo/echo", system="Be brief.", title="A talk", budget_tokens=500)
         for text in ("one", "two\nlines", "three"):
             await chat.say(old.id, text)
-        reruns = await again(chat, old, "echo/paced")
-        new = await chat.session(reruns[0].session)
+        results = await again(chat, old, "echo/paced")
+        new = await chat.session(results[0].new_session_id)
         old_after = await chat.session(old.id)
-    assert [(rerun.old, rerun.new) for rerun in reruns] == [(text, text) for text in ("one", "two\nlines", "three")]
-    assert [engine.differences(rerun.old, rerun.new) for rerun in reruns] == [""] * 3
+    assert [each.verdict for each in results] == ["same"] * 3
     assert (new.system, new.title, new.budget_tokens, new.model) == ("Be brief.", "A talk", 500, "echo/paced")
     assert new.metadata == {"replay_of": str(old.id)}
     assert (new.message_count, old_after.message_count) == (6, 6)
 
 
-async def test_another_model_answers_otherwise(path):
-    """Each new answer stands beside the recorded one, and the new run's own words are what it goes on from."""
+async def test_another_model_goes_on_from_its_own_words(path):
+    """The new run's own answers are what it goes on from."""
     async with chatting(path, other=[*says("First."), *says("Second.")]) as chat:
         old = await chat.create_session(model="echo/echo")
         await chat.say(old.id, "one")
         await chat.say(old.id, "two")
-        reruns = await again(chat, old, "scripted/other")
+        results = await again(chat, old, "scripted/other")
         seen = json.loads(chat.script.requests[-1])["messages"]
-    assert [(rerun.old, rerun.new) for rerun in reruns] == [("one", "First."), ("two", "Second.")]
+        assert [await text_of_turn(chat, each.new_turn_id) for each in results] == ["First.", "Second."]
     assert [message["text"] for message in seen] == ["one", "First.", "two"]
 
 
@@ -139,8 +139,8 @@ async def test_what_callers_appended_is_taken_as_recorded(path):
             await chat.append_message(old.id, text, role=role)
         await chat.say(old.id, "Say B.")
         await chat.append_message(old.id, "Never answered.")
-        (rerun,) = await again(chat, old, "echo/echo")
-        messages, _ = await chat.messages(rerun.session)
+        (result,) = await again(chat, old, "echo/echo")
+        messages = (await chat.messages(result.new_session_id)).items
     assert [(message.role, text_of(message)) for message in messages] == [
         ("user", "Say A."),
         ("assistant", "A."),
@@ -151,36 +151,37 @@ async def test_what_callers_appended_is_taken_as_recorded(path):
 
 
 async def test_a_turn_that_was_tried_again_is_one_exchange(path):
-    """The recorded answer is the last one given: not the failure before it, nor the part that it gave anew."""
+    """The recorded answer is the last one given; the failure before it is skipped, and asked of nobody."""
     async with chatting(path, moody=says("I brea", {"truncate": True}), whole=says("Whole.")) as chat:
         old = await chat.create_session(model="scripted/moody")
         await chat.say(old.id, "Go.")
         await chat.ended(await begin(chat, old.id, model="scripted/whole"))
-        (rerun,) = await again(chat, old, "echo/echo")
-    assert (rerun.old, rerun.new) == ("Whole.", "Go.")
+        first, second = await again(chat, old, "echo/echo")
+    assert (first.verdict, first.reason) == ("skipped", "the recorded turn did not complete")
+    assert (second.first_difference.recorded, second.first_difference.now) == ("Whole.", "Go.")
 
 
 async def test_an_answer_that_was_continued_is_one_answer(path):
-    """What went on with a partial answer continues its text."""
+    """What went on with a partial answer continues its text, and the new run says all of it at once."""
     broken = [{"steps": [{"text": "I brea"}, {"truncate": True}]}, {"steps": [{"text": "k off."}]}]
-    async with chatting(path, moody=broken) as chat:
+    async with chatting(path, moody=broken, whole=says("I break off.")) as chat:
         old = await chat.create_session(model="scripted/moody")
         await chat.say(old.id, "Go.")
         await chat.ended(await begin(chat, old.id, continues=True))
-        (rerun,) = await again(chat, old, "echo/echo")
-    assert (rerun.old, rerun.new) == ("I break off.", "Go.")
+        first, second = await again(chat, old, "scripted/whole")
+    assert (first.verdict, second.verdict) == ("skipped", "same")
 
 
 async def test_a_new_turn_that_fails_is_told_and_the_rest_is_run(path):
-    """A failure is a difference like any other: its turn is given, and the next exchange is asked."""
+    """A failure is a result like any other, and the next exchange is asked."""
     moody = [{"steps": [{"fail": {"code": "provider_rejected"}}], "match": "one"}, {"steps": [{"text": "fine"}]}]
     async with chatting(path, moody=moody) as chat:
         old = await chat.create_session(model="echo/echo")
         await chat.say(old.id, "one")
         await chat.say(old.id, "two")
         first, second = await again(chat, old, "scripted/moody")
-    assert (first.new, first.turn.status, first.turn.error.code) == ("", "failed", "provider_rejected")
-    assert second.new == "fine"
+        assert (first.verdict, first.reason) == ("failed", "the new turn failed")
+        assert await text_of_turn(chat, second.new_turn_id) == "fine"
 
 
 async def test_an_unknown_model_writes_nothing(path):
@@ -190,7 +191,7 @@ async def test_an_unknown_model_writes_nothing(path):
         await chat.say(old.id, "one")
         with pytest.raises(engine.UnknownModel):
             await again(chat, old, "echo/nothing")
-        sessions, _ = await chat.sessions()
+        sessions = (await chat.sessions()).items
     assert len(sessions) == 1
 
 
@@ -202,7 +203,7 @@ RAIN, REST = ("old_1", "Rain."), ("old_2", "Rest.")
 
 async def record_tools(chat, results=(RAIN, REST)):
     session = await chat.create_session(model="scripted/old")
-    await chat.say(session.id, "How is the world?")
+    await chat.say(session.id, "How is the world?", client_tools=offered("weather", "news", "stocks"))
     await give_results(chat, session, *results)
     await chat.say(session.id, "Thanks.")
     return session
@@ -210,22 +211,21 @@ async def record_tools(chat, results=(RAIN, REST)):
 
 async def results_in(chat, session):
     """Every result given in a session: (call, content, is_error)."""
-    messages, _ = await chat.messages(session)
+    messages = (await chat.messages(session)).items
     blocks = [block for message in messages if message.role == "tool" for block in message.blocks()]
     return [(block.tool_use_id, block.content, block.is_error) for block in blocks]
 
 
 async def test_recorded_results_go_to_the_new_runs_calls(path):
-    """Each result goes to the call of the same tool, whatever its id and place; calls are compared without ids."""
+    """Each result goes to the call of the same tool, whatever its id and place."""
     new = [{"steps": asks(("new_1", "news"), ("new_2", "weather"))}, {"steps": [{"text": "Rain and rest."}]}]
     async with chatting(path, old=OLD, new=new) as chat:
         session = await record_tools(chat)
-        reruns = await again(chat, session, "scripted/new")
-        given = await results_in(chat, reruns[0].session)
+        results = await again(chat, session, "scripted/new")
+        given = await results_in(chat, results[0].new_session_id)
     assert given == [("new_1", "Rest.", False), ("new_2", "Rain.", False)]
-    assert reruns[0].old == '[asks for weather {"of":"weather"}]\n[asks for news {"of":"news"}]'
-    assert reruns[0].new == '[asks for news {"of":"news"}]\n[asks for weather {"of":"weather"}]'
-    assert [rerun.new for rerun in reruns[1:]] == ["Rain and rest.", "Rain and rest."]
+    assert [each.verdict for each in results] == ["different", "same", "same"]
+    assert results[0].first_difference.path == "messages[0].tool_calls[0].name"
 
 
 async def test_a_call_without_a_recorded_result_gets_an_error(path):
@@ -233,10 +233,9 @@ async def test_a_call_without_a_recorded_result_gets_an_error(path):
     new = [{"steps": asks(("new_1", "weather"), ("new_2", "stocks"))}, {"steps": [{"text": "Rain."}]}]
     async with chatting(path, old=OLD, new=new) as chat:
         session = await record_tools(chat)
-        reruns = await again(chat, session, "scripted/new")
-        given = await results_in(chat, reruns[0].session)
-    assert given == [("new_1", "Rain.", False), ("new_2", replay.NOT_ON_RECORD, True)]
-    assert [rerun.new for rerun in reruns[1:]] == ["Rain.", "Rain."]
+        results = await again(chat, session, "scripted/new")
+        given = await results_in(chat, results[0].new_session_id)
+    assert given == [("new_1", "Rain.", False), ("new_2", NOT_ON_RECORD, True)]
 
 
 async def test_results_that_nobody_asked_for_are_left_out(path):
@@ -244,50 +243,22 @@ async def test_results_that_nobody_asked_for_are_left_out(path):
     async with chatting(path, old=OLD) as chat:
         session = await record_tools(chat)
         first, second, third = await again(chat, session, "echo/echo")
-        given = await results_in(chat, first.session)
-    assert first.new == "How is the world?"
-    assert (second.new, second.turn, second.reason) == (None, None, "the new run did not ask for these tools")
-    assert third.new == "Thanks."
+        given = await results_in(chat, first.new_session_id)
+        assert await text_of_turn(chat, third.new_turn_id) == "Thanks."
+    assert (second.verdict, second.new_turn_id) == ("skipped", None)
+    assert second.reason == "the new run did not ask for these tools"
     assert given == []
 
 
 async def test_calls_of_the_new_run_alone_do_not_end_it(path):
-    """Calls that the recorded run never made get an error each, before the next user message."""
-    new = [{"steps": asks(("new_1", "stocks")), "match": "one"}, {"steps": [{"text": "Fine."}]}]
+    """Calls of what the recorded run was not told of get an error each, and the new model goes on."""
+    new = [{"steps": asks(("new_1", "stocks"))}, {"steps": [{"text": "Fine."}]}]
     async with chatting(path, new=new) as chat:
         session = await chat.create_session(model="echo/echo")
         await chat.say(session.id, "one")
         await chat.say(session.id, "two")
-        first, second = await again(chat, session, "scripted/new")
-        messages, _ = await chat.messages(first.session)
-    assert first.new == '[asks for stocks {"of":"stocks"}]'
-    assert second.new == "Fine."
-    assert [message.role for message in messages] == ["user", "assistant", "tool", "user", "assistant"]
-
-
-# --- differences ------------------------------------------------------------------------------------------------------
-
-
-def test_the_same_text_has_no_differences():
-    """Equal answers have an empty diff, empty ones too."""
-    assert engine.differences("", "") == engine.differences("a\nb\n", "a\nb\n") == ""
-
-
-def test_differences_are_a_unified_diff():
-    """Lines that went have a minus, lines that came a plus, and those around them stay."""
-    assert engine.differences("one\ntwo\nthree", "one\n2\nthree") == (
-        "--- recorded\n+++ again\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three"
-    )
-
-
-@pytest.mark.parametrize(("old", "new"), [("a", "a\n"), ("a\u2028b", "a\nb"), ("a\r\nb", "a\nb"), ("", " ")])
-def test_no_difference_is_too_small(old, new):
-    """Line ends and blanks differ like anything else."""
-    assert engine.differences(old, new)
-
-
-def test_the_event_loop_is_not_needed_to_compare():
-    """Comparing is pure."""
-    with pytest.raises(RuntimeError):
-        asyncio.get_running_loop()
-    assert engine.differences("a", "b")
+        first, _ = await again(chat, session, "scripted/new")
+        messages = (await chat.messages(first.new_session_id)).items
+        given = await results_in(chat, first.new_session_id)
+    assert given == [("new_1", NOT_ON_RECORD, True)]
+    assert [message.role for message in messages] == ["user", "assistant", "tool", "assistant", "user", "assistant"]

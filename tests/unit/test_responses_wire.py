@@ -46,10 +46,13 @@ from manent.engine.providers.base import (
     VendorBlock,
 )
 from manent.engine.providers.local.provider import LocalProvider, local_model_available
-from manent.engine.providers.openai.chat import VENDOR_URL, EventReader, OpenAIProvider
+from manent.engine.providers.openai.chat import OpenAIProvider
 from manent.engine.providers.openai.responses import ResponsesProvider
 from manent.engine.providers.openai.responses_render import RENDERERS, render_responses
 from manent.engine.providers.openai.responses_stream import ResponsesStream
+from manent.engine.providers.openai.vendor import OPENAI
+from manent.engine.providers.wire.sse import EventReader
+from manent.engine.providers.wire.vendor import Endpoint
 
 WIRE = Path(__file__).parent.parent / "golden" / "wire"
 ADDRESS = "http://upstream.test/v1"
@@ -340,6 +343,19 @@ def full_usage(read, cached, written, out, reasoning):
     return usage(raw.encode(), read, cached, written, out, reasoning)
 
 
+COMMENTARY = (
+    b'{"id":"msg_0a","type":"message","status":"completed","content":[{"type":"output_text","annotations":[],'
+    b'"logprobs":[],"text":"I\'ll look."}],"phase":"commentary","role":"assistant"}'
+)
+ANNOTATED = (
+    '{"id":"msg_0b","type":"message","status":"completed","content":[{"type":"output_text","annotations":['
+    '{"type":"url_citation","start_index":0,"end_index":12,"title":"Rome – weather",'
+    '"url":"https://example.org/rome?utm=1"},'
+    '{"type":"file_citation","index":12,"file_id":"file-1","filename":"rome.pdf"}],"logprobs":[],'
+    '"text":"Dry in Rome."}],'
+    '"phase":"final_answer","role":"assistant"}'
+).encode()
+
 STREAMS = {
     "responses_text": [
         BlockStarted(0, "text"),
@@ -395,9 +411,28 @@ STREAMS = {
         BlockStarted(0, "text"),
         Delta(0, "I'm sorry, "),
         Delta(0, "no."),
+        VendorBlock(
+            0,
+            "message",
+            b'{"id":"msg_0f","type":"message","status":"completed","content":[{"type":"refusal",'
+            b'"refusal":"I\'m sorry, no."}],"role":"assistant"}',
+        ),
         BlockStopped(0),
         full_usage(9, 0, 0, 6, 0),
         Ended("refusal", "completed", "resp_0refusal"),
+    ],
+    "responses_annotations": [
+        BlockStarted(0, "text"),
+        Delta(0, "I'll look."),
+        VendorBlock(0, "message", COMMENTARY),
+        BlockStopped(0),
+        BlockStarted(1, "text"),
+        Delta(1, "Dry in "),
+        Delta(1, "Rome."),
+        VendorBlock(1, "message", ANNOTATED),
+        BlockStopped(1),
+        full_usage(9, 0, 0, 6, 0),
+        Ended("end_turn", "completed", "resp_0annotated"),
     ],
     "responses_incomplete": [
         BlockStarted(0, "text"),
@@ -532,6 +567,28 @@ def sdk(wire):
         )
     )
     return openai.OpenAI(api_key="none", base_url=ADDRESS, http_client=client, max_retries=0)
+
+
+def test_a_message_that_says_more_than_its_text_goes_back_byte_for_byte():
+    """Where its texts are still the same, each once; else they are texts."""
+    parts = b'{"type":"output_text","text":"a"},{"type":"refusal","refusal":"b"}'
+    two = b'{"type":"message","role":"assistant","content":[' + parts + b"]}"
+    blocks = (
+        TextBlock("I'll look.", msgspec.Raw(COMMENTARY)),
+        TextBlock("Dry in Rome.", msgspec.Raw(ANNOTATED)),
+        TextBlock("a", msgspec.Raw(two)),
+        TextBlock("b"),
+        TextBlock("c"),
+    )
+
+    def sent(*content):
+        return render_responses(Prompt("m", (PromptMessage("assistant", content),)))
+
+    plain = b'{"type":"message","role":"assistant","content":"c"}'
+    assert b'"input":[' + b",".join((COMMENTARY, ANNOTATED, two, plain)) + b"]" in sent(*blocks)
+    assert b'"content":"ac"' in sent(blocks[2], blocks[4])
+    assert b'"content":"c"' in sent(TextBlock("c", msgspec.Raw(two)))
+    assert b'"content":"c"' in sent(TextBlock("c", msgspec.Raw(b'{"type":"text","text":"c","citations":[{}]}')))
 
 
 # --- items and pieces -------------------------------------------------------------------------------------------------
@@ -737,7 +794,7 @@ def test_a_piece_after_its_items_end_is_malformed():
 def provider(router=None, **options):
     """One that asks a mocked upstream."""
     transport = httpx.MockTransport(router.async_handler) if router else httpx.AsyncBaseTransport()
-    return ResponsesProvider(clock=SystemClock(), connect_timeout_s=5, transport=transport, **options)
+    return ResponsesProvider(Endpoint(clock=SystemClock(), connect_timeout_s=5, transport=transport, **options))
 
 
 async def test_it_sends_what_was_rendered_and_yields_what_comes():
@@ -778,13 +835,14 @@ async def test_what_came_with_a_failure_is_given_before_it():
 def test_it_goes_by_the_other_protocols_name_and_renders_for_both():
     """A setting decides which of the two is spoken; what either was sent can be derived again."""
     subject = provider()
-    chat = OpenAIProvider(clock=SystemClock(), connect_timeout_s=5, transport=httpx.AsyncBaseTransport())
+    where = {"clock": SystemClock(), "connect_timeout_s": 5, "transport": httpx.AsyncBaseTransport()}
+    chat = OpenAIProvider(Endpoint(**where))
     assert (subject.name, subject.renderer) == ("openai", "openai-responses/1")
     assert subject.renderers == chat.renderers
     assert set(subject.renderers) == {"openai-chat/1", "openai-chat-compat/1", "openai-responses/1"}
     assert subject.models() == chat.models()
     assert subject.model("gpt-5-2025-08-07").context_tokens == 400_000
-    assert provider(base_url=VENDOR_URL + "/").models()
+    assert provider(base_url=OPENAI.url + "/").models()
     assert not provider(base_url=ADDRESS).models()
 
 
@@ -804,7 +862,7 @@ async def test_a_real_server_is_understood():
     await local.start()
     child = local._child
     subject = ResponsesProvider(
-        clock=SystemClock(), connect_timeout_s=5, base_url=child.base_url, api_key=child.api_key
+        Endpoint(clock=SystemClock(), connect_timeout_s=5, base_url=child.base_url, api_key=child.api_key)
     )
     asked = PromptMessage("user", (TextBlock("Name some colours."),))
     called = (

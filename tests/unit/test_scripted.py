@@ -213,7 +213,7 @@ def test_the_script_names_the_models():
 def test_the_example_of_the_manual_is_a_script():
     """What the module's text shows can be played."""
     manual = scripted.__doc__
-    example = manual[manual.index('{"models"') : manual.index("\n\n**Which")]
+    example = manual[manual.index('{"models"') : manual.index("\n\n**The answer")]
     assert [answer.match for answer in parse_script(example.encode()).models["weather"]] == ["rain", "rain", None, None]
 
 

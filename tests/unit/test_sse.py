@@ -2,7 +2,7 @@
 
 import pytest
 
-from manent.engine.errors import ProviderMalformed
+from manent.engine.errors import ProviderMalformed, ProviderTooLarge
 from manent.engine.providers.wire.sse import SseDecoder, SseEvent
 
 
@@ -105,11 +105,11 @@ def test_what_means_nothing_may_be_any_bytes():
     "endless", [b"data: " + b"x" * 500, b"data: x\n" * 100, b": " + b"x" * 500, b"x" * 500, b"event: " + b"x" * 500]
 )
 @pytest.mark.parametrize("piece_bytes", [1, 7, 1000])
-def test_an_event_over_the_limit_is_malformed(endless, piece_bytes):
+def test_an_event_over_the_limit_is_too_large(endless, piece_bytes):
     """A line, many lines, a comment without an end: nothing grows past the limit, however it comes."""
     decoder = SseDecoder(limit_bytes=100)
     fed = 0
-    with pytest.raises(ProviderMalformed, match="100 bytes"):  # noqa: PT012 - which piece raises is what is shown
+    with pytest.raises(ProviderTooLarge, match="100 bytes"):  # noqa: PT012 - which piece raises is what is shown
         for at in range(0, len(endless), piece_bytes):
             fed += len(endless[at : at + piece_bytes])
             list(decoder.feed(endless[at : at + piece_bytes]))
@@ -121,7 +121,7 @@ def test_an_event_at_the_limit_passes_and_the_next_has_it_anew():
     event = b"data: " + b"x" * 94 + b"\n\n"
     assert len(events_of(event * 50, limit_bytes=100)) == 50
     assert len(events_of((b": " + b"x" * 90 + b"\n") * 50 + event, limit_bytes=100)) == 1
-    with pytest.raises(ProviderMalformed):
+    with pytest.raises(ProviderTooLarge):
         events_of(b"data: " + b"x" * 95 + b"\n\n", limit_bytes=100)
 
 

@@ -56,7 +56,7 @@ def test_only_so_many_at_once(cursor, limit, found):
 async def test_readers_are_woken_by_frames_and_by_the_end():
     """Who listens for the bell wakes for news and for the end; who waits for the end only for that."""
     tail = Tail(10)
-    first, second = asyncio.ensure_future(tail.rung()), asyncio.ensure_future(tail.end())
+    first, second = asyncio.ensure_future(tail.next_ring()), asyncio.ensure_future(tail.end())
     await asyncio.sleep(0)
     tail.publish(frames(1))
     await asyncio.sleep(0.01)

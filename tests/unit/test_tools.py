@@ -23,13 +23,14 @@ from msgspec import Meta
 
 from manent.engine.clock import SystemClock, new_id
 from manent.engine.errors import Invalid, ToolError
-from manent.engine.events.blocks import Base64Source, ImageBlock, TextBlock, ToolSchema, UrlSource
+from manent.engine.events.blocks import Base64Source, ImageBlock, TextBlock, ToolOutcome, ToolSchema, UrlSource
+from manent.engine.log.sql.documents import digest_of
 from manent.engine.tools.base import ToolContext, ToolOutput
 from manent.engine.tools.builtin import MAX_BITS, builtin_tools, evaluate
 from manent.engine.tools.functions import tool
-from manent.engine.tools.registry import Tools, digest, read_schemas, write_schemas
+from manent.engine.tools.registry import Tools, read_schemas, write_schemas
 from manent.engine.tools.results import fit, repair
-from manent.engine.tools.runner import DaemonThreads, Limits, Ready, ToolCall, ToolOutcome, ToolRunner
+from manent.engine.tools.runner import DaemonThreads, ReadyCall, ToolCall, ToolLimits, ToolRunner
 from tests.support import ManualClock
 
 PIXEL = "iVBORw0KGgo="
@@ -44,7 +45,7 @@ def a_call(name, input_text="{}", **changes):
 async def outcome_of(each, input_text="{}", *, allowed=ALL, limits=None, **changes):
     """One call of one tool."""
     tools = Tools([each])
-    runner = ToolRunner(tools, limits or Limits(timeout_s=10), SystemClock())
+    runner = ToolRunner(tools, limits or ToolLimits(timeout_s=10), SystemClock())
     return await runner.call(a_call(each.name, input_text, **changes), tools.names() if allowed is ALL else allowed)
 
 
@@ -253,7 +254,7 @@ async def generating_later():
         (any_named, "parameter cities has no name of its own"),
         (positional, "parameter city has no name of its own"),
         (late_context, "parameter context must come first"),
-        (strange, "takes what JSON cannot give"),
+        (strange, "has a parameter that JSON cannot express"),
         (unresolved, "NoSuchType"),
         (undescribed, "neither a docstring nor a description"),
         (generating, "yields"),
@@ -336,6 +337,10 @@ def test_an_unknown_argument_is_refused(name, value):
         ('{"number": "1"}', "Expected `int`, got `str` - at `$.number`"),
         ('{"place": {}}', "missing required field `city` - at `$.place`"),
         ('{"place": {"city": "x", "planet": "y"}}', "unknown field `planet` - at `$.place`"),
+        ('{"number": 1, "number": 1}', "number: is given twice"),
+        ('{"number": 1, "numb\\u0065r": 2}', "number: is given twice"),
+        ('{"place": {"city": "x", "city": "y"}}', "city: is given twice"),
+        ('{"some": [{"x": [{"deep": 1, "deep": 2}]}]}', "deep: is given twice"),
         ('{"choice": "c"}', "Invalid enum value 'c' - at `$.choice`"),
     ],
 )
@@ -493,7 +498,7 @@ async def test_the_other_built_in_tools():
     """The echo gives its text back; the timestamp tells the engine's time."""
     tools = Tools(builtin_tools(ManualClock(1_800_000_000_000_001)))
     assert tools.names() == ("echo", "calculator", "timestamp")
-    runner = ToolRunner(tools, Limits(), SystemClock())
+    runner = ToolRunner(tools, ToolLimits(), SystemClock())
     text = "say ümläut \U0001f600"
     assert (await runner.call(a_call("echo", json.dumps({"text": text})), tools.names())).content == text
     assert (await runner.call(a_call("timestamp"), tools.names())).content == "2027-01-15T08:00:00.000001Z"
@@ -521,7 +526,7 @@ def test_a_name_is_taken_once():
 @pytest.mark.parametrize("name", ["", "a b", "a.b", "ä", "a" * 65, "a\n", "/etc"])
 def test_an_ill_formed_name_is_refused(name):
     """Vendors would refuse the whole request."""
-    with pytest.raises(ToolError, match="is no name for a tool"):
+    with pytest.raises(ToolError, match="is not a valid name of a tool"):
         Tools([named(name)])
 
 
@@ -547,8 +552,8 @@ def test_the_allow_list_and_the_wish_are_both_kept():
 
 
 def test_schemas_are_kept_to_the_letter():
-    """What is read again is what was sent, in the same order of keys, so that the same request can be derived; the
-    digest tells sets and orders apart.
+    """What is read again is what was sent, in the same order of keys, so that the same request can be derived; what is
+    kept tells sets and orders apart.
     """
     schema = {"properties": {"z": {"type": "number", "minimum": 1.0}, "a": {"type": "string", "ä": 2**70}}}
     tools = Tools([named("one", **schema), named("two")])
@@ -556,9 +561,8 @@ def test_schemas_are_kept_to_the_letter():
     assert [each.name for each in sent] == ["one", "two"]
     kept = read_schemas(write_schemas(sent))
     assert json.dumps(msgspec.to_builtins(kept)) == json.dumps(msgspec.to_builtins(sent))
-    assert len(digest(sent)) == 64
-    assert digest(sent) == digest(kept) != digest(sent[:1])
-    assert digest(sent) != digest(sent[::-1])
+    assert write_schemas(sent) == write_schemas(kept) != write_schemas(sent[:1])
+    assert write_schemas(sent) != write_schemas(sent[::-1])
 
 
 def test_the_digest_is_the_same_for_ever():
@@ -569,7 +573,7 @@ def test_the_digest_is_the_same_for_ever():
         '"parameters":{"type":"object","properties":{"text":{"type":"string"}}}}]'
     )
     assert write_schemas([schema]) == written.encode()
-    assert digest([schema]) == hashlib.sha256(written.encode()).hexdigest()
+    assert digest_of(write_schemas([schema])) == hashlib.sha256(written.encode()).digest()
 
 
 def test_a_tool_that_changes_its_schema_is_sent_as_registered():
@@ -586,7 +590,7 @@ def test_a_tool_that_changes_its_schema_is_sent_as_registered():
 async def test_an_unknown_tool_is_told_with_what_there_is():
     """And only with what may be used."""
     tools = Tools([named("a"), named("b")])
-    runner = ToolRunner(tools, Limits(), SystemClock())
+    runner = ToolRunner(tools, ToolLimits(), SystemClock())
     outcome = await runner.call(a_call("nope"), ["b"])
     assert (outcome.code, outcome.is_error) == ("unknown_tool", True)
     assert outcome.content == "There is no tool 'nope' here. There are: b."
@@ -621,9 +625,9 @@ async def test_what_needs_a_yes_does_not_run_without():
         ran.append(table)
         return "dropped"
 
-    runner = ToolRunner(Tools([drop]), Limits(), SystemClock())
+    runner = ToolRunner(Tools([drop]), ToolLimits(), SystemClock())
     assert runner.prepare(a_call("drop", "{}"), ["drop"]).code == "invalid_arguments"
-    assert isinstance(runner.prepare(a_call("drop", '{"table": "x"}'), ["drop"]), Ready)
+    assert isinstance(runner.prepare(a_call("drop", '{"table": "x"}'), ["drop"]), ReadyCall)
     assert (await outcome_of(drop, '{"table": "x"}')).code == "tool_not_approved"
     assert ran == []
     assert (await outcome_of(drop, '{"table": "x"}', approved=True)).content == "dropped"
@@ -743,7 +747,7 @@ async def test_one_that_will_not_be_cancelled_is_left_behind(monkeypatch):
     outcome = await asyncio.wait_for(outcome_of(stubborn), 5)
     assert (outcome.code, outcome.content) == (
         "tool_timed_out",
-        "stubborn did not end within 0.05 s and was given up.",
+        "stubborn did not end within 0.05 s and was cancelled.",
     )
     over.set()
     await asyncio.sleep(0.05)
@@ -758,7 +762,7 @@ async def test_its_own_limits_come_before_the_common_ones():
         await asyncio.sleep(0.1)
         return "abcdef"
 
-    outcome = await outcome_of(slow, limits=Limits(timeout_s=0.01, max_output_bytes=100))
+    outcome = await outcome_of(slow, limits=ToolLimits(timeout_s=0.01, max_output_bytes=100))
     assert (outcome.code, outcome.content[:4]) == ("output_too_large", "abc\n")
 
 
@@ -771,14 +775,14 @@ async def test_time_is_measured():
         """Waits."""
         clock.monotonic += 1.5
 
-    outcome = await ToolRunner(Tools([wait]), Limits(), clock).call(a_call("wait"), ["wait"])
+    outcome = await ToolRunner(Tools([wait]), ToolLimits(), clock).call(a_call("wait"), ["wait"])
     assert outcome.duration_ms == 1500
 
 
 async def test_ten_megabytes_are_cut():
     """At the limit, between characters, with a note of the whole size; what came is no error."""
     text = "ä" * (5 << 20)
-    outcome = await outcome_of(returning(text), limits=Limits(max_output_bytes=1001))
+    outcome = await outcome_of(returning(text), limits=ToolLimits(max_output_bytes=1001))
     assert (outcome.code, outcome.is_error, outcome.output_bytes) == ("output_too_large", False, 10 << 20)
     kept, _, note = outcome.content.partition("\n")
     assert kept == "ä" * 500
@@ -855,44 +859,7 @@ def test_any_text_comes_out_fit(text, most_bytes):
 # --- many at once -----------------------------------------------------------------------------------------------------
 
 
-async def test_outcomes_come_in_the_order_of_the_calls():
-    """However long each takes, and whatever becomes of it."""
-
-    @tool
-    async def wait(ms: int) -> int:
-        """Waits."""
-        await asyncio.sleep(ms / 1000)
-        return ms
-
-    runner = ToolRunner(Tools([wait]), Limits(), SystemClock())
-    calls = [a_call("wait", json.dumps({"ms": ms})) for ms in (60, 5, 30)]
-    calls.insert(1, a_call("gone"))
-    outcomes = await runner.call_all(calls, ["wait"])
-    assert [outcome.content for outcome in outcomes[:1] + outcomes[2:]] == ["60", "5", "30"]
-    assert outcomes[1].code == "unknown_tool"
-    assert await runner.call_all([], ["wait"]) == []
-
-
-async def test_only_so_many_run_at_once():
-    """The others of the round wait, and their time does not run."""
-    running, most = 0, 0
-
-    @tool
-    async def work() -> None:
-        """Works."""
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.02)
-        running -= 1
-
-    runner = ToolRunner(Tools([work]), Limits(max_parallel=3, timeout_s=0.1), SystemClock())
-    outcomes = await runner.call_all([a_call("work")] * 20, ["work"])
-    assert most == 3
-    assert {outcome.code for outcome in outcomes} == {"completed"}
-
-
-async def test_cancelling_a_round_cancels_its_calls():
+async def test_cancelling_who_waits_cancels_the_calls():
     """None goes on behind one's back."""
     ended = []
 
@@ -904,8 +871,8 @@ async def test_cancelling_a_round_cancels_its_calls():
         finally:
             ended.append(1)
 
-    runner = ToolRunner(Tools([work]), Limits(), SystemClock())
-    task = asyncio.create_task(runner.call_all([a_call("work")] * 3, ["work"]))
+    runner = ToolRunner(Tools([work]), ToolLimits(), SystemClock())
+    task = asyncio.gather(*(runner.call(a_call("work"), ["work"]) for _ in range(3)))
     await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -928,8 +895,8 @@ async def test_threads_are_bounded():
         with lock:
             running -= 1
 
-    runner = ToolRunner(Tools([work]), Limits(max_threads=2), SystemClock())
-    task = asyncio.create_task(runner.call_all([a_call("work")] * 8, ["work"]))
+    runner = ToolRunner(Tools([work]), ToolLimits(max_threads=2), SystemClock())
+    task = asyncio.gather(*(runner.call(a_call("work"), ["work"]) for _ in range(8)))
     ticks = 0
     while not task.done():
         ticks += 1
@@ -948,7 +915,7 @@ async def test_threads_that_hang_keep_their_places():
         over.wait(30)
         return "back"
 
-    runner = ToolRunner(Tools([hang]), Limits(max_threads=1, timeout_s=0.1), SystemClock())
+    runner = ToolRunner(Tools([hang]), ToolLimits(max_threads=1, timeout_s=0.1), SystemClock())
     for _ in range(3):
         assert (await runner.call(a_call("hang"), ["hang"])).code == "tool_timed_out"
     over.set()

@@ -31,9 +31,9 @@ JSON = st.recursive(
 
 
 def test_it_is_one_short_file_of_the_standard_library():
-    """At most 400 lines, nothing imported but Python's own."""
+    """At most 500 lines, nothing imported but Python's own."""
     text = FILE.read_text("utf-8")
-    assert text.count("\n") <= 400
+    assert text.count("\n") <= 500
     imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
     modules = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in imports if isinstance(node, ast.ImportFrom)}

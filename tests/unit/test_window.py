@@ -52,6 +52,14 @@ def versions(chosen):
     return [row.version for row in chosen.rows]
 
 
+def test_what_was_read_with_its_content_is_kept():
+    """Where a message is required and reached too, the window has the row that was read, which has its content."""
+    rows = history("U! A U A")
+    again = [msgspec.structs.replace(row) for row in rows]
+    chosen = choose(reversed(rows), again[2], again[:1], measure(4))
+    assert [id(row) for row in chosen.rows] == [id(row) for row in rows]
+
+
 CASES = {
     "all of it fits": ("U A U A U", 5, [1, 2, 3, 4, 5]),
     "one less, and the run begins at the next user message": ("U A U A U", 4, [3, 4, 5]),

@@ -1,4 +1,4 @@
-"""What a terminal chat talks to: a session that answers, behind a server's API or in a file of one's own.
+"""The partner of a terminal chat: a session that answers, behind a server's API or in a file of one's own.
 
 Calls block, and may be interrupted by Ctrl-C (KeyboardInterrupt) anywhere: what was asked goes on and is on record,
 ``cancel`` stops it, and ``frames`` takes a turn up again after any frame. Every failure is an EngineError.
@@ -19,7 +19,9 @@ LAST_FRAMES = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "tur
 
 
 class Awaited:
-    """What a turn waits for, as its frames tell: ``calls`` are the ids of tool calls that a person must decide on."""
+    """The decisions that a turn waits for, as its frames tell: ``calls`` are the ids of tool calls that a person
+    must decide on.
+    """
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -27,7 +29,7 @@ class Awaited:
     def see(self, frame: Frame) -> None:
         """One more frame, in order."""
         if frame.type == "turn.paused":
-            self.calls = msgspec.json.decode(frame.data)["pending_approvals"]
+            self.calls = [call["tool_use_id"] for call in msgspec.json.decode(frame.data)["pending_approvals"]]
         elif frame.type in {"tool.approved", "tool.refused"} and self.calls:
             decided = msgspec.json.decode(frame.data)["tool_use_id"]
             self.calls = [call for call in self.calls if call != decided]
@@ -36,7 +38,7 @@ class Awaited:
 
 
 class Wishes(msgspec.Struct, frozen=True):
-    """What the user wants of a chat. ``session``: go on with this one. ``system`` is for new sessions only;
+    """The options of a chat. ``session``: go on with this one. ``system`` is for new sessions only;
     ``tools``: names of those that the model is offered.
     """
 

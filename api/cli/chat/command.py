@@ -71,9 +71,9 @@ def chat(
             raise click.UsageError("--url and --database are two places to talk to: give one of them")
         url = None
     settings = read_settings(options)
-    talk: Talk = Remote(url, _api_key(api_key_file)) if url else _direct(settings, tenant)
+    talk: Talk = Remote(url, read_api_key(api_key_file)) if url else _direct(settings, tenant)
     with closing(talk):
-        Chat(talk, wishes, _lines()).run()
+        Chat(talk, wishes, read_lines()).run()
 
 
 def _direct(settings: Settings, tenant: str) -> Direct:
@@ -84,7 +84,7 @@ def _direct(settings: Settings, tenant: str) -> Direct:
         raise StoreLocked(f"{error.detail}; talk to it with --url {address}", **error.extra) from None
 
 
-def _api_key(path: Path | None) -> str | None:
+def read_api_key(path: Path | None) -> str | None:
     if path is None:
         return os.environ.get("MANENT_API_KEY")
     try:
@@ -169,7 +169,7 @@ class Chat:
         self._printer.end_line()
 
     def _asked(self, call: str) -> bool:
-        """Whether the user says yes to a tool call. Raises Left."""
+        """Ask the user for approval of a tool call. Raises Left."""
         self._printer.end_line()
         while True:
             notice(f"shall {call} run? y or n")
@@ -185,7 +185,7 @@ class Chat:
             self._talk.cancel(self._session)
 
 
-def _lines() -> Iterator[str]:
+def read_lines() -> Iterator[str]:
     """Lines from a terminal, edited there, or from a pipe or a file. Bytes that are no UTF-8 become surrogates."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         for line in sys.stdin.buffer:

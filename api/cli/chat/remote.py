@@ -23,13 +23,13 @@ RETRY_S = 1.0
 
 
 class ServerRefused(EngineError):
-    """What the server answered in the place of what was wanted, or that it did not answer."""
+    """The server refused, or did not answer. ``problem``: the code of its refusal."""
 
     code = "server_refused"
 
 
 class _Answer(msgspec.Struct):
-    """What is wanted of a session or a turn."""
+    """The fields of a session or a turn that are used."""
 
     id: UUID
     open_turn_id: UUID | None = None
@@ -64,7 +64,7 @@ class Remote:
                 with self._request("GET", f"/api/turns/{turn}/stream?after={after}") as response:
                     if response.status == http.HTTPStatus.NO_CONTENT:
                         return
-                    for frame in _frames(response):
+                    for frame in read_frames(response):
                         failures, after = 0, frame.number or after
                         awaited.see(frame)
                         yield frame
@@ -134,15 +134,15 @@ def _split(url: str) -> SplitResult:
 
 
 def _refusal(response: http.client.HTTPResponse) -> ServerRefused:
-    """What a problem document says."""
+    """The detail of a problem document."""
     try:
         problem = msgspec.json.decode(response.read())
-        return ServerRefused(f"{problem['detail']} ({problem['code']})")
+        return ServerRefused(f"{problem['detail']} ({problem['code']})", problem=problem["code"])
     except (msgspec.MsgspecError, KeyError, TypeError):
         return ServerRefused(f"the server answered {response.status} {response.reason}")
 
 
-def _frames(response: http.client.HTTPResponse) -> Iterator[Frame]:
+def read_frames(response: http.client.HTTPResponse) -> Iterator[Frame]:
     """Whole frames; comments keep the connection, and what has no blank line after it is no frame yet."""
     number, kind, data = 0, "message", b""
     for line in response:

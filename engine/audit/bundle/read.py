@@ -7,33 +7,37 @@ witnesses. Checkpoints come along and can be verified; the next one is signed by
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from ...errors import Broken, Refused
 from ...log import codec
-from ...log.base import Connection, Projector, RecordedEvent
+from ...log.base import Connection, Decoder, Projector, RecordedEvent
 from ...log.codec import leaf_of
+from ...log.erasure import note_erasures
+from ...log.rebuild import BATCH_EVENTS, KEPT_STATES, fold_batch
 from ...log.sql.checkpoints import SignedRow, add_origin, keep_checkpoint, log_end
-from ...log.sql.documents import KeepDocument
-from ...log.sql.driver import insert_rows
+from ...log.sql.documents import SALT_BYTES, SALTED_SINCE, TakenDocument, note_erased_documents
+from ...log.sql.rows import write_events
 from ...log.sql.session_index import place_events
-from ...log.sql.statements import statements
-from ...log.sql.tables import erasures
 from ...log.sql.tree import Growing, grow
 from ...log.sqlite.schema import Progress
-from ...log.transaction import ENCODING_PLAIN, UNREAD, Heads
+from ...log.transaction import Heads, begin_head, move_head
 from . import verify_bundle as format_
 
-BATCH_EVENTS = 1000
-KEPT_STATES = 10_000
 
-
-def kept_documents(bundle: format_.Bundle, tenant: str) -> list[KeepDocument]:
+def _documents(bundle: format_.Bundle, tenant: str) -> list[TakenDocument]:
     """The documents of a verified bundle, to be kept in a log."""
-    return [KeepDocument(tenant, bundle.zip.read(name)) for name in sorted(bundle.named)]
+    taken = []
+    for digest, schema in sorted(bundle.named.items()):
+        data = bundle.zip.read(format_.DOCUMENT.format(digest))
+        if schema < SALTED_SINCE:
+            taken.append(TakenDocument(tenant, data))
+        else:
+            taken.append(TakenDocument(tenant, data[SALT_BYTES:], data[:SALT_BYTES]))
+    return taken
 
 
 def take_in(
@@ -47,37 +51,40 @@ def take_in(
     tenant, total = bundle.manifest["tenant"], bundle.manifest["events"]
     if log_end(connection, tenant).last:
         raise Refused(f"the log of {tenant} has begun: a whole log can be taken into an empty one only")
-    known, tree, recorded_at = Heads(KEPT_STATES), Growing(), 0
+    known, tree = Heads(KEPT_STATES), Growing()
+    note_erasures(connection, tenant, [(position, by) for position, (by, *_) in sorted(bundle.erased.items())])
+    begin_head(connection, tenant, 0, tree.frontier())
     for batch in _batches(recorded_events(bundle)):
-        _insert(connection, batch)
+        write_events(connection, batch)
         place_events(connection, tenant, tree.size, tree.size + len(batch))
         grow(connection, tenant, tree, [event.leaf_hash for event, _ in batch])
-        recorded_at = batch[-1][0].recorded_at
-        _fold(connection, projector, known, [event for event, _ in batch])
+        # A fork among them reads the history that it shares, and finds it by how far the log has grown.
+        move_head(connection, tenant, batch[-1][0].recorded_at, tree.frontier())
+        fold_batch(connection, connection, projector, known, [event for event, _ in batch])
         progress(tree.size, total)
-    by_position = [(tenant, position, by) for position, (by, *_) in sorted(bundle.erased.items())]
-    insert_rows(connection, str(erasures.insert().compile(dialect=connection.dialect)), by_position)
-    head = (tenant, tree.size, recorded_at, tree.frontier().to_bytes())
-    insert_rows(connection, statements(connection).insert_head, [head])
     for first, name in bundle.manifest["names"]:
         add_origin(connection, tenant, first, name)
-    for document in kept_documents(bundle, tenant):
+    for document in _documents(bundle, tenant):
         document.apply(connection)
+    note_erased_documents(connection, tenant, sorted(bundle.listed.items()))
     _keep_checkpoints(connection, tenant, bundle, made_at)
     return tree.size
 
 
-def recorded_events(bundle: format_.Bundle) -> Iterator[tuple[RecordedEvent, bytes | None]]:
+def recorded_events(
+    bundle: format_.Bundle, decode: Decoder | None = None
+) -> Iterator[tuple[RecordedEvent, bytes | None]]:
     """The events of a bundle, each with the salt of its body. Raises Broken for one that has another leaf here."""
     for line in bundle.lines(format_.EVENTS):
         values = format_.parse(line)
-        event = _event(values)
+        event = _event(values, decode)
         if codec.leaf_hash(leaf_of(event, values["origin"])) != event.leaf_hash:
             raise Broken("the event's leaf is another here", tenant=event.tenant, position=event.position)
         yield event, None if values["salt"] is None else bytes.fromhex(values["salt"])
 
 
-def _event(values: dict[str, Any]) -> RecordedEvent:
+def _event(values: dict[str, Any], decode: Decoder | None) -> RecordedEvent:
+    facts = format_.canonical(values["facts"])
     body = values["body"]
     if body is not None:
         body = body.encode() if isinstance(body, str) else base64.b64decode(body["base64"])
@@ -93,41 +100,14 @@ def _event(values: dict[str, Any]) -> RecordedEvent:
         recorded_at=values["recorded_at"],
         causation=None if values["causation"] is None else UUID(values["causation"]),
         correlation=values["correlation"],
-        facts=format_.canonical(values["facts"]),
+        facts=facts,
         length=values["length"],
         commitment=bytes.fromhex(values["commitment"]),
         leaf_hash=format_.leaf_hash(values),
         body=body,
         erased=body is None,
+        meaning=decode(values["type"], values["schema"], facts) if decode else None,
     )
-
-
-def _insert(connection: Connection, batch: Sequence[tuple[RecordedEvent, bytes | None]]) -> None:
-    rows = [
-        (
-            *(event.tenant, event.position, event.session.bytes, event.version, event.id.bytes, event.type),
-            *(event.schema, event.actor, event.recorded_at),
-            *(event.causation.bytes if event.causation else None, event.correlation, event.facts),
-            *(event.length, event.commitment, event.leaf_hash),
-        )
-        for event, _ in batch
-    ]
-    insert_rows(connection, statements(connection).insert_event, rows)
-    bodies = [
-        (event.tenant, event.position, salt, ENCODING_PLAIN, event.body) for event, salt in batch if salt is not None
-    ]
-    insert_rows(connection, statements(connection).insert_body, bodies)
-
-
-def _fold(connection: Connection, projector: Projector, known: Heads, events: Sequence[RecordedEvent]) -> None:
-    for event in events:
-        key = (event.tenant, event.session.int)
-        state = known.states.get(key, UNREAD)
-        if state is UNREAD:
-            state = projector.load(connection, event.tenant, event.session)
-        known.keep(key, projector.fold(state, event))
-    projector.flush(connection)
-    known.trim()
 
 
 def _keep_checkpoints(connection: Connection, tenant: str, bundle: format_.Bundle, made_at: int) -> None:

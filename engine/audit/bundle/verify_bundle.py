@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Verify a bundle that Manent exported: every event in it is what was recorded, and the log's signature covers it.
 
-    python3 verify_bundle.py BUNDLE.zip [--key KEY]...
+    python3 verify_bundle.py BUNDLE.zip --key KEY [--witness KEY]...
 
 This file stands alone: Python 3.11's standard library, no database, no network. FORMAT.md, beside it in every bundle,
-says what is checked and why. A bundle brings its own key, so compare the one that is printed with the one that you got
-elsewhere, or give that with --key: then the checkpoint must be signed by it (a log's key, or a witness's).
+says what is checked and why, and what the verdict, its first line, means: how far the bundle was checked. Whoever makes
+up a bundle makes up keys, and a verifier, to go with it: take this file and the log's key from elsewhere.
 
-Exit codes: 0 the bundle is good; 1 it is not, and the first broken position is named; 2 wrong use.
+Exit codes: 0 the bundle is consistent, and signed by each --key; 1 it is not, and the first broken position is named;
+2 wrong use.
 """
 
 from __future__ import annotations
@@ -24,15 +25,19 @@ import zlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import reduce
+from itertools import chain
 from typing import IO, Any
 
-FORMAT, LEAF_FORMAT, DOCUMENT, MAX_LINE_BYTES = "manent-bundle/1", "manent/1", "documents/{}.json", 1 << 28
+FORMAT, OF_FORKS, LEAF_FORMAT, DOCUMENT = "manent-bundle/1", "manent-bundle/2", "manent/1", "documents/{}.json"
+MAX_LINE_BYTES, MAX_VERSION = 1 << 28, 1 << 53
 MANIFEST, EVENTS, LEAVES, PROOFS = "manifest.json", "events.jsonl", "leaves.txt", "proofs.jsonl"
 CHECKPOINTS, KEYS, TRANSCRIPTS = "checkpoints.jsonl", "keys.txt", ("transcript.md", "transcript.html")
+LOG, WITNESS = 1, 4
 LEAF_FIELDS = "actor causation commitment correlation facts format id length origin position recorded_at".split()
 LEAF_FIELDS += "schema session tenant type version".split()
 EVENT_FIELDS = sorted((*LEAF_FIELDS, "body", "salt"))
-MANIFEST_FIELDS = ["events", "files", "format", "kind", "names", "session", "size", "tenant"]
+MANIFEST_FIELDS = ["events", "files", "format", "kind", "lineage", "names", "session", "size", "tenant"]
+FIELDS_OF = {OF_FORKS: MANIFEST_FIELDS, FORMAT: [name for name in MANIFEST_FIELDS if name != "lineage"]}
 FILES = {EVENTS, LEAVES, PROOFS, CHECKPOINTS, KEYS, *TRANSCRIPTS, "verify_bundle.py", "FORMAT.md"}
 
 
@@ -82,19 +87,15 @@ class Tree:
 
 
 def root_of_path(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes | None:
-    """The root that an inclusion proof leads to (RFC 9162 section 2.1.3.2); None if it is no proof of this place."""
-    place, last, found = index, size - 1, leaf
-    for sibling in path:
-        if last == 0:
-            return None
-        if place & 1 or place == last:
-            found = node_hash(sibling, found)
-            while not place & 1 and place:
-                place, last = place >> 1, last >> 1
-        else:
-            found = node_hash(found, sibling)
-        place, last = place >> 1, last >> 1
-    return found if last == 0 and 0 <= index < size else None
+    """The root that an inclusion proof leads to (RFC 9162 section 2.1.3); None if it is no proof of this place."""
+    if not 0 <= index < size or bool(path) != (size > 1):
+        return None
+    if size == 1:
+        return leaf
+    half = 1 << (size - 1).bit_length() - 1
+    if index < half:
+        return (found := root_of_path(leaf, index, half, path[:-1])) and node_hash(found, path[-1])
+    return (found := root_of_path(leaf, index - half, size - half, path[:-1])) and node_hash(path[-1], found)
 
 
 _P, _L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
@@ -144,23 +145,27 @@ _BASE: _Point = _decode((4 * pow(5, -1, _P) % _P).to_bytes(32, "little")) or (0,
 
 
 class Key:
-    """A verifier key, ``name+hash+key`` (C2SP signed-note): type 1 is a log's, type 4 a witness's."""
+    """A verifier key, ``name+hash+key`` (C2SP signed-note): that of a log, or of a witness."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *kinds: int) -> None:
         self.text, (self.name, key_id, key, *_) = text, [*text.split("+", 2), "", ""]
         data = _unbase64(key)
         self.kind, self.public = data[0] if data else 0, data[1:]
         self.id = hashlib.sha256(self.name.encode() + b"\n" + data).digest()[:4]
-        if self.kind not in {1, 4} or len(self.public) != 32 or self.id.hex() != key_id or not self.name:
-            raise ValueError(f"{self.text!r} is not a verifier key")
+        known = self.kind in (kinds or (LOG, WITNESS))
+        if not known or len(self.public) != 32 or self.id.hex() != key_id or not self.name:
+            raise ValueError(f"{text!r} is not a verifier key, or one of another kind")
+
+    def named(self, signatures: list[tuple[str, bytes]]) -> list[bytes]:
+        """The signatures that are in this key's name, whoever made them."""
+        return [data[4:] for name, data in signatures if (name, data[:4]) == (self.name, self.id)]
 
     def signed(self, text: str, signatures: list[tuple[str, bytes]]) -> bool:
-        """Whether there is a signature by this key, and no bad one in its name."""
-        mine = [data[4:] for name, data in signatures if (name, data[:4]) == (self.name, self.id)]
-        return bool(mine) and all(self._verifies(text, data) for data in mine)
+        """True if there is a signature by this key, and no bad one in its name."""
+        return bool(mine := self.named(signatures)) and all(self._verifies(text, data) for data in mine)
 
     def _verifies(self, text: str, data: bytes) -> bool:
-        if self.kind == 4:
+        if self.kind == WITNESS:
             text, data = f"cosignature/v1\ntime {int.from_bytes(data[:8], 'big')}\n{text}", data[8:]
         return ed25519_verifies(self.public, data, text.encode())
 
@@ -245,23 +250,33 @@ def _plain(value: Any) -> str:
 
 
 class Bundle:
-    """A bundle, and what is found in it. ``erased``: position -> (where it is told, by whom, why)."""
+    """A bundle, and what is found in it. ``erased``: position -> (where it is told, by whom, why). ``witnessed``: how
+    many of the witnesses given signed the last checkpoint; ``cosigned``: how many others are said to have. ``ends``:
+    the version up to which each session has a part in a history; ``spans``: the first and last version of each so far.
+    """
 
     def __init__(self, file: str | IO[bytes]) -> None:
         self.zip = zipfile.ZipFile(file)
         names = self.zip.namelist()
         if not {each.compress_type for each in self.zip.infolist()} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
             raise Broken("a file is neither stored nor deflated")
-        self.manifest = parse(self.zip.open(MANIFEST).read(MAX_LINE_BYTES)) if MANIFEST in names else {}
-        if sorted(self.manifest) != MANIFEST_FIELDS or self.manifest["format"] != FORMAT:
-            raise Broken(f"there is no {MANIFEST} of {FORMAT}")
+        self.manifest = dict(parse(self.zip.open(MANIFEST).read(MAX_LINE_BYTES))) if MANIFEST in names else {}
+        if sorted(self.manifest) != FIELDS_OF.get(str(self.manifest.get("format"))):
+            raise Broken(f"there is no {MANIFEST} of {FORMAT} or {OF_FORKS}")
         if sorted([MANIFEST, *self.manifest["files"]]) != sorted(names):
             raise Broken(f"the files are not those that {MANIFEST} names")
-        self.whole, self.tree, self.versions = self.manifest["kind"] == "log", Tree(), dict[str, int]()
-        self.gone, self.erased, self.last, self.time = set[int](), dict[int, tuple[int, str, str]](), 0, 0
+        kind, session = self.manifest["kind"], self.manifest["session"]
+        if (kind, isinstance(session, str), session is None) not in {("session", True, False), ("log", False, True)}:
+            raise Broken(f"{MANIFEST} is neither of a session nor of a whole log")
+        self.whole, self.tree, self.last, self.time, self.late = kind == "log", Tree(), 0, 0, False
+        self.witnessed, self.cosigned, self.lineage = 0, 0, self.manifest.get("lineage", [])
+        self.ends = {each["session"]: each["up_to"] for each in self.lineage} | {session: MAX_VERSION}
+        self.spans, self.told, self.here = dict[str, tuple[int, int]](), list[dict[str, Any]](), set[int]()
+        self.gone, self.erased = set[int](), dict[int, tuple[int, str, str]]()
         self.keys = [Key(line.decode()) for line in self.lines(KEYS)]
         self.checkpoints = [Checkpoint(parse(line)["note"]) for line in self.lines(CHECKPOINTS)]
-        self.newest, self.roots, self.named = self.checkpoints[-1], dict[int, set[bytes]](), set[str]()
+        self.newest, self.roots = self.checkpoints[-1], dict[int, set[bytes]]()
+        self.named, self.faded, self.listed = dict[str, int](), dict[str, int](), dict[str, int]()
         for each in self.checkpoints:
             self.roots.setdefault(each.size, set()).add(each.root)
 
@@ -272,70 +287,116 @@ class Bundle:
                     raise Broken(f"{name}: the last line has no end")
                 yield line[:-1]
 
-    def check_signatures(self, trusted: list[Key]) -> None:
+    def signers(self, checkpoint: Checkpoint) -> list[Key]:
+        """Those of the bundle's own keys that signed a checkpoint of the log."""
+        own = [key for key in self.keys if (key.name, key.kind) == (checkpoint.origin, LOG)]
+        return [key for key in own if key.signed(checkpoint.text, checkpoint.signatures)]
+
+    def check_signatures(self, trusted: list[Key], witnesses: list[Key]) -> None:
+        """A witness counts once, by whatever names it goes; one that has not signed is missing, and not wrong."""
         for each in self.checkpoints:
-            mine = [key for key in self.keys if (key.name, key.kind) == (each.origin, 1)]
-            if sum(key.signed(each.text, each.signatures) for key in mine) == 0:
+            if not self.signers(each):
                 raise Broken(f"the checkpoint of size {each.size} has no good signature by the log's key")
-        for key in trusted:
+        signed = [key for key in witnesses if key.named(self.newest.signatures)]
+        for key in (*trusted, *signed):
             if not key.signed(self.newest.text, self.newest.signatures):
                 raise Broken(f"the checkpoint has no good signature by {key.text}")
+        named = {(name, data[:4]) for name, data in self.newest.signatures if name != self.newest.origin}
+        self.witnessed = len({key.public for key in signed})
+        self.cosigned = len(named - {(key.name, key.id) for key in signed})
         if (self.newest.size, self.newest.origin) != (self.manifest["size"], self.manifest["names"][-1][1]):
             raise Broken(f"the checkpoint is not of the size and name that {MANIFEST} states")
 
     def check_digests(self) -> None:
         for name, expected in self.manifest["files"].items():
-            if name not in FILES | self.named:
+            if name not in {*FILES, *map(DOCUMENT.format, self.named)}:
                 raise Broken(f"{name} is no file of a bundle, and no event names it")
             with self.zip.open(name) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected:  # type: ignore[arg-type]
                     raise Broken(f"{name} is not the file that {MANIFEST} names")
 
     def check_events(self) -> None:
-        leaves, proofs, count = self.lines(LEAVES), self.lines(PROOFS), 0
-        digests, pieces = [hashlib.sha256(), hashlib.sha256()], TRANSCRIPT_HEAD
-        for count, line in enumerate(self.lines(EVENTS), 1):  # noqa: B007 - the last count is looked at
+        leaves, proofs, digests = self.lines(LEAVES), self.lines(PROOFS), [hashlib.sha256(), hashlib.sha256()]
+        events = (self.check_event(line, leaves, proofs) for line in self.lines(EVENTS))
+        for pieces in chain([TRANSCRIPT_HEAD], events, [TRANSCRIPT_TAIL]):
             for digest, piece in zip(digests, pieces, strict=True):
                 digest.update(piece.encode())
-            place, _, hexdigest = next(leaves, b"%d " % (self.last + 1)).decode().partition(" ")
-            try:
-                event = parse(line)
-                leaf = leaf_hash(event)
-                if (str(event["position"]), leaf.hex()) != (place, hexdigest):
-                    raise Broken(f"the event is not the leaf in {LEAVES}", int(place))
-                self.check_place(event)
-                pieces = transcript_of(event, self.words_of(event), with_session=self.whole)
-                self.check_leaf(leaf, event["position"], [] if self.whole else parse(next(proofs)))
-            except (ValueError, TypeError, LookupError, AttributeError, RecursionError, StopIteration) as error:
-                raise Broken(f"cannot be read: {error!r}", int(place)) from None
-        for digest, piece, tail, name in zip(digests, pieces, TRANSCRIPT_TAIL, TRANSCRIPTS, strict=True):
-            digest.update((piece + tail).encode())
+        for digest, name in zip(digests, TRANSCRIPTS, strict=True):
             if digest.hexdigest() != self.manifest["files"][name]:
                 raise Broken(f"{name} is not what the events say")
-        if count != self.manifest["events"] or next(leaves, None) is not None:
+        if self.manifest["events"] != (self.last if self.whole else len(self.here)) or next(leaves, None) is not None:
             raise Broken(f"events are missing: there should be {self.manifest['events']}", self.last + 1)
         if self.whole and self.last != self.newest.size:
             raise Broken(f"the checkpoint is of {self.newest.size} events", self.last + 1)
         if wrong := self.gone.symmetric_difference(self.erased):
             here = min(wrong) in self.erased
             raise Broken("was erased, and its words are here" if here else "has no body, and no erasure", min(wrong))
+        self.check_erased_documents()
+        if canonical(self.told) != canonical(self.lineage):
+            raise Broken(f"the lineage in {MANIFEST} is not the one that the events tell")
+
+    def check_event(self, line: bytes, leaves: Iterator[bytes], proofs: Iterator[bytes]) -> tuple[str, str]:
+        """An event's piece of the transcripts, once the event is seen to be the one that was recorded at its place."""
+        place, _, hexdigest = next(leaves, b"%d " % (self.last + 1)).decode().partition(" ")
+        try:
+            event = parse(line)
+            leaf = leaf_hash(event)
+            if (str(event["position"]), leaf.hex()) != (place, hexdigest):
+                raise Broken(f"the event is not the leaf in {LEAVES}", int(place))
+            self.check_place(event)
+            words, elsewhere = self.words_of(event), event["session"] != self.manifest["session"]
+            self.check_leaf(leaf, event["position"], [] if self.whole else parse(next(proofs)))
+            return transcript_of(event, words, with_session=elsewhere)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError, StopIteration) as error:
+            raise Broken(f"cannot be read: {error!r}", int(place)) from None
 
     def check_place(self, event: dict[str, Any]) -> None:
-        position, session, version = event["position"], event["session"], event["version"]
-        begins = self.versions.get(session, version - 1 if event["type"] == "session.forked" else 0)
+        position, session, version, kind = (event[name] for name in ("position", "session", "version", "type"))
         names = [name for first, name in self.manifest["names"] if first <= position]
-        expected = (sorted(event), event["format"], event["tenant"], event["origin"], version)
-        if expected != (EVENT_FIELDS, LEAF_FORMAT, self.manifest["tenant"], names[-1], begins + 1):
-            raise Broken("the event does not belong here: format, log, tenant or version are others", position)
-        if position != self.last + 1 if self.whole else session != self.manifest["session"] or position <= self.last:
+        expected = (sorted(event), event["format"], event["tenant"], event["origin"])
+        if expected != (EVENT_FIELDS, LEAF_FORMAT, self.manifest["tenant"], names[-1]):
+            raise Broken("the event does not belong here: format, log or tenant are others", position)
+        if position != self.last + 1 if self.whole else position <= self.last or session not in self.ends:
             raise Broken("the event does not follow the one before", position)
         if event["recorded_at"] < self.time:
             raise Broken("the event is older than the one before", position)
-        if event["type"] == "attempt.started" and (digest := event["facts"].get("tools")):
-            self.named.add(name := DOCUMENT.format(digest))
-            if self.manifest["files"].get(name) != digest:
-                raise Broken(f"{name}, which the event names, is missing or another", position)
-        self.versions[session], self.last, self.time = version, position, event["recorded_at"]
+        first, last = self.begun(event) if kind == "session.forked" else self.spans.get(session, (1, 0))
+        end = self.ends.get(session, MAX_VERSION)
+        # After the part that a fork shares, a session's events are there only where they erased something of what is.
+        self.late = last >= end and kind == "body.erased" and not self.here.isdisjoint(event["facts"]["targets"])
+        if not (last < version if self.late else last + 1 == version <= end):
+            raise Broken(f"the event does not belong here: version {version} after {last} of its session", position)
+        if kind == "attempt.started" and (named := event["facts"].get("tools")):
+            self.check_document(named, event)
+        self.spans[session], self.last, self.time = (first, version), position, event["recorded_at"]
+        self.here |= set() if self.whole else {position}
+
+    def begun(self, event: dict[str, Any]) -> tuple[int, int]:
+        """The versions before the first of a fork's: its parent has the last of them, and had it before."""
+        session, parent, version = event["session"], event["facts"]["parent"], event["facts"]["parent_version"]
+        first, last = self.spans.get(parent, (1, 0))
+        if session in self.spans or not first <= version <= last:
+            raise Broken(f"forks version {version} of {parent}, which does not stand before it", event["position"])
+        self.told += [] if self.whole else [{"session": parent, "up_to": version}]
+        return version + 1, version
+
+    def check_document(self, digest: str, event: dict[str, Any]) -> None:
+        """A document that an event names is here; from schema 2 on it has gone if all that name it are erased."""
+        if event["schema"] > 1 and event["body"] is None:
+            self.faded[digest] = event["position"]
+        elif self.manifest["files"].get(name := DOCUMENT.format(digest)) == digest:
+            self.named.setdefault(digest, event["schema"])
+        else:
+            raise Broken(f"{name}, which the event names, is missing or another", event["position"])
+
+    def check_erased_documents(self) -> None:
+        """In a whole log an erasure lists every document that is gone; in a session's that may be another session's."""
+        gone = self.faded.keys() - self.named.keys()
+        for digest in sorted(gone - self.listed.keys() if self.whole else ()):
+            raise Broken(f"{DOCUMENT.format(digest)} is not here, and no erasure lists it", self.faded[digest])
+        for digest, position in sorted(self.listed.items()):
+            if digest not in gone or self.faded[digest] > position:
+                raise Broken(f"{DOCUMENT.format(digest)} is listed as erased, and is named after all", position)
 
     def words_of(self, event: dict[str, Any]) -> dict[str, Any]:
         """The words, once they are seen to be those that the leaf commits to; none where they are erased."""
@@ -350,8 +411,10 @@ class Bundle:
                 raise Broken("the words are not those that were recorded", position)
             words = json.loads(data.decode(errors="replace") or "{}")
         if event["type"] == "body.erased":
-            why = (position, event["actor"], words.get("reason", "the reason is erased"))
-            self.erased |= dict.fromkeys(event["facts"]["targets"], why)
+            why = (position, str(event["actor"]), str(words.get("reason", "the reason is erased")))
+            targets, documents = set(event["facts"]["targets"]), set(event["facts"].get("documents", ()))
+            self.erased |= dict.fromkeys(targets & self.here if self.late else targets, why)
+            self.listed |= dict.fromkeys(documents & self.faded.keys() if self.late else documents, position)
         return words
 
     def check_leaf(self, leaf: bytes, position: int, path: list[str]) -> None:
@@ -364,10 +427,11 @@ class Bundle:
             raise Broken("the event is not in the log that was signed", position)
 
 
-def verify(file: str | IO[bytes], trusted: list[Key]) -> Bundle:
+def verify(file: str | IO[bytes], trusted: list[Key], witnesses: list[Key] | None = None) -> Bundle:
+    """A bundle that is consistent, and signed by every key that is trusted. Raises Broken."""
     try:
         bundle = Bundle(file)
-        bundle.check_signatures(trusted)
+        bundle.check_signatures(trusted, witnesses or [])
         bundle.check_events()
         bundle.check_digests()
     except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, ValueError, TypeError, RuntimeError) as error:
@@ -375,24 +439,60 @@ def verify(file: str | IO[bytes], trusted: list[Key]) -> Bundle:
     return bundle
 
 
-def main() -> int:
+def verdict_on(bundle: Bundle, trusted: list[Key], witnesses: list[Key]) -> str:
+    """How far a good bundle was checked. No word of it is the bundle's own."""
+    words = ["consistent", f"signed by {', '.join(key.text for key in trusted)}" if trusted else "signer not checked"]
+    given = len({key.public for key in witnesses})
+    if given:
+        words.append(f"witnessed by {bundle.witnessed}{f' of {given} given' if bundle.witnessed < given else ''}")
+    if bundle.cosigned:
+        words.append(f"cosigned{f' by {bundle.cosigned} more' if given else ''}, witnesses not checked")
+    if not trusted:
+        words[-1] += ": nobody's key was checked; get the log's key elsewhere, and give it with --key"
+    return ", ".join(words)
+
+
+def say(text: str) -> None:
+    """Print one line: nothing in a bundle can begin another, hide one, or turn it round."""
+    encoding = sys.stdout.encoding or "ascii"
+    print(visible(text).replace("\n", "\\n").encode(encoding, "backslashreplace").decode(encoding))
+
+
+def tell(bundle: Bundle) -> None:
+    """Describe a good bundle."""
+    manifest = bundle.manifest
+    what = "whole log" if bundle.whole else f"session {manifest['session']}"
+    say(f"{what} of {manifest['tenant']}, {manifest['events']} events of {bundle.newest.size}")
+    for each in bundle.lineage:
+        say(f"which shares the history of session {each['session']} up to version {each['up_to']}")
+    for by, actor, reason in sorted(set(bundle.erased.values())):
+        gone = [position for position in sorted(bundle.gone) if bundle.erased[position][0] == by]
+        say(f'erased: {", ".join(map(str, gone))}: by {actor} at {by}: "{reason}"')
+
+
+def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Verify a bundle that Manent exported.")
     parser.add_argument("bundle")
-    parser.add_argument("--key", action="append", default=[], help="must have signed the checkpoint (name+hash+key)")
-    arguments = parser.parse_args()
+    parser.add_argument("--key", action="append", default=[], help="the log's, got elsewhere: it must have signed")
+    parser.add_argument("--witness", action="append", default=[], metavar="KEY", help="is counted if it has signed")
+    arguments = parser.parse_args(given)
     try:
-        bundle = verify(arguments.bundle, [Key(text) for text in arguments.key])
+        trusted, witnesses = (
+            [Key(each, LOG) for each in arguments.key],
+            [Key(each, WITNESS) for each in arguments.witness],
+        )
+        bundle = verify(arguments.bundle, trusted, witnesses)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     except Broken as error:
-        print(f"BROKEN: {error}")
+        say(f"BROKEN: {error}")
         return 1
-    what = f"session {bundle.manifest['session']}" if bundle.manifest["session"] else "whole log"
-    print(f"good: {what} of {bundle.manifest['tenant']}, {bundle.manifest['events']} events of {bundle.newest.size}")
-    for by, actor, reason in sorted(set(bundle.erased.values())):
-        gone = [position for position in sorted(bundle.gone) if bundle.erased[position][0] == by]
-        print(f"erased: {', '.join(map(str, gone))}: by {actor} at {by}: {visible(reason)}")
-    print("signed by:", *(key.text for key in bundle.keys if key.name == bundle.newest.origin), sep="\n  ")
+    say(verdict_on(bundle, trusted, witnesses))
+    tell(bundle)
+    if not trusted:
+        say("it brings the key that it is signed with, which proves nothing until you have compared it:")
+        for key in bundle.signers(bundle.newest):
+            say(f"  {key.text}")
     return 0
 
 

@@ -19,11 +19,11 @@ from uuid import UUID
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from ...log.base import Connection
-from ...log.codec import FORMAT, name_at
+from ...log.codec import leaf_of, name_at
 from ...log.merkle import inclusion_path
 from ...log.sql.checkpoints import SignedRow, all_checkpoints, log_names, public_keys
-from ...log.sql.documents import named_by, read_document
-from ...log.sql.reads import Salted, leaf_hashes, salted_events
+from ...log.sql.documents import SALTED_SINCE, find_document, named_by
+from ...log.sql.exported import Exported, Salted, leaf_hashes, salted_events
 from ...log.sql.tree import Tree
 from ..notes import ED25519, Verifier
 from ..proof import with_witnesses
@@ -44,13 +44,14 @@ PROOFS_PER_TREE, NODES = 1000, 1 << 16
 Names = list[tuple[int, str]]
 
 
-def write_bundle(connection: Connection, tenant: str, session: UUID | None, signed: SignedRow, to: IO[bytes]) -> int:
-    """Write the bundle of a session, or (None) of the whole log, as far as a checkpoint covers it; how many events it
+def write_bundle(connection: Connection, exported: Exported, signed: SignedRow, to: IO[bytes]) -> int:
+    """Write the bundle of a session's history, or of a whole log, as far as a checkpoint covers it; how many events it
     has. ``to`` need not be seekable.
     """
+    tenant, session = exported.tenant, exported.session
     names = log_names(connection, tenant)
-    events = partial(_events, connection, tenant, session, signed.size, names)
-    leaves = partial(leaf_hashes, connection, tenant, session, signed.size)
+    events = partial(_events, connection, exported, signed.size, names)
+    leaves = partial(leaf_hashes, connection, exported, signed.size)
     checkpoints = [signed] if session is not None else _checkpoints(connection, signed, names)
     with ZipFile(to, "w", ZIP_DEFLATED) as archive:
         files = _Files(archive)
@@ -64,24 +65,30 @@ def write_bundle(connection: Connection, tenant: str, session: UUID | None, sign
         if session is not None:
             files.add(format_.PROOFS, _proofs(connection, (position for position, _ in leaves()), signed))
         for digest in sorted(named):
-            files.add(format_.DOCUMENT.format(digest), [read_document(connection, tenant, digest)])
+            files.add(format_.DOCUMENT.format(digest), [_document(connection, tenant, digest)])
         markdown, page = format_.TRANSCRIPTS
         with SpooledTemporaryFile(IN_MEMORY_BYTES) as beside:
-            files.add(markdown, _transcript(events(), beside, with_session=session is None))
+            files.add(markdown, _transcript(events(), beside, session))
             beside.seek(0)
             files.add(page, iter(partial(beside.read, CHUNK_BYTES), b""))
-        manifest = {
-            "events": count,
-            "files": dict(files.digests),
-            "format": format_.FORMAT,
-            "kind": "log" if session is None else "session",
-            "names": names,
-            "session": None if session is None else str(session),
-            "size": signed.size,
-            "tenant": tenant,
-        }
-        files.add(format_.MANIFEST, [format_.canonical(manifest)])
+        files.add(format_.MANIFEST, [format_.canonical(_manifest(exported, names, signed, count, files.digests))])
     return count
+
+
+def _manifest(exported: Exported, names: Names, signed: SignedRow, count: int, digests: dict[str, str]) -> object:
+    """What has no lineage is written in the first format, so that verifiers of that one go on reading it."""
+    session, shared = exported.session, exported.stretches[:-1]
+    lineage = [{"session": str(each.session), "up_to": each.up_to} for each in shared]
+    return {
+        "events": count,
+        "files": dict(digests),
+        "format": format_.OF_FORKS if lineage else format_.FORMAT,
+        "kind": "log" if session is None else "session",
+        "names": names,
+        "session": None if session is None else str(session),
+        "size": signed.size,
+        "tenant": exported.tenant,
+    } | ({"lineage": lineage} if lineage else {})
 
 
 class _Files:
@@ -109,45 +116,34 @@ class _Files:
         return count
 
 
-def _events(
-    connection: Connection, tenant: str, session: UUID | None, up_to: int, names: Names
-) -> Iterator[dict[str, Any]]:
-    for each in salted_events(connection, tenant, session, up_to):
+def _events(connection: Connection, exported: Exported, up_to: int, names: Names) -> Iterator[dict[str, Any]]:
+    for each in salted_events(connection, exported, up_to):
         yield event_line(each, name_at(names, each.event.position))
 
 
 def _naming(events: Iterable[dict[str, Any]], named: set[str]) -> Iterator[dict[str, Any]]:
-    """The events, while the digests of the documents that they name are gathered."""
+    """The events, while the digests of the documents that they name are gathered: of those that go with an event's
+    words, if these are here.
+    """
     for event in events:
         digest = named_by(event["type"], event["facts"])
-        if digest is not None:
+        if digest is not None and (event["body"] is not None or event["schema"] < SALTED_SINCE):
             named.add(digest)
         yield event
 
 
+def _document(connection: Connection, tenant: str, digest: str) -> bytes:
+    """The bytes whose hash a document's name is: its salt, if it has one, stands before it."""
+    found = find_document(connection, tenant, digest)
+    return (found.salt or b"") + found.data
+
+
 def event_line(salted: Salted, origin: str) -> dict[str, Any]:
     """A line of ``events.jsonl``: the leaf's members, and salt and body, which are null where they are erased."""
-    event = salted.event
-    return {
-        "actor": event.actor,
-        "body": _text(event.body),
-        "causation": None if event.causation is None else str(event.causation),
-        "commitment": event.commitment.hex(),
-        "correlation": event.correlation,
-        "facts": json.loads(event.facts),
-        "format": FORMAT,
-        "id": str(event.id),
-        "length": event.length,
-        "origin": origin,
-        "position": event.position,
-        "recorded_at": event.recorded_at,
-        "salt": None if salted.salt is None else salted.salt.hex(),
-        "schema": event.schema,
-        "session": str(event.session),
-        "tenant": event.tenant,
-        "type": event.type,
-        "version": event.version,
-    }
+    line: dict[str, Any] = json.loads(leaf_of(salted.event, origin))
+    line["salt"] = None if salted.salt is None else salted.salt.hex()
+    line["body"] = _text(salted.event.body)
+    return line
 
 
 def _text(body: bytes | None) -> str | dict[str, str] | None:
@@ -203,13 +199,15 @@ def _proofs(connection: Connection, positions: Iterable[int], signed: SignedRow)
             tree = Tree(connection, signed.tenant)
 
 
-def _transcript(events: Iterable[dict[str, Any]], beside: IO[bytes], *, with_session: bool) -> Iterator[bytes]:
-    """The transcript in Markdown, while the page is written beside."""
+def _transcript(events: Iterable[dict[str, Any]], beside: IO[bytes], session: UUID | None) -> Iterator[bytes]:
+    """The transcript in Markdown, while the page is written beside. Events of other sessions name theirs."""
+    own = None if session is None else str(session)
     pieces = format_.TRANSCRIPT_HEAD
     for event in events:
         beside.write(pieces[1].encode())
         yield pieces[0].encode()
-        pieces = format_.transcript_of(event, _words(event["body"]), with_session=with_session)
+        elsewhere = event["session"] != own
+        pieces = format_.transcript_of(event, _words(event["body"]), with_session=elsewhere)
     for last in (pieces, format_.TRANSCRIPT_TAIL):
         beside.write(last[1].encode())
         yield last[0].encode()

@@ -1,6 +1,10 @@
 """Everything that was signed for a log: the checkpoints kept in the database and those outside, held against the keys,
 the log's names, and each other.
 
+A database can be made up as a whole, its keys with it. So the newest checkpoint must be signed by a key that whoever
+verifies trusts. One of another key that is on record may stand before it: what it covered, the trusted key has signed
+for since.
+
 Which roots they state, for ``audit.walk`` to hold the events against, is the outcome. A checkpoint whose size lies
 behind a break that was accepted speaks of what was given up, and states nothing; but only where the file outside has
 a later one under the log's new name.
@@ -15,22 +19,33 @@ import msgspec
 
 from ...errors import Broken, ProofInvalid
 from ...log.base import Connection
-from ...log.sql.checkpoints import SignedRow, WitnessRow, all_checkpoints, all_cosignatures, all_keys, log_names
-from ..checkpoint_file import Kept, OutsideFile
-from ..notes import Checkpoint, Note, Signature, Signer, Verifier, parse_checkpoint, parse_note
-from ..rollback import verifiers
+from ...log.sql.checkpoints import (
+    SignedRow,
+    WitnessRow,
+    all_checkpoints,
+    all_cosignatures,
+    all_keys,
+    log_names,
+    public_keys,
+)
+from ..checkpoint_file import Kept, OutsideFile, tenant_of
+from ..keys import Trusted
+from ..notes import ED25519, Checkpoint, Note, Signature, Verifier, parse_checkpoint, parse_note
 from .leaves import Names, Stated
 
 NOBODY = 0
 
 
 class Evidence(msgspec.Struct):
-    """``stated``: roots by size. ``witnessed``: how many events the last good checkpoint outside covers. ``problem``:
-    the first checkpoint that is none, if there is one.
+    """``stated``: roots by size. ``witnessed``: how many events the last good checkpoint outside covers; ``trusted``:
+    the last one by a trusted key; ``other``: the last one by another, and what to say of it. ``problem``: the first
+    checkpoint that is none, if there is one.
     """
 
     stated: dict[int, list[Stated]]
     witnessed: int = NOBODY
+    trusted: int | None = None
+    other: tuple[int, str] = (-1, "")
     checkpoints: int = 0
     remarks: tuple[str, ...] = ()
     problem: Broken | None = None
@@ -40,6 +55,14 @@ class Evidence(msgspec.Struct):
         if all(each.root != checkpoint.root for each in there):
             there.append(Stated(checkpoint.root, by))
 
+    def sign(self, size: int, by: str, key: Verifier, trusted: Trusted | None) -> None:
+        """A good checkpoint is signed by a key, whose it may be."""
+        self.checkpoints += 1
+        if trusted is not None and key.public in trusted.publics:
+            self.trusted = max(self.trusted or 0, size)
+        elif size >= self.other[0]:
+            self.other = size, f"{by} is signed by {key}"
+
     def complain(self, detail: str, tenant: str, position: int) -> None:
         if self.problem is None or position < (self.problem.position or 0):
             self.problem = Broken(detail, tenant=tenant, position=position)
@@ -48,33 +71,35 @@ class Evidence(msgspec.Struct):
 class _Names:
     """A log's names, and up to which size each may be signed for."""
 
-    def __init__(self, connection: Connection, tenant: str, names: Names, signer: Signer | None) -> None:
+    def __init__(self, connection: Connection, tenant: str, names: Names, trusted: Trusted | None) -> None:
         ends = [first - 1 for first, _ in names[1:]]
         self.current = names[-1][1] if names else None
         self.limits = dict(zip((name for _, name in names), [*ends, None], strict=False))
         self._connection = connection
         self._tenant = tenant
-        self._signer = signer
+        self.trusted = trusted
         self.signed_for: set[str] = set()
         self.since: dict[tuple[str, bytes], int] = {}
         self.gave_up = False
         self._verifiers: dict[str, list[Verifier]] = {}
 
-    def key_of(self, note: Note, origin: str) -> bytes | None:
+    def key_of(self, note: Note, origin: str) -> Verifier | None:
         """The key of the log that signed a note."""
-        return next((key.public for key in self._keys(origin) if key.signed(note)), None)
+        return next((key for key in self._keys(origin) if key.signed(note)), None)
 
     def lost_key_of(self, note: Note, origin: str) -> bool:
-        """Whether a note names none of the keys that are on record."""
+        """The key that a note names and that is not on record."""
         return {key.key_id for key in self._keys(origin)}.isdisjoint(each.key_id for each in note.signatures)
 
     def _keys(self, origin: str) -> list[Verifier]:
         if origin not in self._verifiers:
-            self._verifiers[origin] = verifiers(self._connection, self._tenant, origin, self._signer)
+            mine = sorted(self.trusted.publics) if self.trusted else []
+            kept = [key for key in public_keys(self._connection, self._tenant, origin) if key not in mine]
+            self._verifiers[origin] = [Verifier(origin, ED25519, public) for public in (*mine, *kept)]
         return self._verifiers[origin]
 
     def given_up(self, checkpoint: Checkpoint) -> bool:
-        """Whether a checkpoint of an earlier name covers what the log went on without."""
+        """True if a checkpoint of an earlier name covers events that the log went on without."""
         limit = self.limits[checkpoint.origin]
         return limit is not None and checkpoint.size > limit
 
@@ -97,10 +122,10 @@ def last_break(connection: Connection, tenants: Iterable[str], outside: OutsideF
 
 
 def gather(
-    connection: Connection, tenant: str, names: Names, outside: OutsideFile, signer: Signer | None, break_at: int
+    connection: Connection, tenant: str, names: Names, outside: OutsideFile, trusted: Trusted | None, break_at: int
 ) -> Evidence:
-    """All evidence about a log. ``break_at``: as ``last_break`` says."""
-    evidence, known = Evidence({}), _Names(connection, tenant, names, signer)
+    """All evidence about a log. ``trusted`` None: nobody says whose key is right. ``break_at``: as ``last_break``."""
+    evidence, known = Evidence({}), _Names(connection, tenant, names, trusted)
     for row in all_checkpoints(connection, tenant):
         _take_kept(evidence, known, row)
     _check_breaks(evidence, known, tenant)
@@ -111,7 +136,23 @@ def gather(
         _take_outside(evidence, known, tenant, [each for each in outside.read() if each.tenant == tenant], break_at)
     except ProofInvalid as error:
         evidence.complain(error.detail, tenant, 1)
+    if trusted is not None:
+        _check_trust(evidence, known, trusted, tenant)
     return evidence
+
+
+def _check_trust(evidence: Evidence, known: _Names, trusted: Trusted, tenant: str) -> None:
+    """The last word is that of a trusted key, under a name that the key is for."""
+    other, said = evidence.other
+    signed = -1 if evidence.trusted is None else evidence.trusted
+    for name in trusted.names:
+        if tenant_of(name) == tenant and name not in known.limits:
+            evidence.complain(f"the key that was given is for {name}, and this log was never named so", tenant, 1)
+    if other > signed:
+        since = "since" if signed > 0 else "yet"
+        evidence.complain(f"{said}; the key {trusted.source} has signed none {since}", tenant, max(signed, 0) + 1)
+    elif evidence.trusted is None and known.limits:
+        evidence.remarks += (f"{tenant}: the key {trusted.source} has signed no checkpoint of this log yet",)
 
 
 def _take_kept(evidence: Evidence, known: _Names, row: SignedRow) -> None:
@@ -121,26 +162,27 @@ def _take_kept(evidence: Evidence, known: _Names, row: SignedRow) -> None:
     except (ProofInvalid, UnicodeDecodeError):
         evidence.complain(f"the kept checkpoint of {row.size} is none", row.tenant, row.size)
         return
-    public = known.key_of(note, stated.origin) if stated.origin in known.limits else None
+    key = known.key_of(note, stated.origin) if stated.origin in known.limits else None
     columns = (row.origin, row.size, row.root, row.key_id)
     if columns != (stated.origin, stated.size, stated.root, note.signatures[0].key_id):
         evidence.complain(f"the kept checkpoint of {row.size} states something else", row.tenant, row.size)
     elif stated.origin not in known.limits:
         evidence.complain(f"the kept checkpoint of {row.size} is of another log", row.tenant, row.size)
-    elif public is None:
+    elif key is None:
         evidence.complain(f"the kept checkpoint of {row.size} is not signed by a key of the log", row.tenant, row.size)
     else:
-        evidence.checkpoints += 1
         known.signed_for.add(stated.origin)
-        known.since.setdefault((stated.origin, public), stated.size)
+        known.since.setdefault((stated.origin, key.public), stated.size)
         if known.given_up(stated):
+            evidence.checkpoints += 1
             known.gave_up = True
         else:
-            evidence.state(stated, f"the kept checkpoint of {stated.size}")
+            evidence.sign(stated.size, by := f"the kept checkpoint of {stated.size}", key, known.trusted)
+            evidence.state(stated, by)
 
 
 def _check_breaks(evidence: Evidence, known: _Names, tenant: str) -> None:
-    """What was given up was given up by somebody who has the key: they signed for the log's new name."""
+    """Check that an accepted break was signed by somebody who has the key: they signed for the log's new name."""
     limits = [limit for limit in known.limits.values() if limit is not None]
     if known.gave_up and known.current not in known.signed_for:
         detail = "the log goes on under another name, and nobody signed for that"
@@ -177,7 +219,7 @@ def _take_outside(evidence: Evidence, known: _Names, tenant: str, kept: Sequence
         stated, place = each.checkpoint, f"note {each.number} of the checkpoint file"
         if each.number < break_at and known.lost_key_of(each.note, stated.origin):
             given_up += 1
-        elif known.key_of(each.note, stated.origin) is None:
+        elif (key := known.key_of(each.note, stated.origin)) is None:
             evidence.complain(f"{place} is not signed by a key of the log", tenant, stated.size)
         elif stated.origin not in known.limits or known.given_up(stated):
             given_up += 1
@@ -185,9 +227,9 @@ def _take_outside(evidence: Evidence, known: _Names, tenant: str, kept: Sequence
                 detail = f"{place} covers {stated.size} positions of {stated.origin}, which this log is not"
                 evidence.complain(detail, tenant, stated.size)
         else:
-            evidence.checkpoints += 1
+            evidence.sign(stated.size, by := f"the checkpoint outside of {stated.size}", key, known.trusted)
             evidence.witnessed = max(evidence.witnessed, stated.size)
-            evidence.state(stated, f"the checkpoint outside of {stated.size}")
+            evidence.state(stated, by)
     if given_up and not evidence.problem:
         evidence.remarks += (
             f"{tenant}: {given_up} checkpoint(s) outside are of what was given up at a break on record",

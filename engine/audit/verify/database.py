@@ -1,4 +1,4 @@
-"""``manent verify``: a whole database held against itself, against every checkpoint kept, and against those outside.
+"""``manent verify``: verifies a whole database: its rows by their hashes, every checkpoint kept, and those outside.
 
 What is looked at: each log by ``walk``; its head and its sessions' versions; its erasures; every checkpoint and
 cosignature, in the database and outside; documents; the projections; the guards; the checksums of rows that no hash
@@ -9,8 +9,7 @@ believed that was not signed or hashed, and what follows the last checkpoint out
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -25,15 +24,19 @@ from ...log.merkle import Frontier
 from ...log.sql import scan
 from ...log.sql.checkpoints import log_names, log_sizes
 from ...log.sql.checksums import damaged
-from ...log.sql.documents import read_document
 from ...log.sql.session_index import placed
 from ...log.sql.tree import TILE_HASHES
 from ...log.sqlite.connection import DRIVER_ERRORS, meaning_of, open_reader
+from ...log.sqlite.doctor import damage
 from ...log.sqlite.schema import Progress, missing_guards
-from ..checkpoint_file import OutsideFile
-from ..notes import Signer
+from ..checkpoint_file import OutsideFile, tenant_of
+from ..keys import Trusted
 from .checkpoints import Evidence, gather, last_break
+from .documents import check_document_rows, check_documents, told_in
+from .forks import check_forks
 from .leaves import UNREADABLE, Names, Walked, walk
+
+ANYBODYS = "no key was given, and no key file lies beside the database: its checkpoints may be anybody's"
 
 
 class Unwitnessed(msgspec.Struct, frozen=True):
@@ -45,7 +48,10 @@ class Unwitnessed(msgspec.Struct, frozen=True):
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """What was looked at, and what is wrong: ``problem`` None means that nothing is. ``remarks``: good to know."""
+    """The result of a verification: what was looked at, and what is wrong; ``problem`` None means that nothing is.
+    ``remarks``: good to know. ``signer``: where the key is from that signed for every log, in words; None: whose key
+    it is was not checked.
+    """
 
     events: int
     erased: int
@@ -55,12 +61,15 @@ class Verified(msgspec.Struct, frozen=True):
     problem: str | None
     tenant: str | None
     position: int | None
+    signer: str | None
 
 
 class _Sums(msgspec.Struct):
     events: int = 0
     erased: int = 0
     checkpoints: int = 0
+    signed: int = 0
+    unsigned: int = 0
     unwitnessed: tuple[Unwitnessed, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -70,16 +79,16 @@ def verify_file(
     projector: Projector,
     tables: Sequence[Any],
     outside: OutsideFile,
-    signer: Signer | None,
+    trusted: Trusted | None,
     progress: Progress,
 ) -> Verified:
-    """Verify a database file; ``signer`` None: by the keys that the database itself names. Raises a StoreError for a
-    file that is no database of ours.
+    """Verify a database file; ``trusted`` None: by the keys that the database itself names, which may be anybody's.
+    Raises a StoreError for a file that is no database of ours.
     """
-    engine, sums = open_reader(path), _Sums()
+    engine, sums = open_reader(path), _Sums(remarks=() if trusted else (ANYBODYS,))
     try:
         with engine.begin() as connection:
-            broken = _verify(connection, projector, tables, outside, signer, progress, sums)
+            broken = _verify(connection, projector, tables, outside, trusted, progress, sums)
     except DRIVER_ERRORS as error:
         broken = Broken(f"the file cannot be read: {meaning_of(error).detail}")
     finally:
@@ -93,6 +102,7 @@ def verify_file(
         problem=broken.detail if broken else None,
         tenant=broken.tenant if broken else None,
         position=broken.position if broken else None,
+        signer=trusted.source if trusted and sums.signed and not (broken or sums.unsigned) else None,
     )
 
 
@@ -101,15 +111,15 @@ def _verify(
     projector: Projector,
     tables: Sequence[Any],
     outside: OutsideFile,
-    signer: Signer | None,
+    trusted: Trusted | None,
     progress: Progress,
     sums: _Sums,
 ) -> Broken | None:
     """The first thing that is wrong. Damage that hinders reading is named by its page."""
     try:
         total = 2 * sum(log_sizes(connection).values())
-        tenants = _tenants(connection, outside)
-        find = partial(gather, outside=outside, signer=signer, break_at=last_break(connection, tenants, outside))
+        tenants = sorted({*_tenants(connection, outside), *map(tenant_of, trusted.names if trusted else ())})
+        find = partial(gather, outside=outside, trusted=trusted, break_at=last_break(connection, tenants, outside))
         for tenant in tenants:
             _verify_log(connection, tenant, find, lambda done: progress(sums.events + done, total), sums)
         _check_file(connection)
@@ -127,7 +137,7 @@ def _verify(
 
 def _damage(connection: Connection) -> str | None:
     try:
-        return scan.damage(connection)
+        return damage(connection)
     except DRIVER_ERRORS:
         return None
 
@@ -150,12 +160,15 @@ def _verify_log(
     _check_end(tenant, walked, scan.head(connection, tenant), evidence)
     _check_counts(connection, tenant, walked)
     _check_versions(connection, tenant, walked.events)
-    _check_documents(connection, tenant, walked.documents)
+    check_forks(connection, tenant)
+    check_documents(connection, tenant, walked.documents)
     sums.erased += _check_erasures(connection, tenant)
     if evidence.problem:
         raise evidence.problem
     sums.events += walked.events
     sums.checkpoints += evidence.checkpoints
+    sums.signed += evidence.trusted is not None
+    sums.unsigned += evidence.trusted is None
     sums.remarks += evidence.remarks
     if evidence.witnessed < walked.events:
         sums.unwitnessed += (Unwitnessed(tenant, evidence.witnessed + 1, walked.events),)
@@ -213,21 +226,11 @@ def _check_versions(connection: Connection, tenant: str, size: int) -> None:
 
 
 def _check_place(tenant: str, found: scan.Event | None, event: scan.Event | None) -> None:
-    """Whether an event is found through ``places`` where it stands."""
+    """Check that an event is found through ``places`` where it stands."""
     if found != event:
         _, version, position = event or found or (b"", 0, 0)
         what = f"version {version} of a session is not found where it stands; `manent rebuild` mends it"
         raise Broken(what, tenant=tenant, position=position)
-
-
-def _check_documents(connection: Connection, tenant: str, named: Mapping[str, int]) -> None:
-    """What facts name by its digest is there."""
-    for digest, position in named.items():
-        try:
-            read_document(connection, tenant, digest)
-        except (StoreCorrupt, *UNREADABLE):
-            what = f"the document {digest} is missing or another, and position {position} names it"
-            raise Broken(what, tenant=tenant, position=position) from None
 
 
 def _check_erasures(connection: Connection, tenant: str) -> int:
@@ -235,18 +238,10 @@ def _check_erasures(connection: Connection, tenant: str) -> int:
     number = 0
     for position, by_position, kind, facts in scan.erased(connection, tenant):
         number += 1
-        if kind != scan.ERASED or position not in _targets(facts):
+        if kind != scan.ERASED or position not in told_in(facts, "targets"):
             what = f"position {position} is erased, and position {by_position}, which should say so, does not"
             raise Broken(what, tenant=tenant, position=position)
     return number
-
-
-def _targets(facts: bytes | None) -> Sequence[Any]:
-    try:
-        found = msgspec.json.decode(facts or b"{}", type=dict[str, Any]).get("targets")
-    except msgspec.MsgspecError:
-        return ()
-    return found if isinstance(found, list) else ()
 
 
 def _check_projections(connection: Connection, projector: Projector, tables: Sequence[Any], progress: Progress) -> None:
@@ -260,12 +255,10 @@ def _check_file(connection: Connection) -> None:
         raise Broken(f"the row {key} of {table} is damaged", tenant=tenant)
     for tenant, position in scan.stray_purges(connection):
         raise Broken("a purge is due for an erasure that there is not", tenant=tenant, position=position)
-    for tenant, digest, data in scan.all_documents(connection):
-        if hashlib.sha256(data).digest() != digest:
-            raise Broken(f"the document {digest.hex()} is not what its digest says", tenant=tenant)
+    check_document_rows(connection)
     gone = missing_guards(connection)
     if gone:
         raise Broken(f"of the guards that keep the record from being changed, these are gone: {', '.join(gone)}")
-    damage = scan.damage(connection)
-    if damage:
-        raise Broken(f"the file is damaged: {damage}")
+    damaged_page = damage(connection)
+    if damaged_page:
+        raise Broken(f"the file is damaged: {damaged_page}")

@@ -7,18 +7,18 @@ root on the way.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
+from ...clock import id_of
 from ...errors import Broken
 from ...log import codec
 from ...log.base import Connection
 from ...log.merkle import Frontier
 from ...log.sql import scan
-from ...log.sql.documents import NAMING, named_by
+from ...log.sql.documents import NAMING, SALTED_SINCE, named_by
+from ...log.sql.rows import session_id
 from ...log.sql.tree import TILE_HASHES, TILE_LEVELS, Growing
 from ...log.sqlite.connection import DRIVER_ERRORS, meaning_of
 
@@ -37,15 +37,26 @@ class Stated(msgspec.Struct, frozen=True):
     by: str
 
 
+class Named(msgspec.Struct):
+    """A document that events name: at which positions. ``kept``: it must be there, because one of them has its words,
+    or names it without a salt.
+    """
+
+    first: int
+    last: int
+    salted: bool
+    kept: bool = False
+
+
 class Walked(msgspec.Struct):
-    """What a pass over a log found. ``documents``: the first position that names each."""
+    """The findings of a pass over a log. ``documents``: those that its events name."""
 
     events: int = 0
     bodies: int = 0
     tiles: int = 0
     recorded_at: int = 0
     frontier: Frontier = Frontier()
-    documents: dict[str, int] = {}
+    documents: dict[str, Named] = {}
 
 
 def walk(
@@ -98,7 +109,7 @@ class _Reader:
 
     def __init__(self, tenant: str, names: Names) -> None:
         self.recorded_at = 0
-        self.documents: dict[str, int] = {}
+        self.documents: dict[str, Named] = {}
         self._tenant = tenant
         self._names = dict(names)
         self._origin = ""
@@ -120,35 +131,22 @@ class _Reader:
             raise self._broken(position, "has other columns than were hashed, or another hash")
         self._check_body(position, row)
         if row[4] == NAMING and (digest := named_by(row[4], msgspec.json.decode(row[10]))):
-            self.documents.setdefault(digest, position)
+            self._note_document(digest, position, salted=row[5] >= SALTED_SINCE, has_words=row[14] is not None)
         if row[7] < self.recorded_at:
             raise self._broken(position, "was recorded before the one before it")
         self.recorded_at = row[7]
         return found
 
+    def _note_document(self, digest: str, position: int, *, salted: bool, has_words: bool) -> None:
+        named = self.documents.setdefault(digest, Named(position, position, salted))
+        named.last = position
+        named.kept |= has_words or not salted
+
     def _leaf(self, row: tuple[Any, ...]) -> bytes:
-        position, session, version, event_id, kind, schema, actor, recorded_at, causation, correlation = row[:10]
-        facts, length, commitment = row[10:13]
-        return codec.leaf_bytes(
-            codec.Leaf(
-                actor=actor,
-                causation=None if causation is None else UUID(bytes=causation),
-                commitment=commitment.hex(),
-                correlation=correlation,
-                facts=msgspec.Raw(facts),
-                format=codec.FORMAT,
-                id=UUID(bytes=event_id),
-                length=length,
-                origin=self._origin,
-                position=position,
-                recorded_at=recorded_at,
-                schema=schema,
-                session=_session(session),
-                tenant=self._tenant,
-                type=kind,
-                version=version,
-            )
-        )
+        position, session, version, event_id, kind, schema, actor, recorded_at, causation, *rest = row[:13]
+        caused_by = None if causation is None else id_of(causation)
+        place = (self._tenant, position, session_id(session), version, id_of(event_id))
+        return codec.leaf_bytes(self._origin, (*place, kind, schema, actor, recorded_at, caused_by, *rest))
 
     def _check_body(self, position: int, row: tuple[Any, ...]) -> None:
         length, commitment, (salt, encoding, body, by_position) = row[11], row[12], row[14:]
@@ -164,11 +162,6 @@ class _Reader:
 
     def _broken(self, position: int, what: str) -> Broken:
         return Broken(f"position {position} {what}", tenant=self._tenant, position=position)
-
-
-@lru_cache(maxsize=1024)
-def _session(raw: bytes) -> UUID:
-    return UUID(bytes=raw)
 
 
 def _check_stated(tenant: str, tree: Growing, stated: Sequence[Stated], good: int) -> None:

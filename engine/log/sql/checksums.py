@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
+from .driver import table_rows
 from .tables import checkpoints, journal, requests, runs
 
 CHECKED = (requests, checkpoints, runs, journal)
@@ -30,7 +31,7 @@ def checked(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def is_sound(row: Sequence[Any]) -> bool:
-    """Whether a row, its checksum the last of it, is as it was written."""
+    """True if a row, its checksum the last of it, is as it was written."""
     return bool(row[-1] == checksum(tuple(row[:-1])))
 
 
@@ -38,7 +39,7 @@ def damaged(connection: Connection) -> Iterator[tuple[str, str, str]]:
     """The rows that are not as they were written: (table, tenant, the rest of its key)."""
     for table in CHECKED:
         width = len(table.primary_key.columns)
-        for row in connection.execute(select(table)).yield_per(1000):
+        for row in table_rows(connection, table):
             if not is_sound(row):
                 yield table.name, row[0], ", ".join(_named(value) for value in row[1:width])
 

@@ -1,31 +1,45 @@
 """Reading the log: plain functions over a connection, each one query.
 
 They serve readers' snapshots and the writer's own look-ups alike. A RecordedEvent read here has its body, or is
-``erased``.
+``erased`` or ``damaged``; its ``meaning`` is what the decoder makes of it that the store was opened with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from bisect import bisect_right
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
-import msgspec
-from sqlalchemy import BindParameter, Connection, bindparam, func, select
+from sqlalchemy import BindParameter, Connection, bindparam, select
 
-from ...clock import id_of
 from ..base import RecordedEvent
 from ..codec import MAX_SAFE_INTEGER
-from . import driver
+from .clauses import limited, recorded, recorded_columns, same, with_bodies
 from .driver import Prepared
-from .session_index import NO_OFFSET, SessionQuery
-from .statements import recorded, recorded_columns, same, statements, with_bodies
-from .tables import bodies, erasures, events, heads
+from .rows import reading
+from .session_index import SessionQuery, Stretch
+from .tables import bodies, events, heads
 
 PAGE_EVENTS = 1000
 POSITIONS_AT_ONCE = 64
 
+_by_id = Prepared(recorded.where(*same(events, "tenant", "id")))
+_at_position = Prepared(recorded.where(*same(events, "tenant", "position")))
+_of_log = Prepared(
+    limited(
+        recorded.where(
+            *same(events, "tenant"),
+            events.c.position > bindparam("after_"),
+            events.c.position <= bindparam("up_to_"),
+        ).order_by(events.c.position)
+    )
+)
+_tenants = Prepared(select(heads.c.tenant).order_by(heads.c.tenant))
+_size = Prepared(select(heads.c.size).where(*same(heads, "tenant")))
+_salt = Prepared(select(bodies.c.salt).where(*same(bodies, "tenant", "position")))
 _at_positions = Prepared(
     recorded.where(
         events.c.tenant == bindparam("tenant_"),
@@ -33,18 +47,33 @@ _at_positions = Prepared(
     ).order_by(events.c.position)
 )
 _of_session = SessionQuery(recorded_columns, with_bodies)
+_times_of_session = SessionQuery((events.c.recorded_at,))
 
 
 def event_by_id(connection: Connection, tenant: str, event_id: UUID) -> RecordedEvent | None:
-    return _one(connection, statements(connection).event_by_id, (tenant, event_id.bytes))
+    return _one(connection, _by_id(connection, tenant, event_id.bytes))
 
 
 def event_at_version(connection: Connection, tenant: str, session: UUID, version: int) -> RecordedEvent | None:
-    return next(map(as_event, _of_session(connection, tenant, session, version - 1, version)), None)
+    with closing(_of_session(connection, tenant, session, version - 1, version)) as rows:
+        return next(map(reading(connection), rows), None)
+
+
+def version_at_time(connection: Connection, tenant: str, session: UUID, first: int, last: int, time_us: int) -> int:
+    """The last of a session's own versions, from ``first`` to ``last``, that was recorded at or before a time; the one
+    before them if none was. Times never go back within a log, so few events are looked at.
+    """
+    versions = range(first, last + 1)
+    return first - 1 + bisect_right(versions, time_us, key=partial(_time_at, connection, tenant, session))
+
+
+def _time_at(connection: Connection, tenant: str, session: UUID, version: int) -> int:
+    with closing(_times_of_session(connection, tenant, session, version - 1, version, 1)) as rows:
+        return int(next(iter(rows))[0])
 
 
 def event_at_position(connection: Connection, tenant: str, position: int) -> RecordedEvent | None:
-    return _one(connection, statements(connection).event_at_position, (tenant, position))
+    return _one(connection, _at_position(connection, tenant, position))
 
 
 def session_events(
@@ -60,7 +89,7 @@ def session_events(
     """Events of a session with ``after < version <= up_to``, oldest first; no more once their bodies have
     ``most_bytes``.
     """
-    return _up_to(_of_session(connection, tenant, session, after, up_to, limit), most_bytes)
+    return _up_to(connection, _of_session(connection, tenant, session, after, up_to, limit), most_bytes)
 
 
 def log_events(
@@ -73,35 +102,70 @@ def log_events(
     most_bytes: int = MAX_SAFE_INTEGER,
 ) -> list[RecordedEvent]:
     """Events of a log with ``after < position <= up_to``, in order; no more once their bodies have ``most_bytes``."""
-    values = (tenant, after, up_to, limit, NO_OFFSET)
-    return _up_to(driver.run(connection, statements(connection).log_events, values), most_bytes)
+    return _up_to(connection, _of_log(connection, tenant, after, up_to, limit), most_bytes)
 
 
 def all_events(connection: Connection) -> Iterator[RecordedEvent]:
     """Every event of every log, each log in order; one at a time, for an event may be megabytes."""
     for tenant in tenants(connection):
-        values = (tenant, 0, MAX_SAFE_INTEGER, MAX_SAFE_INTEGER, NO_OFFSET)
-        for row in driver.run(connection, statements(connection).log_events, values):
-            yield as_event(row)
+        yield from map(reading(connection), _of_log(connection, tenant, 0, MAX_SAFE_INTEGER, MAX_SAFE_INTEGER))
 
 
 def events_at_positions(connection: Connection, tenant: str, positions: Sequence[int]) -> list[RecordedEvent]:
     """The events at these positions, in order of position."""
-    rows: list[Sequence[Any]] = []
+    found: list[RecordedEvent] = []
     for start in range(0, len(positions), POSITIONS_AT_ONCE):
         some = positions[start : start + POSITIONS_AT_ONCE]
         padding = [some[-1]] * (POSITIONS_AT_ONCE - len(some))
-        rows += _at_positions(connection, tenant, *some, *padding)
-    return [as_event(row) for row in rows]
+        found += map(reading(connection), _at_positions(connection, tenant, *some, *padding))
+    return found
 
 
 def session_events_of_types(
-    connection: Connection, tenant: str, session: UUID, types: Sequence[str], *, after: int, limit: int
+    connection: Connection,
+    tenant: str,
+    session: UUID,
+    types: Sequence[str],
+    *,
+    after: int,
+    limit: int,
+    up_to: int = MAX_SAFE_INTEGER,
 ) -> list[RecordedEvent]:
     """As ``session_events``, of some types only."""
     query = _of_session_and_types(len(types))
-    rows = query(connection, tenant, session, after, MAX_SAFE_INTEGER, limit, values=types)
-    return [as_event(row) for row in rows]
+    rows = query(connection, tenant, session, after, up_to, limit, values=types)
+    return list(map(reading(connection), rows))
+
+
+def each_event_along(
+    connection: Connection,
+    tenant: str,
+    stretches: Sequence[Stretch],
+    types: Sequence[str] = (),
+    *,
+    limit: int = MAX_SAFE_INTEGER,
+) -> Generator[RecordedEvent, None, None]:
+    """The events of a history, whose stretches are given oldest first; of some types only if any are named. They are
+    read as they are asked for; close it where that is not to the end.
+    """
+    query = _of_session_and_types(len(types)) if types else _of_session
+    with closing(query.along(connection, tenant, stretches, limit, values=types)) as rows:
+        yield from map(reading(connection), rows)
+
+
+def events_along(
+    connection: Connection, tenant: str, stretches: Sequence[Stretch], *, limit: int, most_bytes: int
+) -> list[RecordedEvent]:
+    """The same, no more once their bodies have ``most_bytes``."""
+    return _up_to(connection, _of_session.along(connection, tenant, stretches, limit), most_bytes)
+
+
+def each_log_event(
+    connection: Connection, tenant: str, *, after: int, limit: int
+) -> Generator[RecordedEvent, None, None]:
+    """Events of a log after a position, in the same way."""
+    with closing(_of_log(connection, tenant, after, MAX_SAFE_INTEGER, limit)) as rows:
+        yield from map(reading(connection), rows)
 
 
 @lru_cache(maxsize=64)
@@ -111,124 +175,36 @@ def _of_session_and_types(count: int) -> SessionQuery:
 
 
 def tenants(connection: Connection) -> list[str]:
-    return list(connection.execute(select(heads.c.tenant).order_by(heads.c.tenant)).scalars())
+    return [row[0] for row in _tenants(connection)]
 
 
 def log_size(connection: Connection, tenant: str) -> int:
     """The last position of a log; 0 if it has not begun."""
-    size = connection.execute(select(heads.c.size).where(heads.c.tenant == tenant)).scalar()
-    return size or 0
+    row = _size(connection, tenant).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def salt_of(connection: Connection, tenant: str, position: int) -> bytes | None:
     """The salt of an event's commitment, or None if its body is erased."""
-    row = driver.run(connection, statements(connection).salt, (tenant, position)).fetchone()
+    row = _salt(connection, tenant, position).fetchone()
     return None if row is None else row[0]
 
 
-def _up_to(cursor: Any, most_bytes: int) -> list[RecordedEvent]:
-    """What a cursor gives, read no further than so many bytes of bodies: the last may go beyond."""
+def _up_to(connection: Connection, cursor: Any, most_bytes: int) -> list[RecordedEvent]:
+    """The events of a cursor, read no further than so many bytes of bodies: the last may go beyond."""
     found: list[RecordedEvent] = []
     size = 0
-    try:
-        for row in cursor:
-            event = as_event(row)
+    with closing(cursor):
+        if most_bytes == MAX_SAFE_INTEGER:
+            return list(map(reading(connection), cursor))
+        for event in map(reading(connection), cursor):
             found.append(event)
             size += event.length
             if size >= most_bytes:
                 break
-    finally:
-        cursor.close()
     return found
 
 
-def _one(connection: Connection, statement: str, values: tuple[object, ...]) -> RecordedEvent | None:
-    row = driver.run(connection, statement, values).fetchone()
-    return None if row is None else as_event(row)
-
-
-def as_event(row: Sequence[Any]) -> RecordedEvent:
-    tenant, position, session, version, event_id, kind, schema, actor, recorded_at, causation, *rest = row
-    correlation, facts, length, commitment, leaf_hash, body = rest
-    return RecordedEvent(
-        tenant=tenant,
-        position=position,
-        session=_session_id(session),
-        version=version,
-        id=id_of(event_id),
-        type=kind,
-        schema=schema,
-        actor=actor,
-        recorded_at=recorded_at,
-        causation=id_of(causation) if causation else None,
-        correlation=correlation,
-        facts=facts,
-        length=length,
-        commitment=commitment,
-        leaf_hash=leaf_hash,
-        body=body,
-        erased=body is None,
-    )
-
-
-@lru_cache(maxsize=1024)
-def _session_id(raw: bytes) -> UUID:
-    """Ids cost a microsecond each to make, and what is read together has the same session."""
-    return id_of(raw)
-
-
-_salted_columns = (*events.c, bodies.c.bytes, bodies.c.salt)
-
-_leaf = (events.c.position, events.c.leaf_hash)
-
-_to_position = events.c.position <= bindparam("position_")
-
-_log = (*same(events, "tenant"), _to_position)
-
-_salted_of_session = SessionQuery(_salted_columns, with_bodies, [_to_position])
-
-_salted_of_log = Prepared(
-    select(*_salted_columns).select_from(with_bodies(events)).where(*_log).order_by(events.c.position)
-)
-
-_leaves_of_session = SessionQuery(_leaf, conditions=[_to_position])
-
-_leaves_of_log = Prepared(select(*_leaf).where(*_log).order_by(events.c.position))
-
-
-class Salted(msgspec.Struct, frozen=True, gc=False):
-    """``salt`` is None where the body is erased."""
-
-    event: RecordedEvent
-    salt: bytes | None
-
-
-def salted_events(connection: Connection, tenant: str, session: UUID | None, up_to: int) -> Iterator[Salted]:
-    """Events up to a position, one at a time: of a session in order of version, or (None) of the log in order of
-    position.
-    """
-    if session is None:
-        rows = _salted_of_log(connection, tenant, up_to)
-    else:
-        rows = _salted_of_session(connection, tenant, session, values=[up_to])
-    for row in rows:
-        *columns, salt = row
-        yield Salted(as_event(columns), salt)
-
-
-def last_erasure(connection: Connection, tenant: str, session: UUID | None) -> int:
-    """Position of the last event that erased words of a session, or (None) of the log; 0 if there is none."""
-    query = select(func.max(erasures.c.by_position)).where(erasures.c.tenant == tenant)
-    if session is not None:
-        said = (events.c.tenant == erasures.c.tenant) & (events.c.position == erasures.c.by_position)
-        query = query.select_from(erasures.join(events, said)).where(events.c.session == session.bytes)
-    return connection.execute(query).scalar() or 0
-
-
-def leaf_hashes(connection: Connection, tenant: str, session: UUID | None, up_to: int) -> Iterator[tuple[int, bytes]]:
-    """(position, leaf hash) of the same events."""
-    if session is None:
-        rows = _leaves_of_log(connection, tenant, up_to)
-    else:
-        rows = _leaves_of_session(connection, tenant, session, values=[up_to])
-    yield from rows
+def _one(connection: Connection, cursor: Any) -> RecordedEvent | None:
+    row = cursor.fetchone()
+    return None if row is None else reading(connection)(row)

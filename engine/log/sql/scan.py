@@ -6,18 +6,22 @@ Nothing is believed here: ids are bytes, and what ought to be there may be None.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, bindparam, exists, func, select, union
 
-from .driver import Prepared, run
-from .statements import same
+from .clauses import same
+from .driver import Prepared
+from .session_index import SessionQuery
 from .tables import (
     bodies,
     checkpoints,
     cosignatures,
     documents,
+    erased_documents,
     erasures,
     events,
     heads,
@@ -41,6 +45,11 @@ _rows = Prepared(
     .select_from(events.outerjoin(bodies, _body).outerjoin(erasures, _erasure))
     .where(*same(events, "tenant"))
     .order_by(events.c.position)
+)
+_facts = Prepared(
+    select(events.c.tenant, events.c.position, events.c.type, events.c.facts)
+    .where(*same(events, "schema"))
+    .order_by(events.c.tenant, events.c.position)
 )
 _versions = Prepared(
     select(events.c.session, events.c.version, events.c.position)
@@ -66,7 +75,53 @@ _erasures = Prepared(
 _head = Prepared(select(heads.c.size, heads.c.recorded_at, heads.c.frontier).where(*same(heads, "tenant")))
 _tile = Prepared(select(tiles.c.root, tiles.c.inner).where(*same(tiles, "tenant", "level", "number")))
 _type_at = Prepared(select(events.c.type).where(*same(events, "tenant", "position")))
-_documents = Prepared(select(documents.c.tenant, documents.c.digest, documents.c.bytes))
+_forks = Prepared(
+    select(events.c.position, events.c.session, events.c.version, events.c.facts)
+    .where(*same(events, "tenant", "type"))
+    .order_by(events.c.position)
+)
+_position_of = SessionQuery((events.c.position,))
+_NAMING_A_LOG = (
+    *(events, bodies, erasures, heads, origins, tiles, verifiers, checkpoints, cosignatures),
+    erased_documents,
+)
+_all_tenants = Prepared(union(*(select(table.c.tenant).distinct() for table in _NAMING_A_LOG)))
+_counts = [
+    Prepared(select(func.count()).select_from(table).where(*same(table, "tenant")))
+    for table in (bodies, erasures, tiles)
+]
+_strays = [
+    Prepared(
+        select(func.min(table.c.position))
+        .select_from(
+            table.outerjoin(events, (events.c.tenant == table.c.tenant) & (events.c.position == table.c.position))
+        )
+        .where(*same(table, "tenant"), events.c.position.is_(None))
+    )
+    for table in (bodies, erasures)
+]
+_stray_purges = Prepared(
+    select(purges).where(
+        ~exists().where(erasures.c.tenant == purges.c.tenant, erasures.c.by_position == purges.c.position)
+    )
+)
+_documents = Prepared(select(*documents.c))
+_salted_documents = Prepared(
+    select(documents.c.digest)
+    .where(*same(documents, "tenant"), documents.c.salt.is_not(None))
+    .order_by(documents.c.digest)
+)
+_erased_documents = Prepared(
+    select(erased_documents.c.digest, erased_documents.c.by_position, _erasing.c.type, _erasing.c.facts)
+    .select_from(
+        erased_documents.outerjoin(
+            _erasing,
+            (_erasing.c.tenant == erased_documents.c.tenant) & (_erasing.c.position == erased_documents.c.by_position),
+        )
+    )
+    .where(erased_documents.c.tenant == bindparam("tenant_"))
+    .order_by(erased_documents.c.digest)
+)
 
 Event = tuple[bytes, int, int]
 """(session, version, position)."""
@@ -78,6 +133,12 @@ class Head(msgspec.Struct, frozen=True):
     size: int
     recorded_at: int
     frontier: bytes
+
+
+def facts_of_schema(connection: Connection, schema: int) -> Iterator[tuple[str, int, str, bytes]]:
+    """Tenant, position, type and facts of every event of a schema, log by log and in order."""
+    with closing(_facts(connection, schema)) as rows:
+        yield from rows
 
 
 def rows(connection: Connection, tenant: str) -> Iterator[tuple[Any, ...]]:
@@ -118,46 +179,49 @@ def type_at(connection: Connection, tenant: str, position: int) -> str | None:
     return None if row is None else row[0]
 
 
-def all_documents(connection: Connection) -> Iterator[tuple[str, bytes, bytes]]:
+def forks(connection: Connection, tenant: str) -> Generator[tuple[int, bytes, int, bytes], None, None]:
+    """Each event that begins a fork: its position, session, version and facts."""
+    yield from _forks(connection, tenant, FORKED)
+
+
+def position_of(connection: Connection, tenant: str, session: UUID, version: int) -> int | None:
+    """The position of a session's own version."""
+    with closing(_position_of(connection, tenant, session, version - 1, version, 1)) as found:
+        return next((row[0] for row in found), None)
+
+
+def all_documents(connection: Connection) -> Iterator[tuple[str, bytes, bytes, bytes | None, bytes | None]]:
+    """Each document: tenant, digest, bytes, salt and plain digest."""
     yield from _documents(connection)
+
+
+def salted_documents(connection: Connection, tenant: str) -> Iterator[bytes]:
+    """The digest of each document that can be erased."""
+    yield from (row[0] for row in _salted_documents(connection, tenant))
+
+
+def documents_erased(connection: Connection, tenant: str) -> Iterator[tuple[bytes, int, str | None, bytes | None]]:
+    """Each document erased: its digest, the position that erased it, and that event's type and facts."""
+    yield from _erased_documents(connection, tenant)
 
 
 def all_tenants(connection: Connection) -> list[str]:
     """Every tenant that a row of the record names, whether its log has a head or not."""
-    tables = (events, bodies, erasures, heads, origins, tiles, verifiers, checkpoints, cosignatures)
-    return sorted(connection.execute(union(*(select(table.c.tenant).distinct() for table in tables))).scalars())
+    return sorted(row[0] for row in _all_tenants(connection))
 
 
 def counts(connection: Connection, tenant: str) -> tuple[int, int, int]:
     """How many bodies, erasures and tiles a log has."""
-    found = [
-        connection.execute(select(func.count()).where(table.c.tenant == tenant)).scalar_one()
-        for table in (bodies, erasures, tiles)
-    ]
+    found = [count(connection, tenant).fetchone()[0] for count in _counts]
     return found[0], found[1], found[2]
 
 
 def stray(connection: Connection, tenant: str) -> int | None:
     """The first position that has a body or an erasure, and no event."""
-    found = []
-    for table in (bodies, erasures):
-        same_event = (events.c.tenant == table.c.tenant) & (events.c.position == table.c.position)
-        query = (
-            select(func.min(table.c.position))
-            .select_from(table.outerjoin(events, same_event))
-            .where(table.c.tenant == tenant, events.c.position.is_(None))
-        )
-        found.append(connection.execute(query).scalar())
+    found = [query(connection, tenant).fetchone()[0] for query in _strays]
     return min((position for position in found if position is not None), default=None)
 
 
 def stray_purges(connection: Connection) -> list[tuple[str, int]]:
     """(tenant, position) of each purge that is due for no erasure."""
-    erased = exists().where(erasures.c.tenant == purges.c.tenant, erasures.c.by_position == purges.c.position)
-    return [(row[0], row[1]) for row in connection.execute(select(purges).where(~erased))]
-
-
-def damage(connection: Connection) -> str | None:
-    """What SQLite itself finds wrong with the file, naming the page; None where it finds nothing."""
-    line: str = run(connection, "PRAGMA integrity_check(1)").fetchone()[0]
-    return None if line == "ok" else " ".join(line.split())
+    return [(row[0], row[1]) for row in _stray_purges(connection)]

@@ -1,4 +1,4 @@
-"""Where the events of each session stand in the log: how a session is read in order of version.
+"""The index of each session's events: their places in the log, in order of version.
 
 An index by session would have every commit write a page for each session in it, which is more than all the rest of the
 commit together. So rows of ``places`` are written when the log has grown by another ``PLACES_AT_ONCE`` events, for all
@@ -8,39 +8,37 @@ at 50 ns each. A migration belongs to every change of that number: what is writt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import chain, islice
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
     Integer,
     Select,
+    Table,
     bindparam,
     delete,
     insert,
     literal_column,
     select,
 )
-from sqlalchemy.sql.elements import BindParameter
 
 from ..codec import MAX_SAFE_INTEGER
+from .clauses import limited, same
 from .driver import Prepared
-from .statements import same
 from .tables import events, heads, places
 
 PLACES_AT_ONCE = 1024
-NO_OFFSET = 0
-"""SQLite's compiler writes an OFFSET beside every LIMIT."""
-
 Joined = Callable[[FromClause], FromClause]
 """What is joined to the events."""
 
 _AT_ONCE: ColumnElement[int] = literal_column(str(PLACES_AT_ONCE), Integer)
-_SAME_EVENT = (events.c.tenant == places.c.tenant) & (events.c.position == places.c.position)
-_LIMIT: BindParameter[int] = bindparam("limit_", type_=Integer)
 
 # tenant, first, end
 _place = Prepared(
@@ -56,6 +54,7 @@ _place = Prepared(
     )
 )
 _sizes = Prepared(select(heads.c.tenant, heads.c.size).order_by(heads.c.tenant))
+_size = Prepared(select(heads.c.size).where(*same(heads, "tenant")))
 _all_places = Prepared(delete(places))
 
 
@@ -73,6 +72,18 @@ def place_all(connection: Connection) -> None:
         place_events(connection, tenant, 0, size)
 
 
+class Stretch(msgspec.Struct, frozen=True, gc=False):
+    """A part of a history that goes on from one session to another: the events of a session with ``after < version <=
+    up_to``, which lie at positions above ``begin`` and up to ``end``.
+    """
+
+    session: UUID
+    after: int
+    up_to: int
+    begin: int
+    end: int
+
+
 def placed(size: int) -> int:
     """The position up to which a log of this size has rows."""
     return size - size % PLACES_AT_ONCE
@@ -80,7 +91,8 @@ def placed(size: int) -> int:
 
 class SessionQuery:
     """A query over the events of a session, in order of version; its columns are those of ``events`` and of what is
-    ``joined`` to them. ``values`` of a call are for the parameters of ``conditions``.
+    ``joined`` to them. ``over``: a table that has a row for some of the events, with their place and their session,
+    where that is enough.
     """
 
     def __init__(
@@ -90,19 +102,25 @@ class SessionQuery:
         conditions: Sequence[ColumnElement[bool]] = (),
         *,
         descending: bool = False,
+        over: Table = events,
     ) -> None:
-        self._descending = descending
-        found, end = places.join(events, _SAME_EVENT), select(heads.c.size - heads.c.size % _AT_ONCE)
-        unplaced = events.c.position > end.where(*same(heads, "tenant")).scalar_subquery()
+        self.descending = descending
+        found = places.join(over, (over.c.tenant == places.c.tenant) & (over.c.position == places.c.position))
+        end = select(heads.c.size - heads.c.size % _AT_ONCE).where(*same(heads, "tenant")).scalar_subquery()
+        in_log, up_to_end = over.c.tenant == bindparam("log_"), over.c.position <= bindparam("end_")
+        unplaced = [in_log, over.c.position > end, up_to_end]
+        piece = [in_log, over.c.position > bindparam("begin_"), up_to_end]
+        of_session = [*same(over, "session"), *_between(over.c.version)]
 
         def query(rows: FromClause, order: ColumnElement[int], *where: ColumnElement[bool]) -> Prepared:
             chosen: Select[Any] = select(*columns).select_from(joined(rows)).where(*where, *conditions)
-            return Prepared(chosen.order_by(order.desc() if descending else order).limit(_LIMIT))
+            return Prepared(limited(chosen.order_by(order.desc() if descending else order)))
 
         self._placed = query(found, places.c.version, *same(places, "tenant", "session"), *_between(places.c.version))
-        self._last = query(events, events.c.position, events.c.tenant == bindparam("log_"), unplaced, *_of_session())
+        self._last = query(over, over.c.position, *unplaced, *of_session)
+        self._piece = query(over, over.c.position, *piece, *of_session)
 
-    def __call__(
+    def __call__(  # noqa: PLR0913 - each narrows what is read
         self,
         connection: Connection,
         tenant: str,
@@ -110,30 +128,75 @@ class SessionQuery:
         after: int = 0,
         up_to: int = MAX_SAFE_INTEGER,
         limit: int = MAX_SAFE_INTEGER,
+        *,
         values: Sequence[object] = (),
-    ) -> Generator[Sequence[Any], None, None]:
-        """The rows with ``after < version <= up_to``, read as they are asked for; close it where that is not to the
-        end.
+        of_columns: Sequence[object] = (),
+        end: int = MAX_SAFE_INTEGER,
+    ) -> SessionRows:
+        """The rows with ``after < version <= up_to``. ``values`` are for the parameters of conditions, ``of_columns``
+        for those of columns. ``end``: a position behind which the session has no events that are asked for; where it is
+        known, the log's last events are not looked through for those of a session that has none there.
         """
-        of_session = (session.bytes, after, up_to, *values)
-        placed, last = (self._placed, (tenant, *of_session)), (self._last, (tenant, tenant, *of_session))
-        for query, found in (last, placed) if self._descending else (placed, last):
-            cursor = query(connection, *found, limit, NO_OFFSET)
-            try:
-                if limit == MAX_SAFE_INTEGER:
-                    yield from cursor  # nothing is to be counted
-                else:
-                    for row in cursor:
-                        limit -= 1
-                        yield row
-            finally:
-                cursor.close()
-            if limit <= 0:
-                return
+        of_session = (session.bytes, after, up_to, *values, limit)
+        placed = (self._placed, (*of_columns, tenant, *of_session))
+        last = (self._last, (*of_columns, tenant, tenant, end, *of_session))
+        return SessionRows(connection, (last, placed) if self.descending else (placed, last), limit)
+
+    def along(
+        self,
+        connection: Connection,
+        tenant: str,
+        stretches: Iterable[Stretch],
+        limit: int = MAX_SAFE_INTEGER,
+        *,
+        values: Sequence[object] = (),
+        of_columns: Sequence[object] = (),
+    ) -> SessionRows:
+        """The rows of a history, of which the stretches are given in the order of the query; they are asked for only
+        as they are needed.
+        """
+
+        def queries() -> Iterator[tuple[Prepared, Sequence[object]]]:
+            row = _size(connection, tenant).fetchone()
+            border = placed(0 if row is None else row[0])
+            for each in stretches:
+                of_session = (each.session.bytes, each.after, each.up_to, *values, limit)
+                found = []
+                if each.begin < border:
+                    found.append((self._placed, (*of_columns, tenant, *of_session)))
+                if each.end > border:
+                    begin = max(each.begin, border)
+                    found.append((self._piece, (*of_columns, tenant, begin, each.end, *of_session)))
+                yield from reversed(found) if self.descending else found
+
+        return SessionRows(connection, queries(), limit)
 
 
-def _of_session() -> list[ColumnElement[bool]]:
-    return [*same(events, "session"), *_between(events.c.version)]
+class SessionRows:
+    """The rows of some queries, one after the other, read as they are asked for; to be closed where that is not to the
+    end. No step of Python is done for a row.
+    """
+
+    def __init__(
+        self, connection: Connection, queries: Iterable[tuple[Prepared, Sequence[object]]], limit: int
+    ) -> None:
+        self._cursors = _cursors(connection, queries)
+        self._rows = islice(chain.from_iterable(self._cursors), limit)
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        return self._rows
+
+    def close(self) -> None:
+        self._cursors.close()
+
+
+def _cursors(
+    connection: Connection, queries: Iterable[tuple[Prepared, Sequence[object]]]
+) -> Generator[Any, None, None]:
+    """A query is run when the one before it has given all."""
+    for query, values in queries:
+        with closing(query(connection, *values)) as cursor:
+            yield cursor
 
 
 def _between(version: ColumnElement[int]) -> list[ColumnElement[bool]]:

@@ -167,7 +167,17 @@ requests = Table(
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
-"""Idempotency keys: what a request made, never an answer's words. Primary data, not a projection."""
+"""What idempotent requests made, never an answer's words. ``key`` is the keyed hash of the caller's. Primary data, not
+a projection."""
+
+secret = Table(
+    "secret",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""One row: the id of the secret that keyed hashes are made with. It belongs to the file, not to a log."""
 
 documents = Table(
     "documents",
@@ -175,10 +185,34 @@ documents = Table(
     Column("tenant", Text, primary_key=True),
     Column("digest", LargeBinary, primary_key=True),
     Column("bytes", LargeBinary, nullable=False),
+    Column("salt", LargeBinary),
+    Column("plain", LargeBinary),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
-"""What facts name by its SHA-256 and many events share, kept once: sets of tool schemas."""
+"""What facts name by a hash and many events share, kept once: sets of tool schemas. ``digest`` is over ``salt`` and
+``bytes``, ``plain`` over the bytes alone, to find them again; both are null in those of the old kind, which stay."""
+
+document_uses = Table(
+    "document_uses",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("position", Int, primary_key=True, autoincrement=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Derived from ``events``: which of them name a document with a salt, and have their own words."""
+
+erased_documents = Table(
+    "erased_documents",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("by_position", Int, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
 
 runs = Table(
     "runs",
@@ -225,5 +259,9 @@ purges = Table(
 
 Index("runs_by_lease", runs.c.lease_until)
 Index("requests_by_reference", requests.c.tenant, requests.c.id, requests.c.version)
+Index("documents_by_content", documents.c.tenant, documents.c.plain)
 
-GUARDED = (events, bodies, erasures, origins, documents, tiles, verifiers, checkpoints, cosignatures)
+GUARDED = (
+    *(events, bodies, erasures, origins, documents, erased_documents),
+    *(tiles, verifiers, checkpoints, cosignatures),
+)

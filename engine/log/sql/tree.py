@@ -19,8 +19,8 @@ from sqlalchemy import Connection, bindparam, insert, select
 
 from ...errors import StoreCorrupt
 from ..merkle import HASH_BYTES, Frontier, node_hash, range_root, subtree
+from .clauses import same
 from .driver import Prepared
-from .statements import same
 from .tables import events, heads, tiles
 
 TILE_LEVELS = 8

@@ -1,4 +1,4 @@
-"""What differs between databases: how connections are opened, what durability hangs on, and what an error means.
+"""SQLite's connections: how they are opened, the settings of durability, and what an error means.
 
 SQLite only, so far. One process writes a file and holds ``FILE.lock``; others read beside it. Before 3.51.3 SQLite
 can corrupt a file when two connections write or checkpoint at the same moment (see its release notes), so exactly
@@ -19,6 +19,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ...errors import EngineError, Invalid, StoreCorrupt, StoreForeign, StoreFull, StoreUnavailable
+from ..base import DECODER, Decoder
+from ..sql.damage import DAMAGE, Damage
+from ..sql.driver import driver_connection
+from .read_only import never_changes
 
 APPLICATION_ID = 0x4D414E54
 """``MANT``: how a file says what it is (SQLite file format, section 1.3.13)."""
@@ -67,21 +71,30 @@ def database_path(url: str) -> Path:
     Raises Invalid for any other database.
     """
     if "://" not in url:
-        return Path(url)
+        return _file(url)
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise Invalid("database", "is neither a file path nor a SQLAlchemy URL") from None
     if parsed.get_backend_name() != "sqlite":
         raise Invalid("database", f"{parsed.get_backend_name()} is not supported; give a file path or a sqlite URL")
-    if not parsed.database or parsed.database == ":memory:":
+    return _file(parsed.database)
+
+
+def _file(name: str | None) -> Path:
+    """The path of a file. Raises Invalid for a name under which SQLite would keep a database in memory."""
+    path = Path(name or "")
+    if not name or str(path).startswith((":memory:", "file::memory:")):
         raise Invalid("database", "must be a file: an in-memory database keeps no record")
-    return Path(parsed.database)
+    return path
 
 
-def open_writer(path: Path, *, may_change_schema: bool = False) -> Engine:
+def open_writer(
+    path: Path, *, decode: Decoder | None = None, damage: Damage | None = None, may_change_schema: bool = False
+) -> Engine:
     """An engine whose single connection writes and checkpoints. Creates the file, readable by its owner only. What
-    stands in the file's schema, its guards above all, is changed by migrations only.
+    stands in the file's schema, its guards above all, is changed by migrations only. ``decode``: see ``log.base``;
+    ``damage``: where damaged rows that are read are noted.
     """
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -90,7 +103,8 @@ def open_writer(path: Path, *, may_change_schema: bool = False) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _: object) -> None:
+    def configure(connection: sqlite3.Connection, record: Any) -> None:
+        record.info |= {DECODER: decode, DAMAGE: damage}
         _refuse_foreign(connection)
         for name, value in WRITER_PRAGMAS.items():
             connection.execute(f"PRAGMA {name} = {value}")
@@ -101,15 +115,18 @@ def open_writer(path: Path, *, may_change_schema: bool = False) -> Engine:
     return engine
 
 
-def open_reader(path: Path) -> Engine:
-    """An engine that can only read, and sees one snapshot for each transaction."""
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+def open_reader(path: Path, *, decode: Decoder | None = None, damage: Damage | None = None) -> Engine:
+    """An engine that can only read, and sees one snapshot for each transaction. Where nothing can be written, see
+    ``read_only``. ``decode``, ``damage``: as of ``open_writer``.
+    """
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' if never_changes(path) else ''}"
     engine = _engine(
         lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     )
 
     @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _: object) -> None:
+    def configure(connection: sqlite3.Connection, record: Any) -> None:
+        record.info |= {DECODER: decode, DAMAGE: damage}
         _refuse_foreign(connection)
         connection.execute("PRAGMA query_only = on")
         connection.execute("PRAGMA cache_size = -16000")
@@ -150,6 +167,17 @@ def _refuse_foreign(connection: sqlite3.Connection) -> None:
         raise StoreForeign("the file is a SQLite database, but not one of Manent's")
 
 
+def run(connection: Connection, text: str) -> Any:
+    """The driver's cursor after a statement that only SQLite has."""
+    return driver_connection(connection).execute(text)
+
+
+def checkpoint(connection: Connection) -> None:
+    """Move what pages can be moved from the write-ahead log into the file, without waiting for anybody."""
+    # Closed, and not left to be collected: while it is open, SQLite refuses the next commit.
+    run(connection, "PRAGMA wal_checkpoint(PASSIVE)").close()
+
+
 def _itself(value: Any) -> Any:
     return value
 
@@ -176,6 +204,6 @@ def meaning_of(error: Exception) -> EngineError:
 
 
 def needs_reopening(error: Exception) -> bool:
-    """Whether the connection may not be trusted after this error: a failed write or sync leaves the cache unknown."""
+    """True if the connection cannot be trusted after this error: a failed write or sync leaves the cache unknown."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return (getattr(cause, "sqlite_errorcode", 0) & 0xFF) in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT}

@@ -1,4 +1,4 @@
-"""What durability hangs on, looked up in a database file: what each thing is, and what it should be.
+"""The settings that durability depends on, read from a database file: what each thing is, and what it should be.
 
 Nothing is created or changed by looking. Where a server has the file, it is read beside it; where nobody has, it is
 opened as ``immutable``, because even a reading connection would leave a write-ahead log behind. What is set per
@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import stat
 import sys
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +21,10 @@ from urllib.parse import quote
 
 import msgspec
 from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ...errors import StoreForeign, StoreUnavailable
-from .connection import APPLICATION_ID, BUSY_TIMEOUT_S, PAGE_BYTES, WRITER_PRAGMAS, meaning_of
+from .connection import APPLICATION_ID, BUSY_TIMEOUT_S, DRIVER_ERRORS, PAGE_BYTES, WRITER_PRAGMAS, meaning_of, run
 from .guards import GUARDS
 from .lock import holder
 from .schema import missing_guards, newest_revision, revision_of
@@ -33,6 +33,9 @@ MIN_SQLITE = (3, 37, 0)
 """STRICT tables."""
 SAFE_SQLITE = (3, 51, 3)
 """From here on, connections that write or checkpoint at the same moment cannot damage a file."""
+
+CLOCK_SLACK_S = 1
+CLOCK = "not ahead of the clock"
 
 LOW_BYTES = 1 << 30
 FULL_BYTES = 16 << 20
@@ -69,7 +72,7 @@ def examine(path: Path, tables: Collection[str]) -> list[Finding]:
     pid = holder(existing(path))
     try:
         return [*_on_file(path, pid), *_in_file(path, tables, pid)]
-    except DBAPIError as error:
+    except DRIVER_ERRORS as error:
         raise meaning_of(error) from error
     except OSError as error:
         raise StoreUnavailable(f"{path} cannot be looked at: {error.strerror}") from error
@@ -202,6 +205,7 @@ def _in_file(path: Path, tables: Collection[str], pid: str | None) -> Iterator[F
         yield _page_size(connection)
         yield _guards(connection)
         yield _strict(connection, tables)
+        yield from _times(connection)
 
 
 @contextmanager
@@ -216,7 +220,7 @@ def looking(path: Path, pid: str | None) -> Iterator[Connection]:
 
 
 def _beside(path: Path, pid: str | None) -> bool:
-    """Whether the file is to be read beside its writer, or what a writer left."""
+    """True if the file is to be read beside its writer, or what a writer left."""
     return pid is not None or _has_log(path)
 
 
@@ -259,10 +263,10 @@ def _journal_mode(found: str) -> Finding:
 
 
 def _as_writer(connection: Connection) -> Iterator[Finding]:
-    """What is set per connection, after setting it as the writer does."""
+    """The settings of a connection, after setting them as the writer does."""
     for name, value in WRITER_PRAGMAS.items():
         if name != "journal_mode":  # a property of the file, and setting it would change the file
-            connection.exec_driver_sql(f"PRAGMA {name} = {value}")
+            run(connection, f"PRAGMA {name} = {value}")
     level = int(_pragma(connection, "synchronous"))
     note = "set by the writer for its own connection"
     yield Finding("synchronous", _SYNCHRONOUS[level], "full", "ok" if level >= 2 else "wrong", note)
@@ -292,7 +296,7 @@ def _guards(connection: Connection) -> Finding:
 
 
 def _strict(connection: Connection, tables: Collection[str]) -> Finding:
-    rows = connection.exec_driver_sql("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'")
+    rows = run(connection, "SELECT name, strict FROM pragma_table_list WHERE schema = 'main'")
     strict = {name: bool(flag) for name, flag in rows}
     gone = sorted(name for name in tables if name not in strict)
     loose = sorted(name for name in tables if not strict.get(name, True))
@@ -303,8 +307,30 @@ def _strict(connection: Connection, tables: Collection[str]) -> Finding:
     return Finding("strict tables", good, "all")
 
 
+def damage(connection: Connection) -> str | None:
+    """The damage that SQLite itself finds in the file, naming the page; None if there is none."""
+    line: str = run(connection, "PRAGMA integrity_check(1)").fetchone()[0]
+    return None if line == "ok" else " ".join(line.split())
+
+
+def _times(connection: Connection) -> Iterator[Finding]:
+    """No event is recorded before the one in front of it: after the clock was set back, time stands still in a log."""
+    if run(connection, "SELECT 1 FROM pragma_table_list WHERE name = 'heads'").fetchone() is None:
+        return
+    newest = run(connection, "SELECT max(recorded_at) FROM heads").fetchone()[0] or 0
+    ahead_s = newest / 1e6 - time.time()
+    if ahead_s <= CLOCK_SLACK_S:
+        yield Finding("recorded times", "not ahead", CLOCK)
+        return
+    note = (
+        "the clock was set back since, or the file is from a machine whose clock is ahead; until this clock has caught "
+        "up, all that is recorded gets the same time (order, versions and proofs do not hang on it)"
+    )
+    yield Finding("recorded times", f"{ahead_s:.0f} s ahead", CLOCK, "warning", note)
+
+
 def _pragma(connection: Connection, name: str) -> str:
-    return str(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+    return str(run(connection, f"PRAGMA {name}").fetchone()[0])
 
 
 def _dotted(version: tuple[int, ...]) -> str:

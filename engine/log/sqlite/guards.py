@@ -2,8 +2,8 @@
 
 Each guarded table refuses UPDATE and DELETE. Each refuses, too, an INSERT that would take the place of a row:
 ``INSERT OR REPLACE`` deletes without firing DELETE triggers, so it must be stopped before it begins. A body may be
-deleted once ``erasures`` names it. SQLite drops the triggers of a table that a migration rebuilds, so every
-migration ends with ``GUARDS``.
+deleted once ``erasures`` names it, a document once ``erased_documents`` does. SQLite drops the triggers of a table that
+a migration rebuilds, so every migration ends with ``GUARDS``.
 """
 
 from __future__ import annotations
@@ -28,15 +28,20 @@ def _insert_only(table: str, *keys: tuple[str, ...]) -> dict[str, str]:
     }
 
 
-_ERASED = _exists("erasures", ("tenant", "position"), "OLD")
+def _insert_until_erased(table: str, key: tuple[str, ...], told_in: str) -> dict[str, str]:
+    """As ``_insert_only``, but that a row may be deleted of which another table tells."""
+    kept = f"NOT {_exists(told_in, key, 'OLD')}"
+    name = f"{table}_no_delete"
+    return {**_insert_only(table, key), name: _refuse(name, table, "DELETE", f"{table} cannot be deleted", kept)}
+
 
 GUARDS: dict[str, str] = {
     **_insert_only("events", ("tenant", "position"), ("tenant", "id")),
-    **_insert_only("bodies", ("tenant", "position")),
-    "bodies_no_delete": _refuse("bodies_no_delete", "bodies", "DELETE", "bodies cannot be deleted", f"NOT {_ERASED}"),
+    **_insert_until_erased("bodies", ("tenant", "position"), "erasures"),
     **_insert_only("erasures", ("tenant", "position")),
     **_insert_only("origins", ("tenant", "from_position", "origin")),
-    **_insert_only("documents", ("tenant", "digest")),
+    **_insert_until_erased("documents", ("tenant", "digest"), "erased_documents"),
+    **_insert_only("erased_documents", ("tenant", "digest")),
     **_insert_only("tiles", ("tenant", "level", "number")),
     **_insert_only("verifiers", ("tenant", "origin", "public")),
     **_insert_only("checkpoints", ("tenant", "origin", "size", "key_id")),

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from ..sql import driver
-from .connection import BUSY_TIMEOUT_S
+from .connection import BUSY_TIMEOUT_S, run
 from .scrub import scrub
 
 PATIENCE_MS = 250
@@ -35,15 +34,15 @@ class Purger:
 
     def look(self, connection: Connection) -> None:
         """See in the file whether a purge is due."""
-        self.due = driver.run(connection, "SELECT 1 FROM purges LIMIT 1").fetchone() is not None
+        self.due = run(connection, "SELECT 1 FROM purges LIMIT 1").fetchone() is not None
 
     def truncate_log(self, connection: Connection) -> bool:
         """Move the write-ahead log into the file and cut it to nothing; False: a reader still needs it."""
-        driver.run(connection, f"PRAGMA busy_timeout = {PATIENCE_MS}")
+        run(connection, f"PRAGMA busy_timeout = {PATIENCE_MS}")
         try:
-            busy, _, _ = driver.run(connection, "PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            busy, _, _ = run(connection, "PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         finally:
-            driver.run(connection, f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+            run(connection, f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
         return not busy
 
     def scrub(self) -> None:
@@ -54,7 +53,7 @@ class Purger:
 
     def done(self, connection: Connection) -> None:
         """Note that nothing is due any more."""
-        driver.run(connection, "DELETE FROM purges")
+        run(connection, "DELETE FROM purges")
         self.due = False
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What is looked at before a file is written again after a disk has failed it.
+"""Checks of a file before it is written again after a disk failure.
 
 After a sync that failed, the operating system may hold pages as written that are nowhere: what is read is no proof of
 what is there. So the connection is given up, and a new one may write only where every log still ends where the writer

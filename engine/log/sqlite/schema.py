@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -15,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from ...errors import StoreNewer, StoreOlder
-from .connection import DRIVER_ERRORS, meaning_of, open_reader, open_writer
+from .connection import DRIVER_ERRORS, meaning_of, open_reader, open_writer, run
 from .guards import GUARDS, guarded_table
 
 MIGRATIONS = Path(__file__).parents[3] / "migrations"
@@ -25,9 +26,15 @@ Progress = Callable[[int, int], None]
 """Told how many events are done, and how many there are."""
 
 
-def migrate(path: Path, progress: Progress | None = None) -> tuple[str | None, str]:
-    """Bring a database file to the newest revision, creating it if need be. The caller holds the file's lock.
-    ``progress`` is told how many events are taken in, where a revision takes in all there are.
+def migrate(
+    path: Path,
+    progress: Progress | None = None,
+    secret: Callable[[], Any] | None = None,
+    derive: Callable[[Connection], object] | None = None,
+) -> tuple[str | None, str]:
+    """Bring a database file to the newest revision, creating it if need be: all of it or nothing. The caller holds the
+    file's lock. ``progress`` is told how many events are taken in, where a revision takes in all there are; ``secret``
+    gives the database's secret to one that hashes with it; ``derive`` makes anew what an older file has derived.
 
     Returns the revision it was at (None: new) and the one it is at. Raises StoreNewer or StoreForeign, and has
     then changed nothing.
@@ -39,8 +46,10 @@ def migrate(path: Path, progress: Progress | None = None) -> tuple[str | None, s
             if before != newest:
                 _refuse_newer(before)
                 config = _config()
-                config.attributes.update(connection=connection, progress=progress)
+                config.attributes.update(connection=connection, progress=progress, secret=secret)
                 command.upgrade(config, "head")
+                if before is not None and derive is not None:
+                    derive(connection)
             return before, newest
     except DRIVER_ERRORS as error:
         raise meaning_of(error) from error
@@ -77,16 +86,16 @@ def make_guards(connection: Connection) -> None:
     """Create every guard anew whose table exists. A migration ends with it: SQLite drops the triggers of a table that
     is rebuilt.
     """
-    tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_schema WHERE type = 'table'").scalars())
+    tables = {row[0] for row in run(connection, "SELECT name FROM sqlite_schema WHERE type = 'table'")}
     for name, statement in GUARDS.items():
         if guarded_table(statement) in tables:
-            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
-            connection.exec_driver_sql(statement)
+            run(connection, f"DROP TRIGGER IF EXISTS {name}")
+            run(connection, statement)
 
 
 def missing_guards(connection: Connection) -> list[str]:
     """Names of guards that are gone or are not what they should be."""
-    rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
+    rows = run(connection, "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
     found: dict[str, str] = {row[0]: row[1] for row in rows}
     return [name for name, statement in GUARDS.items() if found.get(name) != statement]
 

@@ -1,6 +1,6 @@
-"""The events of Anthropic's streams: their forms, and how they are read.
+"""The events of Anthropic's streams: their forms, and a decoder for them.
 
-What has a known type must have its form. What has not is passed over, as the vendor asks of those who read.
+An event of a known type must have its form. Events of unknown types are ignored, as the vendor asks of clients.
 """
 
 from __future__ import annotations
@@ -32,33 +32,37 @@ class InputDelta(msgspec.Struct, tag_field="type", tag="input_json_delta", gc=Fa
     partial_json: str
 
 
-Piece = TextDelta | ThinkingDelta | SignatureDelta | InputDelta
+class CitationsDelta(msgspec.Struct, tag_field="type", tag="citations_delta", gc=False):
+    citation: msgspec.Raw
 
 
-class _Event(msgspec.Struct, tag_field="type"):
+BlockPiece = TextDelta | ThinkingDelta | SignatureDelta | InputDelta | CitationsDelta
+
+
+class _TaggedEvent(msgspec.Struct, tag_field="type"):
     pass
 
 
-class Message(msgspec.Struct):
+class MessageHead(msgspec.Struct):
     id: Any = None
     usage: msgspec.Raw = NOTHING
 
 
-class MessageStart(_Event, tag="message_start"):
-    message: Message
+class MessageStart(_TaggedEvent, tag="message_start"):
+    message: MessageHead
 
 
-class BlockStart(_Event, tag="content_block_start"):
+class ContentBlockStart(_TaggedEvent, tag="content_block_start"):
     index: int
     content_block: msgspec.Raw
 
 
-class BlockDelta(_Event, tag="content_block_delta"):
+class ContentBlockDelta(_TaggedEvent, tag="content_block_delta"):
     index: int
-    delta: Piece
+    delta: BlockPiece
 
 
-class BlockStop(_Event, tag="content_block_stop"):
+class ContentBlockStop(_TaggedEvent, tag="content_block_stop"):
     index: int
 
 
@@ -66,42 +70,45 @@ class End(msgspec.Struct):
     stop_reason: str | None = None
 
 
-class MessageDelta(_Event, tag="message_delta"):
+class MessageDelta(_TaggedEvent, tag="message_delta"):
     delta: End
     usage: msgspec.Raw = NOTHING
 
 
-class MessageStop(_Event, tag="message_stop"):
+class MessageStop(_TaggedEvent, tag="message_stop"):
     pass
 
 
-class Ping(_Event, tag="ping"):
+class Ping(_TaggedEvent, tag="ping"):
     pass
 
 
-class Error(_Event, tag="error"):
+class Error(_TaggedEvent, tag="error"):
     pass
 
 
-Event = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping | Error
+StreamEvent = (
+    MessageStart | ContentBlockStart | ContentBlockDelta | ContentBlockStop | MessageDelta | MessageStop | Ping | Error
+)
 
 
-class Block(msgspec.Struct):
-    """The beginning of a block, of a type that we do not know; which fields it has else, its type decides."""
+class BlockHead(msgspec.Struct):
+    """The beginning of a block of an unknown type, whose other fields depend on that type."""
 
     type: str
 
 
-class Text(Block):
+class TextHead(BlockHead):
     text: str | None = None
+    citations: list[msgspec.Raw] | None = None
 
 
-class Thinking(Block):
+class ThinkingHead(BlockHead):
     thinking: str | None = None
     signature: str | None = None
 
 
-class Call(Block):
+class CallHead(BlockHead):
     id: str
     name: str
     input: dict[str, Any] | None = None
@@ -117,19 +124,23 @@ _EVENTS = frozenset(
         "message_stop",
         "ping",
         "error",
-        "message",  # what an event is called that has neither a type nor a name
+        "message",  # the name of an event that has neither a type nor a name
     }
 )
-_PIECES = frozenset({"text_delta", "thinking_delta", "signature_delta", "input_json_delta"})
-_BLOCKS: dict[str, type[Block]] = {"text": Text, "thinking": Thinking, "tool_use": Call}
+_PIECES = frozenset({"text_delta", "thinking_delta", "signature_delta", "input_json_delta", "citations_delta"})
+_BLOCKS: dict[str, type[BlockHead]] = {"text": TextHead, "thinking": ThinkingHead, "tool_use": CallHead}
 
-_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_RAW = ("content_block", "usage", "citation")
+
+_decoder: msgspec.json.Decoder[StreamEvent] = msgspec.json.Decoder(StreamEvent)
 
 
-def read_event(event: SseEvent) -> Event | None:
-    """None for an event or a piece of a type that is not known. Raises ValueError for what has not its type's form."""
+def read_event(event: SseEvent) -> StreamEvent | None:
+    """An event from its JSON; None for an event or a piece of an unknown type. Raises ValueError for one that does not
+    have the form of its type.
+    """
     if event.event == "error":
-        return Error()  # whatever it says
+        return Error()  # whatever its data is
     try:
         return _decoder.decode(event.data)
     except (msgspec.DecodeError, RecursionError):
@@ -137,21 +148,21 @@ def read_event(event: SseEvent) -> Event | None:
     try:
         read = {"type": event.event} | msgspec.convert(read_with_halves(event.data), dict[str, Any])
         if read["type"] == "message" and "error" in read:
-            return Error()  # as gateways put it
-        return None if _is_unknown(read) else msgspec.convert(_with_raw(read), Event)
+            return Error()  # the form that gateways send
+        return None if _is_unknown(read) else msgspec.convert(_with_raw(read), StreamEvent)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise ValueError from None
 
 
-def read_block(raw: bytes) -> tuple[Block, bytes]:
+def read_block(raw: bytes) -> tuple[BlockHead, bytes]:
     """The beginning of a block, and its JSON: as it came, unless that holds half a character. Raises ValueError."""
     try:
         try:
             msgspec.json.decode(raw)
         except msgspec.DecodeError:
             raw = _repaired(read_with_halves(raw.decode()))
-        kind = msgspec.json.decode(raw, type=Block).type
-        return msgspec.json.decode(raw, type=_BLOCKS.get(kind, Block)), raw
+        kind = msgspec.json.decode(raw, type=BlockHead).type
+        return msgspec.json.decode(raw, type=_BLOCKS.get(kind, BlockHead)), raw
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise ValueError from None
 
@@ -171,9 +182,9 @@ def _is_unknown(read: dict[str, Any]) -> bool:
 
 def _with_raw(read: dict[str, Any]) -> dict[str, Any]:
     """Encode again what the typed form keeps as bytes."""
-    read = read | {name: msgspec.Raw(_repaired(read[name])) for name in ("content_block", "usage") if name in read}
-    message = read.get("message")
-    return read | {"message": _with_raw(message)} if isinstance(message, dict) else read
+    read = read | {name: msgspec.Raw(_repaired(read[name])) for name in _RAW if name in read}
+    inner = {name: _with_raw(read[name]) for name in ("message", "delta") if isinstance(read.get(name), dict)}
+    return read | inner
 
 
 def _repaired(value: Any) -> bytes:

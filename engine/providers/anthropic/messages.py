@@ -1,47 +1,40 @@
 """Anthropic's Messages API, streaming: Claude, and every server that speaks the same protocol.
 
-A provider has one ``anthropic-version`` and one renderer, which belong together (``claude_render.VERSIONS``): what it
-renders is sent with the version it was rendered for.
+A provider has one ``anthropic-version`` and one renderer, which belong together (``render.VERSIONS``). A request is
+sent with that version, or with the newest that takes sampling parameters if it has some: its bytes decide.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-
 import msgspec
+from msgspec.structs import replace
 
-from ...clock import Clock
 from ...errors import Invalid, ProviderMalformed, ProviderRejected
-from ..base import Chunk, ModelInfo
-from ..tokens import family_of
-from ..wire.addresses import checked_key, checked_url
-from ..wire.http import Head, Transport, drain, make_client, on_record, post_stream
-from ..wire.sse import SseDecoder
-from .render import RENDERERS, VERSIONS, Version, renderer_for
+from ..base import ModelInfo
+from ..wire.vendor import AnswerStream, Endpoint, HttpProvider, Upstream, Vendor, known_models, post_json
+from .render import RENDERERS, VERSIONS, Version, renderer_for, version_of
 from .stream import MessageStream
 
-VENDOR_URL = "https://api.anthropic.com"
-
-_CONTEXT_AND_OUTPUT = {
-    "claude-fable-5-2": (1_000_000, 128_000),
-    "claude-opus-5-5": (1_000_000, 128_000),
-    "claude-sonnet-5-5": (1_000_000, 128_000),
-    "claude-haiku-5-5": (1_000_000, 128_000),
-    "claude-opus-4-8": (1_000_000, 128_000),
-    "claude-sonnet-4-6": (1_000_000, 64_000),
-    "claude-haiku-4-5": (200_000, 64_000),
-}
-VENDOR_MODELS = tuple(
-    ModelInfo(name, family_of(name), context_tokens, max_output_tokens)
-    for name, (context_tokens, max_output_tokens) in _CONTEXT_AND_OUTPUT.items()
+ANTHROPIC = Vendor(
+    name="anthropic",
+    url="https://api.anthropic.com",
+    models=known_models(
+        {
+            "claude-fable-5-2": (1_000_000, 128_000),
+            "claude-opus-5-5": (1_000_000, 128_000),
+            "claude-sonnet-5-5": (1_000_000, 128_000),
+            "claude-haiku-5-5": (1_000_000, 128_000),
+            "claude-opus-4-8": (1_000_000, 128_000),
+            "claude-sonnet-4-6": (1_000_000, 64_000),
+            "claude-haiku-4-5": (200_000, 64_000),
+        }
+    ),
+    dated=r"-\d{8}$",
+    serves="claude-",
 )
 
-_PREFIX = "claude-"
-_DATE = re.compile(r"-\d{8}$")
-_COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking")
-"""What of a request the counting of its tokens accepts."""
+_COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config")
+"""The fields of a request that the token counting accepts."""
 _COUNT_BYTES = 64 << 10
 
 
@@ -49,95 +42,38 @@ class _Count(msgspec.Struct):
     input_tokens: int
 
 
-class ClaudeProvider:
-    """A provider of the Messages API at one base URL, which ends before ``/v1/messages``."""
+class ClaudeProvider(HttpProvider):
+    """A provider of the Messages API at one base URL."""
 
+    vendor = ANTHROPIC
     renderers = RENDERERS
+    path = "/v1/messages"
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        connect_timeout_s: float,
-        base_url: str = VENDOR_URL,
-        api_key: str | None = None,
-        version: Version = "2023-06-01",
-        cache_breakpoints: bool = False,
-        name: str = "anthropic",
-        transport: Transport | None = None,
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, *, version: Version = "2023-06-01", cache_breakpoints: bool = False) -> None:
         """Raises Invalid for a base URL, a key or a version that can be none."""
         if version not in VERSIONS.values():
             raise Invalid("anthropic_version", f"must be one of {', '.join(sorted({*VERSIONS.values()}))}")
-        self.name = name
-        self.renderer = renderer_for(version, cache_breakpoints=cache_breakpoints)
-        self._base_url = checked_url(base_url, "anthropic_base_url")
-        self._headers: dict[str, str] = {"anthropic-version": VERSIONS[self.renderer]}
-        key = checked_key(api_key, "anthropic_api_key")
-        if key:
-            self._headers["x-api-key"] = key
-        self._is_vendor = self._base_url == VENDOR_URL
-        self._clock = clock
-        self._client = make_client(connect_timeout_s, transport)
+        super().__init__(endpoint, renderer_for(version, cache_breakpoints=cache_breakpoints))
 
-    def models(self) -> Sequence[ModelInfo]:
-        return VENDOR_MODELS if self._is_vendor else ()
+    def headers(self, api_key: str | None) -> dict[str, str]:
+        return {"anthropic-version": VERSIONS[self.renderer], **({"x-api-key": api_key} if api_key else {})}
+
+    def upstream_for(self, request: bytes) -> Upstream:
+        version = version_of(self.renderer, request)
+        if version == VERSIONS[self.renderer]:
+            return self.upstream
+        return replace(self.upstream, headers={**self.upstream.headers, "anthropic-version": version})
+
+    def read_answer(self) -> AnswerStream:
+        return MessageStream(self.name)
 
     def model(self, name: str) -> ModelInfo | None:
-        """The vendor may serve any name of Claude, and another server any name; a dated one is known by the name
-        without its date.
-        """
-        if self._is_vendor and not name.startswith(_PREFIX):
-            return None
-        plain = _DATE.sub("", name)
-        for info in VENDOR_MODELS:
-            if info.name == plain:
-                return msgspec.structs.replace(info, name=name)
-        return ModelInfo(name, family_of(name))
-
-    async def stream(self, request: bytes) -> AsyncGenerator[Chunk, None]:
-        decoder, answer = SseDecoder(), MessageStream(self.name)
-
-        def note(head: Head) -> None:
-            answer.request_id = head.request_id
-
-        body = post_stream(
-            self._client,
-            f"{self._base_url}/v1/messages",
-            self._headers,
-            request,
-            provider=self.name,
-            clock=self._clock,
-            on_head=note,
-        )
-        with on_record(self._headers, lambda: answer.request_id):
-            async with aclosing(body):
-                async for data in body:
-                    for event in decoder.feed(data):
-                        for chunk in answer.feed(event):
-                            yield chunk
-                        if answer.ended:
-                            await drain(body)
-                            return
-            raise answer.broken_off()
+        """Another server may serve models of any name; Claude's own names mean the same there."""
+        return self.vendor.model(name) or super().model(name)
 
     async def count_tokens(self, request: bytes) -> int:
         """The vendor's own count of the input tokens of a rendered request. Raises ProviderError and its kin."""
-        body = post_stream(
-            self._client,
-            f"{self._base_url}/v1/messages/count_tokens",
-            self._headers,
-            self._countable(request),
-            provider=self.name,
-            clock=self._clock,
-            expect="application/json",
-        )
-        answer = bytearray()
-        async with aclosing(body):
-            async for data in body:
-                answer += data
-                if len(answer) > _COUNT_BYTES:
-                    break
+        answer = await post_json(self.upstream, f"{self.path}/count_tokens", self._countable(request), _COUNT_BYTES)
         try:
             count = msgspec.json.decode(answer, type=_Count).input_tokens
         except (msgspec.MsgspecError, RecursionError):
@@ -145,9 +81,6 @@ class ClaudeProvider:
         if count < 0:
             raise ProviderMalformed(f"{self.name} answered something that is not a count of tokens")
         return count
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
 
     def _countable(self, request: bytes) -> bytes:
         try:

@@ -1,10 +1,12 @@
 """Prompts as requests of Anthropic's Messages API: pure, and kept for ever, since recorded requests are derived again.
 
-Each renderer is for one ``anthropic-version`` (``VERSIONS``), and what it renders is sent with that version alone:
-``2026-10-21`` refuses sampling parameters, so its renderers leave out the temperature. The cached ones mark up to four
-breakpoints of the prompt cache: the last tool, the system prompt and the ends of the last two user messages.
+Each renderer is for one ``anthropic-version`` (``VERSIONS``). The version ``2026-10-21`` refuses sampling parameters:
+a request with any of them is sent with ``2023-06-01`` (``version_of`` sees it by the request's bytes). The first
+renderers for the newer version left out the temperature instead. The cached ones mark up to four breakpoints of the
+prompt cache: the last tool, the system prompt and the ends of the last two user messages. Those that a client has set
+stand in all (``cache_marks``), in the stead of ours.
 
-What the protocol makes of a prompt:
+The form of a prompt in this protocol:
 
 * Messages of user and tool are its user messages, and neighbours of one role become one message. In a user message
   tool results stand first, as the API demands; else blocks keep their order. A system message before all others belongs
@@ -12,6 +14,7 @@ What the protocol makes of a prompt:
   know no other place for it.
 * Texts and stop sequences of white space alone are left out, and so is white space at the end of the last message if
   the assistant says it: the API refuses them all.
+* A text goes back byte for byte if the assistant said it with Anthropic's citations.
 * Thinking goes back byte for byte if the block has Anthropic's own signed form. Else it is left out, and so it is at
   the end of a message, where the API refuses it.
 * A call goes back in Anthropic's own form if it has one, else with its input as the model wrote it where that is a JSON
@@ -24,12 +27,13 @@ What the protocol makes of a prompt:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import groupby, takewhile
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from ...events.blocks import (
     Base64Source,
@@ -44,30 +48,39 @@ from ...events.blocks import (
     ToolUseBlock,
 )
 from ..base import Parameters, Prompt, PromptMessage, Renderer
+from .cache_marks import Wire, clients, control_at, has_marks, mark_end, marked_system, marked_tools, whole_request
+from .parameters_render import later_parameters, number, with_parallel
 
 Version = Literal["2023-06-01", "2026-10-21"]
 
 MESSAGES = "anthropic-messages/1"
 MESSAGES_CACHED = "anthropic-messages-cached/1"
-MESSAGES_2026 = "anthropic-messages-2026/1"
-MESSAGES_2026_CACHED = "anthropic-messages-2026-cached/1"
+MESSAGES_2026_UNSAMPLED = "anthropic-messages-2026/1"
+MESSAGES_2026_CACHED_UNSAMPLED = "anthropic-messages-2026-cached/1"
+MESSAGES_2026 = "anthropic-messages-2026/2"
+MESSAGES_2026_CACHED = "anthropic-messages-2026-cached/2"
 
 VERSIONS: Mapping[str, Version] = {
     MESSAGES: "2023-06-01",
     MESSAGES_CACHED: "2023-06-01",
+    MESSAGES_2026_UNSAMPLED: "2026-10-21",
+    MESSAGES_2026_CACHED_UNSAMPLED: "2026-10-21",
     MESSAGES_2026: "2026-10-21",
     MESSAGES_2026_CACHED: "2026-10-21",
 }
-"""The version that a renderer's requests are sent with."""
+"""The version that a renderer's requests are sent with, unless they hold sampling parameters."""
+
+SAMPLED: Version = "2023-06-01"
+"""The newest version that takes sampling parameters."""
 
 PASSED_ON = frozenset({"document", "search_result", "container_upload"})
 """Types of user blocks in the protocol that the common form has no word for."""
 
-# Names of blocks that ran or were made at Anthropic; tools to come are named like those that there are.
+# Types of blocks that ran or were made at Anthropic; future tools are expected to be named in the same way.
 _OWN = re.compile(r"redacted_thinking|container_upload|compaction|[a-z0-9_]+_tool_(use|result)")
 
-# A limit is demanded, so where none is asked for it is the model's own. A recorded request depends on these figures,
-# and they stay as they are under these renderers' names, whatever a catalogue says later.
+# The protocol requires a limit, so without one from the caller it is the model's own. A recorded request depends on
+# these figures, so they never change under these renderers' names, whatever a catalogue says later.
 _OUTPUT_TOKENS = (
     (re.compile(r"claude-3-7-"), 64_000),
     (re.compile(r"claude-3-5-"), 8_192),
@@ -82,17 +95,14 @@ _OTHER_OUTPUT_TOKENS = 4_096
 _CHOICES = frozenset({"auto", "any", "none"})
 _FOREIGN_SIGN = re.compile(r"[^A-Za-z0-9_-]")
 _BETWEEN_MESSAGES = "\n\n"
-_CACHE_CONTROL = {"type": "ephemeral"}
 _CACHED_MESSAGES = 2
 _EMPTY_FAILURE = "error"
 
 _encode = msgspec.json.Encoder().encode
 
-Wire = dict[str, Any] | msgspec.Raw
-
 
 class _Part(msgspec.Struct, frozen=True):
-    """A block on its way."""
+    """A block that is being rendered."""
 
     wire: Wire
     kind: Literal["text", "thought", "result", "other"] = "other"
@@ -101,6 +111,14 @@ class _Part(msgspec.Struct, frozen=True):
 class _Message(msgspec.Struct, frozen=True):
     role: Literal["user", "assistant"]
     parts: list[_Part]
+
+
+class _CitedText(msgspec.Struct):
+    """Anthropic's form of a text with citations."""
+
+    type: Literal["text"]
+    text: str
+    citations: list[Any]
 
 
 class _SignedThought(msgspec.Struct):
@@ -120,6 +138,17 @@ class _OwnCall(msgspec.Struct):
     input: dict[str, Any]
 
 
+class _Sampling(msgspec.Struct, frozen=True):
+    """The sampling parameters of a request."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+
+
+_NOT_SAMPLED = _Sampling()
+_read_sampling = msgspec.json.Decoder(_Sampling).decode
+_read_cited = msgspec.json.Decoder(_CitedText).decode
 _read_thought = msgspec.json.Decoder(_SignedThought).decode
 _read_call = msgspec.json.Decoder(_OwnCall).decode
 _read_object = msgspec.json.Decoder(dict[str, Any]).decode
@@ -137,30 +166,44 @@ def _render(prompt: Prompt, *, sampling: bool, cached: bool) -> bytes:
     texts = [prompt.system or "", *map(_system_text, first)]
     system = _BETWEEN_MESSAGES.join(text for text in texts if text.strip())
     messages = _merged(_messages(prompt.messages[len(first) :]))
-    request: dict[str, Any] = {"model": prompt.model, "max_tokens": _max_tokens(prompt)}
+    max_tokens = _max_tokens(prompt)
+    request: dict[str, Any] = {"model": prompt.model, "max_tokens": max_tokens}
     if system:
-        request["system"] = [_marked({"type": "text", "text": system})] if cached else system
+        request["system"] = marked_system(system, prompt, cached=cached)
     wire = [[part.wire for part in message.parts] for message in messages]
-    if cached:
+    if cached and not has_marks(prompt):
         asked = [blocks for message, blocks in zip(messages, wire, strict=True) if message.role == "user"]
         for blocks in asked[-_CACHED_MESSAGES:]:
-            _mark_end(blocks)
+            mark_end(blocks)
     request["messages"] = [
         {"role": message.role, "content": blocks} for message, blocks in zip(messages, wire, strict=True)
     ]
     if prompt.tools:
-        tools = [*map(_tool, prompt.tools)]
-        request["tools"] = [*tools[:-1], _marked(tools[-1])] if cached else tools
+        request["tools"] = marked_tools([*map(_tool, prompt.tools)], prompt, cached=cached)
     request |= _parameters(prompt.parameters, sampling=sampling, has_tools=bool(prompt.tools))
+    request |= later_parameters(prompt.parameters, max_tokens) | whole_request(prompt.marks)
     return _encode(request | {"stream": True})
 
 
 RENDERERS: Mapping[str, Renderer] = {
     MESSAGES: partial(_render, sampling=True, cached=False),
     MESSAGES_CACHED: partial(_render, sampling=True, cached=True),
-    MESSAGES_2026: partial(_render, sampling=False, cached=False),
-    MESSAGES_2026_CACHED: partial(_render, sampling=False, cached=True),
+    MESSAGES_2026_UNSAMPLED: partial(_render, sampling=False, cached=False),
+    MESSAGES_2026_CACHED_UNSAMPLED: partial(_render, sampling=False, cached=True),
+    MESSAGES_2026: partial(_render, sampling=True, cached=False),
+    MESSAGES_2026_CACHED: partial(_render, sampling=True, cached=True),
 }
+
+
+def version_of(renderer: str, request: bytes) -> Version:
+    """The version that a rendered request is sent with."""
+    if VERSIONS[renderer] == SAMPLED:
+        return SAMPLED
+    try:
+        sampled = _read_sampling(request) != _NOT_SAMPLED
+    except (msgspec.MsgspecError, RecursionError):
+        return VERSIONS[renderer]  # no request of ours: the vendor says what is wrong with it
+    return SAMPLED if sampled else VERSIONS[renderer]
 
 
 def _max_tokens(prompt: Prompt) -> int:
@@ -177,36 +220,28 @@ def _tool(schema: ToolSchema) -> dict[str, Any]:
 
 def _parameters(parameters: Parameters, *, sampling: bool, has_tools: bool) -> dict[str, Any]:
     rendered: dict[str, Any] = {}
-    choice = parameters.tool_choice
-    if choice is not None and has_tools:  # without tools the vendor refuses it
-        rendered["tool_choice"] = {"type": choice} if choice in _CHOICES else {"type": "tool", "name": choice}
+    choice = _choice(parameters) if has_tools else None  # without tools the vendor refuses it
+    if choice is not None:
+        rendered["tool_choice"] = choice
     stop = [sequence for sequence in parameters.stop if sequence.strip()]
     if stop:
         rendered["stop_sequences"] = stop
     if parameters.temperature is not None and sampling:
-        # Python's shortest form is fixed; an encoder's need not be.
-        rendered["temperature"] = msgspec.Raw(repr(float(parameters.temperature)).encode())
+        rendered["temperature"] = number(parameters.temperature)
     return rendered
 
 
-def _marked(wire: dict[str, Any]) -> dict[str, Any]:
-    return {**wire, "cache_control": _CACHE_CONTROL}
-
-
-def _mark_end(blocks: list[Wire]) -> None:
-    """Mark the last block that is ours to mark: one that is passed on stays as it came."""
-    for place in reversed(range(len(blocks))):
-        block = blocks[place]
-        if isinstance(block, dict):
-            blocks[place] = _marked(block)
-            return
+def _choice(parameters: Parameters) -> dict[str, Any] | None:
+    chosen = parameters.tool_choice
+    plain = {"type": chosen} if chosen in _CHOICES else {"type": "tool", "name": chosen}
+    return with_parallel(None if chosen is None else plain, parameters)
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
 def _messages(messages: Iterable[PromptMessage]) -> Iterator[_Message]:
-    """One by one, without what the protocol cannot say and those that then say nothing."""
+    """The messages one by one, without what the protocol cannot express, and without messages that are empty then."""
     for message in messages:
         if message.role == "system":
             text = _system_text(message)
@@ -214,8 +249,18 @@ def _messages(messages: Iterable[PromptMessage]) -> Iterator[_Message]:
         else:
             say = _by_assistant if message.role == "assistant" else _by_user
             parts = [part for block in message.content for part in say(block)]
+            if message.marks:
+                parts = [*_marked_parts(message, say)]
         if parts:
             yield _Message("assistant" if message.role == "assistant" else "user", parts)
+
+
+def _marked_parts(message: PromptMessage, say: Callable[[Block], list[_Part]]) -> Iterator[_Part]:
+    """The blocks of a message with the client's breakpoints. The vendor takes none at thinking."""
+    for place, block in enumerate(message.content):
+        control = control_at(message.marks, place)
+        for part in say(block):
+            yield part if part.kind == "thought" else replace(part, wire=clients(part.wire, control))
 
 
 def _merged(messages: Iterable[_Message]) -> list[_Message]:
@@ -264,7 +309,7 @@ def _by_user(block: Block) -> list[_Part]:
 def _by_assistant(block: Block) -> list[_Part]:
     match block:
         case TextBlock(text=text):
-            return _text(text)
+            return _cited(block) or _text(text)
         case ToolUseBlock():
             return [_Part(_call(block))]
         case ThinkingBlock():
@@ -275,6 +320,17 @@ def _by_assistant(block: Block) -> list[_Part]:
             return [_Part(msgspec.Raw(raw))]
         case _:
             return []
+
+
+def _cited(block: TextBlock) -> list[_Part]:
+    """A text with the vendor's citations, if they are still those of this text."""
+    if not isinstance(block.vendor, msgspec.Raw) or not block.text.strip():
+        return []
+    try:
+        own = _read_cited(block.vendor)
+    except (msgspec.MsgspecError, RecursionError):
+        return []  # another vendor's form
+    return [_Part(block.vendor)] if own.text == block.text and own.citations else []
 
 
 def _text(text: str) -> list[_Part]:

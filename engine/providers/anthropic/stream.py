@@ -1,7 +1,7 @@
 """The answer of Anthropic's Messages API, from events to chunks. Synchronous and pure: it never waits.
 
 A block of an unknown type is kept as it came, whole, when it stops; only the input of a tool that ran at the vendor
-comes in pieces, and is put into its place. Citations are passed over: the common form of a text has no place for them.
+comes in pieces, and is inserted. A text with citations is kept in the vendor's form, beside the common one.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ...errors import ProviderMalformed, ProviderTruncated
 from ...events.usage import Usage
 from ..base import BlockStarted, BlockStopped, Chunk, Delta, Ended, UsageReported, VendorBlock
-from ..wire.failures import UPSTREAM_BYTES, failure_in_stream, vendor_id, vendor_word
+from ..wire.failures import UPSTREAM_BYTES, vendor_id, vendor_word
 from ..wire.sse import EVENT_LIMIT_BYTES, SseEvent
 from ..wire.surrogates import Halves
+from ..wire.vendor import AnswerStream
 from . import events as wire
 
 MAX_NAME_CHARS = 128
@@ -47,41 +47,40 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Open(msgspec.Struct):
-    """A block under way. ``raw`` is its beginning as it came, ``pieces`` its thinking or its input since then."""
+    """An open block. ``raw`` is its beginning as it came, ``pieces`` its text or its input since then; ``citations``:
+    those of a text.
+    """
 
     number: int
-    start: wire.Block
+    start: wire.BlockHead
     raw: bytes
     halves: Halves
     pieces: list[str]
     signature: str = ""
     stopped: bool = False
+    citations: list[bytes] = []
 
 
-class MessageStream:
-    """One answer. Feed it every event; it is over when ``ended``, and broken off if the events end before that."""
+class MessageStream(AnswerStream):
+    """One answer of the Messages API."""
 
     def __init__(self, provider: str) -> None:
-        self.ended = False
-        self.request_id: str | None = None
-        self._provider = provider
-        self._response_id: str | None = None
+        super().__init__(provider)
         self._blocks: dict[int, _Open] = {}  # by the vendor's index
         self._calls: set[str] = set()
         self._usage: dict[str, msgspec.Raw] = {}
         self._first_usage: UsageReported | None = None
-        self._kept_back = 0  # characters of blocks that are given when they stop, and until then to nobody
+        self._kept_back = 0  # characters of blocks that are passed on only when they stop
         self._stop: str | None = None
 
     def feed(self, event: SseEvent) -> list[Chunk]:
-        """The chunks of one event. Raises ProviderMalformed, or what an error in the stream means."""
         chunks: list[Chunk] = []
         match self._read(event):
-            case wire.BlockDelta(index, piece):
+            case wire.ContentBlockDelta(index, piece):
                 self._extend(self._under_way(index), piece, chunks)
-            case wire.BlockStart(index, raw):
+            case wire.ContentBlockStart(index, raw):
                 self._begin(index, bytes(raw), chunks)
-            case wire.BlockStop(index):
+            case wire.ContentBlockStop(index):
                 self._finish(self._under_way(index), chunks)
             case wire.MessageStart(message):
                 self._response_id = vendor_id(message.id)
@@ -93,79 +92,73 @@ class MessageStream:
             case wire.MessageStop():
                 self._end(chunks)
             case wire.Error():
-                raise failure_in_stream(self._provider, event.data.encode(errors="replace"), request_id=self.request_id)
+                raise self.failed(event.data.encode(errors="replace"))
         return chunks
 
-    def broken_off(self) -> ProviderTruncated:
-        """What it means that no more events come."""
-        return ProviderTruncated(
-            f"the stream of {self._provider} ended without its end marker", request_id=self.request_id
-        )
-
-    def _malformed(self, what: str) -> ProviderMalformed:
-        return ProviderMalformed(f"{self._provider} sent {what}", request_id=self.request_id)
-
-    def _read(self, event: SseEvent) -> wire.Event | None:
+    def _read(self, event: SseEvent) -> wire.StreamEvent | None:
         try:
             return wire.read_event(event)
         except ValueError:
-            raise self._malformed("an event of another form") from None
+            raise self.malformed("a malformed event") from None
 
     # --- blocks -------------------------------------------------------------------------------------------------------
 
     def _under_way(self, index: int) -> _Open:
         block = self._blocks.get(index)
         if block is None or block.stopped:
-            raise self._malformed("more of a block that is not under way")
+            raise self.malformed("more of a block that is not open")
         return block
 
     def _begin(self, index: int, raw: bytes, chunks: list[Chunk]) -> None:
         if index in self._blocks:
-            raise self._malformed("the beginning of a block twice")
+            raise self.malformed("the same block twice")
         try:
             start, raw = wire.read_block(raw)
         except ValueError:
-            raise self._malformed("a block of another form") from None
+            raise self.malformed("a malformed block") from None
         if not 0 < len(start.type) <= MAX_NAME_CHARS:
-            raise self._malformed("a block whose type is none")
+            raise self.malformed("a block with an invalid type")
         if self._first_usage is not None:
-            # Until now nothing has been said: an answer may still fail as if it had not begun, and be asked for again.
+            # Only now has the answer begun: until here an attempt that fails can be retried.
             chunks.append(self._first_usage)
             self._first_usage = None
-        if type(start) is wire.Block:
+        if type(start) is wire.BlockHead:
             self._keep_back(raw)
         block = self._blocks[index] = _Open(len(self._blocks), start, raw, Halves(), [])
         match start:
-            case wire.Text():
+            case wire.TextHead():
                 chunks.append(BlockStarted(block.number, "text"))
                 _say(block, start.text or "", chunks)
-            case wire.Thinking():
+            case wire.ThinkingHead():
                 chunks.append(BlockStarted(block.number, "thinking"))
                 _say(block, start.thinking or "", chunks)
                 block.signature = start.signature or ""
-            case wire.Call():
+            case wire.CallHead():
                 self._note_call(start)
                 chunks.append(BlockStarted(block.number, "tool_use", start.id, start.name))
 
-    def _note_call(self, call: wire.Call) -> None:
+    def _note_call(self, call: wire.CallHead) -> None:
         if not (_NAME.fullmatch(call.id) and _NAME.fullmatch(call.name)):
-            raise self._malformed("a tool call whose id or name is none")
+            raise self.malformed("a tool call with an invalid id or name")
         if call.id in self._calls:
-            raise self._malformed("two tool calls of one id")
+            raise self.malformed("two tool calls with the same id")
         self._calls.add(call.id)
 
-    def _extend(self, block: _Open, piece: wire.Piece, chunks: list[Chunk]) -> None:
+    def _extend(self, block: _Open, piece: wire.BlockPiece, chunks: list[Chunk]) -> None:
         match block.start, piece:
-            case wire.Text(), wire.TextDelta(text):
+            case wire.TextHead(), wire.TextDelta(text):
                 _say(block, text, chunks)
-            case wire.Thinking(), wire.ThinkingDelta(text):
+            case wire.TextHead(), wire.CitationsDelta(citation):
+                self._keep_back(bytes(citation))
+                block.citations.append(bytes(citation))
+            case wire.ThinkingHead(), wire.ThinkingDelta(text):
                 _say(block, text, chunks)
-            case wire.Call(), wire.InputDelta(text):
+            case wire.CallHead(), wire.InputDelta(text):
                 _say(block, text, chunks)
-            case wire.Thinking(), wire.SignatureDelta(signature):
+            case wire.ThinkingHead(), wire.SignatureDelta(signature):
                 block.signature = wire.whole(signature)  # comes in one piece, and the vendor's client takes it so
-            case wire.Text() | wire.Thinking() | wire.Call(), _:
-                raise self._malformed("a piece of one type for a block of another")
+            case wire.TextHead() | wire.ThinkingHead() | wire.CallHead(), _:
+                raise self.malformed("a piece of one type for a block of another")
             case _, wire.InputDelta(text):
                 self._keep_back(text)
                 block.pieces.append(block.halves.feed(text))
@@ -173,20 +166,21 @@ class MessageStream:
     def _keep_back(self, text: str | bytes) -> None:
         self._kept_back += len(text)
         if self._kept_back > EVENT_LIMIT_BYTES:
-            raise self._malformed("blocks without end")
+            raise self.too_large("blocks without end")
 
     def _finish(self, block: _Open, chunks: list[Chunk]) -> None:
         block.stopped = True
         left = block.halves.close()
         if left:
             block.pieces.append(left)
-        if type(block.start) is wire.Block:
+        if type(block.start) is wire.BlockHead:
             self._kept_back -= len(block.raw) + sum(map(len, block.pieces))
             chunks.append(VendorBlock(block.number, block.start.type, _with_input(block) or block.raw))
             return
+        self._kept_back -= sum(map(len, block.citations))
         if left:
             chunks.append(Delta(block.number, left))
-        if isinstance(block.start, wire.Call) and not any(block.pieces):
+        if isinstance(block.start, wire.CallHead) and not any(block.pieces):
             block.pieces.append(_encode(block.start.input or {}).decode())
             chunks.append(Delta(block.number, block.pieces[-1]))
         vendor = _vendor_form(block)
@@ -201,17 +195,17 @@ class MessageStream:
             return
         self._stop = vendor_word(reason)
         if self._stop is None:
-            raise self._malformed("a stop reason that is no word")
+            raise self.malformed("an invalid stop reason")
 
     def _count(self, raw: msgspec.Raw, *, final: bool) -> UsageReported | None:
-        """Figures are totals so far: a later one stands for an earlier one, and one that is left out changes nothing.
-        So what is reported, raw too, is all that came, as one object.
+        """The usage so far. Figures are totals: a later one replaces an earlier one, and one that is left out changes
+        nothing. So the report, raw too, is all that has come, as one object.
         """
         try:
-            _read_object(raw)  # it goes on record, where every value is read one day
+            _read_object(raw)  # it goes on record, so every value must be readable
             fields = _read_fields(raw)
         except (msgspec.MsgspecError, RecursionError):
-            return None  # an answer does not fail for its bill
+            return None  # an answer does not fail because of its usage
         self._usage |= {name: value for name, value in fields.items() if bytes(value) != b"null"}
         return _usage(_encode(self._usage), final=final) if self._usage else None
 
@@ -223,7 +217,9 @@ class MessageStream:
         chunks.append(Ended(self._stop_reason(), self._stop, self._response_id, self.request_id))
 
     def _stop_reason(self) -> str:
-        """What the blocks show goes before the vendor's word: a turn waits for results if there are calls, not else."""
+        """The stop reason. The blocks count more than the vendor's word: a turn waits for results if there are calls,
+        and only then.
+        """
         reason = _STOP_REASONS.get(self._stop or "", self._stop or "end_turn")
         if reason in {"end_turn", "tool_use"}:
             return "tool_use" if self._calls else "end_turn"
@@ -233,24 +229,34 @@ class MessageStream:
 def _say(block: _Open, text: str, chunks: list[Chunk]) -> None:
     whole = block.halves.feed(text)
     if whole:
-        if not isinstance(block.start, wire.Text):
-            block.pieces.append(whole)
+        block.pieces.append(whole)
         chunks.append(Delta(block.number, whole))
 
 
 def _vendor_form(block: _Open) -> bytes | None:
-    """A known block in the vendor's own form, where the common form lacks something that has to go back."""
-    if isinstance(block.start, wire.Thinking) and block.signature:
+    """A known block in the vendor's own form, if the common form lacks something that has to go back."""
+    if isinstance(block.start, wire.TextHead):
+        return _cited(block, block.start)
+    if isinstance(block.start, wire.ThinkingHead) and block.signature:
         fields: dict[str, Any] = {**_read_fields(block.raw)}
         return _encode(fields | {"thinking": "".join(block.pieces), "signature": block.signature})
-    if isinstance(block.start, wire.Call):
+    if isinstance(block.start, wire.CallHead):
         given = {name for name, value in _read_fields(block.raw).items() if bytes(value) != b"null"}
         return _with_input(block) if given - _CALL_FIELDS else None
     return None
 
 
+def _cited(block: _Open, start: wire.TextHead) -> bytes | None:
+    """A text with its citations, each as it came; None if it has none."""
+    citations = [*(start.citations or ()), *map(msgspec.Raw, block.citations)]
+    if not citations:
+        return None
+    fields: dict[str, Any] = {**_read_fields(block.raw)}
+    return _encode(fields | {"text": "".join(block.pieces), "citations": citations})
+
+
 def _with_input(block: _Open) -> bytes | None:
-    """A call with the input that came in pieces; None if none came, or if it is no JSON object."""
+    """A call with the input that came in pieces; None if none came, or if it is not a JSON object."""
     text = "".join(block.pieces)
     try:
         _read_object(text)
@@ -260,8 +266,9 @@ def _with_input(block: _Open) -> bytes | None:
 
 
 def _usage(raw: bytes, *, final: bool) -> UsageReported:
-    """Figures that are none count as not reported. The output that is counted when an answer begins is not that of the
-    answer: it is on record in ``raw``, but of a stream that breaks off then nothing is known.
+    """The usage from the vendor's object. An invalid figure counts as not reported. The output tokens that are reported
+    when an answer begins are not those of the answer: they stay in ``raw``, but the usage of a stream that breaks off
+    then is unknown.
     """
     kept = raw if len(raw) <= UPSTREAM_BYTES else b"{}"
     try:

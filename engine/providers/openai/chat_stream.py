@@ -1,26 +1,28 @@
 """The answer of OpenAI Chat Completions, from events to chunks. Synchronous and pure: it never waits.
 
-Tolerant where servers of the protocol differ (fields that are null, missing or unknown; thinking as
-``reasoning_content`` or ``reasoning``; calls without an index or an id; an end without usage), strict where a mistake
-would go on record: broken JSON, names that are no names, a stream that just stops.
+It tolerates the differences of servers (fields that are null, missing or unknown; thinking as ``reasoning_content`` or
+``reasoning``; calls without an index or an id; an end without usage), and is strict about mistakes that would go on
+record: broken JSON, invalid names, a stream that just stops.
+
+A refusal is a text with the vendor's form of it beside the common one, because it goes back as a refusal. Annotations
+are kept beside the text, though the protocol does not take them back. Audio and log probabilities are never asked for.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
 
-from ...errors import ProviderError, ProviderMalformed, ProviderTruncated
 from ...events.usage import Usage
-from ..base import BlockStarted, BlockStopped, BlockType, Chunk, Delta, Ended, UsageReported
-from ..wire.failures import UPSTREAM_BYTES, failure_in_stream, vendor_id, vendor_word
+from ..base import BlockStarted, BlockStopped, BlockType, Chunk, Delta, Ended, UsageReported, VendorBlock
+from ..wire.failures import UPSTREAM_BYTES, vendor_id, vendor_word
 from ..wire.sse import SseEvent
 from ..wire.surrogates import Halves, read_with_halves
+from ..wire.vendor import AnswerStream
 
 MAX_NAME_CHARS = 128
 DONE = "[DONE]"
@@ -53,6 +55,7 @@ class _Delta(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    annotations: list[Any] | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None  # the form before tools
 
@@ -92,15 +95,18 @@ class _Usage(msgspec.Struct, gc=False):
     completion_tokens_details: _OutputDetails | None = None
 
 
+_encode = msgspec.json.Encoder().encode
 _read_event = msgspec.json.Decoder(_Event).decode
 _read_raw_usage = msgspec.json.Decoder(_WithUsage).decode
 _read_usage = msgspec.json.Decoder(_Usage).decode
 
 
 class OpenBlock:
-    """A block under way. ``said``: it has a delta. ``arguments`` are a call's, as far as they have come."""
+    """An open block. ``said``: it has a delta. ``arguments`` are a call's, as far as they have come, ``refusal`` the
+    text of a refusal.
+    """
 
-    __slots__ = ("arguments", "halves", "id", "number", "said", "type")
+    __slots__ = ("arguments", "halves", "id", "number", "refusal", "said", "type")
 
     def __init__(self, number: int, block_type: BlockType, call_id: str | None) -> None:
         self.number = number
@@ -108,47 +114,23 @@ class OpenBlock:
         self.id = call_id
         self.said = False
         self.arguments: list[str] = []
+        self.refusal: list[str] | None = None
         self.halves = Halves()
 
 
-class AnswerStream(ABC):
-    """What the answers of OpenAI's protocols have in common: blocks that are numbered, made valid, and all stopped.
-
-    Feed it every event. It is over when ``ended``; it has failed if there is a ``failure``, to be raised after the
-    chunks that came with it; and it is ``broken_off`` if the events end before either.
-    """
+class OpenAIStream(AnswerStream):
+    """An answer of one of OpenAI's protocols: its blocks are numbered, made valid, and all stopped."""
 
     def __init__(self, provider: str) -> None:
-        self.ended = False
-        self.failure: ProviderError | None = None
-        self.request_id: str | None = None
-        self._provider = provider
-        self._response_id: str | None = None
+        super().__init__(provider)
         self._begun = 0
         self._under_way: dict[int, OpenBlock] = {}
         self._calls: list[OpenBlock] = []
         self._refused = False
         self._halved = False  # whether the answer has had half a character: only then must more be looked for
 
-    @abstractmethod
-    def feed(self, event: SseEvent) -> list[Chunk]:
-        """The chunks of one event. Raises ProviderMalformed, or what an error in the stream means."""
-
-    def broken_off(self) -> ProviderTruncated:
-        """What it means that no more events come."""
-        return ProviderTruncated(
-            f"the stream of {self._provider} ended without its end marker", request_id=self.request_id
-        )
-
-    def malformed(self, what: str) -> ProviderMalformed:
-        return ProviderMalformed(f"{self._provider} sent {what}", request_id=self.request_id)
-
-    def failed(self, said: bytes) -> ProviderError:
-        """What the vendor's error object means."""
-        return failure_in_stream(self._provider, said, request_id=self.request_id)
-
     def read_again(self, data: str) -> Any:
-        """An event that the fast decoder did not read for its syntax: it may hold half a character."""
+        """Read an event that the fast decoder refused for its syntax: it may hold half a character."""
         self._halved = True
         try:
             return read_with_halves(data)
@@ -160,15 +142,15 @@ class AnswerStream(ABC):
 
     def start_call(self, call_id: str, name: str, chunks: list[Chunk]) -> OpenBlock:
         if not (_NAME.fullmatch(call_id) and _NAME.fullmatch(name)):
-            raise self.malformed("a tool call whose id or name is none")
+            raise self.malformed("a tool call with an invalid id or name")
         if any(call_id == other.id for other in self._calls):
-            raise self.malformed("two tool calls of one id")
+            raise self.malformed("two tool calls with the same id")
         call = self._start("tool_use", call_id, name, chunks)
         self._calls.append(call)
         return call
 
     def next_number(self) -> int:
-        """For a block that comes whole."""
+        """The number of a block that comes whole."""
         self._begun += 1
         return self._begun - 1
 
@@ -176,20 +158,27 @@ class AnswerStream(ABC):
         block.said = True
         if self._halved:
             text = block.halves.feed(text)
+        if block.refusal is not None:
+            block.refusal.append(text)
         if text:
             chunks.append(Delta(block.number, text))
 
     def stop(self, block: OpenBlock, chunks: list[Chunk]) -> None:
-        """Once or more often."""
+        """Stop a block; it may have been stopped already."""
         if self._under_way.pop(block.number, None) is None:
             return
         left = block.halves.close()
         if left:
             chunks.append(Delta(block.number, left))
+        if block.refusal is not None:
+            form = {"type": "refusal", "refusal": "".join([*block.refusal, left])}
+            chunks.append(VendorBlock(block.number, "refusal", _encode(form)))
         chunks.append(BlockStopped(block.number))
 
     def end(self, stop_reason: str, vendor_stop_reason: str, chunks: list[Chunk]) -> list[Chunk]:
-        """What the blocks show goes before the vendor's word: a turn waits for results if there are calls, not else."""
+        """End the answer. The blocks count more than the vendor's word: a turn waits for results if there are calls,
+        and only then.
+        """
         for block in [*self._under_way.values()]:
             self.stop(block, chunks)
         if stop_reason in {"end_turn", "tool_use"}:
@@ -205,7 +194,7 @@ class AnswerStream(ABC):
         return block
 
 
-class ChatStream(AnswerStream):
+class ChatStream(OpenAIStream):
     """One answer of Chat Completions."""
 
     def __init__(self, provider: str) -> None:
@@ -213,6 +202,7 @@ class ChatStream(AnswerStream):
         self._speech: OpenBlock | None = None  # text or thinking: one at a time
         self._by_index: dict[int, OpenBlock] = {}  # fragments of parallel calls may alternate
         self._finish: str | None = None
+        self._annotations: list[Any] = []
 
     def feed(self, event: SseEvent) -> list[Chunk]:
         try:
@@ -239,7 +229,7 @@ class ChatStream(AnswerStream):
                 return msgspec.convert(self.read_again(data), _Event)
         except (msgspec.ValidationError, UnicodeEncodeError):
             pass
-        raise self.malformed("an event of another form") from None
+        raise self.malformed("a malformed event") from None
 
     def _choose(self, choice: _Choice, chunks: list[Chunk]) -> None:
         delta = choice.delta
@@ -248,13 +238,11 @@ class ChatStream(AnswerStream):
                 self._say("thinking", thinking, chunks)
             if delta.content:
                 speech = self._speech
-                if speech is not None and speech.type == "text" and not self._halved:
-                    chunks.append(Delta(speech.number, delta.content))  # nearly every event, so without two calls
+                if speech is not None and speech.type == "text" and speech.refusal is None and not self._halved:
+                    chunks.append(Delta(speech.number, delta.content))  # nearly every event, so two calls are saved
                 else:
                     self._say("text", delta.content, chunks)
-            if delta.refusal:
-                self._refused = True
-                self._say("text", delta.refusal, chunks)
+            self._note_more(delta, chunks)
             if delta.tool_calls:
                 for fragment in delta.tool_calls:
                     self._call(fragment, chunks)
@@ -263,16 +251,25 @@ class ChatStream(AnswerStream):
         if choice.finish_reason:
             self._note_finish(choice.finish_reason)
 
+    def _note_more(self, delta: _Delta, chunks: list[Chunk]) -> None:
+        """A refusal, and annotations."""
+        if delta.refusal:
+            self._refused = True
+            self._say("text", delta.refusal, chunks, refuses=True)
+        if delta.annotations:
+            self._annotations += delta.annotations
+
     def _note_finish(self, reason: str) -> None:
         self._finish = vendor_word(reason)
         if self._finish is None:
-            raise self.malformed("a finish reason that is no word")
+            raise self.malformed("an invalid finish reason")
 
-    def _say(self, block_type: BlockType, text: str, chunks: list[Chunk]) -> None:
+    def _say(self, block_type: BlockType, text: str, chunks: list[Chunk], *, refuses: bool = False) -> None:
         speech = self._speech
-        if speech is None or speech.type != block_type:
+        if speech is None or speech.type != block_type or (speech.refusal is not None) != refuses:
             self._stop_speech(chunks)
             speech = self._speech = self.start(block_type, chunks)
+            speech.refusal = [] if refuses else None
         self.extend(speech, text, chunks)
 
     def _call(self, fragment: _ToolCall, chunks: list[Chunk]) -> None:
@@ -287,7 +284,9 @@ class ChatStream(AnswerStream):
             self.extend(call, function.arguments, chunks)
 
     def _call_of(self, fragment: _ToolCall) -> OpenBlock | None:
-        """The call that a fragment belongs to, if it has begun: by its index, else its id, else it is the last one."""
+        """The open call that a fragment belongs to: by its index, else by its id, else the last one; None if it begins
+        a call.
+        """
         if fragment.index is not None:
             return self._by_index.get(fragment.index)
         if fragment.id:
@@ -302,7 +301,14 @@ class ChatStream(AnswerStream):
     def _end(self) -> list[Chunk]:
         if self._finish is None:
             raise self.broken_off()
-        return self.end(_STOP_REASONS.get(self._finish, self._finish), self._finish, [])
+        chunks: list[Chunk] = []
+        if self._annotations:
+            text = self._speech
+            beside = text is not None and text.type == "text" and text.refusal is None
+            number = text.number if text is not None and beside else self.next_number()
+            form = {"type": "annotations", "annotations": self._annotations}
+            chunks.append(VendorBlock(number, "annotations", mended(form)))
+        return self.end(_STOP_REASONS.get(self._finish, self._finish), self._finish, chunks)
 
 
 def _is_error(read: _Event) -> bool:
@@ -310,16 +316,17 @@ def _is_error(read: _Event) -> bool:
 
 
 def _is_another(call: OpenBlock, call_id: str | None, name: str | None) -> bool:
-    """Whether a fragment that names a function begins a new call, although its place is taken.
+    """True if a fragment that names a function begins a new call, although its place is taken.
 
-    Some servers give every call the index 0, or none: there a new id tells them apart, or, where there are no ids,
-    that the arguments so far are whole.
+    Some servers give every call the index 0, or none: there a new call is known by its id, or, without ids, by the
+    arguments so far, which are complete.
     """
     if not name:
         return False
     if call_id:
         return call_id != call.id
-    if not (call.arguments and call.arguments[-1].rstrip().endswith("}")):  # joining them each time would add up
+    # Looked at first: joining the arguments for each fragment would take quadratic time.
+    if not (call.arguments and call.arguments[-1].rstrip().endswith("}")):
         return False
     try:
         msgspec.json.decode("".join(call.arguments), type=dict[str, Any])
@@ -329,7 +336,9 @@ def _is_another(call: OpenBlock, call_id: str | None, name: str | None) -> bool:
 
 
 def usage_reported(raw: bytes, read: Callable[[bytes], Usage]) -> UsageReported:
-    """Figures that are none count as not reported: an answer does not fail for its bill."""
+    """The usage from the vendor's object. Invalid figures count as not reported: an answer does not fail because of its
+    usage.
+    """
     kept = raw if len(raw) <= UPSTREAM_BYTES else b"{}"
     try:
         return UsageReported(read(raw), kept)
@@ -351,7 +360,7 @@ def _chat_usage(raw: bytes) -> Usage:
 
 
 def _raw_usage(data: str, read: Any) -> bytes:
-    """As it came; encoded again if the event holds half a character."""
+    """The usage object as it came; encoded again if the event holds half a character."""
     try:
         return bytes(_read_raw_usage(data).usage)
     except msgspec.MsgspecError:
@@ -359,6 +368,6 @@ def _raw_usage(data: str, read: Any) -> bytes:
 
 
 def mended(read: Any) -> bytes:
-    """JSON again, of what was read with half characters: joined if they are neighbours, else U+FFFD."""
+    """JSON of a value with half characters: neighbouring halves are joined, others become U+FFFD."""
     text = json.dumps(read, ensure_ascii=False)
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()

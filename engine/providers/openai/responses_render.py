@@ -1,6 +1,6 @@
 """Prompts as OpenAI Responses requests: pure, and kept for ever, since recorded requests are derived again.
 
-What the protocol makes of a prompt, under ``openai-responses/1``:
+The form of a prompt in this protocol, under ``openai-responses/1``:
 
 * Nothing is stored at the vendor's (``store: false``): each request holds all. The system prompt is ``instructions``;
   all else are items, in the order of the blocks.
@@ -8,23 +8,24 @@ What the protocol makes of a prompt, under ``openai-responses/1``:
   between. Text alone is sent as a string, text with other parts as parts. Objects keep the order of their keys.
 * A call's arguments go back as the model wrote them, or as compact JSON where only their parse is known. Its result is
   an item too, with its images, and an error is marked in its text.
+* A message with annotations, a refusal or a phase goes back as the vendor's item, byte for byte, if its texts are
+  still the same.
 * A reasoning item goes back byte for byte where it was said. It is left out if the vendor could not use it: without its
   encrypted or open content, with nothing after it in its message, or if the model is known not to reason - such a model
   refuses the wish for encrypted content as well. Other vendors' thinking is left out.
 * A block of an unknown type is passed on, as it came, if a user says it and its type is one of ``PASSED_ON``; any other
   is left out, and so is an image that a user does not show, and a message that has nothing left.
-* The protocol has no stop sequences. A prompt with some is refused, not sent without them.
+* The protocol has no stop sequences, and not every parameter. A prompt with some is refused, not sent without them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from ...errors import Invalid
 from ...events.blocks import (
     Block,
     ImageBlock,
@@ -36,7 +37,9 @@ from ...events.blocks import (
     ToolUseBlock,
 )
 from ..base import Parameters, Prompt, PromptMessage, Renderer
-from .chat_render import BETWEEN_MESSAGES, CHOICES, ERROR_MARK, Part, arguments_text, image_url, joined, number
+from ..parameters import not_supported
+from .chat_render import BETWEEN_MESSAGES, CHOICES, ERROR_MARK, Part, arguments_text, image_url, joined
+from .parameters_render import number, responses_parameters
 
 RESPONSES = "openai-responses/1"
 
@@ -48,30 +51,44 @@ _WITHOUT_REASONING = re.compile(r"(?:[^/]*/|ft:)*(?:gpt-3|gpt-4|chatgpt-|gpt-5[0
 _encode = msgspec.json.Encoder().encode
 
 
-class _Said(msgspec.Struct, frozen=True):
-    """A message on its way: no two texts stand side by side in ``parts``."""
+class _Speech(msgspec.Struct, frozen=True):
+    """A message that is being rendered: no two texts are neighbours in ``parts``."""
 
     role: str
     parts: Sequence[Part]
 
 
 class _Reasoning(msgspec.Struct):
-    """What decides whether an item is one, and whether it can be used again."""
+    """The fields that show if an item is reasoning, and if the vendor can use it again."""
 
     type: str
     encrypted_content: str | None = None
     content: list[Any] | None = None
 
 
-_Item = _Said | dict[str, Any] | msgspec.Raw
+class _OwnPart(msgspec.Struct):
+    text: str | None = None
+    refusal: str | None = None
 
+
+class _OwnMessage(msgspec.Struct):
+    """The vendor's form of a message."""
+
+    type: Literal["message"]
+    role: Literal["assistant"]
+    content: list[_OwnPart]
+
+
+_Item = _Speech | dict[str, Any] | msgspec.Raw
+
+_read_message = msgspec.json.Decoder(_OwnMessage).decode
 _read_reasoning = msgspec.json.Decoder(_Reasoning).decode
 
 
 def render_responses(prompt: Prompt) -> bytes:
-    """``openai-responses/1``. Raises Invalid, which names ``stop``, for a prompt with stop sequences."""
+    """``openai-responses/1``. Raises Invalid, which names the parameter, for one that the protocol does not have."""
     if prompt.parameters.stop:
-        raise Invalid("stop", "OpenAI's Responses API has no stop sequences")
+        raise not_supported("stop", "OpenAI's Responses API has no stop sequences")
     reasons = _WITHOUT_REASONING.match(prompt.model) is None
     request: dict[str, Any] = {"model": prompt.model}
     if prompt.system:
@@ -80,6 +97,7 @@ def render_responses(prompt: Prompt) -> bytes:
     if prompt.tools:
         request["tools"] = [*map(_tool, prompt.tools)]
     request |= _parameters(prompt.parameters, has_tools=bool(prompt.tools))
+    request |= responses_parameters(prompt.parameters, has_tools=bool(prompt.tools))
     request["store"] = False
     if reasons:
         request["include"] = ["reasoning.encrypted_content"]
@@ -91,7 +109,7 @@ RENDERERS: Mapping[str, Renderer] = {RESPONSES: render_responses}
 
 
 def _tool(schema: ToolSchema) -> dict[str, Any]:
-    """Not strict, as in Chat Completions: that would change what a schema may say."""
+    """A tool, not strict, as in Chat Completions: strict would limit what a schema may say."""
     function = {"name": schema.name, "description": schema.description, "parameters": schema.parameters}
     return {"type": "function", **function, "strict": False}
 
@@ -112,7 +130,7 @@ def _parameters(parameters: Parameters, *, has_tools: bool) -> dict[str, Any]:
 
 
 def _items(messages: Sequence[PromptMessage], *, reasons: bool) -> Iterator[_Item]:
-    """One by one: results before what else a message says, since they answer the message before."""
+    """The items one by one: the results of a message before its other parts, since they answer the message before."""
     for message in messages:
         for block in message.content:
             if isinstance(block, ToolResultBlock):
@@ -126,10 +144,16 @@ def _items(messages: Sequence[PromptMessage], *, reasons: bool) -> Iterator[_Ite
 def _answer(content: Sequence[Block], *, reasons: bool) -> Iterator[_Item]:
     last = max((place for place, block in enumerate(content) if _is_spoken(block)), default=-1)
     texts: list[Part] = []
+    told = 0  # blocks that the vendor's own items have said
     for place, block in enumerate(content):
         item: dict[str, Any] | msgspec.Raw | None = None
+        if place < told:
+            continue
         if isinstance(block, TextBlock):
-            texts.append(block.text)
+            item, count = _own_message(content[place:])
+            told = place + count
+            if item is None:
+                texts.append(block.text)
         elif isinstance(block, ToolUseBlock):
             item = {
                 "type": "function_call",
@@ -146,12 +170,28 @@ def _answer(content: Sequence[Block], *, reasons: bool) -> Iterator[_Item]:
     yield from _said("assistant", texts)
 
 
+def _own_message(content: Sequence[Block]) -> tuple[msgspec.Raw | None, int]:
+    """The vendor's own item for the texts that begin a content, and how many they are; None if there is none, or if
+    they are not its texts any more.
+    """
+    first = content[0]
+    if not (isinstance(first, TextBlock) and isinstance(first.vendor, msgspec.Raw)):
+        return None, 0
+    try:
+        own = _read_message(first.vendor)
+    except (msgspec.MsgspecError, RecursionError):
+        return None, 0  # another vendor's form
+    texts = [text for part in own.content if (text := part.text or part.refusal)]
+    said = [block.text for block in content[: len(texts)] if isinstance(block, TextBlock)]
+    return (first.vendor, len(texts)) if texts and said == texts else (None, 0)
+
+
 def _is_spoken(block: Block) -> bool:
     return isinstance(block, ToolUseBlock) or (isinstance(block, TextBlock) and bool(block.text))
 
 
 def _reasoning(block: Block) -> msgspec.Raw | None:
-    """The vendor's own item, if the block has one that can be used again."""
+    """The vendor's own item, if the block has one that the vendor can use again."""
     if isinstance(block, ThinkingBlock) and block.vendor is not msgspec.UNSET:
         raw = msgspec.Raw(bytes(block.vendor))
     elif isinstance(block, OtherBlock):
@@ -165,25 +205,25 @@ def _reasoning(block: Block) -> msgspec.Raw | None:
     return raw if item.type == "reasoning" and (item.encrypted_content or item.content) else None
 
 
-def _said(role: str, parts: Iterable[Part | None]) -> Iterator[_Said]:
+def _said(role: str, parts: Iterable[Part | None]) -> Iterator[_Speech]:
     together = joined(filter(None, parts), "")
     if together:
-        yield _Said(role, together)
+        yield _Speech(role, together)
 
 
 def _merged(items: Iterator[_Item]) -> list[_Item]:
     merged: list[_Item] = []
     for item in items:
         last = merged[-1] if merged else None
-        if isinstance(item, _Said) and isinstance(last, _Said) and item.role == last.role:
-            merged[-1] = _Said(item.role, joined([*last.parts, *item.parts], BETWEEN_MESSAGES))
+        if isinstance(item, _Speech) and isinstance(last, _Speech) and item.role == last.role:
+            merged[-1] = _Speech(item.role, joined([*last.parts, *item.parts], BETWEEN_MESSAGES))
         else:
             merged.append(item)
     return merged
 
 
 def _wire(item: _Item) -> dict[str, Any] | msgspec.Raw:
-    if not isinstance(item, _Said):
+    if not isinstance(item, _Speech):
         return item
     content: object = [*map(_typed, item.parts)]
     if all(isinstance(part, str) for part in item.parts):

@@ -1,12 +1,13 @@
 """The answer of OpenAI Responses, from events to chunks. Synchronous and pure: it never waits.
 
-An answer is a list of items. A message's parts and a reasoning item's text become blocks when they first say something,
-a function call when it begins; the item's end stops them. What a server did not send in pieces is taken from the item's
-end, and an item that was never sent from the answer's. A reasoning item is kept as it came, beside its text if it has
-any, since the vendor wants it back; an item of an unknown type is kept instead of a block.
+An answer is a list of items. A message's parts and a reasoning item's text become blocks with their first text, a
+function call when it begins; the item's end stops them. What a server did not send in pieces is taken from the item's
+end, and an item that was never sent is taken from the answer's end. A reasoning item is kept as it came, beside its
+text if it has any, since the vendor wants it back, and so is a message that says more than its text: annotations, a
+refusal, a phase. An item of an unknown type is kept instead of a block.
 
-``output_index`` tells items apart, or where a server counts nothing, the items' ids. Events of unknown types are passed
-over. Sequence numbers are not looked at: some servers send none, and a stream over TCP has no gaps.
+``output_index`` identifies an item, or, if a server sends none, the item's id. Events of unknown types are ignored, and
+so are sequence numbers: some servers send none, and a stream over TCP has no gaps.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from ...events.usage import Usage
 from ..base import Chunk, Delta, VendorBlock
 from ..wire.failures import vendor_id, vendor_word
 from ..wire.sse import SseEvent
-from .chat_stream import DONE, AnswerStream, OpenBlock, Tokens, mended, usage_reported
+from .chat_stream import DONE, OpenAIStream, OpenBlock, Tokens, mended, usage_reported
 
 REASONING = "reasoning"
 MAX_ITEMS = 10_000
 
 _TEXT = "response.output_text.delta"
+_PLAIN = frozenset({None, "text", "output_text"})
 _COMMON_TYPES = frozenset({"text", "image", "tool_use", "tool_result", "thinking"})
 _STOP_REASONS = {"completed": "end_turn", "max_output_tokens": "max_tokens", "content_filter": "refusal"}
 _BETWEEN_PARTS = "\n\n"
@@ -39,7 +41,7 @@ class _Type(msgspec.Struct, gc=False):
 
 
 class _Piece(msgspec.Struct, gc=False):
-    """More text of an item. ``content_index`` counts its parts, ``summary_index`` those of a summary."""
+    """A piece of an item's text. ``content_index`` counts its parts, ``summary_index`` those of a summary."""
 
     type: str
     delta: str
@@ -55,11 +57,13 @@ class _ItemEvent(msgspec.Struct, gc=False):
 
 
 class _Part(msgspec.Struct, gc=False):
-    """Of a message or of a reasoning item; one that holds no text is none of ours."""
+    """A part of a message or of a reasoning item; a part without text is ignored."""
 
     type: str | None = None
     text: str | None = None
     refusal: str | None = None
+    annotations: Any = None
+    logprobs: Any = None
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -73,6 +77,14 @@ class _Item(msgspec.Struct, gc=False):
 class _WithContent(msgspec.Struct, gc=False):
     content: list[_Part] | None = None
     summary: list[_Part] | None = None
+    phase: Any = None
+
+    @property
+    def says_more(self) -> bool:
+        """True if it says more than the text of its parts."""
+        return bool(self.phase) or any(
+            part.annotations or part.logprobs or part.type not in _PLAIN for part in self.content or ()
+        )
 
 
 class _Incomplete(msgspec.Struct, gc=False):
@@ -111,8 +123,8 @@ _read_piece = msgspec.json.Decoder(_Piece).decode
 _read_usage = msgspec.json.Decoder(_Usage).decode
 
 
-class _State:
-    """An item: its blocks by part (one for all parts of a reasoning item), and which part spoke last."""
+class _ItemState:
+    """An item: its blocks by part (one for all parts of a reasoning item), and the part that spoke last."""
 
     __slots__ = ("blocks", "done", "item", "part")
 
@@ -123,12 +135,12 @@ class _State:
         self.part: tuple[str, int, int] | None = None
 
 
-class ResponsesStream(AnswerStream):
+class ResponsesStream(OpenAIStream):
     """One answer of the Responses API."""
 
     def __init__(self, provider: str) -> None:
         super().__init__(provider)
-        self._items: dict[int | str | None, _State] = {}
+        self._items: dict[int | str | None, _ItemState] = {}
         self._handlers: dict[str, Callable[[str, str, list[Chunk]], None]] = {
             "response.created": self._note,
             "response.in_progress": self._note,
@@ -146,11 +158,11 @@ class ResponsesStream(AnswerStream):
 
     def feed(self, event: SseEvent) -> list[Chunk]:
         data = event.data
-        if event.event == _TEXT and not self._halved:  # nearly every event, so without a look at its type first
+        if event.event == _TEXT and not self._halved:  # nearly every event, so its type is not decoded first
             delta = self._plain_text(data)
             if delta is not None:
                 return [delta]
-        if data.strip() == DONE:  # some servers end so too; but not only so
+        if data.strip() == DONE:  # some servers send it after the end; alone it is not one
             raise self.broken_off()
         read = self._decode(data, _Type)
         if event.event == "error" or read.type == "error" or (read.type is None and read.error is not None):
@@ -162,7 +174,7 @@ class ResponsesStream(AnswerStream):
         return chunks
 
     def _plain_text(self, data: str) -> Delta | None:
-        """More of a text that has begun; None if it is anything else."""
+        """A piece of a text that has begun; None for anything else."""
         try:
             piece = _read_piece(data)
         except (msgspec.MsgspecError, RecursionError):
@@ -177,15 +189,15 @@ class ResponsesStream(AnswerStream):
         try:
             return msgspec.json.decode(data, type=form)
         except (msgspec.ValidationError, RecursionError):
-            raise self.malformed("an event of another form") from None
+            raise self.malformed("a malformed event") from None
         except msgspec.DecodeError:
             pass
         read = self.read_again(data)
         try:
-            # Halves of a text may meet in the next piece; anything else has to be whole.
+            # Half a character of a text may be completed by the next piece; anything else has to be whole.
             return msgspec.convert(read, form) if form is _Piece else msgspec.json.decode(mended(read), type=form)
         except (msgspec.MsgspecError, UnicodeEncodeError):
-            raise self.malformed("an event of another form") from None
+            raise self.malformed("a malformed event") from None
 
     # --- the answer ---------------------------------------------------------------------------------------------------
 
@@ -198,7 +210,7 @@ class ResponsesStream(AnswerStream):
         if _is_given(response.usage):
             chunks.append(usage_reported(bytes(response.usage), _usage))
         if kind == "response.failed":
-            # Not the whole event: it says back what it was asked.
+            # Not the whole event: it repeats the request.
             self.failure = self.failed(bytes(response.error) if _is_given(response.error) else b"{}")
             return
         for index, raw in enumerate(response.output or ()):
@@ -210,8 +222,10 @@ class ResponsesStream(AnswerStream):
         word = "completed" if kind == "response.completed" else vendor_word(reason) or "incomplete"
         self.end(_STOP_REASONS.get(word, word), word, chunks)
 
-    def _state_at_end(self, index: int, item: _Item, chunks: list[Chunk]) -> _State | None:
-        """An item of the whole answer; None if it may have come before under no index and another id, or none."""
+    def _state_at_end(self, index: int, item: _Item, chunks: list[Chunk]) -> _ItemState | None:
+        """The state of an item in the whole answer; None if it may have come before without an index and under another
+        id.
+        """
         if index in self._items:
             return self._items[index]
         known = next((state for state in self._items.values() if item.id and state.item.id == item.id), None)
@@ -234,17 +248,17 @@ class ResponsesStream(AnswerStream):
         state = self._items.get(key) or self._begin(key, item, chunks)
         self._finish(state, item, bytes(event.item), chunks)
 
-    def _begin(self, key: int | str | None, item: _Item, chunks: list[Chunk]) -> _State:
+    def _begin(self, key: int | str | None, item: _Item, chunks: list[Chunk]) -> _ItemState:
         if len(self._items) >= MAX_ITEMS:
-            raise self.malformed("items without end")
-        state = self._items[key] = _State(item)
+            raise self.too_large("items without end")
+        state = self._items[key] = _ItemState(item)
         if item.type == "function_call":
             state.blocks[0] = self.start_call(item.call_id or f"call_{len(self._calls)}", item.name or "", chunks)
         return state
 
-    def _finish(self, state: _State, item: _Item, raw: bytes, chunks: list[Chunk]) -> None:
+    def _finish(self, state: _ItemState, item: _Item, raw: bytes, chunks: list[Chunk]) -> None:
         if state.item.type != item.type:
-            raise self.malformed("an item that ends as another")
+            raise self.malformed("an item whose type changes")
         if state.done:
             return
         state.done = True
@@ -258,20 +272,23 @@ class ResponsesStream(AnswerStream):
         else:
             kind = vendor_word(item.type)
             if kind is None or kind in _COMMON_TYPES:
-                raise self.malformed("an item whose type is none")
+                raise self.malformed("an item with an invalid type")
             chunks.append(VendorBlock(self.next_number(), kind, raw))
         for block in state.blocks.values():
             self.stop(block, chunks)
 
-    def _fill_message(self, state: _State, raw: bytes, chunks: list[Chunk]) -> None:
-        for place, part in enumerate(self._decode(raw.decode(), _WithContent).content or ()):
+    def _fill_message(self, state: _ItemState, raw: bytes, chunks: list[Chunk]) -> None:
+        read = self._decode(raw.decode(), _WithContent)
+        for place, part in enumerate(read.content or ()):
             text = part.text or part.refusal
             self._refused = self._refused or part.type == "refusal"
             if text and place not in state.blocks:
                 state.blocks[place] = self.start("text", chunks)
                 self.extend(state.blocks[place], text, chunks)
+        if read.says_more and state.blocks:
+            chunks.append(VendorBlock(state.blocks[min(state.blocks)].number, "message", raw))
 
-    def _fill_reasoning(self, state: _State, raw: bytes, chunks: list[Chunk]) -> None:
+    def _fill_reasoning(self, state: _ItemState, raw: bytes, chunks: list[Chunk]) -> None:
         if not state.blocks:
             read = self._decode(raw.decode(), _WithContent)
             text = _BETWEEN_PARTS.join(part.text for part in read.summary or read.content or () if part.text)
@@ -295,7 +312,7 @@ class ResponsesStream(AnswerStream):
         self.extend(block, piece.delta, chunks)
 
     def _think(self, kind: str, data: str, chunks: list[Chunk]) -> None:
-        """The parts of a summary become one text, with a blank line between them."""
+        """Add to a thinking block. The parts of a summary become one text, with a blank line between them."""
         piece = self._decode(data, _Piece)
         state = self._state_of(piece, REASONING)
         if not piece.delta:
@@ -314,12 +331,12 @@ class ResponsesStream(AnswerStream):
         if piece.delta:
             self.extend(state.blocks[0], piece.delta, chunks)
 
-    def _state_of(self, piece: _Piece, item_type: str) -> _State:
-        """Its item, which may begin with it unless it has to have a name."""
+    def _state_of(self, piece: _Piece, item_type: str) -> _ItemState:
+        """The item of a piece, which may begin with it unless it has to have a name."""
         key = piece.item_id if piece.output_index is None else piece.output_index
         state = self._items.get(key) or self._begin(key, _Item(item_type, piece.item_id), [])
         if state.item.type != item_type or state.done:
-            raise self.malformed("a piece of an item that is not there")
+            raise self.malformed("a piece of an unknown item")
         return state
 
 

@@ -1,1 +1,1 @@
-"""What the vendors' HTTP protocols share: the client, server-sent events, failures."""
+"""The vendors' HTTP protocols, as far as they are the same: the client, server-sent events, failures."""

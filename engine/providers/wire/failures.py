@@ -1,7 +1,7 @@
-"""What a vendor's failure means: from a status and its body, or an error object in a stream, to a typed error.
+"""A vendor's failures: from a status and its body, or from an error object in a stream, to a typed error.
 
-Pure. Details name the provider and the status and nothing else: what the upstream said stands in ``upstream``, bounded,
-for the record and never for a client.
+Pure. Details name only the provider and the status; the upstream's own words are in ``upstream``, bounded, for the
+record and never for a client.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ UPSTREAM_BYTES = 16 << 10
 
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
-# Failures that come again with the same request, in the vendors' own words. Any other is taken for a passing one.
-_LASTING = frozenset(
+# Failures that the same request would cause again, in the vendors' own words. Any other is taken as temporary.
+LASTING = frozenset(
     [
         "authentication_error",
         "billing_error",
@@ -61,27 +61,30 @@ _PASSING_STATUSES = frozenset({408, 409, 429})
 _MAX_ID_CHARS = 128
 
 
-class _Said(msgspec.Struct):
-    """A failure as the vendors put it."""
+class _VendorFailure(msgspec.Struct):
+    """A failure in the vendors' form."""
 
     code: str | int | None = None
     type: str | None = None
 
 
-class _ErrorBody(_Said):
-    error: _Said | str | None = None
+class _ErrorBody(_VendorFailure):
+    error: _VendorFailure | str | None = None
 
 
 def failure_from_response(
     provider: str, status: int, headers: Mapping[str, str], body: bytes, *, now_s: float
 ) -> ProviderError:
-    """What a status other than 2xx means. ``headers`` ignore case; ``now_s`` is the wall clock, for dates."""
-    passing = (status in _PASSING_STATUSES or status >= 500) and headers.get("x-should-retry") != "false"
+    """The failure of a status other than 2xx. ``headers`` ignore case; ``now_s`` is the wall clock, for dates."""
     said = _said(body)
+    # Some servers answer with a 500 to what they cannot take; the words beside it tell.
+    blame = next((word for word in (said.code, said.type) if status >= 500 and word in LASTING), None)
+    is_passing = status in _PASSING_STATUSES or (status >= 500 and blame is None)
+    passing = is_passing and headers.get("x-should-retry") != "false"
     return (ProviderUnavailable if passing else ProviderRejected)(
         f"{provider} {'is not available' if passing else 'refused the request'} (status {status})",
         status=status,
-        vendor_code=vendor_word(said.code) or vendor_word(said.type),
+        vendor_code=vendor_word(blame) or vendor_word(said.code) or vendor_word(said.type),
         request_id=request_id_in(headers),
         retry_after_s=_retry_after_s(headers, now_s),
         upstream=bounded(body),
@@ -89,11 +92,11 @@ def failure_from_response(
 
 
 def failure_in_stream(provider: str, body: bytes, *, request_id: str | None = None) -> ProviderError:
-    """What an error object means that came after a 2xx: by its code where that is a status, else by its words."""
+    """The failure of an error object that came after a 2xx: by its code if that is a status, else by its words."""
     said = _said(body)
     status = _as_status(said.code)
     words = {said.code, said.type}
-    passing = status in _PASSING_STATUSES or status >= 500 if status else words.isdisjoint(_LASTING)
+    passing = status in _PASSING_STATUSES or status >= 500 if status else words.isdisjoint(LASTING)
     return (ProviderUnavailable if passing else ProviderRejected)(
         f"{provider} {'failed while it answered' if passing else 'refused the request in its answer'}",
         status=status,
@@ -108,16 +111,16 @@ def request_id_in(headers: Mapping[str, str]) -> str | None:
     return vendor_id(headers.get("x-request-id") or headers.get("request-id"))
 
 
-def _said(body: bytes) -> _Said:
+def _said(body: bytes) -> _VendorFailure:
     try:
         read = msgspec.convert(read_with_halves(body.decode()), _ErrorBody)
     except (msgspec.MsgspecError, ValueError):
-        return _Said()
-    return read.error if isinstance(read.error, _Said) else read
+        return _VendorFailure()
+    return read.error if isinstance(read.error, _VendorFailure) else read
 
 
 def vendor_word(word: str | int | None) -> str | None:
-    """A vendor's word if it may stand among facts: those are hashed for ever and hold nobody's text."""
+    """A vendor's word, if it is fit for facts: those are hashed for ever and hold nobody's text."""
     text = f"{word:.0f}" if isinstance(word, int) and 0 <= word < 10**9 else word
     return text if isinstance(text, str) and _WORD.fullmatch(text) else None
 
@@ -128,17 +131,19 @@ def _as_status(code: str | int | None) -> int | None:
 
 
 def vendor_id(given: object) -> str | None:
-    """A vendor's id of a request or an answer, as it came, if it can be one."""
+    """A vendor's id of a request or an answer, as it came; None for anything that cannot be an id."""
     return given if isinstance(given, str) and 0 < len(given) <= _MAX_ID_CHARS and given.isprintable() else None
 
 
 def bounded(body: bytes) -> str:
-    """What of an upstream's body goes on record."""
+    """The part of an upstream's body that goes on record."""
     return body[:UPSTREAM_BYTES].decode(errors="replace")
 
 
 def _retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """``retry-after-ms`` goes before ``retry-after``, as in the vendors' own clients; the past means now."""
+    """The delay that the vendor asks for. ``retry-after-ms`` counts before ``retry-after``, as in the vendors' own
+    clients; a time in the past means now.
+    """
     exact, value = headers.get("retry-after-ms"), headers.get("retry-after")
     seconds = _number(exact, 1000)
     if seconds is None:

@@ -1,4 +1,4 @@
-r"""Half characters: JSON may carry a sign beyond U+FFFF as two escapes, and a vendor may cut between them.
+r"""Half characters: JSON may write a character beyond U+FFFF as two escapes, and a vendor may cut between them.
 
 ``"\ud83d"`` in one chunk and ``"\ude00"`` in the next are one emoji. The fast JSON decoder refuses such halves, as
 UTF-8 must; here they are read all the same, held until the other half has come, and U+FFFD if it never does.
@@ -13,7 +13,7 @@ _REPLACEMENT = "\ufffd"
 
 
 def read_with_halves(data: str) -> Any:
-    """JSON whose strings may hold half surrogates. Raises ValueError if it is no JSON."""
+    """Read JSON whose strings may hold half surrogates. Raises ValueError for anything else."""
     try:
         return json.loads(data)
     except RecursionError:
@@ -21,7 +21,7 @@ def read_with_halves(data: str) -> Any:
 
 
 class Halves:
-    """Makes the deltas of one block valid Unicode, whatever the cut."""
+    """Makes the deltas of one block valid Unicode, wherever they are cut."""
 
     __slots__ = ("_held",)
 
@@ -29,7 +29,7 @@ class Halves:
         self._held = ""
 
     def feed(self, text: str) -> str:
-        """The text that can go on now; may be empty."""
+        """The text that can be passed on now; it may be empty."""
         if not self._held and text.isascii():
             return text
         text = self._held + text
@@ -43,6 +43,6 @@ class Halves:
         return text
 
     def close(self) -> str:
-        """What is left at the end of the block."""
+        """The rest at the end of the block."""
         left, self._held = self._held, ""
         return _REPLACEMENT if left else ""

@@ -2,14 +2,15 @@
 of a child process, or over streamable HTTP.
 
 A tool of the server ``files`` named ``read.file`` is ``files_read_file`` here. Description and schema are the server's
-own, and so is the check of arguments: it knows them best. What the server says is a result for the model and no more.
+own, and so is the check of arguments: the server knows them best. A server's answer is a result for the model, and
+nothing else.
 
-The package ties a connection to the task that opened it, so each has a task of its own that opens it, holds it and
-closes it; calls come from anywhere. A connection that was lost between calls is made anew, once, before the next call.
-One that breaks under a call fails it, and the call is not made again: whether it took effect is not known.
+The package binds a connection to the task that opened it, so each connection has a task of its own that opens, holds
+and closes it; calls come from anywhere. A connection that was lost between calls is opened again, once, before the next
+call. A call fails if its connection breaks, and is not repeated: it may have taken effect.
 
-A server process dies with us: when its input ends, as the protocol has it, and on Linux by the kernel's hand, however
-we die. The tools are listed once, at the start; a server that changes its list later is not asked again.
+A server's process ends with ours: when its input ends, as the protocol says, and on Linux the kernel kills it, however
+we end. The tools are listed once, at the start; later changes of the list are not read.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from ..base import NAME, Tool, ToolContext, ToolOutput
 from .config import McpServer, check_server, command_line
 
 CLOSE_TIMEOUT_S = 10.0
-"""For the farewell to a server; its process is killed well before."""
+"""The time for closing a connection; the server's process is killed well before."""
 
 MAX_PAGES = 100
 """Most pages of a server's list of tools."""
@@ -48,19 +49,19 @@ _UNFIT = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class McpConnection:
-    """One server, and the connection to it. ``start`` it, and ``aclose`` it in the end."""
+    """One server, and the connection to it. Call ``start`` first, and ``aclose`` at the end."""
 
     def __init__(self, server: McpServer) -> None:
         """Raises Invalid if this cannot be a server."""
         check_server(server)
         self.server = server
         self._connecting = asyncio.Lock()
-        self._held: _Held | None = None
-        self._open: set[_Held] = set()
+        self._held: _HeldConnection | None = None
+        self._open: set[_HeldConnection] = set()
         self._closed = False
 
     async def start(self) -> tuple[Tool, ...]:
-        """Connect, and give the server's tools in its order. Raises ToolError, which says what failed."""
+        """Connect, and list the server's tools in its order. Raises ToolError, which says what failed."""
         try:
             async with asyncio.timeout(self.server.connect_timeout_s):
                 held = await self._connected()
@@ -96,7 +97,7 @@ class McpConnection:
         self._closed = True
         await self._close()
 
-    async def _connected(self) -> _Held:
+    async def _connected(self) -> _HeldConnection:
         async with self._connecting:
             if self._closed:
                 raise ToolError(f"the MCP server {self.server.name} is closed")
@@ -107,8 +108,8 @@ class McpConnection:
                 self._held = await self._open_one()
             return self._held
 
-    async def _open_one(self) -> _Held:
-        held = _Held(self.server)
+    async def _open_one(self) -> _HeldConnection:
+        held = _HeldConnection(self.server)
         try:
             async with asyncio.timeout(self.server.connect_timeout_s):
                 await held.open()
@@ -120,8 +121,8 @@ class McpConnection:
         self._open.add(held)
         return held
 
-    async def _close_if_lost(self, held: _Held) -> None:
-        """By the last who calls over it: to the others it may still bring why they failed."""
+    async def _close_if_lost(self, held: _HeldConnection) -> None:
+        """Close a lost connection, with the last call over it: the other calls may still get their errors from it."""
         if held.is_lost and not held.callers:
             self._open.discard(held)
             await held.close()
@@ -150,7 +151,7 @@ class McpConnection:
         if isinstance(error, MCPError) and error.code != types.CONNECTION_CLOSED:
             return ToolError(f"the MCP server {self.server.name} refused: {_words(error)}")
         if isinstance(error, ValueError | RuntimeError):
-            return ToolError(f"the MCP server {self.server.name} answered something that breaks its own schema")
+            return ToolError(f"the MCP server {self.server.name} sent an answer that does not fit its own schema")
         return ToolError(
             f"the connection to the MCP server {self.server.name} was lost; whether the call took effect is not known"
         )
@@ -171,13 +172,13 @@ class McpTool:
         self._connection = connection
 
     def check(self, given: dict[str, Any]) -> None:
-        """That it is an object is all that is asked here."""
+        """Nothing: the server checks the arguments."""
 
     async def run(self, given: dict[str, Any], context: ToolContext) -> ToolOutput:  # noqa: ARG002 - the contract's
         return output_of(await self._connection.call(self._own_name, given))
 
 
-class _Held:
+class _HeldConnection:
     """A connection in the task that opened it."""
 
     def __init__(self, server: McpServer) -> None:
@@ -190,7 +191,7 @@ class _Held:
         self._task = loop.create_task(self._hold(server), name=f"mcp-{server.name}")
 
     async def open(self) -> None:
-        """Raises whatever went wrong."""
+        """Wait until the connection is open. Raises the error that kept it from opening."""
         await asyncio.shield(self._ready)
 
     @property
@@ -199,18 +200,16 @@ class _Held:
 
     @property
     def is_lost(self) -> bool:
-        """Whether nothing will ever come from it again."""
+        """True if the connection is unusable."""
         return self._ended.is_set() or self._forgotten.is_set() or self._task.done()
 
     @property
     def is_forgotten(self) -> bool:
-        """Whether the server, started again perhaps, does not know this session any more, and refuses whatever it is
-        asked.
-        """
+        """True if the server, perhaps restarted, does not know this session any more, and refuses every request."""
         return self._forgotten.is_set()
 
     async def close(self) -> None:
-        """The package closes within bounds; who does not is cancelled."""
+        """Close the connection; a task that does not end in time is cancelled."""
         self._ending.set()
         if not self._ready.done():
             self._task.cancel()
@@ -218,7 +217,7 @@ class _Held:
         for task in late:
             task.cancel()
         if self._ready.done() and not self._ready.cancelled():
-            self._ready.exception()  # looked at, so that the loop does not report it
+            self._ready.exception()  # retrieved, so that the event loop does not report it
 
     async def _hold(self, server: McpServer) -> None:
         try:
@@ -227,7 +226,7 @@ class _Held:
             async with Client(transport, cache=None, client_info=implementation) as client:
                 self._ready.set_result(client)
                 await self._ending.wait()
-        except Exception as error:  # noqa: BLE001 - told to who waits; afterwards the connection is just lost
+        except Exception as error:  # noqa: BLE001 - raised by open(); after that the connection is lost
             if not self._ready.done():
                 self._ready.set_exception(error)
         finally:
@@ -235,8 +234,8 @@ class _Held:
 
 
 def output_of(result: types.CallToolResult) -> ToolOutput:
-    """A server's result as a model is given it. Text and images are themselves, text of embedded resources is text, and
-    what no model can take is mentioned; structured content counts where no text came.
+    """The output made of a server's result. Text and images stay as they are, text of embedded resources is text, and
+    what no model can read is mentioned; structured content is used if no text came.
     """
     blocks = [_block(item) for item in result.content]
     has_text = any(isinstance(block, TextBlock) and block.text for block in blocks)
@@ -277,8 +276,8 @@ async def _transport(server: McpServer, forgotten: asyncio.Event) -> AsyncGenera
         async with stdio_client(process, errlog=sys.__stderr__ or sys.stderr) as streams:
             yield streams
         return
-    # No limit on reading: a call may take as long as its tool may, and who gives up cancels it. The transport does not
-    # follow a redirect to another host.
+    # No limit on reading: a call may take as long as its tool may, and is cancelled then. The transport does not follow
+    # a redirect to another host.
     timeout = httpx2.Timeout(server.connect_timeout_s, read=None)
 
     async def look(response: httpx2.Response) -> None:
@@ -301,7 +300,7 @@ async def _watched(transport: AbstractAsyncContextManager[Any], ended: asyncio.E
 
 
 class _Watched:
-    """A stream of incoming messages that says when it has ended; the package tells only who calls."""
+    """A stream of incoming messages that notes its end; the package tells only callers."""
 
     def __init__(self, stream: Any, ended: asyncio.Event) -> None:
         self._stream = stream
@@ -330,19 +329,21 @@ class _Watched:
 
 
 def _named_apart(tools: Iterable[McpTool]) -> Iterator[McpTool]:
-    """Raises ToolError for two names that become one, or none that a vendor takes."""
+    """The tools, if their names differ. Raises ToolError for two that get the same name, or for a name that no vendor
+    accepts.
+    """
     seen: set[str] = set()
     for tool in tools:
         if not NAME.fullmatch(tool.name):
-            raise ToolError(f"{tool.name[:100]} is too long for the name of a tool: 64 characters are the most")
+            raise ToolError(f"{tool.name[:100]} is too long for the name of a tool: 64 characters is the maximum")
         if tool.name in seen:
-            raise ToolError(f"two tools of one MCP server become {tool.name}")
+            raise ToolError(f"two tools of one MCP server get the name {tool.name}")
         seen.add(tool.name)
         yield tool
 
 
 def _why_not(server: McpServer, error: Exception) -> str:
-    """Why there is no connection, without an address or a path."""
+    """The reason why a server cannot be used, without an address or a path."""
     cause = _leaf(error)
     if isinstance(cause, ToolError):
         return cause.detail
@@ -352,7 +353,7 @@ def _why_not(server: McpServer, error: Exception) -> str:
         reason = "there is no such command" if isinstance(cause, FileNotFoundError) else type(cause).__name__
         return f"the MCP server {server.name} could not be started: {reason}"
     if isinstance(cause, MCPError):
-        return f"the MCP server {server.name} did not greet back: {_words(cause)}"
+        return f"the MCP server {server.name} did not complete the handshake: {_words(cause)}"
     return f"the MCP server {server.name} could not be reached: {type(cause).__name__}"
 
 
@@ -367,8 +368,8 @@ def _words(error: Exception) -> str:
 
 
 async def connect_all(servers: Sequence[McpServer]) -> tuple[list[McpConnection], list[Tool]]:
-    """Connect to all side by side; their tools in the order of the servers. Raises the first ToolError, and then none
-    is left open.
+    """Connect to all servers side by side; returns their tools in the order of the servers. Raises the first ToolError;
+    then no connection is left open.
     """
     connections = [McpConnection(server) for server in servers]
     started = await asyncio.gather(*(connection.start() for connection in connections), return_exceptions=True)

@@ -1,4 +1,4 @@
-"""MCP servers as an operator names them: a file in the form that MCP clients share.
+"""MCP servers as an operator configures them: a file in the form that MCP clients share.
 
     {"mcpServers": {
         "files": {"command": "mcp-files", "args": ["--read-only"], "env": {"TOKEN": "…"}},
@@ -6,7 +6,7 @@
     }}
 
 A server has a command (it speaks over stdin and stdout) or an address (streamable HTTP). ``env`` and ``headers`` may
-hold secrets: nothing here shows them. This file does without the ``mcp`` package; ``client.py`` needs it.
+hold secrets, which are never shown here. This file does not need the ``mcp`` package; ``client.py`` does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ...errors import Invalid
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
 
-# The child's own first act: Linux shall kill it when we die, even if it never reads its input again.
+# The child runs this first: Linux kills it when we die, even if it never reads its input again.
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
@@ -38,8 +38,9 @@ Seconds = Annotated[float, Meta(gt=0)]
 
 
 class McpServer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One server. ``approval``: each call of its tools needs a person's yes; ``timeout_s`` and ``max_output_bytes`` are
-    its tools' own limits. Of our environment its process gets what it needs to start (PATH, HOME …), and ``env``.
+    """One server. ``approval``: each call of its tools needs a person's approval; ``timeout_s`` and
+    ``max_output_bytes`` are the limits of its tools. Of our environment its process gets what it needs to start (PATH,
+    HOME …), and ``env``.
     """
 
     name: str = ""
@@ -52,7 +53,7 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     timeout_s: Seconds | None = None
     max_output_bytes: Annotated[int, Meta(ge=1)] | None = None
     connect_timeout_s: Seconds = 30.0
-    """For starting it, greeting it and listing its tools."""
+    """For starting the server, connecting to it and listing its tools."""
 
     def __repr__(self) -> str:
         return f"McpServer({self.name!r})"
@@ -63,12 +64,12 @@ class _File(msgspec.Struct):
 
 
 def mcp_available() -> bool:
-    """Whether the extra is installed, and ``engine.tools.mcp.client`` can be imported."""
+    """True if the extra is installed, so that ``engine.tools.mcp.client`` can be imported."""
     return find_spec("mcp") is not None
 
 
 def read_servers(data: bytes) -> tuple[McpServer, ...]:
-    """The servers of such a file, in its order. Raises Invalid, which names the server and never shows a secret."""
+    """The servers of a file, in its order. Raises Invalid, which names the server and never shows a secret."""
     try:
         servers = msgspec.json.decode(data, type=_File).servers
     except msgspec.ValidationError as error:
@@ -88,12 +89,12 @@ def check_server(server: McpServer) -> None:
     if (server.command is None) == (server.url is None):
         raise Invalid("mcp_servers_file", f"{server.name} needs a command or a url, and not both")
     if server.url is not None and not _ADDRESS.fullmatch(server.url):
-        raise Invalid("mcp_servers_file", f"{server.name} has a url that is no http or https address")
+        raise Invalid("mcp_servers_file", f"{server.name} has a url that is not an http or https address")
 
 
 def command_line(server: McpServer) -> list[str]:
-    """What is run for a server that has a command. Raises FileNotFoundError if there is no such command: run all the
-    same, it would look like a server that hangs up.
+    """The command line of a server. Raises FileNotFoundError if there is no such command: a server that does not start
+    would look like one that ends the connection.
     """
     found = shutil.which(server.command or "", path=server.env.get("PATH"))
     if found is None:

@@ -1,0 +1,99 @@
+"""``manent explain``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import click
+import msgspec
+from rich.table import Table
+
+from ...engine import Caller, LeftOut, SentPrompt, SentWindow, Settings
+from .database import caller_for, json_option, open_existing, tenant_option
+from .options import read_settings, settings_options
+from .terminal import notice, one_line, print_table, printable
+
+
+@click.command()
+@click.argument("turn")
+@click.option("--attempt", type=click.IntRange(min=1), help="which one, counted along the turn from 1  [default: last]")
+@json_option
+@tenant_option
+@settings_options("database")
+def explain(*, turn: str, attempt: int | None, as_json: bool, tenant: str, **options: Any) -> None:
+    """Explain what the model was sent in a TURN: the exact request, derived from the record again, and why each message
+    was in it or not. Reads beside a running server.
+
+    Exit code 1 if the request is not the one that was recorded, or words that it held are erased.
+    """
+    prompt = asyncio.run(_explain(read_settings(options), caller_for(tenant), turn, attempt))
+    if as_json:
+        click.echo(msgspec.json.encode(prompt).decode())
+    else:
+        _print(prompt)
+    if not prompt.matches:
+        notice("the request is not the one that was recorded: its commitment is another")
+        sys.exit(1)
+
+
+async def _explain(settings: Settings, caller: Caller, turn: str, attempt: int | None) -> SentPrompt:
+    async with open_existing(settings) as chat:
+        return await chat.explain(turn, attempt=attempt, caller=caller)
+
+
+def _print(prompt: SentPrompt) -> None:
+    click.secho(f"turn {prompt.turn_id}, attempt {prompt.attempt}", bold=True)
+    click.echo(f"{one_line(prompt.model)}, request by {prompt.renderer}, {len(prompt.request_bytes)} bytes")
+    matches = "is the recorded one" if prompt.matches else f"and recorded is {prompt.recorded_commitment}"
+    click.echo(f"commitment {prompt.commitment} {matches}")
+    given = msgspec.to_builtins(prompt.parameters)
+    parameters = [f"{name} {value}" for name, value in given.items() if value not in (None, [], ())]
+    click.echo(f"parameters: {one_line(', '.join(parameters)) or 'none'}")
+    click.echo(f"tools: {one_line(', '.join(tool.name for tool in prompt.tools)) or 'none'}")
+    _print_window(prompt.window, prompt.counter)
+    click.secho("\nrequest", bold=True)
+    if prompt.request is None:
+        click.echo("(not JSON: see --json)")
+    else:
+        click.echo(printable(msgspec.json.format(bytes(prompt.request), indent=2).decode()))
+
+
+def _print_window(window: SentWindow, counter: str) -> None:
+    click.secho("\nwindow", bold=True)
+    sent = f"{window.base_tokens} x {window.factor_permille} / 1000 + {window.overhead} x {len(window.included)}"
+    click.echo(f"{window.policy}, counted by {counter}: {sent} = {window.used_tokens} tokens")
+    click.echo(f"of {window.budget_tokens}, {window.reserve_tokens} of them reserved for the reply")
+    table = _table()
+    for each in window.included:
+        table.add_row(*_cells(each.version, each.position, each.role, each.tokens, each.reason))
+    if window.tool_tokens:
+        table.add_row(*_cells("", "", "schemas of tools", window.tool_tokens, "tools"))
+    print_table(table)
+    _print_left_out(window.omitted)
+
+
+def _print_left_out(omitted: LeftOut) -> None:
+    reasons = [f"{reason} {each.count} ({each.tokens})" for reason, each in omitted.by_reason.items()]
+    why = f": {', '.join(reasons)}" if reasons else ""
+    click.echo(f"left out: {omitted.count} messages, {omitted.tokens} base tokens{why}")
+    if not omitted.items:
+        return
+    table = _table()
+    for each in reversed(omitted.items):
+        table.add_row(*_cells(each.version, each.position, each.role, each.tokens, each.reason))
+    if len(omitted.items) < omitted.count:
+        click.echo(f"the nearest {len(omitted.items)}:")
+    print_table(table)
+
+
+def _table() -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("version", "position", "role", "base tokens", "reason"):
+        table.add_column(name, justify="left" if name in {"role", "reason"} else "right")
+    return table
+
+
+def _cells(*values: object) -> tuple[str, ...]:
+    return tuple(map(str, values))

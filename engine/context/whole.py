@@ -1,0 +1,164 @@
+"""The window of a client that keeps its own history: all that it sends, in its order, and nothing is ever left out
+(DESIGN section 11).
+
+What is on record stands for what was recognised; where the client says a message otherwise than it is on record, the
+request is the client's, and the attempt's words hold the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import msgspec
+from msgspec.structs import replace
+
+from ..events.blocks import Content, ToolSchema, raw_blocks
+from ..events.turn_types import CacheMarks, SaidContent
+from ..events.types import NewMessage
+from ..log.base import Connection
+from ..providers.base import Parameters, Prompt, PromptMessage
+from ..providers.registry import ResolvedModel
+from ..sessions.marks import NO_MARKS
+from ..sessions.messages import SENT, SentRow
+from ..sessions.state import Row, SessionState
+from ..settings import Settings
+from .content import check_prompt, has_images
+from .derive import to_send
+from .plan import PlannedRound, RequestPlan, fixed_tokens, settled
+from .prompt import ChosenWindow, measure_of
+from .support import check_parameters
+from .window import WHOLE, Measure, take_all
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """A client's conversation as it is to be sent: what is on record up to ``state``, but for the contents that were
+    ``changed`` (by version), then the ``news``; ``system`` is the prompt that holds for it, ``marks`` say where it is
+    to be cached.
+    """
+
+    state: SessionState
+    news: tuple[NewMessage, ...]
+    system: str | None
+    changed: Mapping[int, Content] = {}
+    marks: CacheMarks | None = None
+    known: int = 0
+    """How many of the client's messages are those on record: its marks count them."""
+
+
+def plan_whole(
+    connection: Connection, tenant: str, conversation: Conversation, request_plan: RequestPlan, settings: Settings
+) -> PlannedRound:
+    """Plan the first round of a turn that is sent all of a conversation.
+
+    Raises BudgetTooSmall where it is more than the model takes, ContentNotSupported, RecordDamaged, and Invalid for
+    what the provider's protocol cannot express.
+    """
+    plan = partial(_plan_for, connection, tenant, conversation, request_plan, settings)
+    return settled(request_plan, conversation.news[-1] if conversation.news else None, plan)
+
+
+def _plan_for(
+    connection: Connection,
+    tenant: str,
+    conversation: Conversation,
+    request_plan: RequestPlan,
+    settings: Settings,
+    model: ResolvedModel,
+) -> PlannedRound:
+    schemas = request_plan.offer.schemas
+    check_parameters(model, request_plan.parameters)
+    measure = _measure(connection, tenant, conversation.state, request_plan, settings, model)
+    recorded = _recorded(connection, tenant, conversation.state)
+    rows = (*recorded, *_new_rows(conversation))
+    conversation = replace(conversation, marks=_placed(conversation, len(recorded)))
+    contents = [*(_content(conversation, row) for row in recorded), *(each.content for each in conversation.news)]
+    prompt = _prompt(conversation, rows, contents, model, request_plan.parameters, schemas)
+    check_prompt(prompt, model)
+    chosen = take_all(reversed(rows), None, (), measure)
+    window = ChosenWindow(conversation.state, conversation.system, chosen, {}, measure)
+    request = model.provider.renderers[model.provider.renderer](prompt)
+    changed = _changed(conversation, recorded)
+    placed = conversation.marks
+    return PlannedRound(window, model, request, request_plan, has_images(prompt), changed=changed, marks=placed)
+
+
+def _measure(
+    connection: Connection,
+    tenant: str,
+    state: SessionState,
+    request_plan: RequestPlan,
+    settings: Settings,
+    model: ResolvedModel,
+) -> Measure:
+    """What the messages cost; the budget is the session's, if it has one, else all that the model takes."""
+    limits = request_plan.limits
+    budget = limits.budget_tokens or state.budget_tokens or settings.max_budget_tokens
+    measure = measure_of(
+        connection,
+        tenant,
+        state,
+        model,
+        replace(limits, budget_tokens=budget),
+        settings,
+        tool_tokens=fixed_tokens(request_plan),
+    )
+    return replace(measure, policy=WHOLE)
+
+
+def _recorded(connection: Connection, tenant: str, state: SessionState) -> tuple[SentRow, ...]:
+    """The messages on record, the oldest first."""
+    if state.last is None:
+        return ()
+    with SENT.newest(connection, tenant, state, NO_MARKS) as rows:
+        found = tuple(row for row in rows if isinstance(row, SentRow) and not row.left_out)
+    return found[::-1]
+
+
+def _new_rows(conversation: Conversation) -> tuple[Row, ...]:
+    """Rows of the messages that are still to be appended: the n-th stands at minus n."""
+    version = conversation.state.version
+    return tuple(
+        Row(version + number + 1, -number, new.role, new.tokens, version + number + 1)
+        for number, new in enumerate(conversation.news)
+    )
+
+
+def _content(conversation: Conversation, row: SentRow) -> Content:
+    changed = conversation.changed.get(row.version)
+    return to_send(row.words(), complete=bool(row.complete)) if changed is None else changed
+
+
+def _prompt(
+    conversation: Conversation,
+    rows: Sequence[Row],
+    contents: Sequence[Content],
+    model: ResolvedModel,
+    parameters: Parameters,
+    schemas: tuple[ToolSchema, ...],
+) -> Prompt:
+    marks = conversation.marks
+    said = [
+        PromptMessage(row.role, content, () if marks is None else marks.of_message(number))
+        for number, (row, content) in enumerate(zip(rows, contents, strict=True))
+        if content
+    ]
+    return Prompt(model.info.name, tuple(said), conversation.system, schemas, parameters, marks)
+
+
+def _placed(conversation: Conversation, recorded: int) -> CacheMarks | None:
+    """The marks by the places of what is sent: a session that a client names may hold more than the client says."""
+    marks, known = conversation.marks, conversation.known
+    if marks is None or recorded == known:
+        return marks
+    moved = tuple((at + recorded - known, block, control) for at, block, control in marks.messages if at >= known)
+    return replace(marks, messages=moved)
+
+
+def _changed(conversation: Conversation, recorded: Sequence[SentRow]) -> tuple[SaidContent, ...]:
+    """The contents that the client says otherwise, by the place of their message in the window."""
+    return tuple(
+        SaidContent(number, raw_blocks(conversation.changed[row.version]))
+        for number, row in enumerate(recorded)
+        if row.version in conversation.changed
+    )

@@ -1,0 +1,116 @@
+"""Where a client's turn goes on: after the history that is recognised, after an answer that the client names, at the
+end of a conversation that it names, or in a session that begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
+
+import msgspec
+
+from ..errors import Invalid, NotFound, TurnNotFound
+from ..events.blocks import Content
+from ..log.base import Connection
+from ..sessions.history import state_at
+from ..sessions.queries import session_state
+from ..sessions.recognition import Recognised, Said, can_go_on, ends_at, recognise
+from ..sessions.same_content import changed_contents
+from .answers import answer_of, served, visible
+from .client_request import ClientRequest
+
+Hashed = Callable[[], list[bytes]]
+"""The hashes of a history up to each of its messages."""
+
+
+class PreviousNotFound(NotFound):
+    """There is no such answer to go on from: it is unknown, another's, erased or deleted."""
+
+    code = "previous_response_not_found"
+
+
+class PreviousNotCompleted(Invalid):
+    """The answer to go on from is not whole: its turn runs, or has failed or been cancelled."""
+
+    code = "previous_response_not_completed"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a turn goes on; ``at`` None: in a session that begins. ``changed``: by version, contents of what is on
+    record there that the client says otherwise.
+    """
+
+    at: Recognised | None = None
+    changed: Mapping[int, Content] = {}
+
+    @property
+    def count(self) -> int:
+        """How many of the client's messages are on record there."""
+        return 0 if self.at is None else self.at.count
+
+
+def place_of(
+    connection: Connection,
+    tenant: str,
+    request: ClientRequest,
+    said: Sequence[Said],
+    hashed: Hashed,
+    now_us: int,
+    *,
+    fork: bool,
+) -> Place:
+    """Find where a request goes on. ``fork``: not in the session itself, unless it is a conversation. Raises
+    SessionNotFound, PreviousNotFound and PreviousNotCompleted.
+    """
+    fork = fork or request.apart
+    if request.conversation is not None:
+        return Place(_conversation(connection, tenant, request.conversation, fork=request.apart))
+    if request.previous is not None:
+        return Place(_after(connection, tenant, request, now_us, fork=fork))
+    at = recognise(connection, tenant, said, hashed(), now_us, fork=fork)
+    if request.session is not None and (at is None or at.session != request.session):
+        return Place(_named(connection, tenant, request.session, said, fork=fork))
+    if at is None or not request.verbatim:
+        return Place(at)
+    state = state_at(connection, tenant, at.session, at.version)
+    return Place(at, changed_contents(connection, tenant, state, said[: at.count]))
+
+
+def _conversation(connection: Connection, tenant: str, session: UUID, *, fork: bool) -> Recognised:
+    """The end of a conversation; an open turn there is refused later."""
+    state = visible(session_state(connection, tenant, session))
+    return Recognised(session, state.last.version if state.last else state.version, 0, goes_on=not fork)
+
+
+def _after(connection: Connection, tenant: str, request: ClientRequest, now_us: int, *, fork: bool) -> Recognised:
+    """The end of an answer, in its session while that has not moved on."""
+    assert request.previous is not None
+    try:
+        turn = served(connection, tenant, request.protocol, request.previous)
+    except TurnNotFound:
+        raise _no_previous() from None
+    if turn.status != "completed":
+        raise PreviousNotCompleted("previous", f"that answer is not whole: its turn is {turn.status}")
+    if answer_of(connection, tenant, turn).is_erased:
+        raise _no_previous()
+    then, now = (
+        state_at(connection, tenant, turn.session, turn.end_version),
+        session_state(connection, tenant, turn.session),
+    )
+    assert now is not None, "a turn's session has begun"
+    version = then.last.version if then.last else then.version
+    goes_on = not fork and can_go_on(now, now_us) and ends_at(now, version)
+    return Recognised(turn.session, version, 0, goes_on)
+
+
+def _no_previous() -> PreviousNotFound:
+    return PreviousNotFound("previous: there is no such answer to go on from", field="previous")
+
+
+def _named(connection: Connection, tenant: str, session: UUID, said: Sequence[Said], *, fork: bool) -> Recognised:
+    """The session that a client names: it goes on there with what follows the last answer of its history. Raises
+    SessionNotFound.
+    """
+    state = state_at(connection, tenant, session)
+    count = next((number for number in range(len(said) - 1, 0, -1) if said[number - 1][0] == "assistant"), 0)
+    return Recognised(session, state.last.version if state.last else state.version, count, goes_on=not fork)

@@ -1,0 +1,102 @@
+"""The methods of ``Engine`` for clients that keep their own history, in whatever protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from uuid import UUID
+
+from ..events.turn_types import Protocol
+from ..sessions.aliases import Alias
+from ..sessions.envelope import LOCAL, Caller
+from ..sessions.views import Session
+from ..turns.start import Started
+from .answers import ClientAnswer
+from .client_request import ClientRequest, Retry
+from .counting import TokenCount
+from .ids import Id, session_id, turn_id
+from .paging import LIMIT, Page
+from .parts import Parts
+from .vendor_forms import forms_so_far
+
+
+class Clients:
+    """Turns of clients that speak a vendor's protocol, and the answers that they are served."""
+
+    _parts: Parts
+
+    async def answer_client(
+        self,
+        request: ClientRequest,
+        *,
+        retry: Retry | None = None,
+        grace_s: int | None = None,
+        caller: Caller = LOCAL,
+    ) -> Started:
+        """Start a turn on the history that a client sends: in the session in which it is on record, in a fork of that,
+        or in a new one. ``retry``: what an automatic retry of the request is known by; ``grace_s``: the turn is
+        cancelled so long after its last reader disconnected.
+
+        Raises what ``start_turn`` raises, and PreviousNotFound and PreviousNotCompleted for an answer that cannot be
+        gone on from. Nothing of a request that is refused is recorded.
+        """
+        return await self._parts.drop_in.start(caller, request, retry, grace_s)
+
+    async def count_client_tokens(self, request: ClientRequest, *, caller: Caller = LOCAL) -> TokenCount:
+        """Count the input tokens of a client's request, with its system prompt and its tools: as the vendor does, where
+        it counts, else by an estimate that is rather too high than too low. Nothing is recorded.
+
+        Raises UnknownModel, Invalid, TooLarge, ContentNotSupported, and ProviderError where the vendor's count fails.
+        """
+        return await self._parts.drop_in.count(caller, request)
+
+    async def vendor_forms(self, turn: Id, message: UUID, *, caller: Caller = LOCAL) -> Mapping[int, bytes]:
+        """Read the blocks of an answer as its vendor gave them, by their number, as far as they have come: the JSON of
+        those that have a form of their own. A turn's frames do not show it.
+
+        Raises TurnNotFound.
+        """
+        read = partial(forms_so_far, tenant=caller.tenant, turn=turn_id(turn), message=message)
+        forms: Mapping[int, bytes] = await self._parts.store.read(read)
+        return forms
+
+    async def client_answer(self, turn: Id, protocol: Protocol, *, caller: Caller = LOCAL) -> ClientAnswer:
+        """Read a stored answer of a client. Raises TurnNotFound, also for one that was deleted, or not stored."""
+        return await self._parts.answers.read(caller, protocol, turn_id(turn))
+
+    async def client_answers(
+        self,
+        protocol: Protocol,
+        *,
+        after: Id | None = None,
+        limit: int = LIMIT,
+        descending: bool = False,
+        caller: Caller = LOCAL,
+    ) -> Page[ClientAnswer]:
+        """Read a page of the stored answers of a protocol's clients, in the order in which their turns started.
+        ``after``: the turn after which it begins; the page's ``next`` is one. Raises Invalid.
+        """
+        start = None if after is None else turn_id(after)
+        return await self._parts.answers.page(caller, protocol, start, limit, descending=descending)
+
+    async def delete_client_answer(self, turn: Id, protocol: Protocol, *, caller: Caller = LOCAL) -> None:
+        """Delete a stored answer: it is served no longer, and the words of its turn's own messages are erased, in all
+        branches that show them. Raises TurnNotFound, LegalHold and TurnAlreadyOpen.
+        """
+        await self._parts.answers.delete(caller, protocol, turn_id(turn))
+
+    async def delete_conversation(self, session: Id, *, caller: Caller = LOCAL) -> None:
+        """Delete a conversation for the clients that keep theirs here: it is served no longer, and what was said stays.
+        Raises SessionNotFound.
+        """
+        await self._parts.answers.hide(caller, session_id(session))
+
+    async def client_session(self, session: Id, *, caller: Caller = LOCAL) -> Session:
+        """Read a conversation that clients are served. Raises SessionNotFound, also for one that was hidden."""
+        return await self._parts.answers.session(caller, session_id(session))
+
+    async def find_alias(self, name: str, protocol: Protocol, *, caller: Caller = LOCAL) -> Alias | None:
+        """Find where a conversation is by the caller's own name of it: the session and the newest turn; None: it is not
+        known. Raises nothing.
+        """
+        return await self._parts.answers.named(caller, protocol, name)

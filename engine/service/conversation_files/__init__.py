@@ -1,0 +1,1 @@
+"""Conversations as YAML files: read and checked here, run on any model, and held against what they expect."""
