@@ -1,7 +1,7 @@
-// The console begins here: it learns who is there and what the server can do, and shows the view of the address.
+// The console begins here: it learns who is there, and shows the view of the address.
 
 import { h, signal } from "./core/reactive.js";
-import { learn } from "./client/features.js";
+import { learn } from "./client/me.js";
 import { link, problemLine } from "./parts/common.js";
 import { listenForKeys } from "./parts/keys.js";
 import { askForKeys, shell } from "./parts/shell.js";

@@ -4,7 +4,6 @@
 // come as they are written. Both are taken up where they were left, so that nothing is missing and nothing comes twice.
 
 import { signal } from "../core/reactive.js";
-import { erasuresOf, toldOf } from "./erasures.js";
 import { follow } from "./follow.js";
 import { get } from "./http.js";
 import { MessageItem, NOTED, merged, messageOf, noteOf } from "./items.js";
@@ -62,7 +61,7 @@ export class Conversation {
   async show(version) {
     const { version: newest } = this.session.peek();
     const near = version !== null && version < newest;
-    const query = { order: "desc", limit: PAGE, after: near ? version + PAGE : null };
+    const query = { order: "desc", limit: PAGE, siblings: true, after: near ? version + PAGE : null };
     const { items, next_cursor: more } = await get(`${this.path}/messages`, query, this.left.signal);
     const last = items[0]?.version ?? 0;
     this.version = newest;
@@ -77,14 +76,16 @@ export class Conversation {
     const query = { types: NOTED.join(), after, limit: 1000 };
     const notes = upTo > after ? (await get(`${this.path}/events`, query, this.left.signal)).items : [];
     const told = notes.filter((event) => event.version <= upTo && isTold(event)).map(noteOf);
-    const erased = messages.some((message) => message.erased === true) ? await this.readErasures() : [];
-    const known = messages.map((message) => new MessageItem(message.id, withErasure(message, erased)));
+    const known = messages.map((message) => new MessageItem(message.id, message));
     this.items.update((items) => merged(items, [...known, ...told]));
   }
 
-  readErasures() {
-    this.erasures ??= erasuresOf(this.id, this.left.signal);
-    return this.erasures;
+  // What stands beside the newest messages in other branches, once a turn has ended.
+  async reread() {
+    const query = { order: "desc", limit: PAGE, siblings: true };
+    const { items } = await get(`${this.path}/messages`, query, this.left.signal);
+    const known = new Map(this.items.peek().map((item) => [item.key, item]));
+    for (const message of items) known.get(message.id)?.record(message);
   }
 
   older() {
@@ -102,7 +103,7 @@ export class Conversation {
     this.busy = true;
     try {
       const at = (order === "desc" ? shown[0] : shown.at(-1)).order;
-      const query = { order, limit: PAGE, after: at };
+      const query = { order, limit: PAGE, siblings: true, after: at };
       const { items, next_cursor: more } = await get(`${this.path}/messages`, query, this.left.signal);
       const last = items.at(-1)?.version ?? at;
       const [from, to] = order === "desc" ? [more ? last - 1 : 0, at - 1] : [at, more ? last : this.version];
@@ -219,6 +220,7 @@ export class Conversation {
     this.running.value = null;
     if (this.waiting.peek()?.id === turn.id) this.waiting.value = null;
     this.refreshSoon();
+    this.reread().catch(() => {});
   }
 
   async decided(id) {
@@ -228,11 +230,12 @@ export class Conversation {
   }
 
   erase(event) {
-    const erasure = toldOf(event);
-    this.erasures = null;
+    const { position, facts, actor, recorded_at: at, body } = event;
+    const erased = { by_position: position, actor, at, reason: body?.reason ?? null };
+    const targets = new Set(facts.targets);
     for (const item of this.items.peek()) {
       const message = item.message?.peek();
-      if (message && erasure.positions.has(message.position)) item.record({ ...message, content: [], erased: erasure });
+      if (message && targets.has(message.position)) item.record({ ...message, content: [], erased });
     }
   }
 
@@ -255,11 +258,6 @@ export class Conversation {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.refresh().catch(() => {}), 50);
   }
-}
-
-function withErasure(message, erasures) {
-  if (message.erased !== true) return message;
-  return { ...message, erased: erasures.find(({ positions }) => positions.has(message.position)) ?? true };
 }
 
 // Changes of a title are seen at the top.

@@ -68,8 +68,8 @@ export function noteOf(event) {
 // A message as the API lists it, from the event that recorded it.
 export function messageOf(event) {
   const { id, session_id, version, position, actor, facts, body, erased } = event;
-  const { role, tokens, complete, turn } = facts;
-  const shared = { id, session_id, version, position, role, actor, complete, erased, turn_id: turn };
+  const { role, tokens, complete, turn, model = null, stop_reason = null } = facts;
+  const shared = { id, session_id, version, position, role, actor, complete, erased, turn_id: turn, model, stop_reason };
   return { ...shared, content: body?.content ?? [], token_count: tokens, created_at: event.recorded_at };
 }
 

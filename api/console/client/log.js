@@ -2,7 +2,6 @@
 
 import { batch, signal } from "../core/reactive.js";
 import { readCheckpoint } from "../proof/log.js";
-import { has } from "./features.js";
 import { follow } from "./follow.js";
 import { get, request } from "./http.js";
 
@@ -12,7 +11,7 @@ export class EventLog {
   constructor(session) {
     this.session = session;
     this.path = session ? `/api/sessions/${session}/events` : "/api/events";
-    this.filtered = has(`GET ${session ? "/api/sessions/{}/events" : "/api/events"}`, "types");
+    this.filtered = Boolean(session); // the list of the whole log is not, and is looked through here
     Object.assign(this, { types: [], from: 0, newest: 0, left: new AbortController(), busy: false });
     Object.assign(this, { items: signal([]), complete: signal(false), problem: signal(null) });
   }

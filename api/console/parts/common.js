@@ -107,10 +107,9 @@ export function loaded(read, show, tag = "div.page") {
 
 // Who erased words, when, and why.
 export function erasedLine(erased) {
-  if (erased === true) return h("p.erased", "The words were erased.");
   const { actor, at, reason } = erased;
   const why = reason ? [": ", words(reason)] : ".";
-  return h("p.erased", `The words were erased by ${actorName(actor)}`, at && [", ", stamp(at)], why);
+  return h("p.erased", `The words were erased by ${actorName(actor)}`, ", ", stamp(at), why);
 }
 
 // A modal dialog; `build` is given what closes it. What is returned resolves with what it was closed with.

@@ -2,7 +2,7 @@
 
 import { actorName, clock, count, duration, money } from "../core/format.js";
 import { each, h } from "../core/reactive.js";
-import { knows, may } from "../client/features.js";
+import { may } from "../client/me.js";
 import { blockView } from "./blocks.js";
 import { button, erasedLine, link, quiet, stamp, words } from "./common.js";
 
@@ -28,20 +28,19 @@ export function messageView(item, view) {
 }
 
 function head(message, view) {
-  const { role, actor, created_at: time, turn_id: turn } = message;
-  const model = role === "assistant" && (message.model ?? (turn && view.conversation.turn(turn).value?.model));
+  const { role, actor, created_at: time, model } = message;
   const who = role === "user" && actor !== "local" && h("span", actorName(actor));
   return [h("b", ROLES[role] ?? role), who, model && h("code.model", model), stamp(time, clock), actions(message, view)];
 }
 
 function actions(message, view) {
   const { session_id: session, version, turn_id: turn, role } = message;
-  const branches = knows("TurnIn", "from_version") && may("chat");
+  const writes = may("chat") && view.edit;
   return h(
     "span.actions",
     view.siblings?.(message),
-    branches && role === "user" && quiet("Edit", () => view.edit(message)),
-    branches && role === "assistant" && quiet("Answer again", () => view.regenerate(message)),
+    writes && role === "user" && quiet("Edit", () => view.edit(message)),
+    writes && role === "assistant" && quiet("Answer again", () => view.regenerate(message)),
     turn && link(["turns", turn], {}, "What the model saw"),
     link(["events", session, String(version)], {}, "Proof"),
   );

@@ -3,7 +3,7 @@
 import { effect, h, inScope, replace, signal } from "../core/reactive.js";
 import { actorName } from "../core/format.js";
 import { route } from "../core/router.js";
-import { has, may, me } from "../client/features.js";
+import { may, me } from "../client/me.js";
 import { get, locked, logIn, logOut } from "../client/http.js";
 import { action, button, dialog, field, form, link, problemLine, quiet } from "./common.js";
 import { showHelp } from "./keys.js";
@@ -50,9 +50,9 @@ function header() {
   const badge = () => waiting() && h("span.badge", waiting(), h("span.offscreen", " waiting"));
   const tabs = () => me.value && [
     may("chat") && tab("sessions", "Sessions"),
-    may("chat") && has("GET /api/turns") && tab("approvals", "Approvals ", badge),
+    may("chat") && tab("approvals", "Approvals ", badge),
     may("audit") && tab("record", "Record"),
-    may("chat") && has("GET /api/replays") && tab("replays", "Replays"),
+    may("chat") && tab("replays", "Replays"),
   ];
   const leave = async () => {
     await logOut();
@@ -70,7 +70,7 @@ function header() {
 // Turns that wait for a person are counted while somebody looks.
 function watchWaiting() {
   const look = async () => {
-    if (document.hidden || locked.peek() || !may("chat") || !has("GET /api/turns")) return;
+    if (document.hidden || locked.peek() || !may("chat")) return;
     const found = await get("/api/turns", { status: "requires_action", limit: 100 }).catch(() => null);
     if (found) waitingCount.value = found.items.length;
   };

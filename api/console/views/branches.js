@@ -3,12 +3,19 @@
 import { plural } from "../core/format.js";
 import { each, h, onEnd, signal } from "../core/reactive.js";
 import { go } from "../core/router.js";
-import { treeOf } from "../client/branches.js";
 import { Conversation } from "../client/conversation.js";
 import { get } from "../client/http.js";
 import { button, heading, link, loaded, problemLine, stamp, words } from "../parts/common.js";
 import { messageView, noteView } from "../parts/message.js";
 import { titleOf } from "./sessions.js";
+
+// A family as lines of a tree: each node with how deep it stands.
+function treeOf(nodes, root) {
+  const children = (id) => nodes.filter(({ parent }) => parent?.session_id === id);
+  const walk = (node, depth) => [{ node, depth }, ...children(node.session_id).flatMap((child) => walk(child, depth + 1))];
+  const first = nodes.find(({ session_id: id }) => id === root);
+  return first ? walk(first, 0) : [];
+}
 
 export function branchesView([id]) {
   const chosen = signal([]);

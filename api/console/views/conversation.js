@@ -1,11 +1,9 @@
 // A conversation: its messages, live, and a place to go on in it.
 
-import { h, onEnd, signal } from "../core/reactive.js";
+import { h, onEnd } from "../core/reactive.js";
 import { address, go } from "../core/router.js";
-import { siblingsOf } from "../client/branches.js";
 import { Conversation } from "../client/conversation.js";
-import { has, may } from "../client/features.js";
-import { get } from "../client/http.js";
+import { may } from "../client/me.js";
 import { approvalCards } from "../parts/approvals.js";
 import { button, heading, link, problemLine, quiet, until, words } from "../parts/common.js";
 import { Composer } from "../parts/composer.js";
@@ -30,8 +28,6 @@ class ConversationView {
     this.conversation = conversation;
     this.composer = may("chat") ? new Composer(conversation) : null;
     if (this.composer) this.composer.started = ({ session_id: id }) => id !== conversation.id && go(["sessions", id]);
-    this.family = signal([]);
-    if (has("GET /api/sessions/{}/branches")) this.readFamily();
     this.list = new VirtualList(h("div.messages", { role: "feed", "aria-label": "Messages" }), {
       label: "Conversation",
       items: () => conversation.items.value,
@@ -43,11 +39,6 @@ class ConversationView {
       onStart: () => conversation.older(),
       onEnd: () => conversation.newer(),
     });
-  }
-
-  async readFamily() {
-    const found = await get(`${this.conversation.path}/branches`).catch(() => ({ nodes: [] }));
-    this.family.value = found.nodes;
   }
 
   // Brings the message of a version, or the one behind it, before the eye; it is loaded if need be.
@@ -92,7 +83,7 @@ class ConversationView {
     };
     const actions = [
       link(["sessions", id, "record"], {}, "Record"),
-      this.family.value.length > 1 && link(["sessions", id, "branches"], {}, "Branches"),
+      session.family && link(["sessions", id, "branches"], {}, "Branches"),
       may("chat") && quiet("Settings", settings),
       link(["sessions", id, "keep"], {}, "Erase, hold, export"),
     ];
@@ -121,16 +112,15 @@ class ConversationView {
   }
 
   siblings(message) {
-    const first = this.messages().find(({ session_id: id }) => id === message.session_id);
-    const found = siblingsOf(this.family.value, message, first?.id === message.id);
-    if (!found) return null;
-    const { sessions, index } = found;
-    const to = (id, sign, name) => {
-      const href = id && address(["sessions", id], { at: message.version });
-      return id ? h("a", { href, "aria-label": name }, sign) : h("span.quiet", sign);
+    if (!message.siblings?.length) return null;
+    const all = [...message.siblings, message].sort((one, other) => one.position - other.position);
+    const index = all.indexOf(message);
+    const to = (other, sign, name) => {
+      const href = other && address(["sessions", other.session_id], { at: other.version });
+      return other ? h("a", { href, "aria-label": name }, sign) : h("span.quiet", sign);
     };
-    const [before, place] = [to(sessions[index - 1], "‹", "Branch before"), ` ${index + 1}/${sessions.length} `];
-    return h("span.siblings", before, place, to(sessions[index + 1], "›", "Next branch"));
+    const [before, place] = [to(all[index - 1], "‹", "Branch before"), ` ${index + 1}/${all.length} `];
+    return h("span.siblings", before, place, to(all[index + 1], "›", "Next branch"));
   }
 
   messages() {

@@ -2,7 +2,6 @@
 
 import { actorName, full } from "../core/format.js";
 import { h, signal } from "../core/reactive.js";
-import { erasureOf } from "../client/erasures.js";
 import { get, request } from "../client/http.js";
 import {
   action, erasedLine, facts, field, form, heading, link, loaded, plainText, pretty, problemLine, stamp,
@@ -19,12 +18,12 @@ export function eventView([session, version]) {
     const { items } = await get(`/api/sessions/${session}/events`, { after: version - 1, limit: 1 });
     const [event] = items;
     if (event?.version !== Number(version)) throw new Error("The session has no event of this version.");
-    return { event, erased: event.erased === true ? await erasureOf(event) : event.erased };
+    return event;
   }, whole);
 }
 
-function whole({ event, erased }) {
-  const { session_id: session, version, position, type, actor, recorded_at: at, body } = event;
+function whole(event) {
+  const { session_id: session, version, position, type, actor, recorded_at: at, body, erased } = event;
   const links = [link(["sessions", session], { at: version }, "Conversation"), link(["sessions", session, "record"], {}, "Record")];
   const code = (value) => value && h("code", value);
   return [

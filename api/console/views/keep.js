@@ -2,7 +2,7 @@
 
 import { plural } from "../core/format.js";
 import { h, signal } from "../core/reactive.js";
-import { has, may } from "../client/features.js";
+import { may } from "../client/me.js";
 import { get, newKey, ticketed, write } from "../client/http.js";
 import { action, button, dialog, field, form, heading, link, loaded, problemLine, words } from "../parts/common.js";
 import { titleOf } from "./sessions.js";
@@ -26,16 +26,12 @@ function exportSection(id) {
     h("a", { href: await ticketed(`${path}/${name}`, query), download: "", rel: "noopener" }).click();
   });
   const offer = (label, name, format) => button(label, () => opening.run(name, format ? { format } : {}));
-  const transcripts = has("GET /api/sessions/{}/transcript") && [
-    offer("Transcript, HTML", "transcript", "html"),
-    offer("Transcript, Markdown", "transcript", "md"),
-  ];
   const others = [offer("Messages for OpenAI", "export", "openai"), offer("OpenTelemetry", "export", "otel")];
   return h(
     "section",
     h("h2", "Take it out"),
     h("p.hint", "A bundle proves itself: it holds the events, their proofs, and a verifier that runs without this server."),
-    h("div.buttons.left", offer("Bundle", "export"), transcripts, others),
+    h("div.buttons.left", offer("Bundle", "export"), others),
     problemLine(opening.problem),
   );
 }
@@ -57,8 +53,7 @@ function eraseSection(session, again, done) {
   const erasing = action(async () => {
     const named = versions.value.split(/[ ,]+/).filter(Boolean).map(Number);
     const body = { reason: reason.value.trim(), ...(named.length && { versions: named }) };
-    const tells = has("POST /api/sessions/{}/erase", "dry_run");
-    const reach = tells ? await write("POST", `${path}?dry_run=true`, body) : null;
+    const reach = await write("POST", `${path}?dry_run=true`, body);
     if (!(await confirmed(session, named, reach))) return;
     done.value = await write("POST", path, body, { key: newKey(), match: session.version });
     await again();
@@ -77,28 +72,30 @@ function eraseSection(session, again, done) {
 // Asks to type the name of the session; says first which others are reached, where the server tells.
 function confirmed(session, named, reach) {
   const name = (session.title || session.id.slice(-8)).trim();
-  const gone = named.length ? `The words of ${plural(named.length, "event")} of this session` : "All words of this session";
+  const gone = `The words of ${plural(reach.versions.length, "event")}${named.length ? "" : ", which are all of this session,"}`;
   return dialog("Erase for good?", (close) => {
     const same = signal(false);
     const oninput = ({ target }) => {
       same.value = target.value.trim() === name;
     };
     const typed = h("input", { type: "text", dir: "auto", autocomplete: "off", oninput });
-    const other = ({ session_id: id, relation, versions }) =>
-      h("li", link(["sessions", id], {}, `${relation} ${id.slice(-8)}`), `: ${plural(versions.length, "event")}`);
+    const other = ({ session_id: id, versions }) =>
+      h("li", link(["sessions", id], {}, `session ${id.slice(-8)}`), `: ${plural(versions.length, "event")}`);
+    const others = (wanted, told) => {
+      const found = reach.sessions.filter(({ relation }) => relation === wanted);
+      return found.length > 0 && [h("p", told), h("ul", found.map(other))];
+    };
     const yes = { class: "stop", disabled: () => !same.value };
     return [
       h("p", gone, " will be gone."),
-      reach?.sessions?.length > 0 && [h("p", "They are reached in these, too:"), h("ul", reach.sessions.map(other))],
+      others("branch", "Branches show them, and lose them too:"),
+      others("copy", "Copies keep them, and must be erased by themselves:"),
       field(["Type the session's name to confirm: ", words(name, "b")], typed),
       h("div.buttons", button("Keep", () => close(false)), button("Erase", () => close(true), yes)),
     ];
   });
 }
 
-function erasedReport({ versions, erased, sessions = [], out_of_reach: beyond = [] }) {
-  const gone = plural((versions ?? erased ?? []).length, "event");
-  const others = sessions.length ? `, and of ${plural(sessions.length, "other session")}` : "";
-  const out = beyond.length ? ` Out of reach: ${beyond.map((each) => each.session_id ?? each).join(", ")}.` : "";
-  return h("p.verdict.good", { role: "status" }, `Erased: the words of ${gone}${others}.${out}`);
+function erasedReport({ erased, out_of_reach: beyond }) {
+  return h("p.verdict.good", { role: "status" }, `Erased: the words of ${plural(erased.length, "event")}. Out of reach: ${beyond.join(", ")}.`);
 }

@@ -3,7 +3,6 @@
 import { plural } from "../core/format.js";
 import { h, onEnd } from "../core/reactive.js";
 import { go } from "../core/router.js";
-import { has } from "../client/features.js";
 import { Pages, get, newKey, ticketed, write } from "../client/http.js";
 import { action, button, dialog, facts, field, form, heading, link, loaded, problemLine, stamp } from "../parts/common.js";
 import { modelInput } from "../parts/composer.js";
@@ -24,7 +23,7 @@ export function replaysView([id]) {
 function listView() {
   const pages = new Pages("/api/replays");
   pages.more();
-  const row = ({ id, status, mode, model, counts, created_at: at }) => {
+  const row = ({ id, status, mode, model, counts, started_at: at }) => {
     const title = h("span.title", `${mode}${model ? `, ${model}` : ""}`);
     return h("li.row", link(["replays", id], {}, title, h("span.flag", status), tally(counts), at && stamp(at)));
   };
@@ -82,7 +81,7 @@ function replayView(id) {
   return loaded(() => readReplay(path), ({ status, mode, model, counts, results }, again) => {
     if (status === "running") timer = setTimeout(again, AGAIN_MS);
     const cancel = status === "running" && button("Cancel", cancelling.run);
-    const report = has("GET /api/replays/{}/report") && button("Report", reporting.run);
+    const report = button("Report", reporting.run);
     const sorted = [...results].sort((one, other) => VERDICTS.indexOf(one.verdict) - VERDICTS.indexOf(other.verdict));
     return [
       heading("Replay", h("span.flag", status), tally(counts), h("nav.actions", cancel, report)),

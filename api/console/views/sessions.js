@@ -3,13 +3,12 @@
 import { money, plural, short } from "../core/format.js";
 import { h, onEnd, signal } from "../core/reactive.js";
 import { stay } from "../core/router.js";
-import { has, may } from "../client/features.js";
+import { may } from "../client/me.js";
 import { Pages, write } from "../client/http.js";
 import { action, button, heading, link, problemLine, quiet, stamp, words } from "../parts/common.js";
 import { VirtualList } from "../parts/virtual.js";
 import { newSession, settingsDialog } from "./settings.js";
 
-const LIST = "GET /api/sessions";
 const TYPED_MS = 250;
 
 export const titleOf = (session) => session.title || session.preview || "Untitled";
@@ -57,12 +56,12 @@ function controls(filters, set) {
     };
     onEnd(() => clearTimeout(timer));
     const search = { type: "search", placeholder: label, "aria-label": label, value: given[name] ?? "", oninput };
-    return has(LIST, name) && h("input", { ...search, "data-search": true });
+    return h("input", { ...search, "data-search": true });
   };
   const box = (name) => {
     const onchange = (event) => set(name, event.target.checked ? "true" : null);
     const input = () => h("input", { type: "checkbox", checked: given[name] === "true", onchange });
-    return has(LIST, name) && h("label.check", input(), name.replace("has_", ""));
+    return h("label.check", input(), name.replace("has_", ""));
   };
   const onchange = (event) => set("status", event.target.value);
   const option = (value) => h("option", { value, selected: given.status === value }, value);
@@ -99,8 +98,7 @@ function flags({ status, open_turn_id: open, legal_hold: hold, failed_count: fai
   ];
 }
 
-export function figures({ turn_count: turns, message_count: messages, usage, costs }) {
+export function figures({ turn_count: turns, usage, costs }) {
   const used = (usage.input_tokens ?? 0) + (usage.output_tokens ?? 0);
-  const said = turns === undefined ? plural(messages, "message") : plural(turns, "turn");
-  return [said, used > 0 && `${short(used)} tokens`, money(costs)].filter(Boolean).map((figure) => h("span", figure));
+  return [plural(turns, "turn"), used > 0 && `${short(used)} tokens`, money(costs)].filter(Boolean).map((figure) => h("span", figure));
 }

@@ -2,7 +2,7 @@
 
 import { clock, count, duration, full, money, plural } from "../core/format.js";
 import { h, onEnd } from "../core/reactive.js";
-import { has, may } from "../client/features.js";
+import { may } from "../client/me.js";
 import { get } from "../client/http.js";
 import { facts, folded, heading, link, loaded, pretty, stamp } from "../parts/common.js";
 import { promptView } from "../parts/prompt.js";
@@ -13,7 +13,6 @@ const OF_TURN = [
   ...["attempt.started", "attempt.ended", "tool.called", "tool.returned", "tool.approved", "tool.refused"],
   ...["turn.started", "turn.paused", "turn.resumed", ...ENDS],
 ];
-const PROMPT = "GET /api/turns/{}/prompt";
 const AGAIN_MS = 1500;
 
 export function turnView([id], query) {
@@ -92,7 +91,7 @@ function request(turn, attempt, events, query) {
       ["On record", [event(started, "start"), " ", event(ended, "end")]],
     ]),
     started && sent(started.facts),
-    has(PROMPT) && may("chat") && promptView(turn.id, number, query.get("attempt") === String(number)),
+    may("chat") && promptView(turn.id, number, query.get("attempt") === String(number)),
   );
 }
 
