@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from manent.engine.tools.mcp.config import mcp_available
+from tests.api import claude_upstream
 from tests.api.harness import Process
 from tests.console.harness import SCRIPT, Watched, run_module
 
@@ -67,14 +68,16 @@ def browser():
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory):
-    """A server process with a script, shared; it is open. One of its tools waits for a person."""
+    """A server process with a script and a vendor, shared; it is open. One of its tools waits for a person."""
     folder = tmp_path_factory.mktemp("console")
     tools = folder / "mcp.json"
     known = {"command": sys.executable, "args": [str(MCP_SERVER)], "approval": True}
     tools.write_text(json.dumps({"mcpServers": {"tests": known}}), encoding="utf-8")
     more = {"MANENT_MCP_SERVERS_FILE": str(tools)} if mcp_available() else {}
-    with serving(folder, **more) as server:
-        yield server
+    with claude_upstream.upstream() as vendor:
+        more |= {"ANTHROPIC_API_KEY": "none", "MANENT_ANTHROPIC_BASE_URL": vendor.address}
+        with serving(folder, **more) as server:
+            yield server
 
 
 @contextmanager

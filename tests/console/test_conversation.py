@@ -16,9 +16,10 @@ def test_a_session_is_begun_and_talked_in(page, server, client):
     """From an empty page to an answer on record: title, model, words, figures, and a line for screen readers."""
     show(page, server, heading="Sessions")
     page.keyboard.press("n")
-    page.get_by_label("Title").fill("A talk")
-    page.get_by_label("Model", exact=True).fill("scripted/plain")
-    page.get_by_label("System prompt").fill("Be brief.")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Title").fill("A talk")
+    dialog.get_by_label("Model", exact=True).fill("scripted/plain")
+    dialog.get_by_label("System prompt").fill("Be brief.")
     page.get_by_role("button", name="Begin", exact=True).click()
     expect(page.locator("h1")).to_have_text("A talk")
     write(page, "Hello?")
@@ -112,7 +113,7 @@ def test_tools_are_chosen_and_their_calls_are_shown(page, server, client):
 
 def test_images_are_pasted_sent_and_shown(page, server, client):
     """From the clipboard, as a blob and never by address; what is no image is refused with a line."""
-    session = begin(client, model="scripted/plain")
+    session = begin(client, model="anthropic/claude-sonnet-4-6")
     show(page, server, f"#/sessions/{session}")
     paste = """([bytes, type]) => {
       const data = new DataTransfer();
@@ -131,6 +132,7 @@ def test_images_are_pasted_sent_and_shown(page, server, client):
     message = client.get(f"/api/sessions/{session}/messages").json()["items"][0]
     assert base64.b64decode(message["content"][0]["source"]["data"]) == PIXEL
     expect(page.locator(".attached img")).to_have_count(0)
+    expect(page.locator("article.assistant footer")).to_be_visible()
 
 
 def test_drafts_are_kept(page, server, client):

@@ -200,7 +200,7 @@ def test_a_message_opens_its_proof(page, server, client):
     key = client.get("/api/log/key").text.strip()
     page.get_by_label("Verifier key").fill(key)
     page.get_by_role("button", name="Check again").click()
-    expect(page.get_by_text(f"Consistent, and signed by {key[: key.rindex('+')]}.")).to_be_visible()
+    expect(page.get_by_text(f"Consistent, and signed by {'+'.join(key.split('+')[:2])}.")).to_be_visible()
     page.get_by_label("Verifier key").fill(key.replace("default+", "other+"))
     page.get_by_role("button", name="Check again").click()
     expect(page.get_by_text("This does not prove what is shown.")).to_be_visible()

@@ -122,7 +122,7 @@ export class Conversation {
     if (!known) {
       known = signal(null);
       this.turns.set(id, known);
-      this.readTurn(id).catch(() => this.turns.delete(id));
+      this.readTurn(id).catch(() => {}); // and again when the connection is back
     }
     return known;
   }
@@ -133,9 +133,12 @@ export class Conversation {
     return turn;
   }
 
+  // A turn told by a frame has the ids of its messages, which have been shown. `last` is that of its last answer.
   learn(turn) {
-    if (this.turns.has(turn.id)) this.turns.get(turn.id).value = turn;
-    else this.turns.set(turn.id, signal(turn));
+    const isAnswer = (id) => this.items.peek().some(({ key, message }) => key === id && message?.peek()?.role === "assistant");
+    const known = { ...turn, last: turn.message_ids ? turn.message_ids.findLast(isAnswer) : turn.message?.id };
+    if (this.turns.has(turn.id)) this.turns.get(turn.id).value = known;
+    else this.turns.set(turn.id, signal(known));
   }
 
   // --- following ---
@@ -144,6 +147,8 @@ export class Conversation {
     const { signal: left } = this.left;
     const onState = (state) => {
       this.connection.value = state;
+      if (state !== "live") return;
+      for (const [id, turn] of this.turns) if (!turn.peek()) this.readTurn(id).catch(() => {});
     };
     while (!left.aborted) {
       const turn = this.running.peek();

@@ -48,7 +48,7 @@ function actions(message, view) {
 
 function foot(message, { conversation }) {
   const turn = message.role === "assistant" && message.turn_id && conversation.turn(message.turn_id).value;
-  if (!turn || turn.message?.id !== message.id) return null;
+  if (!turn || turn.last !== message.id) return null;
   const reason = message.stop_reason ?? turn.stop_reason;
   const { input_tokens: sent, output_tokens: given } = turn.usage;
   const figures = [
