@@ -16,7 +16,6 @@ const SAID = {
   "turn.failed": "The answer failed.",
   "turn.cancelled": "The answer was stopped.",
   "turn.interrupted": "The answer was interrupted.",
-  "turn.paused": "A tool call needs your approval.",
 };
 
 export class Conversation {
@@ -164,7 +163,7 @@ export class Conversation {
     }
   }
 
-  // A turn whose stream is read to its end, and did not say how it ended.
+  // A turn whose stream did not say how it ended, or that has paused: it may have gone on since.
   async settle(id) {
     const turn = await this.readTurn(id);
     if (turn.status === "requires_action") this.pause(turn);
@@ -206,13 +205,13 @@ export class Conversation {
     if (type === "block.started") this.comingItem(told.message_id).begin(told);
     else if (type === "delta") this.coming.get(told.message_id)?.grow(told);
     else if (type === "message.appended") this.put(new MessageItem(told.id, told));
-    else if (type === "turn.paused") this.pause({ ...told, id: turn });
     else if (ENDS.has(type)) this.end({ ...told, id: turn });
     if (SAID[type]) this.say(SAID[type]);
     return type === "turn.paused" || ENDS.has(type);
   }
 
   pause(turn) {
+    this.say("A tool call needs your approval.");
     this.learn(turn);
     this.running.value = null;
     this.waiting.value = turn;

@@ -85,6 +85,7 @@ class ConversationView {
       link(["sessions", id, "record"], {}, "Record"),
       session.family && link(["sessions", id, "branches"], {}, "Branches"),
       may("chat") && quiet("Settings", settings),
+      may("chat") && link(["replays"], { sessions: id }, "Replay"),
       link(["sessions", id, "keep"], {}, "Erase, hold, export"),
     ];
     return heading(

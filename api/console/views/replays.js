@@ -16,18 +16,18 @@ const MODES = {
   free: "Free: another model, on its own history",
 };
 
-export function replaysView([id]) {
-  return id ? replayView(id) : listView();
+export function replaysView([id], query) {
+  return id ? replayView(id) : listView(query.get("sessions"));
 }
 
-function listView() {
+function listView(named) {
   const pages = new Pages("/api/replays");
   pages.more();
   const row = ({ id, status, mode, model, counts, started_at: at }) => {
     const title = h("span.title", `${mode}${model ? `, ${model}` : ""}`);
     return h("li.row", link(["replays", id], {}, title, h("span.flag", status), tally(counts), at && stamp(at)));
   };
-  const start = button("Replay sessions …", startReplay, { class: "primary" });
+  const start = button("Replay sessions …", () => startReplay(named), { class: "primary" });
   const empty = () => pages.complete.value && !pages.items.value.length && h("p.empty", "No replay yet.");
   const more = () => !pages.complete.value && button("More", () => pages.more());
   const rows = () => h("ul.rows", pages.items.value.map(row));
@@ -40,16 +40,16 @@ function tally(counts) {
   return h("span.figures", found);
 }
 
-function startReplay() {
+function startReplay(named) {
   return dialog("Run sessions again", (close) => {
-    const sessions = h("textarea", { rows: 3, spellcheck: "false", required: true });
+    const sessions = h("textarea", { rows: 3, spellcheck: "false", required: true, value: named ?? "" });
     const mode = h("select", Object.entries(MODES).map(([value, label]) => h("option", { value }, label)));
     const model = modelInput();
     const key = newKey();
     const starting = action(async () => {
-      const named = model.querySelector("input").value.trim();
+      const other = model.querySelector("input").value.trim();
       const body = { sessions: sessions.value.split(/[\s,]+/).filter(Boolean), mode: mode.value };
-      const replay = await write("POST", "/api/replays", named ? { ...body, model: named } : body, { key });
+      const replay = await write("POST", "/api/replays", other ? { ...body, model: other } : body, { key });
       close(replay);
       go(["replays", replay.id]);
     });
