@@ -31,17 +31,6 @@ def test_a_batch_runs_each_effect_once(run):
     assert seen == [3, 13]
 
 
-def test_a_computed_value_is_never_stale(run):
-    """It is made anew when what it reads changes, and tells those who read it only of another value."""
-    seen = run("""
-        const [a, seen] = [m.signal(1), []];
-        const even = m.computed(() => a.value % 2 === 0);
-        m.effect(() => seen.push(even.value));
-        a.value = 3; a.value = 4; a.value = 6; a.value = 7;
-        return seen;""")
-    assert seen == [False, True, False]
-
-
 def test_what_is_read_untracked_runs_nothing(run):
     """Nor does a peek."""
     seen = run("""

@@ -86,15 +86,6 @@ export function effect(work) {
   self.run();
 }
 
-// A signal that is always what the function gives.
-export function computed(work) {
-  const result = signal(undefined);
-  effect(() => {
-    result.value = work();
-  });
-  return result;
-}
-
 // What a function reads inside does not make the effect around it run again.
 export function untracked(work) {
   const before = running;

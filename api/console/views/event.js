@@ -9,7 +9,8 @@ import {
 import { copyButton } from "../parts/copy.js";
 import { canHash, checkProof } from "../proof/check.js";
 
-const INSECURE = "Browsers hash and verify on secure pages only. Open the console over HTTPS, or on the server's own machine at http://127.0.0.1; or check with a program that you trust:";
+const INSECURE = `Browsers hash and verify on secure pages only. Open the console over HTTPS, or on the server's own
+  machine at http://127.0.0.1; or check with a program that you trust:`;
 const UNSIGNED = "Without it the signature is compared with the key that this server tells: that shows consistency, and no signer.";
 let pasted = ""; // a verifier key that somebody brought: for this page, and nowhere kept
 

@@ -1,10 +1,10 @@
 // What the model saw: a turn's requests and tools in time, the window they held, and the request itself.
 
-import { clock, count, duration, full, money, plural } from "../core/format.js";
+import { clock, count, duration, full, money } from "../core/format.js";
 import { h, onEnd } from "../core/reactive.js";
 import { may } from "../client/me.js";
 import { get } from "../client/http.js";
-import { facts, folded, heading, link, loaded, pretty, stamp } from "../parts/common.js";
+import { facts, heading, link, loaded, stamp } from "../parts/common.js";
 import { promptView } from "../parts/prompt.js";
 import { timeline } from "../parts/timeline.js";
 
@@ -79,6 +79,8 @@ function request(turn, attempt, events, query) {
   const [started, ended] = [find("attempt.started"), find("attempt.ended")];
   const event = (found, label) => found && link(["events", turn.session_id, String(found.version)], {}, label);
   const number = turn.attempts.indexOf(attempt) + 1;
+  const { price } = started?.facts ?? {};
+  const inMicros = (micros) => ({ currency: price.currency, micros });
   return h(
     "section.request",
     h("h3", `Request ${number}`, " ", h("span.quiet", `round ${round}, try ${nth}, at ${clock(attempt.started_at)}`)),
@@ -88,29 +90,9 @@ function request(turn, attempt, events, query) {
       ["Tokens", usage && `${tokensIn(usage)} in, ${count(usage.output_tokens)} out`],
       ["Cost", money(attempt.costs)],
       ["Took", duration(attempt.duration_ms)],
+      ["Price of a million tokens", price && `${money([inMicros(price.input)])} in, ${money([inMicros(price.output)])} out`],
       ["On record", [event(started, "start"), " ", event(ended, "end")]],
     ]),
-    started && sent(started.facts),
     may("chat") && promptView(turn.id, number, query.get("attempt") === String(number)),
   );
-}
-
-// What is recorded of a request without a word of it: what it was made of, and figures that add up.
-function sent(of) {
-  const messages = of.positions.length + (of.system === undefined ? 0 : 1);
-  const counted = Math.ceil((of.base_tokens * of.factor_permille) / 1000) + of.overhead * messages;
-  const added = `${count(of.base_tokens)} base tokens × ${of.factor_permille / 1000} + ${of.overhead} × ${plural(messages, "message")}`;
-  const { temperature, tool_choice, max_output_tokens, tools, price } = of;
-  const parameters = { temperature, tool_choice, max_output_tokens, tools };
-  return [
-    facts([
-      ["Window", `${added} = ${count(counted)} of ${count(of.budget_tokens - of.reserve_tokens)}`],
-      ["Budget", `${count(of.budget_tokens)}, less ${count(of.reserve_tokens)} for the reply`],
-      ["Policy, counter, renderer", h("code", `${of.policy}, ${of.counter}, ${of.renderer}`)],
-      ["Price of a million tokens, micros", price && `${count(price.input)} in, ${count(price.output)} out, ${price.currency}`],
-      ["Commitment of the request", h("code", of.request)],
-    ]),
-    folded(`Messages sent: ${plural(of.positions.length, "position")}`, () => h("p", h("code", of.positions.join(", ")))),
-    Object.values(parameters).some((value) => value !== undefined) && folded("Parameters", () => pretty(parameters)),
-  ];
 }
