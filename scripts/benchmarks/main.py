@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import appends
+import console
 import cpu
 import dropin
 import explains
@@ -48,6 +49,7 @@ PARTS: dict[str, tuple[str, Measure]] = {
     "gaps": ("what recording first costs readers", gaps.measure),
     "readers": ("readers who wait", readers.measure),
     "resume": ("taking up a stream again", resume.measure),
+    "console": ("the console in a browser", console.measure),
     "proofs": ("a record that can be proved", proofs.measure),
 }
 

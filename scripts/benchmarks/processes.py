@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,21 @@ class Server:
         path = f"/api/sessions/{self.create_session()}/turns"
         return self._post(path, http.HTTPStatus.ACCEPTED, {"prefer": "respond-async"}, **fields)
 
+    def append(self, session: str, texts: Sequence[str]) -> None:
+        """Append messages, by turns of a user and of a model."""
+        roles = ("user", "assistant")
+        messages = [{"role": roles[number % 2], "content": text} for number, text in enumerate(texts)]
+        self._send(f"/api/sessions/{session}/messages", http.HTTPStatus.CREATED, messages=messages)
+
+    def say(self, session: str, text: str) -> None:
+        """Run a turn, and wait for its end."""
+        self._send(f"/api/sessions/{session}/turns", http.HTTPStatus.OK, content=text)
+
     def _post(self, path: str, expected: int, more: Mapping[str, str] | None = None, **fields: Any) -> str:
         """The id of what was made."""
+        return str(msgspec.json.decode(self._send(path, expected, more, **fields))["id"])
+
+    def _send(self, path: str, expected: int, more: Mapping[str, str] | None = None, **fields: Any) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         headers = {"content-type": "application/json", **(more or {})}
         connection.request("POST", path, msgspec.json.encode(fields), headers=headers)
@@ -58,7 +71,7 @@ class Server:
         connection.close()
         if response.status != expected:
             raise RuntimeError(f"{path} was answered {body!r}")
-        return str(msgspec.json.decode(body)["id"])
+        return body
 
 
 class Variant:
@@ -102,6 +115,7 @@ def server(database: Path, base_url: str, script: str | None = None) -> Iterator
     own = {
         "MANENT_DATABASE": str(database),
         "MANENT_PORT": "0",
+        "MANENT_LOG_LEVEL": "warning",
         "MANENT_MODEL": "echo/echo",
         "MANENT_OPENAI_BASE_URL": base_url,
     }

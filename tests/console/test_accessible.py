@@ -15,7 +15,10 @@ def places(server):
     """A session with most of what there is to see, and the addresses of all views."""
     with server.client() as client:
         session = begin(client, "Go.", model="scripted/markdown", title="To be looked at", system="Be kind.")
-        client.post(f"/api/sessions/{session}/turns", json={"content": "Add.", "model": "scripted/adds", "tools": ["calculator"]})
+        client.post(
+            f"/api/sessions/{session}/turns",
+            json={"content": "Add.", "model": "scripted/adds", "tools": ["calculator"]},
+        )
         client.post(f"/api/sessions/{session}/turns", json={"content": "Break.", "model": "scripted/breaks"})
         begin(client, "Greet.", model="scripted/greets", tools=["tests_greet"], title="Waits")
         first = client.get(f"/api/sessions/{session}/messages").json()["items"][0]["version"]

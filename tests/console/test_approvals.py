@@ -44,7 +44,9 @@ def test_a_call_is_refused_in_its_conversation(page, server, client):
     expect(page.locator("nav .badge")).to_be_visible()
     page.get_by_label("Reason").fill("not today")
     page.get_by_role("button", name="Refuse").click()
-    expect(page.get_by_role("note").filter(has_text="refused the call")).to_contain_text("local user refused the call: not today")
+    expect(page.get_by_role("note").filter(has_text="refused the call")).to_contain_text(
+        "local user refused the call: not today"
+    )
     expect(answer(page)).to_have_text("That is done.")
     expect(page.locator("section.approval")).to_have_count(0)
     assert decisions(client, session) == [("tool.refused", "local", "not today")]

@@ -12,7 +12,7 @@ from tests.console.harness import begin, show
 
 EVIL = (
     "<script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)><iframe src=javascript:alert(4)></iframe>"
-    '"\'><style>*{display:none}</style><base href=//evil.example><meta http-equiv=refresh content=0;url=//evil.example>'
+    "\"'><style>*{display:none}</style><base href=//evil.example><meta http-equiv=refresh content=0;url=//evil.example>"
 )
 MARKDOWN = f"""# {EVIL}
 
@@ -72,7 +72,10 @@ def has_no_node_of_words(page):
     for link in page.locator("main a[href]").all():
         address = link.get_attribute("href")
         assert address.startswith(("#", "/", "http://", "https://", "mailto:", "blob:")), address
-    assert page.evaluate("document.querySelectorAll('main [style], main [onerror], main [onload], main [onclick]').length") == 0
+    assert (
+        page.evaluate("document.querySelectorAll('main [style], main [onerror], main [onload], main [onclick]').length")
+        == 0
+    )
 
 
 @pytest.mark.parametrize("name", VIEWS)

@@ -28,7 +28,9 @@ def test_words_are_erased_once_the_name_was_typed(page, server, client):
     assert recorded(client, session)[0] == "Forget this."
     dialog.get_by_role("textbox").fill("Case 7")
     yes.click()
-    expect(page.get_by_role("status").filter(has_text="Erased")).to_contain_text("Out of reach: backups, earlier exports")
+    expect(page.get_by_role("status").filter(has_text="Erased")).to_contain_text(
+        "Out of reach: backups, earlier exports"
+    )
     assert recorded(client, session) == recorded(client, fork) == ["", ""]
     message = client.get(f"/api/sessions/{session}/messages").json()["items"][0]
     assert message["erased"]["reason"] == "they asked"

@@ -9,7 +9,11 @@ from playwright.sync_api import expect
 from tests.console.conftest import serving
 from tests.console.harness import answer, begin, session_of, show, write
 
-KEYS = {"ann-secret": ("ann", ["chat"]), "aud-secret": ("aud", ["chat", "audit", "erase"]), "bob-secret": ("bob", ["chat"])}
+KEYS = {
+    "ann-secret": ("ann", ["chat"]),
+    "aud-secret": ("aud", ["chat", "audit", "erase"]),
+    "bob-secret": ("bob", ["chat"]),
+}
 
 
 def write_keys(path, secrets):
