@@ -155,6 +155,12 @@ def test_it_serves_and_migrates_with_our_revisions(run, elsewhere):
         turn = call(f"{address}/api/sessions/{session}/turns", {"content": "Hello.", "model": "echo/echo"})
         assert turn["status"] == "completed"
         assert any(model["provider"] == "openai" and model["price"] for model in call(f"{address}/api/models")["items"])
+        with (
+            urlopen(f"{address}/", timeout=TIMEOUT_S) as page,
+            urlopen(f"{page.url}main.js", timeout=TIMEOUT_S) as code,
+        ):
+            assert page.url == f"{address}/console/"
+            assert code.read() == (ROOT / "api/console/main.js").read_bytes()
     assert query(elsewhere.home / "served.db", "SELECT version_num FROM alembic_version") == [(newest_revision(),)]
     run("manent", "verify", "--database", "served.db")
     run("manent", "export", session, "--database", "served.db", "--output", "talk.zip")

@@ -21,6 +21,7 @@ from .turn_state import TurnState
 from .words import WORD_FIELDS, ShownWords
 
 TURNS_AT_ONCE = 64
+LAST_ID = b"\xff" * 16
 
 
 def _between(version: ColumnElement[int]) -> list[ColumnElement[bool]]:
@@ -57,6 +58,17 @@ _turn_states = Prepared(
 )
 _set_turn = Prepared(update(turns).values(state=bindparam("state_")).where(*same(turns, "tenant", "turn")))
 _running_turns = Prepared(select(turns.c.turn, turns.c.session).where(*same(turns, "tenant", "status")))
+# tenant, before, limit; of one status: tenant, status, before, limit
+_newest_turns, _newest_of_status = (
+    Prepared(
+        limited(
+            select(turns.c.state)
+            .where(*same(turns, *columns), turns.c.turn < bindparam("before_"))
+            .order_by(turns.c.turn.desc())
+        )
+    )
+    for columns in (("tenant",), ("tenant", "status"))
+)
 _turns_after = Prepared(
     limited(
         select(turns.c.state)
@@ -168,12 +180,12 @@ def list_all_turns(
     """A tenant's turns, newest first (ids are in order of time); with ``status`` only those. No index helps there: the
     turns before the page are looked through.
     """
-    query = select(turns.c.state).where(turns.c.tenant == tenant).order_by(turns.c.turn.desc()).limit(limit)
-    if status is not None:
-        query = query.where(turns.c.status == status)
-    if before is not None:
-        query = query.where(turns.c.turn < before.bytes)
-    return [_turn.decode(state) for state in connection.execute(query).scalars()]
+    last = LAST_ID if before is None else before.bytes
+    if status is None:
+        rows = _newest_turns(connection, tenant, last, limit)
+    else:
+        rows = _newest_of_status(connection, tenant, status, last, limit)
+    return [_turn.decode(row[0]) for row in rows]
 
 
 def calibration(connection: Connection, tenant: str, model: str) -> tuple[int, int, int, int]:

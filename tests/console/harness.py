@@ -132,7 +132,7 @@ def answer(page):
 
 
 def until(page, expression):
-    """Wait until an expression is true in the page. (Playwright's own way needs eval, which the policy forbids.)"""
+    """Wait until an expression is true in the page. Playwright's own way needs eval, which the policy forbids."""
     for _ in range(400):
         if page.evaluate(expression):
             return

@@ -1,4 +1,4 @@
-"""The console for everybody: axe on every view, the keyboard, 400 pixels, 200 percent, and a line for screen readers."""
+"""The console for everybody: axe on every view, the keyboard, narrow pages, and a line for screen readers."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -42,7 +42,7 @@ def places(server):
 
 
 def findings(page):
-    """What axe finds that is serious, in a few words each. Its script is given to the page by the browser's own tools."""
+    """What axe finds that is serious, in a few words each. The browser's own tools give its script to the page."""
     found = Axe().run(page, options=OPTIONS).response["violations"]
     serious = [each for each in found if each["impact"] in SERIOUS]
     return [(each["id"], [node["html"][:160] for node in each["nodes"]][:3]) for each in serious]
@@ -50,10 +50,11 @@ def findings(page):
 
 @pytest.fixture
 def audited(watched, server):
-    """Pages that axe may put its script into, which the policy would refuse. (That it holds is watched elsewhere.)"""
+    """Pages that axe may put its script into, which the policy would refuse. That it holds is watched elsewhere."""
     return lambda **options: watched(server, bypass_csp=True, **options).page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(audited, server, places, scheme):
     """On every view, in light and dark."""
@@ -64,7 +65,7 @@ def test_axe_finds_nothing_serious(audited, server, places, scheme):
         show(page, server, path)
         page.wait_for_timeout(400)
         found[name] = findings(page)
-    assert found == dict.fromkeys(places, [])
+    assert found == {name: [] for name in places}
 
 
 def test_axe_finds_nothing_serious_in_dialogs(audited, server, places):
@@ -78,8 +79,9 @@ def test_axe_finds_nothing_serious_in_dialogs(audited, server, places):
     assert findings(page) == []
 
 
+@pytest.mark.slow
 def test_nothing_sticks_out_of_a_narrow_page(watched, server, places):
-    """At 400 pixels, and with letters twice as large at 800."""
+    """At 400 pixels, which is also what a page of 800 has at 200 percent."""
     page = watched(server, viewport={"width": 400, "height": 780}).page
     for name, path in places.items():
         page.goto("about:blank")
@@ -106,6 +108,7 @@ def test_the_keyboard_reaches_the_content_first(page, server, places):
         assert article.get_attribute("aria-label")
 
 
+@pytest.mark.slow
 def test_nothing_moves_for_those_who_wish_so(page, server, client):
     """With reduced motion there is no animation, also while an answer comes."""
     session = begin(client, model="scripted/hang")

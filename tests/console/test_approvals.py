@@ -52,6 +52,7 @@ def test_a_call_is_refused_in_its_conversation(page, server, client):
     assert decisions(client, session) == [("tool.refused", "local", "not today")]
 
 
+@pytest.mark.slow
 def test_a_turn_that_waits_is_stopped(page, server, client):
     """Stop ends it, and nothing waits any more."""
     session = waiting(client, "Stop instead")

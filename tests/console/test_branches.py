@@ -2,13 +2,14 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.console.harness import answer, begin, recorded, session_of, show
 
 
 def test_a_message_is_written_anew_in_a_branch(page, server, client):
-    """Edit and send: the branch says 2/2 where they part, the arrows go there and back, and the first stays as it was."""
+    """The branch says 2/2 where they part, the arrows go there and back, and the first stays as it was."""
     session = begin(client, "The first way.", model="scripted/plain")
     show(page, server, f"#/sessions/{session}")
     page.locator("article.user").hover()
@@ -30,6 +31,7 @@ def test_a_message_is_written_anew_in_a_branch(page, server, client):
     expect(page.locator("article.user .words")).to_have_text("Another way.")
 
 
+@pytest.mark.slow
 def test_an_answer_is_given_again(page, server, client):
     """In a branch from the same question; both answers are counted beside each other without a reload."""
     session = begin(client, "What?", model="scripted/plain")
@@ -42,7 +44,7 @@ def test_an_answer_is_given_again(page, server, client):
 
 
 def test_a_family_is_a_tree_and_two_are_compared(page, server, client):
-    """The tree names all; of two that are chosen what they share is counted and what they do not stands side by side."""
+    """The tree names all; of two that are chosen the shared is counted, and the rest stands side by side."""
     session = begin(client, "Shared question.", model="scripted/plain", title="The root")
     version = client.get(f"/api/sessions/{session}/messages").json()["items"][0]["version"]
     body = {"from_version": version, "model": "echo/echo"}

@@ -3,6 +3,7 @@
 import base64
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.console.harness import MARKDOWN, answer, begin, recorded, session_of, show, until, write
@@ -84,6 +85,7 @@ def test_an_answer_is_stopped(page, server, client):
     assert recorded(client, session) == ["Begin.", "Wait for it"]
 
 
+@pytest.mark.slow
 def test_a_failed_answer_is_seen_and_continued(page, server, client):
     """Why it failed stands below what came of it; one button goes on with it."""
     session = begin(client, "Go.", model="scripted/breaks")
@@ -135,6 +137,7 @@ def test_images_are_pasted_sent_and_shown(page, server, client):
     expect(page.locator("article.assistant footer")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_drafts_are_kept(page, server, client):
     """Words that were not sent are there after a reload, in their own session, and gone once they are sent."""
     one, other = begin(client, model="scripted/plain"), begin(client, model="scripted/plain")
@@ -152,6 +155,7 @@ def test_drafts_are_kept(page, server, client):
     until(page, "!Object.values(localStorage).includes('not yet')")
 
 
+@pytest.mark.slow
 def test_several_tabs_show_one_turn(watched, server, client):
     """What is said in one is read along in the other, and stands once in both."""
     session = begin(client, model="scripted/numbers")
@@ -169,6 +173,7 @@ def test_several_tabs_show_one_turn(watched, server, client):
         expect(page.locator("article")).to_have_count(2)
 
 
+@pytest.mark.slow
 def test_settings_are_changed_and_told(page, server, client):
     """Title and model by the dialog; that the model changed is told between the messages."""
     session = begin(client, "Hi.", model="scripted/plain", title="Before")

@@ -11,12 +11,14 @@ from playwright.sync_api import expect
 from tests.console.harness import begin, show
 
 EVIL = (
-    "<script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)><iframe src=javascript:alert(4)></iframe>"
+    "<script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)>"
+    "<iframe src=javascript:alert(4)></iframe>"
     "\"'><style>*{display:none}</style><base href=//evil.example><meta http-equiv=refresh content=0;url=//evil.example>"
 )
 MARKDOWN = f"""# {EVIL}
 
-[a](javascript:alert(5)) [b](data:text/html,x) [c](vbscript:x) [d](//evil.example) [e](\tjavascript:alert(6)) <javascript:x>
+[a](javascript:alert(5)) [b](data:text/html,x) [c](vbscript:x) [d](//evil.example) [e](\tjavascript:alert(6))
+<javascript:x>
 ![x](https://evil.example/x.png) ![x](data:image/svg+xml,<svg/onload=alert(7)>) [![y](https://evil.example/y)](javascript:z)
 
 | {EVIL} | b |
@@ -31,7 +33,9 @@ MARKDOWN = f"""# {EVIL}
 
 &lt;script&gt;alert(12)&lt;/script&gt; \u202e\u2066reversed {"*" * 2000}{"[" * 2000}{"> " * 300}{"`" * 999}
 """
-FROM_WORDS = "main :is(script, iframe, object, embed, style, link, base, meta, form[action]), main svg:not(.timeline svg), main img"
+FROM_WORDS = (
+    "main :is(script, iframe, object, embed, style, link, base, meta, form[action], img), main svg:not(.timeline svg)"
+)
 VIEWS = {
     "sessions": "",
     "conversation": "#/sessions/{session}",
@@ -78,7 +82,11 @@ def has_no_node_of_words(page):
     )
 
 
-@pytest.mark.parametrize("name", VIEWS)
+FIRST = {"conversation", "turn"}
+"""The other views are CI's."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FIRST)) for name in VIEWS])
 def test_words_are_only_words(page, server, evil, name):
     """In no view does text become a node that runs or loads, and everything that is folded is opened."""
     page.goto(f"{server.url}/console/{VIEWS[name].format(**evil)}")
@@ -103,6 +111,7 @@ def test_it_is_shown_as_it_was_written(page, server, evil):
     expect(first.get_by_role("link", name="image: x").first).to_have_attribute("href", "https://evil.example/x.png")
 
 
+@pytest.mark.slow
 def test_hostile_deltas(page, server, client):
     """While it comes in, three characters at a time, and at the end: the same."""
     session = begin(client, model="echo/paced")
@@ -137,6 +146,7 @@ def test_what_is_unknown_is_shown_raw(page, server, client):
     has_no_node_of_words(page)
 
 
+@pytest.mark.slow
 def test_a_message_of_a_megabyte(page, server, client):
     """It is shown, and the page still answers."""
     session = begin(client, model="echo/echo")

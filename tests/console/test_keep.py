@@ -2,6 +2,7 @@
 
 import zipfile
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.console.harness import begin, recorded, show
@@ -36,6 +37,7 @@ def test_words_are_erased_once_the_name_was_typed(page, server, client):
     assert message["erased"]["reason"] == "they asked"
 
 
+@pytest.mark.slow
 def test_words_are_kept_where_one_thinks_again(page, server, client):
     """The dialog left: nothing is done."""
     session = begin(client, "Stay.", model="scripted/plain", title="Case 9")
@@ -45,6 +47,7 @@ def test_words_are_kept_where_one_thinks_again(page, server, client):
     assert recorded(client, session)[0] == "Stay."
 
 
+@pytest.mark.slow
 def test_one_event_is_erased(page, server, client):
     """By its version, with the one that told the same words; the answer stays."""
     session = begin(client, "Only this.", model="scripted/plain", title="Case 10")

@@ -81,6 +81,7 @@ def test_scopes_show(watched, guarded):
     assert download.value.failure() is None
 
 
+@pytest.mark.slow
 def test_a_key_that_is_revoked_in_mid_session(watched, guarded):
     """The page asks for another one, and then goes on where it was: nothing that was written is lost."""
     page = watched(guarded).page

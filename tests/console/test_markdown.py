@@ -30,7 +30,8 @@ const tree = (nodes, tight) => nodes.map((n) => {
   if (n.type === "rule") return ["hr"];
   if (n.type === "table") return ["table", n.align, n.rows.map((row) => row.map((cell) => inline(cell.tokens)))];
   if (n.type === "quote") return ["quote", null, tree(n.children, false)];
-  if (n.type === "list") return [n.ordered ? "ol" : "ul", n.start, n.children.map((i) => ["li", null, tree(i.children, !n.loose)])];
+  const items = () => n.children.map((item) => ["li", null, tree(item.children, !n.loose)]);
+  if (n.type === "list") return [n.ordered ? "ol" : "ul", n.start, items()];
 });
 const read = (pieces) => {
   const markdown = new m.Markdown();
@@ -73,9 +74,11 @@ EXAMPLES = {
     "tight": "- a\n  > b\n\n  c\n- d",
     "interrupting": "a\n- b\n\na\n2. b\n\na\n1. b\n\na\n-\n\n-\n\n  a",
     "quotes": "> a\nlazy\n> - b\nlazy\n\n> c\n\n> d\n> > e",
-    "tables": "| a | b |\n|---|:-:|\n| `x\\|y` | **z** |\n| one |\n| 1 | 2 | 3 |\nafter\n\nx | y\n-|-\n\nfoo\na|b\n-|-\nc|d",
+    "tables": "| a | b |\n|---|:-:|\n| `x\\|y` | **z** |\n| one |\n| 1 | 2 | 3 |\nafter\n\n"
+    "x | y\n-|-\n\nfoo\na|b\n-|-\nc|d",
     "no tables": "a | b\n- | -\n\na\n-|-\n\n| a |\n|---|---|",
-    "links": '[a](b) [a](<b c> "t") [a]( /u \'t\' ) [a](b(c)d) [*a*](b) [a][b] [a] [a](javascript:x) [a](b "t) ![i *x*](u)',
+    "links": '[a](b) [a](<b c> "t") [a]( /u \'t\' ) [a](b(c)d) [*a*](b) [a][b] [a] [a](javascript:x) [a](b "t) '
+    "![i *x*](u)",
     "nested links": "[a [b](c) d](e) [![i](u)](v) *[a*](b) [`a](b)`",
     "autolinks": "<https://a.example/?x=1&y=2> <a@b.example> <a b> <javascript:x> <x:y>",
     "escapes": "\\*a\\* \\# \\a &amp; &#65; &#x42; &#0; &nosuch; \\<b>",

@@ -141,7 +141,8 @@ def test_what_could_run_or_load_is_refused(run, key, value):
         """
         const refused = [];
         const later = m.signal(null);
-        for (const work of [() => m.h("a", { [a0]: a1 }), () => { m.h("a", { [a0]: () => later.value }); later.value = a1; }])
+        const live = () => { m.h("a", { [a0]: () => later.value }); later.value = a1; };
+        for (const work of [() => m.h("a", { [a0]: a1 }), live])
           try { work(); refused.push(false); } catch { refused.push(true); }
         return refused;""",
         key,

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.console.harness import begin, show
@@ -21,6 +22,7 @@ def test_the_events_of_a_session_are_told_live(page, server, client):
     expect(types).to_have_text(["attempt.ended", "attempt.started"])
 
 
+@pytest.mark.slow
 def test_the_log_of_all_sessions_is_read_backwards(page, server, client):
     """Down to its first event, however long; a live event comes in at the top."""
     for number in range(60):
@@ -81,6 +83,7 @@ def test_erased_words_are_told_by_whom_and_why(page, server, client):
     assert "Secret words." not in page.locator("main").text_content()
 
 
+@pytest.mark.slow
 def test_erasing_is_seen_while_one_looks(page, server, client):
     """The words go from a page that shows them."""
     session = begin(client, "Here and gone.", model="scripted/plain")
@@ -91,6 +94,7 @@ def test_erasing_is_seen_while_one_looks(page, server, client):
     expect(page.get_by_text("Here and gone.")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_an_event_that_is_not_there(page, server, client):
     """It is said in a line, not a blank page."""
     session = begin(client, model="scripted/plain")

@@ -1,5 +1,6 @@
 """Replays in the browser: one is started, watched to its end, and read."""
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.console.harness import begin, show
@@ -40,6 +41,7 @@ def test_a_replay_on_another_model(watched, server, client):
     expect(page.locator(".side article.assistant .words")).to_have_text(["Hello from the script.", "Different?"])
 
 
+@pytest.mark.slow
 def test_a_replay_that_cannot_be(page, server, client):
     """The refusal is a line in the dialog, and what was written stays."""
     show(page, server, "#/replays", "Replays")

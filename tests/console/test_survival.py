@@ -38,6 +38,7 @@ def test_a_reload_in_mid_answer(counting, client):
     is_whole(counting.page, client)
 
 
+@pytest.mark.slow
 def test_going_away_and_coming_back(counting, client):
     """To another view and back while it comes."""
     page = counting.page
@@ -48,6 +49,7 @@ def test_going_away_and_coming_back(counting, client):
     is_whole(page, client)
 
 
+@pytest.mark.slow
 def test_a_network_that_goes_away(counting, client):
     """It is said that the connection is lost; when it is back, what was missed comes, once."""
     counting.context.set_offline(True)
@@ -57,6 +59,7 @@ def test_a_network_that_goes_away(counting, client):
     expect(counting.page.get_by_text("The connection is lost.")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_hidden_tab_catches_up(counting, client):
     """A tab that is put away draws nothing, and shows everything when it is seen again."""
     page = counting.page
@@ -71,9 +74,10 @@ def port_of(server):
     return server.url.rpartition(":")[2]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_in_mid_answer(watched, tmp_path):
-    """Kill -9, and it comes back: without a reload the page shows exactly the recorded text, marked as interrupted, with
-    a button that goes on.
+    """Kill -9, and it comes back: without a reload the page shows exactly the recorded text, marked as interrupted,
+    with a button that goes on.
     """
     with serving(tmp_path) as server, server.client() as client:
         session = begin(client, model="scripted/numbers")
@@ -99,6 +103,7 @@ def test_a_server_that_is_killed_in_mid_answer(watched, tmp_path):
         expect(page.locator("article.assistant footer")).to_have_count(2)
 
 
+@pytest.mark.slow
 def test_a_server_that_restarts_while_nobody_writes(watched, tmp_path):
     """The page reads on: what is said afterwards, by anybody, appears."""
     with serving(tmp_path) as server, server.client() as client:

@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.console.harness import begin, show
@@ -46,6 +47,7 @@ def test_the_figures_of_a_window_add_up(page, server, client):
     assert -(-base * factor // 1) + overhead * len(tokens) == used
 
 
+@pytest.mark.slow
 def test_words_that_are_gone_are_not_made_up(page, server, client):
     """Where words of a request are erased, it says so in place of the request."""
     session = begin(client, "Gone soon.", model="scripted/plain")
