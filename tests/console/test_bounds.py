@@ -2,11 +2,11 @@
 
 import gzip
 import re
-from pathlib import Path
 
 import pytest
 
 from manent.api.http import files
+from tests.environment import ROOT
 
 OWN = sorted(path for path in files.FOLDER.rglob("*") if path.suffix in {".js", ".css", ".html"})
 MODULES = [path for path in OWN if path.suffix == ".js"]
@@ -57,5 +57,5 @@ def test_pictures_are_few_and_small():
     pictures = list((files.FOLDER / "pictures").glob("*.png"))
     assert len(pictures) == 3
     assert sum(picture.stat().st_size for picture in pictures) <= 300 * 1024
-    readme = Path(files.FOLDER.parents[1] / "README.md").read_text("utf-8")
+    readme = (ROOT / "README.md").read_text("utf-8")
     assert all(f"api/console/pictures/{picture.name}" in readme for picture in pictures)

@@ -219,3 +219,33 @@ def test_a_server_that_lies_is_found_out(page, server, client):
     expect(page.get_by_text("The false words.")).to_be_visible()
     expect(page.get_by_text("This does not prove what is shown.")).to_be_visible()
     expect(page.locator(".steps li.bad")).to_contain_text("The words are others than those shown.")
+
+
+NO_HASHES = "Object.defineProperty(Crypto.prototype, 'subtle', { get: () => undefined })"
+NO_ED25519 = """const known = crypto.subtle.importKey.bind(crypto.subtle);
+crypto.subtle.importKey = (form, data, how, ...rest) => how.name === "Ed25519"
+  ? Promise.reject(new DOMException("none", "NotSupportedError")) : known(form, data, how, ...rest);"""
+
+
+def test_a_page_that_cannot_hash_claims_nothing(watched, server, client):
+    """As over plain HTTP from another machine: it says why, and gives the commands that do check."""
+    session = begin(client, "Prove me.", model="scripted/plain")
+    watch = watched(server)
+    watch.context.add_init_script(NO_HASHES)
+    show(watch.page, server, f"#/events/{session}/2", "message.appended")
+    expect(watch.page.get_by_role("status").filter(has_text="Nothing was checked")).to_be_visible()
+    expect(watch.page.get_by_role("group", name="Commands")).to_contain_text("manent verify")
+    expect(watch.page.locator(".steps li")).to_have_count(0)
+    expect(watch.page.locator("main")).not_to_contain_text("Consistent")
+
+
+def test_a_browser_without_ed25519_says_so(watched, server, client):
+    """What it can check is checked; of the signature it says that it cannot, and claims no success."""
+    session = begin(client, "Prove me.", model="scripted/plain")
+    watch = watched(server)
+    watch.context.add_init_script(NO_ED25519)
+    show(watch.page, server, f"#/events/{session}/2", "message.appended")
+    expect(watch.page.get_by_text("Not all of it could be checked here.")).to_be_visible()
+    expect(watch.page.locator(".steps li.unchecked")).to_contain_text("does not know Ed25519")
+    expect(watch.page.locator(".steps li.good")).to_have_count(4)
+    expect(watch.page.locator("main")).not_to_contain_text("Consistent")

@@ -9,6 +9,7 @@ import { get } from "./http.js";
 import { MessageItem, NOTED, merged, messageOf, noteOf } from "./items.js";
 
 const PAGE = 30;
+const [MOST, KEPT] = [400, 200]; // items that are held while one follows the end
 const ENDS = new Set(["turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"]);
 const SAID = {
   "turn.started": "Answer started.",
@@ -19,8 +20,8 @@ const SAID = {
 };
 
 export class Conversation {
-  constructor(id, { say = () => {} } = {}) {
-    Object.assign(this, { id, path: `/api/sessions/${id}`, say, version: 0, frame: 0, busy: false });
+  constructor(id, { say = () => {}, following = () => false } = {}) {
+    Object.assign(this, { id, path: `/api/sessions/${id}`, say, following, version: 0, frame: 0, busy: false });
     this.ended = new Set(); // turns that are over
     this.coming = new Map(); // id -> item of a message that comes in
     this.left = new AbortController();
@@ -223,8 +224,20 @@ export class Conversation {
     this.learn(turn);
     this.running.value = null;
     if (this.waiting.peek()?.id === turn.id) this.waiting.value = null;
+    this.letGo();
     this.refreshSoon();
     this.reread().catch(() => {});
+  }
+
+  // What is far above the end is let go of while nobody looks there: it is read again when somebody does.
+  letGo() {
+    const items = this.items.peek();
+    if (items.length <= MOST || !this.atEnd.peek() || !this.following()) return;
+    const from = items.findIndex(({ kind }, index) => index >= items.length - KEPT && kind === "message");
+    this.items.value = items.slice(from);
+    this.atStart.value = false;
+    const turns = new Set(this.items.peek().map(({ message }) => message?.peek()?.turn_id));
+    for (const id of this.turns.keys()) if (!turns.has(id)) this.turns.delete(id);
   }
 
   async decided(id) {

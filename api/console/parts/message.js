@@ -46,21 +46,26 @@ function actions(message, view) {
   );
 }
 
+// Why an answer stopped, and below the last one of a turn what the turn took.
 function foot(message, { conversation }) {
-  const turn = message.role === "assistant" && message.turn_id && conversation.turn(message.turn_id).value;
-  if (!turn || turn.last !== message.id) return null;
-  const reason = message.stop_reason ?? turn.stop_reason;
-  const { input_tokens: sent, output_tokens: given } = turn.usage;
+  if (message.role !== "assistant") return null;
+  const turn = message.turn_id && conversation.turn(message.turn_id).value;
+  const reason = message.stop_reason;
+  const told = reason && (USUAL.has(reason) ? h("span", reason) : h("b.reason", `stopped: ${reason}`));
+  const figures = turn?.last === message.id ? figuresOf(turn) : [];
+  return (told || figures.length > 0) && h("footer", told, figures.map((figure) => h("span", figure)));
+}
+
+function figuresOf({ usage: { input_tokens: sent, output_tokens: given }, costs, duration_ms: took, first_chunk_ms: first, attempts }) {
   const figures = [
     sent !== null && `${count(sent)} in`,
     given !== null && `${count(given)} out`,
-    money(turn.costs),
-    turn.duration_ms !== null && duration(turn.duration_ms),
-    turn.first_chunk_ms !== null && `first word after ${duration(turn.first_chunk_ms)}`,
-    turn.attempts.length > 1 && `${turn.attempts.length} requests`,
+    money(costs),
+    took !== null && duration(took),
+    first !== null && `first word after ${duration(first)}`,
+    attempts.length > 1 && `${attempts.length} requests`,
   ];
-  const unusual = reason && !USUAL.has(reason) && h("b.reason", `stopped: ${reason}`);
-  return h("footer", unusual, figures.filter(Boolean).map((figure) => h("span", figure)));
+  return figures.filter(Boolean);
 }
 
 // --- notes -----------------------------------------------------------------------------------------------------------

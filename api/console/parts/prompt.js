@@ -38,13 +38,14 @@ function laidOut(text) {
 }
 
 function windowTable(chosen) {
-  const { included, omitted } = chosen;
-  const row = (state) => ({ version, role, tokens, reason }) =>
-    h("tr", { class: state }, [`#${version}`, role, count(tokens), reason.replaceAll("_", " ")].map((cell) => h("td", cell)));
+  const { included, omitted, tool_tokens: schemas } = chosen;
+  const cells = (state, ...texts) => h("tr", { class: state }, texts.map((text) => h("td", text)));
+  const row = (state) => ({ version, role, tokens, reason }) => cells(state, `#${version}`, role, count(tokens), reason.replaceAll("_", " "));
+  const tools = schemas > 0 && cells("in", "", "tools", count(schemas), "their schemas");
   const sum = `${count(chosen.base_tokens)} × ${chosen.factor_permille / 1000} + ${chosen.overhead} a message = ${count(chosen.used_tokens)}`;
   const bound = `; budget ${count(chosen.budget_tokens)} less ${count(chosen.reserve_tokens)} for the reply`;
   const names = ["Version", "Role", "Tokens", "In or out, and why"].map((name) => h("th", { scope: "col" }, name));
-  const rows = h("tbody", included.map(row("in")), (omitted.items ?? []).map(row("out")));
+  const rows = h("tbody", included.map(row("in")), tools, (omitted.items ?? []).map(row("out")));
   const left = omitted.count > 0 && h("p.hint", `${count(omitted.count)} left out, ${count(omitted.tokens)} tokens.`);
   const table = h("table", h("caption", sum, bound), h("thead", h("tr", names)), rows);
   return h("div.table", { tabindex: 0, role: "group", "aria-label": "Window" }, table, left);

@@ -14,7 +14,7 @@ import { figures, titleOf } from "./sessions.js";
 import { settingsDialog } from "./settings.js";
 
 export function conversationView([id], query) {
-  const conversation = new Conversation(id, { say });
+  const conversation = new Conversation(id, { say, following: () => view.list.sticking.peek() });
   const view = new ConversationView(conversation);
   const at = query.get("at");
   conversation.open(at === null ? null : Number(at));
