@@ -21,6 +21,7 @@ from ..events.blocks import (
     ToolResultBlock,
     ToolSchema,
     ToolUseBlock,
+    is_one_text,
     raw_block,
     raw_blocks,
     text_content,
@@ -286,7 +287,7 @@ async def new_message(
     """
     role = check_role(message.role, f"{prefix}role")
     content = check_content(message.content, settings, f"{prefix}content", own)
-    small = isinstance(message.content, str) and len(message.content) <= tokens.SLICE_CHARS
+    small = is_one_text(content) and len(content[0].text) <= tokens.SLICE_CHARS
     count = tokens.count_content(content) if small else await asyncio.to_thread(tokens.count_content, content)
     return NewMessage(role, content, count, tokens.COUNTER, message.id)
 
