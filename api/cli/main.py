@@ -28,7 +28,7 @@ from .sessions import sessions
 from .show import show
 from .suite.command import suite
 from .suite.review import review
-from .terminal import notice
+from .terminal import describe, notice
 from .verify import verify
 
 WRONG_USE = (Invalid, UnknownModel)
@@ -60,10 +60,3 @@ def run(command: click.Command, name: str) -> None:
     except EngineError as error:
         notice(describe(error))
         sys.exit(2 if isinstance(error, WRONG_USE) else 1)
-
-
-def describe(error: EngineError) -> str:
-    """The sentence of an error; where a name was unknown, with the names there are."""
-    available = error.extra.get("available")
-    names = ", ".join(map(str, available)) if isinstance(available, list) else ""
-    return f"{error.detail}; there is {names}" if names else error.detail

@@ -12,9 +12,9 @@ from click.core import ParameterSource
 
 from .... import engine
 from ....engine import Invalid, Result
-from ..chat.command import read_api_key
 from ..database import caller_for, tenant_option
 from ..options import read_settings, settings_options
+from ..place import read_api_key
 from ..progress import progress
 from ..terminal import notice
 from .done import Baseline, Done, as_json, as_junit, is_finding, read_baseline, show, sum_up, write
