@@ -8,7 +8,9 @@ import sys
 import click
 
 from ...engine import EngineError, Invalid, UnknownModel, version
+from .ask import ask
 from .branches import branches
+from .change import hold, title
 from .chat.command import chat
 from .doctor import doctor
 from .erase import erase
@@ -18,6 +20,7 @@ from .fork import fork
 from .import_ import import_
 from .key import key
 from .migrate import migrate
+from .models import models, tools
 from .proof import checkpoint, proof
 from .rebuild import rebuild
 from .replay.command import replay
@@ -28,6 +31,7 @@ from .sessions import sessions
 from .show import show
 from .suite.command import suite
 from .suite.review import review
+from .tail import tail
 from .terminal import describe, notice
 from .verify import verify
 
@@ -43,7 +47,9 @@ def commands(context: click.Context) -> None:
         context.color = False
 
 
-for command in (chat, checkpoint, doctor, erase, export, import_, key, migrate, proof, rebuild, retain, serve):
+for command in (ask, chat, checkpoint, doctor, erase, export, import_, key, migrate, proof, rebuild, retain, serve):
+    commands.add_command(command)
+for command in (hold, models, tail, title, tools):
     commands.add_command(command)
 for command in (branches, explain, fork, replay, review, run_conversations, sessions, show, suite, verify):
     commands.add_command(command)
