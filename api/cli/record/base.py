@@ -17,6 +17,7 @@ from ....engine import (
     Model,
     NewSession,
     NotFound,
+    SentPrompt,
     Session,
     SessionChanges,
     SessionFilter,
@@ -66,6 +67,8 @@ class Sessions(Protocol):
     def fork(self, session: UUID, version: int | None, fields: NewSession) -> Session: ...
 
     def branches(self, session: UUID, at: str | None) -> Branches: ...
+
+    def explain(self, turn: UUID, attempt: int | None) -> SentPrompt: ...
 
     def models(self) -> Sequence[Model]: ...
 

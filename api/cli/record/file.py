@@ -17,6 +17,7 @@ from ....engine import (
     Model,
     NewSession,
     Page,
+    SentPrompt,
     Session,
     SessionChanges,
     SessionFilter,
@@ -88,6 +89,9 @@ class FileSessions:
 
     def branches(self, session: UUID, at: str | None) -> Branches:
         return self.chat.branches(session, at=at, caller=self.caller)
+
+    def explain(self, turn: UUID, attempt: int | None) -> SentPrompt:
+        return self.chat.explain(turn, attempt=attempt, caller=self.caller)
 
     def models(self) -> Sequence[Model]:
         return self.chat.models()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import http
 import http.client
+import shutil
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Unpack
+from typing import IO, Any, Unpack
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from ....engine import (
     Message,
     Model,
     NewSession,
+    SentPrompt,
     Session,
     SessionChanges,
     SessionFilter,
@@ -98,6 +100,25 @@ class ServerSessions(Remote):
 
     def branches(self, session: UUID, at: str | None) -> Branches:
         return self.decoded("GET", _with(f"/api/sessions/{session}/branches", {"at": at}), Branches)
+
+    def export(self, session: UUID, style: str, file: IO[bytes]) -> None:
+        """Write a session's bundle, or its messages for another tool. Raises ServerRefused."""
+        try:
+            with self._request("GET", _with(f"/api/sessions/{session}/export", {"format": style})) as response:
+                shutil.copyfileobj(response, file)
+        except (OSError, http.client.HTTPException) as error:
+            raise self.unreachable(error) from None
+
+    def text(self, path: str, **given: Any) -> str:
+        """An answer that is a text. Raises ServerRefused."""
+        try:
+            with self._request("GET", _with(path, given)) as response:
+                return response.read().decode()
+        except (OSError, http.client.HTTPException, UnicodeDecodeError) as error:
+            raise self.unreachable(error) from None
+
+    def explain(self, turn: UUID, attempt: int | None) -> SentPrompt:
+        return self.decoded("GET", _with(f"/api/turns/{turn}/prompt", {"attempt": attempt}), SentPrompt)
 
     def models(self) -> Sequence[Model]:
         return list(self.listed("/api/models", Model))

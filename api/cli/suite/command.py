@@ -36,7 +36,7 @@ def suite() -> None:
 @suite.command()
 @click.argument("name")
 @click.argument("sessions", nargs=-1, required=True, metavar="SESSION…")
-@click.option("--turn", "numbers", type=click.IntRange(min=1), multiple=True, help="only this turn, counted from 1")
+@click.option("--turn", "numbers", type=click.IntRange(min=1), multiple=True, help="Only this turn, counted from 1.")
 @place_options
 @click.pass_context
 def add(
@@ -110,19 +110,19 @@ def remove(context: click.Context, /, *, name: str, **place: Any) -> None:
 @click.option(
     "--mode",
     type=click.Choice(["recorded", "forced", "free"]),
-    help="recorded: the log answers; forced: a model answers each turn on the recorded history; free: on its own  "
+    help="recorded: the log answers; forced: a model answers each turn on the recorded history; free: on its own.  "
     "[default: forced with --model, else recorded]",
 )
-@click.option("--model", help="ask this model  [default: each turn's own]")
-@click.option("--repeat", type=click.IntRange(0, 20), default=0, help="ask the recorded model so often before")
-@click.option("--tools", default="recorded", show_default=True, help="recorded, refuse, or live:NAME,NAME")
-@click.option("--jobs", type=click.IntRange(min=1), help="turns at once")
-@click.option("--max-turns", type=click.IntRange(min=1), help="refuse more turns than that")
-@click.option("--max-cost-micros", type=click.IntRange(min=1), help="ask no more once so much is spent")
-@click.option("--baseline", type=FILE, help="differences that this file (of --json) knows are no findings")
-@click.option("--report", type=FILE, help="write the report there, as one HTML page")
-@click.option("--junit", "junit_file", type=FILE, help="write the results there, as JUnit's XML")
-@click.option("--json", "json_file", type=FILE, help="write the results there, as JSON")
+@click.option("--model", help="Ask this model.  [default: each turn's own]")
+@click.option("--repeat", type=click.IntRange(0, 20), default=0, help="Ask the recorded model so often before.")
+@click.option("--tools", default="recorded", show_default=True, help="recorded, refuse, or live:NAME,NAME.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Turns at once.")
+@click.option("--max-turns", type=click.IntRange(min=1), help="Refuse more turns than that.")
+@click.option("--max-cost-micros", type=click.IntRange(min=1), help="Ask no more once so much is spent.")
+@click.option("--baseline", type=FILE, help="Differences that this file (of --json) knows are no findings.")
+@click.option("--report", type=FILE, help="Write the report there, as one HTML page; - is standard output.")
+@click.option("--junit", "junit_file", type=FILE, help="Write the results there, as JUnit's XML; - is standard output.")
+@click.option("--json", "json_file", type=FILE, help="Write the results there, as JSON; - is standard output.")
 @place_options
 @click.pass_context
 def run(

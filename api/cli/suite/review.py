@@ -35,7 +35,7 @@ class Reviewed(msgspec.Struct):
 
 @click.command()
 @click.argument("what", required=False, metavar="[REPLAY or SUITE]")
-@click.option("--accept-all", is_flag=True, help="accept every difference, without asking")
+@click.option("--accept-all", is_flag=True, help="Accept every difference, without asking.")
 @place_options
 @click.pass_context
 def review(context: click.Context, /, *, what: str | None, accept_all: bool, **place: Any) -> None:
