@@ -19,10 +19,12 @@ from ..sessions.views import Session, Window
 from .counting import TokenCount
 from .discovery import Model, ToolInfo
 from .ids import Id, session_id, turn_id
+from .inputs import MessageIn
 from .moments import Time, moment
 from .paging import LIMIT, Page, each_item
 from .parts import Parts
 from .session_fields import SessionFilter, read_filter
+from .turns import TurnOptions
 
 
 class Lookups:
@@ -54,6 +56,20 @@ class Lookups:
         """
         turn_page = partial(self._parts.sessions.page, caller, order, read_filter(which), LIMIT)
         return each_item(turn_page, None)
+
+    async def check_turn(
+        self,
+        content: str | MessageIn,
+        session: Id | None = None,
+        *,
+        system: str | None = None,
+        caller: Caller = LOCAL,
+        **options: Unpack[TurnOptions],
+    ) -> None:
+        """Check that a turn could start; ``session`` None: in one that would be begun for it, with this system prompt.
+        Starts and records nothing. Raises what ``start_turn`` raises.
+        """
+        await self._parts.serving.check_turn(content, session, system=system, caller=caller, **options)
 
     async def window(
         self,

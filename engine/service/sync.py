@@ -312,6 +312,7 @@ class SyncEngine(_Door[Engine]):
     iter_events = _reads(Engine.iter_events)
     log_events = _waits(Engine.log_events)
     follow = _reads(Engine.follow)
+    check_turn = _waits(Engine.check_turn)
     start_turn = _waits(Engine.start_turn)
     say = _waits(Engine.say)
     stream = _streams(Engine.stream)
