@@ -316,6 +316,8 @@ class FailureWords(Words, frozen=True):
 
 
 class TurnFailed(Facts, frozen=True):
+    """``retry_after_s``: the seconds after which whoever refused may be asked again, where it said so."""
+
     event_type: ClassVar[str] = "turn.failed"
     words: ClassVar[type[Words] | None] = FailureWords
 
@@ -325,6 +327,7 @@ class TurnFailed(Facts, frozen=True):
     retryable: bool = False
     limit: str | None = None
     maximum: int | None = None
+    retry_after_s: int | None = None
 
 
 class TurnCancelled(Facts, frozen=True):

@@ -417,6 +417,36 @@ def test_a_vendor_that_refuses(vendor, door, streamed, status, word, code):
     assert response.headers.get("x-should-retry") == (None if code == "provider_unavailable" else "false")
     assert not [name for name in response.headers if "ratelimit" in name]
     assert WORDS not in response.text
+    assert response.headers.get("retry-after") == ("7" if code == "provider_unavailable" else None)
+
+
+DELAYS = named(
+    [
+        ({"retry-after": "30"}, 30),
+        ({"retry-after-ms": "1200", "retry-after": "9"}, 2),
+        ({"retry-after": "1.01"}, 2),
+        ({"retry-after": "0"}, 0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({"retry-after": "1e9"}, 86_400),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ]
+)
+
+
+@pytest.mark.parametrize(("headers", "delay_s"), DELAYS)
+def test_the_delay_that_a_vendor_asks_for(vendor, door, streamed, headers, delay_s):
+    """Reaches the client in whole seconds, never too short, and is on record with the turn's end."""
+    vendor.plays((429, vendor.wire.refuses("rate_limit_error")))
+    vendor.upstream.headers = headers
+    response = vendor.client.post(door.path, json=door.body(vendor.model, door.user("x"), stream=streamed))
+    assert door.error(response.json())[0] == "provider_unavailable"
+    assert response.headers.get("retry-after") == (None if delay_s is None else str(delay_s))
+    assert "retry-after-ms" not in response.headers
+    turn = vendor.client.get(f"/api/turns/{response.headers['x-manent-turn']}").json()
+    assert turn["error"].get("retry_after_s") == delay_s
+    events = vendor.client.get(f"/api/sessions/{turn['session_id']}/events", params={"types": "turn.failed"}).json()
+    assert [event["facts"].get("retry_after_s") for event in events["items"]] == [delay_s]
 
 
 # --- what a vendor has no word for ------------------------------------------------------------------------------------

@@ -309,6 +309,8 @@ def failure_of(attempt: RecordedAttempt) -> EngineError:
     extra: dict[str, Any] = {}
     if failed is not None and failed.limit is not None:
         extra = {"limit": failed.limit, "maximum": failed.maximum}
+    if failed is not None and failed.retry_after_s is not None:
+        extra["retry_after_s"] = failed.retry_after_s
     kind = _FAILURES.get(ended.outcome)
     if kind is None:
         error = EngineError(attempt.detail, **extra)
