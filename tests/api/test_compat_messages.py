@@ -317,6 +317,14 @@ BAD = [
     (block(text="x"), 400, "invalid_request_error", "missing_field", "messages[0].content[0].type"),
     (block(type="text", text=7), 400, "invalid_request_error", "invalid_type", "messages[0].content[0].text"),
     (
+        block(type="text", text="x", citations=[{"type": "char_location"}]),
+        *(400, "invalid_request_error", "invalid_type", "messages[0].content[0].citations"),
+    ),
+    (
+        block(type="tool_result", tool_use_id="c", content=[{"type": "text", "text": "x", "citations": [{}]}]),
+        *(400, "invalid_request_error", "invalid_type", "messages[0].content[0].content[0].citations"),
+    ),
+    (
         block(type="text", text="x", cache_control={"type": "for ever"}),
         *(400, "invalid_request_error", "invalid_value", "messages[0].content[0].cache_control.type"),
     ),

@@ -11,7 +11,7 @@ from manent.engine.providers.local.provider import local_model_available
 from tests.api import claude_upstream
 from tests.api.claude_upstream import said
 from tests.api.conftest import settings_on
-from tests.api.harness import in_thread, named, parse
+from tests.api.harness import in_thread, named, parse, problem
 from tests.upstream import WIRES, WORDS
 
 GPT, CLAUDE = "openai/gpt-5", "anthropic/claude-sonnet-4-6"
@@ -460,7 +460,10 @@ NO_WORD = {
         ("presence_penalty", 0.5, "presence_penalty"),
         ("frequency_penalty", 0.5, "frequency_penalty"),
         ("response_format", {"type": "json_object"}, "response_format.type"),
+        ("temperature", 1.01, "temperature"),
+        ("stop", ["END", " \n"], "stop[1]"),
     ],
+    ("claude", "messages"): [("stop_sequences", ["END", " \n"], "stop_sequences[1]")],
     ("responses", "chat"): [
         ("seed", 1, "seed"),
         ("logit_bias", {"1": 1}, "logit_bias"),
@@ -486,6 +489,21 @@ def test_what_a_vendor_has_no_word_for_is_refused_by_name(vendor, door):
         refused(vendor, door, 400, code, field, **{name: value})
     if door is CHAT:
         ask(vendor, door, door.user("Nothing asked for."), **NEUTRAL)
+
+
+def test_the_native_door_refuses_it_too(vendor):
+    """A value that only another vendor takes: nothing is recorded. The highest that both take is sent."""
+    if vendor.name != "claude":
+        pytest.skip("the other vendors take it")
+    vendor.plays("Fine.")
+    session = vendor.client.post("/api/sessions", json={"model": vendor.model}).json()["id"]
+    before = len(vendor.upstream.asked), vendor.server.size()
+    for given, field in (({"temperature": 2}, "temperature"), ({"stop": ["\n"]}, "stop[0]")):
+        response = vendor.client.post(f"/api/sessions/{session}/turns", json={"content": "x"} | given)
+        problem(response, 400, "parameter_not_supported", field)
+    assert (len(vendor.upstream.asked), vendor.server.size()) == before
+    turn = vendor.client.post(f"/api/sessions/{session}/turns", json={"content": "x", "temperature": 1}).json()
+    assert (turn["status"], vendor.sent["temperature"]) == ("completed", 1)
 
 
 # --- models of this machine -------------------------------------------------------------------------------------------
