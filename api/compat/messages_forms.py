@@ -224,7 +224,7 @@ class ClientTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str | None = None
     cache_control: Raw = UNSET
     eager_input_streaming: bool | None = None
-    strict: Literal[False] | None = None
+    strict: bool | None = None
     defer_loading: Literal[False] | None = None
     allowed_callers: tuple[Literal["direct"], ...] | None = None
     input_examples: tuple[()] | None = None

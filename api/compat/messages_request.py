@@ -249,7 +249,7 @@ def _tools(raws: Sequence[msgspec.Raw]) -> tuple[tuple[ToolSchema, ...], tuple[t
                 400, "parameter_not_supported", f"{where}.type: {kind[:100]!r} {forms.RAN_THERE}", field=f"{where}.type"
             )
         tool: forms.ClientTool = read_part(raw, forms.ClientTool, where)
-        schemas.append(ToolSchema(tool.name, tool.description or "", tool.input_schema))
+        schemas.append(ToolSchema(tool.name, tool.description or "", tool.input_schema, tool.strict))
         mark = _mark(tool.cache_control, f"{where}.cache_control")
         if mark is not None:
             marks.append((number, mark))

@@ -254,6 +254,19 @@ def test_a_conversation_changes_doors(vendor):
 TOOLS = {"chat": "openai_tools", "responses": "responses_tools", "claude": "claude_tools"}
 
 
+@pytest.mark.parametrize("is_strict", [True, False, None])
+def test_a_strict_tool(vendor, door, is_strict):
+    """The vendor is told that calls must keep to the schema, or need not, in its own place; or nothing is said."""
+    vendor.plays("Dry.")
+    (tool,) = door.tools()["tools"]
+    (tool if door is MESSAGES else tool["function"])["strict"] = is_strict
+    ask(vendor, door, door.user("Rain?"), tools=[tool])
+    (sent,) = vendor.sent["tools"]
+    told = sent["function"] if vendor.name == "chat" else sent
+    assert told.get("strict") is (bool(is_strict) if vendor.name == "responses" else is_strict)
+    assert told.get("parameters", told.get("input_schema")) == SCHEMA
+
+
 def test_tools_go_round(vendor, door, streamed):
     """Calls come with their ids and arguments; results go back under those ids, in the vendor's form."""
     vendor.plays(said(TOOLS[vendor.name]), "Dry.")
