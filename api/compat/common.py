@@ -78,6 +78,7 @@ class TurnTold(msgspec.Struct, frozen=True):
     vendor_stop_reason: str | None
     usage: Usage
     error: TurnError | None = None
+    stop_sequence: str | None = None
 
     @property
     def created(self) -> int:

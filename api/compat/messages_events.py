@@ -189,7 +189,7 @@ class Events:
         reason = stop_reason(turn.stop_reason, turn.vendor_stop_reason)
         delta = {
             "stop_reason": reason,
-            "stop_sequence": stop_sequence(reason, self._stops),
+            "stop_sequence": stop_sequence(reason, self._stops, turn.stop_sequence),
             "stop_details": None,
             "container": None,
         }

@@ -168,7 +168,7 @@ class AttemptStarted(Facts, frozen=True):
 
 class AttemptEndedWords(Words, frozen=True):
     """The vendor's words, bounded: its usage object as it came, its ids, why it stopped (where facts do not say it),
-    and the code and the body of a failure.
+    at which of the stop sequences, and the code and the body of a failure.
     """
 
     usage: msgspec.Raw | UnsetType = UNSET
@@ -177,6 +177,7 @@ class AttemptEndedWords(Words, frozen=True):
     upstream: str | None = None
     vendor_stop_reason: str | None = None
     vendor_code: str | None = None
+    stop_sequence: str | None = None
 
 
 class AttemptEnded(Facts, frozen=True):

@@ -56,6 +56,7 @@ class Approval(View, frozen=True):
 class Turn(View, frozen=True):
     """``messages`` are those the turn made; ``message`` is the last of them from the assistant. ``costs``: by currency,
     at the prices recorded with its attempts. ``pending_approvals``: the tool calls that a person must decide on.
+    ``stop_sequence``: the one at which the answer stopped, where the vendor has said which.
     """
 
     id: UUID
@@ -76,6 +77,7 @@ class Turn(View, frozen=True):
     message: Message | None
     costs: tuple[Cost, ...]
     pending_approvals: tuple[Approval, ...]
+    stop_sequence: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def text(self) -> str:
@@ -83,8 +85,13 @@ class Turn(View, frozen=True):
         return "" if self.message is None else self.message.text
 
 
-def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed | None = None) -> Turn:
-    """``failed``: what its end said, where it is told."""
+def turn_view(
+    turn: TurnState,
+    messages: tuple[Message, ...],
+    failed: TurnFailed | None = None,
+    stop_sequence: str | None = None,
+) -> Turn:
+    """``failed``: what its end said, where it is told; ``stop_sequence``: what its last attempt stopped at."""
     return Turn(
         id=turn.id,
         session_id=turn.session,
@@ -104,6 +111,7 @@ def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed
         error=_failure_view(turn, failed),
         messages=messages,
         message=_last_answer(messages),
+        stop_sequence=msgspec.UNSET if stop_sequence is None else stop_sequence,
     )
 
 

@@ -481,6 +481,51 @@ def test_a_stop_of_another_word(claude):
     assert response.json()["stop_reason"] == "model_context_window_exceeded"
 
 
+def stopped_at(sequence):
+    """A stream that ends at a stop sequence."""
+    end = b'"stop_reason":"end_turn","stop_sequence":null'
+    found = said("claude_text")
+    assert end in found
+    return found.replace(end, b'"stop_reason":"stop_sequence","stop_sequence":' + json.dumps(sequence).encode())
+
+
+STOPS = {
+    "one of two": ("B\n", ["A", "B\n"], "B\n"),
+    "not told": (None, ["A", "B"], None),
+    "nobody's": ("C", ["A", "B"], None),
+    "no text": (7, ["A"], "A"),
+    "half a character": ("\ud83d", ["A", "\ufffd"], "\ufffd"),
+}
+
+
+@pytest.mark.parametrize(("sequence", "asked_for", "told"), STOPS.values(), ids=STOPS)
+def test_the_sequence_at_which_an_answer_stopped(claude, sequence, asked_for, told):
+    """Is told as the vendor tells it, where it is one that was asked for, whole and streamed; it is on record, and
+    the same when the record is replayed.
+    """
+    with claude.client() as client:
+        fields = {"model": "claude-sonnet-4-6", "stop_sequences": asked_for}
+        claude.upstream.plays = [stopped_at(sequence)]
+        response = ask(client, user("Stop."), **fields)
+        body = response.json()
+        assert (body["stop_reason"], body["stop_sequence"]) == ("stop_sequence", told)
+        delta = next(each for each in events(client, user("Stop."), **fields) if each["type"] == "message_delta")
+        assert (delta["delta"]["stop_reason"], delta["delta"]["stop_sequence"]) == ("stop_sequence", told)
+        session, turn = place(response)
+        assert client.get(f"/api/turns/{turn}/prompt").json()["matches"]
+        if told == sequence is not None:
+            assert client.get(f"/api/turns/{turn}").json()["stop_sequence"] == sequence
+        assert replayed(client, session)["verdict"] == "same"
+
+
+def replayed(client, session):
+    """The first result of a replay of what is on record."""
+    begun = client.post("/api/replays", json={"sessions": [session], "mode": "recorded"}).json()
+    with client.stream("GET", f"/api/replays/{begun['id']}/stream") as stream:
+        stream.read()
+    return client.get(f"/api/replays/{begun['id']}").json()["results"][0]
+
+
 def test_a_recorded_replay_of_such_turns(claude):
     """With thoughts and cache marks: the requests are the same to the byte."""
     claude.upstream.plays = [said("claude_thinking"), said("claude_text")]

@@ -216,7 +216,8 @@ def chunks_of(attempt: RecordedAttempt) -> Iterator[Chunk]:
         yield UsageReported(usage, raw)
     if ended.outcome == "completed":
         vendor = words.vendor_stop_reason or ended.vendor_stop_reason
-        yield Ended(ended.stop_reason or "end_turn", vendor, words.response_id, words.request_id)
+        reason = ended.stop_reason or "end_turn"
+        yield Ended(reason, vendor, words.response_id, words.request_id, words.stop_sequence)
 
 
 def _pieces_of(attempt: RecordedAttempt) -> Iterator[Chunk]:
