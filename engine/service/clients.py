@@ -1,4 +1,4 @@
-"""The method of ``Engine`` for clients that keep their own history, in whatever protocol."""
+"""The methods of ``Engine`` for clients that keep their own history, in whatever protocol."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from uuid import UUID
 
 from ..sessions.envelope import LOCAL, Caller
 from ..turns.start import Started
+from .client_counting import input_estimate
 from .counting import TokenCount
 from .drop_in import ClientRequest, Retry
 from .ids import Id, turn_id
@@ -43,6 +44,16 @@ class Clients:
         Raises UnknownModel, Invalid, TooLarge, ContentNotSupported, and ProviderError where the vendor's count fails.
         """
         return await self._parts.drop_in.count(caller, request)
+
+    async def input_estimate(self, turn: Id, *, caller: Caller = LOCAL) -> int:
+        """Estimate the input tokens of what a turn's model is sent, while the vendor has not said how many they are:
+        rather too high than too low.
+
+        Raises TurnNotFound.
+        """
+        read = partial(input_estimate, tenant=caller.tenant, turn=turn_id(turn))
+        estimate: int = await self._parts.store.read(read)
+        return estimate
 
     async def vendor_forms(self, turn: Id, message: UUID, *, caller: Caller = LOCAL) -> Mapping[int, bytes]:
         """Read the blocks of an answer as its vendor gave them, by their number, as far as they have come: the JSON of

@@ -6,6 +6,7 @@ import hashlib
 import json
 import typing
 
+import anthropic
 import anthropic.types as stable
 import anthropic.types.message_count_tokens_params as count_params
 import anthropic.types.message_create_params as create_params
@@ -130,6 +131,32 @@ def test_a_stream(client):
     assert delta["delta"]["stop_reason"] == "end_turn"
     assert delta["usage"]["output_tokens"] > 0
     assert end == {"type": "message_stop"}
+
+
+@pytest.mark.parametrize(
+    ("model", "system"), [("echo/echo", None), ("echo/echo", "Be brief. " * 50), ("scripted/think", None)]
+)
+def test_a_stream_begins_with_an_estimate_of_its_input(client, model, system):
+    """For clients that read no other figure: not less than what is told at its end, which is cumulative and wins."""
+    fields = {"model": model} | ({} if system is None else {"system": system})
+    found = events(client, user("How many?"), **fields)
+    first, last = found[0]["message"]["usage"], found[-2]["usage"]
+    assert first["input_tokens"] >= last["input_tokens"] > 0
+    assert first["output_tokens"] == 0
+    assert first["cache_read_input_tokens"] is None
+
+
+def test_the_official_client_adds_nothing_to_the_estimate(claude):
+    """Its own reading of a stream has the figures of the end, which are the vendor's."""
+    claude.upstream.plays = [said("claude_cache")]
+    library = anthropic.Anthropic(api_key="any", base_url=claude.url, max_retries=0)
+    with library.messages.stream(model="claude-sonnet-4-6", max_tokens=9, messages=[user("Cached?")]) as stream:
+        first = next(iter(stream))
+        estimate = first.message.usage.input_tokens
+        told = stream.get_final_message().usage
+    assert estimate > 0
+    assert (told.input_tokens, told.output_tokens) == (21, 4)
+    assert (told.cache_read_input_tokens, told.cache_creation_input_tokens) == (188087, 456)
 
 
 def test_silence_is_a_ping(client):
