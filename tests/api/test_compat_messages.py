@@ -508,6 +508,52 @@ def test_a_stop_of_another_word(claude):
     assert response.json()["stop_reason"] == "model_context_window_exceeded"
 
 
+def test_the_fallback_model_is_sent_what_the_client_has_sent(claude):
+    """All of it, in the client's form, with its cache marks, whatever the session's window would hold."""
+    long = "A long story. " * 3000
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "sig=="}
+    mark = {"cache_control": {"type": "ephemeral"}}
+    with claude.client() as client:
+        claude.upstream.plays = [said("claude_text")]
+        first = ask(client, user(long), model="claude-sonnet-4-6")
+        session, _ = place(first)
+        client.patch(f"/api/sessions/{session}", json={"fallback_model": "anthropic/claude-haiku-4-5"})
+        answer = {"type": "text", "text": first.json()["content"][0]["text"]} | mark
+        history = [user(long), assistant([thought, answer]), user([{"type": "text", "text": "And?"} | mark])]
+        claude.upstream.plays = [failure(529, "overloaded_error"), said("claude_text")]
+        second = ask(client, *history, model="claude-sonnet-4-6")
+        assert place(second)[0] == session
+        refused_one, answered = (json.loads(raw) for _, raw in claude.upstream.asked[-2:])
+        assert (refused_one["model"], answered["model"]) == ("claude-sonnet-4-6", "claude-haiku-4-5")
+        assert answered == refused_one | {"model": "claude-haiku-4-5"}
+        assert answered["messages"][0]["content"][0]["text"] == long
+        assert answered["messages"][1]["content"] == [thought, answer]
+        assert answered["messages"][2]["content"][0]["cache_control"] == {"type": "ephemeral"}
+        turn = place(second)[1]
+        for attempt in (1, 2):
+            prompt = client.get(f"/api/turns/{turn}/prompt", params={"attempt": attempt}).json()
+            assert prompt["matches"]
+            assert prompt["window"]["omitted"]["count"] == 0
+        assert replayed(client, session)["verdict"] == "same"
+
+
+def test_a_fallback_model_that_has_no_room_is_not_asked(claude):
+    """Nothing is left out for it: the failure of the first stands."""
+    with claude.client() as client:
+        claude.upstream.plays = [said("claude_text")]
+        long = "word " * 250_000
+        first = ask(client, user(long), model="claude-opus-4-8")
+        session, _ = place(first)
+        client.patch(f"/api/sessions/{session}", json={"fallback_model": "anthropic/claude-haiku-4-5"})
+        claude.upstream.plays = [failure(529, "overloaded_error"), said("claude_text")]
+        asked_before = len(claude.upstream.asked)
+        history = [user(long), assistant(first.json()["content"]), user("And?")]
+        response = ask(client, *history, model="claude-opus-4-8")
+        refused(response, 529, "overloaded_error", "provider_unavailable")
+        assert response.headers["x-manent-session"] == session
+        assert len(claude.upstream.asked) == asked_before + 1
+
+
 def stopped_at(sequence):
     """A stream that ends at a stop sequence."""
     end = b'"stop_reason":"end_turn","stop_sequence":null'
