@@ -191,9 +191,9 @@ def _response_format(form: dict[str, Any]) -> dict[str, Any]:
 
 def _tools(raws: Sequence[msgspec.Raw]) -> tuple[ToolSchema, ...]:
     functions = [read_part(raw, FunctionTool, f"tools[{number}]").function for number, raw in enumerate(raws)]
+    nothing: dict[str, Any] = {"type": "object", "properties": {}}
     return tuple(
-        ToolSchema(each.name, each.description or "", each.parameters or {"type": "object", "properties": {}})
-        for each in functions
+        ToolSchema(each.name, each.description or "", each.parameters or nothing, each.strict) for each in functions
     )
 
 

@@ -146,7 +146,7 @@ def _common(part: forms.Block, raw: msgspec.Raw, where: str) -> Block:
     match part:
         case forms.TextPart(text=text, citations=citations):
             return TextBlock(text, _without_mark(raw) if citations else UNSET)
-        case forms.SystemPart(text=text):
+        case forms.PlainPart(text=text):
             return TextBlock(text)
         case forms.ImagePart(source=source):
             return ImageBlock(_source(source, f"{where}.source"))
@@ -164,7 +164,7 @@ def _result(content: forms.Content | None, where: str) -> str | tuple[TextBlock 
     if content is None or isinstance(content, str):
         return content or ""
     blocks = [_common(_part(raw, "result", f"{where}.content[{n}]"), raw, where) for n, raw in enumerate(content)]
-    return tuple(TextBlock(block.text) if isinstance(block, TextBlock) else block for block in _shown(blocks))
+    return tuple(_shown(blocks))
 
 
 def _shown(blocks: Sequence[Block]) -> Iterator[TextBlock | ImageBlock]:
@@ -250,7 +250,7 @@ def _tools(raws: Sequence[msgspec.Raw]) -> tuple[tuple[ToolSchema, ...], tuple[t
                 400, "parameter_not_supported", f"{where}.type: {kind[:100]!r} {forms.RAN_THERE}", field=f"{where}.type"
             )
         tool: forms.ClientTool = read_part(raw, forms.ClientTool, where)
-        schemas.append(ToolSchema(tool.name, tool.description or "", tool.input_schema))
+        schemas.append(ToolSchema(tool.name, tool.description or "", tool.input_schema, tool.strict))
         mark = _mark(tool.cache_control, f"{where}.cache_control")
         if mark is not None:
             marks.append((number, mark))

@@ -202,13 +202,15 @@ def check_allowed_tools(names: Sequence[str] | None, settings: Settings) -> None
 
 
 def check_client_tools(schemas: Sequence[ToolSchema]) -> None:
-    """Tools that the caller runs: names, and parameters of type object."""
+    """Tools that the caller runs: names, parameters of type object, and if they are strict."""
     for number, schema in enumerate(schemas):
         where = f"client_tools[{number}]"
         _check_tool_name(schema.name, f"{where}.name")
         check_text(schema.description, f"{where}.description")
         check_no_nul(schema.parameters, f"{where}.parameters")
         _check_object_schema(schema.parameters, f"{where}.parameters")
+        if schema.strict is not None and not isinstance(schema.strict, bool):
+            raise Invalid(f"{where}.strict", "must be true or false")
 
 
 def _check_object_schema(schema: dict[str, Any], where: str) -> None:

@@ -291,6 +291,7 @@ class SyncEngine(_Door[Engine]):
     iter_sessions = _reads(Engine.iter_sessions)
     answer_client = _waits(Engine.answer_client)
     count_client_tokens = _waits(Engine.count_client_tokens)
+    input_estimate = _waits(Engine.input_estimate)
     vendor_forms = _waits(Engine.vendor_forms)
     client_answer = _waits(Engine.client_answer)
     client_answers = _waits(Engine.client_answers)

@@ -30,6 +30,7 @@ SCRIPT = {
         {"steps": [{"text": "I brea"}, {"fail": {"code": "provider_unavailable", "detail": "no"}}]},
         {"steps": [{"text": "Now."}]},
     ],
+    "busy": [{"steps": [{"fail": {"code": "provider_unavailable", "detail": "no", "retry_after_s": 5000}}]}],
     "strange": [{"steps": [{"text": STRANGE, "chunk_chars": 1}]}],
     "markers": [
         {

@@ -216,7 +216,8 @@ def chunks_of(attempt: RecordedAttempt) -> Iterator[Chunk]:
         yield UsageReported(usage, raw)
     if ended.outcome == "completed":
         vendor = words.vendor_stop_reason or ended.vendor_stop_reason
-        yield Ended(ended.stop_reason or "end_turn", vendor, words.response_id, words.request_id)
+        reason = ended.stop_reason or "end_turn"
+        yield Ended(reason, vendor, words.response_id, words.request_id, words.stop_sequence)
 
 
 def _pieces_of(attempt: RecordedAttempt) -> Iterator[Chunk]:
@@ -309,6 +310,8 @@ def failure_of(attempt: RecordedAttempt) -> EngineError:
     extra: dict[str, Any] = {}
     if failed is not None and failed.limit is not None:
         extra = {"limit": failed.limit, "maximum": failed.maximum}
+    if failed is not None and failed.retry_after_s is not None:
+        extra["retry_after_s"] = failed.retry_after_s
     kind = _FAILURES.get(ended.outcome)
     if kind is None:
         error = EngineError(attempt.detail, **extra)
