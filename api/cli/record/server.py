@@ -33,6 +33,12 @@ from ..database import EVERY, ID_DIGITS, only_one, read_prefix
 PAGE = 1000
 
 
+class _TellablePrompt(SentPrompt, frozen=True):
+    """As it is told: msgspec reads no ``Raw`` where there may be null."""
+
+    request: Any
+
+
 class ServerSessions(Remote):
     """See ``base.Sessions``."""
 
@@ -118,7 +124,8 @@ class ServerSessions(Remote):
             raise self.unreachable(error) from None
 
     def explain(self, turn: UUID, attempt: int | None) -> SentPrompt:
-        return self.decoded("GET", _with(f"/api/turns/{turn}/prompt", {"attempt": attempt}), SentPrompt)
+        told = self.decoded("GET", _with(f"/api/turns/{turn}/prompt", {"attempt": attempt}), _TellablePrompt)
+        return msgspec.structs.replace(told, request=None if told.request is None else msgspec.Raw(told.request_bytes))
 
     def models(self) -> Sequence[Model]:
         return list(self.listed("/api/models", Model))
