@@ -109,6 +109,7 @@ def theirs(field: str, clients: Sequence[int]) -> str:
 
 
 _THEIRS = {
+    "budget_tokens": "messages",
     "client_tools": "tools",
     "content": "messages",
     "max_output_tokens": "max_tokens",
