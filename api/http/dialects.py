@@ -74,6 +74,7 @@ class OpenAi(Dialect):
         "unauthorized": Kind(code="invalid_api_key"),
         "unknown_model": Kind(404, code="model_not_found"),
         "budget_too_small": Kind(400, code="context_length_exceeded"),
+        "context_too_long": Kind(400, code="context_length_exceeded"),
         "rate_limited": Kind(429, code="rate_limit_exceeded"),
         "missing_field": Kind(code="missing_required_parameter"),
         "unknown_field": Kind(code="unknown_parameter"),
@@ -112,6 +113,7 @@ class Anthropic(Dialect):
     by_code: Mapping[str, Kind] = {
         "unknown_model": Kind(404, code="model_not_found"),
         "budget_too_small": Kind(400, code="context_length_exceeded"),
+        "context_too_long": Kind(400, code="context_length_exceeded"),
         "unknown_field": Kind(code="unknown_parameter"),
         "malformed_json": Kind(code="invalid_json"),
         "tool_results_missing": Kind(400),
