@@ -296,6 +296,8 @@ BAD = [
     ({"messages": []}, 400, "invalid_request_error", "invalid_value", "messages"),
     ({"messages": "Hi."}, 400, "invalid_request_error", "invalid_type", "messages"),
     ({"messages": [user("")]}, 400, "invalid_request_error", "empty_message", "messages[0].content"),
+    ({"messages": [user("a\0")]}, 400, "invalid_request_error", "nul_character", "messages[0].content"),
+    (block(type="text", text="a\0"), 400, "invalid_request_error", "nul_character", "messages[0].content[0].text"),
     (
         {"messages": [{"role": "tool", "content": "x"}]},
         400,
