@@ -53,12 +53,13 @@ Mark = tuple[int, int, msgspec.Raw]
 
 class _Placed(msgspec.Struct, frozen=True):
     """A message as the engine takes it, with its cache marks by block; ``client``: the number that it has in the
-    request.
+    request; ``plain``: its content is a text there, and not blocks.
     """
 
     message: MessageIn
     marks: tuple[tuple[int, msgspec.Raw], ...]
     client: int
+    plain: bool
 
 
 def client_request(body: CountIn, can: Callable[[str], bool]) -> tuple[ClientRequest, Callable[[str], str]]:
@@ -91,7 +92,8 @@ def client_request(body: CountIn, can: Callable[[str], bool]) -> tuple[ClientReq
         verbatim=True,
         marks=None if marks == CacheMarks() else marks,
     )
-    return asked, lambda field: theirs(field, [each.client for each in placed])
+    plain = {each.client for each in placed if each.plain}
+    return asked, lambda field: theirs(field, [each.client for each in placed], plain)
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -107,14 +109,14 @@ def _messages(raw: msgspec.Raw, number: int) -> Iterator[_Placed]:
     results = [each for each in blocks if isinstance(each[0], ToolResultBlock)]
     others = [each for each in blocks if not isinstance(each[0], ToolResultBlock)]
     if results:
-        yield _placed(results, "tool", number)
+        yield _placed(results, "tool", number, plain=False)
     if others or not results:
-        yield _placed(others, said.role, number)
+        yield _placed(others, said.role, number, plain=isinstance(said.content, str))
 
 
-def _placed(blocks: Sequence[tuple[Block, msgspec.Raw | None]], role: str, number: int) -> _Placed:
+def _placed(blocks: Sequence[tuple[Block, msgspec.Raw | None]], role: str, number: int, *, plain: bool) -> _Placed:
     marks = tuple((place, mark) for place, (_, mark) in enumerate(blocks) if mark is not None)
-    return _Placed(MessageIn(tuple(block for block, _ in blocks), role), marks, number)
+    return _Placed(MessageIn(tuple(block for block, _ in blocks), role), marks, number, plain)
 
 
 def _blocks(content: forms.Content, role: str, where: str) -> list[tuple[Block, msgspec.Raw | None]]:

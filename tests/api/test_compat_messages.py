@@ -293,9 +293,11 @@ BAD = [
     ({"max_tokens": 1.5}, 400, "invalid_request_error", "invalid_type", "max_tokens"),
     ({"max_tokens": 10**9}, 400, "invalid_request_error", "invalid_value", "max_tokens"),
     ({"bogus": None}, 400, "invalid_request_error", "unknown_parameter", "bogus"),
-    ({"messages": []}, 400, "invalid_request_error", "invalid_type", "messages"),
+    ({"messages": []}, 400, "invalid_request_error", "invalid_value", "messages"),
     ({"messages": "Hi."}, 400, "invalid_request_error", "invalid_type", "messages"),
     ({"messages": [user("")]}, 400, "invalid_request_error", "empty_message", "messages[0].content"),
+    ({"messages": [user("a\0")]}, 400, "invalid_request_error", "nul_character", "messages[0].content"),
+    (block(type="text", text="a\0"), 400, "invalid_request_error", "nul_character", "messages[0].content[0].text"),
     (
         {"messages": [{"role": "tool", "content": "x"}]},
         400,
@@ -345,11 +347,11 @@ BAD = [
     (block(type="text", text=7), 400, "invalid_request_error", "invalid_type", "messages[0].content[0].text"),
     (
         block(type="text", text="x", citations=[{"type": "char_location"}]),
-        *(400, "invalid_request_error", "invalid_type", "messages[0].content[0].citations"),
+        *(400, "invalid_request_error", "invalid_value", "messages[0].content[0].citations"),
     ),
     (
         block(type="tool_result", tool_use_id="c", content=[{"type": "text", "text": "x", "citations": [{}]}]),
-        *(400, "invalid_request_error", "invalid_type", "messages[0].content[0].content[0].citations"),
+        *(400, "invalid_request_error", "invalid_value", "messages[0].content[0].content[0].citations"),
     ),
     (
         block(type="text", text="x", cache_control={"type": "for ever"}),
@@ -385,6 +387,15 @@ BAD = [
 def test_bad_input(client, fields, status, kind, code, param):
     """Is refused in the protocol's words, which name the field; nothing is recorded."""
     refused(client.post(MESSAGES, json=asked(user("Hi.")) | fields), status, kind, code, param)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_context_that_is_too_long(client):
+    """Nothing is trimmed: the words that clients of the protocol look for, and what is too much."""
+    kind, code = "invalid_request_error", "context_length_exceeded"
+    refused(ask(client, user("Hi."), max_tokens=10_000_000), 400, kind, code, "max_tokens")
+    error = refused(ask(client, user("x " * 100), max_tokens=9_999_990), 400, kind, code, "messages")
+    assert "prompt is too long" in error["message"]
 
 
 @pytest.mark.usefixtures("unchanged")

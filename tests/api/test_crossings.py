@@ -433,6 +433,30 @@ def test_a_vendor_that_refuses(vendor, door, streamed, status, word, code):
     assert response.headers.get("retry-after") == ("7" if code == "provider_unavailable" else None)
 
 
+TOO_LONG = {
+    "chat": {"error": {"message": "x", "type": "invalid_request_error", "code": "context_length_exceeded"}},
+    "responses": {"error": {"message": "x", "type": "invalid_request_error", "code": "context_length_exceeded"}},
+    "claude": {
+        "type": "error",
+        "error": {"type": "invalid_request_error", "message": "prompt is too long: 200001 tokens > 200000 maximum"},
+    },
+}
+
+
+def test_a_vendor_that_finds_the_context_too_long(vendor, door, streamed):
+    """Where the figures here were too low: the words and the code that clients of the door look for, so that they
+    shorten what they send, and do not come again with the same.
+    """
+    vendor.plays((400, json.dumps(TOO_LONG[vendor.name]).encode()))
+    response = vendor.client.post(door.path, json=door.body(vendor.model, door.user("x"), stream=streamed))
+    assert (response.status_code, door.error(response.json())[0]) == (400, "context_length_exceeded")
+    assert "prompt is too long" in response.json()["error"]["message"]
+    assert "200001" not in response.text
+    assert response.headers["x-should-retry"] == "false"
+    turn = vendor.client.get(f"/api/turns/{response.headers['x-manent-turn']}").json()
+    assert (turn["status"], turn["error"]["code"], turn["usage"]["input_tokens"]) == ("failed", "context_too_long", 0)
+
+
 DELAYS = named(
     [
         ({"retry-after": "30"}, 30),

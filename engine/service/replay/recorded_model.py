@@ -16,6 +16,7 @@ import msgspec
 
 from ...errors import (
     CircuitOpen,
+    ContextTooLong,
     EngineError,
     Overloaded,
     ProviderError,
@@ -58,7 +59,7 @@ STOPPED = frozenset({"cancelled", "shutdown", "server_lost"})
 _FAILURES: Mapping[str, type[ProviderError | Overloaded]] = {
     kind.code: kind
     for kind in (
-        *(ProviderError, ProviderUnavailable, ProviderRejected, ProviderMalformed),
+        *(ProviderError, ProviderUnavailable, ProviderRejected, ContextTooLong, ProviderMalformed),
         *(ProviderTooLarge, ProviderTimedOut, ProviderTruncated),
         *(Overloaded, CircuitOpen, RateLimited),
     )
