@@ -169,6 +169,7 @@ from .service.stream_erasure import Retained
 from .service.suites import Suite, SuiteItem
 from .service.sync import SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream
 from .service.text_stream import TextStream
+from .service.transcript.html import policy as transcript_policy
 from .service.turns import TurnOptions
 from .sessions.envelope import LOCAL, Caller
 from .sessions.prompt_views import LeftOut, MessageCount, SentPrompt, SentWindow, WindowMessage
@@ -228,6 +229,6 @@ __all__ = [
     "errors", "examine_database", "existing_database", "from_mapping", "import_bundle", "is_correlation",
     "migrate_database", "new_id", "open", "open_beside", "open_sync", "read_conversation", "read_pace",
     "rebuild_projections", "report_policy", "rfc3339", "tell_address", "text_content", "text_of", "tool",
-    "unknown_names", "verify_database", "version", "words_diff",
+    "transcript_policy", "unknown_names", "verify_database", "version", "words_diff",
 ]
 # fmt: on

@@ -29,6 +29,7 @@ from .show import show
 from .suite.command import suite
 from .suite.review import review
 from .terminal import notice
+from .transcript import transcript
 from .verify import verify
 
 WRONG_USE = (Invalid, UnknownModel)
@@ -45,7 +46,7 @@ def commands(context: click.Context) -> None:
 
 for command in (chat, checkpoint, doctor, erase, export, import_, key, migrate, proof, rebuild, retain, serve):
     commands.add_command(command)
-for command in (branches, explain, fork, replay, review, run_conversations, sessions, show, suite, verify):
+for command in (branches, explain, fork, replay, review, run_conversations, sessions, show, suite, transcript, verify):
     commands.add_command(command)
 
 
