@@ -32,9 +32,9 @@ FULFILLED = (
 """Litestar's own words, which say nothing."""
 
 ANSWERS = {
-    "200": "Done: the answer is below.",
-    "201": "Made: the answer is below, and `Location` names it.",
-    "202": "It goes on: the answer is what it is now, and `Location` names it.",
+    "200": "Done, with the answer.",
+    "201": "Made. `Location` names it, where it has an address of its own.",
+    "202": "It goes on. The answer is what it is now, and `Location` names it.",
     "204": "Done: there is nothing to say.",
 }
 """What a status of success says, where the code says no more of it."""

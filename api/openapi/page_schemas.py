@@ -51,23 +51,29 @@ def bounds(schema: dict[str, Any]) -> str:
             told.append(f"{low} to {high}")
         elif low:
             told.append(f"at least {low}")
-        if "minLength" in part or "maxLength" in part:
-            told.append(f"{part.get('minLength', 0)} to {part.get('maxLength', 'any number of')} characters")
-        if "minItems" in part or "maxItems" in part:
-            told.append(f"{part.get('minItems', 0)} to {part.get('maxItems', 'any number of')} items")
+        told += [*_size(part, "Length", "characters"), *_size(part, "Items", "items")]
     if "default" in schema:
         told.append(f"default {_json(schema['default'])}")
     return "; ".join(told)
 
 
+def _size(part: dict[str, Any], key: str, unit: str) -> list[str]:
+    least, most = part.get(f"min{key}"), part.get(f"max{key}")
+    if most is not None:
+        return [f"{least or 0:,} to {most:,} {unit}"]
+    return [f"at least {least} {unit}"] if least else []
+
+
 def fields(schema: dict[str, Any]) -> str:
     """The properties of a schema, as a list."""
     required = set(schema.get("required", ()))
-    rows = (_field(name, part, name in required) for name, part in schema["properties"].items())
+    asked = schema.get("additionalProperties") is False  # a body: it may be short; an answer seldom leaves a field out
+    remarks = {True: "required", False: ""} if asked else {True: "", False: "not always there"}
+    rows = (_field(name, part, remarks[name in required]) for name, part in schema["properties"].items())
     return f'<dl class="fields">{"".join(rows)}</dl>'
 
 
-def _field(name: str, part: dict[str, Any], required: bool) -> str:  # noqa: FBT001 - a fact of the field
+def _field(name: str, part: dict[str, Any], remark: str) -> str:
     bound = bounds(part)
     example = part.get("examples", [None])[0]
     shown = _json(example)
@@ -76,7 +82,7 @@ def _field(name: str, part: dict[str, Any], required: bool) -> str:  # noqa: FBT
         such_as = f' <span class="kind">Such as <code>{shown}</code>.</span>'
     return (
         f'<div><dt><code>{escape(name)}</code> <span class="kind">{kind(part)}{f"; {bound}" if bound else ""}</span>'
-        f"{'<span class=needed> always</span>' if required else ''}</dt>"
+        f"{f'<span class=needed> {remark}</span>' if remark else ''}</dt>"
         f"<dd>{prose(part.get('description', ''))}{such_as}</dd></div>"
     )
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from manent.api.http.errors import BY_CODE, HTTP_CODES, STATUS
+from manent.api.http.errors import BY_CODE, HTTP_CODES, STATUS, Problem
 from manent.api.openapi import vendors
 from manent.api.openapi.describe import TABLE
 from manent.api.openapi.tables import common
 from manent.api.openapi.tables.errors import CODES
 from manent.api.openapi.tables.operations import OPERATIONS, TAGS
 from manent.api.openapi.tables.parameters import PARAMETERS
+from tests.api import documented
 from tests.api.conftest import settings_on
 from tests.api.harness import in_thread, read
 
@@ -285,6 +286,16 @@ def test_every_operation_names_what_it_refuses(document):
             for code in shown.keys() - {"unknown_model"}:
                 assert examples[code]["value"]["status"] == shown[code]
     assert {code for code, row in CODES.items() if row.status} == examples.keys()
+
+
+def test_a_refusal_that_is_not_named_is_seen():
+    """The tests of the API hold each refusal that they meet against the tables (``documented``)."""
+    for code, status in (("legal_hold", 409), ("never_heard_of", 400), ("session_not_found", 400)):
+        documented.look("get_session", "/api/sessions/{session_id}", Problem(status, code, ""))
+        assert documented.missing
+        documented.missing.clear()
+    documented.look("get_session", "/api/sessions/{session_id}", Problem(404, "session_not_found", ""))
+    assert not documented.missing
 
 
 def listing():

@@ -20,7 +20,7 @@ ASKED = {
 
 GROUP: Group = {
     "Model": Told(
-        "A model that can be asked. Null is *not known*.",
+        "A model that can be asked. Null means that it is not known.",
         {
             "name": ("Its full name, `provider/model`.", "anthropic/claude-sonnet-4-6"),
             "context_tokens": ("The most tokens of a request and its answer together.", 200_000),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import HASH, MESSAGE, QUESTION, SCHEMA, TURN, Group, Told
+from .base import ANSWERED, HASH, LATER, MESSAGE, QUESTION, SCHEMA, SESSION, TURN, Group, Told
 from .sessions import CONTENT
 
 STOP_REASON = (
@@ -28,6 +28,24 @@ SAMPLING = {
         {"50256": -100},
     ),
     "parallel_tool_calls": ("False: at most one tool is called at a time; null: not said.", True),
+}
+
+ANSWER_MESSAGE = {
+    "id": MESSAGE,
+    "session_id": SESSION,
+    "version": 6,
+    "position": 42,
+    "role": "assistant",
+    "content": ANSWERED,
+    "token_count": 16,
+    "complete": True,
+    "erased": None,
+    "turn_id": TURN,
+    "actor": f"turn:{TURN}",
+    "created_at": LATER,
+    "model": "anthropic/claude-sonnet-4-6",
+    "stop_reason": "end_turn",
+    "pinned": False,
 }
 
 GROUP: Group = {
@@ -128,8 +146,8 @@ GROUP: Group = {
             "vendor_stop_reason": ("The vendor's own word for it; null: none.", "end_turn"),
             "attempts": "Its requests to providers, in order.",
             "error": "Why it failed; null where it did not.",
-            "messages": "The messages that it made, in order.",
-            "message": "The last of its messages from the assistant; null: there is none.",
+            "messages": ("The messages that it made, in order.", [ANSWER_MESSAGE]),
+            "message": ("The last of its messages from the assistant; null: there is none.", ANSWER_MESSAGE),
             "pending_approvals": "The tool calls that a person must decide on.",
         },
     ),
@@ -165,7 +183,7 @@ GROUP: Group = {
         },
     ),
     "Usage": Told(
-        "Tokens. Null is *not reported*, which is not nothing.",
+        "Tokens. Null means that they were not reported, which is not none.",
         {
             "input_tokens": ("All tokens of the input; the cache classes are parts of it.", 96),
             "cache_read_tokens": ("Those that were read from the vendor's cache.", 0),
@@ -202,7 +220,7 @@ GROUP: Group = {
         },
     ),
     "Parameters": Told(
-        "The parameters of a request. Null is *not given*, and then nothing was sent.",
+        "The parameters of a request. Null: not given, and then nothing was sent.",
         {
             **SAMPLING,
             "stop": ("Texts at which the model stops.", []),
