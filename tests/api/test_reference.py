@@ -4,24 +4,27 @@ The list of error codes in ``api/README.md`` is written anew with: ``GOLDEN=writ
 """
 
 import ast
+import asyncio
 import json
 import os
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
+from manent import engine
 from manent.api.http.errors import BY_CODE, HTTP_CODES, STATUS, Problem
 from manent.api.openapi import vendors
 from manent.api.openapi.describe import TABLE
+from manent.api.openapi.streams import FRAMES
 from manent.api.openapi.tables import common
 from manent.api.openapi.tables.errors import CODES
 from manent.api.openapi.tables.operations import OPERATIONS, TAGS
 from manent.api.openapi.tables.parameters import PARAMETERS
 from tests.api import documented
-from tests.api.conftest import settings_on
-from tests.api.harness import in_thread, read
+from tests.support import begin, chatting, frames_of, offered, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "api" / "README.md"
@@ -320,42 +323,64 @@ def test_the_readme_lists_the_same():
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 STREAMED = {
-    "think": [{"steps": [{"thinking": "Hm."}, {"text": "Two."}]}],
+    "thinks": [{"steps": [{"thinking": "Hm."}, {"text": "Two."}]}],
     "looks": [{"steps": [{"text": "So."}, {"tool": {"id": "call_1", "name": "look", "input": {"city": "Rome"}}}]}],
-    "adds": [
-        {"steps": [{"tool": {"id": "call_1", "name": "calculator", "input": {"expression": "6*7"}}}]},
-        {"steps": [{"text": "42."}]},
+    "pays": [
+        {"steps": [{"tool": {"id": "call_1", "name": "pay", "input": {"to": "Ann"}}}]},
+        {"steps": [{"text": "Done."}]},
+    ],
+    "retries": [
+        {"steps": [{"fail": {"code": "provider_unavailable", "detail": "no"}}]},
+        {"steps": [{"text": "Now."}]},
     ],
     "breaks": [{"steps": [{"text": "I b"}, {"fail": {"code": "provider_rejected", "detail": "no"}}]}],
+    "hangs": [{"steps": [{"text": "Wait"}, {"hang": True}]}],
 }
 
 
-def test_frames_are_as_they_are_described(document, tmp_path):
-    """Each frame of turns of all kinds is of the schema that its type names."""
-    settings = settings_on(tmp_path)
-    Path(settings.script).write_text(json.dumps({"models": STREAMED}), encoding="utf-8")
-    schema = {"$ref": "#/components/schemas/TurnFrame", "components": document["components"]}
-    validator, seen = Draft202012Validator(schema), set()
-    with in_thread(settings) as server, server.client() as client:
-        for model, body in (
-            ("echo/echo", {}),
-            ("scripted/think", {}),
-            ("scripted/looks", {"client_tools": [{"name": "look"}]}),
-            ("scripted/adds", {"tools": ["calculator"]}),
-            ("scripted/breaks", {}),
-        ):
-            session = client.post("/api/sessions", json={"model": model}).json()["id"]
-            for frame in read(
-                client, f"/api/sessions/{session}/turns", "POST", json={"content": "x", "stream": True, **body}
-            ):
-                validator.validate({"id": int(frame.id), "event": frame.event, "data": frame.json})
-                seen.add(frame.event)
-        events = client.get(f"/api/sessions/{session}/events").json()["items"]
-    event_schema = {"$ref": "#/components/schemas/Event", "components": document["components"]}
+@engine.tool(approval=True)
+async def pay(to: str) -> str:
+    """Pays somebody."""
+    return f"{to} is paid"
+
+
+async def turns_of_all_kinds(path):
+    """The frames of each, and all events on record."""
+    async with chatting(path, tools=[pay], max_attempts=2, **STREAMED) as chat:
+        frames = []
+        for model in ("thinks", "looks", "retries", "breaks"):
+            session = await chat.create_session(model=f"scripted/{model}")
+            turn = await begin(chat, session.id, "x", client_tools=offered("look") if model == "looks" else ())
+            frames += await frames_of(chat, turn)
+        for approve in (True, False):
+            session = await chat.create_session(model="scripted/pays")
+            turn = await begin(chat, session.id, "x", tools=("pay",))
+            await frames_of(chat, turn)  # up to the pause
+            await chat.decide(turn, "call_1", approve=approve, reason="why")
+            frames += await frames_of(chat, turn)
+        session = await chat.create_session(model="scripted/hangs")
+        turn = await begin(chat, session.id, "x")
+        await shown(chat, turn, 3)
+        await chat.cancel(turn)
+        frames += await frames_of(chat, turn)
+        stopped = await begin(chat, session.id, "x")
+        await shown(chat, stopped, 3)
+    async with chatting(path, tools=[pay]) as chat:
+        frames += await frames_of(chat, stopped)
+        return frames, (await chat.log_events(limit=1000)).items
+
+
+def test_frames_and_events_are_as_they_are_described(document, tmp_path):
+    """Each frame of turns of all kinds is of the schema that its type names, and no type is described that is none."""
+    frames, events = asyncio.run(turns_of_all_kinds(tmp_path / "chat.db"))
+    components = {"components": document["components"]}
+    validator = Draft202012Validator({"$ref": "#/components/schemas/TurnFrame"} | components)
+    for frame in frames:
+        validator.validate({"id": frame.number, "event": frame.type, "data": json.loads(frame.data)})
+    assert {frame.type for frame in frames} == FRAMES.keys()
+    validator = Draft202012Validator({"$ref": "#/components/schemas/Event"} | components)
     for event in events:
-        Draft202012Validator(event_schema).validate(event)
-    assert seen >= {"turn.started", "block.started", "delta", "message.appended", "tool.called", "tool.returned"}
-    assert seen >= {"turn.completed", "turn.failed"}
+        validator.validate(json.loads(msgspec.json.encode(event)))
 
 
 def test_blocks_are_a_union(document):

@@ -24,8 +24,14 @@ FIELDS: Mapping[str, Field] = {
     "fallback_model": ("The model that answers where `model` cannot; null: none.", "openai/gpt-5"),
     "provider": ("The provider's name: the part of a model's name before the slash.", "anthropic"),
     "title": ("The session's title, at most `max_title_chars` (500) characters; null: none.", "Clause 4"),
-    "system": ("The system prompt; null: none. It is counted in every window.", "You are a careful assistant."),
-    "metadata": ("A JSON object of the caller's own; null: none. Models never see it.", METADATA),
+    "system": (
+        ("The system prompt, at most `max_message_bytes` (1 MiB); null: none. It is counted in every window."),
+        "You are a careful assistant.",
+    ),
+    "metadata": (
+        ("A JSON object of the caller's own, at most `max_metadata_bytes` (16 KiB); null: none. Models never see it."),
+        METADATA,
+    ),
     "budget_tokens": ("How many tokens a window may have, reply included; null: the server's default (8192).", 8192),
     "max_output_tokens": ("The most tokens of one answer; null: the model's own limit.", 1024),
     "allowed_tools": ("Names of the tools that turns may use; null: every registered tool.", ["calculator"]),

@@ -25,7 +25,10 @@ GROUP: Group = {
             "name": ("Its full name, `provider/model`.", "anthropic/claude-sonnet-4-6"),
             "context_tokens": ("The most tokens of a request and its answer together.", 200_000),
             "max_output_tokens": ("The most tokens of one answer.", 64_000),
-            "capabilities": ("What it can: `tools`, `images`, `thinking` …", ["tools", "images", "thinking"]),
+            "capabilities": (
+                "What it takes and can: `text`, `images`, `documents`, `tools`, `sampling` …",
+                ["text", "images", "tools"],
+            ),
             "price": "What it costs today; null: not known.",
         },
     ),

@@ -119,7 +119,7 @@ GROUP: Group = {
                 [2, 6],
             ),
             "purged": ("True: no file of the server holds the words any more; false: soon.", True),
-            "out_of_reach": ("What no erasure here reaches.", ["backups", "exports"]),
+            "out_of_reach": ("What no erasure here reaches.", ["backups", "earlier exports"]),
             "erased": ("The same as `versions`.", [2, 6]),
             "sessions": "Other sessions that hold the same words.",
             "dry_run": ("True: nothing was done, and this is what would be.", False),
@@ -151,7 +151,7 @@ GROUP: Group = {
             "model": ("The model that answers; null: each turn's own.", "echo/echo"),
             "tools": ("Tools are answered from the record, refused, or run live.", "recorded"),
             "jobs": ("How many turns are asked at once; null: `replay_jobs` (4).", 4),
-            "max_turns": ("The most turns that it may have; null: 1000.", 1000),
+            "max_turns": ("The most turns that it may have; null: `replay_turns` (1000).", 1000),
             "max_cost_micros": (
                 "It stops when it has cost so many millionths of the currency; null: no bound.",
                 2_000_000,

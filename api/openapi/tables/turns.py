@@ -19,12 +19,12 @@ TEMPERATURE = ("How freely it is sampled, 0 to 2; null: the model's own.", 0.2)
 SAMPLING = {
     "temperature": TEMPERATURE,
     "top_p": ("Sample from the likeliest tokens that sum up to this probability, 0 to 1; null: not said.", 0.9),
-    "top_k": ("Sample from so many likeliest tokens; null: not said.", 40),
-    "seed": ("The seed of sampling, for vendors that take one; null: not said.", 7),
+    "top_k": ("Sample from so many likeliest tokens, 1 to 2147483647; null: not said.", 40),
+    "seed": ("The seed of sampling, a whole number of 64 bits, for vendors that take one; null: not said.", 7),
     "presence_penalty": ("How much tokens that stood already are avoided, -2 to 2; null: not said.", 0.0),
     "frequency_penalty": ("How much tokens that stood often are avoided, -2 to 2; null: not said.", 0.0),
     "logit_bias": (
-        "By the number of a token, what its likelihood is changed by, -100 to 100; null: none.",
+        "By the number of a token, what its likelihood is changed by, -100 to 100, 1024 at most; null: none.",
         {"50256": -100},
     ),
     "parallel_tool_calls": ("False: at most one tool is called at a time; null: not said.", True),
@@ -63,9 +63,15 @@ GROUP: Group = {
             **SAMPLING,
             "response_format": FORMAT,
             "reasoning": "How much the model is asked to think; null: not said.",
-            "task": ("The kind of task, by which a route chooses a model; null: none.", "draft"),
-            "stop": ("A text, or texts, at which the model stops.", ["\n\n"]),
-            "tools": ("Names of registered tools that the server runs.", ["calculator"]),
+            "task": (
+                ("The kind of task, by which a route chooses a model, 1 to 64 of A-Z a-z 0-9 _ . -; null: none."),
+                "draft",
+            ),
+            "stop": ("A text, or at most 16 texts of 1 to 256 characters, at which the model stops.", ["\n\n"]),
+            "tools": (
+                ("Names of registered tools that the server runs, at most `max_tools` (128) with `client_tools`."),
+                ["calculator"],
+            ),
             "client_tools": "Tools that the caller runs: the turn ends with their calls, and their results are "
             "appended.",
             "tool_choice": ("`auto`, `any` (also `required`), `none`, or the name of a tool; null: not said.", "auto"),
@@ -94,7 +100,7 @@ GROUP: Group = {
         "The form of an answer. A schema goes with `json_schema` alone.",
         {
             "type": FORMAT,
-            "name": ("A name for the schema; null: none.", "weather"),
+            "name": ("A name for the schema, 1 to 64 of A-Z a-z 0-9 _ -; null: none.", "weather"),
             "schema": ("The JSON Schema that the answer must be of; at most `max_schema_bytes`.", SCHEMA),
             "json_schema": "The schema in OpenAI's form. Goes without the other fields.",
         },
@@ -210,7 +216,7 @@ GROUP: Group = {
                 {"model": "echo", "messages": [{"role": "user", "content": QUESTION}]},
             ),
             "request_bytes_base64": ("The request to the byte, in base64.", "eyJtb2RlbCI6ImVjaG8ifQ=="),
-            "renderer": ("The renderer that wrote the request, with its version.", "anthropic-messages/3"),
+            "renderer": ("The renderer that wrote the request, with its version.", "anthropic-messages/1"),
             "parameters": "The parameters that it was sent with.",
             "tools": "The tools that the model was told of.",
             "commitment": ("SHA-256 over the recorded salt and the derived bytes, in hex.", HASH),
