@@ -7,6 +7,7 @@ from typing import Any
 
 from .tables import common, others, records, sessions, turns
 from .tables.base import Field, Told
+from .vendors import describe_theirs
 
 GROUPS = (sessions.GROUP, turns.GROUP, records.GROUP, others.GROUP)
 TABLE: Mapping[str, Told] = {name: told for group in GROUPS for name, told in group.items()}
@@ -16,6 +17,7 @@ REF = "#/components/schemas/"
 def describe(document: dict[str, Any]) -> None:
     """Describe every schema that a table names. What none names stays without words, and a test says so."""
     schemas = document["components"]["schemas"]
+    describe_theirs(document, TABLE)
     describer = _Describer(schemas)
     for name in schemas:
         describer.describe(name)

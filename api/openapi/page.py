@@ -112,7 +112,7 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
             ),
             f'<p class="summary">{prose(operation["summary"])}.</p>{f"<p>{prose(said)}</p>" if said else ""}',
             _parameters(operation.get("parameters", [])),
-            _body(operation),
+            _body(document, operation),
             _answers(document, operation["responses"]),
             "</article>",
         )
@@ -144,7 +144,7 @@ def _such_as(parameter: dict[str, Any]) -> str:
     return "" if example is None else f' <span class="kind">Such as <code>{escape(str(shown))}</code>.</span>'
 
 
-def _body(operation: dict[str, Any]) -> str:
+def _body(document: dict[str, Any], operation: dict[str, Any]) -> str:
     content = operation.get("requestBody", {}).get("content", {}).get(JSON)
     if content is None:
         return ""
@@ -154,8 +154,9 @@ def _body(operation: dict[str, Any]) -> str:
         f"<pre>{_pretty(example['value'])}</pre></details>"
         for number, (name, example) in enumerate(content.get("examples", {}).items())
     )
-    inline = fields(content["schema"]) if "properties" in content["schema"] else ""
-    own = f"<details><summary>Fields</summary>{inline}</details>" if inline else ""
+    schema = content["schema"]
+    schema = document["components"]["schemas"].get(schema.get("$ref", "").removeprefix(REF), schema)
+    own = f"<details><summary>Fields</summary>{fields(schema)}</details>" if schema.get("properties") else ""
     return f"<h4>Body{needed}</h4><p>{kind(content['schema'])}</p>{shown}{own}"
 
 

@@ -4,14 +4,14 @@ route's own table does with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from ..compat import chat_forms, messages_forms
 from ..compat.fields import Field, Table
-from ..http.dialects import ANTHROPIC, dialect_of
+from ..http.dialects import ANTHROPIC, ROOT, dialect_of
 from ..http.errors import JSON
 from . import streams
 from .tables.base import ANSWER, QUESTION
@@ -24,6 +24,7 @@ from .tables.operations import (
     Operation,
 )
 
+REF = "#/components/schemas/"
 USES = {
     "honoured": "Honoured: it means what the vendor says.",
     "kept": "Taken, and no part of what the model is asked.",
@@ -95,6 +96,50 @@ def complete_operation(path: str, operation: dict[str, Any]) -> None:
     if known is not None and known.streams:
         content |= streams.content(streams.Stream(streams.VENDOR_ORDER))
     operation["responses"]["200"] = {"description": "The answer, in the vendor's form.", "content": content}
+
+
+def schemas_only_theirs(document: dict[str, Any]) -> dict[str, str]:
+    """The schemas that drop-in routes alone refer to, each with the protocol that it is of."""
+    schemas = document["components"]["schemas"]
+    theirs: dict[str, str] = {}
+    ours: set[str] = set()
+    for path, operations in document["paths"].items():
+        found = set(_reached(operations, schemas, set()))
+        if path.startswith(ROOT):
+            theirs |= dict.fromkeys(found - theirs.keys(), _protocol_of(path))
+        else:
+            ours |= found
+    return {name: protocol for name, protocol in theirs.items() if name not in ours}
+
+
+def _reached(value: Any, schemas: dict[str, Any], seen: set[str]) -> Iterator[str]:
+    if isinstance(value, dict):
+        name = str(value.get("$ref", "")).removeprefix(REF)
+        if name in schemas and name not in seen:
+            seen.add(name)
+            yield name
+            yield from _reached(schemas[name], schemas, seen)
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _reached(each, schemas, seen)
+
+
+def describe_theirs(document: dict[str, Any], known: Collection[str]) -> None:
+    """Say of what is a vendor's own that it is: of schemas that no table names (``known``), their fields, and
+    parameters without words.
+    """
+    for name, protocol in schemas_only_theirs(document).items():
+        schema = document["components"]["schemas"][name]
+        if name not in known:
+            schema.setdefault("description", f"An object of {protocol}, in its shape.")
+            for field, part in schema.get("properties", {}).items():
+                part.setdefault("description", f"`{field}` of {protocol}, as it has it.")
+    for path, operations in document["paths"].items():
+        for operation in operations.values() if path.startswith(ROOT) else ():
+            for parameter in operation.get("parameters", []):
+                said = parameter.get("description")
+                parameter["description"] = said or f"`{parameter['name']}` of {_protocol_of(path)}, as it has it."
 
 
 def _body(path: str, known: Vendors | None) -> dict[str, Any]:
