@@ -14,7 +14,7 @@ from litestar.params import FromPath, FromQuery
 
 from ...engine import transcript_policy
 from ..http.body import Http
-from ..http.pieces import InPieces
+from ..http.pieces import PIECE_BYTES, InPieces
 from ..http.room import Room
 from ..schemas.parameters import At, Chat, Version, caller_of
 
@@ -57,9 +57,16 @@ async def _pieces(exports: Room, found: AsyncGenerator[str, None]) -> AsyncGener
 
 
 async def _encoded(first: str, rest: AsyncIterator[str]) -> AsyncIterator[bytes]:
-    yield first.encode()
+    """What is ready goes out together: a write for each entry would cost more than the entry."""
+    parts = [first.encode()]
+    size = len(parts[0])
     async for piece in rest:
-        yield piece.encode()
+        parts.append(piece.encode())
+        size += len(parts[-1])
+        if size >= PIECE_BYTES:
+            yield b"".join(parts)
+            parts, size = [], 0
+    yield b"".join(parts)
 
 
 ROUTES = [read_transcript]

@@ -2,6 +2,7 @@
 than text.
 """
 
+import asyncio
 import hashlib
 import json
 import re
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from manent import engine
 from manent.engine import MessageIn, Settings, open_sync, transcript_policy
 from manent.engine.service.transcript.hidden import written_out
 from manent.engine.service.transcript.markdown import fenced, span
@@ -22,6 +24,7 @@ from tests.api.conftest import settings_on
 from tests.api.harness import in_thread, problem
 from tests.api.test_access import KEYS, keys_file
 from tests.contracts.test_damage import damage
+from tests.support import begin, chatting, frames_of, says
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(1)> [a](javascript:b) **bold** `tick` ```` \n```\n# Head\n~~~\n"
@@ -37,6 +40,8 @@ ALWAYS = {
     "breaks": [{"steps": [{"text": "I brea"}, {"fail": {"code": "provider_unavailable", "detail": "no"}}]}],
 }
 """Models that always do the same."""
+
+PAYS = {"steps": [{"tool": {"id": "call_1", "name": "pay", "input": {"to": "Ann"}}}]}
 
 
 class Page(HTMLParser):
@@ -328,3 +333,35 @@ def test_a_long_session_is_told_in_pieces(tmp_path):
 def _message(text):
     block = json.dumps({"type": "text", "text": text}).encode()
     return MessageIn((block,), "user")
+
+
+def test_a_decision_names_the_person(tmp_path):
+    """Who approved a call and why, which tool it was, and what it said; the server's own entries are the server's."""
+
+    @engine.tool(approval=True)
+    async def pay(to: str) -> str:
+        """Pays somebody."""
+        return f"{to} is paid"
+
+    async def write():
+        async with chatting(tmp_path / "chat.db", tools=[pay], pays=[PAYS, *says("Done.")]) as chat:
+            session = await chat.create_session(model="scripted/pays")
+            turn = await begin(chat, session.id, "Pay Ann.", tools=("pay",))
+            await frames_of(chat, turn)
+            await chat.decide(turn, "call_1", approve=True, reason="She asked.", caller=engine.Caller(actor="key:bob"))
+            await frames_of(chat, turn)
+            return "".join([piece async for piece in chat.transcript(session.id, "md")])
+
+    text = asyncio.run(write())
+    for expected in (
+        *(
+            "`key:bob`",
+            "The call was approved.",
+            "She asked.",
+            "The turn waits for a person's decision.",
+            "- Tool: `pay`",
+        ),
+        *("Ann is paid", "- Run by: `this server`", "- Outcome: `completed`"),
+    ):
+        assert expected in text, expected
+    assert "`turn:" not in text

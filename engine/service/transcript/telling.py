@@ -69,7 +69,7 @@ class Teller:
             says = "Assistant, answer of a model."
         elif facts.role == "assistant":
             says = "Assistant, in the caller's words: no model answered this here."
-        who = model if by_model else event.actor
+        who = model if by_model else ""
         told = _entry(event, facts.role, says, tuple(details), who)
         return msgspec.structs.replace(told, passages=tuple(passages_of(content)))
 
