@@ -156,7 +156,7 @@ def _body(document: dict[str, Any], operation: dict[str, Any]) -> str:
     )
     schema = content["schema"]
     schema = document["components"]["schemas"].get(schema.get("$ref", "").removeprefix(REF), schema)
-    own = f"<details><summary>Fields</summary>{fields(schema)}</details>" if schema.get("properties") else ""
+    own = f"<details><summary>Fields</summary>{fields(schema, body=True)}</details>" if schema.get("properties") else ""
     return f"<h4>Body{needed}</h4><p>{kind(content['schema'])}</p>{shown}{own}"
 
 

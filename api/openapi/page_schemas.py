@@ -64,11 +64,10 @@ def _size(part: dict[str, Any], key: str, unit: str) -> list[str]:
     return [f"at least {least} {unit}"] if least else []
 
 
-def fields(schema: dict[str, Any]) -> str:
-    """The properties of a schema, as a list."""
+def fields(schema: dict[str, Any], *, body: bool) -> str:
+    """The properties of a schema, as a list. ``body``: it is sent, and may be short; answers seldom are."""
     required = set(schema.get("required", ()))
-    asked = schema.get("additionalProperties") is False  # a body: it may be short; an answer seldom leaves a field out
-    remarks = {True: "required", False: ""} if asked else {True: "", False: "not always there"}
+    remarks = {True: "required", False: ""} if body else {True: "", False: "not always there"}
     rows = (_field(name, part, remarks[name in required]) for name, part in schema["properties"].items())
     return f'<dl class="fields">{"".join(rows)}</dl>'
 
@@ -89,7 +88,8 @@ def _field(name: str, part: dict[str, Any], remark: str) -> str:
 
 def schema_section(name: str, schema: dict[str, Any]) -> str:
     """One schema, closed until it is wanted."""
-    inside = fields(schema) if schema.get("properties") else ""
+    sent = name.endswith("In") or schema.get("additionalProperties") is False
+    inside = fields(schema, body=sent) if schema.get("properties") else ""
     if "oneOf" in schema:
         inside = _choices(schema["oneOf"])
     if name == "ErrorCode":
