@@ -150,6 +150,7 @@ from .service.figures import Load, Standing
 from .service.ids import Id
 from .service.import_bundle import Imported
 from .service.inputs import MessageIn, check_content, check_tenant, is_correlation
+from .service.page_policy import page_policy
 from .service.paging import Page
 from .service.reach import Holder
 from .service.replay.orders import (
@@ -172,6 +173,7 @@ from .service.stream_erasure import Retained
 from .service.suites import Suite, SuiteItem
 from .service.sync import SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream
 from .service.text_stream import TextStream
+from .service.transcript.html import policy as transcript_policy
 from .service.turns import TurnOptions
 from .sessions.aliases import Alias
 from .sessions.envelope import LOCAL, Caller
@@ -230,8 +232,8 @@ __all__ = [
     "Unwitnessed", "UrlSource", "Usage", "UsageReported", "VendorBlock", "Verified", "VersionConflict", "Window",
     "WindowMessage", "accept_break", "check_content", "check_tenant", "check_unlocked", "database_path", "env_name",
     "errors", "examine_database", "existing_database", "from_mapping", "import_bundle", "is_correlation",
-    "migrate_database", "new_id", "open", "open_beside", "open_sync", "read_conversation", "read_pace",
+    "migrate_database", "new_id", "open", "open_beside", "open_sync", "page_policy", "read_conversation", "read_pace",
     "rebuild_projections", "report_policy", "rfc3339", "tell_address", "text_content", "text_of", "tool",
-    "unknown_names", "verify_database", "version", "words_diff",
+    "transcript_policy", "unknown_names", "verify_database", "version", "words_diff",
 ]
 # fmt: on

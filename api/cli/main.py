@@ -34,6 +34,7 @@ from .suite.command import suite
 from .suite.review import review
 from .tail import tail
 from .terminal import describe, notice
+from .transcript import transcript
 from .verify import verify
 
 WRONG_USE = (Invalid, UnknownModel)
@@ -48,6 +49,7 @@ SECTIONS = {
     "Look": {
         "sessions": "list sessions",
         "show": "show a session: its messages, or every event",
+        "transcript": "write a session for people, as a page or Markdown",
         "branches": "show the forks of a session as a tree",
         "explain": "show what the model was sent, and why",
         "tail": "follow events as they are recorded",
@@ -112,7 +114,7 @@ for command in (ask, branches, chat, checkpoint, doctor, erase, explain, export,
     commands.add_command(command)
 for command in (models, proof, rebuild, replay, retain, review, run_conversations, serve, sessions, show, suite):
     commands.add_command(command)
-for command in (tail, title, tools, verify):
+for command in (tail, title, tools, transcript, verify):
     commands.add_command(command)
 
 

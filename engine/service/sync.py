@@ -324,6 +324,7 @@ class SyncEngine(_Door[Engine]):
     cancel = _waits(Engine.cancel)
     decide = _waits(Engine.decide)
     frames = _reads(Engine.frames)
+    transcript = _reads(Engine.transcript)
     window = _waits(Engine.window)
     explain = _waits(Engine.explain)
     models = _gives(Engine.models)

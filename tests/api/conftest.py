@@ -5,7 +5,7 @@ import json
 import pytest
 
 from manent.engine import Settings
-from tests.api import chat_upstream
+from tests.api import chat_upstream, documented
 from tests.api.harness import in_thread
 
 STRANGE = (
@@ -43,6 +43,17 @@ SCRIPT = {
         }
     ],
 }
+
+
+documented.watch()
+
+
+@pytest.fixture(autouse=True)
+def documented_refusals():
+    """Every refusal that a test meets is in the reference, at its operation."""
+    documented.missing.clear()
+    yield
+    assert documented.missing == []
 
 
 def settings_on(folder, **options):

@@ -6,7 +6,7 @@ Methods raise EngineError. A session that a user names is found by its id, or by
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, Unpack
+from typing import Literal, Protocol, Unpack
 from uuid import UUID
 
 from ....engine import (
@@ -24,6 +24,8 @@ from ....engine import (
     ToolInfo,
     Turn,
 )
+
+TranscriptForm = Literal["html", "md"]
 
 LAST = SessionFilter(branches="all", status="active")
 """The sessions that one may go on with."""
@@ -69,6 +71,10 @@ class Sessions(Protocol):
     def branches(self, session: UUID, at: str | None) -> Branches: ...
 
     def explain(self, turn: UUID, attempt: int | None) -> SentPrompt: ...
+
+    def transcript(self, session: UUID, form: TranscriptForm, version: int | None) -> Iterator[bytes]:
+        """A session for people, in pieces."""
+        ...
 
     def models(self) -> Sequence[Model]: ...
 

@@ -27,6 +27,7 @@ from ....engine import (
     Turn,
 )
 from ..database import EVERY, ID_DIGITS, first_above, only_one, open_temporary, open_to_write, read_prefix
+from .base import TranscriptForm
 
 T = TypeVar("T")
 
@@ -92,6 +93,10 @@ class FileSessions:
 
     def explain(self, turn: UUID, attempt: int | None) -> SentPrompt:
         return self.chat.explain(turn, attempt=attempt, caller=self.caller)
+
+    def transcript(self, session: UUID, form: TranscriptForm, version: int | None) -> Iterator[bytes]:
+        for piece in self.chat.transcript(session, form, version=version, caller=self.caller):
+            yield piece.encode()
 
     def models(self) -> Sequence[Model]:
         return self.chat.models()

@@ -29,8 +29,10 @@ from ....engine import (
 )
 from ..chat.remote import RETRIES, RETRY_S, Remote, ServerRefused, read_frames
 from ..database import EVERY, ID_DIGITS, only_one, read_prefix
+from .base import TranscriptForm
 
 PAGE = 1000
+CHUNK_BYTES = 1 << 16
 
 
 class _TellablePrompt(SentPrompt, frozen=True):
@@ -126,6 +128,15 @@ class ServerSessions(Remote):
     def explain(self, turn: UUID, attempt: int | None) -> SentPrompt:
         told = self.decoded("GET", _with(f"/api/turns/{turn}/prompt", {"attempt": attempt}), _TellablePrompt)
         return msgspec.structs.replace(told, request=None if told.request is None else msgspec.Raw(told.request_bytes))
+
+    def transcript(self, session: UUID, form: TranscriptForm, version: int | None) -> Iterator[bytes]:
+        path = _with(f"/api/sessions/{session}/transcript", {"format": form, "version": version})
+        try:
+            with self._request("GET", path) as response:
+                while piece := response.read(CHUNK_BYTES):
+                    yield piece
+        except (OSError, http.client.HTTPException) as error:
+            raise self.unreachable(error) from None
 
     def models(self) -> Sequence[Model]:
         return list(self.listed("/api/models", Model))
