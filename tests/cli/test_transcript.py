@@ -58,7 +58,7 @@ def test_it_asks_a_server(serve, run, recorded, database, tmp_path):
     ("given", "code", "said"),
     [
         (["ffffffff"], 1, "there is no session ffffffff"),
-        (["not-an-id"], 2, "session: must be the id of a session"),
+        (["not-an-id"], 2, "is not the id of a session"),
         (["0", "--format", "pdf"], 2, "'pdf' is not one of"),
         (["0", "--version", "0"], 2, "--version"),
         (["TALKED", "-o", "no/such/folder/x.html"], 2, "output: cannot be written: No such file or directory"),
@@ -78,6 +78,8 @@ def test_beside_a_server_it_says_what_no_checkpoint_covers(serve, run, database)
     """Nothing can be signed there: the transcript is written, and says what is missing and how to check the rest."""
     with serve(database, "--checkpoint-every-s", "3600") as server:
         with httpx.Client(base_url=server.url) as client:
+            client.post("/api/sessions", json={})
+            client.post("/api/log/checkpoint", json={})
             session = client.post("/api/sessions", json={"title": "New"}).json()["id"]
         result = run("transcript", session, "--format", "md", "-o", "-", "--database", database)
     assert result.returncode == 0, result.stderr

@@ -49,6 +49,9 @@ CODES: Mapping[str, Code] = {
     "parameter_not_supported": Code(
         400, "A parameter is known, and cannot be honoured by this model or this server.", ("field",)
     ),
+    "previous_response_not_completed": Code(
+        400, "The answer to go on from is not whole: its turn runs, has failed or was cancelled.", ("field",)
+    ),
     "prefill_not_supported": Code(400, "The model cannot go on with an answer that the request begins.", ("field",)),
     "unsupported_media_type": Code(415, "The body must be `application/json`.", ("field",), everywhere=True),
     "not_acceptable": Code(406, "Nothing that the request accepts can be answered.", (), everywhere=True),
@@ -75,6 +78,7 @@ CODES: Mapping[str, Code] = {
         "There is no such session, or not at that version, in the key's tenant.",
         ("session_id", "field", "last_version"),
     ),
+    "previous_response_not_found": Code(404, "There is no such answer to go on from: see /v1/responses.", ("field",)),
     "turn_not_found": Code(404, "There is no such turn or attempt in the key's tenant.", ("turn_id",)),
     "event_not_found": Code(404, "The session has no event, or no message, of that version.", ("version",)),
     "checkpoint_not_found": Code(404, "There is no such checkpoint, and none can be made.", ()),
@@ -137,6 +141,7 @@ CODES: Mapping[str, Code] = {
         503, "The provider could not be reached, is overloaded, or failed on its side.", ("retry_after_s",)
     ),
     "provider_rejected": Code(502, "The provider refused the request: credentials, model or content."),
+    "context_too_long": Code(422, "The provider found the prompt longer than its model takes."),
     "provider_malformed": Code(502, "The provider answered something that is not its protocol."),
     "provider_too_large": Code(502, "The provider answered more than is taken.", ("limit", "maximum")),
     "provider_timed_out": Code(504, "The provider did not answer in time."),

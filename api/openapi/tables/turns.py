@@ -150,6 +150,7 @@ GROUP: Group = {
             ),
             "stop_reason": STOP_REASON,
             "vendor_stop_reason": ("The vendor's own word for it; null: none.", "end_turn"),
+            "stop_sequence": ("The text at which it stopped; there if the vendor says which.", "END"),
             "attempts": "Its requests to providers, in order.",
             "error": "Why it failed; null where it did not.",
             "messages": ("The messages that it made, in order.", [ANSWER_MESSAGE]),
@@ -174,8 +175,9 @@ GROUP: Group = {
             "retryable": ("True: the same again may succeed.", True),
             "limit": ("The setting that bounds what there was too much of; there if one does.", "max_rounds"),
             "maximum": ("That setting's value.", 16),
+            "retry_after_s": ("The delay that the vendor asks for, whole seconds; there if it asks.", 7),
         },
-        without=("limit", "maximum"),
+        without=("limit", "maximum", "retry_after_s"),
     ),
     "Approval": Told(
         "A tool call that a person must decide on.",
