@@ -32,6 +32,7 @@ from .routes import (
     sessions,
     suites,
     tickets,
+    transcripts,
     turns,
 )
 
@@ -47,6 +48,7 @@ NATIVE_ROUTES = [
     *erasure.ROUTES,
     *export.ROUTES,
     *console.ROUTES,
+    *transcripts.ROUTES,
     *replays.ROUTES,
     *suites.ROUTES,
 ]

@@ -30,6 +30,9 @@ log = logging.getLogger("manent.audit")
 
 Told = Callable[[str, int], None]
 
+FIRST_S = 2
+"""How often a log is looked for that has begun, until one is signed: who has just begun can verify at once."""
+
 
 class Keeper:
     """Signs the checkpoints of an open store. ``told`` hears of each new one: its log, and the log's size."""
@@ -85,7 +88,7 @@ class Keeper:
 
     async def run(self, every_s: float) -> None:
         while True:
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(every_s if self._signed else min(every_s, FIRST_S))
             if self._store.frozen is None:
                 with suppress(EngineError):
                     await self.sign_all()

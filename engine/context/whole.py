@@ -25,10 +25,10 @@ from ..sessions.state import Row, SessionState
 from ..settings import Settings
 from .content import check_prompt, has_images
 from .derive import to_send
-from .plan import PlannedRound, RequestPlan, fixed_tokens, settled
-from .prompt import ChosenWindow, measure_of
+from .plan import PlannedRound, RequestPlan, measure_for, settled
+from .prompt import ChosenWindow, ClientForm
 from .support import check_parameters
-from .window import WHOLE, Measure, take_all
+from .window import take_all
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -51,11 +51,14 @@ def plan_whole(
 ) -> PlannedRound:
     """Plan the first round of a turn that is sent all of a conversation.
 
-    Raises BudgetTooSmall where it is more than the model takes, ContentNotSupported, RecordDamaged, and Invalid for
-    what the provider's protocol cannot express.
+    The fallback model is sent the same messages in the same form. Raises BudgetTooSmall where it is more than the model
+    takes, ContentNotSupported, RecordDamaged, and Invalid for what the provider's protocol cannot express.
     """
+    request_plan = replace(request_plan, whole=True)
     plan = partial(_plan_for, connection, tenant, conversation, request_plan, settings)
-    return settled(request_plan, conversation.news[-1] if conversation.news else None, plan)
+    planned = settled(request_plan, conversation.news[-1] if conversation.news else None, plan)
+    form = ClientForm(planned.changed, planned.marks)
+    return replace(planned, request_plan=replace(planned.request_plan, form=form))
 
 
 def _plan_for(
@@ -68,7 +71,7 @@ def _plan_for(
 ) -> PlannedRound:
     schemas = request_plan.offer.schemas
     check_parameters(model, request_plan.parameters)
-    measure = _measure(connection, tenant, conversation.state, request_plan, settings, model)
+    measure = measure_for(connection, tenant, conversation.state, request_plan, settings, model)
     recorded = _recorded(connection, tenant, conversation.state)
     rows = (*recorded, *_new_rows(conversation))
     conversation = replace(conversation, marks=_placed(conversation, len(recorded)))
@@ -81,29 +84,6 @@ def _plan_for(
     changed = _changed(conversation, recorded)
     placed = conversation.marks
     return PlannedRound(window, model, request, request_plan, has_images(prompt), changed=changed, marks=placed)
-
-
-def _measure(
-    connection: Connection,
-    tenant: str,
-    state: SessionState,
-    request_plan: RequestPlan,
-    settings: Settings,
-    model: ResolvedModel,
-) -> Measure:
-    """What the messages cost; the budget is the session's, if it has one, else all that the model takes."""
-    limits = request_plan.limits
-    budget = limits.budget_tokens or state.budget_tokens or settings.max_budget_tokens
-    measure = measure_of(
-        connection,
-        tenant,
-        state,
-        model,
-        replace(limits, budget_tokens=budget),
-        settings,
-        tool_tokens=fixed_tokens(request_plan),
-    )
-    return replace(measure, policy=WHOLE)
 
 
 def _recorded(connection: Connection, tenant: str, state: SessionState) -> tuple[SentRow, ...]:

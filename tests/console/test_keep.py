@@ -82,3 +82,16 @@ def test_a_bundle_is_taken_out(page, server, client, tmp_path):
     download.value.save_as(tmp_path / "bundle.zip")
     names = zipfile.ZipFile(tmp_path / "bundle.zip").namelist()
     assert any(name.endswith("verify_bundle.py") for name in names), names
+
+
+def test_a_transcript_is_opened(watched, server, client):
+    """In a tab of its own, by a ticket; and it is taken along as Markdown."""
+    session = begin(client, "Read me.", model="scripted/plain", title="To be read")
+    watch = watched(server)
+    show(watch.page, server, f"#/sessions/{session}/keep")
+    with watch.context.expect_page() as opened:
+        watch.page.get_by_role("button", name="Transcript", exact=True).click()
+    expect(opened.value.locator("body")).to_contain_text("Hello from the script.")
+    with watch.page.expect_download() as download:
+        watch.page.get_by_role("button", name="Transcript, Markdown").click()
+    assert "Hello from the script." in download.value.path().read_text("utf-8")

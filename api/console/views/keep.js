@@ -23,7 +23,8 @@ export function keepView([id]) {
 function exportSection(id) {
   const path = `/api/sessions/${id}`;
   const opening = action(async (name, query) => {
-    h("a", { href: await ticketed(`${path}/${name}`, query), download: "", rel: "noopener" }).click();
+    const how = query.format === "html" ? { target: "_blank" } : { download: "" };
+    h("a", { href: await ticketed(`${path}/${name}`, query), rel: "noopener", ...how }).click();
   });
   const offer = (label, name, format) => button(label, () => opening.run(name, format ? { format } : {}));
   const others = [offer("Messages for OpenAI", "export", "openai"), offer("OpenTelemetry", "export", "otel")];
@@ -31,7 +32,7 @@ function exportSection(id) {
     "section",
     h("h2", "Take it out"),
     h("p.hint", "A bundle proves itself: it holds the events, their proofs, and a verifier that runs without this server."),
-    h("div.buttons.left", offer("Bundle", "export"), others),
+    h("div.buttons.left", offer("Bundle", "export"), offer("Transcript", "transcript", "html"), offer("Transcript, Markdown", "transcript", "md"), others),
     problemLine(opening.problem),
   );
 }
