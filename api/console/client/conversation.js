@@ -194,7 +194,7 @@ export class Conversation {
     else if (type === "turn.cancelled" && this.waiting.peek()?.id === facts.turn) this.settle(facts.turn).catch(() => {});
     else if (type === "tool.approved" || type === "tool.refused") this.decided(facts.turn);
     if (isTold(event)) this.put(noteOf(event));
-    if (type.startsWith("session.") || type === "body.erased" || ENDS.has(type)) this.refreshSoon();
+    if (type.startsWith("session.") || type === "body.erased" || ENDS.has(type)) this.refreshSoon(ENDS.has(type));
     if (type === "body.erased") this.erase(event);
     return this.running.peek() !== null;
   }
@@ -225,8 +225,7 @@ export class Conversation {
     this.running.value = null;
     if (this.waiting.peek()?.id === turn.id) this.waiting.value = null;
     this.letGo();
-    this.refreshSoon();
-    this.reread().catch(() => {});
+    this.refreshSoon(true);
   }
 
   // What is far above the end is let go of while nobody looks there: it is read again when somebody does.
@@ -271,9 +270,14 @@ export class Conversation {
     if (this.atEnd.peek()) this.items.update((items) => merged(items, [item]));
   }
 
-  refreshSoon() {
+  refreshSoon(ended = false) {
+    this.stale ||= ended;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.refresh().catch(() => {}), 50);
+    this.timer = setTimeout(async () => {
+      const reads = [this.refresh(), this.stale && this.reread()];
+      this.stale = false;
+      await Promise.allSettled(reads);
+    }, 50);
   }
 }
 
