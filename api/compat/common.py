@@ -166,7 +166,7 @@ async def ended(request: Http, chat: Engine, running: Running) -> Turn:
     """
     turn = await unless_left(request, chat.ended(running.turn, caller=running.caller))
     if turn is None:
-        raise _has_left()
+        raise has_left()
     if turn.status != "completed":
         raise failure(turn.status, turn.error, running.headers)
     return turn
@@ -197,7 +197,7 @@ async def streamed(
         await batches.aclose()
         raise
     if first is None:
-        raise _has_left()  # which has closed what it read from
+        raise has_left()  # which has closed what it read from
     whole = _encoder(encode, failed)
     stream = sse.EventStream(batches, whole, failed, running.headers, silences=repeat(silence), before=first)
     stream.revoked = failed(Problem(401, "unauthorized", "the API key of this request is no longer valid"))
@@ -265,7 +265,7 @@ def _encoder(encode: sse.Encode[Frame], failed: Callable[[Problem], bytes]) -> s
     return whole
 
 
-def _has_left() -> Problem:
+def has_left() -> Problem:
     """Nobody is sent it."""
     return Problem(LEFT, "client_left", "the client has left")
 

@@ -21,6 +21,9 @@ from .errors import Problem, check_id, check_number, invalid
 NO_VALUES = frozenset({"", "null"})
 """Litestar would read these as if the parameter were not there, and begin a list anew."""
 
+BRACKETED = "bracketed"
+"""A handler's option: names of parameters that it reads itself, in whatever brackets (`metadata[key]`, `include[]`)."""
+
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 Check = Callable[[str], None]
@@ -29,7 +32,10 @@ Check = Callable[[str], None]
 async def check_parameters(request: Request[Any, Any, Any]) -> None:
     """Refuse a misspelt parameter, which is no default, one that comes twice, and any of another form than its own."""
     checks = _checks(request.route_handler)
+    bracketed = request.route_handler.opt.get(BRACKETED, ())
     for name in request.query_params:
+        if name.partition("[")[0] in bracketed:
+            continue
         if name not in checks:
             raise Problem(400, "unknown_parameter", f"{name}: there is no such parameter", field=name)
         values = request.query_params.getall(name)

@@ -39,8 +39,9 @@ from ..sessions.turn_views import Turn
 from ..sessions.views import Message, Session, message_view, session_view
 from ..settings import Settings
 from ..streams.backlog import turn_of
+from .asked import AskedMessage, asked_page
 from .erasure import erase_in
-from .paging import Bounds, Page, check_limit, fill
+from .paging import Bounds, Page, check_limit, fill, number_after
 from .reach import Order
 
 DELETED = ErasureWords("deleted by the client")
@@ -79,6 +80,20 @@ class Answers:
 
         answer: ClientAnswer = await self._store.read(look)
         return answer
+
+    async def asked(
+        self, caller: Caller, protocol: Protocol, turn: UUID, after: int | None, limit: int, *, descending: bool
+    ) -> Page[AskedMessage]:
+        """Raises TurnNotFound, also for one that is hidden, and Invalid."""
+        check_limit(limit)
+        start, bounds = number_after(after), Bounds(limit, self._settings.max_page_bytes)
+
+        def look(connection: Connection) -> tuple[list[AskedMessage], bool]:
+            state = served(connection, caller.tenant, protocol, turn)
+            return asked_page(connection, caller.tenant, state, start, bounds, descending=descending)
+
+        found, more = await self._store.read(look)
+        return Page(found, str(found[-1].place) if more else None)
 
     async def page(
         self, caller: Caller, protocol: Protocol, after: UUID | None, limit: int, *, descending: bool

@@ -12,6 +12,7 @@ from ..sessions.envelope import LOCAL, Caller
 from ..sessions.views import Session
 from ..turns.start import Started
 from .answers import ClientAnswer
+from .asked import AskedMessage
 from .client_request import ClientRequest, Retry
 from .counting import TokenCount
 from .ids import Id, session_id, turn_id
@@ -78,6 +79,21 @@ class Clients:
         """
         start = None if after is None else turn_id(after)
         return await self._parts.answers.page(caller, protocol, start, limit, descending=descending)
+
+    async def client_messages(
+        self,
+        turn: Id,
+        protocol: Protocol,
+        *,
+        after: int | None = None,
+        limit: int = LIMIT,
+        descending: bool = False,
+        caller: Caller = LOCAL,
+    ) -> Page[AskedMessage]:
+        """Read a page of the messages that the model was sent for a stored answer, in their order or back. ``after``:
+        the place after which it begins; the page's ``next`` is one. Raises TurnNotFound, Invalid and RecordDamaged.
+        """
+        return await self._parts.answers.asked(caller, protocol, turn_id(turn), after, limit, descending=descending)
 
     async def delete_client_answer(self, turn: Id, protocol: Protocol, *, caller: Caller = LOCAL) -> None:
         """Delete a stored answer: it is served no longer, and the words of its turn's own messages are erased, in all

@@ -294,6 +294,7 @@ class SyncEngine(_Door[Engine]):
     vendor_forms = _waits(Engine.vendor_forms)
     client_answer = _waits(Engine.client_answer)
     client_answers = _waits(Engine.client_answers)
+    client_messages = _waits(Engine.client_messages)
     delete_client_answer = _waits(Engine.delete_client_answer)
     client_session = _waits(Engine.client_session)
     delete_conversation = _waits(Engine.delete_conversation)

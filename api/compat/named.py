@@ -1,0 +1,57 @@
+"""What OpenAI's protocols serve by name: ids, lists and metadata, as they all have them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from litestar.params import FromQuery, QueryParameter
+
+from ..http.errors import invalid
+
+MAX_PAIRS, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
+"""OpenAI's limits on metadata."""
+
+DEFAULT_ITEMS, MAX_ITEMS = 20, 100
+
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_ITEMS, description="The most items on a page.")]
+Order = FromQuery[Literal["asc", "desc"]]
+
+_HEX = re.compile(r"[0-9a-f]{32}")
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A page of a list. ``first_id`` and ``last_id`` are those of its items."""
+
+    data: Sequence[msgspec.Raw]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+    object: Literal["list"] = "list"
+
+
+def listed(items: Sequence[Mapping[str, object]], *, has_more: bool) -> Listed:
+    """A page of these items, each of which has an id."""
+    ids = [str(item["id"]) for item in items]
+    data = [msgspec.Raw(msgspec.json.encode(item)) for item in items]
+    return Listed(data, ids[0] if ids else None, ids[-1] if ids else None, has_more)
+
+
+def uuid_of(name: str, prefix: str) -> UUID | None:
+    """The id in a name of this kind; None: it is not one."""
+    rest = name.removeprefix(prefix)
+    return UUID(rest) if rest != name and _HEX.fullmatch(rest) else None
+
+
+def check_metadata(metadata: Mapping[str, str] | None, field: str = "metadata") -> None:
+    """Raises Problem for more than OpenAI takes."""
+    for key, value in (metadata or {}).items():
+        if len(key) > MAX_KEY_CHARS:
+            raise invalid(field, f"a key may have {MAX_KEY_CHARS} characters, and one has {len(key)}")
+        if len(value) > MAX_VALUE_CHARS:
+            raise invalid(f"{field}.{key}", f"has {len(value)} characters, and a value may have {MAX_VALUE_CHARS}")
+    if len(metadata or {}) > MAX_PAIRS:
+        raise invalid(field, f"may hold {MAX_PAIRS} pairs, and holds {len(metadata or {})}")
