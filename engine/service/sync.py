@@ -297,6 +297,7 @@ class SyncEngine(_Door[Engine]):
     delete_client_answer = _waits(Engine.delete_client_answer)
     client_session = _waits(Engine.client_session)
     delete_conversation = _waits(Engine.delete_conversation)
+    client_messages = _waits(Engine.client_messages)
     find_alias = _waits(Engine.find_alias)
     fork = _waits(Engine.fork)
     branches = _waits(Engine.branches)
