@@ -120,7 +120,7 @@ async def list_chat_completion_messages(
     answer = await _read(chat, caller, completion_id)
     descending = order == "desc"
     start = None if after is None else place_of(completion_id, after)
-    page = await chat.client_messages(
+    page = await chat.asked_messages(
         answer.turn.id,
         PROTOCOL,
         after=None if start is None else _before(start[0], descending=descending),

@@ -7,7 +7,7 @@ them, in one transaction. A deleted conversation is hidden only.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from functools import partial
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from ..clock import Clock
 from ..errors import SessionNotFound, TurnNotFound
 from ..events.session_types import ConversationDeleted
 from ..events.turn_types import AnswerDeleted, ClientFacts, Protocol, TurnWords
-from ..events.types import Draft, ErasureWords
+from ..events.types import Draft, ErasureWords, MessageAppended
 from ..events.upcasts import words_left
 from ..log.append import append
 from ..log.base import AnyVersion, Append, Connection
@@ -156,6 +156,16 @@ def answer_of(connection: Connection, tenant: str, state: TurnState) -> ClientAn
     return ClientAnswer(
         turn_of(connection, tenant, state), tuple(message_view(event) for event in asked), state.client, told
     )
+
+
+def messages_by_id(connection: Connection, tenant: str, ids: Collection[UUID]) -> dict[UUID, Message]:
+    """The messages among these events, as they are now."""
+    found = (reads.event_by_id(connection, tenant, each) for each in ids)
+    return {
+        event.id: message_view(event)
+        for event in found
+        if event is not None and event.type == MessageAppended.event_type
+    }
 
 
 def visible(state: SessionState | None) -> SessionState:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from uuid import UUID
 
 from ..events.turn_types import Protocol
 from ..sessions.aliases import Alias
 from ..sessions.envelope import LOCAL, Caller
-from ..sessions.views import Session
+from ..sessions.views import Message, Session
 from ..turns.start import Started
-from .answers import ClientAnswer
+from .answers import ClientAnswer, messages_by_id
 from .asked import AskedMessage
 from .client_request import ClientRequest, Retry
 from .counting import TokenCount
@@ -80,7 +80,7 @@ class Clients:
         start = None if after is None else turn_id(after)
         return await self._parts.answers.page(caller, protocol, start, limit, descending=descending)
 
-    async def client_messages(
+    async def asked_messages(
         self,
         turn: Id,
         protocol: Protocol,
@@ -110,6 +110,13 @@ class Clients:
     async def client_session(self, session: Id, *, caller: Caller = LOCAL) -> Session:
         """Read a conversation that clients are served. Raises SessionNotFound, also for one that was hidden."""
         return await self._parts.answers.session(caller, session_id(session))
+
+    async def client_messages(self, messages: Collection[UUID], *, caller: Caller = LOCAL) -> Mapping[UUID, Message]:
+        """Read recorded messages by their ids, as they are now; one that there is not is left out. Raises nothing."""
+        found: Mapping[UUID, Message] = await self._parts.store.read(
+            partial(messages_by_id, tenant=caller.tenant, ids=frozenset(messages))
+        )
+        return found
 
     async def find_alias(self, name: str, protocol: Protocol, *, caller: Caller = LOCAL) -> Alias | None:
         """Find where a conversation is by the caller's own name of it: the session and the newest turn; None: it is not
