@@ -120,6 +120,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drop_in_max_block_bytes: Annotated[Count, Meta(description="largest message of such a history, bytes as JSON")] = (
         20 << 20
     )
+    max_conversation_items: Annotated[
+        Count, Meta(description="most items that a client's conversation begins with, or is added at once")
+    ] = 20
     max_page_bytes: Annotated[
         Count,
         Meta(description="largest page of a list, bytes; it ends early where its items are large, after one at least"),

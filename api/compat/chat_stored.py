@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from operator import itemgetter
 from typing import Any, Literal
 from uuid import UUID
@@ -19,7 +18,6 @@ from litestar.params import FromPath, FromQuery
 
 from ...engine import Caller, ClientAnswer, Engine, Protocol, TurnNotFound
 from ..http.body import Http
-from ..http.disconnect import unless_left
 from ..http.errors import Problem, invalid
 from ..http.strict import BRACKETED
 from ..observability.log_lines import event
@@ -27,8 +25,7 @@ from ..schemas.parameters import Chat, caller_of
 from .chat_answers import completion
 from .chat_forms import ChatIn
 from .chat_messages import messages_told, place_of
-from .common import has_left
-from .named import DEFAULT_ITEMS, MAX_ITEMS, Limit, Listed, Order, listed, uuid_of
+from .named import DEFAULT_ITEMS, MAX_ITEMS, Limit, Listed, Order, listed, read_page, uuid_of
 
 log = logging.getLogger("manent.server")
 
@@ -89,11 +86,9 @@ async def list_chat_completions(
     start = None if after is None else uuid_of(after, PREFIX)
     if after is not None and start is None:
         raise invalid("after", "is no id of a completion")
-    answers = _answers(chat, caller, start, descending=order == "desc")
-    page = await unless_left(request, _page(answers, _wanted(request, model), limit, chat.settings.max_page_bytes))
-    if page is None:
-        raise has_left()
-    return page
+    wanted = _wanted(request, model)
+    answers = _answers(chat, caller, start, wanted, descending=order == "desc")
+    return await read_page(request, answers, limit, chat.settings.max_page_bytes)
 
 
 @get("/v1/chat/completions/{completion_id:str}")
@@ -185,33 +180,18 @@ def _stored(answer: ClientAnswer) -> dict[str, Any]:
 
 
 async def _answers(
-    chat: Engine, caller: Caller, after: UUID | None, *, descending: bool
+    chat: Engine, caller: Caller, after: UUID | None, wanted: Wanted, *, descending: bool
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """The stored completions that are whole, page by page."""
+    """The stored completions that are whole and wanted, read page by page."""
     start: UUID | str | None = after
     while True:
         page = await chat.client_answers(PROTOCOL, after=start, limit=MAX_ITEMS, descending=descending, caller=caller)
         for answer in page.items:
-            if _is_whole(answer):
-                yield _stored(answer)
+            if _is_whole(answer) and wanted(told := _stored(answer)):
+                yield told
         if page.next is None:
             return
         start = page.next
-
-
-async def _page(answers: AsyncGenerator[dict[str, Any], None], wanted: Wanted, limit: int, most_bytes: int) -> Listed:
-    """A page of those that are wanted: one at the least, however large it is."""
-    found: list[dict[str, Any]] = []
-    size = 0
-    async with aclosing(answers):
-        async for answer in answers:
-            if not wanted(answer):
-                continue
-            size += len(msgspec.json.encode(answer))
-            if found and (size > most_bytes or len(found) == limit):
-                return listed(found, has_more=True)
-            found.append(answer)
-    return listed(found, has_more=False)
 
 
 def _wanted(request: Http, model: str | None) -> Wanted:

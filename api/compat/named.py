@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 from litestar.params import FromQuery, QueryParameter
 
+from ..http.body import Http
+from ..http.disconnect import unless_left
 from ..http.errors import invalid
+from .common import has_left
 
 MAX_PAIRS, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
 """OpenAI's limits on metadata."""
@@ -38,6 +42,26 @@ def listed(items: Sequence[Mapping[str, object]], *, has_more: bool) -> Listed:
     ids = [str(item["id"]) for item in items]
     data = [msgspec.Raw(msgspec.json.encode(item)) for item in items]
     return Listed(data, ids[0] if ids else None, ids[-1] if ids else None, has_more)
+
+
+async def read_page(request: Http, items: AsyncGenerator[dict[str, Any], None], limit: int, most_bytes: int) -> Listed:
+    """A page of what is read one by one: one item at the least, however large it is. Raises Problem."""
+    page = await unless_left(request, _read_page(items, limit, most_bytes))
+    if page is None:
+        raise has_left()
+    return page
+
+
+async def _read_page(items: AsyncGenerator[dict[str, Any], None], limit: int, most_bytes: int) -> Listed:
+    found: list[dict[str, Any]] = []
+    size = 0
+    async with aclosing(items):
+        async for item in items:
+            size += len(msgspec.json.encode(item))
+            if found and (size > most_bytes or len(found) == limit):
+                return listed(found, has_more=True)
+            found.append(item)
+    return listed(found, has_more=False)
 
 
 def uuid_of(name: str, prefix: str) -> UUID | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from ..events.turn_types import Protocol
+from ..log.base import RequestKey
 from ..sessions.aliases import Alias
 from ..sessions.envelope import LOCAL, Caller
 from ..sessions.views import Message, Session
@@ -16,6 +18,7 @@ from .asked import AskedMessage
 from .client_request import ClientRequest, Retry
 from .counting import TokenCount
 from .ids import Id, session_id, turn_id
+from .inputs import MessageIn
 from .paging import LIMIT, Page
 from .parts import Parts
 from .vendor_forms import forms_so_far
@@ -100,6 +103,46 @@ class Clients:
         branches that show them. Raises TurnNotFound, LegalHold and TurnAlreadyOpen.
         """
         await self._parts.answers.delete(caller, protocol, turn_id(turn))
+
+    async def create_conversation(
+        self,
+        messages: Sequence[MessageIn] = (),
+        *,
+        metadata: dict[str, Any] | None = None,
+        request: RequestKey | None = None,
+        caller: Caller = LOCAL,
+    ) -> Session:
+        """Begin a session for a client that keeps its conversation here, with these messages, in one append. A
+        ``request`` that came before gives its session as it was. Raises EmptyMessage, TooLarge, Invalid,
+        ToolResultsMissing, ToolCallNotFound and IdempotencyMismatch.
+        """
+        return await self._parts.conversations.create(caller, messages, metadata, request)
+
+    async def add_to_conversation(
+        self,
+        session: Id,
+        messages: Sequence[MessageIn],
+        *,
+        request: RequestKey | None = None,
+        caller: Caller = LOCAL,
+    ) -> list[Message]:
+        """Append messages to a conversation that was not deleted: all of them or none. Raises what ``append_messages``
+        raises.
+        """
+        return await self._parts.conversations.add(caller, session_id(session), messages, request)
+
+    async def describe_conversation(
+        self,
+        session: Id,
+        metadata: dict[str, Any] | None,
+        *,
+        request: RequestKey | None = None,
+        caller: Caller = LOCAL,
+    ) -> Session:
+        """Set the metadata of a conversation that was not deleted. Raises SessionNotFound, SessionArchived, TooLarge,
+        Invalid and IdempotencyMismatch.
+        """
+        return await self._parts.conversations.describe(caller, session_id(session), metadata, request)
 
     async def delete_conversation(self, session: Id, *, caller: Caller = LOCAL) -> None:
         """Delete a conversation for the clients that keep theirs here: it is served no longer, and what was said stays.

@@ -21,6 +21,7 @@ from ..sessions.canonical import hashes, origin
 from ..sessions.envelope import Caller
 from ..sessions.recognition import Recognised, Said
 from ..sessions.retries import turn_of_request
+from ..settings import Settings
 from ..turns.client_start import ClientPlan, ClientStarter, ClientTurn, NewConversation
 from ..turns.start import Started
 from . import inputs
@@ -52,11 +53,7 @@ class DropIn:
         self._prefix_key, self._retry_key = keys
         runtime = starter.runtime
         self._store, self._clock, self._settings = runtime.store, runtime.clock, runtime.settings
-        self._limits = replace(
-            self._settings,
-            max_message_bytes=self._settings.drop_in_max_block_bytes,
-            max_blocks=self._settings.drop_in_max_messages,
-        )
+        self._limits = drop_in_limits(self._settings)
 
     async def start(self, caller: Caller, request: ClientRequest, retry: Retry | None, grace_s: int | None) -> Started:
         """Start a turn on a client's history, in the session in which it is on record, in a fork of it, or in a new
@@ -150,7 +147,7 @@ class DropIn:
         said: list[Said] = []
         for number, message in enumerate(request.messages):
             role = inputs.check_role(message.role, f"messages[{number}].role")
-            field, own = f"messages[{number}].content", _own(role)
+            field, own = f"messages[{number}].content", own_blocks(role)
             said.append((role, inputs.check_content(message.content, self._limits, field, own)))
         return said
 
@@ -162,7 +159,7 @@ class DropIn:
         """The messages that are not on record, with their tokens."""
         return tuple(
             [
-                await inputs.new_message(MessageIn(content, role), self._limits, own=_own(role))
+                await inputs.new_message(MessageIn(content, role), self._limits, own=own_blocks(role))
                 for role, content in said[known:]
             ]
         )
@@ -200,8 +197,16 @@ class DropIn:
         return found
 
 
-def _own(role: str) -> tuple[str, ...]:
+def own_blocks(role: str) -> tuple[str, ...]:
+    """Types of blocks that nobody knows here, and that a message with this role may hold all the same."""
     return OWN if role == "assistant" else ()
+
+
+def drop_in_limits(settings: Settings) -> Settings:
+    """The settings with the limits on messages that come by a drop-in route."""
+    return replace(
+        settings, max_message_bytes=settings.drop_in_max_block_bytes, max_blocks=settings.drop_in_max_messages
+    )
 
 
 def _after_last_answer(request: ClientRequest, said: Sequence[Said]) -> int:

@@ -8,6 +8,7 @@ from ..tools.registry import Tools
 from ..turns.client_start import ClientStarter
 from ..turns.supervisor import Supervisor
 from .answers import Answers
+from .conversations import Conversations
 from .counting import Counts
 from .discovery import Discovery
 from .drop_in import DropIn
@@ -71,6 +72,7 @@ class Parts:
         self.turns = Turns(supervisor, self.follower, tools)
         self.drop_in = DropIn(ClientStarter(supervisor, tools), self.sessions, self.turns, keys)
         self.answers = Answers(store, clock, settings, keys[0])
+        self.conversations = Conversations(store, clock, settings, self.sessions, self.messages)
         self.windows = Windows(store, providers, settings)
         self.prompts = Prompts(store, providers)
         self.counts = Counts(store, providers, settings)

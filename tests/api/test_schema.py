@@ -20,6 +20,8 @@ WITHOUT_WRONG_FORMS = {
     "/api/log/tile/{tile}",
     "/api/models/{provider}/{name}",
     "/v1/chat/completions/{completion_id}",
+    "/v1/conversations/{conversation_id}",
+    "/v1/conversations/{conversation_id}/items/{item_id}",
     "/v1/models/{model_id}",
 }
 """Of any text in their paths it is said that there is no such thing."""
