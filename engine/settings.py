@@ -203,6 +203,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Count,
         Meta(description="how long after its end a turn still answers a client's automatic retry, seconds"),
     ] = 60
+    store_false_erase_after_s: Annotated[
+        int,
+        Meta(ge=0, description="how long after its end an answer is erased that was asked not to be stored, seconds"),
+    ] = 30
+    store_false_purge_every_s: Annotated[
+        Count, Meta(description="least time between two purges of the file after such erasures, seconds")
+    ] = 60
+    keep_store_false: Annotated[bool, Meta(description="erase nothing that was asked not to be stored")] = False
     tail_frames: Annotated[Count, Meta(description="frames of a running turn kept in memory for its readers")] = 1024
     client_stall_s: Annotated[
         Count,

@@ -124,8 +124,11 @@ async def built(request: Http, build: Callable[[B], T], body: B) -> T:
     return await asyncio.to_thread(build, body)
 
 
-async def start(request: Http, chat: Engine, asked: ClientRequest, names: Names) -> Running:
+async def start(
+    request: Http, chat: Engine, asked: ClientRequest, names: Names, *, background: bool = False
+) -> Running:
     """Start the turn that a client asks for; an automatic retry is given the one that its first try has started.
+    ``background``: it goes on without a reader.
 
     Raises Problem, with the client's name of the field, and the limits of the key beside it.
     """
@@ -136,7 +139,7 @@ async def start(request: Http, chat: Engine, asked: ClientRequest, names: Names)
     asked = msgspec.structs.replace(asked, session=_named_session(request))
     try:
         chat.serving.admit_reader()
-        grace_s = chat.settings.disconnect_grace_s
+        grace_s = 0 if background else chat.settings.disconnect_grace_s
         answer = partial(chat.answer_client, asked, retry=retry, grace_s=grace_s, caller=caller)
         started = await chat.serving.start_once(said, answer, repeated=repeated, caller=caller)
     except EngineError as error:
@@ -198,9 +201,23 @@ async def streamed(
         raise
     if first is None:
         raise has_left()  # which has closed what it read from
+    return followed(batches, running.headers, encode, failed, silence=silence, before=first)
+
+
+def followed(
+    batches: AsyncGenerator[list[Frame], None],
+    headers: dict[str, str],
+    encode: sse.Encode[Frame],
+    failed: Callable[[Problem], bytes],
+    *,
+    silence: bytes = sse.KEEP_ALIVE,
+    before: list[Frame] | None = None,
+) -> sse.EventStream[Frame]:
+    """A turn's frames as a stream, with those ``before`` first. The others as of ``streamed``."""
     whole = _encoder(encode, failed)
-    stream = sse.EventStream(batches, whole, failed, running.headers, silences=repeat(silence), before=first)
-    stream.revoked = failed(Problem(401, "unauthorized", "the API key of this request is no longer valid"))
+    stream = sse.EventStream(batches, whole, failed, headers, silences=repeat(silence), before=before or ())
+    no_longer = Problem(401, "unauthorized", "the API key of this request is no longer valid")
+    stream.revoked = partial(failed, no_longer)
     return stream
 
 

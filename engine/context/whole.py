@@ -106,6 +106,12 @@ def _measure(
     return replace(measure, policy=WHOLE)
 
 
+def recorded_contents(connection: Connection, tenant: str, state: SessionState) -> list[tuple[str, Content]]:
+    """The messages on record as they would be sent, each its role and its content, the oldest first."""
+    rows = _recorded(connection, tenant, state)
+    return [(row.role, to_send(row.words(), complete=bool(row.complete))) for row in rows]
+
+
 def _recorded(connection: Connection, tenant: str, state: SessionState) -> tuple[SentRow, ...]:
     """The messages on record, the oldest first."""
     if state.last is None:

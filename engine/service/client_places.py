@@ -67,6 +67,8 @@ def place_of(
         return Place(_conversation(connection, tenant, request.conversation, fork=request.apart))
     if request.previous is not None:
         return Place(_after(connection, tenant, request, now_us, fork=fork))
+    if request.apart and request.session is None:
+        return Place()  # what it says is to go as a whole, so it shares nothing
     at = recognise(connection, tenant, said, hashed(), now_us, fork=fork)
     if request.session is not None and (at is None or at.session != request.session):
         return Place(_named(connection, tenant, request.session, said, fork=fork))

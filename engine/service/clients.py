@@ -44,11 +44,15 @@ class Clients:
         Raises what ``start_turn`` raises, and PreviousNotFound and PreviousNotCompleted for an answer that cannot be
         gone on from. Nothing of a request that is refused is recorded.
         """
-        return await self._parts.drop_in.start(caller, request, retry, grace_s)
+        started = await self._parts.drop_in.start(caller, request, retry, grace_s)
+        if request.protocol == "responses" and not request.stored:
+            self._parts.unstored.begin()
+        return started
 
     async def count_client_tokens(self, request: ClientRequest, *, caller: Caller = LOCAL) -> TokenCount:
         """Count the input tokens of a client's request, with its system prompt and its tools: as the vendor does, where
-        it counts, else by an estimate that is rather too high than too low. Nothing is recorded.
+        it counts, else by an estimate that is rather too high than too low. What is on record where it goes on by name
+        counts, too. Nothing is recorded.
 
         Raises UnknownModel, Invalid, TooLarge, ContentNotSupported, and ProviderError where the vendor's count fails.
         """

@@ -36,6 +36,7 @@ from .serving import Serving
 from .sessions import Sessions
 from .suites import Suites
 from .turns import Turns
+from .unstored import Unstored
 from .windows import Windows
 
 
@@ -73,6 +74,7 @@ class Parts:
         self.drop_in = DropIn(ClientStarter(supervisor, tools), self.sessions, self.turns, keys)
         self.answers = Answers(store, clock, settings, keys[0])
         self.conversations = Conversations(store, clock, settings, self.sessions, self.messages)
+        self.unstored = Unstored(store, clock, settings)
         self.windows = Windows(store, providers, settings)
         self.prompts = Prompts(store, providers)
         self.counts = Counts(store, providers, settings)
@@ -91,4 +93,9 @@ class Parts:
         self.suites = Suites(store, clock, settings)
         self.replay_reports = Reporter(store, providers, self.replay_reader)
         self.salvage = Salvage(self.messages, self.events)
-        self.serving = Serving(supervisor, self.follower, self.turns, self.replays, default_model)
+        self.serving = Serving(supervisor, self.follower, self.turns, self.replays, self.unstored, default_model)
+
+    async def close(self) -> None:
+        """End the work that no caller waits for."""
+        await self.replays.close()
+        await self.unstored.close()
