@@ -13,7 +13,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import delete, get
+from litestar import Response, delete, get
 from litestar.params import FromPath, FromQuery
 
 from ...engine import Caller, ClientAnswer, Engine, Protocol, TurnNotFound
@@ -25,7 +25,8 @@ from ..schemas.parameters import Chat, caller_of
 from .chat_answers import completion
 from .chat_forms import ChatIn
 from .chat_messages import messages_told, place_of
-from .named import DEFAULT_ITEMS, MAX_ITEMS, Limit, Listed, Order, listed, read_page, uuid_of
+from .common import SESSION, TURN
+from .named import DEFAULT_ITEMS, Limit, Listed, Order, listed, read_page, uuid_of
 
 log = logging.getLogger("manent.server")
 
@@ -87,14 +88,15 @@ async def list_chat_completions(
     if after is not None and start is None:
         raise invalid("after", "is no id of a completion")
     wanted = _wanted(request, model)
-    answers = _answers(chat, caller, start, wanted, descending=order == "desc")
+    answers = _answers(chat, caller, start, wanted, limit + 1, descending=order == "desc")
     return await read_page(request, answers, limit, chat.settings.max_page_bytes)
 
 
 @get("/v1/chat/completions/{completion_id:str}")
-async def get_chat_completion(request: Http, chat: Chat, completion_id: FromPath[str]) -> dict[str, Any]:
+async def get_chat_completion(request: Http, chat: Chat, completion_id: FromPath[str]) -> Response[dict[str, Any]]:
     """Show a completion that was stored, as it was answered, with the metadata and the parameters of its request."""
-    return _stored(await _read(chat, caller_of(request), completion_id))
+    answer = await _read(chat, caller_of(request), completion_id)
+    return Response(_stored(answer), headers=_place(answer))
 
 
 @get("/v1/chat/completions/{completion_id:str}/messages")
@@ -105,7 +107,7 @@ async def list_chat_completion_messages(
     after: FromQuery[str | None] = None,
     limit: Limit = DEFAULT_ITEMS,
     order: Order = "asc",
-) -> Listed:
+) -> Response[Listed]:
     """List the messages that a stored completion was asked with, in their order or back.
 
     System messages at the beginning are one, as the model was sent them. The content of a message that was erased is
@@ -126,11 +128,14 @@ async def list_chat_completion_messages(
     told = [each for message in page.items for each in messages_told(completion_id, message)]
     told.sort(key=itemgetter(0), reverse=descending)
     rest = [each for place, each in told if start is None or (place < start if descending else place > start)]
-    return listed(rest[:limit], has_more=len(rest) > limit or page.next is not None)
+    found = listed(rest[:limit], has_more=len(rest) > limit or page.next is not None)
+    return Response(found, headers=_place(answer))
 
 
 @delete("/v1/chat/completions/{completion_id:str}", status_code=200)
-async def delete_chat_completion(request: Http, chat: Chat, completion_id: FromPath[str]) -> ChatCompletionDeleted:
+async def delete_chat_completion(
+    request: Http, chat: Chat, completion_id: FromPath[str]
+) -> Response[ChatCompletionDeleted]:
     """Delete a completion that was stored, which needs a key with the scope `erase`.
 
     It is served no longer, and the words of its own messages are erased, in all branches. A legal hold keeps it.
@@ -143,7 +148,7 @@ async def delete_chat_completion(request: Http, chat: Chat, completion_id: FromP
         raise _not_found() from None
     told = {"tenant": caller.tenant, "principal": caller.actor, "request_id": caller.correlation}
     event(log, logging.INFO, "answer deleted", turn_id=str(answer.turn.id), **told)
-    return ChatCompletionDeleted(completion_id)
+    return Response(ChatCompletionDeleted(completion_id), headers=_place(answer))
 
 
 # --- what is stored ---------------------------------------------------------------------------------------------------
@@ -163,6 +168,11 @@ async def _read(chat: Engine, caller: Caller, completion_id: str) -> ClientAnswe
     return answer
 
 
+def _place(answer: ClientAnswer) -> dict[str, str]:
+    """The headers that say where an answer is on record."""
+    return {SESSION: str(answer.turn.session_id), TURN: str(answer.turn.id)}
+
+
 def _not_found() -> Problem:
     return Problem(404, "completion_not_found", "there is no such stored completion", field="completion_id")
 
@@ -180,12 +190,12 @@ def _stored(answer: ClientAnswer) -> dict[str, Any]:
 
 
 async def _answers(
-    chat: Engine, caller: Caller, after: UUID | None, wanted: Wanted, *, descending: bool
+    chat: Engine, caller: Caller, after: UUID | None, wanted: Wanted, limit: int, *, descending: bool
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The stored completions that are whole and wanted, read page by page."""
     start: UUID | str | None = after
     while True:
-        page = await chat.client_answers(PROTOCOL, after=start, limit=MAX_ITEMS, descending=descending, caller=caller)
+        page = await chat.client_answers(PROTOCOL, after=start, limit=limit, descending=descending, caller=caller)
         for answer in page.items:
             if _is_whole(answer) and wanted(told := _stored(answer)):
                 yield told

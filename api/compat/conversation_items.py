@@ -20,21 +20,15 @@ from ..http.errors import Problem, invalid
 from ..observability.log_lines import event
 from ..schemas.parameters import Chat, IdempotencyKey, caller_of, request_key
 from . import common
-from .conversation_forms import (
-    ADDED,
-    ENCRYPTED,
-    After,
-    BracketInclude,
-    ConversationTold,
-    Include,
-    ItemsIn,
-    check_include,
-)
+from .conversation_forms import ADDED, ConversationTold, ItemsIn
 from .conversations import read_conversation, read_given, refused, session_of, told
 from .named import DEFAULT_ITEMS, Limit, Listed, Order, listed, read_page
+from .response_forms import ENCRYPTED
 from .response_ids import read_item_id
 from .response_input import no_item
 from .response_items import items_of
+from .response_request import check_include
+from .responses_stored import After, BracketInclude, Include
 
 log = logging.getLogger("manent.server")
 
@@ -65,16 +59,17 @@ async def list_conversation_items(
     after: After = None,
     include: Include = None,
     bracket_include: BracketInclude = None,
-) -> Listed:
+) -> Response[Listed]:
     """List the items of a conversation, the newest first. Also of one that was deleted."""
     caller, session = caller_of(request), session_of(conversation_id)
     encrypted = _encrypted(include, bracket_include)
-    await refused(chat.session(session, caller=caller))
+    await refused(chat.session(session, caller=caller), conversation_id)
     start = None if after is None else await _message(chat, caller, session, after)
     if after is not None and start is None:
         raise _no_start()
     items = _items(chat, caller, session, _Start(start, after), limit, descending=order == "desc", encrypted=encrypted)
-    return await read_page(request, items, limit, chat.settings.max_page_bytes)
+    page = await read_page(request, items, limit, chat.settings.max_page_bytes)
+    return Response(page, headers={common.SESSION: str(session)})
 
 
 @post("/v1/conversations/{conversation_id:str}/items", status_code=200)
@@ -94,7 +89,9 @@ async def add_conversation_items(
         raise invalid("items", "must hold at least one item")
     given = await read_given(request, chat, caller, body.items)
     kept = await request_key(request, idempotency_key)
-    added = await refused(chat.add_to_conversation(session, given.messages, request=kept, caller=caller), given)
+    added = await refused(
+        chat.add_to_conversation(session, given.messages, request=kept, caller=caller), conversation_id, given
+    )
     items = [placed.item for message in added for placed in items_of(message, encrypted=encrypted)]
     return Response(listed(items, has_more=False), headers={common.SESSION: str(session)})
 
@@ -107,11 +104,11 @@ async def get_conversation_item(
     item_id: FromPath[str],
     include: Include = None,
     bracket_include: BracketInclude = None,
-) -> dict[str, Any]:
+) -> Response[dict[str, Any]]:
     """Show an item of a conversation. Also of one that was deleted."""
-    caller, session = caller_of(request), session_of(conversation_id)
-    encrypted = _encrypted(include, bracket_include)
-    return (await _found(chat, caller, session, item_id, encrypted=encrypted)).item
+    caller, encrypted = caller_of(request), _encrypted(include, bracket_include)
+    found = await _found(chat, caller, conversation_id, item_id, encrypted=encrypted)
+    return Response(found.item, headers={common.SESSION: str(session_of(conversation_id))})
 
 
 @delete("/v1/conversations/{conversation_id:str}/items/{item_id:str}", status_code=200)
@@ -124,10 +121,10 @@ async def delete_conversation_item(
     """
     caller = caller_of(request, "erase")
     conversation = await read_conversation(chat, caller, conversation_id)
-    found = await _found(chat, caller, conversation.id, item_id, encrypted=False)
+    found = await _found(chat, caller, conversation_id, item_id, encrypted=False)
     _check_alone(found)
     version = found.message.version
-    await refused(chat.erase(conversation.id, DELETED, versions=[version], caller=caller))
+    await refused(chat.erase(conversation.id, DELETED, versions=[version], caller=caller), conversation_id)
     principal = {"tenant": caller.tenant, "principal": caller.actor, "request_id": caller.correlation}
     event(log, logging.INFO, "item deleted", session_id=str(conversation.id), version=version, **principal)
     return told(await read_conversation(chat, caller, conversation_id))
@@ -177,9 +174,10 @@ def _following(message: Message, start: _Start, *, descending: bool, encrypted: 
     return items[ids.index(start.item) + 1 :]
 
 
-async def _found(chat: Engine, caller: Caller, session: UUID, name: str, *, encrypted: bool) -> _Found:
+async def _found(chat: Engine, caller: Caller, conversation_id: str, name: str, *, encrypted: bool) -> _Found:
     """An item of a conversation. Raises Problem."""
-    await refused(chat.session(session, caller=caller))
+    session = session_of(conversation_id)
+    await refused(chat.session(session, caller=caller), conversation_id)
     message = await _message(chat, caller, session, name)
     if message is not None and message.erased is None:
         for placed in items_of(message, encrypted=encrypted):

@@ -39,6 +39,9 @@ log = logging.getLogger("manent.server")
 
 T = TypeVar("T")
 
+MAX_NAME_CHARS = 100
+"""As much of a name is told in a refusal."""
+
 NOTHING_GIVEN = Given((), ())
 
 _LOCKED = "a response is running in this conversation: it can be changed when that has ended"
@@ -55,7 +58,8 @@ async def create_conversation(
     given = await read_given(request, chat, caller, body.items) if body.items else NOTHING_GIVEN
     kept = await request_key(request, idempotency_key)
     session = await refused(
-        chat.create_conversation(given.messages, metadata=dict(body.metadata or {}), request=kept, caller=caller), given
+        chat.create_conversation(given.messages, metadata=dict(body.metadata or {}), request=kept, caller=caller),
+        given=given,
     )
     return told(session)
 
@@ -76,7 +80,7 @@ async def update_conversation(
     check_metadata(body.metadata)
     kept = await request_key(request, idempotency_key)
     changed = chat.describe_conversation(session, dict(body.metadata or {}), request=kept, caller=caller)
-    return told(await refused(changed))
+    return told(await refused(changed, conversation_id))
 
 
 @delete("/v1/conversations/{conversation_id:str}", status_code=200)
@@ -86,7 +90,7 @@ async def delete_conversation(request: Http, chat: Chat, conversation_id: FromPa
     Its items are, and stay on record: they are erased one by one, or natively. A response that runs goes on to its end.
     """
     caller, session = caller_of(request, "erase"), session_of(conversation_id)
-    await refused(chat.delete_conversation(session, caller=caller))
+    await refused(chat.delete_conversation(session, caller=caller), conversation_id)
     principal = {"tenant": caller.tenant, "principal": caller.actor, "request_id": caller.correlation}
     event(log, logging.INFO, "conversation deleted", session_id=str(session), **principal)
     return ConversationDeleted(conversation_id)
@@ -136,23 +140,23 @@ def _item(place: str) -> str:
 
 async def read_conversation(chat: Engine, caller: Caller, name: str) -> Session:
     """A conversation that is not deleted. Raises Problem."""
-    return await refused(chat.client_session(session_of(name), caller=caller))
+    return await refused(chat.client_session(session_of(name), caller=caller), name)
 
 
 def session_of(name: str) -> UUID:
     """The session that is a conversation. Raises Problem."""
     session = read_id("conv", name)
     if session is None:
-        raise _not_found()
+        raise _not_found(name)
     return session
 
 
-async def refused(work: Awaitable[T], given: Given = NOTHING_GIVEN) -> T:
-    """The result of a work on a conversation. Raises Problem, with the client's names of fields."""
+async def refused(work: Awaitable[T], name: str = "", given: Given = NOTHING_GIVEN) -> T:
+    """The result of a work on the conversation of this name. Raises Problem, with the client's names of fields."""
     try:
         return await work
     except SessionNotFound:
-        raise _not_found() from None
+        raise _not_found(name) from None
     except TurnAlreadyOpen:
         raise Problem(400, "conversation_locked", _LOCKED, field="conversation_id") from None
     except EngineError as error:
@@ -169,8 +173,10 @@ def _names(given: Given) -> Callable[[str], str]:
     return lambda field: "items" if field == "content" or field.startswith("content[") else theirs(field)
 
 
-def _not_found() -> Problem:
-    return Problem(404, "conversation_not_found", "there is no such conversation", field="conversation_id")
+def _not_found(name: str) -> Problem:
+    """The refusal in OpenAI's own words, which clients look for: it has no code."""
+    detail = f"Conversation with id {name[:MAX_NAME_CHARS]!r} not found."
+    return Problem(404, "conversation_not_found", detail, field="conversation_id")
 
 
 ROUTES = [create_conversation, get_conversation, update_conversation, delete_conversation]

@@ -93,7 +93,7 @@ class DropIn:
             grace_s=grace_s,
             key=key,
             marks=request.marks,
-            metadata=request.metadata,
+            metadata=None if request.conversation else request.metadata,  # which has its own
             client=client,
             told=told,
             alias=request.alias,

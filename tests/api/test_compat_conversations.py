@@ -7,6 +7,8 @@ import typing
 from uuid import UUID
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openai.types import conversations as openai_conversations
 from openai.types.conversations import conversation_item
 from openai.types.responses import ResponseIncludable
@@ -92,6 +94,10 @@ def test_a_conversation_is_a_session(client):
     read = told(client.get(f"{PATH}/{body['id']}"))
     assert read["metadata"] == {"topic": "x"}
     assert openai_conversations.Conversation.model_validate(read)
+    (item,) = items(client, body["id"])
+    for below in ("", "/items", f"/items/{item['id']}"):
+        answer = client.get(f"{PATH}/{body['id']}{below}")
+        assert answer.headers["x-manent-session"] == session_of(body["id"])
     changed = told(client.post(f"{PATH}/{body['id']}", json={"metadata": {"other": "y"}}))
     assert changed == read | {"metadata": {"other": "y"}}
     assert native(client, body["id"])["metadata"] == {"other": "y"}
@@ -134,12 +140,54 @@ def test_a_deleted_conversation_is_gone_and_its_items_stay(client):
         ("DELETE", f"/items/{item['id']}", None),
     ):
         gone = client.request(method, path + below, **({} if body is None else {"json": body}))
-        refused(gone, 404, "conversation_not_found", "conversation_id")
+        error = refused(gone, 404, "conversation_not_found", "conversation_id")
+        assert error["message"] == f"Conversation with id {conversation!r} not found."
     ended = client.get(f"/api/sessions/{session_of(conversation)}/events?types=turn.completed&wait=20").json()
     assert [event["facts"]["turn"] for event in ended["items"]] == [started["id"]]
     assert texts(items(client, conversation)) == ["kept", "go", "late"]
     assert told(client.get(f"{path}/items/{item['id']}")) == item
     assert [message["erased"] for message in native(client, conversation, "/messages")["items"]] == [None] * 3
+
+
+def responds(client, conversation, text, **fields):
+    """A response in a conversation."""
+    body = {"model": "echo/echo", "input": text, "conversation": conversation} | fields
+    return client.post("/v1/responses", json=body)
+
+
+def test_a_response_goes_on_in_a_conversation(client):
+    """What it was asked with and its output are items there, the same as it tells of; a deleted one is gone from both.
+    The metadata of a response are not the conversation's.
+    """
+    conversation = begin(client, said("user", "before"), metadata={"topic": "x"})
+    answer = told(responds(client, conversation, "Hello.", metadata={"step": "1"}))
+    found = items(client, conversation)
+    assert texts(found) == ["before", "Hello.", "Hello."]
+    assert answer["output"] == found[2:]
+    assert (answer["conversation"], answer["metadata"]) == ({"id": conversation}, {"step": "1"})
+    assert told(client.get(f"{PATH}/{conversation}"))["metadata"] == {"topic": "x"}
+    told(client.delete(f"{PATH}/{conversation}/items/{found[2]['id']}"))
+    assert told(client.get(f"/v1/responses/{answer['id']}"))["output"] == []
+    told(responds(client, {"id": conversation}, "More."))
+    assert texts(items(client, conversation)) == ["before", "Hello.", "More.", "More."]
+
+
+def test_a_conversation_deleted_under_a_running_response(client):
+    """The response ends, and is read; the next has nowhere to go on, and nothing of it is recorded."""
+    conversation = begin(client, said("user", "before"))
+    running = told(responds(client, conversation, "go", model="scripted/slow", background=True))
+    locked = client.post(f"{PATH}/{conversation}/items", json={"items": HI})
+    refused(locked, 400, "conversation_locked", "conversation_id")
+    told(client.delete(f"{PATH}/{conversation}"))
+    refusal = responds(client, conversation, "later")
+    assert (refusal.status_code, refusal.json()["error"]["param"]) == (404, "conversation")
+    until_s = time.monotonic() + 30
+    while (ended := told(client.get(f"/v1/responses/{running['id']}")))["status"] == "in_progress":
+        assert time.monotonic() < until_s, "it never ended"
+        time.sleep(0.05)
+    assert ended["status"] == "completed"
+    assert items(client, conversation)[2:] == ended["output"]
+    assert native(client, conversation)["message_count"] == 3
 
 
 # --- items ------------------------------------------------------------------------------------------------------------
@@ -479,6 +527,38 @@ BAD = [
 ]
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    kind=st.sampled_from(["message", "function_call", "function_call_output", "reasoning", "item_reference", None]),
+    field=st.sampled_from(["id", "role", "content", "status", "call_id", "name", "arguments", "output", "summary"]),
+    value=JSON,
+)
+@settings(max_examples=60)
+def test_no_item_is_the_servers_failure(client, kind, field, value):
+    """Whatever stands in a field: it is taken, and told as OpenAI's library reads it, or it is refused."""
+    item = {
+        "message": said("user", "x"),
+        "function_call": CALL,
+        "function_call_output": RESULT,
+        "reasoning": THOUGHT,
+        "item_reference": {"type": "item_reference", "id": ABSENT},
+        None: {"role": "user", "content": "x"},
+    }[kind]
+    response = client.post(PATH, json={"items": [item | {field: value}], "metadata": {}})
+    assert response.status_code < 500, response.text
+    if response.status_code == 200:
+        for each in items(client, response.json()["id"]):
+            assert ITEM.validate_python(each)
+    else:
+        refused(response, response.status_code, *[response.json()["error"][name] for name in ("code", "param")])
+
+
 @pytest.fixture(scope="module")
 def names(client):
     """Names to fill in: a conversation, its item, and an item that is elsewhere."""
@@ -526,9 +606,8 @@ def test_the_tables_hold_what_the_library_can_send(table, form, kind, beside):
     assert set(getattr(conversation_forms, form).__struct_fields__) == known
 
 
-def test_what_can_be_included_is_the_librarys(client):
-    """All that it can name, and nothing that it cannot, but for names of before."""
-    assert set(typing.get_args(ResponseIncludable)) <= conversation_forms.INCLUDABLE
+def test_what_the_library_can_ask_for_is_taken(client):
+    """All that it can name has its parameters, and is taken; but for what is not on record here."""
     document = client.get("/schema/openapi.json").json()
     for path, kind in (
         ("/items", openai_conversations.ItemListParams),
@@ -537,3 +616,10 @@ def test_what_can_be_included_is_the_librarys(client):
         operation = document["paths"]["/v1/conversations/{conversation_id}" + path]["get"]
         taken = {parameter["name"].removesuffix("[]") for parameter in operation["parameters"]}
         assert typing.get_type_hints(kind).keys() <= taken
+    path = f"{PATH}/{begin(client)}/items"
+    for name in typing.get_args(ResponseIncludable):
+        answer = client.get(path, params={"include[]": name})
+        if name == "message.output_text.logprobs":
+            refused(answer, 400, "unsupported_parameter", "include[0]")
+        else:
+            told(answer)

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import typing
 
 import openai.types.chat as openai_chat
 import pytest
+from openai.types.chat.completion_list_params import CompletionListParams
+from openai.types.chat.completions.message_list_params import MessageListParams
 
 from manent import engine
 from tests.api.conftest import settings_on
@@ -79,6 +82,9 @@ def test_a_stored_completion_is_served_as_it_was_answered(client):
     again = found(client, streamed[0]["id"])
     assert again["choices"][0]["message"]["content"] == "Streamed."
     assert (again["created"], again["metadata"]) == (streamed[0]["created"], {})
+    for below in ("", "/messages"):
+        answer = client.get(f"{CHAT}/{told['id']}{below}")
+        assert told["id"] == "chatcmpl-" + place(answer)[1].replace("-", "")
 
 
 @pytest.mark.parametrize("fields", [{}, {"store": False}, {"store": None}])
@@ -337,3 +343,12 @@ def test_bad_input(client, server, one_stored, method, path, status, code, param
     body = {"json": {"metadata": {}}} if method == "POST" else {}
     refused(client.request(method, CHAT + path, **body), status, code, param)
     assert server.size() == before
+
+
+@pytest.mark.parametrize(
+    ("below", "kind"), [("", CompletionListParams), ("/{completion_id}/messages", MessageListParams)]
+)
+def test_what_the_library_can_ask_for_is_taken(client, below, kind):
+    """Every parameter of the SDK's own types is one of the route, or is read in brackets."""
+    operation = client.get("/schema/openapi.json").json()["paths"][CHAT + below]["get"]
+    assert typing.get_type_hints(kind).keys() - {"metadata"} <= {each["name"] for each in operation["parameters"]}

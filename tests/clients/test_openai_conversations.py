@@ -60,6 +60,21 @@ def test_conversations(server, sdk):
     assert list(sdk.conversations.items.list(conversation.id, order="asc")) == items
 
 
+def test_responses_in_a_conversation(sdk):
+    """They go on there, and their input and output are its items."""
+    conversation = sdk.conversations.create(items=[user("Remember: seven.")], metadata={"topic": "x"})
+    first = sdk.responses.create(model="echo/echo", input="One.", conversation=conversation.id, metadata={"n": "1"})
+    second = sdk.responses.create(model="echo/echo", input="Two.", conversation={"id": conversation.id})
+    assert (first.output_text, second.output_text) == ("One.", "Two.")
+    items = list(sdk.conversations.items.list(conversation.id, order="asc"))
+    assert texts(items) == ["Remember: seven.", "One.", "One.", "Two.", "Two."]
+    assert [item.id for item in (*first.output, *second.output)] == [items[2].id, items[4].id]
+    assert sdk.conversations.retrieve(conversation.id) == conversation
+    sdk.conversations.delete(conversation.id)
+    with pytest.raises(openai.NotFoundError):
+        sdk.responses.create(model="echo/echo", input="Three.", conversation=conversation.id)
+
+
 def test_items(sdk):
     """Added, listed page by page, found by their ids and deleted, with what the library can ask for besides."""
     conversation = sdk.conversations.create()
