@@ -113,12 +113,15 @@ def recorded_contents(connection: Connection, tenant: str, state: SessionState) 
 
 
 def _recorded(connection: Connection, tenant: str, state: SessionState) -> tuple[SentRow, ...]:
-    """The messages on record, the oldest first."""
+    """The messages on record, the oldest first; without the units of which one is left out: no model takes a result
+    whose call is erased, or a call without its result.
+    """
     if state.last is None:
         return ()
     with SENT.newest(connection, tenant, state, NO_MARKS) as rows:
-        found = tuple(row for row in rows if isinstance(row, SentRow) and not row.left_out)
-    return found[::-1]
+        found = tuple(row for row in rows if isinstance(row, SentRow))
+    gone = {row.unit for row in found if row.left_out}
+    return tuple(row for row in reversed(found) if row.unit not in gone)
 
 
 def _new_rows(conversation: Conversation) -> tuple[Row, ...]:

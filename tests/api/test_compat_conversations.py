@@ -347,12 +347,15 @@ def test_every_item_of_a_conversation_can_be_deleted_while_it_is_listed(client):
 
 
 def test_a_call_whose_result_stays(client):
-    """Once it is deleted the conversation goes on without both, or with the result alone: never with a failure."""
+    """Once it is deleted the conversation goes on without both: a result alone is an item still, and no vendor's."""
     conversation = begin(client, said("user", "q"), CALL, RESULT, said("assistant", "a"))
     call, result = items(client, conversation)[1:3]
     told(client.delete(f"{PATH}/{conversation}/items/{call['id']}"))
     assert result in items(client, conversation)
-    assert replies(client, conversation, "on")["status"] == "completed"
+    turn = responds(client, conversation, "on").headers["x-manent-turn"]
+    prompt = client.get(f"/api/turns/{turn}/prompt").json()
+    assert [message["text"] for message in prompt["request"]["messages"]] == ["q", "a", "on"]
+    assert prompt["matches"] is True
 
 
 def test_a_legal_hold_keeps_items(client):

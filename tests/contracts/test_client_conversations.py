@@ -4,6 +4,7 @@ import pytest
 
 from manent import engine
 from manent.engine import (
+    ClientRequest,
     EmptyMessage,
     IdempotencyMismatch,
     Invalid,
@@ -119,4 +120,21 @@ async def test_a_deleted_one_is_not_added_to_or_described(path):
                     await refused
         await chat.append_message(deleted, "natively")
         assert [message.text for message in (await chat.messages(deleted)).items] == ["q", "natively"]
+    settle(path)
+
+
+@pytest.mark.parametrize("role", ["assistant", "tool"])
+async def test_a_call_and_its_results_are_sent_together_or_not_at_all(path, role):
+    """Once the words of one are erased no model is sent the other: vendors take neither alone."""
+    async with chatting(path) as chat:
+        given = [MessageIn("q"), CALL, RESULT, MessageIn("a", "assistant")]
+        session = (await chat.create_conversation(given)).id
+        found = (await chat.messages(session)).items
+        await chat.erase(session, "asked for", versions=[next(each.version for each in found if each.role == role)])
+        asked = ClientRequest((MessageIn("on"),), {"model": "echo/echo"}, protocol="responses", conversation=session)
+        turn = await chat.ended((await chat.answer_client(asked)).turn)
+        prompt = await chat.explain(turn.id)
+        assert prompt.matches is True
+        sent = {message.version for message in prompt.window.included}
+        assert [message.text for message in found if message.version in sent] == ["q", "a"]
     settle(path)
