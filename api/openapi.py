@@ -98,8 +98,10 @@ _VENDOR_ERROR = {
     "required": ["error"],
 }
 _VENDORS_BODY = {"type": "object", "description": "As the vendor's own API has it."}
-VENDOR_STREAMS = frozenset({"create_chat_completion", "create_message"})
+VENDOR_STREAMS = frozenset({"create_chat_completion", "create_message", "create_response", "get_response"})
 """Operations of drop-in routes that answer with a stream if they are asked to."""
+WHOLLY_VENDORS = ("/v1/responses",)
+"""Where each answer, and not only those to a POST, is in a form of the vendor's."""
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
@@ -181,8 +183,8 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     for path, operations in document["paths"].items():
         for method in METHODS:
             if method in operations:
-                if path.startswith(ROOT) and method == "post":
-                    _complete_vendors(operations[method])
+                if path.startswith(ROOT) and (method == "post" or path.startswith(WHOLLY_VENDORS)):
+                    _complete_vendors(operations[method], has_body=method == "post" and not path.endswith("/cancel"))
                 _complete_operation(path, operations[method])
     return document
 
@@ -246,9 +248,10 @@ def _error_of(path: str) -> tuple[str, str]:
     return ("GuideError", JSON) if path.startswith(GUIDE) else ("Problem", PROBLEM_JSON)
 
 
-def _complete_vendors(operation: dict[str, Any]) -> None:
+def _complete_vendors(operation: dict[str, Any], *, has_body: bool) -> None:
     """A body and an answer are as their vendor describes them."""
-    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _VENDORS_BODY}}}
+    if has_body:
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _VENDORS_BODY}}}
     content: dict[str, Any] = {JSON: {"schema": _VENDORS_BODY}}
     if operation["operationId"] in VENDOR_STREAMS:
         content[EVENT_STREAM] = {"schema": _TEXT}

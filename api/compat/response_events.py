@@ -14,7 +14,7 @@ import msgspec
 
 from ...engine import Frame, Message, TextBlock
 from ..http.errors import Problem, invalid
-from .frame_data import Delta, Started, read_delta, read_start
+from .frame_data import Started, read_delta, read_start
 from .response_forms import ENCRYPTED
 from .response_items import (
     THOUGHTS,
@@ -31,10 +31,12 @@ from .response_told import Status, Told, TurnSeen, response
 from .vendor_frames import forms_in, read_forms
 
 DONE = b"data: [DONE]\n\n"
+NO_PREFIX = b"no delta begins so"
 NOT_YET = -1
 """The number before the first event's."""
 
 _encode = msgspec.json.Encoder().encode
+_read_texts = msgspec.json.Decoder(list[str]).decode
 _read_turn = msgspec.json.Decoder(TurnSeen).decode
 
 
@@ -60,7 +62,7 @@ def beyond(count: int) -> Problem:
 
 
 class _Part:
-    """A block that is being said: its text so far, and what its deltas begin with up to their number."""
+    """A block that is being said: its text so far, in JSON, and what its deltas begin with up to their number."""
 
     __slots__ = ("block", "head", "pieces", "started")
 
@@ -68,11 +70,11 @@ class _Part:
         self.started = started
         self.block = started.block
         self.head = head
-        self.pieces: list[str] = []
+        self.pieces: list[bytes] = []
 
     @property
     def text(self) -> str:
-        return "".join(self.pieces)
+        return "".join(_read_texts(b"[%b]" % b",".join(self.pieces)))
 
 
 class _Item:
@@ -111,13 +113,15 @@ class Events:
         self._open: _Item | None = None
         self._calls: list[_Item] = []
         self._parts: dict[int, _Part] = {}
+        self._part: _Part
+        self._prefix = NO_PREFIX
         self._output: list[dict[str, Any]] = []
 
     def encode(self, frame: Frame) -> bytes:
         """The events of a frame."""
         match frame.type:
             case "delta":
-                return self._delta(read_delta(frame.data))
+                return self._delta(frame.data)
             case "block.started":
                 return self._start(read_start(frame.data))
             case "block.vendor":
@@ -239,14 +243,19 @@ class Events:
         part = self._parts[block.block] = _Part(block, b"event: %b\ndata: %b" % (kind.encode(), head))
         item.parts.append(part)
 
-    def _delta(self, delta: Delta) -> bytes:
-        part = self._parts[delta.block]
-        part.pieces.append(delta.text)
+    def _delta(self, data: bytes) -> bytes:
+        """A piece of a text. It is passed on as it stands in its frame: nearly all that is sent are pieces."""
+        if not data.startswith(self._prefix):
+            delta = read_delta(data)
+            self._part = self._parts[delta.block]
+            self._prefix = data[: -len(_encode(delta.text)) - 1]
+        part, text = self._part, data[len(self._prefix) : -1]
+        part.pieces.append(text)
         number = self._next
         self._next = number + 1
         if number <= self._after or self._silent:
             return b""
-        return b'%b%d,"delta":%b}\n\n' % (part.head, number, _encode(delta.text))
+        return b'%b%d,"delta":%b}\n\n' % (part.head, number, text)
 
     def _hidden(self, message: UUID, up_to: int) -> bytes:
         """The items of blocks before a number that came whole, and were in no frame."""

@@ -23,6 +23,8 @@ WITHOUT_WRONG_FORMS = {
     "/v1/conversations/{conversation_id}",
     "/v1/conversations/{conversation_id}/items/{item_id}",
     "/v1/models/{model_id}",
+    "/v1/responses/{response}",
+    "/v1/responses/{response}/cancel",
 }
 """Of any text in their paths it is said that there is no such thing."""
 
