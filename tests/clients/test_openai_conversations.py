@@ -1,12 +1,16 @@
-"""Conversations of OpenAI's Python library, unmodified, against a real server process."""
+"""Conversations of OpenAI's libraries, unmodified, against a real server process."""
 
+import json
+import shutil
 import signal
+import subprocess
 
 import httpx
 import openai
 import pytest
 
 from tests.api.harness import Process
+from tests.clients.environments import HERE, node_modules
 
 pytestmark = pytest.mark.clients
 
@@ -124,3 +128,27 @@ def test_what_was_answered_is_there_after_kill_9(tmp_path):
             sdk.conversations.retrieve(deleted.id)
         sdk.conversations.items.create(conversation.id, items=[user("three")])
         assert texts(sdk.conversations.items.list(conversation.id, order="asc")) == ["two", "three"]
+
+
+def test_the_library_for_javascript(server):
+    """The same of completions that are stored, and of conversations."""
+    home = node_modules()
+    script = shutil.copy(HERE / "js" / "openai_kept.mjs", home)
+    ran = subprocess.run(["node", script, server.url], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout.splitlines()[-1]) == {
+        "completions": {
+            "same": [0, 1, 2],
+            "messages": ["one"],
+            "deleted": True,
+            "gone": "completion_not_found",
+        },
+        "conversations": {
+            "texts": ["one", "two", "three"],
+            "item": "item_not_found",
+            "metadata": {"topic": "x"},
+            "deleted": True,
+            "gone": "conversation_not_found",
+            "rest": 2,
+        },
+    }
