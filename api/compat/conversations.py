@@ -31,7 +31,7 @@ from .conversation_forms import (
     conversation_told,
 )
 from .fields import renamed
-from .named import check_metadata
+from .named import check_metadata, conversation_locked, no_conversation
 from .response_ids import read_id
 from .response_input import Given, named_items, read_items, theirs_of
 
@@ -39,12 +39,9 @@ log = logging.getLogger("manent.server")
 
 T = TypeVar("T")
 
-MAX_NAME_CHARS = 100
-"""As much of a name is told in a refusal."""
+FIELD = "conversation_id"
 
 NOTHING_GIVEN = Given((), ())
-
-_LOCKED = "a response is running in this conversation: it can be changed when that has ended"
 
 
 @post("/v1/conversations", status_code=200)
@@ -147,7 +144,7 @@ def session_of(name: str) -> UUID:
     """The session that is a conversation. Raises Problem."""
     session = read_id("conv", name)
     if session is None:
-        raise _not_found(name)
+        raise no_conversation(name, FIELD)
     return session
 
 
@@ -156,9 +153,9 @@ async def refused(work: Awaitable[T], name: str = "", given: Given = NOTHING_GIV
     try:
         return await work
     except SessionNotFound:
-        raise _not_found(name) from None
+        raise no_conversation(name, FIELD) from None
     except TurnAlreadyOpen:
-        raise Problem(400, "conversation_locked", _LOCKED, field="conversation_id") from None
+        raise conversation_locked(FIELD) from None
     except EngineError as error:
         raise renamed(problem_of(error), _names(given)) from None
 
@@ -171,12 +168,6 @@ def told(session: Session) -> Response[ConversationTold]:
 def _names(given: Given) -> Callable[[str], str]:
     theirs = theirs_of(given, {"messages": "items"})
     return lambda field: "items" if field == "content" or field.startswith("content[") else theirs(field)
-
-
-def _not_found(name: str) -> Problem:
-    """The refusal in OpenAI's own words, which clients look for: it has no code."""
-    detail = f"Conversation with id {name[:MAX_NAME_CHARS]!r} not found."
-    return Problem(404, "conversation_not_found", detail, field="conversation_id")
 
 
 ROUTES = [create_conversation, get_conversation, update_conversation, delete_conversation]

@@ -13,13 +13,16 @@ from litestar.params import FromQuery, QueryParameter
 
 from ..http.body import Http
 from ..http.disconnect import unless_left
-from ..http.errors import invalid
+from ..http.errors import Problem, invalid
 from .common import has_left
 
 MAX_PAIRS, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
 """OpenAI's limits on metadata."""
 
 DEFAULT_ITEMS, MAX_ITEMS = 20, 100
+
+MAX_NAME_CHARS = 100
+"""As much of a name is told in a refusal."""
 
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_ITEMS, description="The most items on a page.")]
 Order = FromQuery[Literal["asc", "desc"]]
@@ -68,6 +71,20 @@ def uuid_of(name: str, prefix: str) -> UUID | None:
     """The id in a name of this kind; None: it is not one."""
     rest = name.removeprefix(prefix)
     return UUID(rest) if rest != name and _HEX.fullmatch(rest) else None
+
+
+def no_conversation(name: str, field: str) -> Problem:
+    """The refusal of a conversation that there is not, in OpenAI's own words: clients look for them, as it has no code
+    for it.
+    """
+    detail = f"Conversation with id {name[:MAX_NAME_CHARS]!r} not found."
+    return Problem(404, "conversation_not_found", detail, field=field)
+
+
+def conversation_locked(field: str) -> Problem:
+    """The refusal while a response runs in a conversation, with OpenAI's code and status."""
+    detail = f"{field}: a response is running in this conversation; try again when it has ended"
+    return Problem(400, "conversation_locked", detail, field=field)
 
 
 def check_metadata(metadata: Mapping[str, str] | None, field: str = "metadata") -> None:

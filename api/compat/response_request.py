@@ -12,6 +12,7 @@ import msgspec
 from ...engine import ClientRequest, ToolSchema, TurnOptions
 from ..http.errors import Problem, invalid
 from .fields import not_here, read_part
+from .named import check_metadata, no_conversation
 from .response_forms import INCLUDABLE, NEUTRAL, CountIn, FunctionTool, NamedChoice, NamedConversation, ResponseIn
 from .response_ids import read_id
 from .response_input import Given, Messages, read_items
@@ -58,6 +59,7 @@ def _of_whole(asked: ClientRequest, body: ResponseIn, told: Told) -> ClientReque
     if body.stream_options is not None and not body.stream:
         raise invalid("stream_options", "goes with stream")
     check_include(body.include or ())
+    check_metadata(body.metadata)
     return msgspec.structs.replace(
         asked,
         end_user=body.safety_identifier or body.user or None,
@@ -88,13 +90,14 @@ def place_of(body: CountIn) -> tuple[UUID | None, UUID | None]:
             detail = "previous_response_id: there is no such answer to go on from"
             raise Problem(404, "previous_response_not_found", detail, field="previous_response_id")
     if body.conversation is not None:
-        conversation = read_id("conv", _name_of(body.conversation))
+        conversation = read_id("conv", name_of(body.conversation))
         if conversation is None:
-            raise Problem(404, "session_not_found", "conversation: there is no such conversation", field="conversation")
+            raise no_conversation(name_of(body.conversation), "conversation")
     return previous, conversation
 
 
-def _name_of(conversation: str | NamedConversation) -> str:
+def name_of(conversation: str | NamedConversation) -> str:
+    """The name of the conversation that a request goes on in."""
     return conversation if isinstance(conversation, str) else conversation.id
 
 
@@ -160,7 +163,7 @@ def _told(body: CountIn, tools: Sequence[FunctionTool]) -> Told:
         and (value := getattr(body, name, None)) is not None
     }
     if body.conversation is not None:
-        given["conversation"] = _name_of(body.conversation)
+        given["conversation"] = name_of(body.conversation)
     if body.text is not None:
         verbosity = {} if body.text.verbosity is None else {"verbosity": body.text.verbosity}
         given["text"] = {"format": body.text.format or {"type": "text"}} | verbosity

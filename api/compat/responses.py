@@ -17,10 +17,11 @@ from ..http.errors import Problem, invalid, problem_of
 from ..schemas.parameters import Chat, caller_of
 from . import common
 from .fields import renamed
+from .named import conversation_locked, no_conversation
 from .response_events import Events
 from .response_forms import COUNTED, FIELDS, CountIn, ResponseIn
 from .response_input import Messages, named_items
-from .response_request import Asked, client_request
+from .response_request import Asked, client_request, name_of
 from .response_told import turn_told
 from .vendor_frames import with_forms
 
@@ -128,11 +129,9 @@ def _of_place(problem: Problem, body: CountIn) -> Problem:
     if body.conversation is None:
         return problem
     if problem.code == "turn_already_open":
-        extra = {"field": "conversation"} | problem.extra
-        detail = "conversation: another response is being made in it"
-        return Problem(409, "conversation_locked", detail, problem.headers, **extra)
+        return conversation_locked("conversation")
     if problem.code == "session_not_found":
-        return Problem(404, problem.code, "conversation: there is no such conversation", field="conversation")
+        return no_conversation(name_of(body.conversation), "conversation")
     return problem
 
 

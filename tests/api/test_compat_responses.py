@@ -456,6 +456,7 @@ BAD = [
     (body("hi", temperature=3), "invalid_value", "temperature"),
     (body("hi", max_output_tokens=0), "invalid_type", "max_output_tokens"),
     (body("hi", metadata={"a": 1}), "invalid_type", "metadata[...]"),
+    (body("hi", metadata={str(n): "" for n in range(17)}), "invalid_value", "metadata"),
     (body("hi", user="x" * 300), "too_large", "user"),
     (body([user("")]), "empty_message", "input"),
     (body([user("x") | {"mood": "bad"}]), "unknown_parameter", "input[0].mood"),
@@ -490,7 +491,7 @@ def test_what_there_is_not(client):
             post(client, "x", previous_response_id=name), 404, "previous_response_not_found", "previous_response_id"
         )
     for name in ("conv_1", CONVERSATION, {"id": CONVERSATION}):
-        refused(post(client, "x", conversation=name), 404, "session_not_found", "conversation")
+        refused(post(client, "x", conversation=name), 404, "conversation_not_found", "conversation")
     item = {"type": "item_reference", "id": f"msg_{nobody}"}
     refused(post(client, [item, user("x")]), 404, "item_not_found", "input[0].id")
     refused(post(client, "x", model="gpt-nothing"), 404, "model_not_found", "model")

@@ -122,7 +122,7 @@ def test_a_conversation_has_one_response_at_a_time(client):
     ask(client, "B", conversation={"id": name})
     assert said(client, first["id"]) == ["A", "A", "B", "B"]
     running = ask(client, "x", conversation=name, model="scripted/hang", background=True)
-    refused(post(client, "C", conversation=name), 409, "conversation_locked", "conversation")
+    refused(post(client, "C", conversation=name), 400, "conversation_locked", "conversation")
     client.post(f"{RESPONSES}/{running['id']}/cancel")
     ask(client, "C", conversation=name)
 
