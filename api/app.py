@@ -7,7 +7,16 @@ from litestar.di import Provide
 
 from ..engine import Engine
 from . import openapi
-from .compat import chat_completions, messages, plumego, vendor_models
+from .compat import (
+    chat_completions,
+    conversation_items,
+    conversations,
+    messages,
+    plumego,
+    responses,
+    responses_stored,
+    vendor_models,
+)
 from .http import errors
 from .http.body import Http
 from .http.cors import Cors
@@ -49,7 +58,15 @@ NATIVE_ROUTES = [
     *suites.ROUTES,
 ]
 
-VENDOR_ROUTES = [*vendor_models.ROUTES, *chat_completions.ROUTES, *messages.ROUTES]
+VENDOR_ROUTES = [
+    *vendor_models.ROUTES,
+    *chat_completions.ROUTES,
+    *messages.ROUTES,
+    *conversations.ROUTES,
+    *conversation_items.ROUTES,
+    *responses.ROUTES,
+    *responses_stored.ROUTES,
+]
 """The drop-in routes: each speaks a vendor's protocol."""
 
 

@@ -136,6 +136,7 @@ from .providers.base import (
 )
 from .providers.registry import Providers
 from .service.answers import ClientAnswer
+from .service.asked import AskedMessage
 from .service.client_places import PreviousNotCompleted, PreviousNotFound
 from .service.client_request import ClientRequest, Retry
 from .service.conversation_files.base import InvalidConversation
@@ -205,9 +206,9 @@ from .turns.start import Started
 # A name a line would be half of this file.
 # fmt: off
 __all__ = [
-    "EVENT_TYPES", "LOCAL", "SHUTTING_DOWN", "Accepted", "Alias", "AlreadyImported", "Approval", "Attempt",
-    "AuditError", "Base64Source", "Behind", "Block", "BlockStarted", "BlockStopped", "Branch", "Branches", "Broken",
-    "BudgetTooSmall", "CacheMarks", "Caller", "CheckpointNotFound", "Chunk", "CircuitOpen", "ClientAnswer",
+    "EVENT_TYPES", "LOCAL", "SHUTTING_DOWN", "Accepted", "Alias", "AlreadyImported", "Approval", "AskedMessage",
+    "Attempt", "AuditError", "Base64Source", "Behind", "Block", "BlockStarted", "BlockStopped", "Branch", "Branches",
+    "Broken", "BudgetTooSmall", "CacheMarks", "Caller", "CheckpointNotFound", "Chunk", "CircuitOpen", "ClientAnswer",
     "ClientFacts", "ClientRequest", "Clock", "Conflict", "Consistency", "Content", "ContentNotSupported",
     "ContextTooLong", "ConversationFile", "ConversationRun", "Cost", "Delta", "Effort", "EmptyMessage", "Ended",
     "EndedAttempt", "EndedTurn", "Engine", "EngineError", "Erased", "Erasure", "ErasureInfo", "Event", "EventNotFound",

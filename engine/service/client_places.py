@@ -16,7 +16,7 @@ from ..sessions.history import state_at
 from ..sessions.queries import session_state
 from ..sessions.recognition import Recognised, Said, can_go_on, ends_at, recognise
 from ..sessions.same_content import changed_contents
-from .answers import answer_of, served, visible
+from .answers import is_erased, served, visible
 from .client_request import ClientRequest
 
 Hashed = Callable[[], list[bytes]]
@@ -67,6 +67,8 @@ def place_of(
         return Place(_conversation(connection, tenant, request.conversation, fork=request.apart))
     if request.previous is not None:
         return Place(_after(connection, tenant, request, now_us, fork=fork))
+    if request.apart and request.session is None:
+        return Place()  # what it says is to go as a whole, so it shares nothing
     at = recognise(connection, tenant, said, hashed(), now_us, fork=fork)
     if request.session is not None and (at is None or at.session != request.session):
         return Place(_named(connection, tenant, request.session, said, fork=fork))
@@ -91,7 +93,7 @@ def _after(connection: Connection, tenant: str, request: ClientRequest, now_us: 
         raise _no_previous() from None
     if turn.status != "completed":
         raise PreviousNotCompleted("previous", f"that answer is not whole: its turn is {turn.status}")
-    if answer_of(connection, tenant, turn).is_erased:
+    if is_erased(connection, tenant, turn):
         raise _no_previous()
     then, now = (
         state_at(connection, tenant, turn.session, turn.end_version),

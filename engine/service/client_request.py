@@ -19,9 +19,10 @@ class ClientRequest(msgspec.Struct, frozen=True):
     the places of messages are those in ``messages``.
 
     With ``previous``, a turn of the protocol, or ``conversation``, a session, nothing is recognised: the messages are
-    all new, and go on from the turn's answer, or at the session's end. ``apart``: the turn runs in a session of its
-    own, where nothing else goes on. ``stored``: the answer is served by the turn's id; ``told``: what is given back of
-    the request with it, in the protocol's JSON; ``alias``: the client's own name of the conversation.
+    all new, and go on from the turn's answer, or at the session's end; the metadata of a conversation stay as they are.
+    ``apart``: the turn runs in a session of its own, where nothing else goes on. ``stored``: the answer is served by
+    the turn's id; ``told``: what is given back of the request with it, in the protocol's JSON; ``alias``: the client's
+    own name of the conversation.
     """
 
     messages: tuple[MessageIn, ...]

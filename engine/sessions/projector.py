@@ -41,6 +41,7 @@ from .replays import stream_state, write_streams
 from .snapshots import insert_snapshots, is_kept, snapshot_row
 from .state import SessionState, evolve, inherit
 from .tables import HOUR_US, KEYED, PROJECTIONS, calibrations, messages, session_words, sessions, turns
+from .unstored import asks_to_forget, insert_unstored, unstored_row
 from .words import changed_words, merged, preview_of
 
 _encode = msgspec.json.Encoder().encode
@@ -150,6 +151,7 @@ class Catalog:
         insert_prefixes(connection, self._prefixes)
         insert_aliases(connection, self._aliases)
         insert_answers(connection, self._answers)
+        insert_unstored(connection, self._unstored)
         insert_snapshots(connection, self._snapshots)
         _add_calibrations(connection, [(*key, *sums) for key, sums in self._calibrations.items()])
         add_uses(connection, self._uses)
@@ -173,6 +175,7 @@ class Catalog:
         self._prefixes: list[Row] = []
         self._aliases: list[Row] = []
         self._answers: list[Row] = []
+        self._unstored: list[Row] = []
         self._hidden: list[tuple[str, Protocol, UUID]] = []
         self._snapshots: list[Row] = []
         self._turns: dict[Key, SessionState] = {}
@@ -220,6 +223,8 @@ class Catalog:
             return
         if facts.client.stored:
             self._answers.append(answer_row(event, facts.client))
+        row = unstored_row(event) if asks_to_forget(facts.client) else None
+        self._unstored += [] if row is None else [row]
         alias = None if self._key is None else alias_row(self._key, event, facts.client)
         self._aliases += [] if alias is None else [alias]
 
