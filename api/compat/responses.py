@@ -47,7 +47,8 @@ async def create_response(request: Http, chat: Chat) -> Response[dict[str, Any]]
     except Problem as problem:
         raise _of_place(problem, body) from None
     if body.store is False:
-        running.headers.update(await _kept(chat, running))
+        kept = await chat.serving.kept(running.session, caller=running.caller)
+        running.headers.update({} if kept is None else {KEPT: kept})
     events = Events(asked.told, partial(common.error_body, request, OPENAI))
     if body.stream and background:
         return common.followed(frames_of(chat, running), running.headers, events.encode, events.failed)
@@ -78,14 +79,6 @@ async def count_response_tokens(request: Http, chat: Chat) -> Response[dict[str,
         raise _of_place(renamed(problem_of(error), asked.names), body) from None
     told = {"object": "response.input_tokens", "input_tokens": count.tokens}
     return Response(told, headers={} if count.exact else ESTIMATE)
-
-
-async def _kept(chat: Engine, running: common.Running) -> dict[str, str]:
-    """The header that says why an answer stays on record that was asked not to be stored."""
-    if chat.settings.keep_store_false:
-        return {KEPT: "keep_store_false"}
-    session = await chat.session(running.session, caller=running.caller)
-    return {KEPT: "legal_hold"} if session.legal_hold else {}
 
 
 async def _through(

@@ -297,6 +297,19 @@ def test_what_must_be_kept_is_kept(tmp_path):
         assert not any(message["erased"] for message in turn["messages"])
 
 
+def test_what_goes_on_from_what_is_held_is_kept(tmp_path):
+    """A branch of a held session is held as well, and the header says so."""
+    options = {"store_false_erase_after_s": 1}
+    with in_thread(settings_on(tmp_path, **options)) as server, server.client() as client:
+        first = ask(client, "A")
+        client.patch(f"/api/sessions/{session_of(client, first['id'])}", json={"legal_hold": True})
+        response = post(client, "B", store=False, previous_response_id=first["id"])
+        assert response.headers["x-manent-kept"] == "legal_hold"
+        time.sleep(2)
+        turn = client.get(f"/api/turns/{response.headers['x-manent-turn']}").json()
+        assert not any(message["erased"] for message in turn["messages"])
+
+
 def test_a_retry_of_what_is_forgotten_is_asked_again(tmp_path):
     """There is nothing left to answer it with."""
     with in_thread(settings_on(tmp_path)) as server, server.client() as client:
