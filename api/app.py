@@ -7,7 +7,7 @@ from litestar.di import Provide
 
 from ..engine import Engine
 from . import openapi
-from .compat import chat_completions, messages, plumego, responses, responses_stored, vendor_models
+from .compat import chat_completions, messages, plumego, responses, responses_compact, responses_stored, vendor_models
 from .http import errors
 from .http.body import Http
 from .http.cors import Cors
@@ -52,6 +52,7 @@ VENDOR_ROUTES = [
     *chat_completions.ROUTES,
     *messages.ROUTES,
     *responses.ROUTES,
+    *responses_compact.ROUTES,
     *responses_stored.ROUTES,
 ]
 """The drop-in routes: each speaks a vendor's protocol."""
