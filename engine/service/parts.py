@@ -34,6 +34,7 @@ from .replay.runner import Replays
 from .salvage import Salvage
 from .serving import Serving
 from .sessions import Sessions
+from .signed import Signed
 from .suites import Suites
 from .transcript.reading import Transcripts
 from .turns import Turns
@@ -75,6 +76,7 @@ class Parts:
         self.drop_in = DropIn(ClientStarter(supervisor, tools), self.sessions, self.turns, keys)
         self.answers = Answers(store, clock, settings, keys[0])
         self.conversations = Conversations(store, clock, settings, self.sessions, self.messages)
+        self.signed = Signed(store, keys[0])
         self.unstored = Unstored(store, clock, settings)
         self.windows = Windows(store, providers, settings)
         self.prompts = Prompts(store, providers)
