@@ -197,6 +197,7 @@ from .streams.frames import Frame
 from .tools.base import Threads, Tool, ToolContext, ToolOutput
 from .tools.functions import FunctionTool, tool
 from .turns.observer import EndedAttempt, EndedTurn, Observer
+from .turns.outcomes import words_of_refusal
 from .turns.start import Started
 
 # A name a line would be half of this file.
@@ -231,6 +232,6 @@ __all__ = [
     "errors", "examine_database", "existing_database", "from_mapping", "import_bundle", "is_correlation",
     "migrate_database", "new_id", "open", "open_beside", "open_sync", "read_conversation", "read_pace",
     "rebuild_projections", "report_policy", "rfc3339", "tell_address", "text_content", "text_of", "tool",
-    "unknown_names", "verify_database", "version", "words_diff",
+    "unknown_names", "verify_database", "version", "words_diff", "words_of_refusal",
 ]
 # fmt: on

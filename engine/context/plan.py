@@ -2,7 +2,7 @@
 that can be derived again.
 
 It reads a snapshot; it decides nothing and writes nothing. The first round is planned before the turn is appended,
-every later one by the turn itself.
+every later one by the turn itself (``whole.plan_next_round``).
 """
 
 from __future__ import annotations
@@ -214,27 +214,6 @@ def plan_first_round(
     there.
     """
     return plan_round(connection, tenant=tenant, state=state, request_plan=request_plan, settings=settings, new=new)
-
-
-def plan_next_round(
-    connection: Connection,
-    *,
-    tenant: str,
-    session_id: UUID,
-    request_plan: RequestPlan,
-    settings: Settings,
-    fallback: bool = False,
-) -> PlannedRound:
-    """Plan a round on the session as it is now."""
-    state = state_at(connection, tenant, session_id)
-    return plan_round(
-        connection,
-        tenant=tenant,
-        state=state,
-        request_plan=request_plan,
-        settings=settings,
-        fallback=fallback,
-    )
 
 
 def plan_at(

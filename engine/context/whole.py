@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from uuid import UUID
 
 import msgspec
 from msgspec.structs import replace
@@ -19,14 +20,16 @@ from ..events.types import NewMessage
 from ..log.base import Connection
 from ..providers.base import Parameters, Prompt, PromptMessage
 from ..providers.registry import ResolvedModel
+from ..sessions.history import state_at, system_of
 from ..sessions.marks import NO_MARKS
 from ..sessions.messages import SENT, SentRow
 from ..sessions.state import Row, SessionState
 from ..settings import Settings
 from .content import check_prompt, has_images
 from .derive import to_send
-from .plan import PlannedRound, RequestPlan, fixed_tokens, settled
+from .plan import PlannedRound, RequestPlan, fixed_tokens, plan_round, settled
 from .prompt import ChosenWindow, measure_of
+from .routing import asked_of, plan_routed
 from .support import check_parameters
 from .window import WHOLE, Measure, take_all
 
@@ -56,6 +59,30 @@ def plan_whole(
     """
     plan = partial(_plan_for, connection, tenant, conversation, request_plan, settings)
     return settled(request_plan, conversation.news[-1] if conversation.news else None, plan)
+
+
+def plan_next_round(
+    connection: Connection,
+    *,
+    tenant: str,
+    session_id: UUID,
+    request_plan: RequestPlan,
+    settings: Settings,
+    fallback: bool = False,
+) -> PlannedRound:
+    """Plan a round on the session as it is now. A client's turn is sent all of the conversation in every round."""
+    state = state_at(connection, tenant, session_id)
+    if state.open_turn is None or state.open_turn.client is None:
+        return plan_round(
+            connection, tenant=tenant, state=state, request_plan=request_plan, settings=settings, fallback=fallback
+        )
+    conversation = Conversation(state, (), system_of(connection, tenant, state))
+    plan = partial(_plan_for, connection, tenant, conversation, request_plan, settings)
+    if not fallback or request_plan.fallback is None:
+        return settled(request_plan, None, plan)
+    asked = asked_of(request_plan.parameters, request_plan.offer.schemas, None, None)
+    planned, chosen = plan_routed(request_plan.fallback, asked, plan)
+    return replace(planned, chosen=chosen)
 
 
 def _plan_for(

@@ -19,6 +19,9 @@ from ..sessions.same_content import changed_contents
 from .answers import answer_of, served, visible
 from .client_request import ClientRequest
 
+BEGINNING = 1
+"""The version of a session's first event, in all its forks too."""
+
 Hashed = Callable[[], list[bytes]]
 """The hashes of a history up to each of its messages."""
 
@@ -67,10 +70,12 @@ def place_of(
         return Place(_conversation(connection, tenant, request.conversation, fork=request.apart))
     if request.previous is not None:
         return Place(_after(connection, tenant, request, now_us, fork=fork))
-    at = recognise(connection, tenant, said, hashed(), now_us, fork=fork)
+    at = recognise(connection, tenant, said, hashed(), now_us, fork=fork, rather=request.family)
     if request.session is not None and (at is None or at.session != request.session):
         return Place(_named(connection, tenant, request.session, said, fork=fork))
-    if at is None or not request.verbatim:
+    if at is None:
+        return Place(_before(connection, tenant, request.family, now_us) if request.edited else None)
+    if not request.verbatim:
         return Place(at)
     state = state_at(connection, tenant, at.session, at.version)
     return Place(at, changed_contents(connection, tenant, state, said[: at.count]))
@@ -114,3 +119,11 @@ def _named(connection: Connection, tenant: str, session: UUID, said: Sequence[Sa
     state = state_at(connection, tenant, session)
     count = next((number for number in range(len(said) - 1, 0, -1) if said[number - 1][0] == "assistant"), 0)
     return Recognised(session, state.last.version if state.last else state.version, count, goes_on=not fork)
+
+
+def _before(connection: Connection, tenant: str, session: UUID | None, now_us: int) -> Recognised | None:
+    """The place before the first message of a session, to be forked; None: it cannot be."""
+    state = None if session is None else session_state(connection, tenant, session)
+    if state is None or not can_go_on(state, now_us):
+        return None
+    return Recognised(state.id, BEGINNING, 0, goes_on=False)
