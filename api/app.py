@@ -7,7 +7,7 @@ from litestar.di import Provide
 
 from ..engine import Engine
 from . import openapi
-from .compat import chat_completions, messages, plumego, vendor_models
+from .compat import ai_sdk, chat_completions, messages, plumego, vendor_models
 from .http import errors
 from .http.body import Http
 from .http.cors import Cors
@@ -47,7 +47,7 @@ NATIVE_ROUTES = [
     *suites.ROUTES,
 ]
 
-VENDOR_ROUTES = [*vendor_models.ROUTES, *chat_completions.ROUTES, *messages.ROUTES]
+VENDOR_ROUTES = [*vendor_models.ROUTES, *chat_completions.ROUTES, *messages.ROUTES, *ai_sdk.ROUTES]
 """The drop-in routes: each speaks a vendor's protocol."""
 
 

@@ -124,8 +124,9 @@ async def built(request: Http, build: Callable[[B], T], body: B) -> T:
     return await asyncio.to_thread(build, body)
 
 
-async def start(request: Http, chat: Engine, asked: ClientRequest, names: Names) -> Running:
+async def start(request: Http, chat: Engine, asked: ClientRequest, names: Names, *, stays: bool = False) -> Running:
     """Start the turn that a client asks for; an automatic retry is given the one that its first try has started.
+    ``stays``: it goes on though nobody reads it.
 
     Raises Problem, with the client's name of the field, and the limits of the key beside it.
     """
@@ -136,7 +137,7 @@ async def start(request: Http, chat: Engine, asked: ClientRequest, names: Names)
     asked = msgspec.structs.replace(asked, session=_named_session(request))
     try:
         chat.serving.admit_reader()
-        grace_s = chat.settings.disconnect_grace_s
+        grace_s = None if stays else chat.settings.disconnect_grace_s
         answer = partial(chat.answer_client, asked, retry=retry, grace_s=grace_s, caller=caller)
         started = await chat.serving.start_once(said, answer, repeated=repeated, caller=caller)
     except EngineError as error:
@@ -198,9 +199,9 @@ async def streamed(
         raise
     if first is None:
         raise _has_left()  # which has closed what it read from
-    whole = _encoder(encode, failed)
+    whole = encoder(encode, failed)
     stream = sse.EventStream(batches, whole, failed, running.headers, silences=repeat(silence), before=first)
-    stream.revoked = failed(Problem(401, "unauthorized", "the API key of this request is no longer valid"))
+    stream.revoked = failed(revoked())
     return stream
 
 
@@ -254,7 +255,7 @@ def _shows(frame: Frame) -> bool:
     return frame.type == "block.started"
 
 
-def _encoder(encode: sse.Encode[Frame], failed: Callable[[Problem], bytes]) -> sse.Encode[Frame]:
+def encoder(encode: sse.Encode[Frame], failed: Callable[[Problem], bytes]) -> sse.Encode[Frame]:
     """Encode also those frames that are no part of the record."""
 
     def whole(frame: Frame) -> bytes:
@@ -263,6 +264,11 @@ def _encoder(encode: sse.Encode[Frame], failed: Callable[[Problem], bytes]) -> s
         return sse.STOPPING if frame is SHUTTING_DOWN else failed(sse.unrecorded_problem(frame))
 
     return whole
+
+
+def revoked() -> Problem:
+    """The last words of a stream whose key was revoked."""
+    return Problem(401, "unauthorized", "the API key of this request is no longer valid")
 
 
 def _has_left() -> Problem:
