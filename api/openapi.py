@@ -29,7 +29,9 @@ PATH = "/schema"
 METHODS = ("get", "post", "patch", "put", "delete")
 EVENT_STREAM, PLAIN, JSON_LINES = "text/event-stream", "text/plain", "application/jsonl"
 PROOFS = frozenset({"prove_event", "prove_consistency"})
-BODY_OPTIONAL = frozenset({"create_session", "start_turn", "cancel_turn", "cancel_replay", "make_checkpoint"})
+BODY_OPTIONAL = frozenset(
+    {"create_session", "start_turn", "cancel_turn", "cancel_replay", "make_checkpoint", "stop_ui_message"}
+)
 
 MAY_BE_EMPTY = frozenset({"session_id", "model", "system"})
 """Parameters of the guide's that are absent if they are empty."""
@@ -235,7 +237,7 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     if operation["operationId"] == "start_turn":
         turn = {"$ref": "#/components/schemas/Turn"}
         responses["200"]["content"] = {JSON: {"schema": turn}, EVENT_STREAM: {"schema": _TEXT}}
-    if operation["operationId"] in {"stream_turn", "stream_replay", "stream"}:
+    if operation["operationId"] in {"stream_turn", "stream_replay", "stream", "resume_ui_stream"}:
         responses["204"] = {"description": "Read to the end already"}
 
 

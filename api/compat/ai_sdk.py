@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 @post("/v1/ai-sdk/chat", status_code=200)
-async def create_ui_message(request: Http, chat: Chat) -> sse.EventStream[Frame]:
+async def stream_ui_message(request: Http, chat: Chat) -> Response[None] | sse.EventStream[Frame]:
     """Answer a chat of the Vercel AI SDK as a stream of the parts of a UI message.
 
     The history is recognised where it is on record, and goes on there; one that is edited, or answered again, is a
@@ -67,7 +67,7 @@ async def _decided(request: Http, chat: Engine, asked: ChatRequest) -> sse.Event
 
 
 @get("/v1/ai-sdk/chat/{chat_id:str}/stream")
-async def resume_ui_message(
+async def resume_ui_stream(
     request: Http, chat: Chat, chat_id: FromPath[str]
 ) -> Response[None] | sse.EventStream[Frame]:
     """Stream the message that is being given in a chat, from its beginning on; 204 where none is, and also where the
@@ -124,4 +124,4 @@ def _streamed(
     return stream
 
 
-ROUTES = [create_ui_message, resume_ui_message, stop_ui_message]
+ROUTES = [stream_ui_message, resume_ui_stream, stop_ui_message]

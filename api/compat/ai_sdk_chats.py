@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from itertools import pairwise
 from uuid import UUID
 
 import msgspec
@@ -62,7 +63,7 @@ async def whole(chat: Engine, turn: UUID, earlier: Sequence[UUID], caller: Calle
     """All frames of a message: of the turns that made it so far, without their ends, and the results that the client
     gave after each; then those of the turn itself.
     """
-    for each, following in zip(earlier, (*earlier[1:], turn), strict=True):
+    for each, following in pairwise((*earlier, turn)):
         async with aclosing(chat.frames(each, caller=caller)) as batches:
             async for batch in batches:
                 yield [frame for frame in batch if frame.type not in ENDS]

@@ -27,6 +27,9 @@ from .ai_sdk_options import client_tools, options_of, theirs
 from .ai_sdk_parts import Part, assistants_step, file_block, output_content, read_parts_of
 from .fields import read_parts
 
+BETWEEN = TextBlock("\n\n")
+"""Between the text of a file and another text."""
+
 _MESSAGE = re.compile(r"messages\[(?P<number>\d+)\](?P<rest>.*)", re.DOTALL)
 _BLOCK = re.compile(r"\.content\[(?P<block>\d+)\](?P<rest>.*)", re.DOTALL)
 _IN_PART = {
@@ -164,16 +167,25 @@ def _text(parts: Sequence[Part]) -> str:
 
 
 def _users(parts: Sequence[Part], number: int) -> Placed:
+    """A message of the user's. The text of a file stands apart from texts beside it: models are sent them as one."""
     blocks: list[Block] = []
     places: list[int] = []
+    was_file = False
     for place, part in parts:
+        is_file = isinstance(part, forms.FilePart)
+        block = file_block(part, f"messages[{number}].parts[{place}]") if isinstance(part, forms.FilePart) else None
         if isinstance(part, forms.TextPart):
-            blocks.append(TextBlock(part.text))
-        elif isinstance(part, forms.FilePart):
-            blocks.append(file_block(part, f"messages[{number}].parts[{place}]"))
-        else:
+            block = TextBlock(part.text)
+        if block is None:
             continue
+        if blocks and (is_file or was_file) and isinstance(block, TextBlock) and isinstance(blocks[-1], TextBlock):
+            blocks.append(BETWEEN)
+            places.append(place)
+        blocks.append(block)
         places.append(place)
+        was_file = is_file
+    if not any(not isinstance(block, TextBlock) or block.text for block in blocks):
+        raise invalid(f"messages[{number}].parts", "must hold a text or a file", "empty_message")
     return Placed(MessageIn(tuple(blocks), "user"), number, tuple(places))
 
 

@@ -40,18 +40,18 @@ def recognise(
     fork: bool,
     rather: UUID | None = None,
 ) -> Recognised | None:
-    """Find the longest beginning of a history that is on record and ends with an assistant's message; None: there is
-    none. ``hashes``: of the history up to each message; ``fork``: the session is forked in any case; ``rather``: the
-    session that goes before others that hold the same.
+    """Find the longest beginning of a history that is on record and ends with an assistant's message, or with a tool's
+    where that is its session's last; None: there is none. ``hashes``: of the history up to each message; ``fork``: the
+    session is forked in any case; ``rather``: the session that goes before others that hold the same.
     """
-    ends = [number for number in range(len(said) - 1, 0, -1) if said[number - 1][0] == "assistant"]
+    ends = [number for number in range(len(said) - 1, 0, -1) if said[number - 1][0] in {"assistant", "tool"}]
     counts = {hashes[number - 1]: number for number in ends}
     for found in known_prefixes(connection, tenant, list(counts)):
         longest = sorted({counts[each.hash] for each in found}, reverse=True)
         for count in longest:
             places = [each for each in found if counts[each.hash] == count]
             place = _best(connection, tenant, places, now_us, fork=fork, rather=rather)
-            if place is not None:
+            if place is not None and (place.goes_on or said[count - 1][0] == "assistant"):
                 return msgspec.structs.replace(place, count=count)
     return None
 

@@ -114,3 +114,25 @@ async def test_a_client_that_names_no_tools_of_the_servers_has_one_round(path):
         assert (turn.status, turn.stop_reason) == ("completed", "tool_use")
         assert [message.role for message in turn.messages] == ["assistant"]
     settle(path)
+
+
+async def test_results_of_both_sides_go_on_where_the_tools_here_have_answered(path):
+    """The session ends with the result of a tool that ran here; the client sends it again, with that of its own."""
+    look = engine.ToolSchema("look", "", {"type": "object", "properties": {}})
+    both = [{"steps": [call("look", "c1"), call("calculator", "c2", expression="1+1")]}, {"steps": [{"text": "Done."}]}]
+    async with chatting(path, clerk=both) as chat:
+        options = {"tools": ["calculator"], "client_tools": [look]}
+        first = await answered(chat, said("both"), model="scripted/clerk", options=options)
+        assert (first.status, first.stop_reason) == ("completed", "tool_use")
+        asking, here = first.messages
+        theirs = MessageIn((engine.ToolResultBlock("c1", "dry"),), "tool")
+        history = (
+            *said("both"),
+            MessageIn(asking.blocks(), "assistant"),
+            MessageIn(here.blocks(), "tool"),
+            theirs,
+        )
+        second = await answered(chat, history, model="scripted/clerk", options=options)
+        assert (second.session_id, second.text) == (first.session_id, "Done.")
+        assert (await chat.session(first.session_id)).message_count == 5
+    settle(path)
