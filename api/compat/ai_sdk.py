@@ -21,8 +21,7 @@ from ..schemas.parameters import Chat, caller_of
 from . import ai_sdk_chats as chats
 from . import common
 from .ai_sdk_forms import FIELDS, ChatIn, StopIn, message_id
-from .ai_sdk_request import Chat as ChatRequest
-from .ai_sdk_request import chat_request
+from .ai_sdk_request import Asked, chat_request
 from .ai_sdk_stream import HEADERS, Parts, up_to_a_pause
 
 _encode = msgspec.json.Encoder().encode
@@ -53,7 +52,7 @@ async def stream_ui_message(request: Http, chat: Chat) -> Response[None] | sse.E
     return _streamed(chat.frames(running.turn, caller=caller), Parts(name), running.headers)
 
 
-async def _decided(request: Http, chat: Engine, asked: ChatRequest) -> sse.EventStream[Frame]:
+async def _decided(request: Http, chat: Engine, asked: Asked) -> sse.EventStream[Frame]:
     """Decide what a turn waits for, and stream what follows."""
     caller = caller_of(request)
     try:
@@ -76,7 +75,7 @@ async def resume_ui_stream(
     caller = caller_of(request)
     answer = await chats.newest(chat, chat_id, caller)
     if answer is None or answer.turn.status not in chats.OPEN:
-        return Response(None, status_code=204)
+        return Response(None, status_code=204, headers=_place(answer))
     chat.serving.admit_reader()
     goes = chats.goes_of(answer)
     batches = chats.whole(chat, answer.turn.id, goes.turns, caller)
@@ -93,7 +92,7 @@ async def stop_ui_message(request: Http, chat: Chat, chat_id: FromPath[str]) -> 
     only = _stop_of(await request.body()).active_stream_id
     answer = await chats.newest(chat, chat_id, caller)
     if answer is None or answer.turn.status not in chats.OPEN or only not in {None, str(answer.turn.id)}:
-        return Response({"success": True, "stopped": False})
+        return Response({"success": True, "stopped": False}, headers=_place(answer))
     turn = await chat.cancel(answer.turn.id, caller=caller)
     return Response({"success": True, "stopped": turn.status == "cancelled"}, headers=_place(answer))
 
@@ -110,7 +109,10 @@ def _stop_of(raw: bytes) -> StopIn:
     return body
 
 
-def _place(answer: ClientAnswer) -> dict[str, str]:
+def _place(answer: ClientAnswer | None) -> dict[str, str]:
+    """The headers that say where a chat is on record, if it is."""
+    if answer is None:
+        return {}
     return {common.SESSION: str(answer.turn.session_id), common.TURN: str(answer.turn.id)}
 
 

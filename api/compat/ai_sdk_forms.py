@@ -47,7 +47,9 @@ what it cited, is on record.
 
 MAX_ID_CHARS = 256
 
-Name = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS)]
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+"""A client's own id of a chat or of a message: any text in one line."""
+
 Effort = Literal["provider-default", "none", "minimal", "low", "medium", "high", "xhigh"]
 Trigger = Literal["submit-message", "regenerate-message"]
 

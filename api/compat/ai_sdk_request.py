@@ -62,7 +62,7 @@ class Placed(msgspec.Struct, frozen=True):
     parts: tuple[int, ...]
 
 
-class Chat(msgspec.Struct, frozen=True):
+class Asked(msgspec.Struct, frozen=True):
     """A request as it was read. ``last_answer``: the id of the assistant's message at the end, which the new answer
     goes on; ``edited``: what was said before was changed, or is to be answered again.
     """
@@ -75,7 +75,7 @@ class Chat(msgspec.Struct, frozen=True):
     names: Callable[[str], str]
 
 
-def chat_request(body: forms.ChatIn) -> Chat:
+def chat_request(body: forms.ChatIn) -> Asked:
     """Read a request: the decisions that it brings, or else what the engine is asked. Raises Problem."""
     said: tuple[forms.Said, ...] = read_parts(body.messages, forms.Said, "messages")
     if not said:
@@ -91,7 +91,7 @@ def chat_request(body: forms.ChatIn) -> Chat:
     if decided:
         if len({each.turn for each in decided}) > 1:
             raise invalid(decided[-1].field, "is of another turn than the decisions before it")
-        return Chat(body, decided, last_answer, edited, None, lambda field: field)
+        return Asked(body, decided, last_answer, edited, None, lambda field: field)
     tools = client_tools(body.tools)
     placed, system = _placed(said, parts, {tool.name for _, tool in tools})
     request = ClientRequest(
@@ -103,7 +103,7 @@ def chat_request(body: forms.ChatIn) -> Chat:
         alias=body.id,
         edited=edited,
     )
-    return Chat(body, (), last_answer, edited, request, lambda field: _theirs(field, body, placed))
+    return Asked(body, (), last_answer, edited, request, lambda field: _theirs(field, body, placed))
 
 
 def _joined(*texts: str | None) -> str | None:

@@ -5,9 +5,7 @@ input, of which nothing is recorded.
 import base64
 import hashlib
 import json
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,58 +13,15 @@ from hypothesis import strategies as st
 
 from manent import engine
 from manent.api.compat import ai_sdk_forms
-from manent.engine.tools.mcp.config import mcp_available
 from tests.api import chat_upstream
-from tests.api.conftest import SCRIPT, settings_on
+from tests.api.conftest import settings_on
 from tests.api.harness import Process, in_thread, named, opened
-from tests.api.ui_messages import CHAT, Ui, fold, parts_of, text
+from tests.api.ui_messages import CHAT, MODELS, Ui, fold, needs_mcp, options_in, parts_of, text
 
 KEY, OTHER = "sk-one", "sk-two"
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
-MCP_SERVER = Path(__file__).parents[1] / "mcp_server.py"
 NOBODY = "0" * 32
 LOOK = {"name": "look", "description": "Looks.", "inputSchema": {"type": "object", "properties": {}}}
-
-needs_mcp = pytest.mark.skipif(not mcp_available(), reason="APPROVALS ARE NOT TESTED: no extra `mcp`")
-
-
-def call(number, name, given=None, **more):
-    return {"tool": {"id": f"call_{number}", "name": name, "input": given or {}, **more}}
-
-
-def then(*steps):
-    return [{"steps": list(steps)}, {"steps": [{"text": "Done."}]}]
-
-
-MODELS = SCRIPT | {
-    "sum": [
-        {"steps": [{"text": "Let me see."}, call(1, "calculator", {"expression": "6*7"})]},
-        {"steps": [{"text": "It is 42."}]},
-    ],
-    "zero": then(call(1, "calculator", {"expression": "1/0"})),
-    "broken": then(call(1, "look", input=None, input_text='{"city": "half')),
-    "mixed": then(call(1, "look", {"city": "Rome"}), call(2, "calculator", {"expression": "1+1"})),
-    "greet": then(call(1, "house_greet", {"name": "Ann"}), call(2, "house_greet", {"name": "Bob"})),
-    "pieces": then(call(1, "house_pieces")),
-    "rounds": [
-        {"steps": [call(1, "look", {"city": "Rome"})]},
-        {"steps": [call(2, "look", {"city": "Oslo"})]},
-        {"steps": [{"text": "abcdefghijklmnopqrstuvwxyz" * 2, "chunk_chars": 2, "every_ms": 20}]},
-    ],
-    "long": [{"steps": [{"text": "x" * 40}, {"end": "max_tokens"}]}],
-}
-
-
-def options_in(folder):
-    """A server with the script and, where they can be had, an MCP server's tools, which need a person's yes."""
-    script = folder / "models.json"
-    script.write_text(json.dumps({"models": MODELS}), encoding="utf-8")
-    options = {"script": str(script)}
-    if mcp_available():
-        house = {"command": sys.executable, "args": [str(MCP_SERVER)], "approval": True}
-        (folder / "mcp.json").write_text(json.dumps({"mcpServers": {"house": house}}), encoding="utf-8")
-        options["mcp_servers_file"] = str(folder / "mcp.json")
-    return options
 
 
 @pytest.fixture(scope="module")
@@ -558,6 +513,24 @@ def test_a_client_that_leaves_cancels_nothing(tmp_path):
         assert ui.resume().parts[-1]["finishReason"] == "stop"
 
 
+def test_an_automatic_retry(ui, client):
+    """Is given the turn that its first try has started, from its beginning on."""
+    seen = started(client, ui)
+    ui.messages = ui.messages[:1]
+    body = ui.request(model="scripted/slow")
+    with opened(client, "POST", CHAT, json=body, headers={"x-stainless-retry-count": "1"}) as stream:
+        assert stream.response.headers["x-manent-turn"] == ui.turn
+        assert parts_of([*stream])[: len(seen)] == seen
+
+
+def test_silence_is_broken(ui, client):
+    """By comments, which are no parts."""
+    with opened(client, "POST", CHAT, json=ui.request(messages=[text("x")], model="scripted/silent")) as stream:
+        blocks = [*stream]
+    assert any(block.data is None for block in blocks)
+    assert fold(parts_of(blocks))["parts"][-1]["text"] == "before after"
+
+
 def test_a_message_is_stopped(ui, client):
     """What was given stays on record, and the chat goes on after it; to stop again changes nothing."""
     started(client, ui, "scripted/hang", parts=1)
@@ -629,6 +602,9 @@ BAD = [
     ({"messages": [HI]}, "missing_required_parameter", "id"),
     (body(HI) | {"id": ""}, "invalid_type", "id"),
     (body(HI) | {"id": 7}, "invalid_type", "id"),
+    (body(HI) | {"id": "x" * 257}, "invalid_type", "id"),
+    (body(HI) | {"id": "a\n"}, "invalid_type", "id"),
+    (body(HI) | {"id": "a\0"}, "invalid_type", "id"),
     ({"id": "x"}, "missing_required_parameter", "messages"),
     (body(), "invalid_value", "messages"),
     (body(HI) | {"messages": "hi"}, "invalid_type", "messages"),
@@ -751,6 +727,8 @@ def test_bad_bodies_and_paths(client):
         )
     refused(client.post(f"{CHAT}/x/stop", json={"colour": 1}), 400, "unknown_parameter", "colour")
     refused(client.get(f"{CHAT}/x/stream?after=1"), 400, "unknown_parameter", "after")
+    half = json.dumps(body(HI)).replace("bad", "\\ud800")
+    refused(client.post(CHAT, content=half, headers=as_json), 400, "invalid_json", "body")
     refused(client.get(CHAT), 405, "method_not_allowed")
     assert client.get(f"{CHAT}/{'x' * 3000}/stream").status_code == 204
 
@@ -827,6 +805,14 @@ def test_chats_are_their_callers(tmp_path):
             refused(mine.get(f"{CHAT}/secret/stream"), 401, "invalid_api_key")
 
 
+def replayed(client, sessions):
+    """The verdicts on the turns of sessions, done once more with the log as the model."""
+    begun = client.post("/api/replays", json={"sessions": sessions, "mode": "recorded"}).json()
+    with client.stream("GET", f"/api/replays/{begun['id']}/stream") as stream:
+        stream.read()
+    return {result["verdict"] for result in client.get(f"/api/replays/{begun['id']}").json()["results"]}
+
+
 def test_the_record_verifies(tmp_path):
     """After chats of every kind the log is whole, and projections are as they would be rebuilt."""
     with in_thread(settings_on(tmp_path, **options_in(tmp_path))) as server, server.client() as client:
@@ -834,6 +820,7 @@ def test_the_record_verifies(tmp_path):
         ui.regenerate()
         ui.edit(0, "eins")
         tooled = Ui(client, "b").send("Sum.", model="scripted/sum", tools=["calculator"])
+        assert replayed(client, [ui.session, tooled.session]) == {"same"}
         client.post(f"/api/sessions/{tooled.session}/erase", json={"reason": "asked for"})
         assert client.get(f"{CHAT}/b/stream").status_code == 204
         tooled.messages = []

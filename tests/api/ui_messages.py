@@ -4,10 +4,58 @@ the chat as a whole, and answers what it is asked.
 
 import copy
 import json
+import sys
+from pathlib import Path
 
+import pytest
+
+from manent.engine.tools.mcp.config import mcp_available
+from tests.api.conftest import SCRIPT
 from tests.api.harness import opened
 
 CHAT = "/v1/ai-sdk/chat"
+MCP_SERVER = Path(__file__).parents[1] / "mcp_server.py"
+
+needs_mcp = pytest.mark.skipif(not mcp_available(), reason="APPROVALS ARE NOT TESTED: no extra `mcp`")
+
+
+def call(number, name, given=None, **more):
+    return {"tool": {"id": f"call_{number}", "name": name, "input": given or {}, **more}}
+
+
+def then(*steps):
+    return [{"steps": list(steps)}, {"steps": [{"text": "Done."}]}]
+
+
+MODELS = SCRIPT | {
+    "sum": [
+        {"steps": [{"text": "Let me see."}, call(1, "calculator", {"expression": "6*7"})]},
+        {"steps": [{"text": "It is 42."}]},
+    ],
+    "zero": then(call(1, "calculator", {"expression": "1/0"})),
+    "broken": then(call(1, "look", input=None, input_text='{"city": "half')),
+    "mixed": then(call(1, "look", {"city": "Rome"}), call(2, "calculator", {"expression": "1+1"})),
+    "greet": then(call(1, "house_greet", {"name": "Ann"}), call(2, "house_greet", {"name": "Bob"})),
+    "pieces": then(call(1, "house_pieces")),
+    "rounds": [
+        {"steps": [call(1, "look", {"city": "Rome"})]},
+        {"steps": [call(2, "look", {"city": "Oslo"})]},
+        {"steps": [{"text": "abcdefghijklmnopqrstuvwxyz" * 2, "chunk_chars": 2, "every_ms": 20}]},
+    ],
+    "long": [{"steps": [{"text": "x" * 40}, {"end": "max_tokens"}]}],
+}
+
+
+def options_in(folder):
+    """A server with the script and, where they can be had, an MCP server's tools, which need a person's yes."""
+    script = folder / "models.json"
+    script.write_text(json.dumps({"models": MODELS}), encoding="utf-8")
+    options = {"script": str(script)}
+    if mcp_available():
+        house = {"command": sys.executable, "args": [str(MCP_SERVER)], "approval": True}
+        (folder / "mcp.json").write_text(json.dumps({"mcpServers": {"house": house}}), encoding="utf-8")
+        options["mcp_servers_file"] = str(folder / "mcp.json")
+    return options
 
 
 def text(words, number=1):
