@@ -47,7 +47,7 @@ async def stream_ui_message(request: Http, chat: Chat) -> Response[None] | sse.E
     if asked.last_answer is not None:
         goes = chats.goes_on(before, asked.last_answer)
         wanted = replace(wanted, told=_encode(goes))
-    running = await common.start(request, chat, wanted, asked.names, stays=True)
+    running = await common.start(request, chat, wanted, asked.names, background=True)
     name = message_id(running.turn.hex) if goes is None else goes.message_id
     return _streamed(chat.frames(running.turn, caller=caller), Parts(name), running.headers)
 
@@ -120,10 +120,7 @@ def _streamed(
     batches: AsyncGenerator[list[Frame], None], parts: Parts, headers: dict[str, str]
 ) -> sse.EventStream[Frame]:
     """A turn as a stream, at once: what becomes of it is told in parts, an error too."""
-    encode = common.encoder(parts.encode, parts.failed)
-    stream = sse.EventStream(up_to_a_pause(batches), encode, parts.failed, HEADERS | headers)
-    stream.revoked = parts.failed(common.revoked())
-    return stream
+    return common.followed(up_to_a_pause(batches), HEADERS | headers, parts.encode, parts.failed)
 
 
 ROUTES = [stream_ui_message, resume_ui_stream, stop_ui_message]

@@ -124,9 +124,11 @@ async def built(request: Http, build: Callable[[B], T], body: B) -> T:
     return await asyncio.to_thread(build, body)
 
 
-async def start(request: Http, chat: Engine, asked: ClientRequest, names: Names, *, stays: bool = False) -> Running:
+async def start(
+    request: Http, chat: Engine, asked: ClientRequest, names: Names, *, background: bool = False
+) -> Running:
     """Start the turn that a client asks for; an automatic retry is given the one that its first try has started.
-    ``stays``: it goes on though nobody reads it.
+    ``background``: it goes on without a reader.
 
     Raises Problem, with the client's name of the field, and the limits of the key beside it.
     """
@@ -137,7 +139,7 @@ async def start(request: Http, chat: Engine, asked: ClientRequest, names: Names,
     asked = msgspec.structs.replace(asked, session=_named_session(request))
     try:
         chat.serving.admit_reader()
-        grace_s = None if stays else chat.settings.disconnect_grace_s
+        grace_s = 0 if background else chat.settings.disconnect_grace_s
         answer = partial(chat.answer_client, asked, retry=retry, grace_s=grace_s, caller=caller)
         started = await chat.serving.start_once(said, answer, repeated=repeated, caller=caller)
     except EngineError as error:
@@ -199,9 +201,23 @@ async def streamed(
         raise
     if first is None:
         raise _has_left()  # which has closed what it read from
-    whole = encoder(encode, failed)
-    stream = sse.EventStream(batches, whole, failed, running.headers, silences=repeat(silence), before=first)
-    stream.revoked = failed(revoked())
+    return followed(batches, running.headers, encode, failed, silence=silence, before=first)
+
+
+def followed(
+    batches: AsyncGenerator[list[Frame], None],
+    headers: dict[str, str],
+    encode: sse.Encode[Frame],
+    failed: Callable[[Problem], bytes],
+    *,
+    silence: bytes = sse.KEEP_ALIVE,
+    before: list[Frame] | None = None,
+) -> sse.EventStream[Frame]:
+    """A turn's frames as a stream, with those ``before`` first. The others as of ``streamed``."""
+    whole = _encoder(encode, failed)
+    stream = sse.EventStream(batches, whole, failed, headers, silences=repeat(silence), before=before or ())
+    no_longer = Problem(401, "unauthorized", "the API key of this request is no longer valid")
+    stream.revoked = partial(failed, no_longer)
     return stream
 
 
@@ -255,7 +271,7 @@ def _shows(frame: Frame) -> bool:
     return frame.type == "block.started"
 
 
-def encoder(encode: sse.Encode[Frame], failed: Callable[[Problem], bytes]) -> sse.Encode[Frame]:
+def _encoder(encode: sse.Encode[Frame], failed: Callable[[Problem], bytes]) -> sse.Encode[Frame]:
     """Encode also those frames that are no part of the record."""
 
     def whole(frame: Frame) -> bytes:
@@ -264,11 +280,6 @@ def encoder(encode: sse.Encode[Frame], failed: Callable[[Problem], bytes]) -> ss
         return sse.STOPPING if frame is SHUTTING_DOWN else failed(sse.unrecorded_problem(frame))
 
     return whole
-
-
-def revoked() -> Problem:
-    """The last words of a stream whose key was revoked."""
-    return Problem(401, "unauthorized", "the API key of this request is no longer valid")
 
 
 def _has_left() -> Problem:

@@ -12,6 +12,7 @@ import msgspec
 from ..errors import Invalid, NotFound, TurnNotFound
 from ..events.blocks import Content
 from ..log.base import Connection
+from ..sessions.decisions import existing
 from ..sessions.history import state_at
 from ..sessions.queries import session_state
 from ..sessions.recognition import Recognised, Said, can_go_on, ends_at, recognise
@@ -70,11 +71,15 @@ def place_of(
         return Place(_conversation(connection, tenant, request.conversation, fork=request.apart))
     if request.previous is not None:
         return Place(_after(connection, tenant, request, now_us, fork=fork))
-    at = recognise(connection, tenant, said, hashed(), now_us, fork=fork, rather=request.family)
-    if request.session is not None and (at is None or at.session != request.session):
+    family = request.session or request.family
+    at = recognise(connection, tenant, said, hashed(), now_us, fork=fork, rather=family)
+    if at is None and request.edited:
+        return Place(_before(connection, tenant, family, now_us))
+    elsewhere = request.session is not None and (at is None or at.session != request.session)
+    if request.session is not None and elsewhere and not request.edited:
         return Place(_named(connection, tenant, request.session, said, fork=fork))
     if at is None:
-        return Place(_before(connection, tenant, request.family, now_us) if request.edited else None)
+        return Place()
     if not request.verbatim:
         return Place(at)
     state = state_at(connection, tenant, at.session, at.version)
@@ -122,8 +127,8 @@ def _named(connection: Connection, tenant: str, session: UUID, said: Sequence[Sa
 
 
 def _before(connection: Connection, tenant: str, session: UUID | None, now_us: int) -> Recognised | None:
-    """The place before the first message of a session, to be forked; None: it cannot be."""
-    state = None if session is None else session_state(connection, tenant, session)
+    """The place before the first message of a session, to be forked; None: it cannot be. Raises SessionNotFound."""
+    state = None if session is None else existing(session_state(connection, tenant, session))
     if state is None or not can_go_on(state, now_us):
         return None
     return Recognised(state.id, BEGINNING, 0, goes_on=False)

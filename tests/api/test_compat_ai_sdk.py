@@ -15,7 +15,7 @@ from manent import engine
 from manent.api.compat import ai_sdk_forms
 from tests.api import chat_upstream
 from tests.api.conftest import settings_on
-from tests.api.harness import Process, in_thread, named, opened
+from tests.api.harness import Process, in_thread, named, opened, read
 from tests.api.ui_messages import CHAT, MODELS, Ui, fold, needs_mcp, options_in, parts_of, text
 
 KEY, OTHER = "sk-one", "sk-two"
@@ -227,9 +227,20 @@ def test_a_chat_whose_name_is_used_anew_begins_anew(ui, client):
 def test_a_named_session(ui, client):
     """A header names the session to go on in, as with the other protocols."""
     session = client.post("/api/sessions", json={"model": "echo/echo", "system": "Be brief."}).json()["id"]
-    with opened(client, "POST", CHAT, json=ui.request(messages=[text("hi")]), headers={"x-manent-session": session}):
-        """It began."""
-    assert roles(client, session)[0] == "user"
+    named = {"x-manent-session": session}
+    read(client, CHAT, "POST", json=ui.request(messages=[text("hi")]), headers=named)
+    assert roles(client, session) == ["user", "assistant"]
+    with opened(
+        client, "POST", CHAT, json=ui.request("regenerate-message", messages=[text("hi")]), headers=named
+    ) as it:
+        assert parent(client, it.response.headers["x-manent-session"]) == {"session_id": session, "version": 1}
+    unknown = {"x-manent-session": "01890000-0000-7000-8000-000000000000"}
+    for trigger in ("submit-message", "regenerate-message"):
+        refused(
+            client.post(CHAT, json=ui.request(trigger, messages=[text("hi")]), headers=unknown),
+            404,
+            "session_not_found",
+        )
 
 
 def test_a_history_of_another_server(ui, client):
@@ -504,13 +515,14 @@ def test_who_comes_back_is_told_all(ui, client):
 
 
 def test_a_client_that_leaves_cancels_nothing(tmp_path):
-    """Though the server cancels for other protocols' clients at once."""
-    with in_thread(settings_on(tmp_path, disconnect_grace_s=0)) as server, server.client() as client:
+    """Though the server cancels what nobody reads any more, and what other protocols' clients have left."""
+    options = {"disconnect_grace_s": 1, "cancel_unread_after_s": 1}
+    with in_thread(settings_on(tmp_path, **options)) as server, server.client() as client:
         ui = Ui(client, "left")
-        started(client, ui)
-        time.sleep(0.3)
+        started(client, ui, "scripted/hang", parts=1)
+        time.sleep(2)
         assert client.get(f"/api/turns/{ui.turn}").json()["status"] == "running"
-        assert ui.resume().parts[-1]["finishReason"] == "stop"
+        assert ui.stop() == {"success": True, "stopped": True}
 
 
 def test_an_automatic_retry(ui, client):
