@@ -29,6 +29,7 @@ from .routes import (
     sessions,
     suites,
     tickets,
+    transcripts,
     turns,
 )
 
@@ -43,6 +44,7 @@ NATIVE_ROUTES = [
     *evidence.ROUTES,
     *erasure.ROUTES,
     *export.ROUTES,
+    *transcripts.ROUTES,
     *replays.ROUTES,
     *suites.ROUTES,
 ]

@@ -42,6 +42,7 @@ from .errors import (
     CircuitOpen,
     Conflict,
     ContentNotSupported,
+    ContextTooLong,
     EmptyMessage,
     EngineError,
     Erased,
@@ -149,6 +150,7 @@ from .service.figures import Load, Standing
 from .service.ids import Id
 from .service.import_bundle import Imported
 from .service.inputs import MessageIn, check_content, check_tenant, is_correlation
+from .service.page_policy import page_policy
 from .service.paging import Page
 from .service.reach import Holder
 from .service.replay.orders import (
@@ -171,6 +173,7 @@ from .service.stream_erasure import Retained
 from .service.suites import Suite, SuiteItem
 from .service.sync import SyncEngine, SyncEvidence, SyncSalvage, SyncTextStream
 from .service.text_stream import TextStream
+from .service.transcript.html import policy as transcript_policy
 from .service.turns import TurnOptions
 from .sessions.aliases import Alias
 from .sessions.envelope import LOCAL, Caller
@@ -207,10 +210,10 @@ __all__ = [
     "AuditError", "Base64Source", "Behind", "Block", "BlockStarted", "BlockStopped", "Branch", "Branches", "Broken",
     "BudgetTooSmall", "CacheMarks", "Caller", "CheckpointNotFound", "Chunk", "CircuitOpen", "ClientAnswer",
     "ClientFacts", "ClientRequest", "Clock", "Conflict", "Consistency", "Content", "ContentNotSupported",
-    "ConversationFile", "ConversationRun", "Cost", "Delta", "Effort", "EmptyMessage", "Ended", "EndedAttempt",
-    "EndedTurn", "Engine", "EngineError", "Erased", "Erasure", "ErasureInfo", "Event", "EventNotFound", "Evidence",
-    "Failure", "Family", "Finding", "FirstDifference", "FormatType", "Frame", "FunctionTool", "Holder", "Id",
-    "IdempotencyMismatch", "ImageBlock", "Imported", "Inclusion", "Invalid", "InvalidConversation", "KeyLimit",
+    "ContextTooLong", "ConversationFile", "ConversationRun", "Cost", "Delta", "Effort", "EmptyMessage", "Ended",
+    "EndedAttempt", "EndedTurn", "Engine", "EngineError", "Erased", "Erasure", "ErasureInfo", "Event", "EventNotFound",
+    "Evidence", "Failure", "Family", "Finding", "FirstDifference", "FormatType", "Frame", "FunctionTool", "Holder",
+    "Id", "IdempotencyMismatch", "ImageBlock", "Imported", "Inclusion", "Invalid", "InvalidConversation", "KeyLimit",
     "Layers", "LeftOut", "LegalHold", "LiveTools", "Load", "Measure", "Message", "MessageCount", "MessageIn", "Model",
     "ModelInfo", "NewSession", "NoDecisionAwaited", "NoExactCount", "NotFound", "NotYet", "NothingToAnswer",
     "NothingToReplay", "NumberedResult", "Observer", "Omitted", "OtherBlock", "Overloaded", "Page", "Parameters",
@@ -230,8 +233,8 @@ __all__ = [
     "Unwitnessed", "UrlSource", "Usage", "UsageReported", "VendorBlock", "Verified", "VersionConflict", "Window",
     "WindowMessage", "accept_break", "check_content", "check_tenant", "check_unlocked", "database_path", "env_name",
     "errors", "examine_database", "existing_database", "from_mapping", "import_bundle", "is_correlation",
-    "migrate_database", "new_id", "open", "open_beside", "open_sync", "read_conversation", "read_pace",
+    "migrate_database", "new_id", "open", "open_beside", "open_sync", "page_policy", "read_conversation", "read_pace",
     "rebuild_projections", "report_policy", "rfc3339", "tell_address", "text_content", "text_of", "tool",
-    "unknown_names", "verify_database", "version", "words_diff", "words_of_refusal",
+    "transcript_policy", "unknown_names", "verify_database", "version", "words_diff", "words_of_refusal",
 ]
 # fmt: on

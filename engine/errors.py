@@ -11,7 +11,7 @@
       Overloaded      ShuttingDown · CircuitOpen · RateLimited
       TurnLimitReached
       ProviderError   ProviderUnavailable · ProviderRejected · ProviderMalformed · ProviderTooLarge · ProviderTimedOut
-                      ProviderTruncated
+                      ProviderTruncated · ContextTooLong
       ToolError
       StoreError      StoreFull · StoreUnavailable · StoreCorrupt · RecordDamaged · StoreForeign · StoreNewer
                       StoreOlder · StoreLocked · SecretMismatch
@@ -37,8 +37,7 @@ class EngineError(Exception):
 
     def __init__(self, detail: str, **extra: object) -> None:
         super().__init__(detail)
-        self.detail = detail
-        self.extra = extra
+        self.detail, self.extra = detail, extra
 
 
 class NotFound(EngineError):
@@ -262,11 +261,8 @@ class ProviderError(EngineError):
         **extra: object,
     ) -> None:
         super().__init__(detail, **extra)
-        self.status = status
-        self.vendor_code = vendor_code
-        self.request_id = request_id
-        self.retry_after_s = retry_after_s
-        self.upstream = upstream
+        self.status, self.vendor_code, self.request_id = status, vendor_code, request_id
+        self.retry_after_s, self.upstream = retry_after_s, upstream
 
 
 class ProviderUnavailable(ProviderError):
@@ -280,6 +276,10 @@ class ProviderRejected(ProviderError):
     """Refused the request: credentials, model, content."""
 
     code = "provider_rejected"
+
+
+class ContextTooLong(ProviderRejected):
+    code = "context_too_long"
 
 
 class ProviderMalformed(ProviderError):
@@ -386,8 +386,7 @@ class Broken(AuditError):
 
     def __init__(self, detail: str, *, tenant: str | None = None, position: int | None = None) -> None:
         super().__init__(detail, tenant=tenant, position=position)
-        self.tenant = tenant
-        self.position = position
+        self.tenant, self.position = tenant, position
 
 
 class ProofInvalid(AuditError):

@@ -13,13 +13,15 @@ python=$venv/bin/python
 say() { printf 'manent: %s\n' "$*" >&2; }
 
 # Prints the path of a Python that will do: $PYTHON if it is set, else the first that PATH holds. Fails with the reasons.
+# Where that is the one in .venv, as in a shell that has activated it, the one that it was made with: .venv may be made anew.
 find_python() {
     local candidate reason reasons=''
     if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3.13 python3.12 python3.11 python3 python; fi
     for candidate in "$@"; do
         command -v "$candidate" >/dev/null 2>&1 || continue
-        if reason=$("$candidate" - 2>&1 <<'PROBE'
+        if reason=$("$candidate" - "$venv" 2>&1 <<'PROBE'
 import importlib.util
+import os
 import sys
 
 version = ".".join(map(str, sys.version_info[:3]))
@@ -29,9 +31,11 @@ if sys.version_info < (3, 11):
 missing = [name for name in needed if importlib.util.find_spec(name) is None]
 if missing:
     sys.exit(f"is Python {version} without the module {', '.join(missing)}")
+inside = os.path.realpath(sys.prefix) == os.path.realpath(sys.argv[1])
+print(sys._base_executable if inside else sys.executable)
 PROBE
         ); then
-            command -v "$candidate"
+            printf '%s\n' "$reason"
             return
         fi
         reasons="$reasons

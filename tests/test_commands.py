@@ -73,9 +73,11 @@ class Checkout:
             wheel.writestr(zipfile.ZipInfo(f"{info}/RECORD"), "")
         return path.read_bytes()
 
-    def start(self, *part):
+    def start(self, *part, activated=False):
         """Begin what a command does first: ``scripts/serve`` without a part, ``scripts/test`` with ``tests``."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
+        if activated:
+            env["PATH"] = f"{self.root / '.venv/bin'}{os.pathsep}{env['PATH']}"
         return subprocess.Popen(
             ["bash", "-c", '. scripts/_env.sh; ensure_env "$@"', "bash", *part],
             cwd=self.root,
@@ -86,9 +88,9 @@ class Checkout:
             text=True,
         )
 
-    def make(self, *part):
+    def make(self, *part, activated=False):
         """The same to its end, which must be good; what it said."""
-        with self.start(*part) as process:
+        with self.start(*part, activated=activated) as process:
             _, said = process.communicate()
         assert process.returncode == 0, said
         return said
@@ -130,6 +132,14 @@ def test_two_commands_at_once_wait_for_each_other(checkout):
     assert (first.returncode, second.returncode) == (0, 0), said
     assert said.count("making .venv") == 1
     assert set(checkout.installed()) == {"walls", "stove", "house", "scaffold"}
+
+
+def test_an_activated_environment_is_made_anew_with_the_python_it_was_made_with(checkout):
+    """A stale one goes, and the Python in it with it."""
+    checkout.make()
+    checkout.lock(walls=2)
+    assert "making .venv" in checkout.make(activated=True)
+    assert versions(checkout)["walls"] == "2"
 
 
 def versions(checkout):

@@ -15,14 +15,17 @@ from manent import engine
 from manent.engine.providers.catalogue import Catalogue
 from manent.engine.tools.mcp.config import mcp_available
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DEEPER = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("api/README.md", "engine/README.md")}
 MANENT = Path(sys.executable).with_name("manent")
 PLUGIN = "manent.api.testing.plugin"
 
 
 def blocks(language, section):
-    """The code blocks of a language in a section."""
-    text = README.split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
+    """The code blocks of a language in a section, of the README or of a file that it points to."""
+    (file,) = [each for each in (README, *DEEPER.values()) if f"\n## {section}\n" in each]
+    text = file.split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
@@ -242,5 +245,5 @@ def test_a_suite_is_kept_and_run(tmp_path):
 def test_every_command_of_the_table_exists():
     """The README names no command that is not there, and leaves none out."""
     shown = subprocess.run([MANENT, "--help"], capture_output=True, text=True, check=True).stdout
-    there = set(re.findall(r"^  ([a-z]+) ", shown.split("Commands:")[1], re.MULTILINE))
-    assert there == set(re.findall(r"`manent ([a-z]+)", README))
+    there = set(re.findall(r"^  ([a-z]+) ", shown.split("Talk:")[1].split("Examples:")[0], re.MULTILINE))
+    assert there == set(re.findall(r"`manent ([a-z]+)", DEEPER["api/README.md"]))

@@ -177,7 +177,7 @@ def test_an_old_database_is_migrated_there(run, elsewhere):
 
 def test_the_readmes_example_runs_there(run, elsewhere):
     """The library is imported as ``manent``, and does what the README shows."""
-    section = (ROOT / "README.md").read_text("utf-8").split("\n## From a script\n", 1)[1]
+    section = (ROOT / "engine/README.md").read_text("utf-8").split("\n## From a script\n", 1)[1]
     script = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
     assert run("python", "-c", script).startswith("Is this on record?\n")
 

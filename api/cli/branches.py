@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -13,9 +13,9 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from ...engine import Branch, Branches, Caller, Settings
-from .database import caller_for, find_session, json_option, open_existing, tenant_option
-from .options import read_settings, settings_options
+from ...engine import Branch, Branches
+from .database import json_option
+from .place import place_of, place_options
 from .terminal import moment, one_line, print_table
 
 ID_CHARS = 8
@@ -27,27 +27,23 @@ SAID_CHARS = 60
 
 @click.command()
 @click.argument("session")
-@click.option("--at", help="as it was at a time, like 2026-12-31T23:59:59Z")
+@click.option("--at", help="Show it as it was at a time, like 2026-12-31T23:59:59Z.")
 @json_option
-@tenant_option
-@settings_options("database")
-def branches(*, session: str, at: str | None, as_json: bool, tenant: str, **options: Any) -> None:
+@place_options
+@click.pass_context
+def branches(context: click.Context, /, *, session: str, at: str | None, as_json: bool, **place: Any) -> None:
     """Show the family of a SESSION as a tree: all sessions that share a history with it. Reads beside a running server.
 
     Each with the version of its parent at which it begins, its own, and what it begins with. The beginnings of ids
     that are shown tell the members of this family from each other; `*` marks the one that was asked for.
     """
-    asked, family = asyncio.run(_branches(read_settings(options), caller_for(tenant), session, at))
+    with closing(place_of(context, **place).open()) as record:
+        asked = record.find(session).id
+        family = record.branches(asked, at)
     if as_json:
         click.echo(msgspec.json.encode(family).decode())
     else:
         print_table(_table(family, asked))
-
-
-async def _branches(settings: Settings, caller: Caller, session: str, at: str | None) -> tuple[UUID, Branches]:
-    async with open_existing(settings) as chat:
-        asked = (await find_session(chat, session, caller)).id
-        return asked, await chat.branches(asked, at=at, caller=caller)
 
 
 def _table(family: Branches, asked: UUID) -> Table:

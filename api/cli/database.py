@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -12,11 +14,26 @@ import click
 import msgspec
 
 from ... import engine
-from ...engine import LOCAL, Caller, Engine, Invalid, Refused, Session, SessionFilter, SessionNotFound, Settings
+from ...engine import (
+    LOCAL,
+    Caller,
+    Engine,
+    Invalid,
+    Refused,
+    Session,
+    SessionFilter,
+    SessionNotFound,
+    Settings,
+    StoreLocked,
+    SyncEngine,
+)
+from .terminal import notice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 ID_DIGITS = 32
+OF_ONE_DATABASE = ("checkpoint_file", "signing_key_file", "secret_file")
+"""Settings that name what lies beside a lasting database, and is none of a temporary one's."""
 EVERY = SessionFilter(branches="all", kind="any")
 """Sessions of whatever kind, wherever they stand in their families."""
 _DASHED = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{0,4}){1,3}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{0,12}")
@@ -25,11 +42,11 @@ _DIGITS = re.compile(rf"[0-9a-f]{{1,{ID_DIGITS}}}")
 
 def tenant_option(command: F) -> F:
     """Whose log: every look-up is by tenant and id."""
-    return click.option("--tenant", default=LOCAL.tenant, show_default=True, help="whose log")(command)
+    return click.option("--tenant", default=LOCAL.tenant, show_default=True, help="Whose log it is.")(command)
 
 
 def json_option(command: F) -> F:
-    return click.option("--json", "as_json", is_flag=True, help="as JSON, in the shapes of the HTTP API")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, in the shapes of the HTTP API.")(command)
 
 
 def caller_for(tenant: str) -> Caller:
@@ -44,6 +61,30 @@ async def open_existing(settings: Settings) -> AsyncIterator[Engine]:
     engine.existing_database(settings)
     async with engine.open_beside(settings) as chat:
         yield chat
+
+
+@asynccontextmanager
+async def open_temporary(settings: Settings) -> AsyncIterator[Engine]:
+    """An engine with these settings on a database that is gone afterwards: nothing is left where there is none yet."""
+    with TemporaryDirectory(prefix="manent-") as folder:
+        async with engine.open(in_folder(settings, folder)) as chat:
+            yield chat
+
+
+def in_folder(settings: Settings, folder: str) -> Settings:
+    """The same settings on a database of its own in a folder."""
+    beside = dict.fromkeys(OF_ONE_DATABASE)
+    return msgspec.structs.replace(settings, database=str(Path(folder) / "manent.db"), **beside)
+
+
+def open_to_write(settings: Settings) -> SyncEngine:
+    """Open a database file to change it. Raises StoreLocked, which names the server that has it and how to ask that."""
+    try:
+        return engine.open_sync(settings, notice=notice)
+    except StoreLocked as locked:
+        address = locked.extra.get("address")
+        detail = f"{locked.detail}; --url {address} works there" if address else locked.detail
+        raise StoreLocked(detail, **locked.extra) from None
 
 
 async def find_session(chat: Engine, text: str, caller: Caller) -> Session:
@@ -70,9 +111,10 @@ def only_one(newest: list[Session], text: str) -> Session:
     """The one of two sessions whose id begins so. Raises SessionNotFound, and Refused where both do."""
     found = [session for session in newest if session.id.hex.startswith(read_prefix(text))]
     if not found:
-        raise SessionNotFound(f"there is no session {text}")
+        raise SessionNotFound(f"there is no session {text}: manent sessions lists those there are")
     if len(found) > 1:
-        raise Refused(f"more than one session begins with {text}, among them {found[1].id} and {found[0].id}")
+        both = f"{found[1].id} and {found[0].id}"
+        raise Refused(f"more than one session begins with {text}, among them {both}: give more of the id")
     return found[0]
 
 
@@ -81,7 +123,9 @@ def read_prefix(text: str) -> str:
     lower = text.lower()
     digits = lower.replace("-", "")
     if not (_DIGITS.fullmatch(digits) and (lower == digits or _DASHED.fullmatch(lower))):
-        raise Invalid("session", "must be the id of a session, or the beginning of one")
+        raise Invalid(
+            "session", f"{text!r} is not the id of a session, or the beginning of one: manent sessions lists them"
+        )
     return digits
 
 

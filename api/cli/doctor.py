@@ -23,8 +23,8 @@ STYLES = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
     "--accept-break",
     "accepting",
     is_flag=True,
-    help="instead: record that the database is not the one its checkpoints outside speak of, and go on under a new "
-    "name; no server may have the file open",
+    help="Instead, record that the database is not the one its checkpoints outside speak of, and go on under a new "
+    "name. No server may have the file open.",
 )
 @json_option
 @settings_options("database", "checkpoint_file", "signing_key_file")

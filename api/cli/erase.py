@@ -2,56 +2,63 @@
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import closing
 from typing import Any
 
 import click
 import msgspec
 
-from ... import engine
-from ...engine import Caller, Erasure, Settings
-from .database import caller_for, find_session, json_option, tenant_option
-from .options import read_settings, settings_options
+from ...engine import Erasure
+from .database import json_option
+from .help_page import Documented
+from .place import place_of, place_options
 from .terminal import notice
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    examples=(
+        ('manent erase 01a22e55 --reason "asked to, case 12" --dry-run', "say what would go, and who else shows it"),
+        ('manent erase 01a22e55 --reason "asked to, case 12"', "erase all words of a session"),
+        ('manent erase 01a22e55 --reason "a password" --version 7', "erase the words of one event"),
+    ),
+)
 @click.argument("session")
-@click.option("--reason", required=True, help="why: it is recorded, and can itself be erased later")
-@click.option("--version", "versions", type=click.IntRange(min=1), multiple=True, help="only this event (repeatable)")
-@click.option("--dry-run", is_flag=True, help="say what would be erased, and erase nothing")
+@click.option("--reason", required=True, help="Why. It is recorded, and can itself be erased later.")
+@click.option(
+    "--version", "versions", type=click.IntRange(min=1), multiple=True, help="Only this event. May be given again."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be erased, and erase nothing. Reads beside a server.")
 @json_option
-@tenant_option
-@settings_options("database")
+@place_options
+@click.pass_context
 def erase(
+    context: click.Context,
+    /,
     *,
     session: str,
     reason: str,
     versions: tuple[int, ...],
     dry_run: bool,
     as_json: bool,
-    tenant: str,
-    **options: Any,
+    **place: Any,
 ) -> None:
-    """Erase the words of a SESSION, or of some of its events. No server may have the file open.
+    """Erase the words of a SESSION, or of some of its events. The record of them stays.
 
-    The record of them stays. Branches that show them are named, and lose them too; copies are named, and keep theirs.
+    Branches that show them are named, and lose them too; copies are named, and keep theirs. No server may have the file
+    open; with --url the server does it, for a key with the scope erase.
     """
-    settings = read_settings(options)
-    engine.existing_database(settings)
-    done = asyncio.run(_erase(settings, caller_for(tenant), session, reason, versions or None, dry_run=dry_run))
+    where = place_of(context, **place)
+    with closing(where.open()) as record:
+        found = record.find(session).id
+        done = record.erase(found, reason, versions or None, dry_run=True)
+    if not dry_run:
+        with closing(where.open(writes=True)) as record:
+            done = record.erase(found, reason, versions or None, dry_run=False)
     if as_json:
         click.echo(msgspec.json.encode(done).decode())
     else:
         _tell(done)
-
-
-async def _erase(
-    settings: Settings, caller: Caller, session: str, reason: str, versions: tuple[int, ...] | None, *, dry_run: bool
-) -> Erasure:
-    async with engine.open(settings, notice=notice) as chat:
-        found = await find_session(chat, session, caller)
-        return await chat.erase(found.id, reason, versions=versions, dry_run=dry_run, caller=caller)
 
 
 def _tell(done: Erasure) -> None:

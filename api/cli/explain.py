@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
+from contextlib import closing
 from typing import Any
+from uuid import UUID
 
 import click
 import msgspec
 from rich.table import Table
 
-from ...engine import Caller, LeftOut, SentPrompt, SentWindow, Settings
-from .database import caller_for, json_option, open_existing, tenant_option
-from .options import read_settings, settings_options
+from ...engine import LeftOut, NotFound, SentPrompt, SentWindow, TurnNotFound
+from .chat.remote import ServerRefused
+from .database import ID_DIGITS, json_option, read_prefix
+from .help_page import Documented
+from .place import place_of, place_options
+from .record.base import Sessions
 from .terminal import notice, one_line, print_table, printable
 
 
-@click.command()
+@click.command(
+    cls=Documented,
+    examples=(
+        ("manent explain 01a22e55", "explain the last turn of a session"),
+        ("manent explain 01a22e55 --attempt 1 --json", "print the first request of that turn, and all about it"),
+    ),
+)
 @click.argument("turn")
-@click.option("--attempt", type=click.IntRange(min=1), help="which one, counted along the turn from 1  [default: last]")
+@click.option(
+    "--attempt", type=click.IntRange(min=1), help="Which one, counted along the turn from 1.  [default: last]"
+)
 @json_option
-@tenant_option
-@settings_options("database")
-def explain(*, turn: str, attempt: int | None, as_json: bool, tenant: str, **options: Any) -> None:
+@place_options
+@click.pass_context
+def explain(context: click.Context, /, *, turn: str, attempt: int | None, as_json: bool, **place: Any) -> None:
     """Explain what the model was sent in a TURN: the exact request, derived from the record again, and why each message
     was in it or not. Reads beside a running server.
 
+    TURN is the id of a turn; or of a session, or the beginning of that, whose last turn is meant.
+
     Exit code 1 if the request is not the one that was recorded, or words that it held are erased.
     """
-    prompt = asyncio.run(_explain(read_settings(options), caller_for(tenant), turn, attempt))
+    with closing(place_of(context, **place).open()) as record:
+        prompt = _explain(record, turn, attempt)
     if as_json:
         click.echo(msgspec.json.encode(prompt).decode())
     else:
@@ -38,9 +53,34 @@ def explain(*, turn: str, attempt: int | None, as_json: bool, tenant: str, **opt
         sys.exit(1)
 
 
-async def _explain(settings: Settings, caller: Caller, turn: str, attempt: int | None) -> SentPrompt:
-    async with open_existing(settings) as chat:
-        return await chat.explain(turn, attempt=attempt, caller=caller)
+def _explain(record: Sessions, text: str, attempt: int | None) -> SentPrompt:
+    digits = read_prefix(text)
+    if len(digits) == ID_DIGITS:
+        try:
+            return record.explain(UUID(digits), attempt)
+        except TurnNotFound:
+            if attempt is not None and _is_turn(record, UUID(digits)):
+                raise
+        except ServerRefused as refused:
+            if refused.extra.get("problem") != TurnNotFound.code or _is_turn(record, UUID(digits)):
+                raise
+    return record.explain(_last_turn(record, text), attempt)
+
+
+def _is_turn(record: Sessions, turn: UUID) -> bool:
+    try:
+        record.turn(turn)
+    except (NotFound, ServerRefused):
+        return False
+    return True
+
+
+def _last_turn(record: Sessions, text: str) -> UUID:
+    """Raises TurnNotFound for a session without turns."""
+    turns = [turn.id for turn in record.turns(record.find(text).id)]
+    if not turns:
+        raise TurnNotFound(f"session {text} has no turns")
+    return turns[-1]
 
 
 def _print(prompt: SentPrompt) -> None:

@@ -31,8 +31,8 @@ SECRET_BYTES = 32
 @click.option(
     "--scope", "scopes", type=click.Choice(sorted(ALL_SCOPES)), multiple=True, default=["chat"], show_default=True
 )
-@click.option("--expires-at", metavar="TIME", help="the last moment that it is valid, like 2027-01-01T00:00:00Z")
-@click.option("--file", "path", type=click.Path(dir_okay=False, path_type=Path), help="add it to this file of keys")
+@click.option("--expires-at", metavar="TIME", help="The last moment that it is valid, like 2027-01-01T00:00:00Z.")
+@click.option("--file", "path", type=click.Path(dir_okay=False, path_type=Path), help="Add it to this file of keys.")
 @settings_options("api_keys_file")
 def key(
     *, key_id: str, tenant: str, scopes: tuple[str, ...], expires_at: str | None, path: Path | None, **options: Any

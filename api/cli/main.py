@@ -8,16 +8,20 @@ import sys
 import click
 
 from ...engine import EngineError, Invalid, UnknownModel, version
+from .ask import INTERRUPTED, ask
 from .branches import branches
+from .change import hold, title
 from .chat.command import chat
 from .doctor import doctor
 from .erase import erase
 from .explain import explain
 from .export import export
 from .fork import fork
+from .help_page import Sections
 from .import_ import import_
 from .key import key
 from .migrate import migrate
+from .models import models, tools
 from .proof import checkpoint, proof
 from .rebuild import rebuild
 from .replay.command import replay
@@ -28,24 +32,89 @@ from .sessions import sessions
 from .show import show
 from .suite.command import suite
 from .suite.review import review
-from .terminal import notice
+from .tail import tail
+from .terminal import describe, notice
+from .transcript import transcript
 from .verify import verify
 
 WRONG_USE = (Invalid, UnknownModel)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+SECTIONS = {
+    "Talk": {
+        "ask": "ask one question",
+        "chat": "chat in the terminal, or through a pipe",
+        "run": "run conversations from files, and check what they expect",
+    },
+    "Look": {
+        "sessions": "list sessions",
+        "show": "show a session: its messages, or every event",
+        "transcript": "write a session for people, as a page or Markdown",
+        "branches": "show the forks of a session as a tree",
+        "explain": "show what the model was sent, and why",
+        "tail": "follow events as they are recorded",
+        "models": "list the models that can be asked",
+        "tools": "list the tools that a model can be offered",
+    },
+    "Change": {
+        "title": "give a session a title",
+        "fork": "go on from an earlier version, in a session of its own",
+        "hold": "keep a session's words from being erased",
+        "erase": "erase the words of a session, and keep the record",
+        "retain": "erase the words of what is old",
+    },
+    "Prove": {
+        "verify": "check that nothing on record was changed",
+        "proof": "prove that an event is on record",
+        "checkpoint": "print the newest signed checkpoint",
+        "export": "write a bundle that proves itself, or messages for other tools",
+        "import": "verify a bundle, and take it in",
+    },
+    "Do again": {
+        "replay": "do recorded turns again, and compare the answers",
+        "suite": "keep named lists of turns to be replayed",
+        "review": "go through the differences of a replay",
+    },
+    "Serve and keep": {
+        "serve": "serve the HTTP API",
+        "key": "make an API key",
+        "migrate": "bring a database to this version, or create it",
+        "doctor": "check what durability and evidence hang on",
+        "rebuild": "derive again what is derived from the events",
+    },
+}
+"""The commands, and what each does."""
+
+
+@click.group(
+    cls=Sections,
+    sections=SECTIONS,
+    examples=(
+        ('manent ask "What is an event log?"', "ask one question; the answer is recorded in manent.db"),
+        ("manent chat", "talk in the terminal"),
+        ("manent sessions", "list what was said"),
+        ("manent serve", "serve the HTTP API on http://127.0.0.1:8000"),
+        ("manent verify", "check that nothing on record was changed"),
+    ),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(version(), prog_name="manent")
 @click.pass_context
 def commands(context: click.Context) -> None:
-    """An auditable chat backend."""
+    """An auditable chat backend: every message is on record, and nothing on record can be changed unseen.
+
+    Commands work on a database file, by default manent.db in this folder, or with --url on a server that runs. Exit
+    codes: 0 done, 1 the thing checked is not so, the turn failed or the work was refused, 2 wrong use.
+    """
     if os.environ.get("NO_COLOR"):
         context.color = False
 
 
-for command in (chat, checkpoint, doctor, erase, export, import_, key, migrate, proof, rebuild, retain, serve):
+for command in (ask, branches, chat, checkpoint, doctor, erase, explain, export, fork, hold, import_, key, migrate):
     commands.add_command(command)
-for command in (branches, explain, fork, replay, review, run_conversations, sessions, show, suite, verify):
+for command in (models, proof, rebuild, replay, retain, review, run_conversations, serve, sessions, show, suite):
+    commands.add_command(command)
+for command in (tail, title, tools, transcript, verify):
     commands.add_command(command)
 
 
@@ -54,16 +123,36 @@ def main() -> None:
 
 
 def run(command: click.Command, name: str) -> None:
-    """Run a command; an error that the engine foresees is one line on standard error."""
+    """Run a command; an error that is foreseen is one line on standard error."""
     try:
-        command.main(prog_name=name)
-    except EngineError as error:
+        code = command.main(prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.UsageError as error:
+        notice(_wrong_use(error, name))
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(INTERRUPTED)
+    except (EngineError, UnicodeEncodeError, OSError) as error:
+        sys.exit(_told(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _told(error: EngineError | UnicodeEncodeError | OSError) -> int:
+    """Say what went wrong; the exit code."""
+    if isinstance(error, EngineError):
         notice(describe(error))
-        sys.exit(2 if isinstance(error, WRONG_USE) else 1)
+        return 2 if isinstance(error, WRONG_USE) else 1
+    if isinstance(error, UnicodeEncodeError):
+        notice("what was given is no text: it is not UTF-8")
+        return 2
+    notice(f"{error.filename or 'standard output'}: {error.strerror or error}")
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - what it still holds has no place to go
+    return 1
 
 
-def describe(error: EngineError) -> str:
-    """The sentence of an error; where a name was unknown, with the names there are."""
-    available = error.extra.get("available")
-    names = ", ".join(map(str, available)) if isinstance(available, list) else ""
-    return f"{error.detail}; there is {names}" if names else error.detail
+def _wrong_use(error: click.UsageError, name: str) -> str:
+    path = error.ctx.command_path if error.ctx is not None else name
+    return f"{' '.join(error.format_message().split()).rstrip('.')}; see {path} --help"

@@ -6,9 +6,11 @@ Both read the same environment, and options come before it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 import msgspec
@@ -49,13 +51,89 @@ def describe(field: msgspec.structs.FieldInfo) -> str:
     return next(meta.description for meta in metas if meta.description)
 
 
+class SettingOption(click.Option):
+    """An option of a setting; ``section``: the title below which the help lists it."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+SECTIONS = {
+    "database": "Database and address",
+    "model": "Models and tools",
+    "checkpoint_file": "Evidence",
+    "max_message_bytes": "What callers may send",
+    "turn_timeout_s": "Turns",
+    "key_requests_per_min": "Rates",
+    "max_rounds": "Tools within a turn",
+    "replay_jobs": "Replays",
+    "max_open_turns": "Streams and connections",
+    "drain_s": "The end, and other processes",
+    "queue_writes": "Database, inside",
+    "log_format": "Log",
+}
+"""Titles, by the first setting of each section, in the order of the settings."""
+
+_TRUE_DEFAULT = re.compile(r"(?P<meaning>.*) \[(?P<default>.*)\]", re.DOTALL)
+"""A description that ends with what holds where the setting is left out."""
+
+
 def _option(field: msgspec.structs.FieldInfo) -> Callable[[F], F]:
-    default = "none" if field.default is None else field.default
-    text = f"{describe(field)}  [{env_name(field.name)}; default: {default or 'empty'}]"
-    return click.option(f"--{field.name.replace('_', '-')}", field.name, default=None, help=text)
+    found = _TRUE_DEFAULT.fullmatch(describe(field))
+    meaning = found["meaning"] if found else describe(field)
+    default = found["default"] if found else "none" if field.default is None else str(field.default).lower()
+    text = f"{meaning[0].upper()}{meaning[1:]}.  [{env_name(field.name)}; default: {default or 'empty'}]"
+    kind = _click_type(field.type)
+    return click.option(
+        f"--{field.name.replace('_', '-')}",
+        field.name,
+        default=None,
+        type=kind,
+        metavar="N" if isinstance(kind, click.IntRange) else None,
+        help=text,
+        cls=SettingOption,
+        section=_section(field.name),
+    )
+
+
+def _click_type(kind: Any) -> click.ParamType[Any]:
+    """The type of an option, so that what cannot be is refused by the option's name."""
+    metas = [each for each in _metas(kind) if isinstance(each, msgspec.Meta)]
+    plain = _plain(kind)
+    if plain is bool:
+        return click.BOOL
+    if plain is int:
+        return click.IntRange(_bound(metas, "ge"), _bound(metas, "le"))
+    if get_origin(plain) is Literal:
+        return click.Choice(get_args(plain))
+    return click.STRING
+
+
+def _plain(kind: Any) -> Any:
+    """A type without annotations, and without None."""
+    while get_origin(kind) in {Annotated, Union, UnionType}:
+        kind = next(each for each in get_args(kind) if each is not NoneType)
+    return kind
+
+
+def _bound(metas: list[msgspec.Meta], name: str) -> Any:
+    return next((getattr(meta, name) for meta in metas if getattr(meta, name) is not None), None)
+
+
+def _section(name: str) -> str:
+    """The title of the section in which a setting stands."""
+    title = ""
+    for field in msgspec.structs.fields(Settings):
+        title = SECTIONS.get(field.name, title)
+        if field.name == name:
+            break
+    return title
 
 
 def _metas(kind: Any) -> list[Any]:
     """All annotations of a type, nested ones too."""
-    arguments = get_args(kind)
-    return list(arguments[1:]) + _metas(arguments[0]) if arguments else []
+    arguments = [each for each in get_args(kind) if each is not NoneType]
+    if get_origin(kind) is Literal or not arguments:
+        return []
+    return arguments[1:] + _metas(arguments[0])

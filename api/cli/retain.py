@@ -12,25 +12,36 @@ import msgspec
 
 from ... import engine
 from ...engine import Caller, Engine, Invalid, Retained, Settings
-from .database import caller_for, json_option, tenant_option
+from .database import caller_for, json_option, open_existing, tenant_option
+from .help_page import Documented
 from .options import read_settings, settings_options
 from .terminal import notice
 
 
-@click.command()
-@click.option("--days", type=click.IntRange(min=0, max=36_500), required=True, help="erase what is older than so many")
-@click.option("--tag", metavar="KEY=VALUE", help="only of sessions with this in their metadata")
-@click.option("--expired", is_flag=True, help="only sessions that expired so many days ago, and all of them")
-@click.option("--dry-run", is_flag=True, help="say what would be erased, and erase nothing")
+@click.command(
+    cls=Documented,
+    examples=(
+        ("manent retain --days 90 --dry-run", "say what would go"),
+        ("manent retain --days 90 --tag plan=free", "erase what is old in the sessions of a plan"),
+    ),
+)
+@click.option(
+    "--days", type=click.IntRange(min=0, max=36_500), required=True, help="Erase what is older than so many days."
+)
+@click.option("--tag", metavar="KEY=VALUE", help="Only of sessions with this in their metadata.")
+@click.option("--expired", is_flag=True, help="Only sessions that expired so many days ago, and all of them.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be erased, and erase nothing. Reads beside a running server."
+)
 @json_option
 @tenant_option
 @settings_options("database")
 def retain(
     *, days: int, tag: str | None, expired: bool, dry_run: bool, as_json: bool, tenant: str, **options: Any
 ) -> None:
-    """Erase the words of what was recorded more than so many DAYS ago. No server may have the file open.
+    """Erase the words of what was recorded more than so many DAYS ago. The record of them stays.
 
-    The record of them stays. Sessions under legal hold are passed over, and named.
+    Sessions under legal hold are passed over, and named. No server may have the file open, but for --dry-run.
     """
     settings = read_settings(options)
     engine.existing_database(settings)
@@ -47,7 +58,8 @@ async def _retain(
     as_json: bool,
 ) -> None:
     sessions = events = 0
-    async with engine.open(settings, notice=notice) as chat:
+    opening = open_existing(settings) if dry_run else engine.open(settings, notice=notice)
+    async with opening as chat:
         async for each in policy(chat, caller=caller):
             _tell(each, dry_run=dry_run, as_json=as_json)
             sessions, events = sessions + bool(each.versions), events + len(each.versions)

@@ -15,7 +15,7 @@ import msgspec
 
 from ... import engine
 from ...engine import Caller, ConversationFile, ConversationRun, Invalid, Settings, TurnCheck, Unmet
-from .database import caller_for, tenant_option
+from .database import caller_for, in_folder, tenant_option
 from .junit import Case, junit
 from .options import read_settings, settings_options
 from .terminal import notice, one_line, printable
@@ -26,8 +26,6 @@ SETTINGS = (
     *("script", "models_file", "mcp_servers_file", "budget_tokens", "max_rounds"),
     *("max_attempts", "retry_base_ms", "first_chunk_timeout_s", "idle_timeout_s", "turn_timeout_s"),
 )
-OF_ONE_DATABASE = ("checkpoint_file", "signing_key_file", "secret_file")
-"""Settings that name what lies beside a lasting database, and is none of a temporary one's."""
 
 
 class Ran(msgspec.Struct, frozen=True):
@@ -40,10 +38,10 @@ class Ran(msgspec.Struct, frozen=True):
 
 @click.command("run")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path(path_type=Path))
-@click.option("--model", help="run on this model, whatever the files say; `scripted` is their own answers")
-@click.option("--database", help="keep the sessions on record in this database  [default: a temporary one]")
-@click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="write the results there, as JUnit's XML")
-@click.option("--json", "json_file", help="write the results there, as JSON; - is standard output")
+@click.option("--model", help="Run on this model, whatever the files say; `scripted` is their own answers.")
+@click.option("--database", help="Keep the sessions on record in this database.  [default: a temporary one]")
+@click.option("--junit", "junit_file", help="Write the results there, as JUnit's XML; - is standard output.")
+@click.option("--json", "json_file", help="Write the results there, as JSON; - is standard output.")
 @tenant_option
 @settings_options(*SETTINGS)
 def run_conversations(
@@ -51,7 +49,7 @@ def run_conversations(
     files: tuple[Path, ...],
     model: str | None,
     database: str | None,
-    junit_file: Path | None,
+    junit_file: str | None,
     json_file: str | None,
     tenant: str,
     **options: Any,
@@ -62,18 +60,20 @@ def run_conversations(
     Exit code 1 if an expectation does not hold, or a turn fails without being expected to. Nothing runs if a file is
     wrong: exit code 2.
     """
-    for place in (junit_file, Path(json_file) if json_file not in {None, STANDARD_OUTPUT} else None):
+    if junit_file == json_file == STANDARD_OUTPUT:
+        raise click.UsageError("--junit and --json cannot both go to standard output.")
+    for place in (junit_file, json_file):
         _check_folder(place)
     settings, caller = read_settings(options | {"database": database}), caller_for(tenant)
     runs = [ConversationRun(_read(path), settings, model=model) for path in files]
-    say = partial(click.secho, err=json_file == STANDARD_OUTPUT)
+    say = partial(click.secho, err=STANDARD_OUTPUT in {junit_file, json_file})
     ran = [asyncio.run(_run(run, settings, caller, say, lasting=database is not None)) for run in runs]
     failed = sum(not check.passed for each in ran for check in each.checks)
     say(f"{sum(len(each.checks) for each in ran)} turns, {failed} failed", bold=True)
     if junit_file is not None:
         _write(junit_file, junit(case for each in ran for case in _cases(each)))
     if json_file is not None:
-        _write_json(json_file, ran)
+        _write(json_file, _as_json_text(ran))
     if failed:
         sys.exit(1)
 
@@ -91,8 +91,7 @@ async def _run(run: ConversationRun, settings: Settings, caller: Caller, say: An
     """Run one file: on the database of the settings, or on one that is gone afterwards."""
     with TemporaryDirectory(prefix="manent-run-") as folder:
         if not lasting:
-            beside = dict.fromkeys(OF_ONE_DATABASE)
-            settings = msgspec.structs.replace(settings, database=str(Path(folder) / "manent.db"), **beside)
+            settings = in_folder(settings, folder)
         async with engine.open(
             settings, providers=run.providers, tools=run.tools, notice=notice if lasting else None
         ) as chat:
@@ -154,7 +153,7 @@ def _cases(ran: Ran) -> Iterator[Case]:
         )
 
 
-def _write_json(place: str, ran: list[Ran]) -> None:
+def _as_json_text(ran: list[Ran]) -> bytes:
     checks = [check for each in ran for check in each.checks]
     said = {
         "passed": sum(check.passed for check in checks),
@@ -164,27 +163,28 @@ def _write_json(place: str, ran: list[Ran]) -> None:
             for each in ran
         ],
     }
-    data = msgspec.json.encode(said) + b"\n"
-    if place == STANDARD_OUTPUT:
-        click.echo(data, nl=False)
-    else:
-        _write(Path(place), data)
+    return msgspec.json.encode(said) + b"\n"
 
 
 def _as_json(check: TurnCheck) -> dict[str, Any]:
     return {"passed": check.passed} | {name: getattr(check, name) for name in check.__struct_fields__}
 
 
-def _check_folder(place: Path | None) -> None:
+def _check_folder(given: str | None) -> None:
     """Raises Invalid for a file that cannot be one, or whose folder is not there: before anything has run."""
-    if place is not None and place.is_dir():
-        raise Invalid(str(place), "cannot be written: it is a folder")
-    if place is not None and not place.parent.is_dir():
-        raise Invalid(str(place), "cannot be written: there is no such folder")
+    if given is None or given == STANDARD_OUTPUT:
+        return
+    if Path(given).is_dir():
+        raise Invalid(given, "cannot be written: it is a folder")
+    if not Path(given).parent.is_dir():
+        raise Invalid(given, "cannot be written: there is no such folder")
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(place: str, data: bytes) -> None:
+    if place == STANDARD_OUTPUT:
+        click.echo(data, nl=False)
+        return
     try:
-        path.write_bytes(data)
+        Path(place).write_bytes(data)
     except OSError as error:
-        raise Invalid(str(path), f"cannot be written: {error.strerror}") from None
+        raise Invalid(place, f"cannot be written: {error.strerror}") from None

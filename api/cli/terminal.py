@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from uuid import UUID
 
 import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from ...engine import Frame, Message, Session, Turn
+from ...engine import EngineError, Frame, Message, Session, Turn
 
 MAX_INPUT_CHARS = 500
 MAX_TABLE_CHARS = 10_000
+SHORT_ID_CHARS = 13
+"""The beginning of an id that tells its millisecond, and in practice the session."""
+ENDED_WELL = frozenset({None, "end_turn", "tool_use", "stop_sequence"})
+"""Reasons to stop that need no remark."""
 DAMAGED = "damaged: the words of event {} are not those that were recorded"
 
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
@@ -35,21 +40,33 @@ def moment(time: str) -> str:
     return time[:19].replace("T", " ")
 
 
-def print_table(table: Table) -> None:
+def short_id(session: UUID) -> str:
+    """The beginning of an id, which every command takes in its place."""
+    return str(session)[:SHORT_ID_CHARS]
+
+
+def print_table(table: Table, *, err: bool = False) -> None:
     """As wide as the terminal; into a file or a pipe without a limit, and without blanks at the ends of lines."""
-    if sys.stdout.isatty():
-        Console(highlight=False).print(table)
+    if (sys.stderr if err else sys.stdout).isatty():
+        Console(highlight=False, stderr=err).print(table)
         return
     wide = Console(width=MAX_TABLE_CHARS, highlight=False)
     with wide.capture() as captured:
         wide.print(table)
     for line in captured.get().splitlines():
-        click.echo(line.rstrip())
+        click.echo(line.rstrip(), err=err)
 
 
 def notice(text: str) -> None:
     """A remark beside the conversation, on standard error."""
     click.echo(f"manent: {printable(text)}", err=True)
+
+
+def describe(error: EngineError) -> str:
+    """The sentence of an error; where a name was unknown, with the names there are."""
+    available = error.extra.get("available")
+    names = ", ".join(map(str, available)) if isinstance(available, list) else ""
+    return f"{error.detail}; there is {names}" if names else error.detail
 
 
 # --- what is on record ------------------------------------------------------------------------------------------------
@@ -84,9 +101,11 @@ def print_message(message: Message, remark: str = "") -> None:
 def print_heading(message: Message, remark: str = "") -> None:
     marks = ["erased"] * (message.erased is not None) + [DAMAGED.format(message.position)] * (message.damaged is True)
     marks += [f"incomplete{remark and f': {remark}'}"] * (not message.complete)
+    marks += [f"ended early: {one_line(str(message.stop_reason))}"] * (message.stop_reason not in ENDED_WELL)
     mark = f"  [{', '.join(marks)}]" if marks else ""
+    model = f"  {one_line(message.model)}" if message.model else ""
     click.echo()
-    click.secho(f"#{message.version} {message.role}  {moment(message.created_at)}{mark}", bold=True)
+    click.secho(f"#{message.version} {message.role}{model}  {moment(message.created_at)}{mark}", bold=True)
 
 
 def block_line(block: dict[str, Any]) -> str:
@@ -183,7 +202,7 @@ def _remark(kind: str, data: dict[str, Any]) -> str | None:
             return f"attempt {data['attempt']} failed ({data['code']}); trying again"
         case "turn.paused":
             return f"the turn waits for a person: {_awaited(data)}"
-        case "turn.completed" if data["stop_reason"] not in {"end_turn", "tool_use", "stop_sequence"}:
+        case "turn.completed" if data["stop_reason"] not in ENDED_WELL:
             return f"the answer ended early: {data['stop_reason']}"
         case "turn.failed":
             error = data["error"] or {}

@@ -17,7 +17,7 @@ from .progress import progress
 
 @click.command()
 @click.option(
-    "--key", "keys", multiple=True, help="verifier key (name+hash+key) that must have signed  [the key file's]"
+    "--key", "keys", multiple=True, help="Verifier key (name+hash+key) that must have signed.  [the key file's]"
 )
 @json_option
 @settings_options("database", "checkpoint_file", "signing_key_file")

@@ -195,8 +195,6 @@ Said = SystemSaid | DeveloperSaid | UserSaid | AssistantSaid | ToolSaid
 
 
 class FunctionSchema(_Form, frozen=True):
-    """``strict`` is taken: whether arguments keep to the schema is for the model's vendor to see to."""
-
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None

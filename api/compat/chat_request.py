@@ -60,8 +60,7 @@ def client_request(body: ChatIn) -> tuple[ClientRequest, Callable[[str], str]]:
     leading = next((n for n, each in enumerate(said) if not isinstance(each, SystemSaid | DeveloperSaid)), len(said))
     system = "\n\n".join(_text(each.content, f"messages[{n}].content") for n, each in enumerate(said[:leading]))
     messages = tuple(_message(each, f"messages[{leading + n}]") for n, each in enumerate(said[leading:]))
-    if not messages:
-        raise invalid("messages", "must hold a message from user or tool")
+    _check_said(messages, leading)
     asked = ClientRequest(
         messages,
         _options(body),
@@ -70,6 +69,20 @@ def client_request(body: ChatIn) -> tuple[ClientRequest, Callable[[str], str]]:
         metadata=cast("dict[str, object] | None", body.metadata),
     )
     return asked, lambda field: _theirs(field, body, leading)
+
+
+def _check_said(messages: Sequence[MessageIn], leading: int) -> None:
+    """Raises Problem for a message in which nothing is said, but for an assistant's, and unless there is one to answer.
+    ``leading``: how many messages come before them.
+    """
+    for number, each in enumerate(messages, leading):
+        if not each.content and each.role != "assistant":
+            raise invalid(f"messages[{number}].content", "must hold something", "empty_message")
+    if not messages:
+        raise invalid("messages", "must hold a message from user or tool")
+    if messages[-1].role not in {"user", "tool"}:
+        number = leading + len(messages) - 1
+        raise invalid(f"messages[{number}].role", "the last message must be from user or tool")
 
 
 def _check_names(said: Sequence[Said]) -> None:
@@ -191,9 +204,9 @@ def _response_format(form: dict[str, Any]) -> dict[str, Any]:
 
 def _tools(raws: Sequence[msgspec.Raw]) -> tuple[ToolSchema, ...]:
     functions = [read_part(raw, FunctionTool, f"tools[{number}]").function for number, raw in enumerate(raws)]
+    nothing: dict[str, Any] = {"type": "object", "properties": {}}
     return tuple(
-        ToolSchema(each.name, each.description or "", each.parameters or {"type": "object", "properties": {}})
-        for each in functions
+        ToolSchema(each.name, each.description or "", each.parameters or nothing, each.strict) for each in functions
     )
 
 

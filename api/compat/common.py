@@ -63,6 +63,7 @@ class TurnError(msgspec.Struct, frozen=True):
     code: str
     detail: str | None = None
     retryable: bool = False
+    retry_after_s: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class TurnTold(msgspec.Struct, frozen=True):
@@ -77,6 +78,7 @@ class TurnTold(msgspec.Struct, frozen=True):
     vendor_stop_reason: str | None
     usage: Usage
     error: TurnError | None = None
+    stop_sequence: str | None = None
 
     @property
     def created(self) -> int:
@@ -227,15 +229,21 @@ def failed_in_stream(told: TurnTold) -> Problem:
 
 
 def failure(status: str, error: TurnError | Failure | None, headers: Mapping[str, str]) -> Problem:
-    """The problem of a turn that has given no whole answer. A client repeats it where that may help."""
+    """The problem of a turn that has given no whole answer. A client repeats it where that may help, after the delay
+    that the provider asked for.
+    """
+    delay_s: int | msgspec.UnsetType = msgspec.UNSET
     if error is None:
         code, detail, retryable = f"turn_{status}", f"the turn was {status}", status == "interrupted"
         problem = Problem(503 if retryable else 409, code, detail)
     else:
         problem, retryable = problem_of_code(error.code, error.detail or error.code), error.retryable
+        delay_s = error.retry_after_s
     problem.headers |= headers
     if not retryable:
         problem.headers["x-should-retry"] = "false"
+    elif delay_s is not msgspec.UNSET:
+        problem.headers["retry-after"] = str(delay_s)
     return problem
 
 

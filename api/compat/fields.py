@@ -107,8 +107,8 @@ def read_part(raw: msgspec.Raw, kind: Any, where: str) -> Any:
 
 
 def typed(problem: Problem) -> Problem:
-    """A problem with the code for a wrong type where it is one."""
-    if problem.code == "invalid_value" and ": Expected" in problem.detail:
+    """A problem with the code for a wrong type where it is one; a value of the right type may be out of bounds."""
+    if problem.code == "invalid_value" and ": Expected" in problem.detail and ", got `" in problem.detail:
         return Problem(problem.status, "invalid_type", problem.detail, problem.headers, **problem.extra)
     return problem
 

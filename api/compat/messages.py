@@ -50,7 +50,8 @@ async def create_message(
     if not body.stream:
         turn = await common.ended(request, chat, running)
         return Response(message_told(turn, body.model, stops), headers=running.headers)
-    events = Events(body.model, stops, partial(common.error_body, request, ANTHROPIC))
+    tokens = await chat.input_estimate(running.turn, caller=running.caller)
+    events = Events(body.model, stops, tokens, partial(common.error_body, request, ANTHROPIC))
     forms = partial(chat.vendor_forms, running.turn, caller=running.caller)
     return await common.streamed(
         request, chat, running, events.encode, events.failed, silence=PING, through=partial(with_forms, forms=forms)

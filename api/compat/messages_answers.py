@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from ...engine import Block, OtherBlock, TextBlock, ThinkingBlock, ToolUseBlock, Turn, Usage
 from .messages_request import REASONING, sealed
@@ -61,9 +62,15 @@ def stop_reason(told: str | None, vendors: str | None) -> str:
     return reason if reason in STOPS else "end_turn"
 
 
-def stop_sequence(reason: str, sequences: Sequence[str]) -> str | None:
-    """The sequence at which an answer stopped; None where that is not known: there are several, and none is told."""
-    return sequences[0] if reason == "stop_sequence" and len(sequences) == 1 else None
+def stop_sequence(reason: str, sequences: Sequence[str], told: str | None) -> str | None:
+    """The sequence at which an answer stopped: the one that the vendor has ``told``, or the only one that was asked
+    for; None where it is not known which of several it was.
+    """
+    if reason != "stop_sequence":
+        return None
+    if told in sequences:
+        return told
+    return sequences[0] if len(sequences) == 1 else None
 
 
 def usage_told(usage: Usage) -> dict[str, Any]:
@@ -99,7 +106,7 @@ def message_told(turn: Turn, model: str, stops: Sequence[str]) -> dict[str, Any]
         "model": model,
         "content": [block for block in shown if block is not None],
         "stop_reason": reason,
-        "stop_sequence": stop_sequence(reason, stops),
+        "stop_sequence": stop_sequence(reason, stops, None if turn.stop_sequence is UNSET else turn.stop_sequence),
         "stop_details": None,
         "container": None,
         "context_management": None,

@@ -74,14 +74,15 @@ def _with_known(frame: Frame, known: bytes) -> tuple[Frame, ...]:
 
 class Events:
     """Encodes the frames of one turn as the events of a message. ``model``: its name in the request; ``stops``: the
-    request's stop sequences; ``error`` gives the JSON of an error.
+    request's stop sequences; ``input_tokens``: an estimate; ``error`` gives the JSON of an error.
 
-    Usage comes with the end: the first event has none to tell.
+    Usage is known at the end, and told there whole. The first event has the estimate, for clients that read no other.
     """
 
-    def __init__(self, model: str, stops: Sequence[str], error: Callable[[Problem], bytes]) -> None:
+    def __init__(self, model: str, stops: Sequence[str], input_tokens: int, error: Callable[[Problem], bytes]) -> None:
         self._model = model
         self._stops = stops
+        self._input_tokens = input_tokens
         self._error = error
         self._forms: Mapping[int, msgspec.Raw] = {}
         self._begun = False
@@ -126,7 +127,7 @@ class Events:
             "stop_details": None,
             "container": None,
             "context_management": None,
-            "usage": whole_usage(Usage()),
+            "usage": whole_usage(Usage(input_tokens=self._input_tokens)),
         }
         return _event("message_start", message=head)
 
@@ -189,7 +190,7 @@ class Events:
         reason = stop_reason(turn.stop_reason, turn.vendor_stop_reason)
         delta = {
             "stop_reason": reason,
-            "stop_sequence": stop_sequence(reason, self._stops),
+            "stop_sequence": stop_sequence(reason, self._stops, turn.stop_sequence),
             "stop_details": None,
             "container": None,
         }

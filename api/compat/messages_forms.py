@@ -144,11 +144,15 @@ class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class TextPart(Block, frozen=True):
+    """A text of the model's. Claude is given its citations back."""
+
     text: str
     citations: tuple[msgspec.Raw, ...] | None = None
 
 
-class SystemPart(Block, frozen=True):
+class PlainPart(Block, frozen=True):
+    """A text of anybody else's: it has no citations, since no renderer would say them."""
+
     text: str
     citations: tuple[()] | None = None
 
@@ -196,15 +200,15 @@ class RedactedPart(Block, frozen=True):
 
 
 PARTS: dict[str, dict[str, type[Block]]] = {
-    "user": {"text": TextPart, "image": ImagePart, "tool_result": ResultPart},
+    "user": {"text": PlainPart, "image": ImagePart, "tool_result": ResultPart},
     "assistant": {
         "text": TextPart,
         "tool_use": CallPart,
         "thinking": ThinkingPart,
         "redacted_thinking": RedactedPart,
     },
-    "system": {"text": SystemPart},
-    "result": {"text": TextPart, "image": ImagePart},
+    "system": {"text": PlainPart},
+    "result": {"text": PlainPart, "image": ImagePart},
 }
 """The blocks that there can be in what somebody says, and in a tool's result."""
 
@@ -220,7 +224,7 @@ class ClientTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str | None = None
     cache_control: Raw = UNSET
     eager_input_streaming: bool | None = None
-    strict: Literal[False] | None = None
+    strict: bool | None = None
     defer_loading: Literal[False] | None = None
     allowed_callers: tuple[Literal["direct"], ...] | None = None
     input_examples: tuple[()] | None = None

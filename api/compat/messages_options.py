@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 from ...engine import ToolSchema, TurnOptions
@@ -93,14 +93,15 @@ def _not_here(field: str, detail: str) -> Problem:
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-def theirs(field: str, clients: Sequence[int]) -> str:
+def theirs(field: str, clients: Sequence[int], plain: Collection[int] = ()) -> str:
     """The client's name of one of the engine's fields. ``clients``: the numbers of the client's messages, by those of
-    the engine's.
+    the engine's; ``plain``: those whose content is a text.
     """
     if match := _MESSAGE.fullmatch(field):
         number = int(match["number"])
         place = clients[number] if number < len(clients) else number
-        return f"messages[{place}]{match['rest']}"
+        rest = ".content" if place in plain and match["rest"].startswith(".content") else match["rest"]
+        return f"messages[{place}]{rest}"
     if match := _TOOL.fullmatch(field):
         return f"tools[{match['number']}]{match['rest']}".replace("].parameters", "].input_schema")
     if field.startswith("stop["):
@@ -109,6 +110,7 @@ def theirs(field: str, clients: Sequence[int]) -> str:
 
 
 _THEIRS = {
+    "budget_tokens": "messages",
     "client_tools": "tools",
     "content": "messages",
     "max_output_tokens": "max_tokens",

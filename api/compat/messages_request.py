@@ -53,12 +53,13 @@ Mark = tuple[int, int, msgspec.Raw]
 
 class _Placed(msgspec.Struct, frozen=True):
     """A message as the engine takes it, with its cache marks by block; ``client``: the number that it has in the
-    request.
+    request; ``plain``: its content is a text there, and not blocks.
     """
 
     message: MessageIn
     marks: tuple[tuple[int, msgspec.Raw], ...]
     client: int
+    plain: bool
 
 
 def client_request(body: CountIn, can: Callable[[str], bool]) -> tuple[ClientRequest, Callable[[str], str]]:
@@ -91,7 +92,8 @@ def client_request(body: CountIn, can: Callable[[str], bool]) -> tuple[ClientReq
         verbatim=True,
         marks=None if marks == CacheMarks() else marks,
     )
-    return asked, lambda field: theirs(field, [each.client for each in placed])
+    plain = {each.client for each in placed if each.plain}
+    return asked, lambda field: theirs(field, [each.client for each in placed], plain)
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -107,14 +109,14 @@ def _messages(raw: msgspec.Raw, number: int) -> Iterator[_Placed]:
     results = [each for each in blocks if isinstance(each[0], ToolResultBlock)]
     others = [each for each in blocks if not isinstance(each[0], ToolResultBlock)]
     if results:
-        yield _placed(results, "tool", number)
+        yield _placed(results, "tool", number, plain=False)
     if others or not results:
-        yield _placed(others, said.role, number)
+        yield _placed(others, said.role, number, plain=isinstance(said.content, str))
 
 
-def _placed(blocks: Sequence[tuple[Block, msgspec.Raw | None]], role: str, number: int) -> _Placed:
+def _placed(blocks: Sequence[tuple[Block, msgspec.Raw | None]], role: str, number: int, *, plain: bool) -> _Placed:
     marks = tuple((place, mark) for place, (_, mark) in enumerate(blocks) if mark is not None)
-    return _Placed(MessageIn(tuple(block for block, _ in blocks), role), marks, number)
+    return _Placed(MessageIn(tuple(block for block, _ in blocks), role), marks, number, plain)
 
 
 def _blocks(content: forms.Content, role: str, where: str) -> list[tuple[Block, msgspec.Raw | None]]:
@@ -146,7 +148,7 @@ def _common(part: forms.Block, raw: msgspec.Raw, where: str) -> Block:
     match part:
         case forms.TextPart(text=text, citations=citations):
             return TextBlock(text, _without_mark(raw) if citations else UNSET)
-        case forms.SystemPart(text=text):
+        case forms.PlainPart(text=text):
             return TextBlock(text)
         case forms.ImagePart(source=source):
             return ImageBlock(_source(source, f"{where}.source"))
@@ -164,7 +166,7 @@ def _result(content: forms.Content | None, where: str) -> str | tuple[TextBlock 
     if content is None or isinstance(content, str):
         return content or ""
     blocks = [_common(_part(raw, "result", f"{where}.content[{n}]"), raw, where) for n, raw in enumerate(content)]
-    return tuple(TextBlock(block.text) if isinstance(block, TextBlock) else block for block in _shown(blocks))
+    return tuple(_shown(blocks))
 
 
 def _shown(blocks: Sequence[Block]) -> Iterator[TextBlock | ImageBlock]:
@@ -250,7 +252,7 @@ def _tools(raws: Sequence[msgspec.Raw]) -> tuple[tuple[ToolSchema, ...], tuple[t
                 400, "parameter_not_supported", f"{where}.type: {kind[:100]!r} {forms.RAN_THERE}", field=f"{where}.type"
             )
         tool: forms.ClientTool = read_part(raw, forms.ClientTool, where)
-        schemas.append(ToolSchema(tool.name, tool.description or "", tool.input_schema))
+        schemas.append(ToolSchema(tool.name, tool.description or "", tool.input_schema, tool.strict))
         mark = _mark(tool.cache_control, f"{where}.cache_control")
         if mark is not None:
             marks.append((number, mark))

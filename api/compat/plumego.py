@@ -169,6 +169,8 @@ def _failure(turn: Turn) -> Problem:
         status = 409 if turn.status == "cancelled" else 503
         return Problem(status, code, f"the turn was {turn.status}", headers, turn_id=str(turn.id))
     code, reason = turn.error.code, turn.error.detail or turn.error.code
+    if turn.error.retryable and turn.error.retry_after_s is not msgspec.UNSET:
+        headers["retry-after"] = str(turn.error.retry_after_s)
     if code in PROVIDERS_CODES:
         return Problem(503, code, PROVIDER_ERROR, headers, turn_id=str(turn.id), reason=reason)
     return Problem(problem_of_code(code, reason).status, code, reason, headers, turn_id=str(turn.id))

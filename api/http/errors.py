@@ -57,6 +57,7 @@ STATUS: dict[type[Exception], int] = {
     errors.ProviderTimedOut: 504,
     errors.ProviderUnavailable: 503,
     errors.ProviderTooLarge: 502,
+    errors.ContextTooLong: 422,
     errors.ProviderError: 502,
     errors.ToolError: 502,
     errors.StoreFull: 507,

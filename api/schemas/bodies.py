@@ -116,7 +116,8 @@ class Function(Body, frozen=True):
 
 class ClientTool(Body, frozen=True):
     """A tool that the caller runs: ``parameters`` is a JSON Schema of type object, none at all means no parameters. The
-    vendors' forms are taken too: ``input_schema``, and ``{"type": "function", "function": {…}}``.
+    vendors' forms are taken too: ``input_schema``, and ``{"type": "function", "function": {…}}``. ``strict``: the
+    vendor is to see to it that calls keep to the schema.
     """
 
     name: str | UnsetType = msgspec.UNSET
@@ -131,16 +132,19 @@ class ClientTool(Body, frozen=True):
         """Raises Problem for what is in neither form, or in both."""
         if self.function is not msgspec.UNSET:
             beside = (self.name, self.parameters, self.input_schema)
-            if self.description or any(each is not msgspec.UNSET for each in beside):
-                raise invalid(f"{where}.function", "goes without name, description, parameters and input_schema")
+            if self.description or self.strict is not None or any(each is not msgspec.UNSET for each in beside):
+                raise invalid(
+                    f"{where}.function", "goes without name, description, parameters, input_schema and strict"
+                )
             function = self.function
-            return ToolSchema(function.name, function.description, _parameters_or_none(function.parameters))
+            parameters = _parameters_or_none(function.parameters)
+            return ToolSchema(function.name, function.description, parameters, function.strict)
         if self.name is msgspec.UNSET:
             raise invalid(f"{where}.name", "is required", "missing_field")
         if self.parameters is not msgspec.UNSET and self.input_schema is not msgspec.UNSET:
             raise invalid(f"{where}.input_schema", "goes without parameters")
         given = self.input_schema if self.parameters is msgspec.UNSET else self.parameters
-        return ToolSchema(self.name, self.description, _parameters_or_none(given))
+        return ToolSchema(self.name, self.description, _parameters_or_none(given), self.strict)
 
 
 def _parameters_or_none(given: dict[str, Any] | UnsetType) -> dict[str, Any]:

@@ -30,6 +30,9 @@ log = logging.getLogger("manent.audit")
 
 Told = Callable[[str, int], None]
 
+FIRST_S = 2
+"""How often a log is looked for that has begun, until one is signed: who has just begun can verify at once."""
+
 
 class Keeper:
     """Signs the checkpoints of an open store. ``told`` hears of each new one: its log, and the log's size."""
@@ -84,11 +87,18 @@ class Keeper:
                     log.warning("no checkpoint of %s was made: %s", tenant, error.detail)
 
     async def run(self, every_s: float) -> None:
+        while not self._signed:
+            await asyncio.sleep(min(every_s, FIRST_S))
+            if not self._signed:
+                await self._sign_what_is_new()
         while True:
             await asyncio.sleep(every_s)
-            if self._store.frozen is None:
-                with suppress(EngineError):
-                    await self.sign_all()
+            await self._sign_what_is_new()
+
+    async def _sign_what_is_new(self) -> None:
+        if self._store.frozen is None:
+            with suppress(EngineError):
+                await self.sign_all()
 
     def _look(self, connection: Connection, tenant: str) -> tuple[LogEnd, SignedRow | None]:
         """The end of a log, which follows from its last checkpoint. Raises Broken."""

@@ -2,7 +2,7 @@
 that can be derived again.
 
 It reads a snapshot; it decides nothing and writes nothing. The first round is planned before the turn is appended,
-every later one by the turn itself (``whole.plan_next_round``).
+every later one by the turn itself.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from .prompt import UNPLACED, ChosenWindow, ClientForm, Limits, choose_window, g
 from .recorded import parameter_facts, parameter_words, parameters_of
 from .routing import asked_of, give_back, plan_routed
 from .support import check_parameters, refused_parameter
+from .window import WHOLE, Measure
 
 FREE = "auto"
 
@@ -69,7 +70,7 @@ class ToolOffer(msgspec.Struct, frozen=True):
 class RequestPlan(msgspec.Struct, frozen=True):
     """The plan of a turn's requests: what all its rounds have in common. ``fallback`` answers if ``model`` cannot; its
     name may be set while it is not served any more. ``task``: by which a route chooses; ``form``: in which a client has
-    sent what is on record, where a turn is done again.
+    sent what is on record; ``whole``: nothing that is on record is left out.
     """
 
     model: ResolvedModel
@@ -80,6 +81,7 @@ class RequestPlan(msgspec.Struct, frozen=True):
     fallback_name: str | None = None
     task: str | None = None
     form: ClientForm | None = None
+    whole: bool = False
 
     def fallback_for(self, planned: PlannedRound) -> ResolvedModel | None:
         """The fallback model, if it can take what the other one was asked."""
@@ -174,6 +176,25 @@ def fixed_tokens(request_plan: RequestPlan) -> int:
     return tokens.count_tools(request_plan.offer.schemas) + answer
 
 
+def measure_for(
+    connection: Connection,
+    tenant: str,
+    state: SessionState,
+    request_plan: RequestPlan,
+    settings: Settings,
+    model: ResolvedModel,
+) -> Measure:
+    """Measure what the messages cost. Where nothing is left out, the budget is the caller's or the session's, if there
+    is one, else all that the model takes.
+    """
+    limits, fixed = request_plan.limits, fixed_tokens(request_plan)
+    if not request_plan.whole:
+        return measure_of(connection, tenant, state, model, limits, settings, tool_tokens=fixed)
+    budget = limits.budget_tokens or state.budget_tokens or settings.max_budget_tokens
+    limits = replace(limits, budget_tokens=budget)
+    return replace(measure_of(connection, tenant, state, model, limits, settings, tool_tokens=fixed), policy=WHOLE)
+
+
 def _plan_for(  # noqa: PLR0913 - as above
     connection: Connection,
     model: ResolvedModel,
@@ -188,8 +209,7 @@ def _plan_for(  # noqa: PLR0913 - as above
 ) -> PlannedRound:
     schemas = request_plan.offer.schemas
     check_parameters(model, request_plan.parameters)
-    fixed = fixed_tokens(request_plan)
-    measure = measure_of(connection, tenant, state, model, request_plan.limits, settings, tool_tokens=fixed)
+    measure = measure_for(connection, tenant, state, request_plan, settings, model)
     window = None if positions is None else given_window(connection, tenant, state, measure, positions)
     if window is None:
         window = choose_window(connection, tenant, state, measure, new=new, without=without)
@@ -214,6 +234,27 @@ def plan_first_round(
     there.
     """
     return plan_round(connection, tenant=tenant, state=state, request_plan=request_plan, settings=settings, new=new)
+
+
+def plan_next_round(
+    connection: Connection,
+    *,
+    tenant: str,
+    session_id: UUID,
+    request_plan: RequestPlan,
+    settings: Settings,
+    fallback: bool = False,
+) -> PlannedRound:
+    """Plan a round on the session as it is now."""
+    state = state_at(connection, tenant, session_id)
+    return plan_round(
+        connection,
+        tenant=tenant,
+        state=state,
+        request_plan=request_plan,
+        settings=settings,
+        fallback=fallback,
+    )
 
 
 def plan_at(
@@ -318,6 +359,7 @@ def restore_plan(
         offer=ToolOffer(schemas, turn.client_tools),
         fallback=resolve_if_there(providers, state.setting("fallback_model")),
         fallback_name=state.setting("fallback_model"),
+        whole=turn.client is not None,
     )
 
 

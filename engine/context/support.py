@@ -11,14 +11,19 @@ from ..events.blocks import TextBlock, ToolSchema
 from ..providers.base import Parameters, Prompt, PromptMessage
 from ..providers.parameters import check_capabilities
 from ..providers.registry import ResolvedModel
+from ..providers.renderers import check_values
 from ..providers.routes import RouteProvider
 
 _ANY = (PromptMessage("user", (TextBlock("?"),)),)
 
 
 def check_parameters(model: ResolvedModel, parameters: Parameters) -> None:
-    """Raises Invalid, which names the parameter, for one that the model is known not to have."""
+    """Raises Invalid, which names the parameter, for one that the model is known not to have, or for a value that it
+    does not take.
+    """
     check_capabilities(model.info, model.name, parameters)
+    if model.figures is None:  # a model of a record has been sent what it was sent
+        check_values(model.provider.renderer, parameters)
 
 
 def refused_parameter(model: ResolvedModel, parameters: Parameters, tools: tuple[ToolSchema, ...]) -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from uuid import UUID
 
 import msgspec
 from msgspec.structs import replace
@@ -20,18 +19,16 @@ from ..events.types import NewMessage
 from ..log.base import Connection
 from ..providers.base import Parameters, Prompt, PromptMessage
 from ..providers.registry import ResolvedModel
-from ..sessions.history import state_at, system_of
 from ..sessions.marks import NO_MARKS
 from ..sessions.messages import SENT, SentRow
 from ..sessions.state import Row, SessionState
 from ..settings import Settings
 from .content import check_prompt, has_images
 from .derive import to_send
-from .plan import PlannedRound, RequestPlan, fixed_tokens, plan_round, settled
-from .prompt import ChosenWindow, measure_of
-from .routing import asked_of, plan_routed
+from .plan import PlannedRound, RequestPlan, measure_for, settled
+from .prompt import ChosenWindow, ClientForm
 from .support import check_parameters
-from .window import WHOLE, Measure, take_all
+from .window import take_all
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -54,35 +51,14 @@ def plan_whole(
 ) -> PlannedRound:
     """Plan the first round of a turn that is sent all of a conversation.
 
-    Raises BudgetTooSmall where it is more than the model takes, ContentNotSupported, RecordDamaged, and Invalid for
-    what the provider's protocol cannot express.
+    The fallback model is sent the same messages in the same form. Raises BudgetTooSmall where it is more than the model
+    takes, ContentNotSupported, RecordDamaged, and Invalid for what the provider's protocol cannot express.
     """
+    request_plan = replace(request_plan, whole=True)
     plan = partial(_plan_for, connection, tenant, conversation, request_plan, settings)
-    return settled(request_plan, conversation.news[-1] if conversation.news else None, plan)
-
-
-def plan_next_round(
-    connection: Connection,
-    *,
-    tenant: str,
-    session_id: UUID,
-    request_plan: RequestPlan,
-    settings: Settings,
-    fallback: bool = False,
-) -> PlannedRound:
-    """Plan a round on the session as it is now. A client's turn is sent all of the conversation in every round."""
-    state = state_at(connection, tenant, session_id)
-    if state.open_turn is None or state.open_turn.client is None:
-        return plan_round(
-            connection, tenant=tenant, state=state, request_plan=request_plan, settings=settings, fallback=fallback
-        )
-    conversation = Conversation(state, (), system_of(connection, tenant, state))
-    plan = partial(_plan_for, connection, tenant, conversation, request_plan, settings)
-    if not fallback or request_plan.fallback is None:
-        return settled(request_plan, None, plan)
-    asked = asked_of(request_plan.parameters, request_plan.offer.schemas, None, None)
-    planned, chosen = plan_routed(request_plan.fallback, asked, plan)
-    return replace(planned, chosen=chosen)
+    planned = settled(request_plan, conversation.news[-1] if conversation.news else None, plan)
+    form = ClientForm(planned.changed, planned.marks)
+    return replace(planned, request_plan=replace(planned.request_plan, form=form))
 
 
 def _plan_for(
@@ -95,7 +71,7 @@ def _plan_for(
 ) -> PlannedRound:
     schemas = request_plan.offer.schemas
     check_parameters(model, request_plan.parameters)
-    measure = _measure(connection, tenant, conversation.state, request_plan, settings, model)
+    measure = measure_for(connection, tenant, conversation.state, request_plan, settings, model)
     recorded = _recorded(connection, tenant, conversation.state)
     rows = (*recorded, *_new_rows(conversation))
     conversation = replace(conversation, marks=_placed(conversation, len(recorded)))
@@ -108,29 +84,6 @@ def _plan_for(
     changed = _changed(conversation, recorded)
     placed = conversation.marks
     return PlannedRound(window, model, request, request_plan, has_images(prompt), changed=changed, marks=placed)
-
-
-def _measure(
-    connection: Connection,
-    tenant: str,
-    state: SessionState,
-    request_plan: RequestPlan,
-    settings: Settings,
-    model: ResolvedModel,
-) -> Measure:
-    """What the messages cost; the budget is the session's, if it has one, else all that the model takes."""
-    limits = request_plan.limits
-    budget = limits.budget_tokens or state.budget_tokens or settings.max_budget_tokens
-    measure = measure_of(
-        connection,
-        tenant,
-        state,
-        model,
-        replace(limits, budget_tokens=budget),
-        settings,
-        tool_tokens=fixed_tokens(request_plan),
-    )
-    return replace(measure, policy=WHOLE)
 
 
 def _recorded(connection: Connection, tenant: str, state: SessionState) -> tuple[SentRow, ...]:

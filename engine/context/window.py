@@ -40,6 +40,8 @@ AS_RECORDED = "recorded-messages/1"
 WHOLE = "all/1"
 """Recorded with an attempt of a client that keeps its own history: it is sent all of it."""
 
+REQUIRED = "system prompt, tools, pinned messages, last user message and last unit"
+
 
 class Measure(msgspec.Struct, frozen=True):
     """The cost of messages for a model, and the tokens that may be spent.
@@ -157,10 +159,13 @@ def choose(newest_first: Iterable[Row], last_user: Row | None, pinned: Sequence[
 
 
 def take_all(newest_first: Iterable[Row], _: Row | None, __: Sequence[Row], measure: Measure) -> ChosenRows:
-    """Take every message that is not left out. Raises BudgetTooSmall if they do not fit."""
+    """Take every message that is not left out. Raises BudgetTooSmall if they do not fit: of the reply's reserve, if
+    that alone is too large.
+    """
     window = _GrowingWindow(measure)
     window.add(row for row in newest_first if not row.left_out)
-    _refuse_unless_it_fits(window)
+    field = "max_output_tokens" if measure.available_tokens <= 0 else "budget_tokens"
+    _refuse_unless_it_fits(window, "the prompt is too long: system prompt, tools and all messages", field)
     return window.chosen()
 
 
@@ -206,14 +211,13 @@ def _before_first_user(oldest_first: Iterable[Row], last_user: Row | None) -> It
     return takewhile(lambda row: row.role != "user" and row.version < last_user.version, oldest_first)
 
 
-def _refuse_unless_it_fits(window: _GrowingWindow) -> None:
+def _refuse_unless_it_fits(window: _GrowingWindow, what: str = REQUIRED, field: str = "budget_tokens") -> None:
     measure, required = window.measure, window.used_tokens
     if required <= measure.available_tokens:
         return
     detail = (
-        f"system prompt, tools, pinned messages, last user message and last unit need {required} tokens; "
-        f"{measure.available_tokens} are available: the budget of {measure.budget_tokens} tokens "
-        f"minus {measure.reserve_tokens} reserved for the reply"
+        f"{what} need {required} tokens; {max(0, measure.available_tokens)} are available: "
+        f"the budget of {measure.budget_tokens} tokens minus {measure.reserve_tokens} reserved for the reply"
     )
     raise BudgetTooSmall(
         detail,
@@ -221,5 +225,5 @@ def _refuse_unless_it_fits(window: _GrowingWindow) -> None:
         available_tokens=measure.available_tokens,
         budget_tokens=measure.budget_tokens,
         reserve_tokens=measure.reserve_tokens,
-        field="budget_tokens",
+        field=field,
     )

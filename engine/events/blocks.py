@@ -71,12 +71,15 @@ class OtherBlock(msgspec.Struct, frozen=True):
     raw: bytes
 
 
-class ToolSchema(msgspec.Struct, frozen=True):
-    """A function the model may call: ``parameters`` is a JSON Schema object."""
+class ToolSchema(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A function the model may call: ``parameters`` is a JSON Schema object. ``strict``: if the vendor is to see to it
+    that calls keep to the schema; None leaves that to the vendor, and is not written.
+    """
 
     name: str
     description: str
     parameters: dict[str, Any]
+    strict: bool | None = None
 
 
 class ToolOutcome(msgspec.Struct, frozen=True):

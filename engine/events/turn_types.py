@@ -201,7 +201,7 @@ class AttemptStarted(Facts, frozen=True):
 
 class AttemptEndedWords(Words, frozen=True):
     """The vendor's words, bounded: its usage object as it came, its ids, why it stopped (where facts do not say it),
-    and the code and the body of a failure.
+    at which of the stop sequences, and the code and the body of a failure.
     """
 
     usage: msgspec.Raw | UnsetType = UNSET
@@ -210,6 +210,7 @@ class AttemptEndedWords(Words, frozen=True):
     upstream: str | None = None
     vendor_stop_reason: str | None = None
     vendor_code: str | None = None
+    stop_sequence: str | None = None
 
 
 class AttemptEnded(Facts, frozen=True):
@@ -349,6 +350,8 @@ class FailureWords(Words, frozen=True):
 
 
 class TurnFailed(Facts, frozen=True):
+    """``retry_after_s``: the seconds after which whoever refused may be asked again, where it said so."""
+
     event_type: ClassVar[str] = "turn.failed"
     words: ClassVar[type[Words] | None] = FailureWords
 
@@ -358,6 +361,7 @@ class TurnFailed(Facts, frozen=True):
     retryable: bool = False
     limit: str | None = None
     maximum: int | None = None
+    retry_after_s: int | None = None
 
 
 class TurnCancelled(Facts, frozen=True):

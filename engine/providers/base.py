@@ -136,13 +136,15 @@ class UsageReported(msgspec.Struct, frozen=True):
 
 class Ended(msgspec.Struct, frozen=True):
     """The end of the answer, as the upstream said. ``stop_reason``: ``end_turn max_tokens stop_sequence tool_use
-    refusal``, open-ended; ``vendor_stop_reason``: the vendor's word for it.
+    refusal``, open-ended; ``vendor_stop_reason``: the vendor's word for it; ``stop_sequence``: the one at which it
+    stopped, where the vendor says which.
     """
 
     stop_reason: str
     vendor_stop_reason: str | None = None
     response_id: str | None = None
     request_id: str | None = None
+    stop_sequence: str | None = None
 
 
 Chunk = BlockStarted | Delta | VendorBlock | BlockStopped | UsageReported | Ended

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import UnknownRenderer
+from .anthropic.parameters_render import check_values as check_anthropic
 from .anthropic.render import RENDERERS as OF_ANTHROPIC
-from .base import Renderer
+from .base import Parameters, Renderer
 from .echo import RENDERERS as OF_ECHO
 from .openai.chat_render import RENDERERS as OF_CHAT
 from .openai.responses_render import RENDERERS as OF_RESPONSES
@@ -18,6 +19,14 @@ from .registry import Providers
 from .scripted import RENDERERS as OF_SCRIPTS
 
 RENDERERS: Mapping[str, Renderer] = {**OF_ECHO, **OF_SCRIPTS, **OF_CHAT, **OF_RESPONSES, **OF_ANTHROPIC}
+
+
+def check_values(renderer: str, parameters: Parameters) -> None:
+    """Raises Invalid, which names the parameter, for a value that the renderer's protocol does not take, though the
+    renderer renders it. What is on record has been sent, and is not to be checked.
+    """
+    if renderer in OF_ANTHROPIC:
+        check_anthropic(parameters)
 
 
 def find_renderer(providers: Providers, provider: str, name: str) -> Renderer:

@@ -162,6 +162,7 @@ class SecretCutter:
             None if is_in(end.vendor_stop_reason or "") else end.vendor_stop_reason,
             self._cut_id(end.response_id),
             self._cut_id(end.request_id),
+            None if is_in(end.stop_sequence or "") else end.stop_sequence,
         )
 
     def _cut_id(self, given: str | None) -> str | None:

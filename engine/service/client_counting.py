@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from uuid import UUID
 
 from msgspec.structs import replace
 
@@ -12,7 +13,7 @@ from ..context.plan import RequestPlan, ToolOffer, fixed_tokens
 from ..context.prompt import Limits
 from ..context.routing import asked_of
 from ..context.support import check_parameters
-from ..errors import ProviderError
+from ..errors import ProviderError, TurnNotFound
 from ..log.base import Connection
 from ..log.store import Store
 from ..providers import tokens
@@ -83,5 +84,20 @@ def _estimate(connection: Connection, *, tenant: str, model: ResolvedModel, prom
     beside = RequestPlan(model, Limits(), prompt.parameters, ToolOffer(prompt.tools))
     base += tokens.count_text(prompt.system or "") + fixed_tokens(beside)
     count = len(prompt.messages) + bool(prompt.system)
-    figure = tokens.figure(base, count, factor_permille, family.overhead)
+    return _upward(tokens.figure(base, count, factor_permille, family.overhead), family)
+
+
+def _upward(figure: int, family: tokens.Family) -> int:
     return -(-figure * (1000 + family.error_permille) // 1000) + OPENING_TOKENS
+
+
+def input_estimate(connection: Connection, tenant: str, turn: UUID) -> int:
+    """Estimate the input tokens of a turn's newest attempt, as it was counted: rather too high than too low. Raises
+    TurnNotFound.
+    """
+    state = queries.turn_state(connection, tenant, turn)
+    if state is None:
+        raise TurnNotFound("there is no such turn", turn_id=str(turn))
+    attempt = state.attempts[-1]
+    figure = tokens.figure(attempt.base_tokens, attempt.messages, attempt.factor_permille, attempt.overhead)
+    return _upward(figure, tokens.family(tokens.family_of(attempt.named or attempt.model)))

@@ -12,6 +12,7 @@ from ..sessions.envelope import LOCAL, Caller
 from ..sessions.views import Session
 from ..turns.start import Started
 from .answers import ClientAnswer
+from .client_counting import input_estimate
 from .client_request import ClientRequest, Retry
 from .counting import TokenCount
 from .ids import Id, session_id, turn_id
@@ -49,6 +50,16 @@ class Clients:
         Raises UnknownModel, Invalid, TooLarge, ContentNotSupported, and ProviderError where the vendor's count fails.
         """
         return await self._parts.drop_in.count(caller, request)
+
+    async def input_estimate(self, turn: Id, *, caller: Caller = LOCAL) -> int:
+        """Estimate the input tokens of what a turn's model is sent, while the vendor has not said how many they are:
+        rather too high than too low.
+
+        Raises TurnNotFound.
+        """
+        read = partial(input_estimate, tenant=caller.tenant, turn=turn_id(turn))
+        estimate: int = await self._parts.store.read(read)
+        return estimate
 
     async def vendor_forms(self, turn: Id, message: UUID, *, caller: Caller = LOCAL) -> Mapping[int, bytes]:
         """Read the blocks of an answer as its vendor gave them, by their number, as far as they have come: the JSON of

@@ -21,6 +21,7 @@ from ..events.blocks import (
     ToolResultBlock,
     ToolSchema,
     ToolUseBlock,
+    is_one_text,
     raw_block,
     raw_blocks,
     text_content,
@@ -201,13 +202,15 @@ def check_allowed_tools(names: Sequence[str] | None, settings: Settings) -> None
 
 
 def check_client_tools(schemas: Sequence[ToolSchema]) -> None:
-    """Tools that the caller runs: names, and parameters of type object."""
+    """Tools that the caller runs: names, parameters of type object, and if they are strict."""
     for number, schema in enumerate(schemas):
         where = f"client_tools[{number}]"
         _check_tool_name(schema.name, f"{where}.name")
         check_text(schema.description, f"{where}.description")
         check_no_nul(schema.parameters, f"{where}.parameters")
         _check_object_schema(schema.parameters, f"{where}.parameters")
+        if schema.strict is not None and not isinstance(schema.strict, bool):
+            raise Invalid(f"{where}.strict", "must be true or false")
 
 
 def _check_object_schema(schema: dict[str, Any], where: str) -> None:
@@ -286,7 +289,7 @@ async def new_message(
     """
     role = check_role(message.role, f"{prefix}role")
     content = check_content(message.content, settings, f"{prefix}content", own)
-    small = isinstance(message.content, str) and len(message.content) <= tokens.SLICE_CHARS
+    small = is_one_text(content) and len(content[0].text) <= tokens.SLICE_CHARS
     count = tokens.count_content(content) if small else await asyncio.to_thread(tokens.count_content, content)
     return NewMessage(role, content, count, tokens.COUNTER, message.id)
 

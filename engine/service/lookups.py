@@ -1,5 +1,5 @@
-"""The methods of ``Engine`` that record nothing: which sessions there are, what a model would be sent and what it was
-sent, how many tokens that is, and which models and tools there are.
+"""The methods of ``Engine`` that record nothing: which sessions there are and what was said in them, what a model would
+be sent and what it was sent, how many tokens that is, and which models and tools there are.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from ..sessions.views import Session, Window
 from .counting import TokenCount
 from .discovery import Model, ToolInfo
 from .ids import Id, session_id, turn_id
+from .inputs import MessageIn
 from .moments import Time, moment
 from .paging import LIMIT, Page, each_item
 from .parts import Parts
 from .session_fields import SessionFilter, read_filter
+from .transcript.reading import TranscriptFormat
+from .turns import TurnOptions
 
 
 class Lookups:
@@ -54,6 +57,37 @@ class Lookups:
         """
         turn_page = partial(self._parts.sessions.page, caller, order, read_filter(which), LIMIT)
         return each_item(turn_page, None)
+
+    async def check_turn(
+        self,
+        content: str | MessageIn,
+        session: Id | None = None,
+        *,
+        system: str | None = None,
+        caller: Caller = LOCAL,
+        **options: Unpack[TurnOptions],
+    ) -> None:
+        """Check that a turn could start; ``session`` None: in one that would be begun for it, with this system prompt.
+        Starts and records nothing. Raises what ``start_turn`` raises.
+        """
+        await self._parts.serving.check_turn(content, session, system=system, caller=caller, **options)
+
+    def transcript(
+        self,
+        session: Id,
+        form: TranscriptFormat = "html",
+        *,
+        version: int | None = None,
+        at: Time | None = None,
+        caller: Caller = LOCAL,
+    ) -> AsyncGenerator[str, None]:
+        """Write a session for people, in pieces: who said what and when, how each turn ended, what was erased by whom
+        and why, and the checkpoint that proves it. ``form`` is ``html`` (one page) or ``md``; ``version`` and ``at``:
+        up to there, without the words erased since. A checkpoint is signed if none covers it and one can be.
+
+        Raises SessionNotFound, NotYet for a time before it began, and Invalid.
+        """
+        return self._parts.transcripts.read(caller, session_id(session), form, moment(version, at))
 
     async def window(
         self,

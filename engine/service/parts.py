@@ -34,6 +34,7 @@ from .salvage import Salvage
 from .serving import Serving
 from .sessions import Sessions
 from .suites import Suites
+from .transcript.reading import Transcripts
 from .turns import Turns
 from .windows import Windows
 
@@ -88,5 +89,6 @@ class Parts:
         self.replays = Replays(store, clock, providers, tools, modes, self.replay_reader)
         self.suites = Suites(store, clock, settings)
         self.replay_reports = Reporter(store, providers, self.replay_reader)
+        self.transcripts = Transcripts(clock, self.sessions, self.events, evidence)
         self.salvage = Salvage(self.messages, self.events)
         self.serving = Serving(supervisor, self.follower, self.turns, self.replays, default_model)

@@ -245,7 +245,7 @@ def _old(history: Sequence[Trace], before_us: int) -> list[Trace]:
 
 
 def _telling(connection: Connection, tenant: str, history: Sequence[Trace], positions: AbstractSet[int]) -> set[int]:
-    """Attempts whose prompt held one of these: the commitment over it, and what a provider said when it refused it."""
+    """Attempts whose prompt held one of these: the commitment over it, and what a provider said that quotes it."""
     sent: set[tuple[UUID, int, int]] = set()
     telling: set[int] = set()
     for each in history:
@@ -264,9 +264,11 @@ def _telling(connection: Connection, tenant: str, history: Sequence[Trace], posi
 
 
 def _quotes(connection: Connection, tenant: str, position: int) -> bool:
-    """True if an ended attempt kept the provider's answer, or is damaged and may have: damage keeps no erasure up."""
+    """True if an ended attempt kept what the provider answered when it refused, or one of the caller's stop sequences;
+    or is damaged and may have: damage keeps no erasure up.
+    """
     event = reads.event_at_position(connection, tenant, position)
     if event is None or event.damaged:
         return event is not None
     words = words_of(event)
-    return isinstance(words, AttemptEndedWords) and words.upstream is not None
+    return isinstance(words, AttemptEndedWords) and (words.upstream is not None or words.stop_sequence is not None)

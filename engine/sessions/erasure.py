@@ -27,6 +27,7 @@ from .aliases import forget_alias
 from .copies import forget_source
 from .lineage import stretches
 from .prefixes import CHAINED, forget_prefixes
+from .retries import forget_turn
 from .state import SessionState
 from .turn_state import forget
 from .words import ShownWords, words_after
@@ -94,6 +95,7 @@ def _forget(connection: Connection, tenant: str, event: Trace) -> None:
     turn_id = getattr(facts_of(event), "turn", None) or id_of(event.raw_id)
     state = queries.turn_state(connection, tenant, turn_id)
     assert state is not None
+    forget_turn(connection, tenant, turn_id)
     if event.type == TurnStarted.event_type:
         forget_alias(connection, tenant, event.raw_id)
     left = forget(state, event)

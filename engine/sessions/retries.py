@@ -18,6 +18,7 @@ from .tables import retries
 _find = Prepared(select(retries.c.turn).where(*same(retries, "tenant", "key")))
 _write = Prepared(upsert(retries, ["turn", "at"]))
 _forget = Prepared(delete(retries).where(*same(retries, "tenant"), retries.c.at < bindparam("before_")))
+_forget_turn = Prepared(delete(retries).where(*same(retries, "tenant", "turn")))
 
 
 class RememberTurn(msgspec.Struct, frozen=True):
@@ -44,3 +45,8 @@ def turn_of_request(connection: Connection, tenant: str, key: bytes) -> UUID | N
     """The turn that a request has started last; None: it is not known, or not any more."""
     row = _find(connection, tenant, key).fetchone()
     return None if row is None else id_of(row[0])
+
+
+def forget_turn(connection: Connection, tenant: str, turn: UUID) -> None:
+    """Forget the requests that have started a turn: words that they held are erased."""
+    _forget_turn(connection, tenant, turn.bytes)

@@ -7,12 +7,21 @@ and a turn whose server died. ``decisions`` holds the commands on a session.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from uuid import UUID
 
 import msgspec
 
-from ..errors import EngineError, NoDecisionAwaited, Overloaded, ProviderRejected, ProviderUnavailable, TurnNotOpen
+from ..errors import (
+    EngineError,
+    NoDecisionAwaited,
+    Overloaded,
+    ProviderError,
+    ProviderRejected,
+    ProviderUnavailable,
+    TurnNotOpen,
+)
 from ..events.blocks import Content, ToolOutcome, ToolResultBlock, calls_of, raw_blocks
 from ..events.turn_types import (
     OTHER,
@@ -46,6 +55,8 @@ CUT_SHORT = frozenset({"max_tokens", "refusal"})
 """Stop reasons after which a tool call may be half of one."""
 _NOT_ANSWERED = (Overloaded, ProviderRejected, ProviderUnavailable)
 """Failures for which an attempt is not charged, if nothing of an answer came."""
+MAX_RETRY_AFTER_S = 24 * 60 * 60
+"""The longest delay that is recorded: whoever asks for more is told this."""
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------------
@@ -238,7 +249,18 @@ def _failed(turn_id: UUID, error: EngineError, frame: int) -> TurnFailed:
         retryable=getattr(error, "retryable", False),
         limit=limit if isinstance(limit, str) else None,
         maximum=maximum if isinstance(maximum, int) else None,
+        retry_after_s=_whole_seconds(retry_after_s(error)),
     )
+
+
+def retry_after_s(error: EngineError) -> float | None:
+    """The delay that a vendor, or a limit of our own, asks for before the next request; None if it asks for none."""
+    asked = error.retry_after_s if isinstance(error, ProviderError) else error.extra.get("retry_after_s")
+    return float(asked) if isinstance(asked, int | float) else None
+
+
+def _whole_seconds(delay_s: float | None) -> int | None:
+    return None if delay_s is None else math.ceil(min(max(0.0, delay_s), MAX_RETRY_AFTER_S))
 
 
 # --- attempts and messages --------------------------------------------------------------------------------------------

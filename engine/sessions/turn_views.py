@@ -32,13 +32,16 @@ class Attempt(View, frozen=True):
 
 
 class Failure(View, frozen=True):
-    """``limit``: the setting that bounds what there was too much of, where one does; ``maximum``: its value then."""
+    """``limit``: the setting that bounds what there was too much of, where one does; ``maximum``: its value then.
+    ``retry_after_s``: the seconds after which a provider that refused may be asked again, where it said so.
+    """
 
     code: str
     detail: str | None
     retryable: bool
     limit: str | msgspec.UnsetType = msgspec.UNSET
     maximum: int | msgspec.UnsetType = msgspec.UNSET
+    retry_after_s: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Approval(View, frozen=True):
@@ -53,6 +56,7 @@ class Approval(View, frozen=True):
 class Turn(View, frozen=True):
     """``messages`` are those the turn made; ``message`` is the last of them from the assistant. ``costs``: by currency,
     at the prices recorded with its attempts. ``pending_approvals``: the tool calls that a person must decide on.
+    ``stop_sequence``: the one at which the answer stopped, where the vendor has said which.
     """
 
     id: UUID
@@ -73,6 +77,7 @@ class Turn(View, frozen=True):
     message: Message | None
     costs: tuple[Cost, ...]
     pending_approvals: tuple[Approval, ...]
+    stop_sequence: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def text(self) -> str:
@@ -80,18 +85,13 @@ class Turn(View, frozen=True):
         return "" if self.message is None else self.message.text
 
 
-def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed | None = None) -> Turn:
-    """``failed``: what its end said, where it is told."""
-    error = None
-    if turn.error_code is not None:
-        limit, maximum = (None, None) if failed is None else (failed.limit, failed.maximum)
-        error = Failure(
-            turn.error_code,
-            turn.error_detail,
-            turn.error_retryable,
-            msgspec.UNSET if limit is None else limit,
-            msgspec.UNSET if maximum is None else maximum,
-        )
+def turn_view(
+    turn: TurnState,
+    messages: tuple[Message, ...],
+    failed: TurnFailed | None = None,
+    stop_sequence: str | None = None,
+) -> Turn:
+    """``failed``: what its end said, where it is told; ``stop_sequence``: what its last attempt stopped at."""
     return Turn(
         id=turn.id,
         session_id=turn.session,
@@ -108,10 +108,19 @@ def turn_view(turn: TurnState, messages: tuple[Message, ...], failed: TurnFailed
         costs=turn.costs.known,
         pending_approvals=_approvals(turn, messages) if turn.status == "requires_action" else (),
         attempts=tuple(_attempt_view(attempt) for attempt in turn.attempts),
-        error=error,
+        error=_failure_view(turn, failed),
         messages=messages,
         message=_last_answer(messages),
+        stop_sequence=msgspec.UNSET if stop_sequence is None else stop_sequence,
     )
+
+
+def _failure_view(turn: TurnState, failed: TurnFailed | None) -> Failure | None:
+    if turn.error_code is None:
+        return None
+    figures = {} if failed is None else {name: getattr(failed, name) for name in ("limit", "maximum", "retry_after_s")}
+    known = {name: value for name, value in figures.items() if value is not None}
+    return Failure(turn.error_code, turn.error_detail, turn.error_retryable, **known)
 
 
 def with_messages(turn: Turn, messages: Sequence[Message]) -> Turn:

@@ -12,12 +12,14 @@ from itertools import islice
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from ..events.base import Facts
 from ..events.blocks import Block, Content, TextBlock, ThinkingBlock, ToolUseBlock, read_blocks
 from ..events.cuts import unpack_cuts
 from ..events.turn_types import (
     AttemptEnded,
+    AttemptEndedWords,
     DecisionWords,
     ToolApproved,
     ToolCalled,
@@ -27,7 +29,7 @@ from ..events.turn_types import (
     TurnStarted,
 )
 from ..events.types import BlockStart, MessageAppended, MessageWords
-from ..events.upcasts import facts_of, words_of
+from ..events.upcasts import facts_of, words_left, words_of
 from ..log.base import RecordedEvent
 from ..sessions import turn_state as turns
 from ..sessions.calls import CallIds, block_of
@@ -86,6 +88,7 @@ class Transcript:
         self._failed: TurnFailed | None = None
         self._calls: dict[str, tuple[str | None, str | None]] = {}
         self._ended: AttemptEnded | None = None
+        self._stop_sequence: str | None = None
         self.messages: list[Message] = []
         self.reasons: dict[str, str] = {}
 
@@ -100,7 +103,8 @@ class Transcript:
 
     def view(self) -> Turn:
         """The turn as it is now."""
-        return turn_view(self.state, tuple(self.messages), self._failed)
+        stopped_at = self._stop_sequence if self.state.stop_reason == "stop_sequence" else None
+        return turn_view(self.state, tuple(self.messages), self._failed, stopped_at)
 
     def add(self, event: RecordedEvent, *, deltas_after: int | None = None) -> list[Frame]:
         """The frames of one event; with ``deltas_after`` also those deltas of a message whose numbers are above it.
@@ -136,6 +140,8 @@ class Transcript:
             self._failed = facts
         if isinstance(facts, AttemptEnded):
             self._ended = facts
+            words = words_left(event)
+            self._stop_sequence = words.stop_sequence if isinstance(words, AttemptEndedWords) else None
         if isinstance(facts, MessageAppended):
             message = message_view(event)
             if message.role == "assistant" and self._ended is not None:
@@ -160,6 +166,8 @@ class Transcript:
         """The turn in a frame: the ids of its messages in their stead, for frames have shown them."""
         turn = self.view()
         fields = {name: getattr(turn, name) for name in turn.__struct_fields__ if name not in {"messages", "message"}}
+        if turn.stop_sequence is UNSET:
+            del fields["stop_sequence"]
         return fields | {"message_ids": [message.id for message in turn.messages]}
 
     def _called(self, facts: ToolCalled) -> CallData:

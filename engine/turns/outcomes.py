@@ -82,5 +82,6 @@ def _vendor_words(recorder: Recorder, error: EngineError | None, *, completed: b
         upstream=(error.upstream or None) if isinstance(error, ProviderError) else None,
         vendor_stop_reason=vendor_word(ended.vendor_stop_reason)[1] if ended and completed else None,
         vendor_code=error.vendor_code if isinstance(error, ProviderError) else None,
+        stop_sequence=ended.stop_sequence if ended and completed else None,
     )
     return words if words != AttemptEndedWords() else None

@@ -10,9 +10,10 @@ import msgspec
 
 from ..clock import Clock
 from ..context.plan import PlannedRound
-from ..errors import EngineError, Overloaded, ProviderError
+from ..errors import Overloaded, ProviderError
 from ..providers.resilience import next_delay_s
 from ..sessions.turn_commands import AttemptResult
+from ..sessions.turn_decisions import retry_after_s
 from ..settings import Settings
 
 _ITS_OWN_FAULT = frozenset({400, 413, 422})
@@ -64,7 +65,7 @@ class RetryPolicy:
             cap_s=settings.retry_cap_s,
             jitter=self._clock.salts(1)[0][0] / 256,
             left_s=min(left_s, settings.retry_for_s - waited_s),
-            retry_after_s=_retry_after_s(error),
+            retry_after_s=retry_after_s(error),
         )
         return None if delay_s is None else NextAttempt(delay_s)
 
@@ -94,8 +95,3 @@ def _failure_of(result: AttemptResult) -> ProviderError | Overloaded | None:
     if result.stop is not None or result.message is not None:
         return None
     return result.error if isinstance(result.error, ProviderError | Overloaded) else None
-
-
-def _retry_after_s(error: EngineError) -> float | None:
-    asked = error.retry_after_s if isinstance(error, ProviderError) else error.extra.get("retry_after_s")
-    return float(asked) if isinstance(asked, int | float) else None

@@ -19,8 +19,7 @@ import msgspec
 from ..access.limits import Admission, RateLimits
 from ..clock import Clock
 from ..context.content import IMAGES
-from ..context.plan import PlannedRound, RequestPlan, attempt_of, document_of
-from ..context.whole import plan_next_round
+from ..context.plan import PlannedRound, RequestPlan, attempt_of, document_of, plan_next_round
 from ..errors import EngineError, Refused, StoreError, TurnLimitReached, TurnNotOpen
 from ..events.blocks import ToolOutcome
 from ..events.types import Draft

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from manent.engine import Settings
-from tests.api import chat_upstream
+from tests.api import chat_upstream, documented
 from tests.api.harness import in_thread
 
 STRANGE = (
@@ -30,6 +30,7 @@ SCRIPT = {
         {"steps": [{"text": "I brea"}, {"fail": {"code": "provider_unavailable", "detail": "no"}}]},
         {"steps": [{"text": "Now."}]},
     ],
+    "busy": [{"steps": [{"fail": {"code": "provider_unavailable", "detail": "no", "retry_after_s": 5000}}]}],
     "strange": [{"steps": [{"text": STRANGE, "chunk_chars": 1}]}],
     "markers": [
         {
@@ -42,6 +43,17 @@ SCRIPT = {
         }
     ],
 }
+
+
+documented.watch()
+
+
+@pytest.fixture(autouse=True)
+def documented_refusals():
+    """Every refusal that a test meets is in the reference, at its operation."""
+    documented.missing.clear()
+    yield
+    assert documented.missing == []
 
 
 def settings_on(folder, **options):

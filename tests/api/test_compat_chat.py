@@ -475,7 +475,7 @@ BAD = [
     (asked(*HI, logprobs=True), "unsupported_parameter", "logprobs"),
     (asked(*HI, temperature="hot"), "invalid_type", "temperature"),
     (asked(*HI, temperature=3), "invalid_value", "temperature"),
-    (asked(*HI, max_tokens=0), "invalid_type", "max_tokens"),
+    (asked(*HI, max_tokens=0), "invalid_value", "max_tokens"),
     (asked(*HI, max_tokens=1 << 50), "invalid_value", "max_tokens"),
     (asked(*HI, max_completion_tokens=1 << 50), "invalid_value", "max_completion_tokens"),
     (asked(*HI, max_completion_tokens=1, max_tokens=1), "invalid_value", "max_tokens"),
@@ -497,8 +497,11 @@ BAD = [
     (asked(user([{"type": "text"}])), "missing_required_parameter", "messages[0].content[0].text"),
     (asked(user([{"type": "input_audio", "input_audio": {}}])), "invalid_value", "messages[0].content[0].type"),
     (asked(user("a\0b")), "nul_character", "messages[0].content"),
-    (asked(user("")), "empty_message", "messages"),
-    (asked(*HI, assistant("x")), "invalid_value", "messages"),
+    (asked(user("")), "empty_message", "messages[0].content"),
+    (asked({"role": "system", "content": "s"}, *HI, user([])), "empty_message", "messages[2].content"),
+    (asked(*HI, {"role": "developer", "content": ""}, user("x")), "empty_message", "messages[1].content"),
+    (asked(*HI, assistant("x")), "invalid_value", "messages[1].role"),
+    (asked({"role": "system", "content": "s"}, *HI, assistant("")), "invalid_value", "messages[2].role"),
     (asked(image("ftp://x/y.png")), "invalid_value", "messages[0].content[0].image_url.url"),
     (asked(image("data:image/png,xx")), "invalid_value", "messages[0].content[0].image_url.url"),
     (asked(image("data:image/png;base64,!")), "invalid_value", "messages[0].content[0].image_url.url"),
@@ -537,7 +540,7 @@ def test_bodies_that_are_no_json(client):
     """Or that can be read in two ways."""
     headers = {"content-type": "application/json"}
     refused(client.post(CHAT, content=b"{", headers=headers), 400, "invalid_json", "body")
-    refused(client.post(CHAT, content=b"\xff", headers=headers), 400, "malformed_json")
+    refused(client.post(CHAT, content=b"\xff", headers=headers), 400, "invalid_json")
     refused(client.post(CHAT, content=b'{"model":"a","model":"b"}', headers=headers), 400, "duplicate_field", "model")
     refused(client.post(CHAT, content=b"[" * 200 + b"]" * 200, headers=headers), 400, "invalid_type", "body")
     refused(
@@ -580,9 +583,11 @@ def test_limits_of_size(tmp_path):
 
 @pytest.mark.usefixtures("unchanged")
 def test_a_context_that_is_too_long(client):
-    """Nothing is trimmed: the protocol's own error."""
-    fields = {"max_tokens": 10_000_000}
-    refused(ask(client, *HI, **fields), 400, "context_length_exceeded", "messages")
+    """Nothing is trimmed: the protocol's own error, which names what is too much."""
+    for name in ("max_tokens", "max_completion_tokens"):
+        refused(ask(client, *HI, **{name: 10_000_000}), 400, "context_length_exceeded", name)
+    error = refused(ask(client, user("x " * 100), max_tokens=9_999_990), 400, "context_length_exceeded", "messages")
+    assert "prompt is too long" in error["message"]
 
 
 JSON = st.recursive(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import typing
 
+import anthropic
 import anthropic.types as stable
 import anthropic.types.message_count_tokens_params as count_params
 import anthropic.types.message_create_params as create_params
@@ -130,6 +131,32 @@ def test_a_stream(client):
     assert delta["delta"]["stop_reason"] == "end_turn"
     assert delta["usage"]["output_tokens"] > 0
     assert end == {"type": "message_stop"}
+
+
+@pytest.mark.parametrize(
+    ("model", "system"), [("echo/echo", None), ("echo/echo", "Be brief. " * 50), ("scripted/think", None)]
+)
+def test_a_stream_begins_with_an_estimate_of_its_input(client, model, system):
+    """For clients that read no other figure: not less than what is told at its end, which is cumulative and wins."""
+    fields = {"model": model} | ({} if system is None else {"system": system})
+    found = events(client, user("How many?"), **fields)
+    first, last = found[0]["message"]["usage"], found[-2]["usage"]
+    assert first["input_tokens"] >= last["input_tokens"] > 0
+    assert first["output_tokens"] == 0
+    assert first["cache_read_input_tokens"] is None
+
+
+def test_the_official_client_adds_nothing_to_the_estimate(claude):
+    """Its own reading of a stream has the figures of the end, which are the vendor's."""
+    claude.upstream.plays = [said("claude_cache")]
+    library = anthropic.Anthropic(api_key="any", base_url=claude.url, max_retries=0)
+    with library.messages.stream(model="claude-sonnet-4-6", max_tokens=9, messages=[user("Cached?")]) as stream:
+        first = next(iter(stream))
+        estimate = first.message.usage.input_tokens
+        told = stream.get_final_message().usage
+    assert estimate > 0
+    assert (told.input_tokens, told.output_tokens) == (21, 4)
+    assert (told.cache_read_input_tokens, told.cache_creation_input_tokens) == (188087, 456)
 
 
 def test_silence_is_a_ping(client):
@@ -266,9 +293,11 @@ BAD = [
     ({"max_tokens": 1.5}, 400, "invalid_request_error", "invalid_type", "max_tokens"),
     ({"max_tokens": 10**9}, 400, "invalid_request_error", "invalid_value", "max_tokens"),
     ({"bogus": None}, 400, "invalid_request_error", "unknown_parameter", "bogus"),
-    ({"messages": []}, 400, "invalid_request_error", "invalid_type", "messages"),
+    ({"messages": []}, 400, "invalid_request_error", "invalid_value", "messages"),
     ({"messages": "Hi."}, 400, "invalid_request_error", "invalid_type", "messages"),
     ({"messages": [user("")]}, 400, "invalid_request_error", "empty_message", "messages[0].content"),
+    ({"messages": [user("a\0")]}, 400, "invalid_request_error", "nul_character", "messages[0].content"),
+    (block(type="text", text="a\0"), 400, "invalid_request_error", "nul_character", "messages[0].content[0].text"),
     (
         {"messages": [{"role": "tool", "content": "x"}]},
         400,
@@ -317,6 +346,14 @@ BAD = [
     (block(text="x"), 400, "invalid_request_error", "missing_field", "messages[0].content[0].type"),
     (block(type="text", text=7), 400, "invalid_request_error", "invalid_type", "messages[0].content[0].text"),
     (
+        block(type="text", text="x", citations=[{"type": "char_location"}]),
+        *(400, "invalid_request_error", "invalid_value", "messages[0].content[0].citations"),
+    ),
+    (
+        block(type="tool_result", tool_use_id="c", content=[{"type": "text", "text": "x", "citations": [{}]}]),
+        *(400, "invalid_request_error", "invalid_value", "messages[0].content[0].content[0].citations"),
+    ),
+    (
         block(type="text", text="x", cache_control={"type": "for ever"}),
         *(400, "invalid_request_error", "invalid_value", "messages[0].content[0].cache_control.type"),
     ),
@@ -350,6 +387,15 @@ BAD = [
 def test_bad_input(client, fields, status, kind, code, param):
     """Is refused in the protocol's words, which name the field; nothing is recorded."""
     refused(client.post(MESSAGES, json=asked(user("Hi.")) | fields), status, kind, code, param)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_context_that_is_too_long(client):
+    """Nothing is trimmed: the words that clients of the protocol look for, and what is too much."""
+    kind, code = "invalid_request_error", "context_length_exceeded"
+    refused(ask(client, user("Hi."), max_tokens=10_000_000), 400, kind, code, "max_tokens")
+    error = refused(ask(client, user("x " * 100), max_tokens=9_999_990), 400, kind, code, "messages")
+    assert "prompt is too long" in error["message"]
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -471,6 +517,97 @@ def test_a_stop_of_another_word(claude):
     with claude.client() as client:
         response = ask(client, user("On and on."), model="claude-sonnet-4-6")
     assert response.json()["stop_reason"] == "model_context_window_exceeded"
+
+
+def test_the_fallback_model_is_sent_what_the_client_has_sent(claude):
+    """All of it, in the client's form, with its cache marks, whatever the session's window would hold."""
+    long = "A long story. " * 3000
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "sig=="}
+    mark = {"cache_control": {"type": "ephemeral"}}
+    with claude.client() as client:
+        claude.upstream.plays = [said("claude_text")]
+        first = ask(client, user(long), model="claude-sonnet-4-6")
+        session, _ = place(first)
+        client.patch(f"/api/sessions/{session}", json={"fallback_model": "anthropic/claude-haiku-4-5"})
+        answer = {"type": "text", "text": first.json()["content"][0]["text"]} | mark
+        history = [user(long), assistant([thought, answer]), user([{"type": "text", "text": "And?"} | mark])]
+        claude.upstream.plays = [failure(529, "overloaded_error"), said("claude_text")]
+        second = ask(client, *history, model="claude-sonnet-4-6")
+        assert place(second)[0] == session
+        refused_one, answered = (json.loads(raw) for _, raw in claude.upstream.asked[-2:])
+        assert (refused_one["model"], answered["model"]) == ("claude-sonnet-4-6", "claude-haiku-4-5")
+        assert answered == refused_one | {"model": "claude-haiku-4-5"}
+        assert answered["messages"][0]["content"][0]["text"] == long
+        assert answered["messages"][1]["content"] == [thought, answer]
+        assert answered["messages"][2]["content"][0]["cache_control"] == {"type": "ephemeral"}
+        turn = place(second)[1]
+        for attempt in (1, 2):
+            prompt = client.get(f"/api/turns/{turn}/prompt", params={"attempt": attempt}).json()
+            assert prompt["matches"]
+            assert prompt["window"]["omitted"]["count"] == 0
+        assert replayed(client, session)["verdict"] == "same"
+
+
+def test_a_fallback_model_that_has_no_room_is_not_asked(claude):
+    """Nothing is left out for it: the failure of the first stands."""
+    with claude.client() as client:
+        claude.upstream.plays = [said("claude_text")]
+        long = "word " * 250_000
+        first = ask(client, user(long), model="claude-opus-4-8")
+        session, _ = place(first)
+        client.patch(f"/api/sessions/{session}", json={"fallback_model": "anthropic/claude-haiku-4-5"})
+        claude.upstream.plays = [failure(529, "overloaded_error"), said("claude_text")]
+        asked_before = len(claude.upstream.asked)
+        history = [user(long), assistant(first.json()["content"]), user("And?")]
+        response = ask(client, *history, model="claude-opus-4-8")
+        refused(response, 529, "overloaded_error", "provider_unavailable")
+        assert response.headers["x-manent-session"] == session
+        assert len(claude.upstream.asked) == asked_before + 1
+
+
+def stopped_at(sequence):
+    """A stream that ends at a stop sequence."""
+    end = b'"stop_reason":"end_turn","stop_sequence":null'
+    found = said("claude_text")
+    assert end in found
+    return found.replace(end, b'"stop_reason":"stop_sequence","stop_sequence":' + json.dumps(sequence).encode())
+
+
+STOPS = {
+    "one of two": ("B\n", ["A", "B\n"], "B\n"),
+    "not told": (None, ["A", "B"], None),
+    "nobody's": ("C", ["A", "B"], None),
+    "no text": (7, ["A"], "A"),
+    "half a character": ("\ud83d", ["A", "\ufffd"], "\ufffd"),
+}
+
+
+@pytest.mark.parametrize(("sequence", "asked_for", "told"), STOPS.values(), ids=STOPS)
+def test_the_sequence_at_which_an_answer_stopped(claude, sequence, asked_for, told):
+    """Is told as the vendor tells it, where it is one that was asked for, whole and streamed; it is on record, and
+    the same when the record is replayed.
+    """
+    with claude.client() as client:
+        fields = {"model": "claude-sonnet-4-6", "stop_sequences": asked_for}
+        claude.upstream.plays = [stopped_at(sequence)]
+        response = ask(client, user("Stop."), **fields)
+        body = response.json()
+        assert (body["stop_reason"], body["stop_sequence"]) == ("stop_sequence", told)
+        delta = next(each for each in events(client, user("Stop."), **fields) if each["type"] == "message_delta")
+        assert (delta["delta"]["stop_reason"], delta["delta"]["stop_sequence"]) == ("stop_sequence", told)
+        session, turn = place(response)
+        assert client.get(f"/api/turns/{turn}/prompt").json()["matches"]
+        if told == sequence is not None:
+            assert client.get(f"/api/turns/{turn}").json()["stop_sequence"] == sequence
+        assert replayed(client, session)["verdict"] == "same"
+
+
+def replayed(client, session):
+    """The first result of a replay of what is on record."""
+    begun = client.post("/api/replays", json={"sessions": [session], "mode": "recorded"}).json()
+    with client.stream("GET", f"/api/replays/{begun['id']}/stream") as stream:
+        stream.read()
+    return client.get(f"/api/replays/{begun['id']}").json()["results"][0]
 
 
 def test_a_recorded_replay_of_such_turns(claude):

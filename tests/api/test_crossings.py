@@ -11,7 +11,7 @@ from manent.engine.providers.local.provider import local_model_available
 from tests.api import claude_upstream
 from tests.api.claude_upstream import said
 from tests.api.conftest import settings_on
-from tests.api.harness import in_thread, named, parse
+from tests.api.harness import in_thread, named, parse, problem
 from tests.upstream import WIRES, WORDS
 
 GPT, CLAUDE = "openai/gpt-5", "anthropic/claude-sonnet-4-6"
@@ -254,6 +254,19 @@ def test_a_conversation_changes_doors(vendor):
 TOOLS = {"chat": "openai_tools", "responses": "responses_tools", "claude": "claude_tools"}
 
 
+@pytest.mark.parametrize("is_strict", [True, False, None])
+def test_a_strict_tool(vendor, door, is_strict):
+    """The vendor is told that calls must keep to the schema, or need not, in its own place; or nothing is said."""
+    vendor.plays("Dry.")
+    (tool,) = door.tools()["tools"]
+    (tool if door is MESSAGES else tool["function"])["strict"] = is_strict
+    ask(vendor, door, door.user("Rain?"), tools=[tool])
+    (sent,) = vendor.sent["tools"]
+    told = sent["function"] if vendor.name == "chat" else sent
+    assert told.get("strict") is (bool(is_strict) if vendor.name == "responses" else is_strict)
+    assert told.get("parameters", told.get("input_schema")) == SCHEMA
+
+
 def test_tools_go_round(vendor, door, streamed):
     """Calls come with their ids and arguments; results go back under those ids, in the vendor's form."""
     vendor.plays(said(TOOLS[vendor.name]), "Dry.")
@@ -417,6 +430,60 @@ def test_a_vendor_that_refuses(vendor, door, streamed, status, word, code):
     assert response.headers.get("x-should-retry") == (None if code == "provider_unavailable" else "false")
     assert not [name for name in response.headers if "ratelimit" in name]
     assert WORDS not in response.text
+    assert response.headers.get("retry-after") == ("7" if code == "provider_unavailable" else None)
+
+
+TOO_LONG = {
+    "chat": {"error": {"message": "x", "type": "invalid_request_error", "code": "context_length_exceeded"}},
+    "responses": {"error": {"message": "x", "type": "invalid_request_error", "code": "context_length_exceeded"}},
+    "claude": {
+        "type": "error",
+        "error": {"type": "invalid_request_error", "message": "prompt is too long: 200001 tokens > 200000 maximum"},
+    },
+}
+
+
+def test_a_vendor_that_finds_the_context_too_long(vendor, door, streamed):
+    """Where the figures here were too low: the words and the code that clients of the door look for, so that they
+    shorten what they send, and do not come again with the same.
+    """
+    vendor.plays((400, json.dumps(TOO_LONG[vendor.name]).encode()))
+    response = vendor.client.post(door.path, json=door.body(vendor.model, door.user("x"), stream=streamed))
+    assert (response.status_code, door.error(response.json())[0]) == (400, "context_length_exceeded")
+    assert "prompt is too long" in response.json()["error"]["message"]
+    assert "200001" not in response.text
+    assert response.headers["x-should-retry"] == "false"
+    turn = vendor.client.get(f"/api/turns/{response.headers['x-manent-turn']}").json()
+    assert (turn["status"], turn["error"]["code"], turn["usage"]["input_tokens"]) == ("failed", "context_too_long", 0)
+
+
+DELAYS = named(
+    [
+        ({"retry-after": "30"}, 30),
+        ({"retry-after-ms": "1200", "retry-after": "9"}, 2),
+        ({"retry-after": "1.01"}, 2),
+        ({"retry-after": "0"}, 0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({"retry-after": "1e9"}, 86_400),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ]
+)
+
+
+@pytest.mark.parametrize(("headers", "delay_s"), DELAYS)
+def test_the_delay_that_a_vendor_asks_for(vendor, door, streamed, headers, delay_s):
+    """Reaches the client in whole seconds, never too short, and is on record with the turn's end."""
+    vendor.plays((429, vendor.wire.refuses("rate_limit_error")))
+    vendor.upstream.headers = headers
+    response = vendor.client.post(door.path, json=door.body(vendor.model, door.user("x"), stream=streamed))
+    assert door.error(response.json())[0] == "provider_unavailable"
+    assert response.headers.get("retry-after") == (None if delay_s is None else str(delay_s))
+    assert "retry-after-ms" not in response.headers
+    turn = vendor.client.get(f"/api/turns/{response.headers['x-manent-turn']}").json()
+    assert turn["error"].get("retry_after_s") == delay_s
+    events = vendor.client.get(f"/api/sessions/{turn['session_id']}/events", params={"types": "turn.failed"}).json()
+    assert [event["facts"].get("retry_after_s") for event in events["items"]] == [delay_s]
 
 
 # --- what a vendor has no word for ------------------------------------------------------------------------------------
@@ -430,7 +497,10 @@ NO_WORD = {
         ("presence_penalty", 0.5, "presence_penalty"),
         ("frequency_penalty", 0.5, "frequency_penalty"),
         ("response_format", {"type": "json_object"}, "response_format.type"),
+        ("temperature", 1.01, "temperature"),
+        ("stop", ["END", " \n"], "stop[1]"),
     ],
+    ("claude", "messages"): [("stop_sequences", ["END", " \n"], "stop_sequences[1]")],
     ("responses", "chat"): [
         ("seed", 1, "seed"),
         ("logit_bias", {"1": 1}, "logit_bias"),
@@ -456,6 +526,21 @@ def test_what_a_vendor_has_no_word_for_is_refused_by_name(vendor, door):
         refused(vendor, door, 400, code, field, **{name: value})
     if door is CHAT:
         ask(vendor, door, door.user("Nothing asked for."), **NEUTRAL)
+
+
+def test_the_native_door_refuses_it_too(vendor):
+    """A value that only another vendor takes: nothing is recorded. The highest that both take is sent."""
+    if vendor.name != "claude":
+        pytest.skip("the other vendors take it")
+    vendor.plays("Fine.")
+    session = vendor.client.post("/api/sessions", json={"model": vendor.model}).json()["id"]
+    before = len(vendor.upstream.asked), vendor.server.size()
+    for given, field in (({"temperature": 2}, "temperature"), ({"stop": ["\n"]}, "stop[0]")):
+        response = vendor.client.post(f"/api/sessions/{session}/turns", json={"content": "x"} | given)
+        problem(response, 400, "parameter_not_supported", field)
+    assert (len(vendor.upstream.asked), vendor.server.size()) == before
+    turn = vendor.client.post(f"/api/sessions/{session}/turns", json={"content": "x", "temperature": 1}).json()
+    assert (turn["status"], vendor.sent["temperature"]) == ("completed", 1)
 
 
 # --- models of this machine -------------------------------------------------------------------------------------------

@@ -3,6 +3,9 @@
 The golden document is written anew with: ``GOLDEN=write pytest tests/api/test_docs.py -k golden``.
 """
 
+import base64
+import hashlib
+import itertools
 import json
 import os
 import re
@@ -60,8 +63,14 @@ def test_it_is_the_golden_one(document):
     assert text == GOLDEN.read_text(encoding="utf-8")
 
 
+PROSE = {"description", "summary", "title", "tags", "example", "examples", "anyOf"}
+"""Keys of a document that are words for people; the choices of ``anyOf`` are those of error codes, which may grow."""
+
+
 def structure(document):
-    """A document without its prose: no description, summary or title, and what a component is instead of its name."""
+    """A document without its prose: no description, summary, title, tag or example, and what a component is instead of
+    its name.
+    """
     schemas = document["components"]["schemas"]
 
     def bare(value, within=()):
@@ -78,10 +87,10 @@ def structure(document):
             if key == "properties"
             else bare(part, within)
             for key, part in value.items()
-            if key not in {"description", "summary", "title"}
+            if key not in PROSE
         }
 
-    components = {key: part for key, part in document["components"].items() if key != "schemas"}
+    components = {key: part for key, part in document["components"].items() if key not in {"schemas", "examples"}}
     return bare({**document, "components": components})
 
 
@@ -135,7 +144,7 @@ def test_only_prose_may_differ(document):
         ('"/api/models"', '"/api/model"'),
         ('"201"', '"200"'),
         ('"operationId": "list_tools"', '"operationId": "tools"'),
-        ('"description": {"type": "string"}', '"about": {"type": "string"}'),
+        ('"vendor_stop_reason"', '"stopped_for"'),
     ):
         assert old in text
         assert structure(json.loads(text.replace(old, new))) != structure(document), old
@@ -215,8 +224,11 @@ def references(value):
 
 def test_every_reference_leads_somewhere(document):
     """And no schema is there for nobody."""
-    named = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
-    assert set(references(document)) == named
+    components = document["components"]
+    named = {f"#/components/{kind}/{name}" for kind in ("schemas", "examples") for name in components[kind]}
+    unused = named - set(references(document))
+    assert set(references(document)) <= named
+    assert all(name.startswith("#/components/examples/") for name in unused), unused
 
 
 def test_answers_are_described(document):
@@ -229,12 +241,14 @@ def test_answers_are_described(document):
             assert all(content["schema"] for content in contents.values()), (path, status)
         error = "application/json" if path.startswith(("/api/ai/", "/v1/")) else "application/problem+json"
         assert list(operation["responses"]["default"]["content"]) == [error]
-        assert "400" not in operation["responses"]
+        refusals = [status for status in operation["responses"] if status >= "400" and status != "default"]
+        if operation["operationId"] != "readyz":
+            assert {*itertools.chain(*(operation["responses"][each]["content"] for each in refusals))} <= {error}
     schemas = document["components"]["schemas"]
-    blocks = {"type": "array", "items": {"type": "object"}}
-    assert schemas["Message"]["properties"]["content"] == blocks
+    blocks = {"type": "array", "items": {"$ref": "#/components/schemas/Block"}}
+    assert blocks.items() <= schemas["Message"]["properties"]["content"].items()
     assert blocks in schemas["OneMessage"]["properties"]["content"]["oneOf"]
-    assert schemas["Event"]["properties"]["facts"] == {"type": "object"}
+    assert schemas["Event"]["properties"]["facts"]["type"] == "object"
     assert {"type": "object"} in schemas["Event"]["properties"]["body"]["oneOf"]
     assert schemas["SessionList"]["properties"]["items"]["items"] == {"$ref": "#/components/schemas/Session"}
 
@@ -273,25 +287,40 @@ class _Loads(HTMLParser):
 
 
 def test_the_page_loads_nothing(client, document):
-    """One answer of plain HTML: no script, no frame, no style from anywhere, no link out of the house."""
+    """One answer of plain HTML: no script, no frame, no style from anywhere, no link out of the house, and a policy
+    that forbids all of it.
+    """
     response = client.get("/schema")
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     page = _Loads()
     page.feed(response.text)
     assert page.tags.isdisjoint({"script", "iframe", "link", "img", "object", "embed", "base", "form"})
-    assert [value for _, name, value in page.found if name not in {"content", "style"}] == ["/schema/openapi.json"]
-    assert "//" not in response.text.replace("://127.0.0.1", "")
-    assert "url(" not in response.text
+    assert {name for _, name, _ in page.found} <= {"href", "content"}
+    links = {value for _, name, value in page.found if name == "href"}
+    assert {link for link in links if not link.startswith("#")} == {"/schema/openapi.json"}
     assert "@import" not in response.text
+    policy = next(value for _, name, value in page.found if name == "content" and "default-src" in value)
+    style = response.text.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
 
 
 def test_the_page_shows_every_route(client, document):
-    """With its parameters and its bodies."""
+    """With its parameters, bodies and answers, under its part, and a link from the contents; and every schema and error
+    code, to which others lead.
+    """
     text = client.get("/schema").text
-    for method, path in operations(document):
-        assert f"<b>{method}</b><code>{path}</code>" in text
+    page = _Loads()
+    page.feed(text)
+    for (method, _), operation in operations(document).items():
+        assert f'<article id="{operation["operationId"]}">' in text
+        assert f'<a href="#{operation["operationId"]}"><b class="{method.lower()}">{method}</b>' in text
     for name in document["components"]["schemas"]:
-        assert f"<code>{name}</code>" in text
+        assert f'id="schema-{name}"' in text
+    links = {value[1:] for _, name, value in page.found if name == "href" and value.startswith("#")}
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert links <= set(ids)
+    assert len(ids) == len(set(ids))
     assert client.get("/schema/").text == text
 
 

@@ -86,6 +86,13 @@ def test_a_providers_failure(client):
         assert events_of(client, response.headers["x-session-id"])[-1]["type"] == "turn.failed"
 
 
+@pytest.mark.parametrize("route", ["complete", "chat"])
+def test_a_providers_delay(client, route):
+    """A provider that says when to come again is heard by the client."""
+    response = client.post(f"/api/ai/{route}", json={"model": "scripted/busy", "message": "x"})
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5000")
+
+
 def test_a_turn_that_somebody_cancelled(server, client):
     """It is no failure of a provider's, and says so."""
     answers = []

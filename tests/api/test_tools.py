@@ -334,7 +334,7 @@ FORMS = [
     {"type": "custom", "name": "weather", "input_schema": WEATHER["parameters"]},
     {"type": "function", "function": WEATHER},
     {"type": "function", "function": {**WEATHER, "strict": True}},
-    {"type": "function", **WEATHER},
+    {"type": "function", **WEATHER, "strict": False},
     {"name": "weather"},
 ]
 
@@ -362,6 +362,14 @@ def test_the_caller_runs_its_own_tools(client, form):
     assert [each["role"] for each in client.get(f"{path}/messages").json()["items"]] == [
         *("user", "assistant", "tool", "assistant")
     ]
+
+
+def test_a_strict_tool_is_on_record_so(client):
+    """In either form; one that does not say it is recorded as before."""
+    for form, strict in (({**WEATHER, "strict": True}, True), (FORMS[4], True), (FORMS[0], None)):
+        turn = ask_with(client, begin(client, "weather"), {"content": "Rain?", "client_tools": [form]})
+        (told,) = client.get(f"/api/turns/{turn['id']}/prompt").json()["tools"]
+        assert told.get("strict") is strict
 
 
 def test_results_may_be_appended_before_the_turn(client):

@@ -61,26 +61,26 @@ def test_a_turn_that_fails_is_told_and_the_chat_goes_on(run, tmp_path):
     answers = [{"steps": [{"text": "So far"}, fail]}, {"steps": [{"text": "so good"}]}]
     (tmp_path / "script.json").write_text(json.dumps({"models": {"moody": answers}}))
     done = run("chat", "--model", "scripted/moody", given="one\na\0b\ntwo\n", MANENT_SCRIPT="script.json")
-    assert (done.returncode, done.stdout) == (0, "So far\nso good\n"), done.stderr
+    assert (done.returncode, done.stdout) == (1, "So far\nso good\n"), done.stderr
     assert "the turn failed: scripted failed: the model was ␛[31mrude (provider_rejected)" in done.stderr
     assert "holds a NUL character" in done.stderr
 
 
 def test_a_line_that_is_not_utf8_is_not_sent(tmp_path, environment):
-    """Bytes that are no text are refused, never guessed at."""
+    """Bytes that are no text are refused, never guessed at; the exit code says so."""
     done = subprocess.run(
         [MANENT, "chat"], input=b"\xff\xfe\nfine\n", capture_output=True, cwd=tmp_path, env=environment, check=False
     )
-    assert (done.returncode, done.stdout) == (0, b"fine\n")
+    assert (done.returncode, done.stdout) == (1, b"fine\n")
     assert b"not UTF-8, and was not sent" in done.stderr
 
 
 def test_ctrl_c_cancels_the_answer_and_not_the_chat(start, call, where):
     """SIGINT in mid-answer cancels the turn on record, keeps what was said, and the next line is answered."""
     with start("chat", *where, "--model", "echo/paced") as chat:
-        introduction = next(filter(None, map(INTRODUCTION.search, iter(chat.stderr.readline, ""))))
         chat.stdin.write("x" * 4000 + "\n")
         chat.stdin.flush()
+        introduction = next(filter(None, map(INTRODUCTION.search, iter(chat.stderr.readline, ""))))
         said = chat.stdout.read(8)
         chat.send_signal(signal.SIGINT)
         said += chat.stdout.readline()
@@ -128,25 +128,29 @@ def test_an_answer_is_taken_up_again_where_the_connection_broke(monkeypatch, cap
     [
         (("--model", "echo/nothing"), 2, "there is echo/echo, echo/paced"),
         (("--model", "nonsense"), 2, "no provider here serves nonsense"),
-        (("--session", "zzz"), 2, "must be the id of a session"),
+        (("--session", "zzz"), 2, "'zzz' is not the id of a session"),
         (("--session", "01"), 1, "there is no session 01"),
+        (("--last",), 1, "there is no session to go on with"),
+        (("--last", "--session", "01"), 2, "give one of them"),
+        (("--tool", "nonsense"), 2, "no tool is named 'nonsense'"),
         (("--session", "01", "--system", "x"), 2, "a new session only"),
         (("--url", "ftp://127.0.0.1"), 2, "must be like http://127.0.0.1:8000"),
         (("--url", "http://127.0.0.1:99999"), 2, "must be like"),
         (("--url", "http://127.0.0.1:1/?q=1"), 2, "must be like"),
         (("--url", "http://127.0.0.1:1"), 1, "http://127.0.0.1:1 cannot be reached: "),
-        (("--url", "http://127.0.0.1:1", "--session", "01"), 2, "the whole id is needed"),
+        (("--url", "http://127.0.0.1:1", "--tenant", "acme"), 2, "--tenant goes with a database file"),
         (("--url", "http://127.0.0.1:1", "--database", "x.db"), 2, "give one of them"),
         (("--url", "http://127.0.0.1:1", "--api-key-file", "none"), 2, "cannot be read"),
         (("--tenant", "No Such"), 2, "tenant: "),
     ],
 )
-def test_who_cannot_begin_is_told_why(call, options, code, sentence):
-    """Each slip ends in one sentence and its exit code, before anything is read."""
+def test_who_cannot_begin_is_told_why(call, tmp_path, options, code, sentence):
+    """Each slip ends in one sentence and its exit code, before anything is read; no file is left behind."""
     done = call("chat", *options)
     assert (done.returncode, done.stdout) == (code, "")
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_that_refuses_is_quoted(call, serve, tmp_path):
@@ -172,7 +176,7 @@ def test_another_server_is_found_out(call, status, body, sentence):
     """What is not Manent's answer ends in a sentence."""
 
     class Other(BaseHTTPRequestHandler):
-        def do_POST(self):
+        def do_GET(self):
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)

@@ -10,17 +10,19 @@ from tests.support import query
 
 
 def test_sessions_are_listed_the_last_active_first(run, recorded, database):
-    """A table names every session of the tenant with its title, and none of another tenant's."""
+    """A table names every session of the tenant with its title, and none of another tenant's; what it shows of an id is
+    enough to find the session by.
+    """
     done = run("sessions")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == [
-        str(recorded.archived),
-        str(recorded.tools),
-        str(recorded.broken),
-        str(recorded.talked),
-    ]
-    assert lines[4].split() == [str(recorded.talked), *lines[4].split()[1:3], "4", "echo/echo", "active", "A", "talk"]
+    shown = [line.split()[0] for line in lines[1:]]
+    ids = [recorded.archived, recorded.tools, recorded.broken, recorded.talked]
+    assert len(shown) == len(ids)
+    assert len(set(shown)) == len(ids)
+    assert all(str(session).startswith(short) for session, short in zip(ids, shown, strict=True))
+    assert f"session {recorded.talked}" in run("show", shown[3]).stdout
+    assert lines[4].split() == [shown[3], *lines[4].split()[1:3], "4", "echo/echo", "active", "A", "talk"]
 
 
 def test_a_title_cannot_command_the_terminal(call, database):
@@ -60,7 +62,7 @@ def test_a_conversation_is_shown_readable(run, recorded, database):
         "echo/echo, active, version 13, 4 messages",
         "Be brief.",
         "#2 user  20",
-        "#12 assistant",
+        "#12 assistant  echo/echo  20",
     ):
         assert expected in done.stdout
     assert done.stdout.count("Grüße, 世界 🌍\nsecond line") == 2
@@ -193,7 +195,7 @@ def test_reading_goes_on_beside_a_server(run, call, serve, recorded, database):
 
 def test_an_unknown_setting_is_named_and_a_clients_is_not(run, database):
     """A slip in the environment is told; what only clients read is no slip."""
-    done = run("sessions", MANENT_DATABSE="x.db", MANENT_URL="http://127.0.0.1:1")
+    done = run("sessions", "--database", "manent.db", MANENT_DATABSE="x.db", MANENT_URL="http://127.0.0.1:1")
     assert done.stderr == "manent: there is no setting MANENT_DATABSE; it is ignored\n"
 
 

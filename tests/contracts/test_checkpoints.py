@@ -88,6 +88,16 @@ async def test_a_checkpoint_is_made_on_a_timer_when_there_is_something_new(path)
         await until(lambda: exists(sizes(path) == [1, 2]))
 
 
+async def test_the_first_checkpoint_of_a_log_does_not_wait_for_the_timer(path):
+    """Who has just begun can verify what is there within seconds, however long the interval."""
+    async with chatting(path, checkpoint_every_s=3600) as chat:
+        session = (await chat.create_session()).id
+        await until(lambda: exists(sizes(path) == [1]), timeout_s=10)
+        await chat.append_message(session, "new")
+        await asyncio.sleep(2.5)
+        assert sizes(path) == [1]
+
+
 async def exists(value):
     return value
 

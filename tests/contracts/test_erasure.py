@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from contextlib import closing, contextmanager
 
+import msgspec
 import pytest
 
 from manent import engine
@@ -425,6 +426,22 @@ async def test_what_a_provider_said_of_an_erased_prompt_goes_with_it(path):
         assert events["attempt.ended"].erased
         assert not events["turn.failed"].erased
         assert (await chat.turn(turn.id)).error.code == turn.error.code
+    settle(path)
+
+
+async def test_the_sequence_at_which_an_answer_stopped_goes_with_its_prompt(path):
+    """It is the caller's words, as the other stop sequences are: gone from the file, and from the turn."""
+    ended = Ended("stop_sequence", "stop_sequence", stop_sequence=WORD)
+    async with chatting(path, providers=(Dictated(BlockStarted(0, "text"), BlockStopped(0), ended),)) as chat:
+        session = await chat.create_session(model="dictated/model")
+        turn = await chat.say(session.id, "Go.", stop=["x", WORD])
+        assert (turn.stop_reason, turn.stop_sequence) == ("stop_sequence", WORD)
+        assert (await chat.turns(session.id)).items[0].stop_sequence == WORD
+        assert WORD.encode() in (await frames_of(chat, turn.id))[-1].data
+        await chat.erase(session.id, "x", versions=[2])
+        assert (await chat.turn(turn.id)).stop_sequence is msgspec.UNSET
+        assert WORD.encode() not in b"".join(frame.data for frame in await frames_of(chat, turn.id))
+    assert files_with(path) == []
     settle(path)
 
 

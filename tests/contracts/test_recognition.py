@@ -238,6 +238,18 @@ async def test_a_turn_that_nobody_reads_is_cancelled_after_its_grace(path):
         assert [event.type for event in ended.items] == ["turn.cancelled"]
 
 
+async def test_a_request_is_forgotten_with_its_words(path):
+    """After an erasure of what it said, or of all of its session, not even its keyed hash is there."""
+    async with chatting(path) as chat:
+        turns = [await answered(chat, said(text), retry=Retry("chat", text.encode(), False)) for text in ("one", "two")]
+        (asked,) = [each for each in (await chat.messages(turns[0].session_id)).items if each.role == "user"]
+        await chat.erase(turns[0].session_id, reason="asked for", versions=[asked.version])
+        assert query(path, "SELECT turn FROM retries") == [(turns[1].id.bytes,)]
+        await chat.erase(turns[1].session_id, reason="asked for")
+        assert query(path, "SELECT turn FROM retries") == []
+    settle(path)
+
+
 async def test_nothing_of_a_refused_request_is_recorded(path):
     """Unknown models, roles, histories without an end to answer, too many messages, more than the model takes."""
     async with chatting(path, drop_in_max_messages=5) as chat:

@@ -635,7 +635,7 @@ STREAMS = {
         BlockStarted(0, "text"),
         Delta(0, "One,"),
         BlockStopped(0),
-        Ended("stop_sequence", "stop_sequence", "msg_01CacheYrs8mJ5wT3uVf2nEKz"),
+        Ended("stop_sequence", "stop_sequence", "msg_01CacheYrs8mJ5wT3uVf2nEKz", stop_sequence="two"),
     ],
     "claude_unknown": [
         VendorBlock(0, "telepathy", b'{"type":"telepathy","text":{"waves":[1,2.5]},"input":null}'),

@@ -19,7 +19,13 @@ from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 from pydantic import TypeAdapter
 
-from manent.engine.errors import ProviderMalformed, ProviderRejected, ProviderTruncated, ProviderUnavailable
+from manent.engine.errors import (
+    ContextTooLong,
+    ProviderMalformed,
+    ProviderRejected,
+    ProviderTruncated,
+    ProviderUnavailable,
+)
 from manent.engine.events.blocks import (
     Base64Source,
     ImageBlock,
@@ -706,7 +712,7 @@ def test_two_calls_of_one_id_are_malformed():
         ({"error": {"message": "m", "type": "invalid_request_error"}}, ProviderRejected, None, "invalid_request_error"),
         (
             {"error": {"message": "m", "code": "context_length_exceeded"}},
-            ProviderRejected,
+            ContextTooLong,
             None,
             "context_length_exceeded",
         ),

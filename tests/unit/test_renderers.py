@@ -93,6 +93,15 @@ GIVEN = {
 HI = (PromptMessage("user", (TextBlock("Hi."),)),)
 PROMPTS |= {what: Prompt("m", HI, None, TOOLS, Parameters(**given)) for what, given in GIVEN.items()}
 PROMPTS["calls without tools"] = Prompt("m", HI, parameters=Parameters(parallel_tool_calls=True))
+PROMPTS["strict tools"] = Prompt(
+    "m",
+    HI,
+    None,
+    (
+        *TOOLS,
+        *(msgspec.structs.replace(TOOLS[0], name=f"{is_strict}", strict=is_strict) for is_strict in (True, False)),
+    ),
+)
 MARK, HOUR = msgspec.Raw(b'{"type": "ephemeral"}'), msgspec.Raw(b'{"type":"ephemeral","ttl":"1h"}')
 MARKED = CacheMarks(system=((0, 3, msgspec.Raw(b"null")), (5, 14, HOUR)), tools=((0, MARK),))
 PROMPTS["a client's cache marks"] = Prompt(

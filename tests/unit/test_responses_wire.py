@@ -19,7 +19,14 @@ from openai.types.responses.response_create_params import ResponseCreateParamsSt
 from pydantic import TypeAdapter
 
 from manent.engine.clock import SystemClock
-from manent.engine.errors import Invalid, ProviderMalformed, ProviderRejected, ProviderTruncated, ProviderUnavailable
+from manent.engine.errors import (
+    ContextTooLong,
+    Invalid,
+    ProviderMalformed,
+    ProviderRejected,
+    ProviderTruncated,
+    ProviderUnavailable,
+)
 from manent.engine.events.blocks import (
     Base64Source,
     ImageBlock,
@@ -700,7 +707,7 @@ def test_a_usage_that_is_none_is_not_reported(given):
         ({"type": "error", "error": {"type": "server_error", "code": None}}, ProviderUnavailable, None, "server_error"),
         (
             {"type": "error", "error": {"type": "invalid_request_error", "code": "context_length_exceeded"}},
-            *(ProviderRejected, None, "context_length_exceeded"),
+            *(ContextTooLong, None, "context_length_exceeded"),
         ),
         ({"error": {"code": 429, "message": "words"}}, ProviderUnavailable, 429, "429"),
     ],

@@ -576,6 +576,19 @@ def test_the_digest_is_the_same_for_ever():
     assert digest_of(write_schemas([schema])) == hashlib.sha256(written.encode()).digest()
 
 
+def test_a_strict_tool_says_so_in_the_record():
+    """Where it was given; all others are written as they always were."""
+    parameters = {"type": "object"}
+    schemas = (ToolSchema("a", "", parameters), ToolSchema("b", "", parameters, True), ToolSchema("c", "", {}, False))
+    written = write_schemas(schemas)
+    assert written == (
+        b'[{"name":"a","description":"","parameters":{"type":"object"}},'
+        b'{"name":"b","description":"","parameters":{"type":"object"},"strict":true},'
+        b'{"name":"c","description":"","parameters":{},"strict":false}]'
+    )
+    assert read_schemas(written) == schemas
+
+
 def test_a_tool_that_changes_its_schema_is_sent_as_registered():
     """What was registered is what models are told, until it is registered anew."""
     made = named("a", properties={"x": {}})

@@ -2,6 +2,8 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from manent.engine.clock import new_id
 from manent.engine.errors import (
@@ -49,6 +51,7 @@ from manent.engine.sessions.turn_commands import (
     TurnStop,
 )
 from manent.engine.sessions.turn_decisions import (
+    MAX_RETRY_AFTER_S,
     cancel_paused,
     decide_call,
     end_round,
@@ -286,10 +289,31 @@ ENDS = {
         TurnFailed(TURN, 21, "turn_limit_reached", limit="max_rounds", maximum=3),
         None,
     ),
+    "failed for a while": (
+        TurnEnd(error=ProviderUnavailable("gone", retry_after_s=6.2)),
+        TurnFailed(TURN, 21, ERROR.code, retryable=True, retry_after_s=7),
+        None,
+    ),
+    "failed at a limit of ours": (
+        TurnEnd(error=Overloaded("full", limit="max_provider_waiting", retry_after_s=5)),
+        TurnFailed(TURN, 21, "overloaded", retryable=True, limit="max_provider_waiting", retry_after_s=5),
+        None,
+    ),
     "cancelled": (TurnEnd(TurnStop("cancelled", "key:1")), TurnCancelled(TURN, 21), "key:1"),
     "shut down": (TurnEnd(TurnStop("shutdown", "system")), TurnInterrupted(TURN, 21, "shutdown"), "system"),
     "lost": (TurnEnd(TurnStop("server_lost", "system")), TurnInterrupted(TURN, 21, "server_lost"), "system"),
 }
+
+
+@given(st.floats(min_value=0, allow_nan=False, allow_infinity=True))
+def test_a_delay_that_a_vendor_asks_for_is_told_in_whole_seconds(asked_s):
+    """It is never told shorter than it is, but for one of days; and always a whole number."""
+    (draft,) = end_turn(
+        turn_after(*RUNNING, ASKED), PLACE, TurnEnd(error=ProviderUnavailable("x", retry_after_s=asked_s))
+    )
+    told_s = draft.facts.retry_after_s
+    assert isinstance(told_s, int)
+    assert min(asked_s, MAX_RETRY_AFTER_S) <= told_s <= min(asked_s, MAX_RETRY_AFTER_S) + 1
 
 
 def test_reasons_that_stand_on_no_list_are_words():

@@ -13,9 +13,13 @@ from uuid import UUID
 import msgspec
 
 from ....engine import Frame
+from ..record.base import Sessions
 
 LAST_FRAMES = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted", "error"})
 """After one of these a stream of frames is over; without one it broke off, or the turn waits for a person."""
+
+Question = str | tuple[bytes, ...]
+"""A message to the model: its text, or its content blocks as JSON."""
 
 
 class Awaited:
@@ -38,30 +42,38 @@ class Awaited:
 
 
 class Wishes(msgspec.Struct, frozen=True):
-    """The options of a chat. ``session``: go on with this one. ``system`` is for new sessions only;
-    ``tools``: names of those that the model is offered.
+    """The options of a conversation. ``model`` None: the session's; ``system`` is for new sessions only; ``tools``:
+    names of those that the model is offered.
     """
 
-    session: str | None = None
     model: str | None = None
     system: str | None = None
     tools: tuple[str, ...] = ()
 
 
-class Talk(Protocol):
-    """One conversation partner. ``address`` is how it is named on a command line."""
+class Talk(Sessions, Protocol):
+    """One conversation partner. ``address`` is how it is named on a command line, with a blank after it, or nothing
+    where that is the default.
+    """
 
     address: str
 
-    def resume(self, session: str) -> UUID:
-        """Go on with a session that exists."""
+    @property
+    def default_model(self) -> str | None:
+        """The model of a session that names none; None: a server does not say."""
         ...
 
-    def begin(self, model: str | None, system: str | None) -> UUID:
+    def check(self, question: Question | None, wishes: Wishes, session: UUID | None) -> None:
+        """Raise what would keep a question from being answered, as far as it is known before: in a session, or in a
+        new one. None: whatever will be asked.
+        """
+        ...
+
+    def begin(self, wishes: Wishes) -> UUID:
         """Begin a new session."""
         ...
 
-    def start(self, session: UUID, text: str, wishes: Wishes) -> UUID:
+    def start(self, session: UUID, question: Question, wishes: Wishes) -> UUID:
         """Send a message and run the model; the turn, once its start is on record."""
         ...
 
@@ -79,8 +91,4 @@ class Talk(Protocol):
 
     def cancel(self, session: UUID) -> None:
         """Cancel the session's open turn, if there is one."""
-        ...
-
-    def close(self) -> None:
-        """Let go of it."""
         ...

@@ -7,14 +7,16 @@ import http.client
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from urllib.parse import SplitResult, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, quote, urlsplit
 from uuid import UUID
 
 import msgspec
 
-from ....engine import EngineError, Frame, Invalid
-from ..database import ID_DIGITS, read_prefix
-from .client import LAST_FRAMES, Awaited, Wishes
+from ....engine import EngineError, Frame, Invalid, Model, ToolInfo
+from .client import LAST_FRAMES, Awaited, Question, Wishes
+
+T = TypeVar("T")
 
 TIMEOUT_S = 60
 """The server breaks every silence after some seconds; who hears nothing for so long is cut off."""
@@ -35,26 +37,47 @@ class _Answer(msgspec.Struct):
     open_turn_id: UUID | None = None
 
 
+class _Page(msgspec.Struct):
+    items: list[msgspec.Raw]
+    next_cursor: str | None
+
+
 class Remote:
-    """See ``base.Talk``. Raises Invalid for what is no http URL."""
+    """See ``client.Talk``. Raises Invalid for what is no http URL."""
 
     def __init__(self, url: str, api_key: str | None) -> None:
-        self.address = f"--url {url}"
+        self.address = f"--url {url} "
         self._url = _split(url)
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
 
-    def resume(self, session: str) -> UUID:
-        digits = read_prefix(session)
-        if len(digits) != ID_DIGITS:
-            raise Invalid("session", "over the API, the whole id is needed")
-        return self._json("GET", f"/api/sessions/{UUID(digits)}").id
+    @property
+    def default_model(self) -> str | None:
+        return None
 
-    def begin(self, model: str | None, system: str | None) -> UUID:
-        return self._json("POST", "/api/sessions", {"model": model, "system": system}).id
+    @property
+    def url(self) -> str:
+        return self._url.geturl()
 
-    def start(self, session: UUID, text: str, wishes: Wishes) -> UUID:
-        body = {"content": text, "model": wishes.model, "tools": wishes.tools}
-        return self._json("POST", f"/api/sessions/{session}/turns", body, {"prefer": "respond-async"}).id
+    # --- conversations ------------------------------------------------------------------------------------------------
+
+    def check(self, question: Question | None, wishes: Wishes, session: UUID | None) -> None:  # noqa: ARG002
+        """A server checks a question when it is asked. Which models and tools there are it says before."""
+        models = [model.name for model in self.listed("/api/models", Model)]
+        if wishes.model is not None and "/" in wishes.model and wishes.model not in models:
+            self.decoded("GET", f"/api/models/{quote(wishes.model)}", msgspec.Raw)
+        if wishes.tools:
+            there = [tool.name for tool in self.listed("/api/tools", ToolInfo)]
+            for name in wishes.tools:
+                if name not in there:
+                    raise Invalid("tools", f"no tool is named {name!r} there", available=there)
+
+    def begin(self, wishes: Wishes) -> UUID:
+        return self.decoded("POST", "/api/sessions", _Answer, {"model": wishes.model, "system": wishes.system}).id
+
+    def start(self, session: UUID, question: Question, wishes: Wishes) -> UUID:
+        content = question if isinstance(question, str) else [msgspec.Raw(block) for block in question]
+        body = {"content": content, "model": wishes.model, "tools": wishes.tools}
+        return self.decoded("POST", f"/api/sessions/{session}/turns", _Answer, body, {"prefer": "respond-async"}).id
 
     def frames(self, turn: UUID, after: int) -> Iterator[Frame]:
         """A connection that breaks is made again, after the last frame that came: nothing is lost, or told twice."""
@@ -79,29 +102,50 @@ class Remote:
         raise ServerRefused("the stream keeps breaking off; the turn goes on, and is on record")
 
     def open_turn(self, session: UUID) -> UUID | None:
-        return self._json("GET", f"/api/sessions/{session}").open_turn_id
+        return self.decoded("GET", f"/api/sessions/{session}", _Answer).open_turn_id
 
     def decide(self, turn: UUID, call: str, *, approve: bool) -> None:
-        self._json("POST", f"/api/turns/{turn}/decisions", {"tool_use_id": call, "approve": approve})
+        self.decoded("POST", f"/api/turns/{turn}/decisions", _Answer, {"tool_use_id": call, "approve": approve})
 
     def cancel(self, session: UUID) -> None:
         turn = self.open_turn(session)
         if turn is not None:
-            self._json("POST", f"/api/turns/{turn}/cancel")
+            self.decoded("POST", f"/api/turns/{turn}/cancel", _Answer)
 
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def _json(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> _Answer:
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    def decoded(
+        self, method: str, path: str, kind: type[T], body: Any = None, headers: dict[str, str] | None = None
+    ) -> T:
+        """The answer to a request. Raises ServerRefused."""
         try:
             with self._request(method, path, body, headers) as response:
-                return msgspec.json.decode(response.read(), type=_Answer)
+                return msgspec.json.decode(response.read(), type=kind)
         except (OSError, http.client.HTTPException) as error:
-            raise ServerRefused(
-                f"{self._url.geturl()} cannot be reached: {str(error) or type(error).__name__}"
-            ) from None
+            raise self.unreachable(error) from None
         except msgspec.MsgspecError:
-            raise ServerRefused(f"{self._url.geturl()} does not answer as Manent does") from None
+            raise ServerRefused(f"{self.url} does not answer as Manent does: see the address") from None
+
+    def listed(self, path: str, kind: type[T]) -> Iterator[T]:
+        """The items of a list, page by page. Raises ServerRefused."""
+        cursor: str | None = ""
+        while cursor is not None:
+            joined = f"{path}{'&' if '?' in path else '?'}cursor={quote(cursor)}" if cursor else path
+            page = self.decoded("GET", joined, _Page)
+            try:
+                items = [msgspec.json.decode(item, type=kind) for item in page.items]
+            except msgspec.MsgspecError:
+                raise ServerRefused(f"{self.url} does not answer as this version of Manent does") from None
+            yield from items
+            cursor = page.next_cursor
+
+    def unreachable(self, error: Exception) -> ServerRefused:
+        """The error for a server that does not answer."""
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return ServerRefused(f"{self.url} cannot be reached: {reason}; manent serve starts a server")
 
     @contextmanager
     def _request(
@@ -126,11 +170,12 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         extra = parts.query or parts.fragment or parts.username
-        if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and not extra:
+        plain = url.isascii() and url.isprintable() and " " not in url
+        if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and plain and not extra:
             return parts
     except ValueError:
         pass
-    raise Invalid("url", "must be like http://127.0.0.1:8000")
+    raise Invalid("url", f"{url!r} is no address of a server: it must be like http://127.0.0.1:8000")
 
 
 def _refusal(response: http.client.HTTPResponse) -> ServerRefused:

@@ -12,9 +12,9 @@ from click.core import ParameterSource
 
 from .... import engine
 from ....engine import Invalid, Result
-from ..chat.command import read_api_key
 from ..database import caller_for, tenant_option
 from ..options import read_settings, settings_options
+from ..place import read_api_key
 from ..progress import progress
 from ..terminal import notice
 from .done import Baseline, Done, as_json, as_junit, is_finding, read_baseline, show, sum_up, write
@@ -32,24 +32,24 @@ FILE = click.Path(path_type=Path)
     "--mode",
     type=click.Choice(["play", "recorded", "forced", "free"]),
     help="play: as it was shown; recorded: the log answers; forced: a model answers each turn on the recorded history; "
-    "free: on its own  [default: forced with --model, else recorded]",
+    "free: on its own.  [default: forced with --model, else recorded]",
 )
-@click.option("--model", help="ask this model  [default: each turn's own]")
-@click.option("--repeat", type=click.IntRange(0, 20), default=0, help="ask the recorded model so often before")
-@click.option("--suite", help="the turns of this suite")
-@click.option("--where", multiple=True, metavar="NAME=VALUE", help=f"sessions by {', '.join(CONDITIONS)}; repeatable")
-@click.option("--tools", default="recorded", show_default=True, help="recorded, refuse, or live:NAME,NAME")
-@click.option("--jobs", type=click.IntRange(min=1), help="turns at once")
-@click.option("--max-turns", type=click.IntRange(min=1), help="refuse more turns than that")
-@click.option("--max-cost-micros", type=click.IntRange(min=1), help="ask no more once so much is spent")
-@click.option("--resume", metavar="ID", help="go on with a replay that was cut off")
-@click.option("--baseline", type=FILE, help="differences that this file (of --json) knows are no findings")
-@click.option("--report", type=FILE, help="write the report there, as one HTML page")
-@click.option("--junit", "junit_file", type=FILE, help="write the results there, as JUnit's XML")
-@click.option("--json", "json_file", type=FILE, help="write the results there, as JSON; - is standard output")
-@click.option("--pace", default="1x", show_default=True, help="of --mode play: 1x as recorded, 4x faster, 0 at once")
-@click.option("--url", envvar="MANENT_URL", help="replay on the server at this address  [MANENT_URL]")
-@click.option("--api-key-file", envvar="MANENT_API_KEY_FILE", type=FILE, help="file that holds the key for the server")
+@click.option("--model", help="Ask this model.  [default: each turn's own]")
+@click.option("--repeat", type=click.IntRange(0, 20), default=0, help="Ask the recorded model so often before.")
+@click.option("--suite", help="The turns of this suite.")
+@click.option("--where", multiple=True, metavar="NAME=VALUE", help=f"Sessions by {', '.join(CONDITIONS)}; repeatable.")
+@click.option("--tools", default="recorded", show_default=True, help="recorded, refuse, or live:NAME,NAME.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Turns at once.")
+@click.option("--max-turns", type=click.IntRange(min=1), help="Refuse more turns than that.")
+@click.option("--max-cost-micros", type=click.IntRange(min=1), help="Ask no more once so much is spent.")
+@click.option("--resume", metavar="ID", help="Go on with a replay that was cut off.")
+@click.option("--baseline", type=FILE, help="Differences that this file (of --json) knows are no findings.")
+@click.option("--report", type=FILE, help="Write the report there, as one HTML page; - is standard output.")
+@click.option("--junit", "junit_file", type=FILE, help="Write the results there, as JUnit's XML; - is standard output.")
+@click.option("--json", "json_file", type=FILE, help="Write the results there, as JSON; - is standard output.")
+@click.option("--pace", default="1x", show_default=True, help="Of --mode play: 1x as recorded, 4x faster, 0 at once.")
+@click.option("--url", envvar="MANENT_URL", help="Replay on the server at this address.  [MANENT_URL]")
+@click.option("--api-key-file", envvar="MANENT_API_KEY_FILE", type=FILE, help="File that holds the key for the server.")
 @tenant_option
 @settings_options("database", "script", "models_file")
 @click.pass_context

@@ -5,35 +5,34 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from ....engine import Replay, Result
-from ..chat.remote import RETRIES, RETRY_S, Remote, ServerRefused, read_frames
+from ....engine import Invalid, Replay, Result
+from ..chat.remote import RETRIES, RETRY_S, ServerRefused, read_frames
 from ..database import ID_DIGITS, read_prefix
 from ..progress import Tell
+from ..record.server import ServerSessions
 from .done import Done
 from .wanted import Wanted
 
-T = TypeVar("T")
 COMPARED = "replay.compared"
 ENDS = frozenset({"replay.completed", "replay.failed", "replay.cancelled"})
 
 
-class RemoteReplays(Remote):
+class RemoteReplays(ServerSessions):
     """See the module."""
 
     def replay(self, wanted: Wanted, tell: Tell, show: Callable[[Result], None], *, report: bool) -> Done:
         """Do it; returns when it has ended. A connection that breaks is made again, after the last result that came."""
         if wanted.resume is not None:
-            replay = self._decoded("GET", f"/api/replays/{_whole(wanted.resume, 'resume')}", Replay)
+            replay = self.decoded("GET", f"/api/replays/{_whole(wanted.resume)}", Replay)
         else:
-            sessions = [str(_whole(text, "session")) for text in wanted.sessions]
+            sessions = [str(self.find(text).id) for text in wanted.sessions]
             query = msgspec.to_builtins(wanted.query(sessions))
             body = {name: value for name, value in (query | wanted.options()).items() if value not in (None, [], ())}
-            replay = self._decoded("POST", "/api/replays", Replay, body)
+            replay = self.decoded("POST", "/api/replays", Replay, body)
         results: list[Result] = []
         end, after, failures = None, 0, 0
         while end is None and failures <= RETRIES:
@@ -60,21 +59,10 @@ class RemoteReplays(Remote):
         with self._request("GET", f"/api/replays/{replay}/report") as response:
             return response.read().decode()
 
-    def _decoded(
-        self, method: str, path: str, kind: type[T], body: Any = None, headers: dict[str, str] | None = None
-    ) -> T:
-        try:
-            with self._request(method, path, body, headers) as response:
-                return msgspec.json.decode(response.read(), type=kind)
-        except (OSError, http.client.HTTPException) as error:
-            raise ServerRefused(f"the server cannot be reached: {str(error) or type(error).__name__}") from None
-        except msgspec.MsgspecError:
-            raise ServerRefused("the server does not answer as Manent does") from None
 
-
-def _whole(text: str, field: str) -> UUID:
-    """Raises Invalid, or ServerRefused for the beginning of an id."""
+def _whole(text: str) -> UUID:
+    """The id of a replay. Raises Invalid, also for the beginning of one."""
     digits = read_prefix(text)
     if len(digits) != ID_DIGITS:
-        raise ServerRefused(f"{field}: over the API, the whole id is needed")
+        raise Invalid("resume", f"{text!r} is not the whole id of a replay")
     return UUID(digits)

@@ -34,7 +34,7 @@ class Record(Protocol):
         """Refused where somebody else has changed it since."""
         ...
 
-    def turns(self, session: str) -> list[RecordedTurn]:
+    def turns_of(self, session: str) -> list[RecordedTurn]:
         """The turns of a session, oldest first."""
         ...
 

@@ -16,10 +16,13 @@ from rich.text import Text
 from ....engine import EngineError, Erased, Invalid, RecordDamaged, Suite, SuiteItem, SuiteNotFound, TurnNotFound
 from ..chat.remote import ServerRefused
 from ..database import json_option, print_array
+from ..place import Place, place_of, place_options
 from ..replay.command import replay
 from ..terminal import moment, notice, one_line, print_table
 from .client import Record, RecordedTurn
-from .place import FILE, Place, place_of, place_options
+from .place import open_record
+
+FILE = click.Path(path_type=Path)
 
 
 @click.group()
@@ -33,7 +36,7 @@ def suite() -> None:
 @suite.command()
 @click.argument("name")
 @click.argument("sessions", nargs=-1, required=True, metavar="SESSION…")
-@click.option("--turn", "numbers", type=click.IntRange(min=1), multiple=True, help="only this turn, counted from 1")
+@click.option("--turn", "numbers", type=click.IntRange(min=1), multiple=True, help="Only this turn, counted from 1.")
 @place_options
 @click.pass_context
 def add(
@@ -45,8 +48,8 @@ def add(
     """
     if numbers and len(sessions) > 1:
         raise click.UsageError("--turn goes with one session")
-    with closing(place_of(context, **place).open(writes=True)) as record:
-        turns = [turn for session in sessions for turn in _chosen(record.turns(session), session, numbers)]
+    with closing(open_record(place_of(context, **place), writes=True)) as record:
+        turns = [turn for session in sessions for turn in _chosen(record.turns_of(session), session, numbers)]
         before = record.suite(name)
         held = () if before is None else before.items
         news = [SuiteItem(turn.session_id, turn.id) for turn in turns]
@@ -61,7 +64,7 @@ def add(
 @click.pass_context
 def list_(context: click.Context, /, *, as_json: bool, **place: Any) -> None:
     """List suites by name. Reads beside a running server."""
-    with closing(place_of(context, **place).open(writes=False)) as record:
+    with closing(open_record(place_of(context, **place), writes=False)) as record:
         found = list(record.suites())
     if as_json:
         asyncio.run(print_array(_each(found)))
@@ -79,7 +82,7 @@ def list_(context: click.Context, /, *, as_json: bool, **place: Any) -> None:
 @click.pass_context
 def show(context: click.Context, /, *, name: str, as_json: bool, **place: Any) -> None:
     """Show the turns of the suite NAME. Reads beside a running server."""
-    with closing(place_of(context, **place).open(writes=False)) as record:
+    with closing(open_record(place_of(context, **place), writes=False)) as record:
         found = _there(record, name)
         if as_json:
             click.echo(msgspec.json.encode(found))
@@ -96,7 +99,7 @@ def show(context: click.Context, /, *, name: str, as_json: bool, **place: Any) -
 @click.pass_context
 def remove(context: click.Context, /, *, name: str, **place: Any) -> None:
     """Empty the suite NAME. Its past stays on record, and its name may be filled again."""
-    with closing(place_of(context, **place).open(writes=True)) as record:
+    with closing(open_record(place_of(context, **place), writes=True)) as record:
         found = _there(record, name)
         record.change(found, ())
     click.echo(f"suite {one_line(name)}: {len(found.items)} turns removed")
@@ -107,19 +110,19 @@ def remove(context: click.Context, /, *, name: str, **place: Any) -> None:
 @click.option(
     "--mode",
     type=click.Choice(["recorded", "forced", "free"]),
-    help="recorded: the log answers; forced: a model answers each turn on the recorded history; free: on its own  "
+    help="recorded: the log answers; forced: a model answers each turn on the recorded history; free: on its own.  "
     "[default: forced with --model, else recorded]",
 )
-@click.option("--model", help="ask this model  [default: each turn's own]")
-@click.option("--repeat", type=click.IntRange(0, 20), default=0, help="ask the recorded model so often before")
-@click.option("--tools", default="recorded", show_default=True, help="recorded, refuse, or live:NAME,NAME")
-@click.option("--jobs", type=click.IntRange(min=1), help="turns at once")
-@click.option("--max-turns", type=click.IntRange(min=1), help="refuse more turns than that")
-@click.option("--max-cost-micros", type=click.IntRange(min=1), help="ask no more once so much is spent")
-@click.option("--baseline", type=FILE, help="differences that this file (of --json) knows are no findings")
-@click.option("--report", type=FILE, help="write the report there, as one HTML page")
-@click.option("--junit", "junit_file", type=FILE, help="write the results there, as JUnit's XML")
-@click.option("--json", "json_file", type=FILE, help="write the results there, as JSON")
+@click.option("--model", help="Ask this model.  [default: each turn's own]")
+@click.option("--repeat", type=click.IntRange(0, 20), default=0, help="Ask the recorded model so often before.")
+@click.option("--tools", default="recorded", show_default=True, help="recorded, refuse, or live:NAME,NAME.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Turns at once.")
+@click.option("--max-turns", type=click.IntRange(min=1), help="Refuse more turns than that.")
+@click.option("--max-cost-micros", type=click.IntRange(min=1), help="Ask no more once so much is spent.")
+@click.option("--baseline", type=FILE, help="Differences that this file (of --json) knows are no findings.")
+@click.option("--report", type=FILE, help="Write the report there, as one HTML page; - is standard output.")
+@click.option("--junit", "junit_file", type=FILE, help="Write the results there, as JUnit's XML; - is standard output.")
+@click.option("--json", "json_file", type=FILE, help="Write the results there, as JSON; - is standard output.")
 @place_options
 @click.pass_context
 def run(

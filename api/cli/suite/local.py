@@ -13,15 +13,13 @@ from ....engine import (
     Replay,
     Result,
     Settings,
-    StoreLocked,
     Suite,
     SuiteItem,
     SuiteNotFound,
     SyncEngine,
     Turn,
 )
-from ..database import ID_DIGITS, first_above, only_one, read_prefix
-from ..terminal import notice
+from ..database import ID_DIGITS, first_above, only_one, open_to_write, read_prefix
 from .client import RecordedTurn
 
 T = TypeVar("T")
@@ -34,7 +32,7 @@ class FileRecord:
         """Raises StoreUnavailable where there is no such file, and for one that ``writes`` StoreLocked."""
         engine.existing_database(settings)
         self._caller = caller
-        self._chat = _writing(settings) if writes else SyncEngine(lambda: engine.open_beside(settings))
+        self._chat = open_to_write(settings) if writes else SyncEngine(lambda: engine.open_beside(settings))
 
     def suites(self) -> Iterator[Suite]:
         yield from _all(lambda after: self._chat.suites(after=after, caller=self._caller))
@@ -51,7 +49,7 @@ class FileRecord:
     def change(self, suite: Suite, items: Sequence[SuiteItem]) -> Suite:
         return self._chat.set_suite(suite.name, items, expected=suite.version, caller=self._caller)
 
-    def turns(self, session: str) -> list[RecordedTurn]:
+    def turns_of(self, session: str) -> list[RecordedTurn]:
         found = self._session(session)
         return [
             RecordedTurn(turn.id, turn.session_id, turn.ended_at)
@@ -83,15 +81,6 @@ class FileRecord:
             return self._chat.session(prefix, caller=self._caller).id
         newest = self._chat.sessions(order="created", after=first_above(prefix), limit=2, caller=self._caller)
         return only_one(newest.items, text).id
-
-
-def _writing(settings: Settings) -> SyncEngine:
-    try:
-        return engine.open_sync(settings, notice=notice)
-    except StoreLocked as locked:
-        address = locked.extra.get("address")
-        detail = f"{locked.detail}; --url {address} works there" if address else locked.detail
-        raise StoreLocked(detail, **locked.extra) from None
 
 
 def _all(turn_page: Callable[[str | None], Page[T]]) -> Iterator[T]:

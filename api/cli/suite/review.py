@@ -12,13 +12,14 @@ import click
 import msgspec
 
 from ....engine import Invalid, NotFound, Replay, Result, Suite
-from ..chat.command import read_lines
+from ..chat.lines import read_lines
 from ..database import ID_DIGITS, read_prefix
+from ..place import place_of, place_options
 from ..replay.done import lines_of
 from ..terminal import block_line, notice, one_line
 from ..word_difference import word_difference
 from .client import Record
-from .place import place_of, place_options
+from .place import open_record
 
 QUESTION = "accept the new answer? a: accept, r: reject, s: skip, q: quit"
 ANSWERS = {"a": "accept", "r": "reject", "s": "skip", "q": "quit"}
@@ -34,7 +35,7 @@ class Reviewed(msgspec.Struct):
 
 @click.command()
 @click.argument("what", required=False, metavar="[REPLAY or SUITE]")
-@click.option("--accept-all", is_flag=True, help="accept every difference, without asking")
+@click.option("--accept-all", is_flag=True, help="Accept every difference, without asking.")
 @place_options
 @click.pass_context
 def review(context: click.Context, /, *, what: str | None, accept_all: bool, **place: Any) -> None:
@@ -46,7 +47,7 @@ def review(context: click.Context, /, *, what: str | None, accept_all: bool, **p
 
     Exit code 1 if a difference was rejected.
     """
-    with closing(place_of(context, **place).open(writes=True)) as record:
+    with closing(open_record(place_of(context, **place), writes=True)) as record:
         replay = _find(record, what)
         suite = _suite_of(record, replay)
         found = [each for each in record.results(replay.id) if _is_open(each, suite)]

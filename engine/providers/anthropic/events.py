@@ -68,6 +68,7 @@ class ContentBlockStop(_TaggedEvent, tag="content_block_stop"):
 
 class End(msgspec.Struct):
     stop_reason: str | None = None
+    stop_sequence: Any = None
 
 
 class MessageDelta(_TaggedEvent, tag="message_delta"):

@@ -20,6 +20,7 @@ from ...errors import Invalid
 from ..base import Parameters, Reasoning, ResponseFormat
 from ..parameters import not_supported
 
+MAX_TEMPERATURE = 1
 NO_WORD = "Anthropic's Messages API has no such parameter"
 _UNKNOWN = ("seed", "presence_penalty", "frequency_penalty", "logit_bias")
 
@@ -27,6 +28,17 @@ _UNKNOWN = ("seed", "presence_penalty", "frequency_penalty", "logit_bias")
 def number(value: float) -> msgspec.Raw:
     """A number as Python writes it: its shortest form is fixed, an encoder's need not be."""
     return msgspec.Raw(repr(float(value)).encode())
+
+
+def check_values(parameters: Parameters) -> None:
+    """Raises Invalid, which names the parameter, for a value that the API refuses. Its renderers say one, or leave it
+    out: what was recorded so is derived again for ever.
+    """
+    if parameters.temperature is not None and parameters.temperature > MAX_TEMPERATURE:
+        raise not_supported("temperature", f"Anthropic's Messages API takes 0 to {MAX_TEMPERATURE}")
+    for number, sequence in enumerate(parameters.stop):
+        if not sequence.strip():
+            raise not_supported(f"stop[{number}]", "Anthropic's Messages API takes none of white space alone")
 
 
 def later_parameters(parameters: Parameters, max_tokens: int) -> dict[str, Any]:

@@ -215,7 +215,8 @@ def _max_tokens(prompt: Prompt) -> int:
 
 def _tool(schema: ToolSchema) -> dict[str, Any]:
     described = {"description": schema.description} if schema.description else {}
-    return {"name": schema.name, **described, "input_schema": schema.parameters}
+    strict = {} if schema.strict is None else {"strict": schema.strict}
+    return {"name": schema.name, **described, "input_schema": schema.parameters, **strict}
 
 
 def _parameters(parameters: Parameters, *, sampling: bool, has_tools: bool) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from ..wire.vendor import AnswerStream
 from . import events as wire
 
 MAX_NAME_CHARS = 128
+MAX_SEQUENCE_CHARS = 1024
+"""The longest stop sequence that is recorded as the one at which an answer stopped."""
 
 _NAME = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_NAME_CHARS}}}")
 _STOP_REASONS = {"model_context_window_exceeded": "max_tokens"}
@@ -72,6 +74,7 @@ class MessageStream(AnswerStream):
         self._first_usage: UsageReported | None = None
         self._kept_back = 0  # characters of blocks that are passed on only when they stop
         self._stop: str | None = None
+        self._stop_sequence: str | None = None
 
     def feed(self, event: SseEvent) -> list[Chunk]:
         chunks: list[Chunk] = []
@@ -86,7 +89,7 @@ class MessageStream(AnswerStream):
                 self._response_id = vendor_id(message.id)
                 self._first_usage = self._count(message.usage, final=False)
             case wire.MessageDelta(end, usage):
-                self._note_stop(end.stop_reason)
+                self._note_stop(end)
                 if usage_now := self._count(usage, final=True):
                     chunks.append(usage_now)
             case wire.MessageStop():
@@ -190,12 +193,13 @@ class MessageStream(AnswerStream):
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def _note_stop(self, reason: str | None) -> None:
-        if reason is None:
+    def _note_stop(self, end: wire.End) -> None:
+        if end.stop_reason is None:
             return
-        self._stop = vendor_word(reason)
+        self._stop = vendor_word(end.stop_reason)
         if self._stop is None:
             raise self.malformed("an invalid stop reason")
+        self._stop_sequence = _sequence(end) if self._stop == "stop_sequence" else None
 
     def _count(self, raw: msgspec.Raw, *, final: bool) -> UsageReported | None:
         """The usage so far. Figures are totals: a later one replaces an earlier one, and one that is left out changes
@@ -214,7 +218,8 @@ class MessageStream(AnswerStream):
             if not block.stopped:
                 self._finish(block, chunks)
         self.ended = True
-        chunks.append(Ended(self._stop_reason(), self._stop, self._response_id, self.request_id))
+        ended = Ended(self._stop_reason(), self._stop, self._response_id, self.request_id, self._stop_sequence)
+        chunks.append(ended)
 
     def _stop_reason(self) -> str:
         """The stop reason. The blocks count more than the vendor's word: a turn waits for results if there are calls,
@@ -224,6 +229,12 @@ class MessageStream(AnswerStream):
         if reason in {"end_turn", "tool_use"}:
             return "tool_use" if self._calls else "end_turn"
         return reason
+
+
+def _sequence(end: wire.End) -> str | None:
+    """The sequence at which the answer stopped; an answer does not fail because of one that can be none."""
+    given = end.stop_sequence
+    return wire.whole(given) if isinstance(given, str) and 0 < len(given) <= MAX_SEQUENCE_CHARS else None
 
 
 def _say(block: _Open, text: str, chunks: list[Chunk]) -> None:

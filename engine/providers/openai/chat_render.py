@@ -99,7 +99,8 @@ def _render(prompt: Prompt, limit_name: str) -> bytes:
 
 def _tool(schema: ToolSchema) -> dict[str, Any]:
     function = {"name": schema.name, "description": schema.description, "parameters": schema.parameters}
-    return {"type": "function", "function": function}
+    strict = {} if schema.strict is None else {"strict": schema.strict}
+    return {"type": "function", "function": {**function, **strict}}
 
 
 def _parameters(parameters: Parameters, limit_name: str, *, has_tools: bool) -> dict[str, Any]:

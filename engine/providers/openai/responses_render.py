@@ -109,9 +109,9 @@ RENDERERS: Mapping[str, Renderer] = {RESPONSES: render_responses}
 
 
 def _tool(schema: ToolSchema) -> dict[str, Any]:
-    """A tool, not strict, as in Chat Completions: strict would limit what a schema may say."""
+    """A tool; not strict unless it is said, as in Chat Completions: strict would limit what a schema may say."""
     function = {"name": schema.name, "description": schema.description, "parameters": schema.parameters}
-    return {"type": "function", **function, "strict": False}
+    return {"type": "function", **function, "strict": bool(schema.strict)}
 
 
 def _parameters(parameters: Parameters, *, has_tools: bool) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import msgspec
 
-from ...errors import ProviderError, ProviderRejected, ProviderUnavailable
+from ...errors import ContextTooLong, ProviderError, ProviderRejected, ProviderUnavailable
 from .surrogates import read_with_halves
 
 UPSTREAM_BYTES = 16 << 10
@@ -57,6 +58,9 @@ LASTING = frozenset(
         "unsupported_image_media_type",
     ]
 )
+_TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+_TOO_LONG_WORDS = "prompt is too long"
+_BECAUSE: Mapping[type[ProviderError], str] = {ContextTooLong: ": the prompt is too long for the model"}
 _PASSING_STATUSES = frozenset({408, 409, 429})
 _MAX_ID_CHARS = 128
 
@@ -66,6 +70,7 @@ class _VendorFailure(msgspec.Struct):
 
     code: str | int | None = None
     type: str | None = None
+    message: Any = None
 
 
 class _ErrorBody(_VendorFailure):
@@ -81,8 +86,10 @@ def failure_from_response(
     blame = next((word for word in (said.code, said.type) if status >= 500 and word in LASTING), None)
     is_passing = status in _PASSING_STATUSES or (status >= 500 and blame is None)
     passing = is_passing and headers.get("x-should-retry") != "false"
-    return (ProviderUnavailable if passing else ProviderRejected)(
-        f"{provider} {'is not available' if passing else 'refused the request'} (status {status})",
+    kind = _kind_of(said, passing=passing)
+    return kind(
+        f"{provider} {'is not available' if passing else 'refused the request'}{_BECAUSE.get(kind, '')}"
+        f" (status {status})",
         status=status,
         vendor_code=vendor_word(blame) or vendor_word(said.code) or vendor_word(said.type),
         request_id=request_id_in(headers),
@@ -97,13 +104,23 @@ def failure_in_stream(provider: str, body: bytes, *, request_id: str | None = No
     status = _as_status(said.code)
     words = {said.code, said.type}
     passing = status in _PASSING_STATUSES or status >= 500 if status else words.isdisjoint(LASTING)
-    return (ProviderUnavailable if passing else ProviderRejected)(
-        f"{provider} {'failed while it answered' if passing else 'refused the request in its answer'}",
+    kind = _kind_of(said, passing=passing)
+    return kind(
+        f"{provider} {'failed while it answered' if passing else 'refused the request in its answer'}"
+        f"{_BECAUSE.get(kind, '')}",
         status=status,
         vendor_code=vendor_word(said.code) or vendor_word(said.type),
         request_id=request_id,
         upstream=bounded(body),
     )
+
+
+def _kind_of(said: _VendorFailure, *, passing: bool) -> type[ProviderError]:
+    """The kind of a failure. Anthropic has no code for a prompt that is too long: its words tell."""
+    if passing:
+        return ProviderUnavailable
+    told = isinstance(said.message, str) and said.message.lower().startswith(_TOO_LONG_WORDS)
+    return ContextTooLong if told or not _TOO_LONG.isdisjoint({said.code, said.type}) else ProviderRejected
 
 
 def request_id_in(headers: Mapping[str, str]) -> str | None:

@@ -16,6 +16,7 @@ import msgspec
 
 from ...errors import (
     CircuitOpen,
+    ContextTooLong,
     EngineError,
     Overloaded,
     ProviderError,
@@ -58,7 +59,7 @@ STOPPED = frozenset({"cancelled", "shutdown", "server_lost"})
 _FAILURES: Mapping[str, type[ProviderError | Overloaded]] = {
     kind.code: kind
     for kind in (
-        *(ProviderError, ProviderUnavailable, ProviderRejected, ProviderMalformed),
+        *(ProviderError, ProviderUnavailable, ProviderRejected, ContextTooLong, ProviderMalformed),
         *(ProviderTooLarge, ProviderTimedOut, ProviderTruncated),
         *(Overloaded, CircuitOpen, RateLimited),
     )
@@ -216,7 +217,8 @@ def chunks_of(attempt: RecordedAttempt) -> Iterator[Chunk]:
         yield UsageReported(usage, raw)
     if ended.outcome == "completed":
         vendor = words.vendor_stop_reason or ended.vendor_stop_reason
-        yield Ended(ended.stop_reason or "end_turn", vendor, words.response_id, words.request_id)
+        reason = ended.stop_reason or "end_turn"
+        yield Ended(reason, vendor, words.response_id, words.request_id, words.stop_sequence)
 
 
 def _pieces_of(attempt: RecordedAttempt) -> Iterator[Chunk]:
@@ -309,6 +311,8 @@ def failure_of(attempt: RecordedAttempt) -> EngineError:
     extra: dict[str, Any] = {}
     if failed is not None and failed.limit is not None:
         extra = {"limit": failed.limit, "maximum": failed.maximum}
+    if failed is not None and failed.retry_after_s is not None:
+        extra["retry_after_s"] = failed.retry_after_s
     kind = _FAILURES.get(ended.outcome)
     if kind is None:
         error = EngineError(attempt.detail, **extra)

@@ -6,8 +6,6 @@ wherever it stands. Words that are erased are shown as erased; long ones are cut
 
 from __future__ import annotations
 
-import hashlib
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -17,6 +15,7 @@ from uuid import UUID
 
 import msgspec
 
+from ..page_policy import page_policy, sent_policy
 from .noise import NOISY, NoiseFloor
 from .report_figures import short, time_of
 from .report_turn import VERDICTS, ReportItem, badge, first_difference_of, name_of, turn_section, verdict_of
@@ -85,17 +84,12 @@ def report(header: ReportHeader, items: Sequence[ReportItem]) -> Iterator[str]:
 
 def policy() -> str:
     """The Content-Security-Policy to send the page with."""
-    return f"{_page_policy()}; frame-ancestors 'none'"
+    return sent_policy(_style())
 
 
 @cache
 def _style() -> str:
     return Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-
-
-def _page_policy() -> str:
-    digest = b64encode(hashlib.sha256(_style().encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 def _notes(header: ReportHeader, items: Sequence[ReportItem]) -> dict[int, str]:
@@ -127,7 +121,7 @@ def _turns(count: int) -> str:
 def _head(title: str) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_page_policy()}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{page_policy(_style())}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
         f"<title>{title}</title><style>{_style()}</style></head><body>"

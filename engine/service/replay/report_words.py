@@ -24,15 +24,16 @@ MAX_LABEL_CHARS: Final = 200
 """Names and titles are cut after so many characters."""
 
 # Characters that hide, command or turn others round, and halves of surrogate pairs, which no page can hold.
-_HIDDEN = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
+    r"\U000e0000-\U000e007f]"
 )
 _ELEMENTS: Final[dict[Kind, str]] = {"removed": "del", "added": "ins"}
 
 
 def words(text: str) -> str:
     """A text as HTML, with hidden characters written out."""
-    return _HIDDEN.sub(lambda match: f'<span class="hidden">\\u{ord(match[0]):04x}</span>', escape(text))
+    return HIDDEN.sub(lambda match: f'<span class="hidden">\\u{ord(match[0]):04x}</span>', escape(text))
 
 
 def sentence(text: str) -> str:

@@ -1,0 +1,1 @@
+"""Sessions of a database file or of a server: one contract, two members."""

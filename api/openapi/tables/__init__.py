@@ -1,0 +1,1 @@
+"""The words of the reference, as tables: a sentence and an example for each field, parameter, operation and error."""

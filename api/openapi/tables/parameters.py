@@ -1,0 +1,71 @@
+"""Parameters: a sentence where the code has none, and an example. ``operation.name`` comes before ``name``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .base import AT, CURSOR, QUESTION, REPLAY, SESSION, TURN
+
+PARAMETERS: Mapping[str, tuple[str, Any]] = {
+    "session_id": ("The session's id.", SESSION),
+    "turn_id": ("The turn's id.", TURN),
+    "replay_id": ("The replay's id.", REPLAY),
+    "version": ("A version of the session.", 6),
+    "get_session.version": ("As it was at this version. Goes without `at`.", 6),
+    "list_messages.version": ("As they were at this version. Goes without `at`.", 6),
+    "get_window.version": ("As it was at this version. Goes without `at`.", 6),
+    "read_transcript.version": ("Up to this version. Goes without `at`.", 6),
+    "at": ("As it was at this time: at the last version recorded by then. Goes without `version`.", AT),
+    "order": ("`asc`: the oldest first; `desc`: the newest first.", "desc"),
+    "list_sessions.order": (
+        "`activity`: the last active first; `created`: the newest first, which is stable.",
+        "created",
+    ),
+    "status": ("Only sessions of this status.", "active"),
+    "model": ("Only sessions of this model, by its full name.", "echo/echo"),
+    "get_window.model": ("For this model; by default the session's.", "echo/echo"),
+    "stream.model": ("The model that answers; empty or absent: the server's.", "echo/echo"),
+    "user_id": ("Only sessions of this user.", "u-7"),
+    "agent_id": ("Only sessions of this agent.", "clerk"),
+    "title_contains": ("Only sessions whose title holds this, in whatever case.", "clause"),
+    "has_failed": ("Only sessions of which a turn failed, or of which none did.", True),
+    "waiting": ("Only sessions of which a turn waits for a person, or of which none does.", True),
+    "branches": ("`family`: of each family the member with the newest activity; `all`: every one.", "all"),
+    "kind": ("`conversation`, `replay` (a fork that a replay made), or `any`.", "any"),
+    "limit": ("The most items on a page.", 20),
+    "cursor": ("`next_cursor` of the page before.", CURSOR),
+    "after": ("What follows this version, position or frame.", 6),
+    "siblings": ("True: each message lists those that stand in its place in other conversations of the family.", True),
+    "budget_tokens": ("For this budget; by default the session's.", 4096),
+    "exact": ("True: the vendor counts the tokens, where it does.", True),
+    "attempt": ("Counts the turn's `attempts` from 1; by default the last.", 1),
+    "types": ("Only events of these types, separated by commas.", "message.appended,body.erased"),
+    "wait": ("Where there is nothing yet, wait so many seconds for it.", 30),
+    "provider": ("The provider's name.", "anthropic"),
+    "name": ("The suite's name.", "clauses"),
+    "get_model.name": ("The model's name; it may hold slashes.", "claude-sonnet-4-6"),
+    "list_tools.session_id": ("Only tools that this session may use.", SESSION),
+    "format": ("`json`, or as text in C2SP's form.", "c2sp"),
+    "export_session.format": (
+        "A bundle (zip), or the messages as OpenAI or OpenTelemetry write them (JSON lines).",
+        "openai",
+    ),
+    "read_transcript.format": ("One HTML page, or Markdown.", "md"),
+    "from": ("The size before.", 30),
+    "to": ("The size after; by default the newest checkpoint's.", 46),
+    "tile": ("`<level>/<number>`, or `<level>/<number>.p/<width>`.", "0/000.p/46"),
+    "dry_run": ("True: say what would be, and do nothing.", True),
+    "q": ("The question.", QUESTION),
+    "system": ("The system prompt; empty or absent: the guide's own.", "You are a careful assistant."),
+    "stream.session_id": ("The conversation to go on in; empty or absent: a new one.", SESSION),
+    "after_id": ("The page begins after this model.", "echo/echo"),
+    "before_id": ("The page ends before this model.", "echo/paced"),
+    "model_id": ("The model's name; it may hold slashes.", "echo/echo"),
+    "beta": ("Taken and passed over: Anthropic's clients send it.", "true"),
+    "Idempotency-Key": ("The same key with a body that says the same gets the first answer again.", "order-4711"),
+    "If-Match": ('The version the session must be at, in quotes: `"7"`.', '"7"'),
+    "Last-Event-ID": ("The id of the last frame read; comes before `after`.", "12"),
+    "stream.Last-Event-ID": ("The id of the last frame read: it is read on, and nothing is asked anew.", f"{TURN}:12"),
+    "Prefer": ("`wait=N`: wait at most N seconds. `respond-async`: do not wait.", "wait=30"),
+}
