@@ -8,6 +8,7 @@ from litestar.di import Provide
 from ..engine import Engine
 from . import openapi
 from .compat import (
+    ai_sdk,
     chat_completions,
     conversation_items,
     conversations,
@@ -68,6 +69,7 @@ VENDOR_ROUTES = [
     *responses.ROUTES,
     *responses_compact.ROUTES,
     *responses_stored.ROUTES,
+    *ai_sdk.ROUTES,
 ]
 """The drop-in routes: each speaks a vendor's protocol."""
 

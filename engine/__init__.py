@@ -201,6 +201,7 @@ from .streams.frames import Frame
 from .tools.base import Threads, Tool, ToolContext, ToolOutput
 from .tools.functions import FunctionTool, tool
 from .turns.observer import EndedAttempt, EndedTurn, Observer
+from .turns.outcomes import words_of_refusal
 from .turns.start import Started
 
 # A name a line would be half of this file.
@@ -235,6 +236,6 @@ __all__ = [
     "errors", "examine_database", "existing_database", "from_mapping", "import_bundle", "is_correlation",
     "migrate_database", "new_id", "open", "open_beside", "open_sync", "page_policy", "read_conversation", "read_pace",
     "rebuild_projections", "report_policy", "rfc3339", "tell_address", "text_content", "text_of", "tool",
-    "transcript_policy", "unknown_names", "verify_database", "version", "words_diff",
+    "transcript_policy", "unknown_names", "verify_database", "version", "words_diff", "words_of_refusal",
 ]
 # fmt: on

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..compat import chat_forms, messages_forms
+from ..compat import ai_sdk_forms, chat_forms, messages_forms
 from ..compat.fields import Field, Table
 from ..http.dialects import ANTHROPIC, ROOT, dialect_of
 from ..http.errors import JSON
@@ -24,6 +24,7 @@ from .tables.operations import (
     Operation,
 )
 
+UI_ROOT = "/v1/ai-sdk/"
 REF = "#/components/schemas/"
 USES = {
     "honoured": "Honoured: it means what the vendor says.",
@@ -36,7 +37,7 @@ CODES += ("tool_call_not_found", "tool_results_missing", "session_archived", "se
 
 class Vendors(NamedTuple):
     """A route's request. ``table``: what is done with each field, and ``where`` that table stands; ``streams``: the
-    answer is a stream if it is asked for.
+    answer is a stream if it is asked for; ``codes``: what it refuses beside what all of them do.
     """
 
     protocol: str
@@ -45,6 +46,7 @@ class Vendors(NamedTuple):
     body: Mapping[str, Any]
     answer: Mapping[str, Any]
     streams: bool = False
+    codes: tuple[str, ...] = ()
 
 
 CHAT = {"model": "echo/echo", "messages": [{"role": "user", "content": QUESTION}]}
@@ -62,6 +64,11 @@ MESSAGE = {
     "content": [{"type": "text", "text": ANSWER}],
     "stop_reason": "end_turn",
 }
+UI_CHAT = {
+    "id": "a-chat",
+    "messages": [{"id": "a-message", "role": "user", "parts": [{"type": "text", "text": QUESTION}]}],
+    "trigger": "submit-message",
+}
 ROUTES: Mapping[str, Vendors] = {
     "create_chat_completion": Vendors(
         "OpenAI's Chat Completions", chat_forms.FIELDS, "api/compat/chat_forms.py", CHAT, COMPLETION, streams=True
@@ -77,6 +84,14 @@ ROUTES: Mapping[str, Vendors] = {
     "count_message_tokens": Vendors(
         "Anthropic's count of tokens", messages_forms.COUNTED, "api/compat/messages_forms.py", CHAT, {"input_tokens": 7}
     ),
+    "stream_ui_message": Vendors(
+        "the Vercel AI SDK's UI messages",
+        ai_sdk_forms.FIELDS,
+        "api/compat/ai_sdk_forms.py",
+        UI_CHAT,
+        {},
+        codes=("unknown_part", "approval_not_found", "approval_missing", "no_decision_awaited"),
+    ),
 }
 
 
@@ -85,7 +100,8 @@ def operation(path: str, name: str) -> Operation:
     known = ROUTES.get(name)
     protocol = known.protocol if known else _protocol_of(path)
     where = f" What is done with each field of the request stands below, and in `{known.where}`." if known else ""
-    return Operation("Drop-in", CODES, f"The protocol is {protocol}.{where}")
+    codes = CODES + (known.codes if known else ())
+    return Operation("Drop-in", codes, f"The protocol is {protocol}.{where}")
 
 
 def complete_operation(path: str, operation: dict[str, Any]) -> None:
@@ -165,4 +181,6 @@ def _use(field: Field) -> str:
 
 
 def _protocol_of(path: str) -> str:
+    if path.startswith(UI_ROOT):
+        return "the Vercel AI SDK"
     return "Anthropic's API" if dialect_of(path, {}) is ANTHROPIC else "OpenAI's API"

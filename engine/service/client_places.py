@@ -12,12 +12,16 @@ import msgspec
 from ..errors import Invalid, NotFound, TurnNotFound
 from ..events.blocks import Content
 from ..log.base import Connection
+from ..sessions.decisions import existing
 from ..sessions.history import state_at
 from ..sessions.queries import session_state
 from ..sessions.recognition import Recognised, Said, can_go_on, ends_at, recognise
 from ..sessions.same_content import changed_contents
 from .answers import is_erased, served, visible
 from .client_request import ClientRequest
+
+BEGINNING = 1
+"""The version of a session's first event, in all its forks too."""
 
 Hashed = Callable[[], list[bytes]]
 """The hashes of a history up to each of its messages."""
@@ -69,10 +73,16 @@ def place_of(
         return Place(_after(connection, tenant, request, now_us, fork=fork))
     if request.apart and request.session is None:
         return Place()  # what it says is to go as a whole, so it shares nothing
-    at = recognise(connection, tenant, said, hashed(), now_us, fork=fork)
-    if request.session is not None and (at is None or at.session != request.session):
+    family = request.session or request.family
+    at = recognise(connection, tenant, said, hashed(), now_us, fork=fork, rather=family)
+    if at is None and request.edited:
+        return Place(_before(connection, tenant, family, now_us))
+    elsewhere = request.session is not None and (at is None or at.session != request.session)
+    if request.session is not None and elsewhere and not request.edited:
         return Place(_named(connection, tenant, request.session, said, fork=fork))
-    if at is None or not request.verbatim:
+    if at is None:
+        return Place()
+    if not request.verbatim:
         return Place(at)
     state = state_at(connection, tenant, at.session, at.version)
     return Place(at, changed_contents(connection, tenant, state, said[: at.count]))
@@ -116,3 +126,11 @@ def _named(connection: Connection, tenant: str, session: UUID, said: Sequence[Sa
     state = state_at(connection, tenant, session)
     count = next((number for number in range(len(said) - 1, 0, -1) if said[number - 1][0] == "assistant"), 0)
     return Recognised(session, state.last.version if state.last else state.version, count, goes_on=not fork)
+
+
+def _before(connection: Connection, tenant: str, session: UUID | None, now_us: int) -> Recognised | None:
+    """The place before the first message of a session, to be forked; None: it cannot be. Raises SessionNotFound."""
+    state = None if session is None else existing(session_state(connection, tenant, session))
+    if state is None or not can_go_on(state, now_us):
+        return None
+    return Recognised(state.id, BEGINNING, 0, goes_on=False)

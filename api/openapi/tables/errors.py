@@ -52,6 +52,9 @@ CODES: Mapping[str, Code] = {
     "previous_response_not_completed": Code(
         400, "The answer to go on from is not whole: its turn runs, has failed or was cancelled.", ("field",)
     ),
+    "unknown_part": Code(400, "A part of a UI message has a type that is not taken here.", ("field", "available")),
+    "approval_not_found": Code(400, "An approval was not asked for here.", ("field",)),
+    "approval_missing": Code(400, "A turn waits for more decisions than were sent.", ("field",)),
     "prefill_not_supported": Code(400, "The model cannot go on with an answer that the request begins.", ("field",)),
     "unsupported_media_type": Code(415, "The body must be `application/json`.", ("field",), everywhere=True),
     "not_acceptable": Code(406, "Nothing that the request accepts can be answered.", (), everywhere=True),
