@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..compat import ai_sdk_forms, chat_forms, messages_forms
+from ..compat import ai_sdk_forms, chat_forms, conversation_forms, messages_forms, response_forms
 from ..compat.fields import Field, Table
 from ..http.dialects import ANTHROPIC, ROOT, dialect_of
 from ..http.errors import JSON
@@ -69,6 +69,16 @@ UI_CHAT = {
     "messages": [{"id": "a-message", "role": "user", "parts": [{"type": "text", "text": QUESTION}]}],
     "trigger": "submit-message",
 }
+RESPONSE_FORMS, CONVERSATION_FORMS = "api/compat/response_forms.py", "api/compat/conversation_forms.py"
+ASKED = {"model": "echo/echo", "input": QUESTION}
+RESPONSE = {
+    "id": "resp_01a22e5561807dd7919cd02c6a732706",
+    "object": "response",
+    "status": "completed",
+    "model": "echo/echo",
+}
+ITEM = {"type": "message", "role": "user", "content": QUESTION}
+CONVERSATION = {"id": "conv_01a22e5561807dd7919cd02c6a732706", "object": "conversation", "metadata": {}}
 ROUTES: Mapping[str, Vendors] = {
     "create_chat_completion": Vendors(
         "OpenAI's Chat Completions", chat_forms.FIELDS, "api/compat/chat_forms.py", CHAT, COMPLETION, streams=True
@@ -84,6 +94,33 @@ ROUTES: Mapping[str, Vendors] = {
     "count_message_tokens": Vendors(
         "Anthropic's count of tokens", messages_forms.COUNTED, "api/compat/messages_forms.py", CHAT, {"input_tokens": 7}
     ),
+    "create_response": Vendors(
+        "OpenAI's Responses", response_forms.FIELDS, RESPONSE_FORMS, ASKED, RESPONSE, streams=True
+    ),
+    "count_response_tokens": Vendors(
+        "OpenAI's count of tokens",
+        response_forms.COUNTED,
+        RESPONSE_FORMS,
+        ASKED,
+        {"object": "response.input_tokens", "input_tokens": 7},
+    ),
+    "create_conversation": Vendors(
+        "OpenAI's Conversations", conversation_forms.CREATED, CONVERSATION_FORMS, {"items": [ITEM]}, CONVERSATION
+    ),
+    "update_conversation": Vendors(
+        "OpenAI's Conversations",
+        conversation_forms.UPDATED,
+        CONVERSATION_FORMS,
+        {"metadata": {"topic": "the sea"}},
+        CONVERSATION,
+    ),
+    "add_conversation_items": Vendors(
+        "OpenAI's Conversations",
+        conversation_forms.ADDED,
+        CONVERSATION_FORMS,
+        {"items": [ITEM]},
+        {"object": "list", "data": [ITEM], "has_more": False},
+    ),
     "stream_ui_message": Vendors(
         "the Vercel AI SDK's UI messages",
         ai_sdk_forms.FIELDS,
@@ -93,6 +130,7 @@ ROUTES: Mapping[str, Vendors] = {
         codes=("unknown_part", "approval_not_found", "approval_missing", "no_decision_awaited"),
     ),
 }
+WITHOUT_BODY = frozenset({"cancel_response"})
 
 
 def operation(path: str, name: str) -> Operation:
@@ -104,14 +142,23 @@ def operation(path: str, name: str) -> Operation:
     return Operation("Drop-in", codes, f"The protocol is {protocol}.{where}")
 
 
-def complete_operation(path: str, operation: dict[str, Any]) -> None:
+def complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
     """A body and an answer are as their vendor describes them. Answers that the code types stay as they are."""
     known = ROUTES.get(operation["operationId"])
-    operation["requestBody"] = {"required": known is not None, "content": {JSON: _body(path, known)}}
+    if method == "post" and operation["operationId"] not in WITHOUT_BODY:
+        operation["requestBody"] = {"required": known is not None, "content": {JSON: _body(path, known)}}
+    elif not _is_untyped(operation):
+        return
     content: dict[str, Any] = {JSON: _answer(path, known)}
     if known is not None and known.streams:
         content |= streams.content(streams.Stream(streams.VENDOR_ORDER))
     operation["responses"]["200"] = {"description": "The answer, in the vendor's form.", "content": content}
+
+
+def _is_untyped(operation: dict[str, Any]) -> bool:
+    """True where the code says nothing of the answer."""
+    contents = operation["responses"].get("200", {}).get("content", {})
+    return bool(contents) and not all(content["schema"] for content in contents.values())
 
 
 def schemas_only_theirs(document: dict[str, Any]) -> dict[str, str]:
