@@ -53,7 +53,7 @@ def test_what_cannot_be_explained_says_why(call, turn, recorded, database):
     for arguments in (("00000000-0000-7000-8000-000000000000",), (turn, "--tenant", "acme")):
         done = call("explain", *arguments)
         assert done.returncode == 1
-        assert "there is no such turn" in done.stderr
+        assert "there is no turn, and no session, 00000000-" in done.stderr
     assert call("explain", "x").stderr == "manent: turn_id: is not an id (a UUID)\n"
     assert call("explain", turn, "--attempt", "0").returncode == 2
     call("erase", recorded.talked, "--reason", "asked to", "--version", "2")

@@ -40,7 +40,7 @@ def test_looking_is_the_same_in_both_places(call, serve, recorded, database):
             assert there.stdout == here.stdout, command
             assert there.stdout, command
         keys = [call("checkpoint", "--keys", *place).stdout for place in (("--url", server.url), ())]
-    assert sorted(keys[0].split()) == sorted(keys[1].split())
+    assert set(keys[0].split()) >= set(keys[1].split()) > set()
 
 
 @pytest.mark.parametrize("over_api", [False, True])

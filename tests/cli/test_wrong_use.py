@@ -49,7 +49,7 @@ WRONG = [
     (("fork", "ffff"), 1, "there is no session ffff"),
     (("erase", "ffff", "--reason", "x"), 1, "there is no session ffff"),
     (("export", "ffff"), 1, "there is no session ffff"),
-    (("explain", "ffff"), 1, "there is no session ffff"),
+    (("explain", "ffff"), 1, "there is no turn, and no session, ffff"),
     (("tail", "ffff"), 1, "there is no session ffff"),
     # --- models, tools, attachments
     (("ask", "-m", "gtp-5", "hi"), 2, "no provider here serves gtp-5; there is echo/echo"),
