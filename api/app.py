@@ -14,6 +14,7 @@ from .compat import (
     messages,
     plumego,
     responses,
+    responses_compact,
     responses_stored,
     vendor_models,
 )
@@ -63,6 +64,7 @@ VENDOR_ROUTES = [
     *conversations.ROUTES,
     *conversation_items.ROUTES,
     *responses.ROUTES,
+    *responses_compact.ROUTES,
     *responses_stored.ROUTES,
 ]
 """The drop-in routes: each speaks a vendor's protocol."""

@@ -34,6 +34,7 @@ from .response_item_forms import (
     ITEMS,
     SAID_PARTS,
     CallItem,
+    CompactionItem,
     ImagePart,
     Item,
     MessageItem,
@@ -52,8 +53,11 @@ from .sealed import SEALED, unsealed
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*);base64,(?P<data>.*)", re.DOTALL)
 _MESSAGE = re.compile(r"messages\[(?P<number>\d+)\](?:\.content\[(?P<block>\d+)\])?(?P<rest>.*)", re.DOTALL)
 
-Messages = Mapping[UUID, Message]
-"""Recorded messages by their ids, for the items that a client names."""
+COMPACTED = "What was said so far, summarised:\n\n"
+"""Before a summary, where it stands for a conversation."""
+
+Messages = Mapping[UUID | str, Message]
+"""Recorded messages for the items that a client names: by their ids, and by signed references."""
 
 
 class Given(NamedTuple):
@@ -102,6 +106,18 @@ def named_items(raws: str | Sequence[msgspec.Raw] | None, where: str = "input") 
                 raise no_item(f"{path}.id")
             found.append(name)
     return found
+
+
+def compactions(raws: str | Sequence[msgspec.Raw] | None, where: str = "input") -> dict[str, str]:
+    """The references to summaries among a client's items, and the path of each."""
+    if raws is None or isinstance(raws, str):
+        return {}
+    places = [(raw, f"{where}[{number}]") for number, raw in enumerate(raws)]
+    return {
+        read_part(raw, CompactionItem, path).encrypted_content: f"{path}.encrypted_content"
+        for raw, path in places
+        if _kind(raw, path) == "compaction"
+    }
 
 
 def read_items(raws: str | Sequence[msgspec.Raw], where: str = "input", references: Messages | None = None) -> Given:
@@ -165,6 +181,9 @@ def _turned(item: Item, raw: msgspec.Raw, path: str, references: Messages) -> _T
             return _Turned("assistant", blocks, path, (path,) * len(blocks))
         case ReferenceItem():
             return _named(item, path, references)
+        case CompactionItem():
+            summary = TextBlock(COMPACTED + references[item.encrypted_content].text)
+            return _Turned("system", (summary,), path, (f"{path}.encrypted_content",))
 
 
 def _named(item: ReferenceItem, path: str, references: Messages) -> _Turned:

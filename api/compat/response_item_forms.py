@@ -106,7 +106,15 @@ class ReferenceItem(_Form, frozen=True, kw_only=True):
     id: str
 
 
-Item = MessageItem | CallItem | ResultItem | ReasoningItem | ReferenceItem
+class CompactionItem(_Form, frozen=True, kw_only=True):
+    """What stands for a conversation that was summarised here."""
+
+    encrypted_content: str
+    id: str | None = None
+    created_by: str | None = None
+
+
+Item = MessageItem | CallItem | ResultItem | ReasoningItem | ReferenceItem | CompactionItem
 
 ITEMS: dict[str, type[Item]] = {
     "message": MessageItem,
@@ -114,6 +122,7 @@ ITEMS: dict[str, type[Item]] = {
     "function_call_output": ResultItem,
     "reasoning": ReasoningItem,
     "item_reference": ReferenceItem,
+    "compaction": CompactionItem,
 }
 """Items by their type."""
 

@@ -20,7 +20,7 @@ from .fields import renamed
 from .named import conversation_locked, no_conversation
 from .response_events import Events
 from .response_forms import COUNTED, FIELDS, CountIn, ResponseIn
-from .response_input import Messages, named_items
+from .response_references import read_references
 from .response_request import Asked, client_request, name_of
 from .response_told import turn_told
 from .vendor_frames import with_forms
@@ -41,14 +41,15 @@ async def create_response(request: Http, chat: Chat) -> Response[dict[str, Any]]
     """
     body = await common.read(request, ResponseIn, FIELDS)
     _check_place(request, body)
-    asked = await _asked(request, chat, body)
+    asked = await read_asked(request, chat, body)
     background = bool(body.background)
     try:
         running = await common.start(request, chat, asked.request, asked.names, background=background)
     except Problem as problem:
         raise _of_place(problem, body) from None
     if body.store is False:
-        running.headers.update(await _kept(chat, running))
+        kept = await chat.serving.kept(running.session, caller=running.caller)
+        running.headers.update({} if kept is None else {KEPT: kept})
     events = Events(asked.told, partial(common.error_body, request, OPENAI))
     if body.stream and background:
         return common.followed(frames_of(chat, running), running.headers, events.encode, events.failed)
@@ -72,21 +73,13 @@ async def count_response_tokens(request: Http, chat: Chat) -> Response[dict[str,
     has `x-manent-estimate: true`. Nothing is recorded.
     """
     body = await common.read(request, CountIn, COUNTED)
-    asked = await _asked(request, chat, body)
+    asked = await read_asked(request, chat, body)
     try:
         count = await chat.count_client_tokens(asked.request, caller=caller_of(request))
     except EngineError as error:
         raise _of_place(renamed(problem_of(error), asked.names), body) from None
     told = {"object": "response.input_tokens", "input_tokens": count.tokens}
     return Response(told, headers={} if count.exact else ESTIMATE)
-
-
-async def _kept(chat: Engine, running: common.Running) -> dict[str, str]:
-    """The header that says why an answer stays on record that was asked not to be stored."""
-    if chat.settings.keep_store_false:
-        return {KEPT: "keep_store_false"}
-    session = await chat.session(running.session, caller=running.caller)
-    return {KEPT: "legal_hold"} if session.legal_hold else {}
 
 
 async def _through(
@@ -106,12 +99,9 @@ def frames_of(chat: Engine, running: common.Running) -> AsyncGenerator[list[Fram
     return with_forms(chat.frames(running.turn, caller=running.caller), forms)
 
 
-async def _asked(request: Http, chat: Engine, body: CountIn) -> Asked:
+async def read_asked(request: Http, chat: Engine, body: CountIn) -> Asked:
     """What the engine is asked. Raises Problem."""
-    names = named_items(body.input)
-    references: Messages = {}
-    if names:
-        references = await chat.client_messages({name.message for name in names}, caller=caller_of(request))
+    references = await read_references(chat, caller_of(request), body.input)
     return await common.built(request, partial(client_request, references=references), body)
 
 

@@ -165,6 +165,16 @@ class Clients:
         )
         return found
 
+    def sign_message(self, message: UUID, *, caller: Caller = LOCAL) -> str:
+        """Make a reference to a message of the caller's tenant that nobody else can make. Raises nothing."""
+        return self._parts.signed.reference(caller, message)
+
+    async def signed_message(self, reference: str, *, caller: Caller = LOCAL) -> Message:
+        """Read the message to which a reference leads. Raises Invalid for one that was not made here for the caller's
+        tenant, or whose words are erased.
+        """
+        return await self._parts.signed.message(caller, reference)
+
     async def find_alias(self, name: str, protocol: Protocol, *, caller: Caller = LOCAL) -> Alias | None:
         """Find where a conversation is by the caller's own name of it: the session and the newest turn; None: it is not
         known. Raises nothing.

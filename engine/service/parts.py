@@ -34,6 +34,7 @@ from .replay.runner import Replays
 from .salvage import Salvage
 from .serving import Serving
 from .sessions import Sessions
+from .signed import Signed
 from .suites import Suites
 from .turns import Turns
 from .unstored import Unstored
@@ -74,6 +75,7 @@ class Parts:
         self.drop_in = DropIn(ClientStarter(supervisor, tools), self.sessions, self.turns, keys)
         self.answers = Answers(store, clock, settings, keys[0])
         self.conversations = Conversations(store, clock, settings, self.sessions, self.messages)
+        self.signed = Signed(store, keys[0])
         self.unstored = Unstored(store, clock, settings)
         self.windows = Windows(store, providers, settings)
         self.prompts = Prompts(store, providers)

@@ -25,7 +25,7 @@ from .ids import Id, session_id, turn_id
 from .inputs import MessageIn
 from .replay.runner import Replays
 from .turns import TurnOptions, Turns, check_options
-from .unstored import Unstored
+from .unstored import Kept, Unstored
 
 
 class Serving:
@@ -156,6 +156,12 @@ class Serving:
     def forget_unstored(self) -> None:
         """Erase from now on what clients asked not to store, also what was due while no server ran. Raises nothing."""
         self._unstored.begin()
+
+    async def kept(self, session: Id, *, caller: Caller = LOCAL) -> Kept | None:
+        """Say why the words of a session stay on record that were asked not to be stored; None: they will be erased.
+        Raises SessionNotFound.
+        """
+        return await self._unstored.kept(caller.tenant, session_id(session))
 
     def read_on(self, turn: Id) -> None:
         """Note that the answer of a turn was read to its end: if it was asked not to be stored, it can go now. Raises

@@ -302,6 +302,8 @@ class SyncEngine(_Door[Engine]):
     describe_conversation = _waits(Engine.describe_conversation)
     delete_conversation = _waits(Engine.delete_conversation)
     client_messages = _waits(Engine.client_messages)
+    sign_message = _gives(Engine.sign_message)
+    signed_message = _waits(Engine.signed_message)
     find_alias = _waits(Engine.find_alias)
     fork = _waits(Engine.fork)
     branches = _waits(Engine.branches)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from typing import Literal
 from uuid import UUID
 
 from ..clock import Clock
@@ -20,6 +21,7 @@ from ..log.erasure import traces
 from ..log.store import Store
 from ..log.transaction import Transaction
 from ..sessions import queries
+from ..sessions.decisions import existing
 from ..sessions.envelope import Caller
 from ..sessions.turn_state import TurnState
 from ..sessions.unstored import BEFORE_ALL, Place, has_words, unstored_turns
@@ -28,6 +30,9 @@ from .erasure import erase_in
 from .reach import Order
 
 log = logging.getLogger("manent.unstored")
+
+Kept = Literal["keep_store_false", "legal_hold"]
+"""Why words stay that are not to be stored."""
 
 UNSTORED = ErasureWords("the client asked that it not be stored")
 ACTOR = "system"
@@ -52,6 +57,13 @@ class Unstored:
         self._wake = asyncio.Event()
         self._purged_at = float("-inf")
         self._stray = False
+
+    async def kept(self, tenant: str, session: UUID) -> Kept | None:
+        """Why the words of a session stay that are not to be stored; None: they will be erased."""
+        if self._settings.keep_store_false:
+            return "keep_store_false"
+        held = await self._store.read(partial(is_held, tenant=tenant, session=session))
+        return "legal_hold" if held else None
 
     def begin(self) -> None:
         """Erase from now on what is due, also what was due before. Does nothing where nothing may be erased."""
@@ -129,12 +141,25 @@ class Unstored:
             self._stray = not await self._store.purge()
 
 
+def is_held(connection: Connection, tenant: str, session: UUID) -> bool:
+    """True if a session is held, or one whose history it shares: what is said there is of the same conversation."""
+    at: UUID | None = session
+    while at is not None:
+        state = existing(queries.session_state(connection, tenant, at))
+        if state.legal_hold:
+            return True
+        at = state.parent_session
+    return False
+
+
 def _erase(tx: Transaction, *, caller: Caller, turn: UUID, clock: Clock) -> None:
     """Erase all that a turn has added to its session, inside the write transaction."""
     tx.flush()
     tenant = caller.tenant
     state = queries.turn_state(tx.connection, tenant, turn)
     assert state is not None, "it is on record"
+    if is_held(tx.connection, tenant, state.session):
+        raise LegalHold("the session is held, or one whose history it shares")
     if has_words(tx.connection, tenant, turn):
         erase_in(tx, Order(state.session, _versions(tx.connection, tenant, state)), UNSTORED, caller, clock)
 

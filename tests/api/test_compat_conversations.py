@@ -288,6 +288,18 @@ def test_an_item_that_is_named_is_taken_from_the_record(client):
     )
 
 
+def test_a_summary_stands_in_a_conversation(client):
+    """A reference that was given here is what it stands for; one that was not is refused, and nothing is begun."""
+    body = {"model": "echo/echo", "input": "what was said"}
+    compacted = told(client.post("/v1/responses/compact", json=body))
+    (summary,) = compacted["output"]
+    (item,) = items(client, begin(client, summary))
+    assert item["role"] == "system"
+    assert "Summarise the conversation" in item["content"][0]["text"]  # an echo of what was asked for
+    forged = summary | {"encrypted_content": "AAAA"}
+    refused(client.post(PATH, json={"items": [forged]}), 400, "invalid_value", "items[0].encrypted_content")
+
+
 # --- deleting items ---------------------------------------------------------------------------------------------------
 
 
@@ -538,7 +550,9 @@ JSON = st.recursive(
 
 
 @given(
-    kind=st.sampled_from(["message", "function_call", "function_call_output", "reasoning", "item_reference", None]),
+    kind=st.sampled_from(
+        ["message", "function_call", "function_call_output", "reasoning", "item_reference", "compaction", None]
+    ),
     field=st.sampled_from(["id", "role", "content", "status", "call_id", "name", "arguments", "output", "summary"]),
     value=JSON,
 )
@@ -551,6 +565,7 @@ def test_no_item_is_the_servers_failure(client, kind, field, value):
         "function_call_output": RESULT,
         "reasoning": THOUGHT,
         "item_reference": {"type": "item_reference", "id": ABSENT},
+        "compaction": {"type": "compaction", "encrypted_content": "AAAA"},
         None: {"role": "user", "content": "x"},
     }[kind]
     response = client.post(PATH, json={"items": [item | {field: value}], "metadata": {}})

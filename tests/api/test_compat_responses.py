@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import responses as openai_responses
-from openai.types.responses import input_token_count_params, response_create_params
+from openai.types.responses import input_token_count_params, response_compact_params, response_create_params
 
 from manent import engine
-from manent.api.compat import response_forms, response_item_forms
+from manent.api.compat import response_forms, response_item_forms, responses_compact
 from manent.api.compat.response_events import Events
 from manent.api.compat.response_told import Told
 from manent.api.http.dialects import OPENAI
@@ -528,6 +528,7 @@ def test_the_table_holds_what_the_library_can_send():
         response_create_params.ResponseCreateParamsStreaming
     )
     assert response_forms.FIELDS.keys() - {"presence_penalty", "frequency_penalty"} == known
+    assert responses_compact.FIELDS.keys() == fields_of(response_compact_params.ResponseCompactParams)
     assert response_forms.COUNTED.keys() == fields_of(input_token_count_params.InputTokenCountParams)
 
 

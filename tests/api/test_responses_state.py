@@ -10,6 +10,7 @@ import time
 from uuid import UUID
 
 import pytest
+from openai.types.responses import CompactedResponse
 
 from manent import engine
 from tests.api.conftest import SCRIPT, settings_on
@@ -297,6 +298,19 @@ def test_what_must_be_kept_is_kept(tmp_path):
         assert not any(message["erased"] for message in turn["messages"])
 
 
+def test_what_goes_on_from_what_is_held_is_kept(tmp_path):
+    """A branch of a held session is held as well, and the header says so."""
+    options = {"store_false_erase_after_s": 1}
+    with in_thread(settings_on(tmp_path, **options)) as server, server.client() as client:
+        first = ask(client, "A")
+        client.patch(f"/api/sessions/{session_of(client, first['id'])}", json={"legal_hold": True})
+        response = post(client, "B", store=False, previous_response_id=first["id"])
+        assert response.headers["x-manent-kept"] == "legal_hold"
+        time.sleep(2)
+        turn = client.get(f"/api/turns/{response.headers['x-manent-turn']}").json()
+        assert not any(message["erased"] for message in turn["messages"])
+
+
 def test_a_retry_of_what_is_forgotten_is_asked_again(tmp_path):
     """There is nothing left to answer it with."""
     with in_thread(settings_on(tmp_path)) as server, server.client() as client:
@@ -306,6 +320,44 @@ def test_a_retry_of_what_is_forgotten_is_asked_again(tmp_path):
         again_asked = post(client, "words", store=False, headers={"x-stainless-retry-count": "1"})
         assert again_asked.headers["x-manent-turn"] != first.headers["x-manent-turn"]
         assert text(again_asked.json()) == "words"
+
+
+# --- compaction -------------------------------------------------------------------------------------------------------
+
+
+def compact(client, given=None, **fields):
+    response = client.post(f"{RESPONSES}/compact", json=body(given, **fields))
+    assert response.status_code == 200, response.text
+    told = response.json()
+    assert CompactedResponse.model_validate(told).object == "response.compaction"
+    (item,) = told["output"]
+    assert item.keys() == {"id", "type", "encrypted_content"}
+    return told, item
+
+
+def test_a_compaction_stands_for_what_it_summarises(guarded):
+    """The model is told the summary; for another tenant, forged or deleted, there is none."""
+    with guarded.client(headers={"authorization": f"Bearer {ERASE_KEY}"}) as client:
+        first = ask(client, "A")
+        told, item = compact(client, previous_response_id=first["id"])
+        assert told["id"] != first["id"]
+        assert said(client, first["id"]) == ["A", "A"]
+        answer = ask(client, [item, {"role": "user", "content": "go on"}])
+        listed = client.get(f"{RESPONSES}/{answer['id']}/input_items?order=asc").json()["data"]
+        assert listed[0]["role"] == "system"
+        assert listed[0]["content"][0]["text"].startswith("What was said so far, summarised:")
+        _, alone = compact(client, [{"role": "user", "content": "B"}])
+        given = [item, {"role": "user", "content": "x"}]
+        other = {"authorization": f"Bearer {OTHER_KEY}"}
+        refused(post(client, given, headers=other), 400, "invalid_value", "input[0].encrypted_content")
+        for forged in ("", "x", "gAAAA", alone["encrypted_content"][:-2] + "AA"):
+            wrong = [item | {"encrypted_content": forged}, given[1]]
+            refused(post(client, wrong), 400, "invalid_value", "input[0].encrypted_content")
+        assert client.delete(f"{RESPONSES}/{told['id']}").status_code == 200
+        refused(post(client, given), 400, "invalid_value", "input[0].encrypted_content")
+        path = f"{RESPONSES}/compact"
+        refused(client.post(path, json={"model": "echo/echo"}), 400, "missing_required_parameter", "input")
+        refused(client.post(path, json=body("x", tools=[])), 400, "unknown_parameter", "tools")
 
 
 # --- a server that dies -----------------------------------------------------------------------------------------------

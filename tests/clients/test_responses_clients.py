@@ -156,6 +156,15 @@ def test_forks_and_deletes(sdk):
     assert say(sdk, "D", previous_response_id=second.id).output_text == "D"
 
 
+def test_compaction(sdk):
+    """One item stands for what came before it."""
+    first = say(sdk, "A")
+    compacted = sdk.responses.compact(model="echo/echo", previous_response_id=first.id)
+    (item,) = compacted.output
+    assert item.type == "compaction"
+    assert say(sdk, [item, {"role": "user", "content": "go on"}]).output_text == "go on"
+
+
 def test_background(sdk):
     """Polled to its end, and cancelled, twice."""
     begun = say(sdk, "x", model="scripted/slow", background=True)
