@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import time
 import typing
 from uuid import UUID
@@ -286,6 +287,31 @@ def test_an_item_that_is_named_is_taken_from_the_record(client):
         "item_not_found",
         "items[0].id",
     )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_order_of_calls(client, seed):
+    """Whatever is added, answered, deleted and paged through, the items are those of a list that is kept beside."""
+    chance, kept = random.Random(seed), []
+    conversation = begin(client)
+    for number in range(40):
+        match chance.choice(["add", "add", "answer", "delete", "list"]):
+            case "add":
+                given = [said(chance.choice(["user", "assistant", "system"]), f"{number}.{n}") for n in range(1, 4)]
+                added = told(client.post(f"{PATH}/{conversation}/items", json={"items": given}))["data"]
+                assert texts(added) == [item["content"] for item in given]
+                kept += added
+            case "answer":
+                answer = told(responds(client, conversation, f"asked {number}"))
+                asked = told(client.get(f"/v1/responses/{answer['id']}/input_items"))["data"]
+                kept += [*asked, *answer["output"]]
+            case "delete" if kept:
+                gone = kept.pop(chance.randrange(len(kept)))
+                told(client.delete(f"{PATH}/{conversation}/items/{gone['id']}"))
+            case _:
+                limit, order = chance.randint(1, 5), chance.choice(["asc", "desc"])
+                assert items(client, conversation, limit=limit, order=order) == kept[:: 1 if order == "asc" else -1]
+    assert items(client, conversation) == kept
 
 
 def test_a_summary_stands_in_a_conversation(client):
