@@ -22,11 +22,11 @@ from ..http.errors import Problem, invalid
 from ..http.strict import BRACKETED
 from ..observability.log_lines import event
 from ..schemas.parameters import Chat, caller_of
-from .chat_answers import completion
+from .chat_answers import completion, completion_id
 from .chat_forms import ChatIn
-from .chat_messages import messages_told, place_of
+from .chat_messages import Place, messages_told, place_of
 from .common import SESSION, TURN
-from .named import DEFAULT_ITEMS, Limit, Listed, Order, listed, read_page, uuid_of
+from .named import DEFAULT_ITEMS, Limit, Listed, Order, read_page, uuid_of
 
 log = logging.getLogger("manent.server")
 
@@ -115,21 +115,10 @@ async def list_chat_completion_messages(
     """
     caller = caller_of(request)
     answer = await _read(chat, caller, completion_id)
-    descending = order == "desc"
     start = None if after is None else place_of(completion_id, after)
-    page = await chat.asked_messages(
-        answer.turn.id,
-        PROTOCOL,
-        after=None if start is None else _before(start[0], descending=descending),
-        limit=limit + 1,  # the first may be what the page begins after
-        descending=descending,
-        caller=caller,
-    )
-    told = [each for message in page.items for each in messages_told(completion_id, message)]
-    told.sort(key=itemgetter(0), reverse=descending)
-    rest = [each for place, each in told if start is None or (place < start if descending else place > start)]
-    found = listed(rest[:limit], has_more=len(rest) > limit or page.next is not None)
-    return Response(found, headers=_place(answer))
+    messages = _messages(chat, caller, answer, start, limit + 1, descending=order == "desc")
+    page = await read_page(request, messages, limit, chat.settings.max_page_bytes)
+    return Response(page, headers=_place(answer))
 
 
 @delete("/v1/chat/completions/{completion_id:str}", status_code=200)
@@ -202,6 +191,23 @@ async def _answers(
         if page.next is None:
             return
         start = page.next
+
+
+async def _messages(
+    chat: Engine, caller: Caller, answer: ClientAnswer, start: Place | None, limit: int, *, descending: bool
+) -> AsyncGenerator[dict[str, Any], None]:
+    """The messages that a completion was asked with, from a place on, read page by page."""
+    turn, after = answer.turn.id, None if start is None else _before(start[0], descending=descending)
+    while True:
+        page = await chat.asked_messages(turn, PROTOCOL, after=after, limit=limit, descending=descending, caller=caller)
+        told = [each for message in page.items for each in messages_told(completion_id(turn.hex), message)]
+        told.sort(key=itemgetter(0), reverse=descending)
+        for place, message in told:
+            if start is None or (place < start if descending else place > start):
+                yield message
+        if page.next is None:
+            return
+        after = int(page.next)
 
 
 def _wanted(request: Http, model: str | None) -> Wanted:

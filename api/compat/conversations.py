@@ -33,7 +33,8 @@ from .conversation_forms import (
 from .fields import renamed
 from .named import check_metadata, conversation_locked, no_conversation
 from .response_ids import read_id
-from .response_input import Given, Messages, named_items, read_items, theirs_of
+from .response_input import Given, read_items, theirs_of
+from .response_references import read_references
 
 log = logging.getLogger("manent.server")
 
@@ -102,9 +103,7 @@ async def read_given(request: Http, chat: Engine, caller: Caller, items: Sequenc
     if len(items) > most:
         detail = f"items: {len(items)}, and max_conversation_items allows {most} at once"
         raise Problem(400, "array_above_max_length", detail, field="items", limit="max_conversation_items")
-    names = named_items(items, "items")
-    found = await chat.client_messages({name.message for name in names}, caller=caller) if names else {}
-    references: Messages = {message_id: message for message_id, message in found.items()}  # noqa: C416 - another key
+    references = await read_references(chat, caller, items, "items")
     return await common.built(request, lambda raws: apart(read_items(raws, "items", references)), items)
 
 

@@ -6,11 +6,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from litestar import Response, post
 
-from ...engine import Engine, EngineError, Frame, Invalid, Message
+from ...engine import Engine, EngineError, Frame
 from ..http import sse
 from ..http.body import Http
 from ..http.dialects import OPENAI
@@ -21,7 +20,7 @@ from .fields import renamed
 from .named import conversation_locked, no_conversation
 from .response_events import Events
 from .response_forms import COUNTED, FIELDS, CountIn, ResponseIn
-from .response_input import compactions, named_items
+from .response_references import read_references
 from .response_request import Asked, client_request, name_of
 from .response_told import turn_told
 from .vendor_frames import with_forms
@@ -102,20 +101,8 @@ def frames_of(chat: Engine, running: common.Running) -> AsyncGenerator[list[Fram
 
 async def read_asked(request: Http, chat: Engine, body: CountIn) -> Asked:
     """What the engine is asked. Raises Problem."""
-    caller, names = caller_of(request), named_items(body.input)
-    references: dict[UUID | str, Message] = {}
-    if names:
-        references.update((await chat.client_messages({name.message for name in names}, caller=caller)).items())
-    for reference, path in compactions(body.input).items():
-        try:
-            references[reference] = await chat.signed_message(reference, caller=caller)
-        except Invalid as error:
-            raise renamed(problem_of(error), partial(_always, path)) from None
+    references = await read_references(chat, caller_of(request), body.input)
     return await common.built(request, partial(client_request, references=references), body)
-
-
-def _always(path: str, field: str) -> str:  # noqa: ARG001 - whatever the engine calls it
-    return path
 
 
 def _check_place(request: Http, body: CountIn) -> None:

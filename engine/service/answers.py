@@ -158,12 +158,6 @@ def answer_of(connection: Connection, tenant: str, state: TurnState) -> ClientAn
     )
 
 
-def is_erased(connection: Connection, tenant: str, turn: TurnState) -> bool:
-    """True if words of a turn's own messages are gone."""
-    own = traces(connection, tenant, turn.session, after=turn.version, up_to=turn.end_version or turn.version)
-    return any(each.type == MessageAppended.event_type and not each.present for each in own)
-
-
 def messages_by_id(connection: Connection, tenant: str, ids: Collection[UUID]) -> dict[UUID, Message]:
     """The messages among these events, as they are now."""
     found = (reads.event_by_id(connection, tenant, each) for each in ids)

@@ -12,12 +12,13 @@ import msgspec
 from ..errors import Invalid, NotFound, TurnNotFound
 from ..events.blocks import Content
 from ..log.base import Connection
+from ..log.sql.reads import event_at_version
 from ..sessions.decisions import existing
 from ..sessions.history import state_at
 from ..sessions.queries import session_state
 from ..sessions.recognition import Recognised, Said, can_go_on, ends_at, recognise
 from ..sessions.same_content import changed_contents
-from .answers import is_erased, served, visible
+from .answers import served, visible
 from .client_request import ClientRequest
 
 BEGINNING = 1
@@ -103,14 +104,15 @@ def _after(connection: Connection, tenant: str, request: ClientRequest, now_us: 
         raise _no_previous() from None
     if turn.status != "completed":
         raise PreviousNotCompleted("previous", f"that answer is not whole: its turn is {turn.status}")
-    if is_erased(connection, tenant, turn):
-        raise _no_previous()
     then, now = (
         state_at(connection, tenant, turn.session, turn.end_version),
         session_state(connection, tenant, turn.session),
     )
     assert now is not None, "a turn's session has begun"
     version = then.last.version if then.last else then.version
+    answer = event_at_version(connection, tenant, turn.session, version)
+    if answer is None or answer.erased:
+        raise _no_previous()
     goes_on = not fork and can_go_on(now, now_us) and ends_at(now, version)
     return Recognised(turn.session, version, 0, goes_on)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import time
 import typing
 from uuid import UUID
@@ -288,6 +289,43 @@ def test_an_item_that_is_named_is_taken_from_the_record(client):
     )
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_any_order_of_calls(client, seed):
+    """Whatever is added, answered, deleted and paged through, the items are those of a list that is kept beside."""
+    chance, kept = random.Random(seed), []
+    conversation = begin(client)
+    for number in range(40):
+        match chance.choice(["add", "add", "answer", "delete", "list"]):
+            case "add":
+                given = [said(chance.choice(["user", "assistant", "system"]), f"{number}.{n}") for n in range(1, 4)]
+                added = told(client.post(f"{PATH}/{conversation}/items", json={"items": given}))["data"]
+                assert texts(added) == [item["content"] for item in given]
+                kept += added
+            case "answer":
+                answer = told(responds(client, conversation, f"asked {number}"))
+                asked = told(client.get(f"/v1/responses/{answer['id']}/input_items"))["data"]
+                kept += [*asked, *answer["output"]]
+            case "delete" if kept:
+                gone = kept.pop(chance.randrange(len(kept)))
+                told(client.delete(f"{PATH}/{conversation}/items/{gone['id']}"))
+            case _:
+                limit, order = chance.randint(1, 5), chance.choice(["asc", "desc"])
+                assert items(client, conversation, limit=limit, order=order) == kept[:: 1 if order == "asc" else -1]
+    assert items(client, conversation) == kept
+
+
+def test_a_summary_stands_in_a_conversation(client):
+    """A reference that was given here is what it stands for; one that was not is refused, and nothing is begun."""
+    body = {"model": "echo/echo", "input": "what was said"}
+    compacted = told(client.post("/v1/responses/compact", json=body))
+    (summary,) = compacted["output"]
+    (item,) = items(client, begin(client, summary))
+    assert item["role"] == "system"
+    assert "Summarise the conversation" in item["content"][0]["text"]  # an echo of what was asked for
+    forged = summary | {"encrypted_content": "AAAA"}
+    refused(client.post(PATH, json={"items": [forged]}), 400, "invalid_value", "items[0].encrypted_content")
+
+
 # --- deleting items ---------------------------------------------------------------------------------------------------
 
 
@@ -539,7 +577,9 @@ JSON = st.recursive(
 
 
 @given(
-    kind=st.sampled_from(["message", "function_call", "function_call_output", "reasoning", "item_reference", None]),
+    kind=st.sampled_from(
+        ["message", "function_call", "function_call_output", "reasoning", "item_reference", "compaction", None]
+    ),
     field=st.sampled_from(["id", "role", "content", "status", "call_id", "name", "arguments", "output", "summary"]),
     value=JSON,
 )
@@ -552,6 +592,7 @@ def test_no_item_is_the_servers_failure(client, kind, field, value):
         "function_call_output": RESULT,
         "reasoning": THOUGHT,
         "item_reference": {"type": "item_reference", "id": ABSENT},
+        "compaction": {"type": "compaction", "encrypted_content": "AAAA"},
         None: {"role": "user", "content": "x"},
     }[kind]
     response = client.post(PATH, json={"items": [item | {field: value}], "metadata": {}})

@@ -199,8 +199,10 @@ def test_a_page_is_bounded_in_bytes(tmp_path):
             after = {"after": pages[-1]["last_id"]}
         assert [each["id"] for page in pages for each in page["data"]] == names
         assert len(pages) > 2
-        messages = client.get(f"{CHAT}/{names[3]}/messages").json()
-        assert len(messages["data"]) == 1
+        said = [user("a" * 5000), assistant("b" * 5000), user("c" * 5000), assistant("d"), user("e")]
+        path = f"{CHAT}/{store(client, *said)['id']}/messages"
+        assert [len(client.get(path, params={"order": order}).json()["data"]) for order in ("asc", "desc")] == [1, 2]
+        assert [each["content"][0] for each in paged(client, path, limit=5)] == ["a", "b", "c", "d", "e"]
 
 
 # --- what is served no longer -----------------------------------------------------------------------------------------
