@@ -95,6 +95,9 @@ class Unstored:
             except EngineError as error:
                 log.warning("what was asked not to be stored is not erased yet: %s", error.code)
                 waits = True
+            except Exception:
+                log.exception("what was asked not to be stored is not erased yet")
+                waits = True
             if waits or self._stray:
                 await asyncio.sleep(LOOK_EVERY_S)
             else:

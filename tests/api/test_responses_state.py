@@ -29,6 +29,8 @@ from tests.api.responses_wire import (
     whole,
 )
 
+CHAINS, AT_ONCE = 500, 25
+"""Chains that are played at length, and how many of them between two kills."""
 CHAT_KEY, ERASE_KEY, OTHER_KEY = "sk-chat", "sk-erase", "sk-other"
 
 
@@ -416,6 +418,9 @@ class Player:
     def play(self, calls):
         for _ in range(calls):
             self.random.choice([self.begin, self.go_on, self.go_on, self.go_on, self.delete, self.retrieve])()
+        self.check_all()
+
+    def check_all(self):
         for answer in self.model.chains:
             self.check(answer)
 
@@ -494,5 +499,19 @@ def test_random_chains(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_more_random_chains(tmp_path):
-    """The same, at length."""
-    played(tmp_path, 500, 12)
+    """The same at length, and the server is killed in the midst of each."""
+    for first in range(0, CHAINS, AT_ONCE):
+        with process(tmp_path) as server, server.client() as client:
+            players = [Player(client, seed) for seed in range(first, first + AT_ONCE)]
+            for player in players:
+                player.play(6)
+            server.popen.send_signal(signal.SIGKILL)
+            server.popen.wait()
+        with process(tmp_path) as server, server.client() as client:
+            for player in players:
+                player.client = client
+                player.check_all()
+                player.play(6)
+            assert server.stop() == 0
+    assert engine.verify_database(str(tmp_path / "manent.db")).problem is None
+    assert engine.rebuild_projections(str(tmp_path / "manent.db")).differed == ()
