@@ -105,7 +105,7 @@ def answered(answer: ClientAnswer, *, include: tuple[str, ...] = ()) -> dict[str
 
 def turn_told(turn: Turn, told: Told, status: Status | None = None) -> dict[str, Any]:
     """A turn as it is now. ``status``: another than its own."""
-    seen = msgspec.convert(turn, TurnSeen, from_attributes=True)
+    seen = TurnSeen(**{name: getattr(turn, name) for name in TurnSeen.__struct_fields__})
     output = [
         placed.item
         for message in turn.messages

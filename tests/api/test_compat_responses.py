@@ -454,7 +454,7 @@ BAD = [
     (body("hi", stream_options={}), "invalid_value", "stream_options"),
     (body("hi", background=True, store=False), "invalid_value", "background"),
     (body("hi", temperature=3), "invalid_value", "temperature"),
-    (body("hi", max_output_tokens=0), "invalid_type", "max_output_tokens"),
+    (body("hi", max_output_tokens=0), "invalid_value", "max_output_tokens"),
     (body("hi", metadata={"a": 1}), "invalid_type", "metadata[...]"),
     (body("hi", metadata={str(n): "" for n in range(17)}), "invalid_value", "metadata"),
     (body("hi", user="x" * 300), "too_large", "user"),
