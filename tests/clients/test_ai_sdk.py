@@ -15,6 +15,7 @@ from tests.api import chat_upstream
 from tests.api.harness import Process
 from tests.api.ui_messages import needs_mcp, options_in
 from tests.clients.environments import HERE, node, node_modules
+from tests.clients.test_other_clients import line_for
 
 pytestmark = [pytest.mark.clients, pytest.mark.slow, pytest.mark.timeout(900)]  # the first run installs it
 
@@ -49,9 +50,9 @@ def driven(folder, driver):
     with chat_upstream.upstream() as gpt:
         options["MANENT_OPENAI_BASE_URL"] = f"http://127.0.0.1:{gpt.server_port}/v1"
         with Process(folder / "manent.db", MANENT_DRAIN_S="1", **options) as server, server.client() as http:
-            ran = subprocess.run(
-                [command, script, server.url], env=own, capture_output=True, text=True, timeout=DRIVE_S, check=False
-            )
+            line = line_for("ai (JavaScript)", server.url)
+            typed, pipes = [command, script, server.url, line], {"capture_output": True, "text": True}
+            ran = subprocess.run(typed, env=own, timeout=DRIVE_S, check=False, **pipes)
             assert ran.returncode == 0, ran.stderr
             told = json.loads(ran.stdout.splitlines()[-1])
             found = http.get("/api/sessions", params={"limit": 1000, "branches": "all"}).json()["items"]

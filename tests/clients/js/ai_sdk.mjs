@@ -1,4 +1,5 @@
-// The Vercel AI SDK's chat, as useChat has it but for React: `node ai_sdk.mjs URL`. Each step is told as JSON.
+// The Vercel AI SDK's chat, as useChat has it but for React: `node ai_sdk.mjs URL LINE`; LINE is the
+// README's, with that URL. Each step is told as JSON.
 import {
   AbstractChat,
   DefaultChatTransport,
@@ -8,8 +9,8 @@ import {
   validateUIMessages,
 } from "ai";
 
-const [, , url] = process.argv;
-const api = `${url}/v1/ai-sdk/chat`;
+const [, , url, line] = process.argv;
+const { api } = new Function("DefaultChatTransport", `return ${line}`)(DefaultChatTransport);
 
 class State {
   status = "ready";
