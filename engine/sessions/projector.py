@@ -86,7 +86,7 @@ class Catalog:
         state = session_state(connection, tenant, session)
         if state is None:
             return stream_state(connection, tenant, session)
-        return replace(state, chain=chain_at(connection, tenant, state)) if state.drop_in else state
+        return self._chained(connection, tenant, state)
 
     def inherited(self, first: RecordedEvent) -> Inherited | None:
         facts = facts_of(first)
@@ -100,7 +100,7 @@ class Catalog:
         if words.metadata is not None:
             values["metadata"] = _encode(words.metadata)
         self._inherited[tenant, session.int] = values
-        return inherit(replace(parent, chain=chain_at(derived, tenant, parent)), session)
+        return inherit(self._chained(derived, tenant, parent), session)
 
     def current(self, connection: Connection, tenant: str, state: State) -> State:
         return as_erased(connection, tenant, state) if isinstance(state, SessionState) else state
@@ -111,6 +111,12 @@ class Catalog:
             return self._fold(state, event, facts)
         stream = self._streams[event.tenant, event.session.int] = evolve_stream(state, event, facts)
         return stream
+
+    def _chained(self, connection: Connection, tenant: str, state: SessionState) -> SessionState:
+        """The state with the hash of its history; without the key there are none, whatever an older server has kept."""
+        if self._key is None or not state.drop_in:
+            return state
+        return replace(state, chain=chain_at(connection, tenant, state))
 
     def _fold(self, state: SessionState | None, event: RecordedEvent, facts: Facts) -> SessionState:
         after = chained(self._key, state, event, facts, evolve(state, event, facts))
