@@ -20,7 +20,7 @@ from manent.engine import (
     ToolUseBlock,
 )
 from manent.engine.sessions.envelope import Caller
-from tests.support import audit, chatting, query
+from tests.support import chatting, query, settle
 
 CALL = MessageIn((ToolUseBlock("c1", "look", {}),), "assistant")
 RESULT = MessageIn((ToolResultBlock("c1", "dry"),), "tool")
@@ -30,12 +30,6 @@ HIDDEN = OtherBlock("redacted_thinking", b'{"type":"redacted_thinking","data":"x
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "chat.db"
-
-
-def settle(path):
-    audit(path)
-    assert engine.verify_database(str(path)).problem is None
-    assert engine.rebuild_projections(str(path)).differed == ()
 
 
 async def test_one_begins_with_its_messages_in_one_append(path):

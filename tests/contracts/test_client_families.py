@@ -4,7 +4,7 @@ import pytest
 
 from manent import engine
 from manent.engine import ClientRequest, MessageIn
-from tests.support import audit, awaited, chatting, says
+from tests.support import awaited, chatting, says, settle
 
 ECHO = "echo/echo"
 
@@ -12,12 +12,6 @@ ECHO = "echo/echo"
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "chat.db"
-
-
-def settle(path):
-    audit(path)
-    assert engine.verify_database(str(path)).problem is None
-    assert engine.rebuild_projections(str(path)).differed == ()
 
 
 def said(*texts):

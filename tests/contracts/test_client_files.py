@@ -6,10 +6,9 @@ from uuid import UUID
 
 import pytest
 
-from manent import engine
 from manent.engine import ClientRequest, MessageIn
 from manent.engine.errors import SessionNotFound, TurnNotFound
-from tests.support import audit, chatting, query, until
+from tests.support import chatting, query, settle, until
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = sorted(GOLDEN.glob("clients-*.db.gz"))
@@ -29,12 +28,6 @@ def path(tmp_path, request):
     secret.write_text(SECRET)
     secret.chmod(0o600)
     return path
-
-
-def settle(path):
-    audit(path)
-    assert engine.verify_database(str(path)).problem is None
-    assert engine.rebuild_projections(str(path)).differed == ()
 
 
 async def test_answers_are_served_and_gone_on_from(path):

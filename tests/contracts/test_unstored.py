@@ -5,9 +5,8 @@ import time
 
 import pytest
 
-from manent import engine
 from manent.engine import ClientRequest, MessageIn, TurnNotFound
-from tests.support import audit, chatting, query
+from tests.support import chatting, query, settle
 
 ECHO = "echo/echo"
 
@@ -15,12 +14,6 @@ ECHO = "echo/echo"
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "chat.db"
-
-
-def settle(path):
-    audit(path)
-    assert engine.verify_database(str(path)).problem is None
-    assert engine.rebuild_projections(str(path)).differed == ()
 
 
 async def asked(chat, text, **more):
