@@ -7,7 +7,18 @@ from litestar.di import Provide
 
 from ..engine import Engine
 from . import openapi
-from .compat import chat_completions, messages, plumego, vendor_models
+from .compat import (
+    ai_sdk,
+    chat_completions,
+    conversation_items,
+    conversations,
+    messages,
+    plumego,
+    responses,
+    responses_compact,
+    responses_stored,
+    vendor_models,
+)
 from .http import errors
 from .http.body import Http
 from .http.cors import Cors
@@ -53,7 +64,17 @@ NATIVE_ROUTES = [
     *suites.ROUTES,
 ]
 
-VENDOR_ROUTES = [*vendor_models.ROUTES, *chat_completions.ROUTES, *messages.ROUTES]
+VENDOR_ROUTES = [
+    *vendor_models.ROUTES,
+    *chat_completions.ROUTES,
+    *messages.ROUTES,
+    *conversations.ROUTES,
+    *conversation_items.ROUTES,
+    *responses.ROUTES,
+    *responses_compact.ROUTES,
+    *responses_stored.ROUTES,
+    *ai_sdk.ROUTES,
+]
 """The drop-in routes: each speaks a vendor's protocol."""
 
 

@@ -78,6 +78,7 @@ async def running(settings: Settings, say: Say) -> AsyncIterator[Running]:
             async with _listening(app, bound, settings) as serving, _following(keys):
                 address = _address(bound)
                 engine.tell_address(engine.database_path(settings.database), address)
+                chat.serving.forget_unstored()
                 resumed = await chat.serving.resume_replays()
                 if resumed:
                     say(f"going on with {resumed} replay(s) that a stopped server had left running")

@@ -136,6 +136,7 @@ from .providers.base import (
 )
 from .providers.registry import Providers
 from .service.answers import ClientAnswer
+from .service.asked import AskedMessage
 from .service.client_places import PreviousNotCompleted, PreviousNotFound
 from .service.client_request import ClientRequest, Retry
 from .service.conversation_files.base import InvalidConversation
@@ -200,14 +201,15 @@ from .streams.frames import Frame
 from .tools.base import Threads, Tool, ToolContext, ToolOutput
 from .tools.functions import FunctionTool, tool
 from .turns.observer import EndedAttempt, EndedTurn, Observer
+from .turns.outcomes import words_of_refusal
 from .turns.start import Started
 
 # A name a line would be half of this file.
 # fmt: off
 __all__ = [
-    "EVENT_TYPES", "LOCAL", "SHUTTING_DOWN", "Accepted", "Alias", "AlreadyImported", "Approval", "Attempt",
-    "AuditError", "Base64Source", "Behind", "Block", "BlockStarted", "BlockStopped", "Branch", "Branches", "Broken",
-    "BudgetTooSmall", "CacheMarks", "Caller", "CheckpointNotFound", "Chunk", "CircuitOpen", "ClientAnswer",
+    "EVENT_TYPES", "LOCAL", "SHUTTING_DOWN", "Accepted", "Alias", "AlreadyImported", "Approval", "AskedMessage",
+    "Attempt", "AuditError", "Base64Source", "Behind", "Block", "BlockStarted", "BlockStopped", "Branch", "Branches",
+    "Broken", "BudgetTooSmall", "CacheMarks", "Caller", "CheckpointNotFound", "Chunk", "CircuitOpen", "ClientAnswer",
     "ClientFacts", "ClientRequest", "Clock", "Conflict", "Consistency", "Content", "ContentNotSupported",
     "ContextTooLong", "ConversationFile", "ConversationRun", "Cost", "Delta", "Effort", "EmptyMessage", "Ended",
     "EndedAttempt", "EndedTurn", "Engine", "EngineError", "Erased", "Erasure", "ErasureInfo", "Event", "EventNotFound",
@@ -234,6 +236,6 @@ __all__ = [
     "errors", "examine_database", "existing_database", "from_mapping", "import_bundle", "is_correlation",
     "migrate_database", "new_id", "open", "open_beside", "open_sync", "page_policy", "read_conversation", "read_pace",
     "rebuild_projections", "report_policy", "rfc3339", "tell_address", "text_content", "text_of", "tool",
-    "transcript_policy", "unknown_names", "verify_database", "version", "words_diff",
+    "transcript_policy", "unknown_names", "verify_database", "version", "words_diff", "words_of_refusal",
 ]
 # fmt: on

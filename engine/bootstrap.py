@@ -261,7 +261,7 @@ async def _running(
     try:
         yield parts
     finally:
-        await parts.replays.close()
+        await parts.close()
         await supervisor.close()
 
 

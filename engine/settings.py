@@ -120,6 +120,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drop_in_max_block_bytes: Annotated[Count, Meta(description="largest message of such a history, bytes as JSON")] = (
         20 << 20
     )
+    max_conversation_items: Annotated[
+        Count, Meta(description="most items that a client's conversation begins with, or is added at once")
+    ] = 20
     max_page_bytes: Annotated[
         Count,
         Meta(description="largest page of a list, bytes; it ends early where its items are large, after one at least"),
@@ -200,6 +203,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Count,
         Meta(description="how long after its end a turn still answers a client's automatic retry, seconds"),
     ] = 60
+    store_false_erase_after_s: Annotated[
+        int,
+        Meta(ge=0, description="how long after its end an answer is erased that was asked not to be stored, seconds"),
+    ] = 30
+    store_false_purge_every_s: Annotated[
+        Count, Meta(description="least time between two purges of the file after such erasures, seconds")
+    ] = 60
+    keep_store_false: Annotated[bool, Meta(description="erase nothing that was asked not to be stored")] = False
     tail_frames: Annotated[Count, Meta(description="frames of a running turn kept in memory for its readers")] = 1024
     client_stall_s: Annotated[
         Count,

@@ -285,6 +285,13 @@ def copy_secret(path, copy):
         shutil.copy(secret, f"{copy}.secret")
 
 
+def settle(path):
+    """What is promised of a closed file holds: the log, the verification, and what is derived from it."""
+    audit(path)
+    assert engine.verify_database(str(path)).problem is None
+    assert engine.rebuild_projections(str(path)).differed == ()
+
+
 def audit(path, *, documents=True):
     """Recompute everything that the log promises of a file; the number of its events. ``documents``: those, too."""
     checked = 0

@@ -94,7 +94,10 @@ async def find_session(chat: Engine, text: str, caller: Caller) -> Session:
     """
     prefix = read_prefix(text)
     if len(prefix) == ID_DIGITS:
-        return await chat.session(prefix, caller=caller)
+        try:
+            return await chat.session(prefix, caller=caller)
+        except SessionNotFound:
+            raise no_session(text) from None
     newest = await chat.sessions(order="created", after=first_above(prefix), limit=2, caller=caller, **EVERY)
     return only_one(newest.items, text)
 
@@ -111,11 +114,16 @@ def only_one(newest: list[Session], text: str) -> Session:
     """The one of two sessions whose id begins so. Raises SessionNotFound, and Refused where both do."""
     found = [session for session in newest if session.id.hex.startswith(read_prefix(text))]
     if not found:
-        raise SessionNotFound(f"there is no session {text}: manent sessions lists those there are")
+        raise no_session(text)
     if len(found) > 1:
         both = f"{found[1].id} and {found[0].id}"
         raise Refused(f"more than one session begins with {text}, among them {both}: give more of the id")
     return found[0]
+
+
+def no_session(text: str) -> SessionNotFound:
+    """The error for an id, or the beginning of one, that no session has."""
+    return SessionNotFound(f"there is no session {text}: manent sessions lists those there are")
 
 
 def read_prefix(text: str) -> str:

@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.table import Table
 
-from ...engine import LeftOut, NotFound, SentPrompt, SentWindow, TurnNotFound
+from ...engine import Invalid, LeftOut, NotFound, SentPrompt, SentWindow, SessionNotFound, TurnNotFound
 from .chat.remote import ServerRefused
 from .database import ID_DIGITS, json_option, read_prefix
 from .help_page import Documented
@@ -54,7 +54,12 @@ def explain(context: click.Context, /, *, turn: str, attempt: int | None, as_jso
 
 
 def _explain(record: Sessions, text: str, attempt: int | None) -> SentPrompt:
-    digits = read_prefix(text)
+    try:
+        digits = read_prefix(text)
+    except Invalid:
+        raise Invalid(
+            "turn", f"{text!r} is not the id of a turn or a session, or the beginning of a session's"
+        ) from None
     if len(digits) == ID_DIGITS:
         try:
             return record.explain(UUID(digits), attempt)
@@ -76,8 +81,12 @@ def _is_turn(record: Sessions, turn: UUID) -> bool:
 
 
 def _last_turn(record: Sessions, text: str) -> UUID:
-    """Raises TurnNotFound for a session without turns."""
-    turns = [turn.id for turn in record.turns(record.find(text).id)]
+    """Raises TurnNotFound for what is no session, or one without turns."""
+    try:
+        session = record.find(text).id
+    except SessionNotFound:
+        raise TurnNotFound(f"there is no turn, and no session, {text}: manent sessions lists the sessions") from None
+    turns = [turn.id for turn in record.turns(session)]
     if not turns:
         raise TurnNotFound(f"session {text} has no turns")
     return turns[-1]

@@ -29,7 +29,13 @@ SECRET_BYTES = 32
 @click.argument("key_id", metavar="ID")
 @tenant_option
 @click.option(
-    "--scope", "scopes", type=click.Choice(sorted(ALL_SCOPES)), multiple=True, default=["chat"], show_default=True
+    "--scope",
+    "scopes",
+    type=click.Choice(sorted(ALL_SCOPES)),
+    multiple=True,
+    default=["chat"],
+    show_default=True,
+    help="What the key may do. May be given again.",
 )
 @click.option("--expires-at", metavar="TIME", help="The last moment that it is valid, like 2027-01-01T00:00:00Z.")
 @click.option("--file", "path", type=click.Path(dir_okay=False, path_type=Path), help="Add it to this file of keys.")

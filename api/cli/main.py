@@ -149,8 +149,16 @@ def _told(error: EngineError | UnicodeEncodeError | OSError) -> int:
         notice("what was given is no text: it is not UTF-8")
         return 2
     notice(f"{error.filename or 'standard output'}: {error.strerror or error}")
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - what it still holds has no place to go
+    if error.filename is None:
+        _give_up_output()
     return 1
+
+
+def _give_up_output() -> None:
+    """Let what standard output still holds go nowhere: Python would try to write it once more at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _wrong_use(error: click.UsageError, name: str) -> str:

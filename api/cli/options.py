@@ -61,7 +61,9 @@ class SettingOption(click.Option):
 
 SECTIONS = {
     "database": "Database and address",
-    "model": "Models and tools",
+    "model": "Default model",
+    "api_keys_file": "Who may call",
+    "openai_base_url": "Vendors, models and tools",
     "checkpoint_file": "Evidence",
     "max_message_bytes": "What callers may send",
     "turn_timeout_s": "Turns",

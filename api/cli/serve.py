@@ -12,10 +12,11 @@ import uvloop
 from .. import server
 from ..announcement import Announcer
 from ..observability.log_lines import Lines, logging_to_stderr
+from .help_page import Documented
 from .options import read_settings, settings_options
 
 
-@click.command()
+@click.command(cls=Documented)
 @settings_options()
 def serve(**options: Any) -> None:
     """Serve the HTTP API. The database is created or migrated first.

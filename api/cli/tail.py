@@ -82,7 +82,7 @@ def _said(event: Event) -> str:
         return DAMAGED.format(event.position)
     facts = msgspec.json.decode(event.facts)
     words = "[erased]" if event.erased else _words(msgspec.json.decode(event.body)) if event.body else ""
-    known = [str(facts[name]) for name in ("role", "model", "outcome", "stop_reason", "code") if facts.get(name)]
+    known = [str(facts[name]) for name in ("role", "model", "outcome", "code") if facts.get(name)]
     said = one_line(" ".join([*known, words]))
     return f"{said[:SAID_CHARS]}…" if len(said) > SAID_CHARS else said
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ...engine import Block, Frame, Message, TextBlock, ToolUseBlock, Turn, Usage, text_of
+from ...engine import Block, Content, Frame, Message, TextBlock, ToolUseBlock, Turn, Usage, text_of
 from ..http.errors import Problem
 from .common import TurnTold, failed_in_stream, seconds_of, turn_told
 from .frame_data import Delta, Started, read_delta, read_start
@@ -42,7 +42,7 @@ def completion(turn: Turn) -> dict[str, Any]:
     assert turn.message is not None, "it was completed"
     choice = {
         "index": 0,
-        "message": answer(turn.message),
+        "message": answer(turn.message.blocks()),
         "logprobs": None,
         "finish_reason": finish_reason(turn.stop_reason, turn.vendor_stop_reason),
     }
@@ -63,9 +63,8 @@ def completion_id(turn_hex: str) -> str:
     return f"chatcmpl-{turn_hex}"
 
 
-def answer(message: Message) -> dict[str, Any]:
+def answer(blocks: Content) -> dict[str, Any]:
     """An assistant's message, with the refusal and the annotations that a vendor of this protocol has given."""
-    blocks = message.blocks()
     calls = [_call(block) for block in blocks if isinstance(block, ToolUseBlock)]
     refused = [block for block in blocks if _vendors(block).type == "refusal"]
     text, refusal = text_of(tuple(block for block in blocks if block not in refused)), text_of(tuple(refused))

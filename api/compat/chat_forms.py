@@ -36,7 +36,7 @@ FIELDS: Table = {
     "seed": HONOURED,
     "service_tier": Field("refused", ("auto", "default")),
     "stop": HONOURED,
-    "store": Field("refused", (False,)),
+    "store": HONOURED,
     "stream": HONOURED,
     "stream_options": HONOURED,
     "temperature": HONOURED,
@@ -105,6 +105,7 @@ class ChatIn(msgspec.Struct, frozen=True):
     user: str | None = None
     safety_identifier: str | None = None
     metadata: dict[str, str] | None = None
+    store: bool | None = None
 
     @property
     def include_usage(self) -> bool:

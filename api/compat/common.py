@@ -126,8 +126,11 @@ async def built(request: Http, build: Callable[[B], T], body: B) -> T:
     return await asyncio.to_thread(build, body)
 
 
-async def start(request: Http, chat: Engine, asked: ClientRequest, names: Names) -> Running:
+async def start(
+    request: Http, chat: Engine, asked: ClientRequest, names: Names, *, background: bool = False
+) -> Running:
     """Start the turn that a client asks for; an automatic retry is given the one that its first try has started.
+    ``background``: it goes on without a reader.
 
     Raises Problem, with the client's name of the field, and the limits of the key beside it.
     """
@@ -138,7 +141,7 @@ async def start(request: Http, chat: Engine, asked: ClientRequest, names: Names)
     asked = msgspec.structs.replace(asked, session=_named_session(request))
     try:
         chat.serving.admit_reader()
-        grace_s = chat.settings.disconnect_grace_s
+        grace_s = 0 if background else chat.settings.disconnect_grace_s
         answer = partial(chat.answer_client, asked, retry=retry, grace_s=grace_s, caller=caller)
         started = await chat.serving.start_once(said, answer, repeated=repeated, caller=caller)
     except EngineError as error:
@@ -168,7 +171,7 @@ async def ended(request: Http, chat: Engine, running: Running) -> Turn:
     """
     turn = await unless_left(request, chat.ended(running.turn, caller=running.caller))
     if turn is None:
-        raise _has_left()
+        raise has_left()
     if turn.status != "completed":
         raise failure(turn.status, turn.error, running.headers)
     return turn
@@ -199,10 +202,24 @@ async def streamed(
         await batches.aclose()
         raise
     if first is None:
-        raise _has_left()  # which has closed what it read from
+        raise has_left()  # which has closed what it read from
+    return followed(batches, running.headers, encode, failed, silence=silence, before=first)
+
+
+def followed(
+    batches: AsyncGenerator[list[Frame], None],
+    headers: dict[str, str],
+    encode: sse.Encode[Frame],
+    failed: Callable[[Problem], bytes],
+    *,
+    silence: bytes = sse.KEEP_ALIVE,
+    before: list[Frame] | None = None,
+) -> sse.EventStream[Frame]:
+    """A turn's frames as a stream, with those ``before`` first. The others as of ``streamed``."""
     whole = _encoder(encode, failed)
-    stream = sse.EventStream(batches, whole, failed, running.headers, silences=repeat(silence), before=first)
-    stream.revoked = failed(Problem(401, "unauthorized", "the API key of this request is no longer valid"))
+    stream = sse.EventStream(batches, whole, failed, headers, silences=repeat(silence), before=before or ())
+    no_longer = Problem(401, "unauthorized", "the API key of this request is no longer valid")
+    stream.revoked = partial(failed, no_longer)
     return stream
 
 
@@ -273,7 +290,7 @@ def _encoder(encode: sse.Encode[Frame], failed: Callable[[Problem], bytes]) -> s
     return whole
 
 
-def _has_left() -> Problem:
+def has_left() -> Problem:
     """Nobody is sent it."""
     return Problem(LEFT, "client_left", "the client has left")
 

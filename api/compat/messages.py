@@ -21,9 +21,10 @@ from ..schemas.parameters import Chat, caller_of
 from . import common
 from .fields import renamed
 from .messages_answers import message_told
-from .messages_events import PING, Events, with_forms
+from .messages_events import PING, Events
 from .messages_forms import COUNTED, FIELDS, CountIn, MessagesIn
 from .messages_request import client_request
+from .vendor_frames import with_forms
 
 Beta = Literal["true", "false"]
 

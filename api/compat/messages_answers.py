@@ -1,7 +1,7 @@
 """Answers of Anthropic's Messages: a turn as a message, and what its blocks, its end and its usage are called.
 
 What Claude signed goes out as it came. Another vendor's reasoning goes out as a thought whose signature holds that
-vendor's form (``messages_request.sealed``), so that it comes back whole; a block that a client of this protocol could
+vendor's form (``sealed``), so that it comes back whole; a block that a client of this protocol could
 not give back stays on record, and is not shown.
 """
 
@@ -14,7 +14,8 @@ import msgspec
 from msgspec import UNSET
 
 from ...engine import Block, OtherBlock, TextBlock, ThinkingBlock, ToolUseBlock, Turn, Usage
-from .messages_request import REASONING, sealed
+from .messages_request import REASONING
+from .sealed import sealed
 
 STOPS = frozenset(
     {

@@ -1,12 +1,12 @@
 """Streams of Anthropic's Messages: the frames of a turn as the events of a message while it runs.
 
-A thought's signature is due at the thought's end, and a block that no frame shows before the block that follows it: so
-the vendor's forms are read wherever another block begins, and come as frames of their own (``with_forms``).
+A thought's signature is due at the thought's end, and a block that no frame shows before the block that follows it
+(``vendor_frames``).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -27,16 +27,11 @@ from .messages_answers import (
     usage_told,
     whole_usage,
 )
-
-VENDORS = "block.vendor"
-"""A frame that only this file makes: the vendor's forms of the blocks of an answer, as far as they have come."""
+from .vendor_frames import forms_in, read_forms
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 
 _encode = msgspec.json.Encoder().encode
-
-Forms = Callable[[UUID], Awaitable[Mapping[int, bytes]]]
-"""Reads the vendor's forms of a message's blocks, by their number."""
 
 
 class _Appended(msgspec.Struct, frozen=True):
@@ -48,28 +43,6 @@ class _Appended(msgspec.Struct, frozen=True):
 
 
 _read_appended = msgspec.json.Decoder(_Appended).decode
-_read_forms = msgspec.json.Decoder(dict[int, msgspec.Raw]).decode
-
-
-async def with_forms(batches: AsyncGenerator[list[Frame], None], forms: Forms) -> AsyncGenerator[list[Frame], None]:
-    """Frames with the vendor's forms of blocks before each block that follows another: a thought's signature is due at
-    the thought's end, and a block that no frame shows before the next.
-    """
-    try:
-        async for batch in batches:
-            starts = [read_start(frame.data) for frame in batch if frame.type == "block.started"]
-            if not any(start.block for start in starts):
-                yield batch
-                continue
-            found = await forms(starts[0].message_id)
-            known = _encode({str(number): msgspec.Raw(raw) for number, raw in found.items()})
-            yield [each for frame in batch for each in _with_known(frame, known)]
-    finally:
-        await batches.aclose()
-
-
-def _with_known(frame: Frame, known: bytes) -> tuple[Frame, ...]:
-    return (Frame(frame.number, VENDORS, known), frame) if frame.type == "block.started" else (frame,)
 
 
 class Events:
@@ -99,7 +72,7 @@ class Events:
             case "block.started":
                 return self._start(read_start(frame.data))
             case "block.vendor":
-                self._forms = _read_forms(frame.data)
+                self._forms = read_forms(frame.data)
             case "message.appended":
                 return self._appended(_read_appended(frame.data))
             case "turn.completed":
@@ -183,7 +156,7 @@ class Events:
         """The end of the answer's blocks: all of them are known now."""
         if message.role != "assistant":
             return b""
-        self._forms = _forms_in(message.content)
+        self._forms = forms_in(message.content)
         return self._begin(message.id) + self._close() + self._hidden(len(message.content))
 
     def _end(self, turn: TurnTold) -> bytes:
@@ -218,18 +191,3 @@ def _opening(block: Started) -> dict[str, Any]:
     if block.type == "thinking":
         return {"type": "thinking", "thinking": "", "signature": ""}
     return {"type": "text", "text": "", "citations": None}
-
-
-def _forms_in(content: Sequence[msgspec.Raw]) -> dict[int, msgspec.Raw]:
-    """The vendor's forms in a recorded message: beside a block of a known type, else the block itself."""
-    found = {}
-    for number, raw in enumerate(content):
-        block = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-        if bytes(block["type"]) not in _KNOWN:
-            found[number] = raw
-        elif "vendor" in block:
-            found[number] = block["vendor"]
-    return found
-
-
-_KNOWN = frozenset({b'"text"', b'"thinking"', b'"tool_use"'})

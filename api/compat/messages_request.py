@@ -7,11 +7,8 @@ thought that the client was given for it (``sealed``), and comes back from there
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 from msgspec import UNSET
@@ -36,9 +33,7 @@ from . import messages_forms as forms
 from .fields import read_part
 from .messages_forms import CountIn, MessagesIn, Said
 from .messages_options import options_of, theirs
-
-SEALED = re.compile(r"manent\.(?P<kind>thought|block)\.(?P<raw>[A-Za-z0-9_-]+)")
-"""A signature under which another vendor's block stands, with base64url of its JSON."""
+from .sealed import SEALED, unsealed
 
 REASONING = "reasoning"
 """OpenAI's block of reasoning of which there is nothing to read."""
@@ -188,11 +183,6 @@ def _source(source: forms.Source, where: str) -> Base64Source | UrlSource:
 # --- thinking ---------------------------------------------------------------------------------------------------------
 
 
-def sealed(kind: str, raw: bytes) -> str:
-    """The signature under which another vendor's form stands: of a ``thought``, or of a ``block`` that is none."""
-    return f"manent.{kind}.{base64.urlsafe_b64encode(raw).decode().rstrip('=')}"
-
-
 def _thought(part: forms.ThinkingPart, raw: msgspec.Raw, where: str) -> Block:
     """A thought with its vendor's form: Anthropic's own as it came, another's from under the signature."""
     if not part.signature:
@@ -200,23 +190,12 @@ def _thought(part: forms.ThinkingPart, raw: msgspec.Raw, where: str) -> Block:
     match = SEALED.fullmatch(part.signature)
     if match is None:
         return ThinkingBlock(part.thinking, raw)
-    form = _unsealed(match["raw"], f"{where}.signature")
+    form = unsealed(match["raw"], f"{where}.signature", "a signature")
     if match["kind"] == "thought":
         return ThinkingBlock(part.thinking, form)
     if read_part(form, forms.Typed, f"{where}.signature").type != REASONING:
         raise invalid(f"{where}.signature", "is not a signature that was given here")
     return OtherBlock(REASONING, bytes(form))
-
-
-def _unsealed(text: str, where: str) -> msgspec.Raw:
-    """The JSON under a signature. Raises Problem for one that nobody was given here."""
-    try:
-        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        msgspec.json.decode(raw, type=dict[str, Any])
-        raw.decode()
-    except (binascii.Error, ValueError, RecursionError):
-        raise invalid(where, "is not a signature that was given here") from None
-    return msgspec.Raw(raw)
 
 
 # --- system, tools, cache marks ---------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import msgspec
 ROOT = "/v1/"
 """What stands below it speaks a vendor's protocol."""
 
-ONLY_OPENAI = ("/v1/chat/", "/v1/responses", "/v1/conversations")
+ONLY_OPENAI = ("/v1/chat/", "/v1/responses", "/v1/conversations", "/v1/ai-sdk/")
 ONLY_ANTHROPIC = ("/v1/messages", "/v1/sessions")
 
 

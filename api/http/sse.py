@@ -47,8 +47,8 @@ WRITE_BYTES = 64 << 10
 
 
 class EventStream(Streamed, Generic[T]):
-    """The answer that sends batches as they come, after those ``before``. An empty one is silence. ``revoked``: the
-    last words where the key is no longer valid.
+    """The answer that sends batches as they come, after those ``before``. An empty one is silence. ``revoked`` gives
+    the last words where the key is no longer valid.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class EventStream(Streamed, Generic[T]):
         self._silences = silences or repeat(KEEP_ALIVE)
         self._farewell = farewell
         self._before = before
-        self.revoked = REVOKED
+        self.revoked: Callable[[], bytes] = lambda: REVOKED
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         state = scope["state"]
         state[LAST_WORDS] = DROPPED
         try:
             if not await self._sent(scope, receive, send) and has_ended(state):
-                await send({"type": "http.response.body", "body": self.revoked, "more_body": False})
+                await send({"type": "http.response.body", "body": self.revoked(), "more_body": False})
         finally:
             await self._batches.aclose()
 

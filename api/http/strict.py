@@ -21,6 +21,9 @@ from .errors import Problem, check_id, check_number, invalid
 NO_VALUES = frozenset({"", "null"})
 """Litestar would read these as if the parameter were not there, and begin a list anew."""
 
+BRACKETED = "bracketed"
+"""A handler's option: names of parameters that it reads itself, in whatever brackets (`metadata[key]`, `include[]`)."""
+
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 Check = Callable[[str], None]
@@ -29,13 +32,16 @@ Check = Callable[[str], None]
 async def check_parameters(request: Request[Any, Any, Any]) -> None:
     """Refuse a misspelt parameter, which is no default, one that comes twice, and any of another form than its own."""
     checks = _checks(request.route_handler)
+    bracketed = request.route_handler.opt.get(BRACKETED, ())
     for name in request.query_params:
+        if name.partition("[")[0] in bracketed:
+            continue
         if name not in checks:
             raise Problem(400, "unknown_parameter", f"{name}: there is no such parameter", field=name)
         values = request.query_params.getall(name)
-        if len(values) > 1:
+        if len(values) > 1 and name not in _lists(request.route_handler):
             raise invalid(name, "is given twice")
-        if values[0].lower() in NO_VALUES:
+        if any(value.lower() in NO_VALUES for value in values):
             raise invalid(name, "has no value")
     await check_forms(request)
 
@@ -67,6 +73,17 @@ def _checks(handler: Any) -> Mapping[str, Check]:
             public = parameter.name or name
             found[public] = partial(_check, public, _kind(field.annotation))
     return found
+
+
+@cache
+def _lists(handler: Any) -> frozenset[str]:
+    """The query parameters of a handler that may come more than once."""
+    found = set()
+    for name, field in handler.parsed_fn_signature.parameters.items():
+        parameter = field.kwarg_definition
+        if isinstance(parameter, QueryParameter) and get_origin(_kind(field.annotation)) is list:
+            found.add(parameter.name or name)
+    return frozenset(found)
 
 
 def _kind(annotation: Any) -> Any:

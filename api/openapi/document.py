@@ -110,11 +110,11 @@ def _without_ellipsis(items: dict[str, Any]) -> None:
 def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
     told = OPERATIONS.get(operation["operationId"]) or vendors.operation(path, operation["operationId"])
     _say(operation, told)
-    if path.startswith(ROOT) and method == "post":
-        vendors.complete_operation(path, operation)
+    if path.startswith(ROOT):
+        vendors.complete_operation(path, method, operation)
     if path in PUBLIC_PATHS:
         operation["security"] = []
-    complete_parameters(operation, guide=path.startswith(GUIDE))
+    complete_parameters(operation, guide=path.startswith(GUIDE), vendors=path.startswith(ROOT))
     responses = operation["responses"]
     responses.pop("400", None)
     for status, response in responses.items():

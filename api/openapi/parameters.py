@@ -24,13 +24,16 @@ PATTERNS = {
 GUIDE_PATTERNS = {"Last-Event-ID": rf"^{ID_FORM}:{_NUMBER}(\.[1-9][0-9]{{0,15}})?$"}
 
 
-def complete_parameters(operation: dict[str, Any], *, guide: bool) -> None:
-    """Complete all of an operation's. ``guide``: it is one of the guide's routes."""
+def complete_parameters(operation: dict[str, Any], *, guide: bool, vendors: bool) -> None:
+    """Complete all of an operation's. ``guide``: it is one of the guide's routes; ``vendors``: a drop-in route, whose
+    parameters mean what the vendor says.
+    """
     for parameter in operation.get("parameters", []):
         _complete(parameter, PATTERNS | (GUIDE_PATTERNS if guide else {}))
         if guide and parameter["name"] in MAY_BE_EMPTY:
             _may_be_empty(parameter["schema"])
-        _say(parameter, operation["operationId"])
+        if not vendors or parameter["in"] == "header":
+            _say(parameter, operation["operationId"])
 
 
 def _say(parameter: dict[str, Any], operation: str) -> None:

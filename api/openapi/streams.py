@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..http.errors import ID_FORM
 
 EVENT_STREAM = "text/event-stream"
-TURN, EVENT, REPLAY = "TurnFrame", "EventFrame", "ReplayFrame"
+TURN, EVENT, REPLAY, UI = "TurnFrame", "EventFrame", "ReplayFrame", "UiPart"
 
 ALL = (
     " A comment (`: keep-alive`) breaks every silence of 15 seconds. A failure of the stream itself is `event: "
@@ -44,6 +44,12 @@ GUIDE_ORDER = (
     "[DONE]` at the "
     'end, `data: {"error": …}` where it failed. `id` is a turn and a place in it.'
 )
+UI_ORDER = (
+    "The parts of one UI message, each as `data:` without an event's name and without an id. First `start`, which "
+    "names the message; for each answer `start-step`, its texts, its reasoning and its calls in pieces, and "
+    "`finish-step`; at the end `finish`, `error` or `abort`, and `data: [DONE]`. Where a person must decide, "
+    "`tool-approval-request` comes before the end. It is told from the beginning to everybody who comes."
+)
 VENDOR_ORDER = "Chunks or events of the vendor's protocol, in its order."
 
 SAMPLES = {
@@ -60,6 +66,11 @@ SAMPLES = {
     REPLAY: (
         'id: 2\nevent: replay.compared\ndata: {"verdict":"same",…}\n\n'
         'id: 3\nevent: replay.completed\ndata: {"status":"completed",…}\n\n'
+    ),
+    UI: (
+        'data: {"type":"start","messageId":"msg_01a22e5561807dd7919cd02c6a732706",…}\n\n'
+        'data: {"type":"text-delta","id":"text-1-0","delta":"Clause 4 limits "}\n\n'
+        "data: [DONE]\n\n"
     ),
     "": "id: 01a22e55-6180-7dd7-919c-d02c6a732706:3\ndata: Clause 4 limits \n\ndata: [DONE]\n\n",
 }
@@ -104,6 +115,8 @@ STREAMS: Mapping[str, Stream] = {
     "stream_log": Stream(EVENT_ORDER, EVENT),
     "stream_replay": Stream(REPLAY_ORDER, REPLAY, ends=True),
     "stream": Stream(GUIDE_ORDER, "", ends=True),
+    "stream_ui_message": Stream(UI_ORDER, UI),
+    "resume_ui_stream": Stream(UI_ORDER, UI, ends=True),
 }
 
 
@@ -112,7 +125,7 @@ def content(stream: Stream) -> dict[str, Any]:
     told: dict[str, Any] = {
         "schema": {"type": "string", "description": stream.order, "examples": [SAMPLES[stream.item]]}
     }
-    if stream.item:
+    if stream.item not in {"", UI}:
         told["x-item-schema"] = {"$ref": f"#/components/schemas/{stream.item}"}
     return {EVENT_STREAM: told}
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..compat import chat_forms, messages_forms
+from ..compat import ai_sdk_forms, chat_forms, conversation_forms, messages_forms, response_forms
 from ..compat.fields import Field, Table
 from ..http.dialects import ANTHROPIC, ROOT, dialect_of
 from ..http.errors import JSON
@@ -24,6 +24,7 @@ from .tables.operations import (
     Operation,
 )
 
+UI_ROOT = "/v1/ai-sdk/"
 REF = "#/components/schemas/"
 USES = {
     "honoured": "Honoured: it means what the vendor says.",
@@ -36,7 +37,7 @@ CODES += ("tool_call_not_found", "tool_results_missing", "session_archived", "se
 
 class Vendors(NamedTuple):
     """A route's request. ``table``: what is done with each field, and ``where`` that table stands; ``streams``: the
-    answer is a stream if it is asked for.
+    answer is a stream if it is asked for; ``codes``: what it refuses beside what all of them do.
     """
 
     protocol: str
@@ -45,6 +46,7 @@ class Vendors(NamedTuple):
     body: Mapping[str, Any]
     answer: Mapping[str, Any]
     streams: bool = False
+    codes: tuple[str, ...] = ()
 
 
 CHAT = {"model": "echo/echo", "messages": [{"role": "user", "content": QUESTION}]}
@@ -62,6 +64,21 @@ MESSAGE = {
     "content": [{"type": "text", "text": ANSWER}],
     "stop_reason": "end_turn",
 }
+UI_CHAT = {
+    "id": "a-chat",
+    "messages": [{"id": "a-message", "role": "user", "parts": [{"type": "text", "text": QUESTION}]}],
+    "trigger": "submit-message",
+}
+RESPONSE_FORMS, CONVERSATION_FORMS = "api/compat/response_forms.py", "api/compat/conversation_forms.py"
+ASKED = {"model": "echo/echo", "input": QUESTION}
+RESPONSE = {
+    "id": "resp_01a22e5561807dd7919cd02c6a732706",
+    "object": "response",
+    "status": "completed",
+    "model": "echo/echo",
+}
+ITEM = {"type": "message", "role": "user", "content": QUESTION}
+CONVERSATION = {"id": "conv_01a22e5561807dd7919cd02c6a732706", "object": "conversation", "metadata": {}}
 ROUTES: Mapping[str, Vendors] = {
     "create_chat_completion": Vendors(
         "OpenAI's Chat Completions", chat_forms.FIELDS, "api/compat/chat_forms.py", CHAT, COMPLETION, streams=True
@@ -77,7 +94,43 @@ ROUTES: Mapping[str, Vendors] = {
     "count_message_tokens": Vendors(
         "Anthropic's count of tokens", messages_forms.COUNTED, "api/compat/messages_forms.py", CHAT, {"input_tokens": 7}
     ),
+    "create_response": Vendors(
+        "OpenAI's Responses", response_forms.FIELDS, RESPONSE_FORMS, ASKED, RESPONSE, streams=True
+    ),
+    "count_response_tokens": Vendors(
+        "OpenAI's count of tokens",
+        response_forms.COUNTED,
+        RESPONSE_FORMS,
+        ASKED,
+        {"object": "response.input_tokens", "input_tokens": 7},
+    ),
+    "create_conversation": Vendors(
+        "OpenAI's Conversations", conversation_forms.CREATED, CONVERSATION_FORMS, {"items": [ITEM]}, CONVERSATION
+    ),
+    "update_conversation": Vendors(
+        "OpenAI's Conversations",
+        conversation_forms.UPDATED,
+        CONVERSATION_FORMS,
+        {"metadata": {"topic": "the sea"}},
+        CONVERSATION,
+    ),
+    "add_conversation_items": Vendors(
+        "OpenAI's Conversations",
+        conversation_forms.ADDED,
+        CONVERSATION_FORMS,
+        {"items": [ITEM]},
+        {"object": "list", "data": [ITEM], "has_more": False},
+    ),
+    "stream_ui_message": Vendors(
+        "the Vercel AI SDK's UI messages",
+        ai_sdk_forms.FIELDS,
+        "api/compat/ai_sdk_forms.py",
+        UI_CHAT,
+        {},
+        codes=("unknown_part", "approval_not_found", "approval_missing", "no_decision_awaited"),
+    ),
 }
+WITHOUT_BODY = frozenset({"cancel_response"})
 
 
 def operation(path: str, name: str) -> Operation:
@@ -85,17 +138,27 @@ def operation(path: str, name: str) -> Operation:
     known = ROUTES.get(name)
     protocol = known.protocol if known else _protocol_of(path)
     where = f" What is done with each field of the request stands below, and in `{known.where}`." if known else ""
-    return Operation("Drop-in", CODES, f"The protocol is {protocol}.{where}")
+    codes = CODES + (known.codes if known else ())
+    return Operation("Drop-in", codes, f"The protocol is {protocol}.{where}")
 
 
-def complete_operation(path: str, operation: dict[str, Any]) -> None:
+def complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
     """A body and an answer are as their vendor describes them. Answers that the code types stay as they are."""
     known = ROUTES.get(operation["operationId"])
-    operation["requestBody"] = {"required": known is not None, "content": {JSON: _body(path, known)}}
+    if method == "post" and operation["operationId"] not in WITHOUT_BODY:
+        operation["requestBody"] = {"required": known is not None, "content": {JSON: _body(path, known)}}
+    elif not _is_untyped(operation):
+        return
     content: dict[str, Any] = {JSON: _answer(path, known)}
     if known is not None and known.streams:
         content |= streams.content(streams.Stream(streams.VENDOR_ORDER))
     operation["responses"]["200"] = {"description": "The answer, in the vendor's form.", "content": content}
+
+
+def _is_untyped(operation: dict[str, Any]) -> bool:
+    """True where the code says nothing of the answer."""
+    contents = operation["responses"].get("200", {}).get("content", {})
+    return bool(contents) and not all(content["schema"] for content in contents.values())
 
 
 def schemas_only_theirs(document: dict[str, Any]) -> dict[str, str]:
@@ -165,4 +228,6 @@ def _use(field: Field) -> str:
 
 
 def _protocol_of(path: str) -> str:
+    if path.startswith(UI_ROOT):
+        return "the Vercel AI SDK"
     return "Anthropic's API" if dialect_of(path, {}) is ANTHROPIC else "OpenAI's API"

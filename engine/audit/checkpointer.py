@@ -87,11 +87,18 @@ class Keeper:
                     log.warning("no checkpoint of %s was made: %s", tenant, error.detail)
 
     async def run(self, every_s: float) -> None:
+        while not self._signed:
+            await asyncio.sleep(min(every_s, FIRST_S))
+            if not self._signed:
+                await self._sign_what_is_new()
         while True:
-            await asyncio.sleep(every_s if self._signed else min(every_s, FIRST_S))
-            if self._store.frozen is None:
-                with suppress(EngineError):
-                    await self.sign_all()
+            await asyncio.sleep(every_s)
+            await self._sign_what_is_new()
+
+    async def _sign_what_is_new(self) -> None:
+        if self._store.frozen is None:
+            with suppress(EngineError):
+                await self.sign_all()
 
     def _look(self, connection: Connection, tenant: str) -> tuple[LogEnd, SignedRow | None]:
         """The end of a log, which follows from its last checkpoint. Raises Broken."""

@@ -359,6 +359,7 @@ def restore_plan(
         offer=ToolOffer(schemas, turn.client_tools),
         fallback=resolve_if_there(providers, state.setting("fallback_model")),
         fallback_name=state.setting("fallback_model"),
+        whole=turn.client is not None,
     )
 
 

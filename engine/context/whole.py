@@ -86,13 +86,22 @@ def _plan_for(
     return PlannedRound(window, model, request, request_plan, has_images(prompt), changed=changed, marks=placed)
 
 
+def recorded_contents(connection: Connection, tenant: str, state: SessionState) -> list[tuple[str, Content]]:
+    """The messages on record as they would be sent, each its role and its content, the oldest first."""
+    rows = _recorded(connection, tenant, state)
+    return [(row.role, to_send(row.words(), complete=bool(row.complete))) for row in rows]
+
+
 def _recorded(connection: Connection, tenant: str, state: SessionState) -> tuple[SentRow, ...]:
-    """The messages on record, the oldest first."""
+    """The messages on record, the oldest first; without the units of which one is left out: no model takes a result
+    whose call is erased, or a call without its result.
+    """
     if state.last is None:
         return ()
     with SENT.newest(connection, tenant, state, NO_MARKS) as rows:
-        found = tuple(row for row in rows if isinstance(row, SentRow) and not row.left_out)
-    return found[::-1]
+        found = tuple(row for row in rows if isinstance(row, SentRow))
+    gone = {row.unit for row in found if row.left_out}
+    return tuple(row for row in reversed(found) if row.unit not in gone)
 
 
 def _new_rows(conversation: Conversation) -> tuple[Row, ...]:

@@ -7,7 +7,7 @@ them, in one transaction. A deleted conversation is hidden only.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from functools import partial
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from ..clock import Clock
 from ..errors import SessionNotFound, TurnNotFound
 from ..events.session_types import ConversationDeleted
 from ..events.turn_types import AnswerDeleted, ClientFacts, Protocol, TurnWords
-from ..events.types import Draft, ErasureWords
+from ..events.types import Draft, ErasureWords, MessageAppended
 from ..events.upcasts import words_left
 from ..log.append import append
 from ..log.base import AnyVersion, Append, Connection
@@ -39,8 +39,9 @@ from ..sessions.turn_views import Turn
 from ..sessions.views import Message, Session, message_view, session_view
 from ..settings import Settings
 from ..streams.backlog import turn_of
+from .asked import AskedMessage, asked_page
 from .erasure import erase_in
-from .paging import Bounds, Page, check_limit, fill
+from .paging import Bounds, Page, check_limit, fill, number_after
 from .reach import Order
 
 DELETED = ErasureWords("deleted by the client")
@@ -79,6 +80,20 @@ class Answers:
 
         answer: ClientAnswer = await self._store.read(look)
         return answer
+
+    async def asked(
+        self, caller: Caller, protocol: Protocol, turn: UUID, after: int | None, limit: int, *, descending: bool
+    ) -> Page[AskedMessage]:
+        """Raises TurnNotFound, also for one that is hidden, and Invalid."""
+        check_limit(limit)
+        start, bounds = number_after(after), Bounds(limit, self._settings.max_page_bytes)
+
+        def look(connection: Connection) -> tuple[list[AskedMessage], bool]:
+            state = served(connection, caller.tenant, protocol, turn)
+            return asked_page(connection, caller.tenant, state, start, bounds, descending=descending)
+
+        found, more = await self._store.read(look)
+        return Page(found, str(found[-1].place) if more else None)
 
     async def page(
         self, caller: Caller, protocol: Protocol, after: UUID | None, limit: int, *, descending: bool
@@ -141,6 +156,16 @@ def answer_of(connection: Connection, tenant: str, state: TurnState) -> ClientAn
     return ClientAnswer(
         turn_of(connection, tenant, state), tuple(message_view(event) for event in asked), state.client, told
     )
+
+
+def messages_by_id(connection: Connection, tenant: str, ids: Collection[UUID]) -> dict[UUID, Message]:
+    """The messages among these events, as they are now."""
+    found = (reads.event_by_id(connection, tenant, each) for each in ids)
+    return {
+        event.id: message_view(event)
+        for event in found
+        if event is not None and event.type == MessageAppended.event_type
+    }
 
 
 def visible(state: SessionState | None) -> SessionState:

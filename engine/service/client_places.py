@@ -12,12 +12,17 @@ import msgspec
 from ..errors import Invalid, NotFound, TurnNotFound
 from ..events.blocks import Content
 from ..log.base import Connection
+from ..log.sql.reads import event_at_version
+from ..sessions.decisions import existing
 from ..sessions.history import state_at
 from ..sessions.queries import session_state
 from ..sessions.recognition import Recognised, Said, can_go_on, ends_at, recognise
 from ..sessions.same_content import changed_contents
-from .answers import answer_of, served, visible
+from .answers import served, visible
 from .client_request import ClientRequest
+
+BEGINNING = 1
+"""The version of a session's first event, in all its forks too."""
 
 Hashed = Callable[[], list[bytes]]
 """The hashes of a history up to each of its messages."""
@@ -67,10 +72,18 @@ def place_of(
         return Place(_conversation(connection, tenant, request.conversation, fork=request.apart))
     if request.previous is not None:
         return Place(_after(connection, tenant, request, now_us, fork=fork))
-    at = recognise(connection, tenant, said, hashed(), now_us, fork=fork)
-    if request.session is not None and (at is None or at.session != request.session):
+    if request.apart and request.session is None:
+        return Place()  # what it says is to go as a whole, so it shares nothing
+    family = request.session or request.family
+    at = recognise(connection, tenant, said, hashed(), now_us, fork=fork, rather=family)
+    if at is None and request.edited:
+        return Place(_before(connection, tenant, family, now_us))
+    elsewhere = request.session is not None and (at is None or at.session != request.session)
+    if request.session is not None and elsewhere and not request.edited:
         return Place(_named(connection, tenant, request.session, said, fork=fork))
-    if at is None or not request.verbatim:
+    if at is None:
+        return Place()
+    if not request.verbatim:
         return Place(at)
     state = state_at(connection, tenant, at.session, at.version)
     return Place(at, changed_contents(connection, tenant, state, said[: at.count]))
@@ -91,14 +104,15 @@ def _after(connection: Connection, tenant: str, request: ClientRequest, now_us: 
         raise _no_previous() from None
     if turn.status != "completed":
         raise PreviousNotCompleted("previous", f"that answer is not whole: its turn is {turn.status}")
-    if answer_of(connection, tenant, turn).is_erased:
-        raise _no_previous()
     then, now = (
         state_at(connection, tenant, turn.session, turn.end_version),
         session_state(connection, tenant, turn.session),
     )
     assert now is not None, "a turn's session has begun"
     version = then.last.version if then.last else then.version
+    answer = event_at_version(connection, tenant, turn.session, version)
+    if answer is None or answer.erased:
+        raise _no_previous()
     goes_on = not fork and can_go_on(now, now_us) and ends_at(now, version)
     return Recognised(turn.session, version, 0, goes_on)
 
@@ -114,3 +128,11 @@ def _named(connection: Connection, tenant: str, session: UUID, said: Sequence[Sa
     state = state_at(connection, tenant, session)
     count = next((number for number in range(len(said) - 1, 0, -1) if said[number - 1][0] == "assistant"), 0)
     return Recognised(session, state.last.version if state.last else state.version, count, goes_on=not fork)
+
+
+def _before(connection: Connection, tenant: str, session: UUID | None, now_us: int) -> Recognised | None:
+    """The place before the first message of a session, to be forked; None: it cannot be. Raises SessionNotFound."""
+    state = None if session is None else existing(session_state(connection, tenant, session))
+    if state is None or not can_go_on(state, now_us):
+        return None
+    return Recognised(state.id, BEGINNING, 0, goes_on=False)

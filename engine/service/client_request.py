@@ -19,9 +19,14 @@ class ClientRequest(msgspec.Struct, frozen=True):
     the places of messages are those in ``messages``.
 
     With ``previous``, a turn of the protocol, or ``conversation``, a session, nothing is recognised: the messages are
-    all new, and go on from the turn's answer, or at the session's end. ``apart``: the turn runs in a session of its
-    own, where nothing else goes on. ``stored``: the answer is served by the turn's id; ``told``: what is given back of
-    the request with it, in the protocol's JSON; ``alias``: the client's own name of the conversation.
+    all new, and go on from the turn's answer, or at the session's end; the metadata of a conversation stay as they are.
+    ``apart``: the turn runs in a session of its own, where nothing else goes on. ``stored``: the answer is served by
+    the turn's id; ``told``: what is given back of the request with it, in the protocol's JSON; ``alias``: the client's
+    own name of the conversation.
+
+    ``family``: a session of the client's conversation, which goes on rather than another in which the same was said.
+    ``edited``: the client has changed what was said; where nothing of its history is on record, the turn runs in a fork
+    of the family from before its first message.
     """
 
     messages: tuple[MessageIn, ...]
@@ -39,6 +44,8 @@ class ClientRequest(msgspec.Struct, frozen=True):
     stored: bool = False
     told: bytes | None = None
     alias: str | None = None
+    family: UUID | None = None
+    edited: bool = False
 
 
 class Retry(msgspec.Struct, frozen=True):

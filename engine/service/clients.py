@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from ..events.turn_types import Protocol
+from ..log.base import RequestKey
 from ..sessions.aliases import Alias
 from ..sessions.envelope import LOCAL, Caller
-from ..sessions.views import Session
+from ..sessions.views import Message, Session
 from ..turns.start import Started
-from .answers import ClientAnswer
+from .answers import ClientAnswer, messages_by_id
+from .asked import AskedMessage
 from .client_counting import input_estimate
 from .client_request import ClientRequest, Retry
 from .counting import TokenCount
 from .ids import Id, session_id, turn_id
+from .inputs import MessageIn
 from .paging import LIMIT, Page
 from .parts import Parts
 from .vendor_forms import forms_so_far
@@ -41,11 +45,15 @@ class Clients:
         Raises what ``start_turn`` raises, and PreviousNotFound and PreviousNotCompleted for an answer that cannot be
         gone on from. Nothing of a request that is refused is recorded.
         """
-        return await self._parts.drop_in.start(caller, request, retry, grace_s)
+        started = await self._parts.drop_in.start(caller, request, retry, grace_s)
+        if request.protocol == "responses" and not request.stored:
+            self._parts.unstored.begin()
+        return started
 
     async def count_client_tokens(self, request: ClientRequest, *, caller: Caller = LOCAL) -> TokenCount:
         """Count the input tokens of a client's request, with its system prompt and its tools: as the vendor does, where
-        it counts, else by an estimate that is rather too high than too low. Nothing is recorded.
+        it counts, else by an estimate that is rather too high than too low. What is on record where it goes on by name
+        counts, too. Nothing is recorded.
 
         Raises UnknownModel, Invalid, TooLarge, ContentNotSupported, and ProviderError where the vendor's count fails.
         """
@@ -90,11 +98,66 @@ class Clients:
         start = None if after is None else turn_id(after)
         return await self._parts.answers.page(caller, protocol, start, limit, descending=descending)
 
+    async def asked_messages(
+        self,
+        turn: Id,
+        protocol: Protocol,
+        *,
+        after: int | None = None,
+        limit: int = LIMIT,
+        descending: bool = False,
+        caller: Caller = LOCAL,
+    ) -> Page[AskedMessage]:
+        """Read a page of the messages that the model was sent for a stored answer, in their order or back. ``after``:
+        the place after which it begins; the page's ``next`` is one. Raises TurnNotFound, Invalid and RecordDamaged.
+        """
+        return await self._parts.answers.asked(caller, protocol, turn_id(turn), after, limit, descending=descending)
+
     async def delete_client_answer(self, turn: Id, protocol: Protocol, *, caller: Caller = LOCAL) -> None:
         """Delete a stored answer: it is served no longer, and the words of its turn's own messages are erased, in all
         branches that show them. Raises TurnNotFound, LegalHold and TurnAlreadyOpen.
         """
         await self._parts.answers.delete(caller, protocol, turn_id(turn))
+
+    async def create_conversation(
+        self,
+        messages: Sequence[MessageIn] = (),
+        *,
+        metadata: dict[str, Any] | None = None,
+        request: RequestKey | None = None,
+        caller: Caller = LOCAL,
+    ) -> Session:
+        """Begin a session for a client that keeps its conversation here, with these messages, in one append. A
+        ``request`` that came before gives its session as it was. Raises EmptyMessage, TooLarge, Invalid,
+        ToolResultsMissing, ToolCallNotFound and IdempotencyMismatch.
+        """
+        return await self._parts.conversations.create(caller, messages, metadata, request)
+
+    async def add_to_conversation(
+        self,
+        session: Id,
+        messages: Sequence[MessageIn],
+        *,
+        request: RequestKey | None = None,
+        caller: Caller = LOCAL,
+    ) -> list[Message]:
+        """Append messages to a conversation that was not deleted: all of them or none. Raises what ``append_messages``
+        raises.
+        """
+        return await self._parts.conversations.add(caller, session_id(session), messages, request)
+
+    async def describe_conversation(
+        self,
+        session: Id,
+        metadata: dict[str, Any] | None,
+        *,
+        request: RequestKey | None = None,
+        caller: Caller = LOCAL,
+    ) -> Session:
+        """Set the metadata of a conversation that was not deleted. Raises SessionNotFound, SessionArchived, TooLarge,
+        Invalid and IdempotencyMismatch.
+        """
+        return await self._parts.conversations.describe(caller, session_id(session), metadata, request)
 
     async def delete_conversation(self, session: Id, *, caller: Caller = LOCAL) -> None:
         """Delete a conversation for the clients that keep theirs here: it is served no longer, and what was said stays.
@@ -105,6 +168,23 @@ class Clients:
     async def client_session(self, session: Id, *, caller: Caller = LOCAL) -> Session:
         """Read a conversation that clients are served. Raises SessionNotFound, also for one that was hidden."""
         return await self._parts.answers.session(caller, session_id(session))
+
+    async def client_messages(self, messages: Collection[UUID], *, caller: Caller = LOCAL) -> Mapping[UUID, Message]:
+        """Read recorded messages by their ids, as they are now; one that there is not is left out. Raises nothing."""
+        found: Mapping[UUID, Message] = await self._parts.store.read(
+            partial(messages_by_id, tenant=caller.tenant, ids=frozenset(messages))
+        )
+        return found
+
+    def sign_message(self, message: UUID, *, caller: Caller = LOCAL) -> str:
+        """Make a reference to a message of the caller's tenant that nobody else can make. Raises nothing."""
+        return self._parts.signed.reference(caller, message)
+
+    async def signed_message(self, reference: str, *, caller: Caller = LOCAL) -> Message:
+        """Read the message to which a reference leads. Raises Invalid for one that was not made here for the caller's
+        tenant, or whose words are erased.
+        """
+        return await self._parts.signed.message(caller, reference)
 
     async def find_alias(self, name: str, protocol: Protocol, *, caller: Caller = LOCAL) -> Alias | None:
         """Find where a conversation is by the caller's own name of it: the session and the newest turn; None: it is not

@@ -11,6 +11,7 @@ from functools import partial
 import msgspec
 from msgspec.structs import replace
 
+from ..context.whole import recorded_contents
 from ..errors import Invalid, TooLarge, TurnAlreadyOpen, VersionConflict
 from ..events.turn_types import ClientFacts
 from ..events.types import NewMessage
@@ -19,8 +20,11 @@ from ..providers.registry import resolve
 from ..sessions import queries
 from ..sessions.canonical import hashes, origin
 from ..sessions.envelope import Caller
+from ..sessions.history import state_at
 from ..sessions.recognition import Recognised, Said
 from ..sessions.retries import turn_of_request
+from ..sessions.unstored import asks_to_forget, has_words
+from ..settings import Settings
 from ..turns.client_start import ClientPlan, ClientStarter, ClientTurn, NewConversation
 from ..turns.start import Started
 from . import inputs
@@ -52,11 +56,7 @@ class DropIn:
         self._prefix_key, self._retry_key = keys
         runtime = starter.runtime
         self._store, self._clock, self._settings = runtime.store, runtime.clock, runtime.settings
-        self._limits = replace(
-            self._settings,
-            max_message_bytes=self._settings.drop_in_max_block_bytes,
-            max_blocks=self._settings.drop_in_max_messages,
-        )
+        self._limits = drop_in_limits(self._settings)
 
     async def start(self, caller: Caller, request: ClientRequest, retry: Retry | None, grace_s: int | None) -> Started:
         """Start a turn on a client's history, in the session in which it is on record, in a fork of it, or in a new
@@ -81,6 +81,9 @@ class DropIn:
     async def _turn(self, request: ClientRequest, grace_s: int | None, key: bytes | None) -> ClientTurn:
         """What is known of the turn before anything is read: all but its place, and the messages that are new."""
         begins = await self._begins(request)
+        client = ClientFacts(request.protocol, stored=request.stored, previous=request.previous)
+        # The start of a turn that is to be erased has words: when these go, so has the turn.
+        told = request.told or (b"{}" if asks_to_forget(client) else None)
         return ClientTurn(
             ask=await self._turns.ask(None, request.options),
             news=(),
@@ -90,9 +93,9 @@ class DropIn:
             grace_s=grace_s,
             key=key,
             marks=request.marks,
-            metadata=request.metadata,
-            client=ClientFacts(request.protocol, stored=request.stored, previous=request.previous),
-            told=request.told,
+            metadata=None if request.conversation else request.metadata,  # which has its own
+            client=client,
+            told=told,
             alias=request.alias,
         )
 
@@ -126,7 +129,22 @@ class DropIn:
         ask = await self._turns.ask(None, request.options)
         inputs.check_system(request.system, self._limits)
         model = asked_model(resolve(self._starter.runtime.providers, ask.model or ""), ask)
+        said = [*await self._before(caller, request), *said]
         return await count_prompt(self._store, caller, model, prompt_of_client(said, request.system, ask, model))
+
+    async def _before(self, caller: Caller, request: ClientRequest) -> list[Said]:
+        """What is on record where a client goes on by name. Raises as ``start``."""
+        if request.previous is None and request.conversation is None:
+            return []
+
+        def look(connection: Connection) -> list[Said]:
+            place = place_of(connection, caller.tenant, request, (), list, self._clock.now_us(), fork=False).at
+            assert place is not None, "it is named"
+            state = state_at(connection, caller.tenant, place.session, place.version)
+            return recorded_contents(connection, caller.tenant, state)
+
+        found: list[Said] = await self._store.read(look)
+        return found
 
     async def place_of(self, caller: Caller, request: ClientRequest) -> Recognised | None:
         """Where a history is on record; None: it is not. Raises Invalid and TooLarge."""
@@ -150,7 +168,7 @@ class DropIn:
         said: list[Said] = []
         for number, message in enumerate(request.messages):
             role = inputs.check_role(message.role, f"messages[{number}].role")
-            field, own = f"messages[{number}].content", _own(role)
+            field, own = f"messages[{number}].content", own_blocks(role)
             said.append((role, inputs.check_content(message.content, self._limits, field, own)))
         return said
 
@@ -162,7 +180,7 @@ class DropIn:
         """The messages that are not on record, with their tokens."""
         return tuple(
             [
-                await inputs.new_message(MessageIn(content, role), self._limits, own=_own(role))
+                await inputs.new_message(MessageIn(content, role), self._limits, own=own_blocks(role))
                 for role, content in said[known:]
             ]
         )
@@ -175,7 +193,7 @@ class DropIn:
             metadata=request.metadata if request.metadata is not None else msgspec.UNSET,
         )
         facts, words = await self._sessions.first_event(fields, self._limits)
-        return NewConversation(replace(facts, drop_in=True), words)
+        return NewConversation(replace(facts, drop_in=not request.apart), words)
 
     def _key_of(self, caller: Caller, retry: Retry) -> bytes:
         said = f"{caller.tenant}\0{caller.actor}\0{retry.route}\0".encode() + retry.body
@@ -192,6 +210,9 @@ class DropIn:
             if state is None:
                 return None
             since_us = self._clock.now_us() - self._settings.retry_attach_s * 1_000_000
+            of = (caller.tenant, state.id)
+            if state.client is not None and asks_to_forget(state.client) and not has_words(connection, *of):
+                return None
             if state.status not in ATTACHABLE or (state.ended_at is not None and state.ended_at < since_us):
                 return None
             return Started(state.session, state.id, replayed=True)
@@ -200,8 +221,16 @@ class DropIn:
         return found
 
 
-def _own(role: str) -> tuple[str, ...]:
+def own_blocks(role: str) -> tuple[str, ...]:
+    """Types of blocks that nobody knows here, and that a message with this role may hold all the same."""
     return OWN if role == "assistant" else ()
+
+
+def drop_in_limits(settings: Settings) -> Settings:
+    """The settings with the limits on messages that come by a drop-in route."""
+    return replace(
+        settings, max_message_bytes=settings.drop_in_max_block_bytes, max_blocks=settings.drop_in_max_messages
+    )
 
 
 def _after_last_answer(request: ClientRequest, said: Sequence[Said]) -> int:

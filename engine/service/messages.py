@@ -18,13 +18,14 @@ from ..log.base import Append, Appended, Connection, NewEvent, Place, RecordedEv
 from ..log.sql import reads
 from ..log.store import Store
 from ..sessions.calls import CallIds
-from ..sessions.decisions import append_messages, message_draft
+from ..sessions.decisions import append_messages, existing, message_draft
 from ..sessions.envelope import Caller, seal
 from ..sessions.family import position_then
 from ..sessions.history import NOW, Moment, open_call_ids, state_at, version_then
 from ..sessions.marks import marks_at, with_pins
 from ..sessions.messages import message_page
 from ..sessions.siblings import with_siblings
+from ..sessions.state import SessionState
 from ..sessions.views import Message, message_view
 from ..settings import Settings
 from . import inputs
@@ -52,19 +53,34 @@ class Messages:
         expected: int | None,
         request: RequestKey | None,
     ) -> list[Message]:
-        news = await inputs.new_messages(messages, self._settings)
+        return await self.record(
+            caller, session, await inputs.new_messages(messages, self._settings), expected, request
+        )
+
+    async def record(
+        self,
+        caller: Caller,
+        session: UUID,
+        news: Sequence[NewMessage],
+        expected: int | None,
+        request: RequestKey | None,
+        *,
+        check: Callable[[Any], SessionState] = existing,
+    ) -> list[Message]:
+        """Append messages that were checked. ``check``: raises for a session that is not to be appended to."""
         sealed = seal([message_draft(message) for message in news], caller, self._clock)
         work = Append(
             caller.tenant,
             session,
             expected_of(expected),
             (),
-            known=sealed if messages[0].id else (),
+            known=sealed if news[0].id else (),
             alike=_alike,
             request=self._store.keyed(caller.tenant, request),
             reference=Reference("messages", session, 0),
         )
-        answer = await self._append(work, partial(_decide, news=news, sealed=sealed, now_us=self._clock.now_us()))
+        decide = partial(_decide, news=news, sealed=sealed, now_us=self._clock.now_us(), check=check)
+        answer = await self._append(work, decide)
         if answer.replayed is None:
             return [message_view(event) for event in answer.events]
         events = answer.events or await self._again(caller, answer.replayed, len(news))
@@ -127,10 +143,17 @@ class Messages:
 
 
 def _decide(
-    _: Place, state: Any, *, news: Sequence[NewMessage], sealed: Sequence[NewEvent], now_us: int, ids: CallIds
+    _: Place,
+    state: Any,
+    *,
+    news: Sequence[NewMessage],
+    sealed: Sequence[NewEvent],
+    now_us: int,
+    check: Callable[[Any], SessionState],
+    ids: CallIds,
 ) -> list[NewEvent]:
     """The events of messages, whose words are encoded already."""
-    facts = append_messages(state, news, ids, now_us)
+    facts = append_messages(check(state), news, ids, now_us)
     return [_with_calls(event, said) for event, said in zip(sealed, facts, strict=True)]
 
 

@@ -8,6 +8,7 @@ from ..tools.registry import Tools
 from ..turns.client_start import ClientStarter
 from ..turns.supervisor import Supervisor
 from .answers import Answers
+from .conversations import Conversations
 from .counting import Counts
 from .discovery import Discovery
 from .drop_in import DropIn
@@ -33,9 +34,11 @@ from .replay.runner import Replays
 from .salvage import Salvage
 from .serving import Serving
 from .sessions import Sessions
+from .signed import Signed
 from .suites import Suites
 from .transcript.reading import Transcripts
 from .turns import Turns
+from .unstored import Unstored
 from .windows import Windows
 
 
@@ -72,6 +75,9 @@ class Parts:
         self.turns = Turns(supervisor, self.follower, tools)
         self.drop_in = DropIn(ClientStarter(supervisor, tools), self.sessions, self.turns, keys)
         self.answers = Answers(store, clock, settings, keys[0])
+        self.conversations = Conversations(store, clock, settings, self.sessions, self.messages)
+        self.signed = Signed(store, keys[0])
+        self.unstored = Unstored(store, clock, settings)
         self.windows = Windows(store, providers, settings)
         self.prompts = Prompts(store, providers)
         self.counts = Counts(store, providers, settings)
@@ -91,4 +97,9 @@ class Parts:
         self.replay_reports = Reporter(store, providers, self.replay_reader)
         self.transcripts = Transcripts(clock, self.sessions, self.events, evidence)
         self.salvage = Salvage(self.messages, self.events)
-        self.serving = Serving(supervisor, self.follower, self.turns, self.replays, default_model)
+        self.serving = Serving(supervisor, self.follower, self.turns, self.replays, self.unstored, default_model)
+
+    async def close(self) -> None:
+        """End the work that no caller waits for."""
+        await self.replays.close()
+        await self.unstored.close()

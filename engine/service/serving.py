@@ -25,16 +25,24 @@ from .ids import Id, session_id, turn_id
 from .inputs import MessageIn
 from .replay.runner import Replays
 from .turns import TurnOptions, Turns, check_options
+from .unstored import Kept, Unstored
 
 
 class Serving:
     """See the module."""
 
     def __init__(
-        self, supervisor: Supervisor, follower: Follower, turns: Turns, replays: Replays, default_model: str
+        self,
+        supervisor: Supervisor,
+        follower: Follower,
+        turns: Turns,
+        replays: Replays,
+        unstored: Unstored,
+        default_model: str,
     ) -> None:
         self._supervisor = supervisor
         self._replays = replays
+        self._unstored = unstored
         self._follower = follower
         self._turns = turns
         self._default_model = default_model
@@ -145,6 +153,22 @@ class Serving:
         """
         return await self._replays.resume_all()
 
+    def forget_unstored(self) -> None:
+        """Erase from now on what clients asked not to store, also what was due while no server ran. Raises nothing."""
+        self._unstored.begin()
+
+    async def kept(self, session: Id, *, caller: Caller = LOCAL) -> Kept | None:
+        """Say why the words of a session stay on record that were asked not to be stored; None: they will be erased.
+        Raises SessionNotFound.
+        """
+        return await self._unstored.kept(caller.tenant, session_id(session))
+
+    def read_on(self, turn: Id) -> None:
+        """Note that the answer of a turn was read to its end: if it was asked not to be stored, it can go now. Raises
+        nothing.
+        """
+        self._unstored.read_on(turn_id(turn))
+
     async def drain(self) -> None:
         """Take no more turns, tell all readers, let those turns that run end, and interrupt the rest. Raises
         nothing.
@@ -152,4 +176,5 @@ class Serving:
         self._supervisor.draining = True
         self._follower.close()
         await self._replays.close()
+        await self._unstored.close()
         await self._supervisor.drain()

@@ -30,6 +30,7 @@ from .prefixes import CHAINED, forget_prefixes
 from .retries import forget_turn
 from .state import SessionState
 from .turn_state import forget
+from .unstored import forget_unstored
 from .words import ShownWords, words_after
 
 SETTING_WORDS = tuple(kind.event_type for kind in (SessionStarted, SessionForked, SessionUpdated))
@@ -98,6 +99,7 @@ def _forget(connection: Connection, tenant: str, event: Trace) -> None:
     forget_turn(connection, tenant, turn_id)
     if event.type == TurnStarted.event_type:
         forget_alias(connection, tenant, event.raw_id)
+        forget_unstored(connection, tenant, event.raw_id)
     left = forget(state, event)
     if left != state:
         queries.set_turn_state(connection, tenant, left)

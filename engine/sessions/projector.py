@@ -41,6 +41,7 @@ from .replays import stream_state, write_streams
 from .snapshots import insert_snapshots, is_kept, snapshot_row
 from .state import SessionState, evolve, inherit
 from .tables import HOUR_US, KEYED, PROJECTIONS, calibrations, messages, session_words, sessions, turns
+from .unstored import asks_to_forget, insert_unstored, unstored_row
 from .words import changed_words, merged, preview_of
 
 _encode = msgspec.json.Encoder().encode
@@ -85,7 +86,7 @@ class Catalog:
         state = session_state(connection, tenant, session)
         if state is None:
             return stream_state(connection, tenant, session)
-        return replace(state, chain=chain_at(connection, tenant, state)) if state.drop_in else state
+        return self._chained(connection, tenant, state)
 
     def inherited(self, first: RecordedEvent) -> Inherited | None:
         facts = facts_of(first)
@@ -99,7 +100,7 @@ class Catalog:
         if words.metadata is not None:
             values["metadata"] = _encode(words.metadata)
         self._inherited[tenant, session.int] = values
-        return inherit(replace(parent, chain=chain_at(derived, tenant, parent)), session)
+        return inherit(self._chained(derived, tenant, parent), session)
 
     def current(self, connection: Connection, tenant: str, state: State) -> State:
         return as_erased(connection, tenant, state) if isinstance(state, SessionState) else state
@@ -110,6 +111,12 @@ class Catalog:
             return self._fold(state, event, facts)
         stream = self._streams[event.tenant, event.session.int] = evolve_stream(state, event, facts)
         return stream
+
+    def _chained(self, connection: Connection, tenant: str, state: SessionState) -> SessionState:
+        """The state with the hash of its history; without the key there are none, whatever an older server has kept."""
+        if self._key is None or not state.drop_in:
+            return state
+        return replace(state, chain=chain_at(connection, tenant, state))
 
     def _fold(self, state: SessionState | None, event: RecordedEvent, facts: Facts) -> SessionState:
         after = chained(self._key, state, event, facts, evolve(state, event, facts))
@@ -150,6 +157,7 @@ class Catalog:
         insert_prefixes(connection, self._prefixes)
         insert_aliases(connection, self._aliases)
         insert_answers(connection, self._answers)
+        insert_unstored(connection, self._unstored)
         insert_snapshots(connection, self._snapshots)
         _add_calibrations(connection, [(*key, *sums) for key, sums in self._calibrations.items()])
         add_uses(connection, self._uses)
@@ -173,6 +181,7 @@ class Catalog:
         self._prefixes: list[Row] = []
         self._aliases: list[Row] = []
         self._answers: list[Row] = []
+        self._unstored: list[Row] = []
         self._hidden: list[tuple[str, Protocol, UUID]] = []
         self._snapshots: list[Row] = []
         self._turns: dict[Key, SessionState] = {}
@@ -220,6 +229,8 @@ class Catalog:
             return
         if facts.client.stored:
             self._answers.append(answer_row(event, facts.client))
+        row = unstored_row(event) if asks_to_forget(facts.client) else None
+        self._unstored += [] if row is None else [row]
         alias = None if self._key is None else alias_row(self._key, event, facts.client)
         self._aliases += [] if alias is None else [alias]
 

@@ -31,36 +31,45 @@ class Recognised(msgspec.Struct, frozen=True):
 
 
 def recognise(
-    connection: Connection, tenant: str, said: Sequence[Said], hashes: Sequence[bytes], now_us: int, *, fork: bool
+    connection: Connection,
+    tenant: str,
+    said: Sequence[Said],
+    hashes: Sequence[bytes],
+    now_us: int,
+    *,
+    fork: bool,
+    rather: UUID | None = None,
 ) -> Recognised | None:
-    """Find the longest beginning of a history that is on record and ends with an assistant's message; None: there is
-    none. ``hashes``: of the history up to each message; ``fork``: the session is forked in any case.
+    """Find the longest beginning of a history that is on record and ends with an assistant's message, or with a tool's
+    where that is its session's last; None: there is none. ``hashes``: of the history up to each message; ``fork``: the
+    session is forked in any case; ``rather``: the session that goes before others that hold the same.
     """
-    ends = [number for number in range(len(said) - 1, 0, -1) if said[number - 1][0] == "assistant"]
+    ends = [number for number in range(len(said) - 1, 0, -1) if said[number - 1][0] in {"assistant", "tool"}]
     counts = {hashes[number - 1]: number for number in ends}
     for found in known_prefixes(connection, tenant, list(counts)):
         longest = sorted({counts[each.hash] for each in found}, reverse=True)
         for count in longest:
             places = [each for each in found if counts[each.hash] == count]
-            place = _best(connection, tenant, places, now_us, fork=fork)
-            if place is not None:
+            place = _best(connection, tenant, places, now_us, fork=fork, rather=rather)
+            if place is not None and (place.goes_on or said[count - 1][0] == "assistant"):
                 return msgspec.structs.replace(place, count=count)
     return None
 
 
 def _best(
-    connection: Connection, tenant: str, places: Iterable[Known], now_us: int, *, fork: bool
+    connection: Connection, tenant: str, places: Iterable[Known], now_us: int, *, fork: bool, rather: UUID | None
 ) -> Recognised | None:
-    """Of the sessions that hold a history: the newest that ends there, else the newest, to be forked."""
-    open_ones: list[tuple[bool, int, Known]] = []
+    """Of the sessions that hold a history: ``rather``, else the newest that ends there, else the newest, forked."""
+    open_ones: list[tuple[bool, bool, int, Known]] = []
     for each in places:
         state = session_state(connection, tenant, each.session)
         if state is None or not can_go_on(state, now_us):
             continue
-        open_ones.append((not fork and ends_at(state, each.version), state.updated_at, each))
+        ends = not fork and ends_at(state, each.version)
+        open_ones.append((each.session == rather, ends, state.updated_at, each))
     if not open_ones:
         return None
-    ends, _, place = max(open_ones, key=lambda one: one[:2])
+    _, ends, _, place = max(open_ones, key=lambda one: one[:3])
     return Recognised(place.session, place.version, 0, ends)
 
 

@@ -250,6 +250,16 @@ answers = Table(
 )
 """The turns whose answers clients of a protocol are served by their ids, in order of these; ``hidden``: no longer."""
 
+unstored = Table(
+    "unstored",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("turn", LargeBinary, primary_key=True),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""The turns of clients that asked not to store anything, while their words are there."""
+
 calibrations = Table(
     "calibrations",
     metadata,
@@ -266,7 +276,7 @@ calibrations = Table(
 
 PROJECTIONS = (
     *(sessions, session_words, snapshots, messages, marks, turns, forks, copies, replays, suites, calibrations),
-    *(prefixes, aliases, answers, document_uses),
+    *(prefixes, aliases, answers, unstored, document_uses),
 )
 KEYED = (prefixes, aliases)
 """Those of them whose rows are made with the database's secret."""

@@ -2,6 +2,9 @@
 
 What was recognised stays where it is on record; what is new, the beginning of a session or of a fork among it, is
 recorded with the turn's start in one append, or nothing is. A session that has moved on meanwhile is forked.
+
+Such a turn has one round, and all that the model asks for is the client's to do; but where tools that are registered
+here are offered, it goes on until the client is asked for something, like any other.
 """
 
 from __future__ import annotations
@@ -214,7 +217,7 @@ class ClientStarter(TurnStarter):
             ids=plan.ids,
             now_us=now_us,
             before=tuple(before),
-            one_round=True,
+            one_round=not turn.ask.tools,
             client=turn.client,
         )
         return seal([*opening, *start_turn(state or first.window.state, command)], caller, clock)

@@ -65,8 +65,12 @@ def recordable(usage: Usage) -> Usage:
 
 def refused_by_person(reason: str | None) -> ToolOutcome:
     """The outcome of a call that a person refused; the model is told the reason."""
-    words = f"Not called: a person refused this call{f' ({reason})' if reason else ''}."
-    return ToolOutcome("refused", words, is_error=True)
+    return ToolOutcome("refused", words_of_refusal(reason), is_error=True)
+
+
+def words_of_refusal(reason: str | None) -> str:
+    """The result of a call that a person refused, as the model is told it."""
+    return f"Not called: a person refused this call{f' ({reason})' if reason else ''}."
 
 
 def _vendor_words(recorder: Recorder, error: EngineError | None, *, completed: bool) -> AttemptEndedWords | None:

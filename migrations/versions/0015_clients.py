@@ -1,6 +1,6 @@
 """Clients find their turns by ids and by names of their own.
 
-Both tables begin empty: no turn of an older file was asked for in a protocol that serves it again.
+All tables begin empty: no turn of an older file was asked for in a protocol that serves it again.
 
 Revises: 0014
 """
@@ -27,3 +27,4 @@ def upgrade() -> None:
         "CREATE TABLE answers (tenant TEXT NOT NULL, protocol TEXT NOT NULL, turn BLOB NOT NULL, "
         f"hidden INTEGER NOT NULL, PRIMARY KEY (tenant, protocol, turn)) {LAYOUT}"
     )
+    op.execute(f"CREATE TABLE unstored (tenant TEXT NOT NULL, turn BLOB NOT NULL, PRIMARY KEY (tenant, turn)) {LAYOUT}")

@@ -27,6 +27,7 @@ import lists
 import proofs
 import readers
 import replays
+import responses
 import resume
 import sessions
 import streams
@@ -42,6 +43,7 @@ PARTS: dict[str, tuple[str, Measure]] = {
     "forks": ("branches", forks.measure),
     "histories": ("histories that clients send again", histories.measure),
     "dropin": ("Chat Completions as a drop-in", dropin.measure),
+    "responses": ("OpenAI's Responses as a drop-in", responses.measure),
     "heavy": ("a session of 36 MB", heavy.measure),
     "replays": ("recorded turns done again", replays.measure),
     "streams": ("streamed turns", streams.measure),

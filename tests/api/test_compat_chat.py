@@ -465,7 +465,7 @@ BAD = [
     (asked(*HI, thinking_budget=1), "unknown_parameter", "thinking_budget"),
     (asked(*HI, n=2), "unsupported_parameter", "n"),
     (asked(*HI, n=True), "unsupported_parameter", "n"),
-    (asked(*HI, store=True), "unsupported_parameter", "store"),
+    (asked(*HI, store=1), "invalid_type", "store"),
     (asked(*HI, functions=[]), "unsupported_parameter", "functions"),
     (asked(*HI, modalities=["text", "audio"]), "unsupported_parameter", "modalities"),
     (asked(*HI, audio={"voice": "x"}), "unsupported_parameter", "audio"),
@@ -481,6 +481,9 @@ BAD = [
     (asked(*HI, max_completion_tokens=1, max_tokens=1), "invalid_value", "max_tokens"),
     (asked(*HI, stop=["x"] * 17), "invalid_value", "stop"),
     (asked(*HI, metadata={"a": 1}), "invalid_type", "metadata[...]"),
+    (asked(*HI, metadata={str(n): "" for n in range(17)}), "invalid_value", "metadata"),
+    (asked(*HI, metadata={"k" * 65: ""}), "invalid_value", "metadata"),
+    (asked(*HI, metadata={"k": "v" * 513}), "invalid_value", "metadata.k"),
     (asked(*HI, user="x" * 300), "too_large", "user"),
     (asked(*HI, safety_identifier="x" * 300), "too_large", "safety_identifier"),
     (asked(*HI, stream_options={"include_usage": True}), "invalid_value", "stream_options"),
@@ -560,7 +563,7 @@ def test_what_there_is_not(client):
     refused(ask(client, *HI, headers=absent), 404, "session_not_found")
     refused(ask(client, *HI, headers={"X-Manent-Session": "x"}), 400, "invalid_id", "X-Manent-Session")
     refused(client.get("/v1/nothing"), 404, "not_found")
-    refused(client.get(f"{CHAT}/chatcmpl-1"), 404, "not_found")
+    refused(client.get(f"{CHAT}/chatcmpl-1"), 404, "completion_not_found", "completion_id")
     refused(client.put(CHAT, json={}), 405, "method_not_allowed")
     other = client.get("/v1/nothing", headers={"anthropic-version": "2023-06-01"})
     assert other.json()["error"]["type"] == "not_found_error"

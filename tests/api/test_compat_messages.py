@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from manent import engine
 from manent.api.compat import messages_answers, messages_forms, messages_request
+from manent.api.compat.sealed import SEALED, sealed
 from manent.api.http.errors import Problem
 from tests.api import chat_upstream, claude_upstream
 from tests.api.claude_upstream import failure, said
@@ -689,7 +690,7 @@ def test_forms_are_the_librarys(form, kind, not_taken):
 def test_a_form_under_a_signature_comes_back(kind, fields):
     """To the byte."""
     raw = msgspec.json.encode({"type": "reasoning"} | fields | {"type": "reasoning"})
-    signature = messages_request.sealed(kind, raw)
+    signature = sealed(kind, raw)
     part = msgspec.json.encode({"type": "thinking", "thinking": "Hm.", "signature": signature})
     body = msgspec.json.decode(
         msgspec.json.encode(asked(user("a"), assistant([msgspec.Raw(part)]), user("b"))), type=messages_forms.MessagesIn
@@ -707,7 +708,7 @@ def test_a_signature_that_nobody_was_given_is_refused_or_anthropics(text):
     part = {"type": "thinking", "thinking": "Hm.", "signature": f"manent.block.{text}"}
     raw = msgspec.json.encode(asked(user("a"), assistant([part]), user("b")))
     body = msgspec.json.decode(raw, type=messages_forms.MessagesIn)
-    if messages_request.SEALED.fullmatch(part["signature"]):
+    if SEALED.fullmatch(part["signature"]):
         with pytest.raises(Problem) as refusal:
             messages_request.client_request(body, lambda _: True)
         assert refusal.value.extra["field"] == "messages[1].content[0].signature"

@@ -16,7 +16,16 @@ from schemathesis.checks import CHECKS, load_all_checks
 GOLDEN = Path(__file__).parent.parent / "golden" / "openapi.json"
 EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "6"))
 ENDLESS = {"/api/sessions/{session_id}/events/stream", "/api/events/stream"}
-WITHOUT_WRONG_FORMS = {"/api/log/tile/{tile}", "/api/models/{provider}/{name}", "/v1/models/{model_id}"}
+WITHOUT_WRONG_FORMS = {
+    "/api/log/tile/{tile}",
+    "/api/models/{provider}/{name}",
+    "/v1/chat/completions/{completion_id}",
+    "/v1/conversations/{conversation_id}",
+    "/v1/conversations/{conversation_id}/items/{item_id}",
+    "/v1/models/{model_id}",
+    "/v1/responses/{response}",
+    "/v1/responses/{response}/cancel",
+}
 """Of any text in their paths it is said that there is no such thing."""
 
 EXPECTED = {

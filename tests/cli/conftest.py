@@ -4,12 +4,20 @@ A process takes a second to begin, so what is one of many cases of a thing goes 
 """
 
 import asyncio
+import fcntl
 import os
+import pty
+import re
 import runpy
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -102,6 +110,89 @@ def serve(start):
             assert process.wait(TIMEOUT_S) == 0
 
     return serve
+
+
+SEQUENCE = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[=>])")
+"""What commands a terminal, and is not seen."""
+
+
+class Terminal:
+    """A terminal in which a process runs: keys go in, and what is written comes out. ``raw``: all that has come."""
+
+    def __init__(self, descriptor, process):
+        self._descriptor = descriptor
+        self._read_to = 0
+        self.process = process
+        self.raw = b""
+
+    def type(self, keys):
+        os.write(self._descriptor, keys.encode())
+
+    def see(self, expected):
+        """Waits until this has been written since what was seen last; what came up to there, without what commands a
+        terminal.
+        """
+        until = time.monotonic() + TIMEOUT_S / 3
+        while (place := shown_of(self.raw).find(expected, self._read_to)) < 0:
+            assert self._read(until), f"{expected!r} did not come: {shown_of(self.raw)[self._read_to :]!r}"
+        begun, self._read_to = self._read_to, place + len(expected)
+        return shown_of(self.raw)[begun : self._read_to]
+
+    def see_all(self):
+        """All that comes until the end."""
+        until = time.monotonic() + TIMEOUT_S / 3
+        while self._read(until):
+            """Until nobody has the terminal open."""
+        begun, self._read_to = self._read_to, len(shown_of(self.raw))
+        return shown_of(self.raw)[begun:]
+
+    def end(self):
+        """The exit code, once all is read."""
+        self.see_all()
+        return self.process.wait(TIMEOUT_S / 3)
+
+    def _read(self, until):
+        """Whether something came."""
+        if not select.select([self._descriptor], [], [], max(until - time.monotonic(), 0))[0]:
+            return False
+        try:
+            piece = os.read(self._descriptor, 65536)
+        except OSError:  # nobody has it open any more
+            return False
+        self.raw += piece
+        return bool(piece)
+
+
+def shown_of(data):
+    return SEQUENCE.sub("", data.decode("utf-8", "replace")).replace("\r", "")
+
+
+@pytest.fixture
+def terminal(tmp_path, environment):
+    """Runs a command in a terminal of its own, in which Ctrl-C and Ctrl-D work; it is gone when the block ends."""
+
+    @contextmanager
+    def terminal(*command, term="xterm-256color", rows=24, columns=80, **names):
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        named = environment | {"TERM": term} | names
+        login = partial(os.login_tty, theirs)
+        command = [str(MANENT), *map(str, command)]
+        with subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=named,
+            pass_fds=[theirs],
+            preexec_fn=login,  # noqa: PLW1509 - no thread runs here that could hold a lock
+        ) as process:
+            os.close(theirs)
+            try:
+                yield Terminal(ours, process)
+            finally:
+                process.kill()
+                os.close(ours)
+
+    return terminal
 
 
 @pytest.fixture(scope="session")

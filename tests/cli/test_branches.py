@@ -40,8 +40,8 @@ def test_what_cannot_be_forked_says_why(call, recorded, database):
         (1, "the session has no version 99: its last is ", (recorded.talked, "--version", "99")),
         (1, "the session has no version 0", (recorded.talked, "--version", "0")),
         (2, "nobody/none", (recorded.talked, "--model", "nobody/none")),
-        (1, "there is no such session", ("00000000-0000-7000-8000-000000000000",)),
-        (1, "there is no such session", (recorded.talked, "--tenant", "acme")),
+        (1, "there is no session 00000000-", ("00000000-0000-7000-8000-000000000000",)),
+        (1, f"there is no session {recorded.talked}", (recorded.talked, "--tenant", "acme")),
     ):
         done = call("fork", *arguments)
         assert (done.returncode, done.stdout) == (status, "")

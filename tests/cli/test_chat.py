@@ -1,14 +1,11 @@
 """``manent chat``: on a file and over the API, through pipes and in a terminal."""
 
 import json
-import os
-import pty
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -246,45 +243,3 @@ def test_a_turn_that_waits_is_asked_about_again(run, where):
     assert done.stderr.count("shall call_Ada run?") == 1
     assert done.stderr.count("shall call_Bob run?") == 2
     assert (done.stdout.count("hello Ada"), done.stdout.count("hello Bob"), done.stdout.count("Done.")) == (1, 1, 2)
-
-
-# --- in a terminal ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def terminal(tmp_path, environment):
-    """A command that believes it has a terminal: a function that types, and waits for what must then be seen."""
-
-    @contextmanager
-    def terminal(*command):
-        ours, theirs = pty.openpty()
-        files = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
-        arguments, named = [str(MANENT), *command], environment | {"TERM": "dumb"}
-        with subprocess.Popen(arguments, **files, cwd=tmp_path, env=named, start_new_session=True) as process:
-            os.close(theirs)
-
-            def type_and_see(keys, expected):
-                os.write(ours, keys.encode())
-                seen, until = b"", time.monotonic() + TIMEOUT_S
-                while expected.encode() not in seen and time.monotonic() < until:
-                    seen += os.read(ours, 65536)
-                return seen.decode()
-
-            try:
-                yield type_and_see, process
-            finally:
-                process.kill()
-                os.close(ours)
-
-    return terminal
-
-
-def test_a_terminal_is_prompted_and_not_commanded(terminal):
-    """There is a prompt, an answer's escape sequences are shown and not sent, and Ctrl-D leaves."""
-    with terminal("chat") as (type_and_see, process):
-        assert "/quit or Ctrl-D leaves" in type_and_see("", "> ")
-        assert "\n␛[31mred" in type_and_see("\x16\x1b[31mred\n", "\n␛[31mred")
-        process.send_signal(signal.SIGINT)
-        type_and_see("", "> ")
-        type_and_see("\x04", "\r\n")
-        assert process.wait(TIMEOUT_S) == 0

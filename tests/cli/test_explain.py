@@ -53,8 +53,8 @@ def test_what_cannot_be_explained_says_why(call, turn, recorded, database):
     for arguments in (("00000000-0000-7000-8000-000000000000",), (turn, "--tenant", "acme")):
         done = call("explain", *arguments)
         assert done.returncode == 1
-        assert "there is no such turn" in done.stderr
-    assert call("explain", "x").stderr == "manent: turn_id: is not an id (a UUID)\n"
+        assert f"there is no turn, and no session, {arguments[0]}" in done.stderr
+    assert "turn: 'x' is not the id of a turn or a session" in call("explain", "x").stderr
     assert call("explain", turn, "--attempt", "0").returncode == 2
     call("erase", recorded.talked, "--reason", "asked to", "--version", "2")
     done = call("explain", turn)

@@ -103,7 +103,7 @@ def test_a_wrong_file_is_told_by_line_and_column(call, file):
         (("talk.yaml", "--model", "ecco/echo"), "no provider here serves ecco/echo"),
         (("talk.yaml", "--junit", "no/such/out.xml"), "no/such/out.xml: cannot be written: there is no such folder"),
         (("talk.yaml", "--json", "."), ".: cannot be written: it is a folder"),
-        (("talk.yaml", "--max-attempts", "0"), "MANENT_MAX_ATTEMPTS"),
+        (("talk.yaml", "--max-attempts", "0"), "'--max-attempts': 0 is not in the range"),
         (("talk.yaml", "--tenant", "A B"), "tenant"),
     ],
 )

@@ -49,6 +49,19 @@ def node_modules():
         return home
 
 
+@cache
+def node(least):
+    """The command of a Node that is not older than this, beside the clients: the one that they bring, or the system's.
+    Skips the test if there can be none.
+    """
+    modules = node_modules() / "node_modules"
+    for command in (*modules.glob("node-*/bin/node"), "node"):
+        told = subprocess.run([command, "--version"], check=False, capture_output=True, text=True)
+        if told.returncode == 0 and int(told.stdout.removeprefix("v").partition(".")[0]) >= least:
+            return command
+    pytest.skip(f"NOT SHOWN: clients that need Node {least}. The package that brings it is not for this system")
+
+
 def _run(client, command):
     """Run an installer. Skips the test where it fails: without a registry there is nothing to be shown."""
     try:

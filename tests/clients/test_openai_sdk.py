@@ -284,3 +284,33 @@ def _text(answer, *, stream):
     if stream:
         return "".join(chunk.choices[0].delta.content or "" for chunk in answer)
     return answer.choices[0].message.content
+
+
+def test_stored_completions(server, sdk):
+    """Served by their ids and listed, page by page, with the messages that they were asked with; deleted for ever."""
+    metadata = {"suite": "stored"}
+    first, session, _ = say(sdk, user("Keep this."), store=True, metadata=metadata)
+    with sdk.chat.completions.stream(
+        model="echo/paced", messages=[user("And this.")], store=True, metadata=metadata
+    ) as events:
+        second = events.get_final_completion()
+    names = [first.id, second.id]
+    served = sdk.chat.completions.retrieve(first.id)
+    assert (served.choices, served.usage, served.metadata) == (first.choices, first.usage, metadata)
+    assert [each.id for each in sdk.chat.completions.list(metadata=metadata, limit=1)] == names
+    assert [each.id for each in sdk.chat.completions.list(metadata=metadata, model="echo/echo")] == names[:1]
+    assert [each.id for each in sdk.chat.completions.list(metadata=metadata, order="desc")] == names[::-1]
+    said = [user("Keep this."), first.choices[0].message, user("And more.")]
+    third, same, _ = say(sdk, {"role": "system", "content": "Be brief."}, *said, store=True)
+    told = list(sdk.chat.completions.messages.list(third.id, limit=2))
+    assert same == session
+    assert [each.content for each in told] == ["Be brief.", "Keep this.", "Keep this.", "And more."]
+    deleted = sdk.chat.completions.delete(first.id)
+    assert (deleted.id, deleted.deleted) == (first.id, True)
+    with pytest.raises(openai.NotFoundError) as refusal:
+        sdk.chat.completions.retrieve(first.id)
+    assert (refusal.value.code, refusal.value.param) == ("completion_not_found", "completion_id")
+    assert [each.content for each in sdk.chat.completions.messages.list(third.id)][1:] == [None, None, "And more."]
+    assert [message["erased"] is None for message in native(server, f"/api/sessions/{session}/messages")["items"]] == [
+        *(False, False, True, True)
+    ]

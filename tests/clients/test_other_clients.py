@@ -140,10 +140,10 @@ def run(request, tmp_path_factory):
 
 
 def test_each_line_of_the_readme_is_run():
-    """Here, or beside the two vendors' own clients for Python."""
+    """Here, or beside the two vendors' own clients for Python and the Vercel AI SDK."""
     table = README.split("\n## Point your client at Manent\n")[1].split("\n\n")[1]
     rows = [row.split(" | ")[0].removeprefix("| ").replace("`", "") for row in table.splitlines()[2:]]
-    run_here = {*PYTHON, *JAVASCRIPT, "openai (Python)", "anthropic (Python)"}
+    run_here = {*PYTHON, *JAVASCRIPT, "openai (Python)", "anthropic (Python)", "ai (JavaScript)"}
     assert {"llm" if row.startswith("llm ") else row for row in rows} == run_here
 
 

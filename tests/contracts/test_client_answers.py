@@ -6,7 +6,7 @@ from manent import engine
 from manent.engine import ClientRequest, MessageIn, PreviousNotCompleted, PreviousNotFound
 from manent.engine.errors import LegalHold, SessionNotFound, TurnAlreadyOpen, TurnNotFound
 from manent.engine.sessions.envelope import Caller
-from tests.support import audit, chatting, query
+from tests.support import chatting, query, settle
 
 ECHO = "echo/echo"
 OTHER = Caller(actor="key:other")
@@ -15,12 +15,6 @@ OTHER = Caller(actor="key:other")
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "chat.db"
-
-
-def settle(path):
-    audit(path)
-    assert engine.verify_database(str(path)).problem is None
-    assert engine.rebuild_projections(str(path)).differed == ()
 
 
 async def begun(chat, text, *, model=ECHO, caller=engine.LOCAL, **more):

@@ -280,7 +280,7 @@ async def test_a_file_from_before_snapshots_gets_them(path):
     old = msgspec.json.encode({name: each for name, each in json.loads(state).items() if name != "set_at"})
     execute(path, "UPDATE sessions SET state = ?", (old,))
     execute(path, "DROP TABLE snapshots")
-    for table in ("forks", "replays", "suites", "prefixes", "retries", "aliases", "answers"):
+    for table in ("forks", "replays", "suites", "prefixes", "retries", "aliases", "answers", "unstored"):
         execute(path, f"DROP TABLE {table}")
     execute(path, "UPDATE alembic_version SET version_num = '0010'")
     async with chatting(path) as chat:

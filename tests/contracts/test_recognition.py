@@ -17,7 +17,7 @@ from manent.engine.errors import (
     UnknownModel,
 )
 from manent.engine.sessions.envelope import Caller
-from tests.support import ManualClock, audit, chatting, offered, query, says
+from tests.support import ManualClock, chatting, offered, query, says, settle
 
 ECHO = "echo/echo"
 
@@ -25,12 +25,6 @@ ECHO = "echo/echo"
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "chat.db"
-
-
-def settle(path):
-    audit(path)
-    assert engine.verify_database(str(path)).problem is None
-    assert engine.rebuild_projections(str(path)).differed == ()
 
 
 def said(*texts):

@@ -30,7 +30,10 @@ MADE_INSIDE = (
 """Nobody else calls their constructors."""
 
 DOORS = {"Engine": Engine, "Evidence": Evidence, "Salvage": Salvage, "Serving": Serving}
-OF_NOBODY = {"model", "models", "purge", "admit_reader", "ready", "standing", "drain", "resume_replays"}
+OF_NOBODY = {"model", "models", "purge", "admit_reader", "ready", "standing", "drain", "resume_replays"} | {
+    "forget_unstored",
+    "read_on",
+}
 """They are about no tenant's log."""
 
 ERROR = re.compile(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)+\b|\bInvalid\b|\bOverloaded\b|\bErased\b")

@@ -21,12 +21,22 @@ from ....engine import (
     Session,
     SessionChanges,
     SessionFilter,
+    SessionNotFound,
     Settings,
     SyncEngine,
     ToolInfo,
     Turn,
 )
-from ..database import EVERY, ID_DIGITS, first_above, only_one, open_temporary, open_to_write, read_prefix
+from ..database import (
+    EVERY,
+    ID_DIGITS,
+    first_above,
+    no_session,
+    only_one,
+    open_temporary,
+    open_to_write,
+    read_prefix,
+)
 from .base import TranscriptForm
 
 T = TypeVar("T")
@@ -50,7 +60,10 @@ class FileSessions:
     def find(self, text: str) -> Session:
         prefix = read_prefix(text)
         if len(prefix) == ID_DIGITS:
-            return self.chat.session(prefix, caller=self.caller)
+            try:
+                return self.chat.session(prefix, caller=self.caller)
+            except SessionNotFound:
+                raise no_session(text) from None
         newest = self.chat.sessions(order="created", after=first_above(prefix), limit=2, caller=self.caller, **EVERY)
         return only_one(newest.items, text)
 

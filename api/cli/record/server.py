@@ -7,7 +7,7 @@ import http.client
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, Unpack
+from typing import IO, Any, TypeVar, Unpack
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -31,14 +31,10 @@ from ..chat.remote import RETRIES, RETRY_S, Remote, ServerRefused, read_frames
 from ..database import EVERY, ID_DIGITS, only_one, read_prefix
 from .base import TranscriptForm
 
+T = TypeVar("T", bound=msgspec.Struct)
+
 PAGE = 1000
 CHUNK_BYTES = 1 << 16
-
-
-class _TellablePrompt(SentPrompt, frozen=True):
-    """As it is told: msgspec reads no ``Raw`` where there may be null."""
-
-    request: Any
 
 
 class ServerSessions(Remote):
@@ -64,14 +60,15 @@ class ServerSessions(Remote):
         return self.decoded("GET", _with(f"/api/sessions/{session}", {"version": version, "at": at}), Session)
 
     def messages(self, session: UUID, *, version: int | None = None, newest: bool = False) -> Iterator[Message]:
-        given = {"version": version, "order": "desc" if newest else None}
+        given = {"version": version, "order": "desc" if newest else None, "limit": None if newest else PAGE}
         return self.listed(_with(f"/api/sessions/{session}/messages", given), Message)
 
     def events(self, session: UUID, *, after: int = 0) -> Iterator[Event]:
-        return self.listed(_with(f"/api/sessions/{session}/events", {"after": after}), Event)
+        for raw in self.listed(_with(f"/api/sessions/{session}/events", {"after": after, "limit": PAGE}), msgspec.Raw):
+            yield _with_raw(raw, Event, "body")
 
     def turns(self, session: UUID) -> Iterator[Turn]:
-        return self.listed(f"/api/sessions/{session}/turns", Turn)
+        return self.listed(_with(f"/api/sessions/{session}/turns", {"limit": PAGE}), Turn)
 
     def turn(self, turn: UUID) -> Turn:
         return self.decoded("GET", f"/api/turns/{turn}", Turn)
@@ -87,7 +84,7 @@ class ServerSessions(Remote):
                         failures, place = 0, frame.number or place
                         if frame.type == "error":
                             raise ServerRefused(_detail(frame.data))
-                        yield msgspec.json.decode(frame.data, type=Event)
+                        yield _with_raw(frame.data, Event, "body")
             except (OSError, http.client.HTTPException):
                 pass
             failures += 1
@@ -126,8 +123,8 @@ class ServerSessions(Remote):
             raise self.unreachable(error) from None
 
     def explain(self, turn: UUID, attempt: int | None) -> SentPrompt:
-        told = self.decoded("GET", _with(f"/api/turns/{turn}/prompt", {"attempt": attempt}), _TellablePrompt)
-        return msgspec.structs.replace(told, request=None if told.request is None else msgspec.Raw(told.request_bytes))
+        prompt = self.decoded("GET", _with(f"/api/turns/{turn}/prompt", {"attempt": attempt}), msgspec.Raw)
+        return _with_raw(prompt, SentPrompt, "request")
 
     def transcript(self, session: UUID, form: TranscriptForm, version: int | None) -> Iterator[bytes]:
         path = _with(f"/api/sessions/{session}/transcript", {"format": form, "version": version})
@@ -148,6 +145,19 @@ class ServerSessions(Remote):
 def _with(path: str, given: dict[str, Any]) -> str:
     query = urlencode({name: value for name, value in given.items() if value is not None})
     return f"{path}?{query}" if query else path
+
+
+def _with_raw(data: msgspec.Raw | bytes, kind: type[T], name: str) -> T:
+    """Decode a struct of which one field is any JSON, kept as it is, or null: no decoder takes both. Raises
+    ServerRefused.
+    """
+    try:
+        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        kept, fields[name] = fields[name], msgspec.Raw(b"null")
+        value = msgspec.json.decode(msgspec.json.encode(fields), type=kind)
+    except (KeyError, msgspec.MsgspecError):
+        raise ServerRefused("the server does not answer as this version of Manent does") from None
+    return value if bytes(kept) == b"null" else msgspec.structs.replace(value, **{name: kept})
 
 
 def _detail(data: bytes) -> str:

@@ -79,6 +79,8 @@ class Places(msgspec.Struct, frozen=True):
 
     def check(self) -> None:
         """Raises Invalid for a file that cannot be written, before anything is done."""
+        if self.outputs.count(STANDARD_OUTPUT) > 1:
+            raise Invalid("-", "only one of the results can go to standard output")
         for place in self.outputs:
             if place != STANDARD_OUTPUT and (place.is_dir() or not place.parent.is_dir()):
                 raise Invalid(str(place), "cannot be written: it is a folder, or there is no such folder")

@@ -49,9 +49,21 @@ CODES: Mapping[str, Code] = {
     "parameter_not_supported": Code(
         400, "A parameter is known, and cannot be honoured by this model or this server.", ("field",)
     ),
+    "array_above_max_length": Code(
+        400, "A list of a drop-in route's body is longer than it may be.", ("field", "limit")
+    ),
+    "mutually_exclusive_parameters": Code(400, "Two fields of a drop-in route's body exclude each other.", ("field",)),
+    "conversation_locked": Code(400, "A response is running in this conversation. Try again later.", ("field",)),
+    "response_not_in_background": Code(400, "Only a response that runs in the background is cancelled.", ("field",)),
+    "item_not_alone": Code(
+        400, "The item is one message with others, and a message is the least that is erased.", ("field",)
+    ),
     "previous_response_not_completed": Code(
         400, "The answer to go on from is not whole: its turn runs, has failed or was cancelled.", ("field",)
     ),
+    "unknown_part": Code(400, "A part of a UI message has a type that is not taken here.", ("field", "available")),
+    "approval_not_found": Code(400, "An approval was not asked for here.", ("field",)),
+    "approval_missing": Code(400, "A turn waits for more decisions than were sent.", ("field",)),
     "prefill_not_supported": Code(400, "The model cannot go on with an answer that the request begins.", ("field",)),
     "unsupported_media_type": Code(415, "The body must be `application/json`.", ("field",), everywhere=True),
     "not_acceptable": Code(406, "Nothing that the request accepts can be answered.", (), everywhere=True),
@@ -78,6 +90,10 @@ CODES: Mapping[str, Code] = {
         "There is no such session, or not at that version, in the key's tenant.",
         ("session_id", "field", "last_version"),
     ),
+    "response_not_found": Code(404, "There is no such response: see /v1/responses.", ("field",)),
+    "completion_not_found": Code(404, "There is no such stored completion: see /v1/chat/completions.", ("field",)),
+    "conversation_not_found": Code(404, "There is no such conversation: see /v1/conversations.", ("field",)),
+    "item_not_found": Code(404, "The conversation has no such item.", ("field",)),
     "previous_response_not_found": Code(404, "There is no such answer to go on from: see /v1/responses.", ("field",)),
     "turn_not_found": Code(404, "There is no such turn or attempt in the key's tenant.", ("turn_id",)),
     "event_not_found": Code(404, "The session has no event, or no message, of that version.", ("version",)),

@@ -304,6 +304,12 @@ OPERATIONS: Mapping[str, Operation] = {
     "healthz": Operation("Operation", (), "It looks at nothing else."),
     "readyz": Operation("Operation", (), "A proxy sends requests here only while it answers 200."),
     "metrics": Operation("Operation", (), "It holds no id of a session, and no word of anybody's."),
+    "resume_ui_stream": Operation("Drop-in", (), "The protocol is the Vercel AI SDK's."),
+    "stop_ui_message": Operation(
+        "Drop-in",
+        (*BODY, "invalid_json", "invalid_type"),
+        "The protocol is the Vercel AI SDK's: `activeStreamId`, a turn, is stopped alone.",
+    ),
     "list_vendor_models": Operation("Drop-in"),
     "get_vendor_model": Operation("Drop-in", ("unknown_model",), "A name may hold slashes."),
 }

@@ -1,0 +1,150 @@
+"""Chats of the Vercel AI SDK's clients: where one is by the client's own name of it, which message a turn makes, and a
+person's decisions on what a turn waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from itertools import pairwise
+from uuid import UUID
+
+import msgspec
+
+from ...engine import Caller, ClientAnswer, Engine, Frame, Message, TurnNotFound
+from ..http.errors import Problem, invalid
+from .ai_sdk_forms import message_id
+from .ai_sdk_request import Decided
+from .ai_sdk_stream import read_decision
+from .common import ENDS
+
+OPEN = frozenset({"running", "requires_action"})
+_DECISIONS = frozenset({"tool.approved", "tool.refused"})
+_encode = msgspec.json.Encoder().encode
+
+
+class Goes(msgspec.Struct, frozen=True, rename="camel"):
+    """A turn goes on with a message: its name, and the turns that have made it so far. It is what is given back of the
+    request (``ClientRequest.told``).
+    """
+
+    message_id: str
+    turns: tuple[UUID, ...] = ()
+
+
+_read_goes = msgspec.json.Decoder(Goes).decode
+
+
+def goes_of(answer: ClientAnswer) -> Goes:
+    """The message that a turn makes."""
+    return Goes(message_id(answer.turn.id.hex)) if answer.told is None else _read_goes(answer.told)
+
+
+async def newest(chat: Engine, name: str, caller: Caller) -> ClientAnswer | None:
+    """The newest turn of a chat; None: the caller has no chat of this name."""
+    found = await chat.find_alias(name, "ai_sdk", caller=caller)
+    if found is None:
+        return None
+    try:
+        return await chat.client_answer(found.turn, "ai_sdk", caller=caller)
+    except TurnNotFound:
+        return None
+
+
+def goes_on(before: ClientAnswer | None, message: str) -> Goes:
+    """How a turn goes on with a message of the client's. What is not the newest turn's is not told again."""
+    so_far = None if before is None else goes_of(before)
+    if before is None or so_far is None or so_far.message_id != message:
+        return Goes(message)
+    return Goes(message, (*so_far.turns, before.turn.id))
+
+
+async def whole(chat: Engine, turn: UUID, earlier: Sequence[UUID], caller: Caller) -> AsyncGenerator[list[Frame], None]:
+    """All frames of a message: of the turns that made it so far, without their ends, and the results that the client
+    gave after each; then those of the turn itself.
+    """
+    for each, following in pairwise((*earlier, turn)):
+        async with aclosing(chat.frames(each, caller=caller)) as batches:
+            async for batch in batches:
+                yield [frame for frame in batch if frame.type not in ENDS]
+        inputs = (await chat.client_answer(following, "ai_sdk", caller=caller)).inputs
+        yield [_appended(message) for message in inputs if message.role == "tool"]
+    async with aclosing(chat.frames(turn, caller=caller)) as batches:
+        async for batch in batches:
+            yield batch
+
+
+def _appended(message: Message) -> Frame:
+    return Frame(1, "message.appended", _encode(message))
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+
+async def decide(chat: Engine, decided: Sequence[Decided], caller: Caller) -> tuple[ClientAnswer, int]:
+    """Record the decisions on a turn, all that it waits for: it goes on. Gives the turn, and the number of the frame up
+    to which the client has been told of it. What is on record already is taken as it is.
+
+    Raises Problem for a decision that the turn does not wait for, or that is missing, and EngineError; nothing is
+    recorded then.
+    """
+    turn = decided[0].turn
+    try:
+        answer = await chat.client_answer(turn, "ai_sdk", caller=caller)
+    except TurnNotFound:
+        raise invalid(f"{decided[0].field}.id", "is none that was asked for here", "approval_not_found") from None
+    awaited = {each.tool_use_id for each in answer.turn.pending_approvals}
+    new = [each for each in decided if each.call in awaited]
+    old = [each for each in decided if each.call not in awaited]
+    recorded = await _decided_before(chat, old, caller) if old else 0
+    if not new:
+        return answer, recorded
+    _check(chat, new, awaited)
+    paused = await _last_frame(chat, turn, caller)
+    for each in new:
+        await chat.decide(turn, each.call, approve=each.approve, reason=each.reason, caller=caller)
+    return answer, paused + len(new)
+
+
+def _check(chat: Engine, decided: Sequence[Decided], awaited: set[str]) -> None:
+    """Raises Problem unless there is one decision, and a good one, on each call that is waited for."""
+    most = chat.settings.max_reason_chars
+    for each in decided:
+        if each.reason is not None and (len(each.reason) > most or "\0" in each.reason):
+            raise invalid(f"{each.field}.reason", f"must be at most {most} characters, none of them NUL")
+    missing = awaited - {each.call for each in decided}
+    if missing:
+        calls = ", ".join(sorted(missing))
+        raise Problem(400, "approval_missing", f"messages: the turn also waits for {calls}", field="messages")
+    if len(decided) != len(awaited):
+        raise invalid(decided[-1].field, "is on a call that was decided before it")
+
+
+async def _last_frame(chat: Engine, turn: UUID, caller: Caller) -> int:
+    """The number of the last frame of a turn that waits."""
+    last = 0
+    async with aclosing(chat.frames(turn, caller=caller)) as batches:
+        async for batch in batches:
+            last = batch[-1].number if batch else last
+    return last
+
+
+async def _decided_before(chat: Engine, decided: Sequence[Decided], caller: Caller) -> int:
+    """The number of the last frame that tells of these decisions. Raises Problem unless they are on record as they
+    are.
+    """
+    left = {each.call: each for each in decided}
+    async with aclosing(chat.frames(decided[0].turn, caller=caller)) as batches:
+        async for batch in batches:
+            for frame in batch:
+                told = read_decision(frame.data) if frame.type in _DECISIONS else None
+                each = None if told is None else left.get(told.tool_use_id or "")
+                if told is not None and each is not None and each.approve == told.approve:
+                    del left[each.call]
+                if not left:
+                    return frame.number
+            if not batch:  # all that is on record was read
+                break
+    each = next(iter(left.values()))
+    detail = f"{each.field}: the turn does not wait for this decision"
+    raise Problem(409, "no_decision_awaited", detail, {"x-should-retry": "false"}, field=each.field)
