@@ -130,7 +130,8 @@ def bind(host: str, port: int, gone_after_s: float) -> socket.socket:
         bound.bind((host, port))
     except OSError as error:
         bound.close()
-        raise Invalid("port", f"cannot listen on {host}:{port}: {error.strerror}") from None
+        detail = f"cannot listen on {host}:{port}: {error.strerror}; --port takes another, and 0 a free one"
+        raise Invalid("port", detail) from None
     return bound
 
 

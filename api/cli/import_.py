@@ -22,9 +22,12 @@ def import_(*, file: Path, tenant: str, **options: Any) -> None:
 
     A whole log goes into a database without one, and keeps its hashes. A session comes in as a new one.
     """
+    settings = read_settings(options)
     with progress("taking in events", "took in") as tell:
-        imported = import_bundle(read_settings(options), file, caller=caller_for(tenant), progress=tell)
+        imported = import_bundle(settings, file, caller=caller_for(tenant), progress=tell)
+    place = f"into {settings.database}"
     if imported.session_id is None:
-        click.echo(f"log of {imported.tenant}: {imported.events} event(s)")
+        click.echo(f"log of {imported.tenant}: {imported.events} event(s) {place}")
     else:
-        click.echo(f"session {imported.session_id}: {imported.events} event(s), {imported.left_behind} not imported")
+        count = f"{imported.events} event(s) {place}, {imported.left_behind} left out"
+        click.echo(f"session {imported.session_id}: {count}")

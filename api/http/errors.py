@@ -222,7 +222,7 @@ def _nowhere(path: str) -> Problem:
             check_number("version", match["version"] or "0")
     except Problem as problem:
         return problem
-    return Problem(404, "not_found", "there is nothing here")
+    return Problem(404, "not_found", "there is nothing at this path: /schema lists what there is")
 
 
 def _body_too_large(path: str, maximum: int | None) -> Problem:

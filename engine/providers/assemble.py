@@ -22,7 +22,9 @@ from .wire.vendor import Endpoint
 
 
 def make_providers(settings: Settings, clock: Clock) -> Providers:
-    """The providers that the settings allow."""
+    """The providers that the settings allow. Raises Invalid, also for a file of models that nobody has need of yet."""
+    if settings.models_file:
+        Catalogue.load(Path(settings.models_file))
     members: list[Provider] = [EchoProvider(tokens.count_text)]
     if local_model_available():
         members.append(LocalProvider(clock=clock, connect_timeout_s=settings.connect_timeout_s))

@@ -71,7 +71,7 @@ def test_a_log_goes_out_and_in_again(call, database, tmp_path):
     result = call("import", "log.zip", "--database", "other.db")
     assert result.returncode == 0, result.stderr
     size = audit(tmp_path / "other.db")
-    assert result.stdout == f"log of default: {size} event(s)\n"
+    assert result.stdout == f"log of default: {size} event(s) into other.db\n"
     assert "took in" in result.stderr
     hashes = "SELECT leaf_hash FROM events WHERE tenant = 'default' ORDER BY position"
     assert query(tmp_path / "other.db", hashes) == query(database, hashes)

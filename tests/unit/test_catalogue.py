@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manent.engine.clock import SystemClock
 from manent.engine.errors import Invalid
 from manent.engine.providers import catalogue
+from manent.engine.providers.assemble import make_providers
 from manent.engine.providers.catalogue import DATA, Catalogue
 from manent.engine.providers.tokens import UNKNOWN
+from manent.engine.settings import Settings
 
 SHIPPED = Catalogue.load()
 TODAY = date(2026, 11, 22)
@@ -279,3 +282,10 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "huge.json").write_bytes(b" " * (4 << 20) + b" ")
     with pytest.raises(Invalid, match=r"huge\.json is larger than"):
         Catalogue.load(tmp_path / "huge.json")
+
+
+def test_a_file_of_models_is_read_also_where_no_vendor_needs_it_yet(tmp_path):
+    """One that is missing is refused at the start, and not when the first key comes."""
+    settings = Settings(models_file=str(tmp_path / "nowhere.json"))
+    with pytest.raises(Invalid, match="models_file"):
+        make_providers(settings, SystemClock())

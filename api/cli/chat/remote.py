@@ -65,6 +65,8 @@ class Remote:
         models = [model.name for model in self.listed("/api/models", Model)]
         if wishes.model is not None and "/" in wishes.model and wishes.model not in models:
             self.decoded("GET", f"/api/models/{quote(wishes.model)}", msgspec.Raw)
+        elif wishes.model is not None and wishes.model in {name.partition("/")[0] for name in models}:
+            raise Invalid("model", f"{wishes.model} is a provider: name one of its models", available=models)
         if wishes.tools:
             there = [tool.name for tool in self.listed("/api/tools", ToolInfo)]
             for name in wishes.tools:
@@ -99,7 +101,8 @@ class Remote:
                 pass
             failures += 1
             time.sleep(RETRY_S)
-        raise ServerRefused("the stream keeps breaking off; the turn goes on, and is on record")
+        seen = "what came is on record: manent show has it when the server is back"
+        raise ServerRefused(f"{self.url} keeps breaking off; {seen}")
 
     def open_turn(self, session: UUID) -> UUID | None:
         return self.decoded("GET", f"/api/sessions/{session}", _Answer).open_turn_id

@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+MAX_ANSWER_TOKENS = 1024
 _PR_SET_PDEATHSIG = 1
 
 
@@ -52,6 +53,7 @@ def _serve(*, model: str, api_key: str, slots: int, context_tokens: int, threads
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.cache_ram_mib = 0  # by default it keeps up to 8 GiB of old prompts
     params.cache_idle_slots = False
+    params.n_predict = MAX_ANSWER_TOKENS  # where a request names no limit: it is small, and may never come to an end
     params.sampling.seed = 1
     params.endpoint_props = params.endpoint_slots = params.ui = False
     params.verbosity = 0
