@@ -13,7 +13,7 @@ from uuid import UUID
 import click
 import msgspec
 
-from ...engine import Frame, Invalid, Settings, env_name
+from ...engine import EngineError, Frame, Invalid, Settings, env_name
 from .attachments import blocks_of
 from .chat.answer import Answer, Left, ask_person, cancel, follow
 from .chat.client import Question, Talk, Wishes
@@ -100,9 +100,11 @@ def ask(  # noqa: PLR0913 - an option each
 def _ask(talk: Talk, question: Question, wishes: Wishes, session: UUID | None, *, as_json: bool) -> Answer:
     printer = Silent() if as_json else FramePrinter()
     talk.check(question, wishes, session)
-    session = talk.begin(wishes) if session is None else session
+    begun = talk.begin(wishes) if session is None else None
+    session = begun or session
+    assert session is not None, "it was given, or has begun"
     try:
-        turn = talk.start(session, question, wishes)
+        turn = _started(talk, session, question, wishes, begun)
         answer = _followed(talk, session, turn, printer)
     except KeyboardInterrupt:
         cancel(talk, session)
@@ -112,6 +114,16 @@ def _ask(talk: Talk, question: Question, wishes: Wishes, session: UUID | None, *
     elif sys.stdout.isatty() and answer.turn is not None:
         click.secho(f"{answer.line()} · session {short_id(session)}", err=True, dim=True)
     return answer
+
+
+def _started(talk: Talk, session: UUID, question: Question, wishes: Wishes, begun: UUID | None) -> UUID:
+    """The turn. A server says only now what it refuses: then nobody is to go on in a session that has begun for it."""
+    try:
+        return talk.start(session, question, wishes)
+    except EngineError:
+        if begun is not None:
+            talk.update(begun, status="archived")
+        raise
 
 
 def _followed(talk: Talk, session: UUID, turn: UUID, printer: FramePrinter) -> Answer:

@@ -45,6 +45,19 @@ def test_a_server_is_asked(run, serve, tmp_path):
     assert (tool.returncode, "no tool is named 'nonsense' there; there is echo" in tool.stderr) == (2, True)
 
 
+def test_what_a_server_refuses_is_not_gone_on_with(run, serve, tmp_path):
+    """A picture for a model that takes none: the session that had begun for it is put away."""
+    (tmp_path / "scan.png").write_bytes(PNG)
+    with serve(tmp_path / "served.db") as server:
+        run("ask", "--url", server.url, "-m", "echo/echo", "Hello.")
+        refused = run("ask", "--url", server.url, "-m", "echo/echo", "-a", "scan.png", "What is this?")
+        assert (refused.returncode, "(content_not_supported)" in refused.stderr) == (1, True)
+        sessions = json.loads(run("sessions", "--json", "--url", server.url).stdout)
+        assert [session["status"] for session in sessions if not session["message_count"]] == ["archived"]
+        again = run("ask", "--url", server.url, "-c", "--json", "And again.")
+        assert json.loads(again.stdout)["session_id"] == sessions[-1]["id"]
+
+
 def test_a_turn_that_fails_is_told(run, call, tmp_path):
     """What came stands on standard output, why it ended on standard error, and the exit code says so; --json has it."""
     fail = {"fail": {"code": "provider_rejected", "detail": "not today"}}
