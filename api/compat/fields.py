@@ -18,6 +18,9 @@ T = TypeVar("T")
 NOT_HERE = "parameter_not_supported"
 """The engine's code for a parameter that cannot be honoured."""
 
+_LIMITS = {"max_blocks": "drop_in_max_messages", "max_message_bytes": "drop_in_max_block_bytes"}
+"""Settings of the native routes, and those that stand for them here (``engine.service.drop_in.drop_in_limits``)."""
+
 
 class Field(NamedTuple):
     """A field of a protocol. ``use``: ``honoured``; ``kept``: taken, and no part of what the model is asked; or
@@ -114,7 +117,10 @@ def typed(problem: Problem) -> Problem:
 
 
 def renamed(problem: Problem, name: Callable[[str], str]) -> Problem:
-    """The same problem with the client's name of the field, where it has one of the engine's."""
+    """The same problem with the client's name of the field, where it has one of the engine's, and with the setting that
+    bounds these routes.
+    """
+    problem = _bounded_here(problem)
     field = problem.extra.get("field")
     if not isinstance(field, str) or name(field) == field:
         return problem
@@ -123,3 +129,13 @@ def renamed(problem: Problem, name: Callable[[str], str]) -> Problem:
     if detail.startswith(f"{field}:"):
         detail = theirs + detail.removeprefix(field)
     return Problem(problem.status, problem.code, detail, problem.headers, **problem.extra | {"field": theirs})
+
+
+def _bounded_here(problem: Problem) -> Problem:
+    """The same problem with the name of the setting that stands here for a native route's."""
+    limit = str(problem.extra.get("limit"))
+    ours = _LIMITS.get(limit)
+    if ours is None:
+        return problem
+    detail = problem.detail.replace(limit, ours)
+    return Problem(problem.status, problem.code, detail, problem.headers, **problem.extra | {"limit": ours})

@@ -21,7 +21,7 @@ from ..events.types import Draft, ErasureWords, MessageAppended
 from ..events.upcasts import words_left
 from ..log.append import append
 from ..log.base import AnyVersion, Append, Connection
-from ..log.erasure import traces
+from ..log.erasure import Trace, traces
 from ..log.sql import reads
 from ..log.store import Store
 from ..log.transaction import Transaction
@@ -30,6 +30,7 @@ from ..sessions.aliases import Alias, find_alias
 from ..sessions.answers import is_served, served_turns
 from ..sessions.decisions import existing
 from ..sessions.envelope import Caller, seal
+from ..sessions.erasure import SETTING_WORDS
 from ..sessions.family import family_then
 from ..sessions.history import NOW, session_at
 from ..sessions.listing import Listed
@@ -198,10 +199,19 @@ def _delete(tx: Transaction, *, caller: Caller, protocol: Protocol, turn: UUID, 
 
 
 def _versions(connection: Connection, tenant: str, state: TurnState) -> tuple[int, ...]:
-    """The versions of a turn's own events that hold words: what it was asked with, and all up to its end."""
+    """The versions of a turn's own events that hold words: what it was asked with, also as the session's instructions
+    and metadata, and all up to its end.
+    """
     first, last = inputs_of(state).start, state.end_version or state.version
-    history = traces(connection, tenant, state.session)
-    return tuple(each.version for each in history if first <= each.version <= last and each.has_words)
+    history = traces(connection, tenant, state.session, after=first - 2, up_to=last)
+    asked = next(each for each in history if each.version == first)
+    return tuple(each.version for each in history if each.has_words and _is_own(each, asked))
+
+
+def _is_own(event: Trace, asked: Trace) -> bool:
+    """True for what was recorded with the turn's first message or after it, which is all of the turn."""
+    of_one_append = (event.recorded_at, event.correlation) == (asked.recorded_at, asked.correlation)
+    return event.version >= asked.version or (event.type in SETTING_WORDS and of_one_append)
 
 
 def _hide(tx: Transaction, *, work: Append, caller: Caller, clock: Clock) -> None:

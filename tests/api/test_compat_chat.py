@@ -577,9 +577,9 @@ def test_limits_of_size(tmp_path):
         before = server.size()
         refused(ask(client, user("x" * 10_000)), 413, "body_too_large")
         refused(ask(client, *HI * 4), 413, "too_large", "messages")
-        refused(
-            ask(client, {"role": "system", "content": "s"}, user("x" * 6000)), 413, "too_large", "messages[1].content"
-        )
+        large = ask(client, {"role": "system", "content": "s"}, user("x" * 6000))
+        error = refused(large, 413, "too_large", "messages[1].content")
+        assert "drop_in_max_block_bytes allows 5000" in error["message"]
         refused(ask(client, *HI, headers={"x-long": "x" * 10_000}), 431, "headers_too_large")
         assert server.size() == before
 

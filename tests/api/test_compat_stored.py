@@ -231,6 +231,18 @@ def test_a_deleted_completion_is_gone_and_its_words_with_it(client, server):
     assert not [file.name for file in files if b"Schibboleth" in file.read_bytes()]
 
 
+def test_its_system_prompt_and_metadata_are_deleted_with_it(client, server):
+    """They came with it, as the first of its messages did; a later completion is told without them."""
+    system = {"role": "system", "content": "be Schibboleth"}
+    first = store(client, system, user("one"), metadata={"a": "Schibboleth"})
+    later = store(client, system, user("one"), assistant("one"), user("two"))
+    assert client.delete(f"{CHAT}/{first['id']}").status_code == 200
+    told = found(client, later["id"], "/messages")["data"]
+    assert [each["content"] for each in told] == [None, None, None, "two"]
+    files = [file for file in server.database.parent.iterdir() if file.is_file()]
+    assert not [file.name for file in files if b"Schibboleth" in file.read_bytes()]
+
+
 def test_an_erased_completion_is_served_no_longer(client):
     """Whether its words were erased by themselves or with the session."""
     for versions in (None, "answer"):

@@ -102,6 +102,24 @@ def test_a_middle_link_that_is_deleted(client):
     assert said(client, third["id"]) == ["A", "A", "", "", "C", "C", "D", "D"]
 
 
+def test_what_an_answer_was_asked_with_is_deleted_with_it(client, server):
+    """Its instructions, metadata and end user, too, where they stand with the session; what others set stays."""
+    own = {"metadata": {"k": "own metadata"}, "safety_identifier": "own user"}
+    first = ask(client, "A", instructions="own instructions", **own)
+    second = ask(client, "B", instructions="other instructions", previous_response_id=first["id"])
+    third = ask(client, "C", instructions="own fork", previous_response_id=first["id"])
+    conversation = client.post("/v1/conversations", json={"metadata": {"k": "kept"}}).json()["id"]
+    fourth = ask(client, "D", instructions="own turn", conversation=conversation)
+    for answer in (first, third, fourth):
+        assert client.delete(f"{RESPONSES}/{answer['id']}").status_code == 200
+    assert client.get(f"/api/sessions/{session_of(client, second['id'])}").json()["system"] == "other instructions"
+    assert client.get(f"{RESPONSES}/{second['id']}").json()["instructions"] == "other instructions"
+    assert client.get(f"/v1/conversations/{conversation}").json()["metadata"] == {"k": "kept"}
+    files = [file for file in server.database.parent.iterdir() if file.is_file()]
+    assert not [file.name for file in files if b"own " in file.read_bytes()]
+    assert text(ask(client, "E", previous_response_id=second["id"])) == "E"
+
+
 def test_an_answer_that_is_erased_otherwise(client):
     """Is served without its words, and nothing goes on from it."""
     first = ask(client, "A", instructions="private", tools=[])
