@@ -37,7 +37,7 @@ from ..http.dialects import ANTHROPIC, Dialect, dialect_of
 from ..http.disconnect import unless_left
 from ..http.errors import Problem, check_id, problem_of, problem_of_code
 from ..http.middleware import LEFT
-from ..schemas.parameters import caller_of, is_repeated, request_id_of
+from ..schemas.parameters import caller_of, is_repeated, request_id_of, request_key
 from .fields import Table, read_body, renamed
 
 B = TypeVar("B")
@@ -130,7 +130,7 @@ async def start(
     request: Http, chat: Engine, asked: ClientRequest, names: Names, *, background: bool = False
 ) -> Running:
     """Start the turn that a client asks for; an automatic retry is given the one that its first try has started.
-    ``background``: it goes on without a reader.
+    ``background``: it goes on without a reader. An `Idempotency-Key` gives the first turn again, for ever.
 
     Raises Problem, with the client's name of the field, and the limits of the key beside it.
     """
@@ -139,11 +139,15 @@ async def start(
     repeated = is_repeated(request)
     said, retry = RequestKey(caller.actor, route, "", body), Retry(route, body, repeated)
     asked = msgspec.structs.replace(asked, session=_named_session(request))
+    key = await request_key(request, request.headers.get("idempotency-key"))
     try:
         chat.serving.admit_reader()
         grace_s = 0 if background else chat.settings.disconnect_grace_s
-        answer = partial(chat.answer_client, asked, retry=retry, grace_s=grace_s, caller=caller)
-        started = await chat.serving.start_once(said, answer, repeated=repeated, caller=caller)
+        answer = partial(chat.answer_client, asked, retry=retry, grace_s=grace_s, idempotency=key, caller=caller)
+        if key is not None:
+            started = await answer()
+        else:
+            started = await chat.serving.start_once(said, answer, repeated=repeated, caller=caller)
     except EngineError as error:
         problem = renamed(problem_of(error), names)
         problem.headers |= limit_headers(request, chat, caller)

@@ -91,14 +91,15 @@ class TurnStarted(Facts, frozen=True):
 
 
 class AnswerDeleted(Facts, frozen=True):
-    """A client has deleted the answer of a turn: it is served by the turn's id no longer. What of it is erased, another
-    event says.
+    """A client has deleted the answer of a turn, which started at ``version``: it is served by the turn's id no longer.
+    What of it is erased, another event says.
     """
 
     event_type: ClassVar[str] = "answer.deleted"
 
     turn: UUID
     protocol: Protocol
+    version: int
 
 
 class AnswerWords(Words, frozen=True):

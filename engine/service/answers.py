@@ -194,7 +194,7 @@ def _delete(tx: Transaction, *, caller: Caller, protocol: Protocol, turn: UUID, 
     tenant = caller.tenant
     state = served(tx.connection, tenant, protocol, turn)
     erase_in(tx, Order(state.session, _versions(tx.connection, tenant, state)), DELETED, caller, clock)
-    hidden = seal([Draft(AnswerDeleted(turn, protocol), causation=turn)], caller, clock)
+    hidden = seal([Draft(AnswerDeleted(turn, protocol, state.version), causation=turn)], caller, clock)
     tx.record(tenant, state.session, hidden, tx.state(tenant, state.session))
 
 

@@ -13,8 +13,10 @@ from ..errors import Invalid, NotFound, TurnNotFound
 from ..events.blocks import Content
 from ..log.base import Connection
 from ..log.sql.reads import event_at_version
+from ..log.sql.session_index import Stretch
 from ..sessions.decisions import existing
 from ..sessions.history import state_at
+from ..sessions.lineage import stretches
 from ..sessions.queries import session_state
 from ..sessions.recognition import Recognised, Said, can_go_on, ends_at, recognise
 from ..sessions.same_content import changed_contents
@@ -113,8 +115,17 @@ def _after(connection: Connection, tenant: str, request: ClientRequest, now_us: 
     answer = event_at_version(connection, tenant, turn.session, version)
     if answer is None or answer.erased:
         raise _no_previous()
+    if any(_was_cut(connection, tenant, stretch) for stretch in stretches(connection, tenant, now, 0, version)):
+        detail = "previous: an answer that it goes on from was deleted"
+        raise PreviousNotFound(detail, field="previous")
     goes_on = not fork and can_go_on(now, now_us) and ends_at(now, version)
     return Recognised(turn.session, version, 0, goes_on)
+
+
+def _was_cut(connection: Connection, tenant: str, stretch: Stretch) -> bool:
+    """True if an answer in a stretch of a history was deleted: what is said after it lacks its words."""
+    state = session_state(connection, tenant, stretch.session)
+    return state is not None and state.deleted_from is not None and state.deleted_from <= stretch.up_to
 
 
 def _no_previous() -> PreviousNotFound:

@@ -36,16 +36,17 @@ class Clients:
         *,
         retry: Retry | None = None,
         grace_s: int | None = None,
+        idempotency: RequestKey | None = None,
         caller: Caller = LOCAL,
     ) -> Started:
         """Start a turn on the history that a client sends: in the session in which it is on record, in a fork of that,
         or in a new one. ``retry``: what an automatic retry of the request is known by; ``grace_s``: the turn is
-        cancelled so long after its last reader disconnected.
+        cancelled so long after its last reader disconnected; ``idempotency``: the same key gives the same turn again.
 
         Raises what ``start_turn`` raises, and PreviousNotFound and PreviousNotCompleted for an answer that cannot be
         gone on from. Nothing of a request that is refused is recorded.
         """
-        started = await self._parts.drop_in.start(caller, request, retry, grace_s)
+        started = await self._parts.drop_in.start(caller, request, retry, grace_s, idempotency)
         if request.protocol == "responses" and not request.stored:
             self._parts.unstored.begin()
         return started

@@ -15,7 +15,7 @@ from ..context.whole import recorded_contents
 from ..errors import Invalid, TooLarge, TurnAlreadyOpen, VersionConflict
 from ..events.turn_types import ClientFacts
 from ..events.types import NewMessage
-from ..log.base import Connection
+from ..log.base import Connection, RequestKey
 from ..providers.registry import resolve
 from ..sessions import queries
 from ..sessions.canonical import hashes, origin
@@ -58,16 +58,25 @@ class DropIn:
         self._store, self._clock, self._settings = runtime.store, runtime.clock, runtime.settings
         self._limits = drop_in_limits(self._settings)
 
-    async def start(self, caller: Caller, request: ClientRequest, retry: Retry | None, grace_s: int | None) -> Started:
+    async def start(
+        self,
+        caller: Caller,
+        request: ClientRequest,
+        retry: Retry | None,
+        grace_s: int | None,
+        idempotency: RequestKey | None = None,
+    ) -> Started:
         """Start a turn on a client's history, in the session in which it is on record, in a fork of it, or in a new
         one; or give the turn that the same request has started before. Nothing is recorded of what is refused.
         """
         key = None if retry is None else self._key_of(caller, retry)
         before = await self._attached(caller, key) if retry is not None and retry.repeated else None
+        kept = self._store.keyed(caller.tenant, idempotency)
+        before = before or await self._starter.first_answer(caller, kept)
         if before is not None:
             return before
         said = self._checked(request)
-        turn = await self._turn(request, grace_s, key)
+        turn = replace(await self._turn(request, grace_s, key), request=kept)
         for tried in range(MAX_TRIES):
             planned = await self._plan(caller, request, turn, said, fork=tried > 0)
             try:

@@ -22,7 +22,7 @@ from ..events.session_types import (
     SessionUpdated,
     SessionWords,
 )
-from ..events.turn_types import AttemptEnded, TurnFailed, TurnStarted
+from ..events.turn_types import AnswerDeleted, AttemptEnded, TurnFailed, TurnStarted
 from ..events.types import TURN_ENDS, BodyErased, MessageAppended, Role
 from ..events.upcasts import words_left
 from ..events.usage import Costs, Usage
@@ -102,7 +102,7 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     began, the position of the event that set each last; ``patched``: the metadata was merged into since. Times in
     microseconds. ``marked``: it has made marks on messages. ``drop_in``: clients send its history again; ``chain`` is
     the keyed hash of that (``prefixes``), which is not kept with the state. ``hidden``: clients are served
-    it no longer.
+    it no longer; ``deleted_from``: the version at which the first turn started whose answer a client has deleted.
 
     Of a fork: ``root``, the session that its family began with; ``lineage``, the newest segments of its history that
     stand in other sessions, the oldest first, and those before them are the ``lineage`` of the session ``before``;
@@ -153,6 +153,7 @@ class SessionState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     drop_in: bool = False
     chain: bytes | None = None
     hidden: bool = False
+    deleted_from: int | None = None
 
     def setting(self, name: str) -> Any:
         """The value of a setting as it was given; as facts hold it, where its words are erased."""
@@ -214,6 +215,8 @@ def _of_session(state: SessionState, event: RecordedEvent, facts: Facts) -> dict
             return {"status": "archived" if isinstance(facts, SessionArchived) else "active"}
         case ConversationDeleted():
             return {"hidden": True}
+        case AnswerDeleted():
+            return {"deleted_from": min(facts.version, state.deleted_from or facts.version)}
         case MessagePinned() | MessageUnpinned():
             return {"marked": True}
     return {}

@@ -25,8 +25,21 @@ from ..events.blocks import Content
 from ..events.session_types import SessionStarted, SessionWords
 from ..events.turn_types import CacheMarks, ClientFacts, TurnWords
 from ..events.types import Draft, NewMessage
-from ..log.base import AnyVersion, Append, Connection, Exactly, Inherited, NewEvent, NoStream, Place, Reference, Scratch
+from ..log.base import (
+    AnyVersion,
+    Append,
+    Connection,
+    Exactly,
+    Inherited,
+    NewEvent,
+    NoStream,
+    Place,
+    Reference,
+    RequestKey,
+    Scratch,
+)
 from ..log.sql.documents import KeepDocument
+from ..log.sql.idempotency import find_request
 from ..sessions.calls import CallIds
 from ..sessions.decisions import Changes, StartTurn, check_turn, fork_session, start_turn, update_session
 from ..sessions.envelope import Caller, seal
@@ -54,7 +67,7 @@ class ClientTurn(msgspec.Struct, frozen=True):
     it is cancelled so long after its last reader disconnected, None: as the server's settings say; ``key``: of the
     request, by which an automatic retry is known; ``marks``: where it is to be cached; ``metadata``: the session's,
     None: as it is. ``client`` says whose protocol it is, ``told`` what that gives back of the request, in its own JSON,
-    ``alias`` what the client calls the conversation.
+    ``alias`` what the client calls the conversation; ``request``: its idempotency key, as it is kept.
     """
 
     ask: Ask
@@ -71,6 +84,7 @@ class ClientTurn(msgspec.Struct, frozen=True):
     client: ClientFacts | None = None
     told: bytes | None = None
     alias: str | None = None
+    request: RequestKey | None = None
 
 
 class ClientPlan(msgspec.Struct, frozen=True):
@@ -97,6 +111,12 @@ class ClientStarter(TurnStarter):
         ``TurnStarter.start``.
         """
         return await self._shielded(self._append_client(caller, turn, plan))
+
+    async def first_answer(self, caller: Caller, request: RequestKey | None) -> Started | None:
+        """The turn that a request with this idempotency key has started before. Raises IdempotencyMismatch."""
+        find = partial(find_request, tenant=caller.tenant, request=request)
+        before = None if request is None else await self._store.read(find)
+        return None if before is None else await self._replayed(caller, before)
 
     def plan_client(self, connection: Connection, caller: Caller, turn: ClientTurn) -> ClientPlan:
         """Plan the turn. Raises as ``start_client``."""
@@ -166,6 +186,7 @@ class ClientStarter(TurnStarter):
             reference=Reference("turn", turn_id, 0),
             scratch=tuple(scratch),
             inherits=plan.inherits,
+            request=turn.request,
         )
         opening = len(self._opening(turn, plan, None))
         return await self._launch(caller, work, plan.first, self._runtime(turn.grace_s), opening=opening)

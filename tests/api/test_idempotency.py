@@ -122,3 +122,27 @@ def test_a_query_written_anew(server, client):
     again = client.get("/api/ai/stream?model=echo%2Fecho&q=a%20%c3%a9", headers=headers)
     assert (again.content, server.size()) == (first.content, before)
     assert client.get("/api/ai/stream?q=b&model=echo/echo", headers=headers).status_code == 422
+
+
+SAID = [{"role": "user", "content": "pay once"}]
+PARTS = [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "pay once"}]}]
+DOORS = {
+    "/v1/chat/completions": {"model": "echo/echo", "messages": SAID},
+    "/v1/messages": {"model": "echo/echo", "max_tokens": 9, "messages": SAID},
+    "/v1/responses": {"model": "echo/echo", "input": "pay once"},
+    "/v1/ai-sdk/chat": {"model": "echo/echo", "id": "c", "trigger": "submit-message", "messages": PARTS},
+}
+
+
+@pytest.mark.parametrize("path", DOORS)
+def test_a_clients_key_gives_the_first_turn_again(client, path):
+    """Behind each vendor's door; another body with the key is refused in the vendor's form, and nothing is recorded."""
+    key = {"Idempotency-Key": f"once {path}"}
+    first, again = (client.post(path, json=DOORS[path], headers=key) for _ in range(2))
+    assert first.status_code == again.status_code == 200, again.text
+    assert first.headers["x-manent-turn"] == again.headers["x-manent-turn"]
+    assert first.content == again.content
+    size = len(client.get("/api/events", params={"limit": 1000}).json()["items"])
+    other = client.post(path, json=DOORS[path] | {"model": "echo/paced"}, headers=key)
+    assert (other.status_code, other.json()["error"]["code"]) == (400, "idempotency_mismatch")
+    assert len(client.get("/api/events", params={"limit": 1000}).json()["items"]) == size

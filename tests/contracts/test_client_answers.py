@@ -99,7 +99,11 @@ async def test_a_deleted_answer_is_gone_and_its_words_with_it_in_every_branch(pa
                 await refused(second.id, "responses")
         with pytest.raises(PreviousNotFound):
             await answered(chat, "more", previous=second.id)
-        assert (await answered(chat, "more", previous=third.id)).session_id == third.session_id
+        for after in (third.id, branch.id):
+            with pytest.raises(PreviousNotFound):
+                await answered(chat, "more", previous=after)
+            assert (await chat.client_answer(after, "responses")).turn.text
+        assert (await answered(chat, "more", previous=first.id)).session_id != third.session_id
     assert b"second words" not in path.read_bytes()
     settle(path)
 

@@ -14,9 +14,9 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = sorted(GOLDEN.glob("clients-*.db.gz"))
 SECRET = f"manent-secret/1 {'11' * 32}\n"
 FIRST, SECOND, GONE = (
-    UUID("01a22ea0-70e9-7cfb-b06a-fb915a2ae2d7"),
-    UUID("01a22ea0-718d-70bc-a955-9aee05209607"),
-    UUID("01a22ea0-71ca-7277-971a-92b93d955ab3"),
+    UUID("01a22ebc-5cc8-7c7f-9ae0-4d18f5271bc4"),
+    UUID("01a22ebc-5cda-7983-a152-e9231967b90c"),
+    UUID("01a22ebc-5d02-7f1b-99ce-e88f6d710dd2"),
 )
 
 
