@@ -28,7 +28,14 @@ STANDARD_OUTPUT = "-"
     ),
 )
 @click.argument("session")
-@click.option("--format", "form", type=click.Choice(["html", "md"]), default="html", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "md"]),
+    default="html",
+    show_default=True,
+    help="A page that prints well, or Markdown.",
+)
 @click.option("--version", type=click.IntRange(min=1), help="Up to this version of the session.  [default: all of it]")
 @click.option("-o", "--output", help="File to write, or - for standard output.  [default: SESSION.html or SESSION.md]")
 @place_options

