@@ -101,7 +101,9 @@ def test_ctrl_c_cancels_the_answer(terminal, call):
         screen.type("\x03")
         screen.see("cancelled; what came is on record")
         screen.see("> ")
-        screen.type("dropped\x03")
+        screen.type("dropped")
+        screen.see("dropped")  # it is read: Ctrl-C before would drop what is on its way, too
+        screen.type("\x03")
         screen.see("> ")
         screen.type("more\r")
         screen.see("tokens: ")
