@@ -84,9 +84,7 @@ class ConsoleFiles:
     def _answer(self, scope: Any) -> tuple[int, dict[str, str], bytes]:
         """Raises Problem for another method than GET and HEAD, and for a file that is not there."""
         if scope["method"] not in {"GET", "HEAD"}:
-            raise Problem(
-                405, "method_not_allowed", "the console's files are read with GET and HEAD", {"allow": "GET"}
-            )
+            raise Problem(405, "method_not_allowed", "the console's files are read with GET and HEAD", {"allow": "GET"})
         if not scope["path"].startswith(HOME):
             return 307, {"location": HOME, "content-length": "0"}, b""
         file = self._files.get(scope["path"].removeprefix(HOME))

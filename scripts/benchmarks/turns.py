@@ -13,6 +13,8 @@ from client import Answer, Event, connect, post
 from processes import Server
 from texts import answer, delta
 
+APPENDED = "message.appended"
+
 
 def model(count: int, every_ms: int) -> str:
     """The upstream's model that sends so many deltas at this pace."""
@@ -54,8 +56,8 @@ def wrong(events: Sequence[Event], tag: str, count: int) -> int:
     texts = [text_of(event) for event in events if event.type == "delta"]
     sent = [delta(tag, number) for number in range(count)]
     found += abs(len(texts) - count) + sum(text != piece for text, piece in zip(texts, sent, strict=False))
-    last: dict[str, Any] = msgspec.json.decode(events[-1].data)
-    recorded = "".join(block["text"] for block in (last.get("message") or {}).get("content", ()))
+    messages: list[dict[str, Any]] = [msgspec.json.decode(each.data) for each in events if each.type == APPENDED]
+    recorded = "".join(block["text"] for message in messages for block in message["content"])
     return found + (events[-1].type != "turn.completed") + (recorded != answer(tag, count))
 
 
