@@ -44,17 +44,20 @@ FIELDS: Table = {
     "tools": HONOURED,
     "top_logprobs": Field("refused", (0,)),
     "top_p": HONOURED,
-    "truncation": Field("refused", ("disabled",)),
+    "truncation": HONOURED,
     "user": HONOURED,
 }
 """What becomes of each field of the protocol. Those that are kept are hints to a vendor's cache."""
 
 _OF_COUNTS = (
     *("conversation", "input", "instructions", "model", "parallel_tool_calls", "previous_response_id", "reasoning"),
-    *("text", "tool_choice", "tools", "truncation"),
+    *("text", "tool_choice", "tools"),
 )
-COUNTED: Table = {name: FIELDS[name] for name in _OF_COUNTS} | {"personality": REFUSED}
-"""The same of a request for a count of its tokens."""
+COUNTED: Table = {name: FIELDS[name] for name in _OF_COUNTS} | {
+    "personality": REFUSED,
+    "truncation": Field("refused", ("disabled",)),
+}
+"""The same of a request for a count of its tokens, which counts all of them."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
@@ -140,6 +143,7 @@ class ResponseIn(CountIn, frozen=True, kw_only=True):
     background: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    truncation: Literal["auto", "disabled"] | None = None
     include: tuple[str, ...] | None = None
 
 

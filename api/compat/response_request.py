@@ -66,6 +66,7 @@ def _of_whole(asked: ClientRequest, body: ResponseIn, told: Told) -> ClientReque
         metadata=cast("dict[str, object] | None", body.metadata),
         apart=body.store is False,
         stored=body.store is not False,
+        trims=body.truncation == "auto",
         told=told.encoded(),
     )
 

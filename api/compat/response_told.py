@@ -51,6 +51,7 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    truncation: str = "disabled"
     include: tuple[str, ...] = ()
 
     def encoded(self) -> bytes:
@@ -133,7 +134,7 @@ def response(turn: TurnSeen, told: Told, output: list[Any], status: Status | Non
         "error": _error(turn) if status == "failed" else None,
         "tools": told.tools,
         "tool_choice": told.tool_choice,
-        "truncation": "disabled",
+        "truncation": told.truncation,
         "parallel_tool_calls": told.parallel_tool_calls,
         "text": told.text,
         "top_p": told.top_p,

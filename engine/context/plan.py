@@ -184,15 +184,10 @@ def measure_for(
     settings: Settings,
     model: ResolvedModel,
 ) -> Measure:
-    """Measure what the messages cost. Where nothing is left out, the budget is the caller's or the session's, if there
-    is one, else all that the model takes.
-    """
+    """Measure what the messages cost."""
     limits, fixed = request_plan.limits, fixed_tokens(request_plan)
-    if not request_plan.whole:
-        return measure_of(connection, tenant, state, model, limits, settings, tool_tokens=fixed)
-    budget = limits.budget_tokens or state.budget_tokens or settings.max_budget_tokens
-    limits = replace(limits, budget_tokens=budget)
-    return replace(measure_of(connection, tenant, state, model, limits, settings, tool_tokens=fixed), policy=WHOLE)
+    measure = measure_of(connection, tenant, state, model, limits, settings, tool_tokens=fixed)
+    return replace(measure, policy=WHOLE) if request_plan.whole else measure
 
 
 def _plan_for(  # noqa: PLR0913 - as above
@@ -359,7 +354,7 @@ def restore_plan(
         offer=ToolOffer(schemas, turn.client_tools),
         fallback=resolve_if_there(providers, state.setting("fallback_model")),
         fallback_name=state.setting("fallback_model"),
-        whole=turn.client is not None,
+        whole=facts.policy == WHOLE,
     )
 
 

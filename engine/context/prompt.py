@@ -36,7 +36,7 @@ from .derive import content_to_send, to_send
 from .window import AS_RECORDED, POLICIES, POLICY, ChosenRows, Measure
 
 UNPLACED = 0
-"""Position of a message that is still to be appended."""
+"""Position of a message that is still to be appended; the n-th of several stands at minus n."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -116,7 +116,7 @@ def choose_window(
         rows: Iterable[Row] = found if without is None else (row for row in found if row.position != without)
         chosen = POLICIES[measure.policy](chain(first, rows), last_user, pinned, measure)
     system = system_of(connection, tenant, state)
-    return ChosenWindow(state, system, chosen, _further(connection, tenant, chosen), measure)
+    return ChosenWindow(state, system, chosen, further(connection, tenant, chosen), measure)
 
 
 def given_window(
@@ -145,9 +145,9 @@ def _row_of(event: RecordedEvent) -> Row:
     return Row(event.version, event.position, facts.role, facts.tokens, event.version)
 
 
-def _further(connection: Connection, tenant: str, chosen: ChosenRows) -> dict[int, RecordedEvent]:
+def further(connection: Connection, tenant: str, chosen: ChosenRows) -> dict[int, RecordedEvent]:
     """Read the required messages from further back than the choice has read."""
-    positions = [row.position for row in chosen.rows if type(row) is Row and row.position != UNPLACED]
+    positions = [row.position for row in chosen.rows if type(row) is Row and row.position > UNPLACED]
     return {event.position: event for event in reads.events_at_positions(connection, tenant, positions)}
 
 

@@ -1,5 +1,5 @@
 """The window of a client that keeps its own history: all that it sends, in its order, and nothing is ever left out
-(DESIGN section 11).
+(DESIGN section 11), unless the client asks for that.
 
 What is on record stands for what was recognised; where the client says a message otherwise than it is on record, the
 request is the client's, and the attempt's words hold the difference.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 
 import msgspec
 from msgspec.structs import replace
@@ -19,16 +20,16 @@ from ..events.types import NewMessage
 from ..log.base import Connection
 from ..providers.base import Parameters, Prompt, PromptMessage
 from ..providers.registry import ResolvedModel
-from ..sessions.marks import NO_MARKS
-from ..sessions.messages import SENT, SentRow
+from ..sessions.marks import NO_MARKS, marks_at
+from ..sessions.messages import SENT, SentRow, last_user
 from ..sessions.state import Row, SessionState
 from ..settings import Settings
 from .content import check_prompt, has_images
 from .derive import to_send
 from .plan import PlannedRound, RequestPlan, measure_for, settled
-from .prompt import ChosenWindow, ClientForm
+from .prompt import UNPLACED, ChosenWindow, ClientForm, content_of, further
 from .support import check_parameters
-from .window import take_all
+from .window import POLICIES, Measure, take_all
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -44,17 +45,23 @@ class Conversation(msgspec.Struct, frozen=True):
     marks: CacheMarks | None = None
     known: int = 0
     """How many of the client's messages are those on record: its marks count them."""
+    trims: bool = False
+    """What is older than the model takes is left out, instead of being refused."""
 
 
 def plan_whole(
     connection: Connection, tenant: str, conversation: Conversation, request_plan: RequestPlan, settings: Settings
 ) -> PlannedRound:
-    """Plan the first round of a turn that is sent all of a conversation.
+    """Plan the first round of a turn that is sent all of a conversation, or its newest messages where it ``trims``. The
+    budget is the caller's or the session's, if there is one, else all that the model takes.
 
     The fallback model is sent the same messages in the same form. Raises BudgetTooSmall where it is more than the model
     takes, ContentNotSupported, RecordDamaged, and Invalid for what the provider's protocol cannot express.
     """
-    request_plan = replace(request_plan, whole=True)
+    limits = request_plan.limits
+    budget = limits.budget_tokens or conversation.state.budget_tokens or settings.max_budget_tokens
+    limits = replace(limits, budget_tokens=budget)
+    request_plan = replace(request_plan, whole=not conversation.trims, limits=limits)
     plan = partial(_plan_for, connection, tenant, conversation, request_plan, settings)
     planned = settled(request_plan, conversation.news[-1] if conversation.news else None, plan)
     form = ClientForm(planned.changed, planned.marks)
@@ -72,18 +79,34 @@ def _plan_for(
     schemas = request_plan.offer.schemas
     check_parameters(model, request_plan.parameters)
     measure = measure_for(connection, tenant, conversation.state, request_plan, settings, model)
-    recorded = _recorded(connection, tenant, conversation.state)
-    rows = (*recorded, *_new_rows(conversation))
+    choose = _newest if conversation.trims else _all
+    window = choose(connection, tenant, conversation, measure)
+    recorded = [row for row in window.chosen.rows if row.position > UNPLACED]
     conversation = replace(conversation, marks=_placed(conversation, len(recorded)))
-    contents = [*(_content(conversation, row) for row in recorded), *(each.content for each in conversation.news)]
-    prompt = _prompt(conversation, rows, contents, model, request_plan.parameters, schemas)
+    prompt = _prompt(conversation, window, model, request_plan.parameters, schemas)
     check_prompt(prompt, model)
-    chosen = take_all(reversed(rows), None, (), measure)
-    window = ChosenWindow(conversation.state, conversation.system, chosen, {}, measure)
     request = model.provider.renderers[model.provider.renderer](prompt)
     changed = _changed(conversation, recorded)
     placed = conversation.marks
     return PlannedRound(window, model, request, request_plan, has_images(prompt), changed=changed, marks=placed)
+
+
+def _all(connection: Connection, tenant: str, conversation: Conversation, measure: Measure) -> ChosenWindow:
+    rows = (*_recorded(connection, tenant, conversation.state), *_new_rows(conversation))
+    chosen = take_all(reversed(rows), None, (), measure)
+    return ChosenWindow(conversation.state, conversation.system, chosen, {}, measure)
+
+
+def _newest(connection: Connection, tenant: str, conversation: Conversation, measure: Measure) -> ChosenWindow:
+    """The newest messages that fit, as a session's own turns choose them."""
+    state, new = conversation.state, _new_rows(conversation)
+    asked = next((row for row in reversed(new) if row.role == "user"), None)
+    user = asked or last_user(connection, tenant, state)
+    marks = marks_at(connection, tenant, state)
+    pinned = SENT.pinned(connection, tenant, state, marks)
+    with SENT.newest(connection, tenant, state, marks) as rows:
+        chosen = POLICIES[measure.policy](chain(reversed(new), rows), user, pinned, measure)
+    return ChosenWindow(state, conversation.system, chosen, further(connection, tenant, chosen), measure)
 
 
 def recorded_contents(connection: Connection, tenant: str, state: SessionState) -> list[tuple[str, Content]]:
@@ -105,23 +128,26 @@ def _recorded(connection: Connection, tenant: str, state: SessionState) -> tuple
 
 
 def _new_rows(conversation: Conversation) -> tuple[Row, ...]:
-    """Rows of the messages that are still to be appended: the n-th stands at minus n."""
-    version = conversation.state.version
-    return tuple(
-        Row(version + number + 1, -number, new.role, new.tokens, version + number + 1)
-        for number, new in enumerate(conversation.news)
-    )
+    """Rows of the messages that are still to be appended: the n-th stands at minus n. A result belongs to its call."""
+    state, rows = conversation.state, list[Row]()
+    unit = state.version if state.last is None else state.last.unit
+    for number, new in enumerate(conversation.news):
+        version = state.version + number + 1
+        unit = unit if new.role == "tool" else version
+        rows.append(Row(version, -number, new.role, new.tokens, unit))
+    return tuple(rows)
 
 
-def _content(conversation: Conversation, row: SentRow) -> Content:
+def _content(conversation: Conversation, window: ChosenWindow, row: Row) -> Content:
+    if row.position <= UNPLACED:
+        return conversation.news[-row.position].content
     changed = conversation.changed.get(row.version)
-    return to_send(row.words(), complete=bool(row.complete)) if changed is None else changed
+    return content_of(window, row) if changed is None else changed
 
 
 def _prompt(
     conversation: Conversation,
-    rows: Sequence[Row],
-    contents: Sequence[Content],
+    window: ChosenWindow,
     model: ResolvedModel,
     parameters: Parameters,
     schemas: tuple[ToolSchema, ...],
@@ -129,8 +155,8 @@ def _prompt(
     marks = conversation.marks
     said = [
         PromptMessage(row.role, content, () if marks is None else marks.of_message(number))
-        for number, (row, content) in enumerate(zip(rows, contents, strict=True))
-        if content
+        for number, row in enumerate(window.chosen.rows)
+        if (content := _content(conversation, window, row))
     ]
     return Prompt(model.info.name, tuple(said), conversation.system, schemas, parameters, marks)
 
@@ -144,7 +170,7 @@ def _placed(conversation: Conversation, recorded: int) -> CacheMarks | None:
     return replace(marks, messages=moved)
 
 
-def _changed(conversation: Conversation, recorded: Sequence[SentRow]) -> tuple[SaidContent, ...]:
+def _changed(conversation: Conversation, recorded: Sequence[Row]) -> tuple[SaidContent, ...]:
     """The contents that the client says otherwise, by the place of their message in the window."""
     return tuple(
         SaidContent(number, raw_blocks(conversation.changed[row.version]))

@@ -26,7 +26,8 @@ class ClientRequest(msgspec.Struct, frozen=True):
 
     ``family``: a session of the client's conversation, which goes on rather than another in which the same was said.
     ``edited``: the client has changed what was said; where nothing of its history is on record, the turn runs in a fork
-    of the family from before its first message.
+    of the family from before its first message. ``trims``: what is older than the model takes is left out, instead of
+    being refused.
     """
 
     messages: tuple[MessageIn, ...]
@@ -46,6 +47,7 @@ class ClientRequest(msgspec.Struct, frozen=True):
     alias: str | None = None
     family: UUID | None = None
     edited: bool = False
+    trims: bool = False
 
 
 class Retry(msgspec.Struct, frozen=True):

@@ -106,6 +106,7 @@ class DropIn:
             client=client,
             told=told,
             alias=request.alias,
+            trims=request.trims,
         )
 
     async def _plan(

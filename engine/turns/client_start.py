@@ -67,7 +67,8 @@ class ClientTurn(msgspec.Struct, frozen=True):
     it is cancelled so long after its last reader disconnected, None: as the server's settings say; ``key``: of the
     request, by which an automatic retry is known; ``marks``: where it is to be cached; ``metadata``: the session's,
     None: as it is. ``client`` says whose protocol it is, ``told`` what that gives back of the request, in its own JSON,
-    ``alias`` what the client calls the conversation; ``request``: its idempotency key, as it is kept.
+    ``alias`` what the client calls the conversation; ``request``: its idempotency key, as it is kept; ``trims``: what
+    is older than the model takes is left out.
     """
 
     ask: Ask
@@ -85,6 +86,7 @@ class ClientTurn(msgspec.Struct, frozen=True):
     told: bytes | None = None
     alias: str | None = None
     request: RequestKey | None = None
+    trims: bool = False
 
 
 class ClientPlan(msgspec.Struct, frozen=True):
@@ -133,7 +135,7 @@ class ClientStarter(TurnStarter):
             state = replace(state, system=SystemPrompt(0, turn.system_tokens) if turn.system_tokens else None)
         changes = Changes(values, turn.system_tokens) if values else None
         known = 0 if turn.place is None else turn.place.count
-        conversation = Conversation(state, turn.news, system, turn.changed, turn.marks, known)
+        conversation = Conversation(state, turn.news, system, turn.changed, turn.marks, known, turn.trims)
         requests = self._plan_requests(turn.ask, state)
         first = plan_whole(connection, tenant, conversation, requests, self._settings)
         return ClientPlan(first, ids, changes, inherits)

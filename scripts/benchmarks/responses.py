@@ -27,9 +27,13 @@ HISTORY = 20
 MEASURED = 3
 CHAINS, QUICK_CHAINS = 40, 10
 LONG, QUICK_LONG = 1000, 200
-"""Answers of the long chain."""
+"""Answers of a long chain of which all is sent."""
+LONGER = 10
+"""So many times as many are given with a window."""
 ENDS = 20
 """Answers at its beginning and at its end that are compared."""
+WINDOW = 400
+"""The budget of a chain of which older messages are left out: it is full before the first answers that are compared."""
 EVENTS = 2000
 SHORT = model(1, 0)
 ALL = 2_000_000
@@ -78,13 +82,17 @@ async def _going_on(serving: Server, chains: int) -> list[Figure]:
 
 async def _answer(connection: Connection, port: int, said: str, previous: str | None) -> tuple[str, float]:
     """The id of a streamed answer, and the time to its first token."""
-    read = await connection.ask(_request(port, SHORT, said, previous))
+    return await _read(connection, _request(port, SHORT, said, previous))
+
+
+async def _read(connection: Connection, request: bytes) -> tuple[str, float]:
+    read = await connection.ask(request)
     first = read.events()[0]
     return str(msgspec.json.decode(first.data)["response"]["id"]), _first_ms(read)
 
 
-def _request(port: int, name: str, said: str, previous: str | None) -> bytes:
-    body = {"model": f"openai/{name}", "input": said, "stream": True}
+def _request(port: int, name: str, said: str, previous: str | None, **more: str) -> bytes:
+    body = {"model": f"openai/{name}", "input": said, "stream": True} | more
     if previous is not None:
         body["previous_response_id"] = previous
     return post(port, "/v1/responses", body)
@@ -99,17 +107,34 @@ def _first_ms(read: Answer) -> float:
 
 
 async def _long_chain(serving: Server, length: int) -> list[Figure]:
-    """Each answer goes on from the one before; what is compared is the time to the first token."""
+    """Each answer goes on from the one before; what is compared is the time to the first token. A chain that leaves out
+    what is older than its session's budget stays as it was at first; one of which all is sent cannot.
+    """
+    session = UUID(serving.create_session(budget_tokens=WINDOW))
+    trims = {"truncation": "auto"}
+    there = trims | {"conversation": f"conv_{session.hex}"}
+    return [
+        *await _ends(serving, length, "of which all is sent", {}, {}, None),
+        *await _ends(serving, length * LONGER, "with a window", there, trims, MOST),
+    ]
+
+
+async def _ends(
+    serving: Server, length: int, what: str, first: dict[str, str], more: dict[str, str], most: float | None
+) -> list[Figure]:
+    """``first``: more fields of the first request, ``more``: of the others."""
     connection = await connect(serving.port)
     previous, found = None, []
     for number in range(length):
-        previous, first_ms = await _answer(connection, serving.port, f"link {number}", previous)
+        request = _request(serving.port, SHORT, f"link {number}", previous, **(more if number else first))
+        previous, first_ms = await _read(connection, request)
         found.append(first_ms)
     connection.close()
-    first, last = found[ENDS : 2 * ENDS], found[-ENDS:]
+    early, late = found[ENDS : 2 * ENDS], found[-ENDS:]
+    name = f"answers {length - ENDS:,} to {length:,} of a chain {what}"
     return [
-        Figure(f"answers {length - ENDS:,} to {length:,} of a chain", ratios(last, first), f"of {ENDS} to {2 * ENDS}"),
-        Figure("    the last of them", spread(last), "ms", note="each sends the model all that was said"),
+        Figure(name, ratios(late, early), f"of {ENDS} to {2 * ENDS}", at_most=most),
+        Figure("    the last of them", spread(late), "ms"),
     ]
 
 

@@ -436,7 +436,6 @@ BAD = [
     (body("hi", max_tool_calls=3), "unsupported_parameter", "max_tool_calls"),
     (body("hi", moderation={"model": "m"}), "unsupported_parameter", "moderation"),
     (body("hi", context_management=[{"type": "compaction"}]), "unsupported_parameter", "context_management"),
-    (body("hi", truncation="auto"), "unsupported_parameter", "truncation"),
     (body("hi", service_tier="flex"), "unsupported_parameter", "service_tier"),
     (body("hi", top_logprobs=3), "unsupported_parameter", "top_logprobs"),
     (body("hi", tools=[{"type": "web_search"}]), "unsupported_parameter", "tools[0].type"),
