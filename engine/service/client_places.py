@@ -12,7 +12,7 @@ import msgspec
 from ..errors import Invalid, NotFound, TurnNotFound
 from ..events.blocks import Content
 from ..log.base import Connection
-from ..log.sql.reads import event_at_version
+from ..log.sql.damage import erased_by
 from ..log.sql.session_index import Stretch
 from ..sessions.decisions import existing
 from ..sessions.history import state_at
@@ -106,14 +106,10 @@ def _after(connection: Connection, tenant: str, request: ClientRequest, now_us: 
         raise _no_previous() from None
     if turn.status != "completed":
         raise PreviousNotCompleted("previous", f"that answer is not whole: its turn is {turn.status}")
-    then, now = (
-        state_at(connection, tenant, turn.session, turn.end_version),
-        session_state(connection, tenant, turn.session),
-    )
-    assert now is not None, "a turn's session has begun"
+    now = state_at(connection, tenant, turn.session)
+    then = now if now.version == turn.end_version else state_at(connection, tenant, turn.session, turn.end_version)
     version = then.last.version if then.last else then.version
-    answer = event_at_version(connection, tenant, turn.session, version)
-    if answer is None or answer.erased:
+    if then.last is None or erased_by(connection, tenant, then.last.position) is not None:
         raise _no_previous()
     if any(_was_cut(connection, tenant, stretch) for stretch in stretches(connection, tenant, now, 0, version)):
         detail = "previous: an answer that it goes on from was deleted"

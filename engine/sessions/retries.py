@@ -21,9 +21,13 @@ _forget = Prepared(delete(retries).where(*same(retries, "tenant"), retries.c.at 
 _forget_turn = Prepared(delete(retries).where(*same(retries, "tenant", "turn")))
 
 
+FORGETTING = 16
+"""Of 256: so often a request has the older ones forgotten. What is too old is not asked for in the meantime."""
+
+
 class RememberTurn(msgspec.Struct, frozen=True):
     """Remembers, in the append that starts a turn, which request has started it: see ``log.base.Scratch``. Older ones
-    are forgotten.
+    are forgotten, not by each.
     """
 
     tenant: str
@@ -37,7 +41,8 @@ class RememberTurn(msgspec.Struct, frozen=True):
 
     def apply(self, connection: Connection) -> None:
         """Write it down."""
-        _forget(connection, self.tenant, self.at_us - self.kept_us)
+        if self.key[0] < FORGETTING:
+            _forget(connection, self.tenant, self.at_us - self.kept_us)
         _write(connection, self.tenant, self.key, self.turn.bytes, self.at_us)
 
 
