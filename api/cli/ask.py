@@ -23,10 +23,7 @@ from .database import json_option
 from .help_page import Documented
 from .place import Place, place_of, place_options
 from .record.base import last_of
-from .terminal import FramePrinter, notice, short_id
-
-INTERRUPTED = 130
-"""The exit code of a program that Ctrl-C ends."""
+from .terminal import INTERRUPTED, FramePrinter, notice, short_id
 
 
 @click.command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import click
@@ -42,17 +43,39 @@ class Documented(click.Command):
 
 
 class Sections(click.Group):
-    """A group whose commands are listed in sections; ``sections``: by title, the names and what each does."""
+    """A group whose commands are listed in sections; ``sections``: by title, the names and what each does.
+
+    A command's module is imported when the command is asked for, as a server's takes longer than most others run. It is
+    in ``package``, of the command's name, or where ``places`` says: ``module`` or ``module:name``.
+    """
 
     def __init__(
-        self, *args: Any, sections: Mapping[str, Mapping[str, str]], examples: Examples = (), **kwargs: Any
+        self,
+        *args: Any,
+        sections: Mapping[str, Mapping[str, str]],
+        places: Mapping[str, str],
+        package: str | None,
+        examples: Examples = (),
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.sections = sections
+        self.places = places
+        self.package = package
         self.examples = examples
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        width = max(map(len, self.commands))
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the same whatever is asked
+        return sorted(name for does in self.sections.values() for name in does)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module, _, name = self.places.get(cmd_name, cmd_name).partition(":")
+        command: click.Command = getattr(import_module(f".{module}", self.package), name or cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.list_commands(ctx)))
         for title, does in self.sections.items():
             with formatter.section(title):
                 formatter.write_dl([(f"{name:<{width}}", said) for name, said in does.items()])

@@ -8,34 +8,8 @@ import sys
 import click
 
 from ...engine import EngineError, Invalid, UnknownModel, version
-from .ask import INTERRUPTED, ask
-from .branches import branches
-from .change import hold, title
-from .chat.command import chat
-from .doctor import doctor
-from .erase import erase
-from .explain import explain
-from .export import export
-from .fork import fork
 from .help_page import Sections
-from .import_ import import_
-from .key import key
-from .migrate import migrate
-from .models import models, tools
-from .proof import checkpoint, proof
-from .rebuild import rebuild
-from .replay.command import replay
-from .retain import retain
-from .run import run_conversations
-from .serve import serve
-from .sessions import sessions
-from .show import show
-from .suite.command import suite
-from .suite.review import review
-from .tail import tail
-from .terminal import describe, notice
-from .transcript import transcript
-from .verify import verify
+from .terminal import INTERRUPTED, describe, notice
 
 WRONG_USE = (Invalid, UnknownModel)
 
@@ -85,10 +59,26 @@ SECTIONS = {
 }
 """The commands, and what each does."""
 
+PLACES = {
+    "chat": "chat.command",
+    "checkpoint": "proof",
+    "hold": "change",
+    "import": "import_:import_",
+    "replay": "replay.command",
+    "review": "suite.review",
+    "run": "run:run_conversations",
+    "suite": "suite.command",
+    "title": "change",
+    "tools": "models",
+}
+"""Where commands are that are not in a module of their name: the module below this package, and the name there."""
+
 
 @click.group(
     cls=Sections,
     sections=SECTIONS,
+    places=PLACES,
+    package=__package__,
     examples=(
         ('manent ask "What is an event log?"', "ask one question; the answer is recorded in manent.db"),
         ("manent chat", "talk in the terminal"),
@@ -108,14 +98,6 @@ def commands(context: click.Context) -> None:
     """
     if os.environ.get("NO_COLOR"):
         context.color = False
-
-
-for command in (ask, branches, chat, checkpoint, doctor, erase, explain, export, fork, hold, import_, key, migrate):
-    commands.add_command(command)
-for command in (models, proof, rebuild, replay, retain, review, run_conversations, serve, sessions, show, suite):
-    commands.add_command(command)
-for command in (tail, title, tools, transcript, verify):
-    commands.add_command(command)
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from rich.table import Table
 
 from ...engine import EngineError, Frame, Message, Session, Turn
 
+INTERRUPTED = 130
+"""The exit code of a program that Ctrl-C ends."""
 MAX_INPUT_CHARS = 500
 MAX_TABLE_CHARS = 10_000
 SHORT_ID_CHARS = 13
