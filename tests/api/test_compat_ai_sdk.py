@@ -558,7 +558,7 @@ def test_a_message_is_stopped(ui, client):
     assert client.post(f"{CHAT}/nothing of mine/stop").json() == {"success": True, "stopped": False}
     ui.messages.append(fold(parts))
     session = ui.session
-    assert ui.send("And now?").session == session
+    assert ui.send("And now?", model="echo/echo").session == session
 
 
 def test_a_new_message_while_one_is_given(ui, client):
