@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manent.engine import ClientRequest, MessageIn, ModelInfo
+from manent.engine import ClientRequest, MessageIn, ModelInfo, ReplayQuery
 from manent.engine.errors import BudgetTooSmall
 from manent.engine.providers.base import BlockStarted, BlockStopped, Delta, Ended
 from tests.support import Dictated, assert_adds_up, chatting, settle
@@ -128,3 +128,15 @@ def test_the_window_is_the_one_that_a_sessions_own_turn_has(lengths):
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(windows(Path(folder) / "chat.db"))
+
+
+async def test_it_is_done_again_as_it_was(path):
+    """A replay of the record chooses the same windows, and sends the same requests."""
+    async with chatting(path, providers=[Small()]) as chat:
+        previous = None
+        for number in range(12):
+            turn = await answered(chat, f"question number {number}", previous=previous, trims=True)
+            previous = turn.id
+        results = [each async for each in chat.replay(ReplayQuery((turn.session_id,)), mode="recorded")]
+        assert {each.verdict for each in results} == {"same"}
+        assert len(results) == 12
