@@ -16,7 +16,7 @@ from ..log.sql.clauses import limited, same
 from ..log.sql.driver import Prepared
 from ..log.sql.session_index import Stretch
 from .state import SessionState
-from .tables import calibrations, session_words, sessions, turns
+from .tables import WAITING, calibrations, session_words, sessions, turns
 from .turn_state import TurnState
 from .words import WORD_FIELDS, ShownWords
 
@@ -68,6 +68,13 @@ _newest_turns, _newest_of_status = (
         )
     )
     for columns in (("tenant",), ("tenant", "status"))
+)
+_newest_waiting = Prepared(
+    limited(
+        select(turns.c.state)
+        .where(*same(turns, "tenant"), turns.c.turn < bindparam("before_"), WAITING)
+        .order_by(turns.c.turn.desc())
+    )
 )
 _turns_after = Prepared(
     limited(
@@ -177,12 +184,14 @@ def turns_between(
 def list_all_turns(
     connection: Connection, tenant: str, *, status: str | None, before: UUID | None, limit: int
 ) -> list[TurnState]:
-    """A tenant's turns, newest first (ids are in order of time); with ``status`` only those. No index helps there: the
-    turns before the page are looked through.
+    """A tenant's turns, newest first (ids are in order of time); with ``status`` only those. An index helps with those
+    that wait; for another status the turns before the page are looked through.
     """
     last = LAST_ID if before is None else before.bytes
     if status is None:
         rows = _newest_turns(connection, tenant, last, limit)
+    elif status == "requires_action":
+        rows = _newest_waiting(connection, tenant, last, limit)
     else:
         rows = _newest_of_status(connection, tenant, status, last, limit)
     return [_turn.decode(row[0]) for row in rows]

@@ -4,7 +4,7 @@ vendors' usage taught us.
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, LargeBinary, Table, Text
+from sqlalchemy import Column, Index, LargeBinary, Table, Text, literal_column
 
 from ..log.sql.tables import (
     Int,
@@ -123,6 +123,10 @@ turns = Table(
 """``state`` is the JSON of ``projections.turn.TurnState``."""
 
 Index("turns_by_session", turns.c.tenant, turns.c.session, turns.c.version)
+
+WAITING = turns.c.status == literal_column("'requires_action'")
+"""Turns that wait for a person: few among all. A query has to say it in the words of the index."""
+Index("turns_waiting", turns.c.tenant, turns.c.turn, sqlite_where=WAITING, postgresql_where=WAITING)
 
 copies = Table(
     "copies",

@@ -1,0 +1,17 @@
+"""Turns that wait for a person are found by an index, which holds no others.
+
+Revises: 0015
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0016"
+down_revision = "0015"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute("CREATE INDEX turns_waiting ON turns (tenant, turn) WHERE status = 'requires_action'")
