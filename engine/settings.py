@@ -127,6 +127,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Count,
         Meta(description="largest page of a list, bytes; it ends early where its items are large, after one at least"),
     ] = 4 << 20
+    max_scanned_events: Annotated[
+        Count,
+        Meta(
+            description="events of the log that one page looks through for those of some types; the next goes on there"
+        ),
+    ] = 100_000
     max_header_bytes: Annotated[Count, Meta(description="largest request line and headers together, bytes")] = 32 << 10
     max_budget_tokens: Annotated[Count, Meta(description="largest token budget that may be asked for")] = 10_000_000
     budget_tokens: Annotated[Count, Meta(description="token budget of a session that sets none")] = 8192

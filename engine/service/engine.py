@@ -206,18 +206,30 @@ class Engine(Branching, Clients, Lookups, Replaying, SuiteKeeping):
         return each_item(lambda place: turn_page(after=place), after)
 
     async def log_events(
-        self, *, after: After = None, limit: int = LIMIT, wait_s: float = 0, caller: Caller = LOCAL
+        self,
+        *,
+        after: After = None,
+        limit: int = LIMIT,
+        types: Sequence[str] = (),
+        descending: bool = False,
+        wait_s: float = 0,
+        caller: Caller = LOCAL,
     ) -> Page[Event]:
-        """Read a page of the whole log's events in order of position. Waits and raises as ``events`` does."""
-        return await self._parts.events.log_page(caller, after, limit, wait_s)
+        """Read a page of the whole log's events, all or those of some types, in order of position or back. Of rare
+        types a page may be short or empty and have a ``next`` all the same: ``max_scanned_events`` bounds what one
+        looks through. Waits and raises as ``events`` does.
+        """
+        page = partial(self._parts.events.log_page, descending=descending)
+        return await page(caller, after, limit, types, wait_s)
 
     def follow(
-        self, session: Id | None, *, after: int | None = None, caller: Caller = LOCAL
+        self, session: Id | None, *, after: int | None = None, types: Sequence[str] = (), caller: Caller = LOCAL
     ) -> AsyncGenerator[list[Event], None]:
         """Follow a session's events as they are committed, or (None) the whole log's, after a version (a position) or
-        from the newest. An empty batch says that all there is was given. Raises SessionNotFound and Overloaded.
+        from the newest; all or those of some types. An empty batch says that all there is was given. Raises
+        SessionNotFound and Overloaded.
         """
-        return self._parts.events.follow(caller, None if session is None else session_id(session), after)
+        return self._parts.events.follow(caller, None if session is None else session_id(session), after, types)
 
     # --- turns --------------------------------------------------------------------------------------------------------
 

@@ -15,11 +15,9 @@ from ..sessions.lineage import stretches
 from ..sessions.views import Event, event_view
 from ..settings import Settings
 from ..streams.follow import Follower
+from .log_pages import LogPage, told_bytes
 from .paging import EACH_LIMIT, After, Bounds, Page, check_limit, fill, number_after, write_cursor
 from .sessions import must_exist
-
-EVENT_BYTES = 700
-"""What an event is told in besides its actor, its facts and its words."""
 
 Found = tuple[list[RecordedEvent], bool]
 
@@ -55,23 +53,37 @@ class Events:
         views = [event_view(event, damaged=damaged) for event in found]
         return Page(views, write_cursor((found[-1].version,)) if more else None)
 
-    async def log_page(self, caller: Caller, after: After, limit: int, wait_s: float) -> Page[Event]:
-        """As ``page``, of the whole log."""
-        start, bounds = number_after(after) or 0, self._bounds(limit)
-
-        async def look() -> Found:
-            return await self._store.read(lambda connection: _of_log(connection, caller.tenant, start, bounds))
-
-        found, more = await (self._follower.first(caller.tenant, None, look, wait_s) if wait_s else look())
-        return Page([event_view(event) for event in found], write_cursor((found[-1].position,)) if more else None)
+    async def log_page(
+        self, caller: Caller, after: After, limit: int, types: Sequence[str], wait_s: float, *, descending: bool
+    ) -> Page[Event]:
+        """As ``page``, of the whole log. What is of other types is looked through in bounded steps: a page may be short
+        or empty, and have a next one.
+        """
+        look = LogPage(
+            self._store,
+            caller.tenant,
+            tuple(types),
+            self._bounds(limit),
+            self._settings.max_scanned_events,
+            number_after(after),
+            descending=descending,
+        )
+        if not wait_s:
+            found, more = await look.read()
+        else:
+            found, more = await self._follower.first(caller.tenant, None, look.first, wait_s)
+        return Page([event_view(event) for event in found], None if more is None else write_cursor((more,)))
 
     async def follow(
-        self, caller: Caller, session: UUID | None, after: int | None
+        self, caller: Caller, session: UUID | None, after: int | None, types: Sequence[str]
     ) -> AsyncGenerator[list[Event], None]:
         """Batches of events as they are committed; an empty one says that all there is was given."""
+        wanted = frozenset(types)
         async with aclosing(self._follower.events(caller.tenant, session, after)) as batches:
             async for batch in batches:
-                yield [event_view(event) for event in batch]
+                views = [event_view(event) for event in batch if not wanted or event.type in wanted]
+                if views or not batch:
+                    yield views
 
     async def recorded(self, caller: Caller, session: UUID) -> AsyncGenerator[RecordedEvent, None]:
         """All events of a session as the log has them, for those who read their meaning."""
@@ -100,13 +112,4 @@ def _of_session(
 ) -> Found:
     along = stretches(connection, tenant, must_exist(connection, tenant, session), start)
     events = reads.each_event_along(connection, tenant, along, types, limit=bounds.limit + 1)
-    return fill(events, _told_bytes, bounds)
-
-
-def _of_log(connection: Connection, tenant: str, start: int, bounds: Bounds) -> Found:
-    return fill(reads.each_log_event(connection, tenant, after=start, limit=bounds.limit + 1), _told_bytes, bounds)
-
-
-def _told_bytes(event: RecordedEvent) -> int:
-    told = event.body or (event.erasure and event.erasure.body) or b""
-    return EVENT_BYTES + len(event.actor) + len(event.facts) + len(told)
+    return fill(events, told_bytes, bounds)

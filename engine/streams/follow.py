@@ -34,6 +34,7 @@ SHUTTING_DOWN = Frame(0, "shutting_down", b"{}")
 """The frame that tells readers of a shutdown. Their turn may still end in time. It is not part of the record."""
 
 Found = TypeVar("Found", bound=Sized)
+More = TypeVar("More")
 
 
 class LiveTurn(Protocol):
@@ -133,8 +134,8 @@ class Follower:
                     await self._wait(bell, self._settings.keepalive_s)
 
     async def first(
-        self, tenant: str, session_id: UUID | None, read: Callable[[], Awaitable[tuple[Found, bool]]], wait_s: float
-    ) -> tuple[Found, bool]:
+        self, tenant: str, session_id: UUID | None, read: Callable[[], Awaitable[tuple[Found, More]]], wait_s: float
+    ) -> tuple[Found, More]:
         """Wait until ``read`` finds something in a session (or, for None, in the whole log). After ``wait_s``, or when
         the server ends, the result may be empty. Raises ShuttingDown for a wait that begins while the server ends: that
         client would retry at once.

@@ -28,15 +28,10 @@ POSITIONS_AT_ONCE = 64
 
 _by_id = Prepared(recorded.where(*same(events, "tenant", "id")))
 _at_position = Prepared(recorded.where(*same(events, "tenant", "position")))
-_of_log = Prepared(
-    limited(
-        recorded.where(
-            *same(events, "tenant"),
-            events.c.position > bindparam("after_"),
-            events.c.position <= bindparam("up_to_"),
-        ).order_by(events.c.position)
-    )
+_log = recorded.where(
+    *same(events, "tenant"), events.c.position > bindparam("after_"), events.c.position <= bindparam("up_to_")
 )
+_of_log = Prepared(limited(_log.order_by(events.c.position)))
 _tenants = Prepared(select(heads.c.tenant).order_by(heads.c.tenant))
 _size = Prepared(select(heads.c.size).where(*same(heads, "tenant")))
 _salt = Prepared(select(bodies.c.salt).where(*same(bodies, "tenant", "position")))
@@ -161,11 +156,27 @@ def events_along(
 
 
 def each_log_event(
-    connection: Connection, tenant: str, *, after: int, limit: int
+    connection: Connection,
+    tenant: str,
+    types: Sequence[str] = (),
+    *,
+    after: int,
+    up_to: int = MAX_SAFE_INTEGER,
+    limit: int,
+    descending: bool = False,
 ) -> Generator[RecordedEvent, None, None]:
-    """Events of a log after a position, in the same way."""
-    with closing(_of_log(connection, tenant, after, MAX_SAFE_INTEGER, limit)) as rows:
+    """Events of a log with ``after < position <= up_to``, in the same way; the newest first if ``descending``."""
+    query = _of_log_and_types(len(types), descending=descending)
+    with closing(query(connection, tenant, after, up_to, *types, limit)) as rows:
         yield from map(reading(connection), rows)
+
+
+@lru_cache(maxsize=64)
+def _of_log_and_types(count: int, *, descending: bool) -> Prepared:
+    types: list[BindParameter[str]] = [bindparam(f"type_{number}") for number in range(count)]
+    place = events.c.position.desc() if descending else events.c.position
+    wanted = _log.where(events.c.type.in_(types)) if count else _log
+    return Prepared(limited(wanted.order_by(place)))
 
 
 @lru_cache(maxsize=64)
