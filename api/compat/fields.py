@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 import msgspec
 
 from ..http.body import read_json
+from ..http.choices import with_choices
 from ..http.errors import Problem, field_problem
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ def read_body(raw: bytes, kind: type[T], table: Table, extras: Collection[str] =
         check_fields(_judged(given, table), table, extras)
         body: T = decoder_of(cast("Any", kind)).decode(raw)
     except msgspec.ValidationError as error:
-        raise typed(field_problem(str(error), "")) from None
+        raise typed(field_problem(str(with_choices(error, kind)), "")) from None
     except msgspec.MsgspecError as error:
         raise Problem(400, "invalid_json", f"the body is not JSON: {error}", field="body") from None
     return body
@@ -103,7 +104,7 @@ def read_part(raw: msgspec.Raw, kind: Any, where: str) -> Any:
     try:
         return decoder_of(kind).decode(raw)
     except msgspec.ValidationError as error:
-        problem = typed(field_problem(str(error), ""))
+        problem = typed(field_problem(str(with_choices(error, kind)), ""))
     field = str(problem.extra["field"])
     path = where if field == "body" else f"{where}.{field}".replace(".[", "[")
     raise renamed(problem, lambda _: path) from None

@@ -16,6 +16,7 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import State
 
+from .choices import with_choices
 from .errors import Problem, invalid, unread
 from .meaning import meaning_of_json, meaning_of_query
 
@@ -60,6 +61,8 @@ def read_json(raw: bytes, kind: Any) -> Any:
         raise unread("body", Problem(400, "malformed_json", "the body is not UTF-8")) from None
     except RecursionError:
         raise _too_deep() from None
+    except msgspec.ValidationError as error:
+        raise with_choices(error, kind) from None
     except msgspec.MsgspecError:
         raise
     except ValueError:  # a number of thousands of digits
