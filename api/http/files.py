@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,18 +85,33 @@ class ConsoleFiles:
     def _answer(self, scope: Any) -> tuple[int, dict[str, str], bytes]:
         """Raises Problem for another method than GET and HEAD, and for a file that is not there."""
         if scope["method"] not in {"GET", "HEAD"}:
-            raise Problem(405, "method_not_allowed", "the console's files are read with GET and HEAD", {"allow": "GET"})
+            detail = "the console's files are read with GET and HEAD"
+            raise Problem(405, "method_not_allowed", detail, HEADERS | {"allow": "GET"})
         if not scope["path"].startswith(HOME):
-            return 307, {"location": HOME, "content-length": "0"}, b""
+            return 307, HEADERS | {"location": HOME, "content-length": "0"}, b""
         file = self._files.get(scope["path"].removeprefix(HOME))
         if file is None:
-            raise Problem(404, "not_found", "the console has no file of this name")
+            raise Problem(404, "not_found", "the console has no file of this name", HEADERS)
         asked = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        packs = "gzip" in asked.get("accept-encoding", "")
+        packs = _takes_gzip(asked.get("accept-encoding", ""))
         etag = f'"{file.etag}{"-gz" if packs else ""}"'
         headers = HEADERS | {"etag": etag}
-        if etag in asked.get("if-none-match", ""):
+        if _names(asked.get("if-none-match", ""), etag):
             return 304, headers, b""
         body = file.packed if packs else file.content
         headers |= {"content-type": file.media_type, "content-length": str(len(body))}
         return 200, headers | ({"content-encoding": "gzip"} if packs else {}), body
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether a client takes gzip (RFC 9110, section 12.5.3): a weight of 0 means that it does not."""
+    for each in accepted.lower().split(","):
+        name, _, weight = each.partition(";")
+        if name.strip() == "gzip":
+            return re.fullmatch(r"q=0(\.0*)?", weight.strip()) is None
+    return False
+
+
+def _names(condition: str, etag: str) -> bool:
+    """Whether ``If-None-Match`` names a file as it is (RFC 9110, section 13.1.2)."""
+    return condition.strip() == "*" or etag in {each.strip().removeprefix("W/") for each in condition.split(",")}

@@ -72,6 +72,9 @@ def test_a_file_is_sent_packed_to_whoever_unpacks(client):
     assert gzip.decompress(raw) == plain.content
     assert packed.headers["etag"] != plain.headers["etag"]
     assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    for refused in ("gzip;q=0", "br, GZIP; q=0.0", "notgzip"):
+        assert "content-encoding" not in client.get("/console/", headers={"accept-encoding": refused}).headers
+    assert client.get("/console/", headers={"accept-encoding": "br, gzip;q=0.5"}).headers["content-encoding"] == "gzip"
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
@@ -82,7 +85,19 @@ def test_a_file_that_one_has_is_not_sent_again(client, encoding):
     same = client.get("/console/", headers=headers | {"if-none-match": f'"other", W/{etag}'})
     assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", etag)
     assert same.headers["content-security-policy"] == POLICY
-    assert client.get("/console/", headers=headers | {"if-none-match": '"other"'}).status_code == 200
+    for other in ('"other"', etag.strip('"'), f'{etag[:-1]}x"'):
+        assert client.get("/console/", headers=headers | {"if-none-match": other}).status_code == 200
+    assert client.get("/console/", headers=headers | {"if-none-match": "*"}).status_code == 304
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/console/nosuch.js"), ("POST", "/console/")])
+def test_what_is_no_file_is_told_under_the_same_policy(client, method, path):
+    """A redirect and a refusal, too."""
+    answer = client.request(method, path, follow_redirects=False)
+    assert answer.status_code in {307, 404, 405}
+    assert answer.headers["content-security-policy"] == POLICY
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
 
 
 def test_head_tells_what_get_would(client):
