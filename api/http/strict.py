@@ -30,7 +30,7 @@ Check = Callable[[str], None]
 
 
 async def check_parameters(request: Request[Any, Any, Any]) -> None:
-    """Refuse a misspelt parameter, which is no default, one that comes twice, and any of another form than its own."""
+    """Refuse a misspelt parameter, which is no default, one without a value, and any of another form than its own."""
     checks = _checks(request.route_handler)
     bracketed = request.route_handler.opt.get(BRACKETED, ())
     for name in request.query_params:
@@ -38,22 +38,21 @@ async def check_parameters(request: Request[Any, Any, Any]) -> None:
             continue
         if name not in checks:
             raise Problem(400, "unknown_parameter", f"{name}: there is no such parameter", field=name)
-        values = request.query_params.getall(name)
-        if len(values) > 1 and name not in _lists(request.route_handler):
-            raise invalid(name, "is given twice")
-        if any(value.lower() in NO_VALUES for value in values):
+        if any(value.lower() in NO_VALUES for value in request.query_params.getall(name)):
             raise invalid(name, "has no value")
     await check_forms(request)
 
 
 async def check_forms(request: Request[Any, Any, Any]) -> None:
-    """Refuse a parameter of another form than its own; those that nobody knows are passed over."""
+    """Refuse a parameter of another form than its own, and one that comes twice; what nobody knows is passed over."""
     for name, text in _parts(request.scope["path_template"], request.scope["path"]):
         _check(name, type(request.path_params[name]), text)
     for name, check in _checks(request.route_handler).items():
-        value = request.query_params.get(name)
-        if value:
-            check(value)
+        values = request.query_params.getall(name, [])
+        if len(values) > 1 and name not in _lists(request.route_handler):
+            raise invalid(name, "is given twice")
+        if values and values[0]:
+            check(values[0])
 
 
 def _parts(template: str, path: str) -> Iterator[tuple[str, str]]:

@@ -82,22 +82,24 @@ def stands_in(connection: Connection, tenant: str, state: SessionState, version:
     return next(stretches_back(connection, tenant, state, version - 1, version)).session
 
 
-def history_at(connection: Connection, tenant: str, session: UUID, version: int | None) -> Inherited:
+def history_at(
+    connection: Connection, tenant: str, session: UUID, version: int | None, field: str = "version"
+) -> Inherited:
     """The history of a session up to a version (None: its last), as a fork takes it over: from the session in which
-    that version stands. Raises SessionNotFound.
+    that version stands. Raises SessionNotFound, which names the ``field`` for a version that it has not had.
     """
     state = session_state(connection, tenant, session)
     if state is None:
         raise SessionNotFound("there is no such session", session_id=str(session))
-    at = checked_version(state, state.version if version is None else version)
+    at = checked_version(state, state.version if version is None else version, field)
     return Inherited(stands_in(connection, tenant, state, at), at)
 
 
-def checked_version(now: SessionState, version: int) -> int:
+def checked_version(now: SessionState, version: int, field: str = "version") -> int:
     """A version that the session has had. Raises SessionNotFound, which names the last."""
     if not 1 <= version <= now.version:
         detail = f"the session has no version {version}: its last is {now.version}"
-        raise SessionNotFound(detail, session_id=str(now.id), field="version", last_version=now.version)
+        raise SessionNotFound(detail, session_id=str(now.id), field=field, last_version=now.version)
     return version
 
 

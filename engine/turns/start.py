@@ -203,7 +203,7 @@ class TurnStarter:
         inherits = None
         if ask.from_version is not None:
             check_forkable(state, self._clock.now_us())
-            inherits = history_at(connection, caller.tenant, session_id, ask.from_version)
+            inherits = history_at(connection, caller.tenant, session_id, ask.from_version, "from_version")
             state = fork_state(connection, caller.tenant, self._clock.new_id(), inherits)
         ids = open_call_ids(connection, caller.tenant, state)
         check_turn(state, ask.message, ids, continues=ask.continues, now_us=self._clock.now_us())

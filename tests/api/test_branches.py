@@ -139,7 +139,8 @@ def test_a_turn_from_a_version_under_a_key_is_started_once(client, server, talke
 def test_what_no_turn_can_begin_from(client, session):
     """A version beyond the end, one that is none, and another than was expected: nothing is forked."""
     path = f"/api/sessions/{session}/turns"
-    beyond = problem(client.post(path, json={"content": "x", "from_version": 7}), 404, "session_not_found", "version")
+    asked = client.post(path, json={"content": "x", "from_version": 7})
+    beyond = problem(asked, 404, "session_not_found", "from_version")
     assert beyond["last_version"] == 1
     problem(client.post(path, json={"content": "x", "from_version": 0}), 400, "invalid_value", "from_version")
     problem(client.post(path, json={"content": "x", "from_versions": 1}), 400, "unknown_field", "from_versions")

@@ -390,3 +390,8 @@ def test_the_head_of_the_stream(client):
         list(stream)
         assert stream.response.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert stream.response.headers["cache-control"] == "no-cache, no-transform"
+
+
+def test_a_parameter_that_comes_twice_is_named(client):
+    """Nobody can tell which of the two is meant."""
+    assert client.get("/api/ai/stream?q=a&q=b").status_code == 400
