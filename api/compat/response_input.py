@@ -60,13 +60,18 @@ Messages = Mapping[UUID | str, Message]
 """Recorded messages for the items that a client names: by their ids, and by signed references."""
 
 
+NOTHING_COPIED: Mapping[str, int] = {}
+
+
 class Given(NamedTuple):
     """What a client's items say: messages, and where each came from: of each of its blocks, the path of its item, and
-    of the message, that of its first item.
+    of the message, that of its first item. ``copied``: by the path of a block that the client has named instead of
+    sending it, the position of its message.
     """
 
     messages: tuple[MessageIn, ...]
     paths: tuple[tuple[str, tuple[str, ...]], ...]
+    copied: Mapping[str, int] = NOTHING_COPIED
 
     def theirs(self, field: str) -> str:
         """The client's name of a field of the engine's that stands in a message; any other as it is."""
@@ -125,17 +130,28 @@ def read_items(raws: str | Sequence[msgspec.Raw], where: str = "input", referenc
     if isinstance(raws, str):
         return Given((MessageIn(raws, "user"),), ((where, (where,)),))
     turned: list[_Turned] = []
+    copied: dict[str, int] = {}
     for number, raw in enumerate(raws):
         path = f"{where}[{number}]"
-        item = _turned(_item(raw, path), raw, path, references or {})
+        read = _item(raw, path)
+        item = _turned(read, raw, path, references or {})
+        if isinstance(read, ReferenceItem | CompactionItem):
+            copied |= dict.fromkeys(item.paths, _source_of(read, references or {}).position)
         last = turned[-1] if turned else None
         if last is not None and item.role == last.role and item.role in {"assistant", "tool"}:
             turned[-1] = _Turned(last.role, last.blocks + item.blocks, last.path, last.paths + item.paths)
         else:
             turned.append(item)
     return Given(
-        tuple(MessageIn(item.blocks, item.role) for item in turned), tuple((item.path, item.paths) for item in turned)
+        tuple(MessageIn(item.blocks, item.role, copied_from=copied_at(copied, item.paths)) for item in turned),
+        tuple((item.path, item.paths) for item in turned),
+        copied,
     )
+
+
+def copied_at(copied: Mapping[str, int], paths: Sequence[str]) -> tuple[int, ...]:
+    """The positions of the messages whose words stand at these paths."""
+    return tuple(sorted({copied[path] for path in paths if path in copied}))
 
 
 def no_item(path: str) -> Problem:
@@ -184,6 +200,15 @@ def _turned(item: Item, raw: msgspec.Raw, path: str, references: Messages) -> _T
         case CompactionItem():
             summary = TextBlock(COMPACTED + references[item.encrypted_content].text)
             return _Turned("system", (summary,), path, (f"{path}.encrypted_content",))
+
+
+def _source_of(item: ReferenceItem | CompactionItem, references: Messages) -> Message:
+    """The message for which an item stands that was found."""
+    if isinstance(item, CompactionItem):
+        return references[item.encrypted_content]
+    name = read_item_id(item.id)
+    assert name is not None, "it was found"
+    return references[name.message]
 
 
 def _named(item: ReferenceItem, path: str, references: Messages) -> _Turned:

@@ -32,7 +32,6 @@ from .client_counting import asked_model, count_prompt, prompt_of_client
 from .client_places import place_of
 from .client_request import ClientRequest, Retry
 from .counting import TokenCount
-from .inputs import MessageIn
 from .session_fields import SessionFields
 from .sessions import Sessions
 from .turns import Turns
@@ -90,7 +89,9 @@ class DropIn:
     async def _turn(self, request: ClientRequest, grace_s: int | None, key: bytes | None) -> ClientTurn:
         """What is known of the turn before anything is read: all but its place, and the messages that are new."""
         begins = await self._begins(request)
-        client = ClientFacts(request.protocol, stored=request.stored, previous=request.previous)
+        client = ClientFacts(
+            request.protocol, stored=request.stored, previous=request.previous, summary=request.summary
+        )
         # The start of a turn that is to be erased has words: when these go, so has the turn.
         told = request.told or (b"{}" if asks_to_forget(client) else None)
         return ClientTurn(
@@ -115,7 +116,7 @@ class DropIn:
         does both.
         """
         known = _after_last_answer(request, said)
-        news = await self._news(said, known)
+        news = await self._news(request, said, known)
         hashed = partial(self._hashes, caller, request, said)
 
         def look(connection: Connection) -> tuple[ClientTurn, ClientPlan | None]:
@@ -129,7 +130,7 @@ class DropIn:
         if plan is not None:
             return placed, plan
         count = 0 if placed.place is None else placed.place.count
-        placed = replace(placed, news=await self._news(said, count))
+        placed = replace(placed, news=await self._news(request, said, count))
         return placed, await self._store.read(partial(self._starter.plan_client, caller=caller, turn=placed))
 
     async def count(self, caller: Caller, request: ClientRequest) -> TokenCount:
@@ -185,12 +186,12 @@ class DropIn:
         first = origin(self._prefix_key, caller.tenant, caller.actor, request.end_user)
         return hashes(self._prefix_key, first, said)
 
-    async def _news(self, said: Sequence[Said], known: int) -> tuple[NewMessage, ...]:
+    async def _news(self, request: ClientRequest, said: Sequence[Said], known: int) -> tuple[NewMessage, ...]:
         """The messages that are not on record, with their tokens."""
         return tuple(
             [
-                await inputs.new_message(MessageIn(content, role), self._limits, own=own_blocks(role))
-                for role, content in said[known:]
+                await inputs.new_message(replace(message, content=content), self._limits, own=own_blocks(role))
+                for (role, content), message in zip(said[known:], request.messages[known:], strict=True)
             ]
         )
 

@@ -273,12 +273,13 @@ def _check_most(size: int, maximum: int, field: str, limit: str, unit: str) -> N
 
 class MessageIn(msgspec.Struct, frozen=True):
     """A message as callers give it: text, or blocks, typed or as JSON. ``id``: its event id, for imports that may be
-    repeated.
+    repeated; ``copied_from``: the positions of recorded messages whose words it holds.
     """
 
     content: str | Sequence[Block | msgspec.Raw | bytes]
     role: str = "user"
     id: UUID | None = None
+    copied_from: tuple[int, ...] = ()
 
 
 async def new_message(
@@ -291,7 +292,7 @@ async def new_message(
     content = check_content(message.content, settings, f"{prefix}content", own)
     small = is_one_text(content) and len(content[0].text) <= tokens.SLICE_CHARS
     count = tokens.count_content(content) if small else await asyncio.to_thread(tokens.count_content, content)
-    return NewMessage(role, content, count, tokens.COUNTER, message.id)
+    return NewMessage(role, content, count, tokens.COUNTER, message.id, message.copied_from)
 
 
 async def new_messages(messages: Sequence[MessageIn], settings: Settings) -> list[NewMessage]:
