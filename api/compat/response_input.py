@@ -53,6 +53,9 @@ from .sealed import SEALED, unsealed
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*);base64,(?P<data>.*)", re.DOTALL)
 _MESSAGE = re.compile(r"messages\[(?P<number>\d+)\](?:\.content\[(?P<block>\d+)\])?(?P<rest>.*)", re.DOTALL)
 
+_INNER = re.compile(r"\.content\[(?P<part>\d+)\]")
+"""A part of a result, as the engine names it."""
+
 COMPACTED = "What was said so far, summarised:\n\n"
 """Before a summary, where it stands for a conversation."""
 
@@ -82,6 +85,8 @@ class Given(NamedTuple):
         rest = match["rest"]
         if match["block"] is not None and int(match["block"]) < len(blocks):
             path = blocks[int(match["block"])]
+            if inner := _INNER.match(rest):
+                return f"{path}.output[{inner['part']}]"
             rest = _RESTS.get(rest, "" if ".source" in rest else rest)
         return path + rest
 
@@ -96,6 +101,7 @@ class _Turned(NamedTuple):
     blocks: tuple[Block, ...]
     path: str
     paths: tuple[str, ...]
+    developer: bool = False
 
 
 def named_items(raws: str | Sequence[msgspec.Raw] | None, where: str = "input") -> list[ItemId]:
@@ -143,7 +149,10 @@ def read_items(raws: str | Sequence[msgspec.Raw], where: str = "input", referenc
         else:
             turned.append(item)
     return Given(
-        tuple(MessageIn(item.blocks, item.role, copied_from=copied_at(copied, item.paths)) for item in turned),
+        tuple(
+            MessageIn(item.blocks, item.role, copied_from=copied_at(copied, item.paths), developer=item.developer)
+            for item in turned
+        ),
         tuple((item.path, item.paths) for item in turned),
         copied,
     )
@@ -217,21 +226,21 @@ def _named(item: ReferenceItem, path: str, references: Messages) -> _Turned:
     blocks = None if name is None or message is None or message.erased else blocks_named(message, name)
     if message is None or blocks is None:
         raise no_item(f"{path}.id")
-    return _Turned(message.role, blocks, path, (f"{path}.id",) * len(blocks))
+    return _Turned(message.role, blocks, path, (f"{path}.id",) * len(blocks), message.developer is True)
 
 
 def _said(item: MessageItem, path: str) -> _Turned:
     """What a user, a system or a developer said."""
-    role = "user" if item.role == "user" else "system"
+    role, developer = "user" if item.role == "user" else "system", item.role == "developer"
     place = f"{path}.content"
     if isinstance(item.content, str):
-        return _Turned(role, (TextBlock(item.content),), path, (place,))
+        return _Turned(role, (TextBlock(item.content),), path, (place,), developer)
     paths = tuple(f"{place}[{number}]" for number in range(len(item.content)))
     parts = [_part(raw, SAID_PARTS, where) for raw, where in zip(item.content, paths, strict=True)]
     if role == "system" and any(isinstance(part, ImagePart) for part in parts):
         raise invalid(place, "must be text: an image is a user's")
     blocks = tuple(_block(part, where) for part, where in zip(parts, paths, strict=True))
-    return _Turned(role, blocks, path, paths)
+    return _Turned(role, blocks, path, paths, developer)
 
 
 def _answer(item: MessageItem, path: str) -> _Turned:
@@ -279,6 +288,8 @@ def _block(part: Part, path: str) -> TextBlock | ImageBlock:
         return TextBlock(_text(part))
     if part.detail not in {None, "auto"}:
         raise not_here(f"{path}.detail", ', but for "auto"')
+    if part.file_id is not None:
+        raise not_here(f"{path}.file_id", ": there are no files; an image is sent in image_url")
     if part.image_url is None:
         raise invalid(f"{path}.image_url", "is required", "missing_field")
     return ImageBlock(_source(part.image_url, f"{path}.image_url"))

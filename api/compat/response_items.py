@@ -72,7 +72,8 @@ def items_of(message: Message, *, encrypted: bool = True) -> list[Placed]:
     said = [part for block in blocks if (part := said_part(block)) is not None]
     if not said and results:
         return results
-    item = {"id": item_id(SAID, message.id), "type": "message", "status": status, "role": message.role, "content": said}
+    role = "developer" if message.developer is True else message.role
+    item = {"id": item_id(SAID, message.id), "type": "message", "status": status, "role": role, "content": said}
     return [*results, Placed(item, range(len(blocks)))]
 
 

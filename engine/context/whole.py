@@ -23,7 +23,7 @@ from ..sessions.marks import NO_MARKS
 from ..sessions.messages import SENT, SentRow
 from ..sessions.state import Row, SessionState
 from ..settings import Settings
-from .content import check_prompt, has_images
+from .content import check_said, has_images
 from .derive import to_send
 from .plan import PlannedRound, RequestPlan, measure_for, settled
 from .prompt import ChosenWindow, ClientForm
@@ -77,7 +77,7 @@ def _plan_for(
     conversation = replace(conversation, marks=_placed(conversation, len(recorded)))
     contents = [*(_content(conversation, row) for row in recorded), *(each.content for each in conversation.news)]
     prompt = _prompt(conversation, rows, contents, model, request_plan.parameters, schemas)
-    check_prompt(prompt, model)
+    check_said(contents, model, max(0, len(recorded) - conversation.known))
     chosen = take_all(reversed(rows), None, (), measure)
     window = ChosenWindow(conversation.state, conversation.system, chosen, {}, measure)
     request = model.provider.renderers[model.provider.renderer](prompt)

@@ -72,7 +72,8 @@ class MessageAppended(Facts, frozen=True):
     tool_use block; ``results``: ordinals of the calls it answers. ``frame``: its number among the turn's frames;
     ``blocks``: where its streamed blocks began. ``model`` gave the answer and stopped for ``stop_reason``: where they
     are absent (schema 1, or a model that facts cannot name) the attempt's events have them. ``copied_from``: the
-    positions of the messages whose words it holds because its client named them.
+    positions of the messages whose words it holds because its client named them. ``developer``: its client calls the
+    system that says it so.
     """
 
     event_type: ClassVar[str] = "message.appended"
@@ -91,6 +92,7 @@ class MessageAppended(Facts, frozen=True):
     model: str | None = None
     stop_reason: str | None = None
     copied_from: tuple[int, ...] = ()
+    developer: bool = False
 
 
 class ErasureWords(Words, frozen=True):
@@ -167,7 +169,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
 class NewMessage(msgspec.Struct, frozen=True, gc=False):
     """A message that somebody wants appended; ``tokens`` is its base count by ``counter``, ``copied_from`` the
-    positions of the messages whose words it holds.
+    positions of the messages whose words it holds; ``developer``: its client calls the system that says it so.
     """
 
     role: Role
@@ -176,3 +178,4 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
     counter: str
     id: UUID | None = None
     copied_from: tuple[int, ...] = ()
+    developer: bool = False

@@ -94,7 +94,7 @@ class Conversations:
             detail = f"messages: {len(messages)}, and max_conversation_items allows {most} at once"
             raise TooLarge(detail, field="messages", limit="max_conversation_items", maximum=most)
         return [
-            await inputs.new_message(message, self._limits, f"messages[{number}].", own_blocks(message.role))
+            await inputs.new_message(message, self._limits, f"messages[{number}].", own_blocks(message.role), each=True)
             for number, message in enumerate(messages)
         ]
 

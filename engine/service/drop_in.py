@@ -139,8 +139,9 @@ class DropIn:
         ask = await self._turns.ask(None, request.options)
         inputs.check_system(request.system, self._limits)
         model = asked_model(resolve(self._starter.runtime.providers, ask.model or ""), ask)
-        said = [*await self._before(caller, request), *said]
-        return await count_prompt(self._store, caller, model, prompt_of_client(said, request.system, ask, model))
+        before = await self._before(caller, request)
+        prompt = prompt_of_client([*before, *said], request.system, ask, model, len(before))
+        return await count_prompt(self._store, caller, model, prompt)
 
     async def _before(self, caller: Caller, request: ClientRequest) -> list[Said]:
         """What is on record where a client goes on by name. Raises as ``start``."""
@@ -179,7 +180,7 @@ class DropIn:
         for number, message in enumerate(request.messages):
             role = inputs.check_role(message.role, f"messages[{number}].role")
             field, own = f"messages[{number}].content", own_blocks(role)
-            said.append((role, inputs.check_content(message.content, self._limits, field, own)))
+            said.append((role, inputs.check_content(message.content, self._limits, field, own, each=True)))
         return said
 
     def _hashes(self, caller: Caller, request: ClientRequest, said: Sequence[Said]) -> list[bytes]:
@@ -190,7 +191,9 @@ class DropIn:
         """The messages that are not on record, with their tokens."""
         return tuple(
             [
-                await inputs.new_message(replace(message, content=content), self._limits, own=own_blocks(role))
+                await inputs.new_message(
+                    replace(message, content=content), self._limits, own=own_blocks(role), each=True
+                )
                 for (role, content), message in zip(said[known:], request.messages[known:], strict=True)
             ]
         )

@@ -169,7 +169,11 @@ def message_draft(message: NewMessage, facts: MessageAppended | None = None) -> 
     transaction begins; without ``facts``, those that depend on it are absent.
     """
     facts = facts or MessageAppended(
-        message.role, message.tokens, message.counter, complete=True, turn=None, copied_from=message.copied_from
+        *(message.role, message.tokens, message.counter),
+        complete=True,
+        turn=None,
+        copied_from=message.copied_from,
+        developer=message.developer,
     )
     return Draft(facts, MessageWords(content=raw_blocks(message.content)), id=message.id)
 
@@ -189,6 +193,7 @@ def _facts_of(message: NewMessage, count: CallCount) -> MessageAppended:
         results=count.answer(message.content),
         calls=count.make(message.content) if message.role != "tool" else (),
         copied_from=message.copied_from,
+        developer=message.developer,
     )
 
 

@@ -240,6 +240,7 @@ def test_a_named_session(ui, client):
             client.post(CHAT, json=ui.request(trigger, messages=[text("hi")]), headers=unknown),
             404,
             "session_not_found",
+            "X-Manent-Session",
         )
 
 
@@ -626,7 +627,7 @@ BAD = [
     (body(HI | {"role": "tool"}), "invalid_value", "messages[0].role"),
     (body({"role": "user", "parts": []}), "missing_required_parameter", "messages[0].id"),
     (body({"id": "x", "role": "user", "content": "hi"}), "unknown_parameter", "messages[0].content"),
-    (body(text("x") | {"parts": []}), "empty_message", "messages[0].parts"),
+    (body(text("x") | {"parts": []}), "empty_message", "messages[0].parts[0]"),
     (one(type="data-only", data=1), "empty_message", "messages[0].parts"),
     (one(type="hologram"), "unknown_part", "messages[0].parts[0].type"),
     (one(text="no type"), "missing_required_parameter", "messages[0].parts[0].type"),

@@ -168,7 +168,7 @@ def test_tools_go_round(client):
     assert (call["type"], call["name"], call["call_id"]) == ("function_call", "look", "call_1")
     assert json.loads(call["arguments"]) == {"city": "Rome"}
     result = {"type": "function_call_output", "call_id": "call_1", "output": "No rain."}
-    refused(post(client, "x", previous_response_id=first["id"], **fields), 400, "tool_results_missing")
+    refused(post(client, "x", previous_response_id=first["id"], **fields), 400, "tool_results_missing", "input")
     second = ask(client, [result], previous_response_id=first["id"], **fields)
     assert text(second) == "Dry."
     items = client.get(f"{RESPONSES}/{second['id']}/input_items").json()["data"]
@@ -455,7 +455,7 @@ BAD = [
     (body("hi", background=True, store=False), "invalid_value", "background"),
     (body("hi", temperature=3), "invalid_value", "temperature"),
     (body("hi", max_output_tokens=0), "invalid_value", "max_output_tokens"),
-    (body("hi", metadata={"a": 1}), "invalid_type", "metadata[...]"),
+    (body("hi", metadata={"a": 1}), "invalid_type", "metadata.a"),
     (body("hi", metadata={str(n): "" for n in range(17)}), "invalid_value", "metadata"),
     (body("hi", user="x" * 300), "too_large", "user"),
     (body([user("")]), "empty_message", "input"),
