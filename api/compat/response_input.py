@@ -87,7 +87,10 @@ class Given(NamedTuple):
             path = blocks[int(match["block"])]
             if inner := _INNER.match(rest):
                 return f"{path}.output[{inner['part']}]"
-            rest = _RESTS.get(rest, "" if ".source" in rest else rest)
+            is_own = ".source" in rest or path.endswith(".content")
+            rest = _RESTS.get(rest, "" if is_own else rest)
+        elif blocks == (path,) and rest == ".content":
+            return path
         return path + rest
 
 

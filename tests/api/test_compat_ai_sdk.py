@@ -627,7 +627,7 @@ BAD = [
     (body(HI | {"role": "tool"}), "invalid_value", "messages[0].role"),
     (body({"role": "user", "parts": []}), "missing_required_parameter", "messages[0].id"),
     (body({"id": "x", "role": "user", "content": "hi"}), "unknown_parameter", "messages[0].content"),
-    (body(text("x") | {"parts": []}), "empty_message", "messages[0].parts[0]"),
+    (body(text("x") | {"parts": []}), "empty_message", "messages[0].parts"),
     (one(type="data-only", data=1), "empty_message", "messages[0].parts"),
     (one(type="hologram"), "unknown_part", "messages[0].parts[0].type"),
     (one(text="no type"), "missing_required_parameter", "messages[0].parts[0].type"),
@@ -752,7 +752,7 @@ def test_limits_of_size(tmp_path):
     with in_thread(settings_on(tmp_path, **options)) as server, server.client() as client:
         before = server.size()
         refused(client.post(CHAT, json=body(*[HI] * 4)), 413, "too_large", "messages")
-        refused(client.post(CHAT, json=body(text("x" * 6000))), 413, "too_large", "messages[0].parts")
+        refused(client.post(CHAT, json=body(text("x" * 6000))), 413, "too_large", "messages[0].parts[0]")
         assert server.size() == before
 
 

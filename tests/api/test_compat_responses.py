@@ -201,7 +201,7 @@ def test_input_items_are_listed(client):
     path = f"{RESPONSES}/{answer['id']}/input_items"
     listed = client.get(path).json()
     assert openai_responses.ResponseItemList.model_validate(listed)
-    assert [item["role"] for item in listed["data"]] == ["user", "user", "system"]
+    assert [item["role"] for item in listed["data"]] == ["user", "user", "developer"]
     assert listed["data"][0]["content"] == parts
     ids = [item["id"] for item in listed["data"]]
     assert (listed["first_id"], listed["last_id"], listed["has_more"]) == (ids[0], ids[2], False)
@@ -407,7 +407,7 @@ def test_what_is_asked_reaches_the_vendor(tmp_path):
         assert (sent["reasoning"]["effort"], sent["tool_choice"]) == ("low", "required")
         assert (sent["parallel_tool_calls"], sent["instructions"]) == (False, "Be brief.")
         assert answer["reasoning"] == {"effort": "low", "summary": "auto"}
-        assert answer["text"]["format"] == form
+        assert answer["text"]["format"] == {"description": None, **form}
         listed = client.get(f"{RESPONSES}/{answer['id']}/input_items").json()["data"]
         assert listed[0]["content"][1]["image_url"] == png
 

@@ -144,6 +144,12 @@ def test_an_image_on_record_is_the_models_matter(client):
     refused(post(client, given, conversation=begin(client)), 400, "content_not_supported", "input[1].content[1]")
 
 
+def test_a_text_that_is_the_whole_input_is_the_input(client):
+    """It has no content of its own that could be named."""
+    refused(post(client, "a\0b"), 400, "nul_character", "input")
+    refused(post(client, [user("a\0b")]), 400, "nul_character", "input[0].content")
+
+
 # --- what comes back --------------------------------------------------------------------------------------------------
 
 
