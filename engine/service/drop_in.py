@@ -5,7 +5,7 @@ sessions like any other (DESIGN section 11).
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import msgspec
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from ..context.whole import recorded_contents
 from ..errors import Invalid, TooLarge, TurnAlreadyOpen, VersionConflict
+from ..events.blocks import Content, raw_blocks
 from ..events.turn_types import ClientFacts
 from ..events.types import NewMessage
 from ..log.base import Connection, RequestKey
@@ -28,6 +29,7 @@ from ..settings import Settings
 from ..turns.client_start import ClientPlan, ClientStarter, ClientTurn, NewConversation
 from ..turns.start import Started
 from . import inputs
+from .answers import check_copied
 from .client_counting import asked_model, count_prompt, prompt_of_client
 from .client_places import place_of
 from .client_request import ClientRequest, Retry
@@ -181,6 +183,8 @@ class DropIn:
             role = inputs.check_role(message.role, f"messages[{number}].role")
             field, own = f"messages[{number}].content", own_blocks(role)
             said.append((role, inputs.check_content(message.content, self._limits, field, own, each=True)))
+        copied = (content for (_, content), message in zip(said, request.messages, strict=True) if message.copied_from)
+        check_copied(bytes_of(copied), self._settings.drop_in_max_body_bytes)
         return said
 
     def _hashes(self, caller: Caller, request: ClientRequest, said: Sequence[Said]) -> list[bytes]:
@@ -232,6 +236,11 @@ class DropIn:
 
         found: Started | None = await self._store.read(look)
         return found
+
+
+def bytes_of(contents: Iterable[Content]) -> int:
+    """The size of contents as they are recorded."""
+    return sum(len(bytes(raw)) for content in contents for raw in raw_blocks(content))
 
 
 def own_blocks(role: str) -> tuple[str, ...]:

@@ -203,6 +203,31 @@ def test_the_bound_of_a_block_is_one_of_each(tmp_path):
         assert server.size() == before
 
 
+def test_what_a_client_names_is_bounded_like_what_it_sends(tmp_path):
+    """A few bytes of references must not become any number on record: neither of many items, nor of one many times."""
+    options = {"drop_in_max_block_bytes": 20_000, "drop_in_max_body_bytes": 60_000}
+    with in_thread(settings_on(tmp_path, **options)) as server, server.client() as client:
+        texts = [user(str(number) * 15_000) for number in range(3)]
+        homes = [begin(client, items=texts[:2]) for _ in range(3)]
+        ids = [item["id"] for each in homes for item in client.get(f"{CONVERSATIONS}/{each}/items").json()["data"]]
+        before = server.size()
+        for names in (ids, ids[:1] * 6):
+            named = [{"type": "item_reference", "id": each} for each in names]
+            error = refused(client.post(CONVERSATIONS, json={"items": named}), 413, "too_large", "items")
+            assert "drop_in_max_body_bytes allows 60000" in error["message"]
+            refused(post(client, [*named, user("x")]), 413, "too_large", "input")
+        assert server.size() == before
+        begin(client, items=[{"type": "item_reference", "id": each} for each in ids[:3]])
+
+
+def test_a_running_answer_is_not_deleted(client):
+    """It is cancelled first."""
+    begun = ask(client, "x", model="scripted/hang", background=True)["id"]
+    refused(client.delete(f"{RESPONSES}/{begun}"), 409, "turn_already_open", "response_id")
+    client.post(f"{RESPONSES}/{begun}/cancel", json={})
+    assert client.delete(f"{RESPONSES}/{begun}").status_code == 200
+
+
 # --- a deleted conversation -------------------------------------------------------------------------------------------
 
 
