@@ -117,9 +117,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drop_in_max_body_bytes: Annotated[Count, Meta(description="largest request body of a drop-in route, bytes")] = (
         32 << 20
     )
-    drop_in_max_block_bytes: Annotated[Count, Meta(description="largest message of such a history, bytes as JSON")] = (
-        20 << 20
-    )
+    drop_in_max_block_bytes: Annotated[
+        Count, Meta(description="largest block of a message of such a history, bytes as JSON")
+    ] = 20 << 20
     max_conversation_items: Annotated[
         Count, Meta(description="most items that a client's conversation begins with, or is added at once")
     ] = 20

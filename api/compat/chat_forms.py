@@ -104,7 +104,7 @@ class ChatIn(msgspec.Struct, frozen=True):
     stream_options: StreamOptions | None = None
     user: str | None = None
     safety_identifier: str | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[str, Any] | None = None
     store: bool | None = None
 
     @property

@@ -176,7 +176,7 @@ def _options(body: ChatIn) -> TurnOptions:
         "model": body.model,
         "max_output_tokens": body.max_completion_tokens or body.max_tokens,
         "temperature": body.temperature,
-        "stop": body.stop or (),
+        "stop": () if body.stop is None else body.stop,
         "client_tools": tools,
         "tool_choice": _tool_choice(body.tool_choice, tools),
     }

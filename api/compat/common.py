@@ -149,11 +149,18 @@ async def start(
         else:
             started = await chat.serving.start_once(said, answer, repeated=repeated, caller=caller)
     except EngineError as error:
-        problem = renamed(problem_of(error), names)
+        problem = renamed(_of_header(problem_of(error), asked), names)
         problem.headers |= limit_headers(request, chat, caller)
         raise problem from None
     place = {SESSION: str(started.session), TURN: str(started.turn)}
     return Running(started.turn, started.session, caller, place | limit_headers(request, chat, caller))
+
+
+def _of_header(problem: Problem, asked: ClientRequest) -> Problem:
+    """The problem with the name of the header, where it is of the session that this names."""
+    if asked.session is not None and problem.code == "session_not_found":
+        problem.extra = {**problem.extra, "field": "X-Manent-Session"}
+    return problem
 
 
 def _named_session(request: Http) -> UUID | None:

@@ -21,11 +21,11 @@ class ConversationIn(msgspec.Struct, frozen=True):
     """The body of a conversation that begins. Items are read apart."""
 
     items: tuple[msgspec.Raw, ...] | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[str, Any] | None = None
 
 
 class MetadataIn(msgspec.Struct, frozen=True):
-    metadata: dict[str, str] | None
+    metadata: dict[str, Any] | None
 
 
 class ItemsIn(msgspec.Struct, frozen=True):

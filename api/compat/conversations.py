@@ -31,9 +31,9 @@ from .conversation_forms import (
     conversation_told,
 )
 from .fields import renamed
-from .named import check_metadata, conversation_locked, no_conversation
+from .named import check_metadata, conversation_locked, needing_results, no_conversation
 from .response_ids import read_id
-from .response_input import Given, read_items, theirs_of
+from .response_input import Given, copied_at, read_items, theirs_of
 from .response_references import read_references
 
 log = logging.getLogger("manent.server")
@@ -118,9 +118,11 @@ def apart(given: Given) -> Given:
         blocks = message.content
         starts = [0, *[number for number in range(1, len(blocks)) if _begins(message.role, blocks, places, number)]]
         for start, end in zip(starts, [*starts[1:], len(blocks)], strict=True):
-            messages.append(MessageIn(blocks[start:end], message.role))
+            copied_from = copied_at(given.copied, places[start:end])
+            changes = {"content": blocks[start:end], "copied_from": copied_from}
+            messages.append(msgspec.structs.replace(message, **changes))
             paths.append((_item(places[start]) if start else path, places[start:end]))
-    return Given(tuple(messages), tuple(paths))
+    return Given(tuple(messages), tuple(paths), given.copied)
 
 
 def _begins(role: str, blocks: Sequence[object], places: Sequence[str], number: int) -> bool:
@@ -157,7 +159,7 @@ async def refused(work: Awaitable[T], name: str = "", given: Given = NOTHING_GIV
     except TurnAlreadyOpen:
         raise conversation_locked(FIELD) from None
     except EngineError as error:
-        raise renamed(problem_of(error), _names(given)) from None
+        raise needing_results(renamed(problem_of(error), _names(given)), "items") from None
 
 
 def told(session: Session) -> Response[ConversationTold]:

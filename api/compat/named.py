@@ -87,11 +87,20 @@ def conversation_locked(field: str) -> Problem:
     return Problem(400, "conversation_locked", detail, field=field)
 
 
-def check_metadata(metadata: Mapping[str, str] | None, field: str = "metadata") -> None:
+def needing_results(problem: Problem, field: str) -> Problem:
+    """The problem with the name of the field in which results of tools were to come, if it is that they did not."""
+    if problem.code == "tool_results_missing":
+        problem.extra = {**problem.extra, "field": field}
+    return problem
+
+
+def check_metadata(metadata: Mapping[str, Any] | None, field: str = "metadata") -> None:
     """Raises Problem for more than OpenAI takes."""
     for key, value in (metadata or {}).items():
         if len(key) > MAX_KEY_CHARS:
             raise invalid(field, f"a key may have {MAX_KEY_CHARS} characters, and one has {len(key)}")
+        if not isinstance(value, str):
+            raise invalid(f"{field}.{key}", "must be text", "invalid_type")
         if len(value) > MAX_VALUE_CHARS:
             raise invalid(f"{field}.{key}", f"has {len(value)} characters, and a value may have {MAX_VALUE_CHARS}")
     if len(metadata or {}) > MAX_PAIRS:

@@ -32,6 +32,7 @@ from .vendor_frames import forms_in, read_forms
 
 DONE = b"data: [DONE]\n\n"
 NO_PREFIX = b"no delta begins so"
+NO_STATUSES: Mapping[str, str] = {}
 NOT_YET = -1
 """The number before the first event's."""
 
@@ -179,7 +180,7 @@ class Events:
         self._forms = forms_in(content)
         message = _read_message(frame.data)
         placed = items_of(message, encrypted=self._encrypted)
-        last = self._close_all("completed" if message.complete else "incomplete")
+        last = self._close_all({each.item["id"]: each.item.get("status", "") for each in placed})
         events = last + self._hidden(message.id, len(content))
         self._output += [each.item for each in placed]
         return events
@@ -272,11 +273,11 @@ class Events:
 
     # --- ends of items ------------------------------------------------------------------------------------------------
 
-    def _close_all(self, status: str = "incomplete") -> bytes:
-        """End what is open, in the order of the answer."""
+    def _close_all(self, statuses: Mapping[str, str] = NO_STATUSES) -> bytes:
+        """End what is open, in the order of the answer. ``statuses``: of its items, by their ids."""
         found = sorted([*self._calls, *([self._open] if self._open else [])], key=lambda item: item.index)
         self._calls, self._open = [], None
-        return b"".join(self._close(item, status) for item in found)
+        return b"".join(self._close(item, statuses.get(item.name, "incomplete")) for item in found)
 
     def _close(self, item: _Item, status: str = "completed") -> bytes:
         if item.kind == "message":

@@ -53,6 +53,9 @@ from .sealed import SEALED, unsealed
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*);base64,(?P<data>.*)", re.DOTALL)
 _MESSAGE = re.compile(r"messages\[(?P<number>\d+)\](?:\.content\[(?P<block>\d+)\])?(?P<rest>.*)", re.DOTALL)
 
+_INNER = re.compile(r"\.content\[(?P<part>\d+)\]")
+"""A part of a result, as the engine names it."""
+
 COMPACTED = "What was said so far, summarised:\n\n"
 """Before a summary, where it stands for a conversation."""
 
@@ -60,13 +63,18 @@ Messages = Mapping[UUID | str, Message]
 """Recorded messages for the items that a client names: by their ids, and by signed references."""
 
 
+NOTHING_COPIED: Mapping[str, int] = {}
+
+
 class Given(NamedTuple):
     """What a client's items say: messages, and where each came from: of each of its blocks, the path of its item, and
-    of the message, that of its first item.
+    of the message, that of its first item. ``copied``: by the path of a block that the client has named instead of
+    sending it, the position of its message.
     """
 
     messages: tuple[MessageIn, ...]
     paths: tuple[tuple[str, tuple[str, ...]], ...]
+    copied: Mapping[str, int] = NOTHING_COPIED
 
     def theirs(self, field: str) -> str:
         """The client's name of a field of the engine's that stands in a message; any other as it is."""
@@ -77,7 +85,12 @@ class Given(NamedTuple):
         rest = match["rest"]
         if match["block"] is not None and int(match["block"]) < len(blocks):
             path = blocks[int(match["block"])]
-            rest = _RESTS.get(rest, "" if ".source" in rest else rest)
+            if inner := _INNER.match(rest):
+                return f"{path}.output[{inner['part']}]"
+            is_own = ".source" in rest or path.endswith(".content")
+            rest = _RESTS.get(rest, "" if is_own else rest)
+        elif blocks == (path,) and rest == ".content":
+            return path
         return path + rest
 
 
@@ -91,6 +104,7 @@ class _Turned(NamedTuple):
     blocks: tuple[Block, ...]
     path: str
     paths: tuple[str, ...]
+    developer: bool = False
 
 
 def named_items(raws: str | Sequence[msgspec.Raw] | None, where: str = "input") -> list[ItemId]:
@@ -125,17 +139,31 @@ def read_items(raws: str | Sequence[msgspec.Raw], where: str = "input", referenc
     if isinstance(raws, str):
         return Given((MessageIn(raws, "user"),), ((where, (where,)),))
     turned: list[_Turned] = []
+    copied: dict[str, int] = {}
     for number, raw in enumerate(raws):
         path = f"{where}[{number}]"
-        item = _turned(_item(raw, path), raw, path, references or {})
+        read = _item(raw, path)
+        item = _turned(read, raw, path, references or {})
+        if isinstance(read, ReferenceItem | CompactionItem):
+            copied |= dict.fromkeys(item.paths, _source_of(read, references or {}).position)
         last = turned[-1] if turned else None
         if last is not None and item.role == last.role and item.role in {"assistant", "tool"}:
             turned[-1] = _Turned(last.role, last.blocks + item.blocks, last.path, last.paths + item.paths)
         else:
             turned.append(item)
     return Given(
-        tuple(MessageIn(item.blocks, item.role) for item in turned), tuple((item.path, item.paths) for item in turned)
+        tuple(
+            MessageIn(item.blocks, item.role, copied_from=copied_at(copied, item.paths), developer=item.developer)
+            for item in turned
+        ),
+        tuple((item.path, item.paths) for item in turned),
+        copied,
     )
+
+
+def copied_at(copied: Mapping[str, int], paths: Sequence[str]) -> tuple[int, ...]:
+    """The positions of the messages whose words stand at these paths."""
+    return tuple(sorted({copied[path] for path in paths if path in copied}))
 
 
 def no_item(path: str) -> Problem:
@@ -186,27 +214,36 @@ def _turned(item: Item, raw: msgspec.Raw, path: str, references: Messages) -> _T
             return _Turned("system", (summary,), path, (f"{path}.encrypted_content",))
 
 
+def _source_of(item: ReferenceItem | CompactionItem, references: Messages) -> Message:
+    """The message for which an item stands that was found."""
+    if isinstance(item, CompactionItem):
+        return references[item.encrypted_content]
+    name = read_item_id(item.id)
+    assert name is not None, "it was found"
+    return references[name.message]
+
+
 def _named(item: ReferenceItem, path: str, references: Messages) -> _Turned:
     name = read_item_id(item.id)
     message = None if name is None else references.get(name.message)
     blocks = None if name is None or message is None or message.erased else blocks_named(message, name)
     if message is None or blocks is None:
         raise no_item(f"{path}.id")
-    return _Turned(message.role, blocks, path, (f"{path}.id",) * len(blocks))
+    return _Turned(message.role, blocks, path, (f"{path}.id",) * len(blocks), message.developer is True)
 
 
 def _said(item: MessageItem, path: str) -> _Turned:
     """What a user, a system or a developer said."""
-    role = "user" if item.role == "user" else "system"
+    role, developer = "user" if item.role == "user" else "system", item.role == "developer"
     place = f"{path}.content"
     if isinstance(item.content, str):
-        return _Turned(role, (TextBlock(item.content),), path, (place,))
+        return _Turned(role, (TextBlock(item.content),), path, (place,), developer)
     paths = tuple(f"{place}[{number}]" for number in range(len(item.content)))
     parts = [_part(raw, SAID_PARTS, where) for raw, where in zip(item.content, paths, strict=True)]
     if role == "system" and any(isinstance(part, ImagePart) for part in parts):
         raise invalid(place, "must be text: an image is a user's")
     blocks = tuple(_block(part, where) for part, where in zip(parts, paths, strict=True))
-    return _Turned(role, blocks, path, paths)
+    return _Turned(role, blocks, path, paths, developer)
 
 
 def _answer(item: MessageItem, path: str) -> _Turned:
@@ -254,6 +291,8 @@ def _block(part: Part, path: str) -> TextBlock | ImageBlock:
         return TextBlock(_text(part))
     if part.detail not in {None, "auto"}:
         raise not_here(f"{path}.detail", ', but for "auto"')
+    if part.file_id is not None:
+        raise not_here(f"{path}.file_id", ": there are no files; an image is sent in image_url")
     if part.image_url is None:
         raise invalid(f"{path}.image_url", "is required", "missing_field")
     return ImageBlock(_source(part.image_url, f"{path}.image_url"))

@@ -34,7 +34,7 @@ class TextPart(_Form, frozen=True, kw_only=True):
 class ImagePart(_Form, frozen=True, kw_only=True):
     image_url: str | None = None
     detail: str | None = None
-    file_id: None = None
+    file_id: str | None = None
     prompt_cache_breakpoint: Any = None
 
 

@@ -60,9 +60,10 @@ class Placed(NamedTuple):
 def items_of(message: Message, *, encrypted: bool = True) -> list[Placed]:
     """The items of a recorded message. ``encrypted``: with the vendors' forms of thoughts."""
     blocks = message.blocks()
-    status = "completed" if message.complete else "incomplete"
     if message.role == "assistant":
-        return list(answer_items(message.id, blocks, status, encrypted=encrypted))
+        items = list(answer_items(message.id, blocks, encrypted=encrypted))
+        return cut_items(items, blocks) if _is_cut(message, items) else items
+    status = "completed" if message.complete else "incomplete"
     results = [
         Placed(result_item(message.id, number, block), range(number, number + 1))
         for number, block in enumerate(blocks)
@@ -71,7 +72,8 @@ def items_of(message: Message, *, encrypted: bool = True) -> list[Placed]:
     said = [part for block in blocks if (part := said_part(block)) is not None]
     if not said and results:
         return results
-    item = {"id": item_id(SAID, message.id), "type": "message", "status": status, "role": message.role, "content": said}
+    role = "developer" if message.developer is True else message.role
+    item = {"id": item_id(SAID, message.id), "type": "message", "status": status, "role": role, "content": said}
     return [*results, Placed(item, range(len(blocks)))]
 
 
@@ -105,9 +107,9 @@ def _url(source: Base64Source | UrlSource) -> str:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
-def answer_items(message: UUID, blocks: Sequence[Block], status: str, *, encrypted: bool) -> Iterator[Placed]:
-    """The items of an assistant's message. ``encrypted``: with the vendors' forms of thoughts."""
-    said = False
+def answer_items(message: UUID, blocks: Sequence[Block], *, encrypted: bool) -> Iterator[Placed]:
+    """The items of an assistant's message that is whole. ``encrypted``: with the vendors' forms of thoughts."""
+    said, status = False, "completed"
     for place in runs(blocks):
         first = blocks[place.start]
         item: dict[str, Any] | None = None
@@ -124,6 +126,32 @@ def answer_items(message: UUID, blocks: Sequence[Block], status: str, *, encrypt
             item = hidden_item(message, place.start, first.raw, encrypted=encrypted)
         if item is not None:
             yield Placed(item, place)
+
+
+def _is_cut(message: Message, items: Sequence[Placed]) -> bool:
+    """True if an answer ended before its model was done: its turn did, or the model's tokens, or a filter came in. One
+    that refuses in words of its own is whole.
+    """
+    if not message.complete or message.stop_reason == "max_tokens":
+        return True
+    said = (part["type"] for item, _ in items if item["type"] == "message" for part in item["content"])
+    return message.stop_reason in {"refusal", "content_filter"} and "refusal" not in said
+
+
+def cut_items(items: Sequence[Placed], blocks: Sequence[Block]) -> list[Placed]:
+    """The items of an answer that was cut: the last of them is not whole, and so is a call that cannot be made. What
+    another item follows had ended before.
+    """
+    return [
+        Placed(item | {"status": "incomplete"}, place)
+        if "status" in item and (number == len(items) - 1 or _is_unfinished(blocks[place.start]))
+        else Placed(item, place)
+        for number, (item, place) in enumerate(items)
+    ]
+
+
+def _is_unfinished(block: Block) -> bool:
+    return isinstance(block, ToolUseBlock) and block.input is None
 
 
 def runs(blocks: Sequence[Block]) -> Iterator[range]:

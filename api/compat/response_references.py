@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from ...engine import Caller, Engine, Invalid, Message
+from ...engine import Caller, Engine, Invalid, Message, TooLarge
 from ..http.errors import problem_of
 from .fields import renamed
 from .response_input import Messages, compactions, named_items
@@ -21,7 +21,10 @@ async def read_references(
     names = named_items(raws, where)
     found: dict[UUID | str, Message] = {}
     if names:
-        found.update((await chat.client_messages({name.message for name in names}, caller=caller)).items())
+        try:
+            found.update((await chat.client_messages({name.message for name in names}, caller=caller)).items())
+        except TooLarge as error:
+            raise renamed(problem_of(error), partial(_always, where)) from None
     for reference, path in compactions(raws, where).items():
         try:
             found[reference] = await chat.signed_message(reference, caller=caller)

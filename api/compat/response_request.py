@@ -167,7 +167,7 @@ def _told(body: CountIn, tools: Sequence[FunctionTool]) -> Told:
         given["conversation"] = name_of(body.conversation)
     if body.text is not None:
         verbosity = {} if body.text.verbosity is None else {"verbosity": body.text.verbosity}
-        given["text"] = {"format": body.text.format or {"type": "text"}} | verbosity
+        given["text"] = {"format": _format_told(body.text.format)} | verbosity
     if body.reasoning is not None:
         summary = body.reasoning.summary or body.reasoning.generate_summary
         given["reasoning"] = {"effort": body.reasoning.effort, "summary": summary}
@@ -176,6 +176,13 @@ def _told(body: CountIn, tools: Sequence[FunctionTool]) -> Told:
         for tool in tools
     )
     return Told(**given, tools=echoed)
+
+
+def _format_told(asked: dict[str, Any] | None) -> dict[str, Any]:
+    """The form of an answer as it is given back: that of a schema has every key."""
+    if asked is None:
+        return {"type": "text"}
+    return {"description": None, "strict": False} | asked if asked.get("type") == "json_schema" else asked
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

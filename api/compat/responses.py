@@ -17,7 +17,7 @@ from ..http.errors import Problem, invalid, problem_of
 from ..schemas.parameters import Chat, caller_of
 from . import common
 from .fields import renamed
-from .named import conversation_locked, no_conversation
+from .named import conversation_locked, needing_results, no_conversation
 from .response_events import Events
 from .response_forms import COUNTED, FIELDS, CountIn, ResponseIn
 from .response_references import read_references
@@ -116,6 +116,7 @@ def _check_place(request: Http, body: CountIn) -> None:
 
 def _of_place(problem: Problem, body: CountIn) -> Problem:
     """The problem in the protocol's words, where it is of the conversation that a client names."""
+    problem = needing_results(problem, "input")
     if body.conversation is None:
         return problem
     if problem.code == "turn_already_open":

@@ -77,7 +77,7 @@ async def compact_response(request: Http, chat: Chat) -> Response[dict[str, Any]
 def _summary(asked: Asked, news: tuple[MessageIn, ...]) -> ClientRequest:
     """The turn that summarises: apart from the conversation, and deleted as any other answer."""
     return msgspec.structs.replace(
-        asked.request, messages=news, apart=True, stored=True, told=asked.told.encoded(), metadata=None
+        asked.request, messages=news, apart=True, stored=True, summary=True, told=asked.told.encoded(), metadata=None
     )
 
 

@@ -12,7 +12,7 @@ import msgspec
 from litestar import Response, delete, get, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from ...engine import Caller, ClientAnswer, Engine, Frame, TurnNotFound
+from ...engine import Caller, ClientAnswer, Engine, Frame, TurnAlreadyOpen, TurnNotFound
 from ..http import sse
 from ..http.body import Http
 from ..http.dialects import OPENAI
@@ -97,6 +97,8 @@ async def delete_response(request: Http, chat: Chat, response: FromPath[str]) ->
         await chat.delete_client_answer(turn, "responses", caller=caller)
     except TurnNotFound:
         raise _no_response(response) from None
+    except TurnAlreadyOpen as error:
+        raise Problem(409, error.code, "response_id: it is running; cancel it first", field="response_id") from None
     return {"id": response_id(turn), "object": "response", "deleted": True}
 
 

@@ -6,7 +6,7 @@ model, is refused as well: leaving it out would let the model answer to somethin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..errors import ContentNotSupported
 from ..events.blocks import Content, ImageBlock, ToolResultBlock
@@ -36,11 +36,13 @@ def check_content(prompt: Prompt, window: ChosenWindow, model: ResolvedModel, ne
             raise _refusal(model, block, f"message.{block}" if is_new else "model", None if is_new else row.version)
 
 
-def check_prompt(prompt: Prompt, model: ResolvedModel) -> None:
-    """Raises ContentNotSupported, which names the first block of a prompt that the model cannot take."""
-    for number, message in enumerate(() if model.info.can(IMAGES) else prompt.messages):
-        for block in _images(message.content):
-            raise _refusal(model, block, f"messages[{number}].{block}")
+def check_said(contents: Iterable[Content], model: ResolvedModel, recorded: int = 0) -> None:
+    """Check a client's messages, and those on record before them, so many as ``recorded``. Raises ContentNotSupported,
+    which names the first block that the model cannot take.
+    """
+    for number, content in enumerate(() if model.info.can(IMAGES) else contents):
+        for block in _images(content):
+            raise _refusal(model, block, "model" if number < recorded else f"messages[{number - recorded}].{block}")
 
 
 def check_message(content: Content, model: ResolvedModel) -> None:
@@ -62,6 +64,8 @@ def _refusal(model: ResolvedModel, block: str, field: str, version: int | None =
     takes = [kind for kind in KINDS if model.info.can(kind)] or ["text"]
     cannot = f"is an image, and {model.name} takes {' and '.join(takes)} only"
     detail = f"{field}: {cannot}"
+    if field == "model":
+        detail = f"model: {block} of an earlier message {cannot}; ask another model, or erase that message"
     members: dict[str, object] = {"field": field, "block": block, "block_type": "image", "takes": takes}
     if version is not None:
         detail = (

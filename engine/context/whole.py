@@ -24,7 +24,7 @@ from ..sessions.marks import NO_MARKS, marks_at
 from ..sessions.messages import SENT, SentRow, last_user
 from ..sessions.state import Row, SessionState
 from ..settings import Settings
-from .content import check_prompt, has_images
+from .content import check_said, has_images
 from .derive import to_send
 from .plan import PlannedRound, RequestPlan, measure_for, settled
 from .prompt import UNPLACED, ChosenWindow, ClientForm, content_of, further
@@ -83,8 +83,10 @@ def _plan_for(
     window = choose(connection, tenant, conversation, measure)
     recorded = [row for row in window.chosen.rows if row.position > UNPLACED]
     conversation = replace(conversation, marks=_placed(conversation, len(recorded)))
-    prompt = _prompt(conversation, window, model, request_plan.parameters, schemas)
-    check_prompt(prompt, model)
+    said = [_content(conversation, window, row) for row in window.chosen.rows]
+    news = [each.content for each in conversation.news]
+    prompt = _prompt(conversation, window, said, model, request_plan.parameters, schemas)
+    check_said([*said[: len(recorded)], *news], model, max(0, len(recorded) - conversation.known))
     request = model.provider.renderers[model.provider.renderer](prompt)
     changed = _changed(conversation, recorded)
     placed = conversation.marks
@@ -148,6 +150,7 @@ def _content(conversation: Conversation, window: ChosenWindow, row: Row) -> Cont
 def _prompt(
     conversation: Conversation,
     window: ChosenWindow,
+    contents: Sequence[Content],
     model: ResolvedModel,
     parameters: Parameters,
     schemas: tuple[ToolSchema, ...],
@@ -155,8 +158,8 @@ def _prompt(
     marks = conversation.marks
     said = [
         PromptMessage(row.role, content, () if marks is None else marks.of_message(number))
-        for number, row in enumerate(window.chosen.rows)
-        if (content := _content(conversation, window, row))
+        for number, (row, content) in enumerate(zip(window.chosen.rows, contents, strict=True))
+        if content
     ]
     return Prompt(model.info.name, tuple(said), conversation.system, schemas, parameters, marks)
 

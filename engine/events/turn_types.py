@@ -59,13 +59,15 @@ Protocol = Literal["chat_completions", "messages", "responses", "ai_sdk"]
 
 class ClientFacts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The client's side of a turn. ``inputs``: how many messages were appended with it, right before its start;
-    ``stored``: its answer is served by the turn's id; ``previous``: the turn whose answer it goes on from.
+    ``stored``: its answer is served by the turn's id; ``previous``: the turn whose answer it goes on from;
+    ``summary``: its answer is to stand for what was said before.
     """
 
     protocol: Protocol
     inputs: int = 0
     stored: bool = False
     previous: UUID | None = None
+    summary: bool = False
 
 
 class TurnStarted(Facts, frozen=True):

@@ -71,7 +71,9 @@ class MessageAppended(Facts, frozen=True):
     """``tokens``: base count of all blocks by ``counter``. ``calls``: ordinals of the calls it makes, one for each
     tool_use block; ``results``: ordinals of the calls it answers. ``frame``: its number among the turn's frames;
     ``blocks``: where its streamed blocks began. ``model`` gave the answer and stopped for ``stop_reason``: where they
-    are absent (schema 1, or a model that facts cannot name) the attempt's events have them.
+    are absent (schema 1, or a model that facts cannot name) the attempt's events have them. ``copied_from``: the
+    positions of the messages whose words it holds because its client named them. ``developer``: its client calls the
+    system that says it so.
     """
 
     event_type: ClassVar[str] = "message.appended"
@@ -89,6 +91,8 @@ class MessageAppended(Facts, frozen=True):
     blocks: tuple[BlockStart, ...] = ()
     model: str | None = None
     stop_reason: str | None = None
+    copied_from: tuple[int, ...] = ()
+    developer: bool = False
 
 
 class ErasureWords(Words, frozen=True):
@@ -164,10 +168,14 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
 
 class NewMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message that somebody wants appended; ``tokens`` is its base count by ``counter``."""
+    """A message that somebody wants appended; ``tokens`` is its base count by ``counter``, ``copied_from`` the
+    positions of the messages whose words it holds; ``developer``: its client calls the system that says it so.
+    """
 
     role: Role
     content: Content
     tokens: int
     counter: str
     id: UUID | None = None
+    copied_from: tuple[int, ...] = ()
+    developer: bool = False

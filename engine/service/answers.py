@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from ..clock import Clock
-from ..errors import SessionNotFound, TurnNotFound
+from ..errors import SessionNotFound, TooLarge, TurnNotFound
 from ..events.session_types import ConversationDeleted
 from ..events.turn_types import AnswerDeleted, ClientFacts, Protocol, TurnWords
 from ..events.types import Draft, ErasureWords, MessageAppended
@@ -159,14 +159,24 @@ def answer_of(connection: Connection, tenant: str, state: TurnState) -> ClientAn
     )
 
 
-def messages_by_id(connection: Connection, tenant: str, ids: Collection[UUID]) -> dict[UUID, Message]:
-    """The messages among these events, as they are now."""
-    found = (reads.event_by_id(connection, tenant, each) for each in ids)
-    return {
-        event.id: message_view(event)
-        for event in found
-        if event is not None and event.type == MessageAppended.event_type
-    }
+def messages_by_id(connection: Connection, tenant: str, ids: Collection[UUID], most_bytes: int) -> dict[UUID, Message]:
+    """The messages among these events, as they are now. Raises TooLarge for more than a client may send."""
+    found: dict[UUID, Message] = {}
+    size = 0
+    for each in ids:
+        event = reads.event_by_id(connection, tenant, each)
+        if event is not None and event.type == MessageAppended.event_type:
+            size += len(event.body or b"")
+            check_copied(size, most_bytes)
+            found[event.id] = message_view(event)
+    return found
+
+
+def check_copied(size: int, most_bytes: int) -> None:
+    """Raises TooLarge for words that a client names, and of which it may send no more than so many bytes."""
+    if size > most_bytes:
+        detail = f"messages: what they name has {size} bytes at least, and drop_in_max_body_bytes allows {most_bytes}"
+        raise TooLarge(detail, field="messages", limit="drop_in_max_body_bytes", maximum=most_bytes)
 
 
 def visible(state: SessionState | None) -> SessionState:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from ..context.content import check_prompt
+from ..context.content import check_said
 from ..context.plan import RequestPlan, ToolOffer, fixed_tokens
 from ..context.prompt import Limits
 from ..context.routing import asked_of
@@ -41,9 +41,11 @@ def asked_model(model: ResolvedModel, ask: Ask) -> ResolvedModel:
     return next(iter(provider.candidates(model.info.name, asked))).model
 
 
-def prompt_of_client(said: Sequence[Said], system: str | None, ask: Ask, model: ResolvedModel) -> Prompt:
-    """The prompt of a client's request, as it would be rendered. Raises Invalid and ContentNotSupported for what the
-    model cannot be told.
+def prompt_of_client(
+    said: Sequence[Said], system: str | None, ask: Ask, model: ResolvedModel, recorded: int = 0
+) -> Prompt:
+    """The prompt of a client's request, as it would be rendered; so many messages as ``recorded`` are not its own.
+    Raises Invalid and ContentNotSupported for what the model cannot be told.
     """
     tools = ask.client_tools
     parameters = replace(
@@ -54,9 +56,8 @@ def prompt_of_client(said: Sequence[Said], system: str | None, ask: Ask, model: 
     )
     check_parameters(model, parameters)
     messages = tuple(PromptMessage(role, content) for role, content in said if content)  # type: ignore[arg-type]
-    prompt = Prompt(model.info.name, messages, system, tools, parameters)
-    check_prompt(prompt, model)
-    return prompt
+    check_said((content for _, content in said), model, recorded)
+    return Prompt(model.info.name, messages, system, tools, parameters)
 
 
 async def count_prompt(store: Store, caller: Caller, model: ResolvedModel, prompt: Prompt) -> TokenCount:

@@ -98,7 +98,7 @@ def _conversation(connection: Connection, tenant: str, session: UUID, *, fork: b
 
 
 def _after(connection: Connection, tenant: str, request: ClientRequest, now_us: int, *, fork: bool) -> Recognised:
-    """The end of an answer, in its session while that has not moved on."""
+    """The end of an answer, in its session while that has not moved on, and was not deleted as a conversation."""
     assert request.previous is not None
     try:
         turn = served(connection, tenant, request.protocol, request.previous)
@@ -114,7 +114,7 @@ def _after(connection: Connection, tenant: str, request: ClientRequest, now_us: 
     if any(_was_cut(connection, tenant, stretch) for stretch in stretches(connection, tenant, now, 0, version)):
         detail = "previous: an answer that it goes on from was deleted"
         raise PreviousNotFound(detail, field="previous")
-    goes_on = not fork and can_go_on(now, now_us) and ends_at(now, version)
+    goes_on = not (fork or now.hidden) and can_go_on(now, now_us) and ends_at(now, version)
     return Recognised(turn.session, version, 0, goes_on)
 
 

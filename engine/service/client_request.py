@@ -22,7 +22,7 @@ class ClientRequest(msgspec.Struct, frozen=True):
     all new, and go on from the turn's answer, or at the session's end; the metadata of a conversation stay as they are.
     ``apart``: the turn runs in a session of its own, where nothing else goes on. ``stored``: the answer is served by
     the turn's id; ``told``: what is given back of the request with it, in the protocol's JSON; ``alias``: the client's
-    own name of the conversation.
+    own name of the conversation; ``summary``: the answer is to stand for what was said before.
 
     ``family``: a session of the client's conversation, which goes on rather than another in which the same was said.
     ``edited``: the client has changed what was said; where nothing of its history is on record, the turn runs in a fork
@@ -48,6 +48,7 @@ class ClientRequest(msgspec.Struct, frozen=True):
     family: UUID | None = None
     edited: bool = False
     trims: bool = False
+    summary: bool = False
 
 
 class Retry(msgspec.Struct, frozen=True):

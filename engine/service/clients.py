@@ -171,9 +171,12 @@ class Clients:
         return await self._parts.answers.session(caller, session_id(session))
 
     async def client_messages(self, messages: Collection[UUID], *, caller: Caller = LOCAL) -> Mapping[UUID, Message]:
-        """Read recorded messages by their ids, as they are now; one that there is not is left out. Raises nothing."""
+        """Read recorded messages by their ids, as they are now; one that there is not is left out. Raises TooLarge for
+        more bytes than a client may send.
+        """
+        most = self._parts.settings.drop_in_max_body_bytes
         found: Mapping[UUID, Message] = await self._parts.store.read(
-            partial(messages_by_id, tenant=caller.tenant, ids=frozenset(messages))
+            partial(messages_by_id, tenant=caller.tenant, ids=frozenset(messages), most_bytes=most)
         )
         return found
 

@@ -24,8 +24,8 @@ from ..sessions.state import SessionState
 from ..sessions.views import Message, Session
 from ..settings import Settings
 from . import inputs
-from .answers import visible
-from .drop_in import drop_in_limits, own_blocks
+from .answers import check_copied, visible
+from .drop_in import bytes_of, drop_in_limits, own_blocks
 from .inputs import MessageIn
 from .messages import Messages
 from .session_fields import SessionFields
@@ -93,10 +93,13 @@ class Conversations:
         if len(messages) > most:
             detail = f"messages: {len(messages)}, and max_conversation_items allows {most} at once"
             raise TooLarge(detail, field="messages", limit="max_conversation_items", maximum=most)
-        return [
-            await inputs.new_message(message, self._limits, f"messages[{number}].", own_blocks(message.role))
+        news = [
+            await inputs.new_message(message, self._limits, f"messages[{number}].", own_blocks(message.role), each=True)
             for number, message in enumerate(messages)
         ]
+        copied = bytes_of(new.content for new in news if new.copied_from)
+        check_copied(copied, self._settings.drop_in_max_body_bytes)
+        return news
 
     def _begun(self, _: Place, __: Any, *, caller: Caller, begins: Draft, news: Sequence[NewMessage]) -> list[NewEvent]:
         """The events of one that begins with these messages. Raises what refuses them."""

@@ -5,7 +5,7 @@ sessions like any other (DESIGN section 11).
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import msgspec
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from ..context.whole import recorded_contents
 from ..errors import Invalid, TooLarge, TurnAlreadyOpen, VersionConflict
+from ..events.blocks import Content, raw_blocks
 from ..events.turn_types import ClientFacts
 from ..events.types import NewMessage
 from ..log.base import Connection, RequestKey
@@ -28,11 +29,11 @@ from ..settings import Settings
 from ..turns.client_start import ClientPlan, ClientStarter, ClientTurn, NewConversation
 from ..turns.start import Started
 from . import inputs
+from .answers import check_copied
 from .client_counting import asked_model, count_prompt, prompt_of_client
 from .client_places import place_of
 from .client_request import ClientRequest, Retry
 from .counting import TokenCount
-from .inputs import MessageIn
 from .session_fields import SessionFields
 from .sessions import Sessions
 from .turns import Turns
@@ -90,7 +91,9 @@ class DropIn:
     async def _turn(self, request: ClientRequest, grace_s: int | None, key: bytes | None) -> ClientTurn:
         """What is known of the turn before anything is read: all but its place, and the messages that are new."""
         begins = await self._begins(request)
-        client = ClientFacts(request.protocol, stored=request.stored, previous=request.previous)
+        client = ClientFacts(
+            request.protocol, stored=request.stored, previous=request.previous, summary=request.summary
+        )
         # The start of a turn that is to be erased has words: when these go, so has the turn.
         told = request.told or (b"{}" if asks_to_forget(client) else None)
         return ClientTurn(
@@ -116,7 +119,7 @@ class DropIn:
         does both.
         """
         known = _after_last_answer(request, said)
-        news = await self._news(said, known)
+        news = await self._news(request, said, known)
         hashed = partial(self._hashes, caller, request, said)
 
         def look(connection: Connection) -> tuple[ClientTurn, ClientPlan | None]:
@@ -130,7 +133,7 @@ class DropIn:
         if plan is not None:
             return placed, plan
         count = 0 if placed.place is None else placed.place.count
-        placed = replace(placed, news=await self._news(said, count))
+        placed = replace(placed, news=await self._news(request, said, count))
         return placed, await self._store.read(partial(self._starter.plan_client, caller=caller, turn=placed))
 
     async def count(self, caller: Caller, request: ClientRequest) -> TokenCount:
@@ -139,8 +142,9 @@ class DropIn:
         ask = await self._turns.ask(None, request.options)
         inputs.check_system(request.system, self._limits)
         model = asked_model(resolve(self._starter.runtime.providers, ask.model or ""), ask)
-        said = [*await self._before(caller, request), *said]
-        return await count_prompt(self._store, caller, model, prompt_of_client(said, request.system, ask, model))
+        before = await self._before(caller, request)
+        prompt = prompt_of_client([*before, *said], request.system, ask, model, len(before))
+        return await count_prompt(self._store, caller, model, prompt)
 
     async def _before(self, caller: Caller, request: ClientRequest) -> list[Said]:
         """What is on record where a client goes on by name. Raises as ``start``."""
@@ -179,19 +183,23 @@ class DropIn:
         for number, message in enumerate(request.messages):
             role = inputs.check_role(message.role, f"messages[{number}].role")
             field, own = f"messages[{number}].content", own_blocks(role)
-            said.append((role, inputs.check_content(message.content, self._limits, field, own)))
+            said.append((role, inputs.check_content(message.content, self._limits, field, own, each=True)))
+        copied = (content for (_, content), message in zip(said, request.messages, strict=True) if message.copied_from)
+        check_copied(bytes_of(copied), self._settings.drop_in_max_body_bytes)
         return said
 
     def _hashes(self, caller: Caller, request: ClientRequest, said: Sequence[Said]) -> list[bytes]:
         first = origin(self._prefix_key, caller.tenant, caller.actor, request.end_user)
         return hashes(self._prefix_key, first, said)
 
-    async def _news(self, said: Sequence[Said], known: int) -> tuple[NewMessage, ...]:
+    async def _news(self, request: ClientRequest, said: Sequence[Said], known: int) -> tuple[NewMessage, ...]:
         """The messages that are not on record, with their tokens."""
         return tuple(
             [
-                await inputs.new_message(MessageIn(content, role), self._limits, own=own_blocks(role))
-                for role, content in said[known:]
+                await inputs.new_message(
+                    replace(message, content=content), self._limits, own=own_blocks(role), each=True
+                )
+                for (role, content), message in zip(said[known:], request.messages[known:], strict=True)
             ]
         )
 
@@ -229,6 +237,11 @@ class DropIn:
 
         found: Started | None = await self._store.read(look)
         return found
+
+
+def bytes_of(contents: Iterable[Content]) -> int:
+    """The size of contents as they are recorded."""
+    return sum(len(bytes(raw)) for content in contents for raw in raw_blocks(content))
 
 
 def own_blocks(role: str) -> tuple[str, ...]:

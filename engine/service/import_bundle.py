@@ -183,6 +183,7 @@ class _Taking:
             None,
             calls=self._calls.make(content) if facts.role != "tool" and facts.complete else (),
             results=self._calls.answer(content) if facts.role == "tool" else (),
+            developer=facts.developer,
         )
         return Draft(said, MessageWords(words.content), causation=event.id)
 

@@ -55,9 +55,11 @@ def check_content(
     settings: Settings,
     field: str = "content",
     own: Collection[str] = (),
+    *,
+    each: bool = False,
 ) -> Content:
-    """The blocks of a message, from text or from blocks; ``own``: types of a vendor's that are taken as they come.
-    Raises Invalid or TooLarge.
+    """The blocks of a message, from text or from blocks; ``own``: types of a vendor's that are taken as they come;
+    ``each``: the bound on a message's size is one of each block. Raises Invalid or TooLarge.
     """
     if isinstance(content, str):
         check_text(content, field)
@@ -74,9 +76,12 @@ def check_content(
         )
     blocks = tuple(read_callers_block(raw, f"{field}[{number}]", own) for number, raw in enumerate(given))
     raws = raw_blocks(blocks)
-    _check_size(_recorded_bytes(raws), settings, field)
+    if not each:
+        _check_size(_recorded_bytes(raws), settings, field)
     for number, (block, raw) in enumerate(zip(blocks, raws, strict=True)):
         where = f"{field}[{number}]"
+        if each:
+            _check_size(len(bytes(raw)), settings, where)
         if b"\\u0000" in bytes(raw):
             _check_no_nul_in_json(raw, where)
         if isinstance(block, ToolUseBlock):
@@ -84,6 +89,7 @@ def check_content(
             check_call(block.name, f"{where}.name")
         elif isinstance(block, ToolResultBlock):
             check_call(block.tool_use_id, f"{where}.tool_use_id")
+            _check_result(block, where)
         elif isinstance(block, ImageBlock):
             _check_image(block, where)
     return blocks
@@ -245,6 +251,13 @@ def is_correlation(value: str) -> bool:
     return _CORRELATION.fullmatch(value) is not None
 
 
+def _check_result(block: ToolResultBlock, where: str) -> None:
+    """Check the images of a result."""
+    for number, inner in enumerate(() if isinstance(block.content, str) else block.content):
+        if isinstance(inner, ImageBlock):
+            _check_image(inner, f"{where}.content[{number}]")
+
+
 def _check_image(block: ImageBlock, where: str) -> None:
     source = block.source
     if hasattr(source, "url"):
@@ -273,25 +286,28 @@ def _check_most(size: int, maximum: int, field: str, limit: str, unit: str) -> N
 
 class MessageIn(msgspec.Struct, frozen=True):
     """A message as callers give it: text, or blocks, typed or as JSON. ``id``: its event id, for imports that may be
-    repeated.
+    repeated; ``copied_from``: the positions of recorded messages whose words it holds; ``developer``: its client calls
+    the system that says it a developer.
     """
 
     content: str | Sequence[Block | msgspec.Raw | bytes]
     role: str = "user"
     id: UUID | None = None
+    copied_from: tuple[int, ...] = ()
+    developer: bool = False
 
 
 async def new_message(
-    message: MessageIn, settings: Settings, prefix: str = "", own: Collection[str] = ()
+    message: MessageIn, settings: Settings, prefix: str = "", own: Collection[str] = (), *, each: bool = False
 ) -> NewMessage:
-    """A message as decisions take it. ``own``: as of ``check_content``. Raises Invalid or TooLarge, which name the
-    field, with ``prefix`` before it.
+    """A message as decisions take it. ``own``, ``each``: as of ``check_content``. Raises Invalid or TooLarge, which
+    name the field, with ``prefix`` before it.
     """
     role = check_role(message.role, f"{prefix}role")
-    content = check_content(message.content, settings, f"{prefix}content", own)
+    content = check_content(message.content, settings, f"{prefix}content", own, each=each)
     small = is_one_text(content) and len(content[0].text) <= tokens.SLICE_CHARS
     count = tokens.count_content(content) if small else await asyncio.to_thread(tokens.count_content, content)
-    return NewMessage(role, content, count, tokens.COUNTER, message.id)
+    return NewMessage(role, content, count, tokens.COUNTER, message.id, message.copied_from, message.developer)
 
 
 async def new_messages(messages: Sequence[MessageIn], settings: Settings) -> list[NewMessage]:

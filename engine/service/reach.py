@@ -2,9 +2,9 @@
 sessions that were made from one of these.
 
 A branch shows words that stand in another session: they go there, for all branches at once, and what tells of them goes
-in each. Copies are named and not erased: each is somebody's own. Of an import it is known which event comes from which,
-so the versions that hold the words are named, and the attempts that sent them; of a run done again it is not, and all
-that has words is named. Copies of copies are found in the same way.
+in each. Copies (``copied_words``) are named and not erased: each is somebody's own. Of an import it is known which
+event comes from which, so the versions that hold the words are named, and the attempts that sent them; of a run done
+again it is not, and all that has words is named.
 """
 
 from __future__ import annotations
@@ -17,17 +17,14 @@ from uuid import UUID
 import msgspec
 
 from ..errors import EventNotFound, Invalid
-from ..events.turn_types import AttemptEnded, AttemptEndedWords, AttemptStarted
 from ..events.types import BodyErased, MessageAppended
-from ..events.upcasts import facts_of, words_of
 from ..log.base import Connection
 from ..log.erasure import NO_WORDS_BYTES, Trace, traces
-from ..log.sql import reads
-from ..sessions.copies import copies_of
 from ..sessions.erasure import SETTING_WORDS
 from ..sessions.forks import forks_of_family, sharers
 from ..sessions.lineage import stands_in
 from ..sessions.state import SessionState
+from .copied_words import copies_that_keep, telling_of
 
 StateOf = Callable[[UUID], SessionState]
 """The state of a session that there is."""
@@ -118,7 +115,7 @@ def _targets(
     """The events whose bodies shall go, in order: those that were asked for, and those that tell of their words."""
     targets = {}
     for session, history in histories.items():
-        telling = _telling(connection, tenant, history, chosen)
+        telling = telling_of(connection, tenant, history, chosen)
         found = [each for each in history if each.has_words and (each.position in chosen or each.position in telling)]
         if found:
             targets[session] = found
@@ -149,62 +146,21 @@ def holders(connection: Connection, tenant: str, session: UUID, reach: Reach) ->
         for each in reach.histories
         if each != session and (versions := reach.versions_in(each))
     ]
-    found = [*_held(connection, tenant, reach), *_done_again(reach)]
-    return tuple(sorted((*branches, *found), key=lambda holder: (holder.session_id, holder.relation)))
+    kept = copies_that_keep(connection, tenant, reach.histories, reach.chosen, reach.positions)
+    for again, said in _done_again(reach):
+        kept.setdefault(again, set()).update(said)
+    copies = [Holder(each, "copy", tuple(sorted(found))) for each, found in kept.items()]
+    return tuple(sorted((*branches, *copies), key=lambda holder: (holder.session_id, holder.relation)))
 
 
-def _done_again(reach: Reach) -> Iterator[Holder]:
-    """The answers that replays were given to what is erased: they may say it again, and stay."""
+def _done_again(reach: Reach) -> Iterator[tuple[UUID, list[int]]]:
+    """The answers that replays were given to what is erased, by the session: they may say it again, and stay."""
     for session in reach.replays:
         gone = {each.position for each in reach.targets.get(session, ())}
         said = [each for each in reach.histories[session] if each.type == MessageAppended.event_type and each.has_words]
-        versions = tuple(each.version for each in said if each.position not in gone)
+        versions = [each.version for each in said if each.position not in gone]
         if versions:
-            yield Holder(session, "copy", versions)
-
-
-def _held(connection: Connection, tenant: str, reach: Reach) -> Iterator[Holder]:
-    seen = set(reach.histories)
-    waiting = [(session, history, reach.chosen) for session, history in reach.histories.items()]
-    while waiting:
-        source, history, chosen = waiting.pop()
-        for copy in copies_of(connection, tenant, source, history[0].raw_id):
-            if copy in seen or not chosen:
-                continue
-            seen.add(copy)
-            copied = traces(connection, tenant, copy)
-            same = [each for each in copied if _tells(each, copied[0], chosen)]
-            waiting.append((copy, copied, frozenset(each.raw_id for each in same)))
-            positions = {each.position for each in same}
-            positions |= _telling(connection, tenant, copied, positions)
-            versions = tuple(each.version for each in copied if each.position in positions and each.has_words)
-            if versions:
-                yield Holder(copy, "copy", versions)
-            for branch, own, holder in _branches_of(connection, tenant, copy, same):
-                if branch not in seen:
-                    seen.add(branch)
-                    waiting.append((branch, own, frozenset(each.raw_id for each in same)))
-                    yield from holder
-
-
-def _branches_of(
-    connection: Connection, tenant: str, copy: UUID, same: Sequence[Trace]
-) -> Iterator[tuple[UUID, list[Trace], list[Holder]]]:
-    """The branches of a copy that show these events of it, each with its own events and what it holds of them."""
-    positions = {each.position for each in same}
-    for branch, up_to in sharers(forks_of_family(connection, tenant, copy), copy).items():
-        own = traces(connection, tenant, branch)
-        shown = [each.version for each in same if each.version <= up_to and each.has_words]
-        telling = _telling(connection, tenant, own, positions)
-        versions = (*shown, *[each.version for each in own if each.position in telling and each.has_words])
-        yield branch, own, [Holder(branch, "copy", versions)] if shown else []
-
-
-def _tells(event: Trace, first: Trace, chosen: AbstractSet[bytes]) -> bool:
-    """True if an event of a copy has the words of one of those chosen; of a run done again, any has."""
-    if event.type == BodyErased.event_type:
-        return False
-    return first.causation is None or event.causation in chosen
+            yield session, versions
 
 
 def _chosen(
@@ -242,33 +198,3 @@ def _old(history: Sequence[Trace], before_us: int) -> list[Trace]:
     if len(old) == len(said):
         return old
     return [each for each in old if each.type not in SETTING_WORDS]
-
-
-def _telling(connection: Connection, tenant: str, history: Sequence[Trace], positions: AbstractSet[int]) -> set[int]:
-    """Attempts whose prompt held one of these: the commitment over it, and what a provider said that quotes it."""
-    sent: set[tuple[UUID, int, int]] = set()
-    telling: set[int] = set()
-    for each in history:
-        if each.type == AttemptStarted.event_type:
-            facts = facts_of(each)
-            assert isinstance(facts, AttemptStarted)
-            if facts.system in positions or not positions.isdisjoint(facts.positions):
-                sent.add((facts.turn, facts.round, facts.attempt))
-                telling.add(each.position)
-        elif each.type == AttemptEnded.event_type and each.has_words:
-            ended = facts_of(each)
-            assert isinstance(ended, AttemptEnded)
-            if (ended.turn, ended.round, ended.attempt) in sent and _quotes(connection, tenant, each.position):
-                telling.add(each.position)
-    return telling
-
-
-def _quotes(connection: Connection, tenant: str, position: int) -> bool:
-    """True if an ended attempt kept what the provider answered when it refused, or one of the caller's stop sequences;
-    or is damaged and may have: damage keeps no erasure up.
-    """
-    event = reads.event_at_position(connection, tenant, position)
-    if event is None or event.damaged:
-        return event is not None
-    words = words_of(event)
-    return isinstance(words, AttemptEndedWords) and (words.upstream is not None or words.stop_sequence is not None)

@@ -168,7 +168,13 @@ def message_draft(message: NewMessage, facts: MessageAppended | None = None) -> 
     """The event of a message. Its words do not depend on the state, so that they can be encoded before the write
     transaction begins; without ``facts``, those that depend on it are absent.
     """
-    facts = facts or MessageAppended(message.role, message.tokens, message.counter, complete=True, turn=None)
+    facts = facts or MessageAppended(
+        *(message.role, message.tokens, message.counter),
+        complete=True,
+        turn=None,
+        copied_from=message.copied_from,
+        developer=message.developer,
+    )
     return Draft(facts, MessageWords(content=raw_blocks(message.content)), id=message.id)
 
 
@@ -186,6 +192,8 @@ def _facts_of(message: NewMessage, count: CallCount) -> MessageAppended:
         turn=None,
         results=count.answer(message.content),
         calls=count.make(message.content) if message.role != "tool" else (),
+        copied_from=message.copied_from,
+        developer=message.developer,
     )
 
 

@@ -1,5 +1,5 @@
-"""Marks on messages: pinned, unpinned, superseded. A mark belongs to the session that made it, at the version at which
-it did, and is never a column of the message: what one session says of a message is not said of it elsewhere.
+"""Marks on messages: pinned, unpinned, superseded, copied. A mark belongs to the session that made it, at the version
+at which it did, and is never a column of the message: what one session says of a message is not said of it elsewhere.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, literal_column, select
 
+from ..clock import id_of
 from ..events.base import Facts
 from ..events.session_types import MessagePinned, MessageUnpinned
 from ..events.turn_types import TurnStarted
+from ..events.types import MessageAppended
 from ..log.base import RecordedEvent
 from ..log.codec import MAX_SAFE_INTEGER
 from ..log.sql.clauses import same
@@ -23,14 +25,20 @@ from .state import Row, SessionState
 from .tables import marks
 from .views import Message
 
-Kind = Literal["pinned", "unpinned", "superseded"]
+Kind = Literal["pinned", "unpinned", "superseded", "copied"]
 R = TypeVar("R", bound=Row)
 
 insert_marks = PreparedRows(insert(marks))
+_COPIED: ColumnElement[str] = literal_column("'copied'")
 _marks = Prepared(
     select(marks.c.position, marks.c.kind)
-    .where(*same(marks, "tenant", "session"), marks.c.version <= bindparam("up_to_"))
+    .where(*same(marks, "tenant", "session"), marks.c.version <= bindparam("up_to_"), marks.c.kind != _COPIED)
     .order_by(marks.c.version, marks.c.position)
+)
+_copied = Prepared(
+    select(marks.c.session, marks.c.version, marks.c.position)
+    .where(*same(marks, "tenant"), marks.c.kind == _COPIED)
+    .order_by(marks.c.session, marks.c.version)
 )
 
 
@@ -61,6 +69,8 @@ def mark_rows(event: RecordedEvent, facts: Facts) -> list[tuple[object, ...]]:
     """The rows of the marks that an event makes."""
     kind: Kind
     match facts:
+        case MessageAppended(copied_from=positions):
+            return [(event.tenant, event.session.bytes, event.version, each, "copied") for each in positions]
         case TurnStarted(supersedes=int(position)):
             kind = "superseded"
         case MessagePinned(message=position):
@@ -85,6 +95,11 @@ def marks_at(connection: Connection, tenant: str, state: SessionState) -> Marks:
 def own_marks(connection: Connection, tenant: str, session: UUID) -> Marks:
     """The marks that a session itself has made."""
     return _marks_of(_own_rows(connection, tenant, session, MAX_SAFE_INTEGER))
+
+
+def copied_marks(connection: Connection, tenant: str) -> list[tuple[UUID, int, int]]:
+    """The messages that hold words of others, as (session, version), and the position of each of those."""
+    return [(id_of(raw), version, position) for raw, version, position in _copied(connection, tenant)]
 
 
 def _own_rows(connection: Connection, tenant: str, session: UUID, up_to: int) -> list[Sequence[Any]]:

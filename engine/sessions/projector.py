@@ -130,6 +130,7 @@ class Catalog:
             self._moved.add(key)
         if isinstance(facts, MessageAppended):
             self._remember_message(event, facts, after)
+            self._marks += mark_rows(event, facts)
         elif isinstance(facts, SessionStarted | SessionForked | SessionUpdated):
             self._remember_words(event, facts, after)
         elif isinstance(facts, TurnStarted | MessagePinned | MessageUnpinned):

@@ -106,7 +106,8 @@ marks = Table(
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
-"""The marks that a session made on messages, each at its version: ``pinned``, ``unpinned`` or ``superseded``."""
+"""The marks that a session made on messages, each at its version: ``pinned``, ``unpinned`` or ``superseded``; or, at
+the version of a message of its own, that this holds words of the other: ``copied``."""
 
 turns = Table(
     "turns",

@@ -119,7 +119,8 @@ class Message(View, frozen=True):
     """``content`` is JSON already: blocks as they were recorded. ``model`` gave the answer, and stopped for
     ``stop_reason``; both are None of what no turn has made. ``damaged`` is set, where damaged rows were asked for,
     on a message whose words are not those that were recorded: it has none. ``siblings``, where they were asked for:
-    what follows the same message in other conversations of the family, in order of position.
+    what follows the same message in other conversations of the family, in order of position. ``developer``: of a
+    system message that its client calls a developer's.
     """
 
     id: UUID
@@ -139,6 +140,7 @@ class Message(View, frozen=True):
     damaged: bool | msgspec.UnsetType = msgspec.UNSET
     pinned: bool = False
     siblings: tuple[Sibling, ...] | msgspec.UnsetType = msgspec.UNSET
+    developer: bool | msgspec.UnsetType = msgspec.UNSET
 
     def blocks(self) -> Content:
         """``content`` as typed blocks."""
@@ -269,7 +271,7 @@ def message_of(  # noqa: PLR0913, PLR0917 - the columns of a row: it is called f
     erased: ErasureInfo | None = None,
 ) -> Message:
     """The same from what was read of the event."""
-    return Message(  # its fields in their order: naming them would cost a third of this
+    message = Message(  # its fields in their order: naming them would cost a third of this
         event_id,
         session,
         version,
@@ -285,6 +287,7 @@ def message_of(  # noqa: PLR0913, PLR0917 - the columns of a row: it is called f
         facts.model,
         facts.stop_reason,
     )
+    return msgspec.structs.replace(message, developer=True) if facts.developer else message
 
 
 def answer_of(message: Message, model: str | None, end: AttemptEnded | None) -> Message:

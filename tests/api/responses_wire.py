@@ -47,11 +47,22 @@ def ask(client, given, **fields):
 
 
 def whole(answer):
-    """An answer that has every key, and that the vendor's library reads."""
+    """An answer that has every key, that the vendor's library reads, and whose items say which of them is not whole."""
     assert answer.keys() - {"user", "conversation"} == KEYS
     assert len(KEYS) == 31
     Response.model_validate(answer, strict=False)
+    check_statuses(answer)
     return answer
+
+
+def check_statuses(answer):
+    """In an answer that was cut, the item that was being said is not whole; in one that was not, each is."""
+    statuses = [item.get("status") for item in answer["output"]]
+    if answer["status"] == "completed":
+        assert {*statuses} <= {"completed", None}
+    elif statuses:
+        assert statuses[-1] in {"incomplete", None}
+        assert answer["output"][-1]["type"] == "reasoning" or statuses[-1] == "incomplete"
 
 
 def text(answer):
@@ -110,7 +121,8 @@ def check_story(events):
             assert "".join(deltas) == "".join(part.get("text") or part["refusal"] for part in item["content"])
         elif item["type"] == "function_call":
             assert "".join(deltas) == item["arguments"]
-            json.loads(item["arguments"])
+            if item["status"] == "completed":
+                json.loads(item["arguments"])
         else:
             assert "".join(deltas) == "".join(part["text"] for part in item["summary"])
         assert {event["item_id"] for event in said if "item_id" in event} <= {item["id"]}

@@ -240,6 +240,7 @@ def test_a_named_session(ui, client):
             client.post(CHAT, json=ui.request(trigger, messages=[text("hi")]), headers=unknown),
             404,
             "session_not_found",
+            "X-Manent-Session",
         )
 
 
@@ -751,7 +752,7 @@ def test_limits_of_size(tmp_path):
     with in_thread(settings_on(tmp_path, **options)) as server, server.client() as client:
         before = server.size()
         refused(client.post(CHAT, json=body(*[HI] * 4)), 413, "too_large", "messages")
-        refused(client.post(CHAT, json=body(text("x" * 6000))), 413, "too_large", "messages[0].parts")
+        refused(client.post(CHAT, json=body(text("x" * 6000))), 413, "too_large", "messages[0].parts[0]")
         assert server.size() == before
 
 

@@ -168,7 +168,7 @@ def test_tools_go_round(client):
     assert (call["type"], call["name"], call["call_id"]) == ("function_call", "look", "call_1")
     assert json.loads(call["arguments"]) == {"city": "Rome"}
     result = {"type": "function_call_output", "call_id": "call_1", "output": "No rain."}
-    refused(post(client, "x", previous_response_id=first["id"], **fields), 400, "tool_results_missing")
+    refused(post(client, "x", previous_response_id=first["id"], **fields), 400, "tool_results_missing", "input")
     second = ask(client, [result], previous_response_id=first["id"], **fields)
     assert text(second) == "Dry."
     items = client.get(f"{RESPONSES}/{second['id']}/input_items").json()["data"]
@@ -201,7 +201,7 @@ def test_input_items_are_listed(client):
     path = f"{RESPONSES}/{answer['id']}/input_items"
     listed = client.get(path).json()
     assert openai_responses.ResponseItemList.model_validate(listed)
-    assert [item["role"] for item in listed["data"]] == ["user", "user", "system"]
+    assert [item["role"] for item in listed["data"]] == ["user", "user", "developer"]
     assert listed["data"][0]["content"] == parts
     ids = [item["id"] for item in listed["data"]]
     assert (listed["first_id"], listed["last_id"], listed["has_more"]) == (ids[0], ids[2], False)
@@ -407,7 +407,7 @@ def test_what_is_asked_reaches_the_vendor(tmp_path):
         assert (sent["reasoning"]["effort"], sent["tool_choice"]) == ("low", "required")
         assert (sent["parallel_tool_calls"], sent["instructions"]) == (False, "Be brief.")
         assert answer["reasoning"] == {"effort": "low", "summary": "auto"}
-        assert answer["text"]["format"] == form
+        assert answer["text"]["format"] == {"description": None, **form}
         listed = client.get(f"{RESPONSES}/{answer['id']}/input_items").json()["data"]
         assert listed[0]["content"][1]["image_url"] == png
 
@@ -454,7 +454,7 @@ BAD = [
     (body("hi", background=True, store=False), "invalid_value", "background"),
     (body("hi", temperature=3), "invalid_value", "temperature"),
     (body("hi", max_output_tokens=0), "invalid_value", "max_output_tokens"),
-    (body("hi", metadata={"a": 1}), "invalid_type", "metadata[...]"),
+    (body("hi", metadata={"a": 1}), "invalid_type", "metadata.a"),
     (body("hi", metadata={str(n): "" for n in range(17)}), "invalid_value", "metadata"),
     (body("hi", user="x" * 300), "too_large", "user"),
     (body([user("")]), "empty_message", "input"),

@@ -66,16 +66,23 @@ def meaning(value):
     return value
 
 
+def as_known(value, then):
+    """A value of today without the fields that nobody knew then."""
+    if not (isinstance(value, dict) and isinstance(then, dict)):
+        return value
+    return {name: as_known(value[name], known) for name, known in then.items() if name in value}
+
+
 @stored_events
 def test_an_event_written_once_can_be_read_for_ever(stored):
     """Stored facts and body mean what they meant when they were written; fields that came since have their defaults."""
     event = recorded(stored["type"], stored["schema"], stored["facts"].encode(), stored["body"].encode())
     facts, words = meaning(facts_of(event)), meaning(words_of(event))
-    assert {name: facts[name] for name in stored["facts_mean"]} == stored["facts_mean"]
+    assert as_known(facts, stored["facts_mean"]) == stored["facts_mean"]
     if stored["words_mean"] is None:
         assert words is None
     else:
-        assert {name: words[name] for name in stored["words_mean"]} == stored["words_mean"]
+        assert as_known(words, stored["words_mean"]) == stored["words_mean"]
 
 
 @stored_events
