@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from ...engine import Caller, ClientAnswer, Engine, Frame, Message, TurnNotFound
+from ...engine import Alias, Caller, ClientAnswer, Engine, Frame, Message, TurnNotFound
 from ..http.errors import Problem, invalid
 from .ai_sdk_forms import message_id
 from .ai_sdk_request import Decided
@@ -42,7 +42,26 @@ def goes_of(answer: ClientAnswer) -> Goes:
 
 async def newest(chat: Engine, name: str, caller: Caller) -> ClientAnswer | None:
     """The newest turn of a chat; None: the caller has no chat of this name."""
-    found = await chat.find_alias(name, "ai_sdk", caller=caller)
+    return await _answer(chat, await chat.find_alias(name, "ai_sdk", caller=caller), caller)
+
+
+async def named(chat: Engine, name: str, turn: str, caller: Caller) -> ClientAnswer | None:
+    """One turn of a chat; None: the caller has no such chat, or the chat no such turn."""
+    try:
+        return await _answer(chat, await chat.find_alias(name, "ai_sdk", turn=turn, caller=caller), caller)
+    except TurnNotFound:
+        return None
+
+
+async def current(chat: Engine, name: str, caller: Caller) -> ClientAnswer | None:
+    """The turn of a chat that is being given: the newest that runs, for a chat in two tabs has two; else the newest,
+    which may wait for a person, or have ended. One that waits and was gone on from is not asked about again.
+    """
+    running = await _answer(chat, await chat.find_alias(name, "ai_sdk", running=True, caller=caller), caller)
+    return running or await newest(chat, name, caller)
+
+
+async def _answer(chat: Engine, found: Alias | None, caller: Caller) -> ClientAnswer | None:
     if found is None:
         return None
     try:
@@ -52,7 +71,9 @@ async def newest(chat: Engine, name: str, caller: Caller) -> ClientAnswer | None
 
 
 def goes_on(before: ClientAnswer | None, message: str) -> Goes:
-    """How a turn goes on with a message of the client's. What is not the newest turn's is not told again."""
+    """How a turn goes on with a message of the client's, after the turn that gave it. What any other turn gave is not
+    told again.
+    """
     so_far = None if before is None else goes_of(before)
     if before is None or so_far is None or so_far.message_id != message:
         return Goes(message)
