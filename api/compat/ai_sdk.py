@@ -42,8 +42,7 @@ async def stream_ui_message(request: Http, chat: Chat) -> Response[None] | sse.E
     assert asked.request is not None, "a request brings decisions, or asks for a turn"
     caller = caller_of(request)
     before = await chats.newest(chat, body.id, caller)
-    wanted = replace(asked.request, family=None if before is None else before.turn.session_id)
-    goes = None
+    wanted, goes = chats.in_chat(asked.request, before, asked.answers), None
     if asked.last_answer is not None:
         earlier = await chats.named(chat, body.id, asked.last_turn, caller) if asked.last_turn else before
         goes = chats.goes_on(earlier or before, asked.last_answer)

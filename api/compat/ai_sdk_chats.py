@@ -4,14 +4,25 @@ person's decisions on what a turn waits for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from itertools import pairwise
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
-from ...engine import Alias, Caller, ClientAnswer, Engine, Frame, Message, TurnNotFound
+from ...engine import (
+    Alias,
+    Caller,
+    ClientAnswer,
+    ClientRequest,
+    Engine,
+    Frame,
+    Message,
+    NoDecisionAwaited,
+    TurnNotFound,
+)
 from ..http.errors import Problem, invalid
 from .ai_sdk_forms import message_id
 from .ai_sdk_request import Decided
@@ -70,6 +81,17 @@ async def _answer(chat: Engine, found: Alias | None, caller: Caller) -> ClientAn
         return None
 
 
+def in_chat(request: ClientRequest, before: ClientAnswer | None, answers: Collection[str]) -> ClientRequest:
+    """A request in its chat, whose newest turn is ``before``. ``answers``: the ids of the client's answers. A history
+    that holds that turn's message is no other conversation under a name used anew: where it is not on record as the
+    client has it, for it was stopped before a word or within a call, the chat goes on in a fork.
+    """
+    if before is None:
+        return request
+    holds = goes_of(before).message_id in answers
+    return replace(request, family=before.turn.session_id, edited=request.edited or holds)
+
+
 def goes_on(before: ClientAnswer | None, message: str) -> Goes:
     """How a turn goes on with a message of the client's, after the turn that gave it. What any other turn gave is not
     told again.
@@ -123,8 +145,11 @@ async def decide(chat: Engine, decided: Sequence[Decided], caller: Caller) -> tu
     _check(chat, new, awaited)
     paused = await _last_frame(chat, turn, caller)
     for each in new:
-        await chat.decide(turn, each.call, approve=each.approve, reason=each.reason, caller=caller)
-    return answer, paused + len(new)
+        try:
+            await chat.decide(turn, each.call, approve=each.approve, reason=each.reason, caller=caller)
+        except NoDecisionAwaited:  # somebody decided at the same moment: the same way, or it is refused
+            recorded = max(recorded, await _decided_before(chat, [each], caller))
+    return answer, max(recorded, paused + len(new))
 
 
 def _check(chat: Engine, decided: Sequence[Decided], awaited: set[str]) -> None:

@@ -1,10 +1,14 @@
-"""A chat of the Vercel AI SDK in several tabs: each turn is stopped by its own name, and what runs is found."""
+"""A chat of the Vercel AI SDK in several tabs, and one that is cut: each turn is stopped by its own name, what runs is
+found, two who decide at once are both told, and a stopped answer is gone on from in its chat.
+"""
+
+from threading import Thread
 
 import pytest
 
 from tests.api.conftest import settings_on
 from tests.api.harness import in_thread, opened
-from tests.api.ui_messages import CHAT, Ui, needs_mcp, options_in, parts_of, text
+from tests.api.ui_messages import CHAT, Ui, fold, needs_mcp, options_in, parts_of, text
 
 LOOK = {"name": "look", "description": "Looks.", "inputSchema": {"type": "object", "properties": {}}}
 GONE = {"success": True, "stopped": False}
@@ -30,11 +34,11 @@ def tab(client, request):
     return Ui(client, f"tabs {request.node.name}"[:200])
 
 
-def begun(tab, model="scripted/hang", words="Go."):
-    """A message that is being given; its reader has left. Gives the parts that it saw."""
+def begun(tab, model="scripted/hang", words="Go.", seen=b"delta"):
+    """A message that is being given; its reader has left. Gives the parts that it saw, up to one that has this."""
     tab.messages = [text(words)]
     with opened(tab.client, "POST", CHAT, json=tab.request(model=model)) as stream:
-        blocks = stream.until(lambda block: b"delta" in block.raw)
+        blocks = stream.until(lambda block: seen in block.raw)
         tab.headers = stream.response.headers
     return [block.json for block in blocks]
 
@@ -162,3 +166,130 @@ def test_metadata_of_an_applications_own(tab):
             call.update(state="output-available", output="dry")
         tab.last["metadata"] = metadata
         assert tab.send().said == "Done."
+
+
+# --- what was cut -----------------------------------------------------------------------------------------------------
+
+
+def cut(tab, model, seen):
+    """A message that was stopped, as a client that came back to it has it."""
+    before = begun(tab, model, seen=seen)
+    with opened(tab.client, "GET", f"{CHAT}/{tab.name}/stream") as stream:
+        blocks = stream.until(lambda block: seen in block.raw)
+        assert [block.json for block in blocks] == before
+        assert tab.stop(activeStreamId=tab.turn) == DONE
+        told = parts_of([*blocks, *stream])
+    assert told[-1]["type"] == "abort"
+    assert tab.client.get(f"{CHAT}/{tab.name}/stream").status_code == 204
+    tab.messages.append(fold(told))
+    return told
+
+
+def parent(tab):
+    return tab.client.get(f"/api/sessions/{tab.session}").json()["parent"]
+
+
+def test_an_answer_that_is_stopped_within_a_call(tab):
+    """Is told up to where it came, and the chat goes on after its words, in the family of its session."""
+    tab.body = {"tools": [LOOK]}
+    cut(tab, "scripted/half", b"tool-input-delta")
+    assert [part.get("state", part.get("text")) for part in tab.last["parts"]] == [None, "Let me.", "input-streaming"]
+    first = tab.session
+    assert tab.send("Never mind.", model="echo/echo").said == "Never mind."
+    assert tab.session != first
+    assert parent(tab)["session_id"] == first
+    forked = tab.session
+    assert tab.send("On.", model="echo/echo").session == forked
+
+
+def test_an_answer_that_is_stopped_before_a_word(tab):
+    """Is no message, and the chat goes on in the family of its session; it can also be answered again."""
+    cut(tab, "scripted/mute", b'"start"')
+    first = tab.session
+    asked = [*tab.messages]
+    assert tab.send("Well?", model="echo/echo").said == "Well?"
+    assert parent(tab)["session_id"] == first
+    tab.messages = asked
+    tab.regenerate(model="echo/echo")
+    assert tab.said == "Go."
+
+
+def test_a_chat_begun_anew_in_one_tab(tab):
+    """Is another conversation, though an answer of the other tab's was just stopped."""
+    cut(tab, "scripted/mute", b'"start"')
+    other = another(tab).send("Something else.", model="echo/echo")
+    assert parent(other) is None
+
+
+# --- approvals --------------------------------------------------------------------------------------------------------
+
+
+def decided(server, body):
+    """The responses to the same request, sent by some clients at once."""
+    told = []
+
+    def post():
+        with server.client() as client:
+            told.append(client.post(CHAT, json=body))
+
+    threads = [Thread(target=post) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return told
+
+
+@needs_mcp
+def test_two_who_decide_at_once(tab, server, client):
+    """The same way: the decision is on record once, and each is told how it goes on."""
+    tab.body = {"model": "scripted/greet", "tools": ["house_greet"]}
+    tab.send("Greet them.")
+    tab.decide(True, "Bob is away")
+    told = decided(server, tab.request())
+    assert [each.status_code for each in told] == [200] * 4
+    assert {each.text.count("tool-output-denied") for each in told} == {1}
+    assert all(each.text.endswith("data: [DONE]\n\n") for each in told)
+    events = client.get(f"/api/sessions/{tab.session}/events", params={"types": "tool.approved,tool.refused"}).json()
+    assert [event["type"] for event in events["items"]] == ["tool.approved", "tool.refused"]
+
+
+@needs_mcp
+def test_what_a_person_did_not_decide(tab, client, server):
+    """Is not gone on from with another message, nor is anything recorded; it still waits, and can be decided."""
+    tab.body = {"model": "scripted/greet", "tools": ["house_greet"]}
+    tab.send("Greet them.")
+    before = server.size()
+    refused = client.post(CHAT, json=tab.request(messages=[*tab.messages, text("Forget it.", 9)]))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "tool_results_missing")
+    assert server.size() == before
+    tab.decide(True, True)
+    assert tab.send().said == "Done."
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def test_parts_of_other_servers(tab, client):
+    """What the SDK's newest version adds to a message is taken, and what holds words of a person is refused by name."""
+    approval = {"id": "x", "approved": False, "reason": "late", "descriptor": {}, "requestReason": "why"}
+    call = {"type": "dynamic-tool", "dynamic": False, "toolName": "look", "toolCallId": "a", "input": {"x": 1}}
+    parts = [
+        {"type": "step-start"},
+        {"type": "custom", "kind": "vendor.thing", "providerMetadata": {}},
+        {"type": "reasoning", "id": "r", "text": "Hm."},
+        {"type": "reasoning-file", "mediaType": "image/png", "url": "data:image/png;base64,AAAA"},
+        {"type": "text", "text": "Well.", "citations": [{"type": "url"}]},
+        call | {"state": "output-denied", "approval": approval | {"inputSchemaInput": {}, "signature": "s"}},
+        call | {"toolCallId": "b", "state": "input-streaming", "rawInput": '{"x', "inputEncoding": "json"},
+        {"type": "step-start"},
+        {"type": "text", "text": "So."},
+    ]
+    tab.messages = [text("Hi."), {"id": "a1", "role": "assistant", "parts": parts}]
+    tab.send("And?", model="echo/echo")
+    roles = [message["role"] for message in client.get(f"/api/sessions/{tab.session}/messages").json()["items"]]
+    assert roles == ["user", "assistant", "tool", "assistant", "user", "assistant"]
+    steering = {"type": "steering-message", "id": "s", "parts": [{"type": "text", "text": "Hurry."}]}
+    tab.messages[1]["parts"].append(steering)
+    refused = client.post(CHAT, json=tab.request()).json()["error"]
+    assert (refused["code"], refused["param"]) == ("unknown_part", "messages[1].parts[9].type")

@@ -42,6 +42,11 @@ MODELS = SCRIPT | {
         {"steps": [call(2, "look", {"city": "Oslo"})]},
         {"steps": [{"text": "abcdefghijklmnopqrstuvwxyz" * 2, "chunk_chars": 2, "every_ms": 20}]},
     ],
+    "mute": [{"steps": [{"hang": True}]}],
+    "half": [
+        {"steps": [{"text": "Let me."}, call(1, "look", input=None, input_text='{"city": "Rome'), {"hang": True}]},
+        {"steps": [{"text": "Done."}]},
+    ],
     "long": [{"steps": [{"text": "x" * 40}, {"end": "max_tokens"}]}],
 }
 
