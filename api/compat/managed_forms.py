@@ -17,6 +17,7 @@ from ...engine import Session, ToolSchema, Usage
 from ..http.errors import Problem, invalid
 from ..schemas.parameters import Model
 from .fields import HONOURED, KEPT, REFUSED, Field, Table, read_part
+from .named import OURS, of_client
 from .response_ids import read_id
 
 CREATED: Table = {
@@ -45,7 +46,7 @@ MODEL: Table = {"effort": REFUSED, "id": HONOURED, "inference_geo": REFUSED, "sp
 TOOL: Table = {"description": HONOURED, "input_schema": HONOURED, "name": HONOURED, "type": HONOURED}
 """What becomes of each field of an agent, of its model, and of a tool that the client runs."""
 
-KEY = "manent.agent"
+KEY = f"{OURS}agent"
 """The key in a session's metadata; a client is not told it, and cannot set it."""
 
 PREFIX, EVENT = "sesn", "sevt"
@@ -206,11 +207,9 @@ def kept_of(session: Session) -> Kept:
 
 def told_metadata(session: Session) -> dict[str, str]:
     """A session's metadata as a client of this protocol gives them: each value is a text."""
-    pairs = (session.metadata or {}).items()
     return {
         key: value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        for key, value in pairs
-        if key != KEY
+        for key, value in of_client(session.metadata).items()
     }
 
 

@@ -71,8 +71,10 @@ async def status_of(chat: Engine, session: Session, caller: Caller) -> str:
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-async def events_from(chat: Engine, session: Session, version: int, caller: Caller) -> Events:
-    """What tells a session's events after a version: it remembers those before."""
+async def events_from(
+    chat: Engine, session: Session, version: int, caller: Caller, *, remembered: int = REMEMBERED
+) -> Events:
+    """What tells a session's events after a version: it remembers so many before, which are read."""
     tools = await chat.tools(caller=caller)
     events = Events(
         session.id,
@@ -82,7 +84,9 @@ async def events_from(chat: Engine, session: Session, version: int, caller: Call
             frozenset(tool.name for tool in kept_of(session).tools),
         ),
     )
-    start = max(0, version - REMEMBERED)
+    if not remembered:
+        return events
+    start = max(0, version - remembered)
     async with aclosing(chat.iter_events(session.id, after=start, caller=caller)) as read:
         async for event in read:
             if event.version > version:

@@ -40,7 +40,8 @@ _BLOCK = re.compile(r"\.content\[(?P<number>\d+)\](?P<rest>.*)", re.DOTALL)
 async def sent(request: Http, chat: Engine, session: Session, given: Input) -> tuple[list[Told], dict[str, str]]:
     """Do what was sent. Gives the events as they are on record, and headers that say where. Raises Problem."""
     caller = caller_of(request)
-    calls = (await events_from(chat, session, session.version, caller)).calls
+    remembered = REMEMBERED if given.results or given.decisions else 0
+    calls = (await events_from(chat, session, session.version, caller, remembered=remembered)).calls
     messages, places = messages_of(given, calls)
     if given.decisions:
         _check_decisions(given, calls, chat.settings.max_reason_chars)
@@ -140,7 +141,7 @@ async def _kept(chat: Engine, session: Session, messages: Sequence[MessageIn], c
 
 async def _told(chat: Engine, session: Session, messages: Collection[UUID], version: int, caller: Caller) -> list[Told]:
     """Messages as their events, the first of which stands at a version."""
-    events = await events_from(chat, session, version - 1, caller)
+    events = await events_from(chat, session, version - 1, caller, remembered=0)
     found: list[Told] = []
     left = len(messages)
     async with aclosing(chat.iter_events(session.id, after=version - 1, caller=caller)) as read:

@@ -15,7 +15,6 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 
 from ...engine import Caller, Engine, Session, SessionNotFound
 from ..http.body import Http
-from ..http.errors import invalid
 from ..http.strict import BRACKETED
 from ..observability.log_lines import event
 from ..schemas.parameters import Chat, IdempotencyKey, caller_of, request_key
@@ -39,7 +38,7 @@ from .managed_forms import (
 )
 from .managed_reading import Wanted, read_query, read_session, refused, status_of, told_page
 from .messages import Beta
-from .named import check_metadata
+from .named import OURS, check_metadata
 
 log = logging.getLogger("manent.server")
 
@@ -67,7 +66,8 @@ async def create_managed_session(
     caller = caller_of(request)
     body = await common.read(request, SessionIn, CREATED)
     agent = await common.built(request, lambda given: read_agent(given.agent), body)
-    metadata = _checked(body.metadata or {})
+    metadata = body.metadata or {}
+    check_metadata(metadata)
     await _check_agent(chat, agent, caller)
     kept = Kept(body.environment_id, agent.name, agent.tools)
     created = chat.create_session(
@@ -169,10 +169,16 @@ async def _changes(chat: Engine, session: Session, body: SessionPatchIn, caller:
             changes["allowed_tools"] = list(registered)
     if body.metadata:
         told = told_metadata(session) | body.metadata
-        _checked({key: value for key, value in told.items() if value is not None})
+        check_metadata({key: value for key, value in told.items() if value is not None})
+        _check_removed(body.metadata)
         metadata |= body.metadata
         metadata = {key: value for key, value in metadata.items() if value is not None}
     return changes if metadata == (session.metadata or {}) else changes | {"metadata": metadata}
+
+
+def _check_removed(metadata: dict[str, str | None]) -> None:
+    """Raises Problem for a key that a client cannot remove."""
+    check_metadata({key: "" for key, value in metadata.items() if value is None and key.startswith(OURS)})
 
 
 def _judged(given: dict[str, msgspec.Raw]) -> dict[str, Any]:
@@ -221,14 +227,6 @@ async def _told(chat: Engine, session: Session, caller: Caller) -> Response[dict
     """A session, and where it is on record."""
     told = session_told(session, await status_of(chat, session, caller))
     return Response(told, headers={common.SESSION: str(session.id)})
-
-
-def _checked(metadata: dict[str, str]) -> dict[str, str]:
-    """A client's metadata. Raises Problem."""
-    if KEY in metadata:
-        raise invalid(f"metadata.{KEY}", "is not for clients to set")
-    check_metadata(metadata)
-    return metadata
 
 
 async def _check_agent(chat: Engine, agent: Agent, caller: Caller) -> None:

@@ -221,6 +221,40 @@ def test_a_session_that_was_begun_natively(client):
     assert (found[6]["tool_use_id"], found[6]["content"]) == (found[5]["id"], [{"type": "text", "text": "42"}])
 
 
+def test_the_door_of_conversations(client):
+    """Shows of the metadata what a client has given, and leaves the agent as it is."""
+    session = begin(client, {"model": "echo/echo", "tools": [TOOL]}, metadata={"topic": "sea"})
+    there = f"/v1/conversations/{session.replace('sesn_', 'conv_')}"
+    assert told(client.get(there))["metadata"] == {"topic": "sea"}
+    assert told(client.post(there, json={"metadata": {"place": "Rome"}}))["metadata"] == {"place": "Rome"}
+    here = told(client.get(f"{PATH}/{session}"))
+    assert (here["metadata"], here["agent"]["tools"]) == ({"place": "Rome"}, [TOOL])
+    for path, metadata in ((there, {"manent.agent": "x"}), (f"{PATH}/{session}", {"manent.agent": None})):
+        error = client.post(path, json={"metadata": metadata}).json()["error"]
+        assert (error["code"], error["param"]) == ("invalid_value", "metadata.manent.agent")
+
+
+def test_a_fork_of_a_session(client):
+    """Has the agent and the history, with names of calls of its own; either answers a call that both share."""
+    session = begin(client, {"model": "scripted/tools", "tools": [TOOL]})
+    told(send(client, session, said()))
+    first = idle(client, session)
+    fork = client.post(f"/api/sessions/{UUID(session.removeprefix('sesn_'))}/fork", json={}).json()["id"]
+    fork = f"sesn_{UUID(fork).hex}"
+    second = idle(client, fork)
+    assert types(second) == types(first)
+    assert uses(second) != uses(first)
+    for name, calls in ((session, first), (fork, second)):
+        refused(
+            send(client, name, result(uses(second if calls is first else first)[0])),
+            400,
+            "tool_call_not_found",
+            "events[0].custom_tool_use_id",
+        )
+        told(send(client, name, result(uses(calls)[0])))
+        assert idle(client, name)[-1]["stop_reason"] == {"type": "end_turn"}
+
+
 def test_sessions_are_listed(tmp_path):
     """The newest first, those that were not archived or deleted, by what is asked for."""
     with in_thread(settings_on(tmp_path, **options_in(tmp_path))) as server, server.client() as client:
