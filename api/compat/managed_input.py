@@ -146,7 +146,7 @@ def read_input(raws: Sequence[msgspec.Raw], most: int) -> Input:
         tuple((number, each) for number, each in numbered if isinstance(each, CustomResult | ToolResult)),
         tuple((number, each) for number, each in numbered if isinstance(each, Message)),
     )
-    if found.decisions and (found.results or found.messages):
+    if found.decisions and len(found.decisions) != len(sent):
         raise invalid("events", "confirmations are sent by themselves: with the last of them the turn goes on")
     return found
 

@@ -47,11 +47,11 @@ async def sent(request: Http, chat: Engine, session: Session, given: Input) -> t
         _check_decisions(given, calls, chat.settings.max_reason_chars)
     headers = {common.SESSION: str(session.id)}
     if messages:
-        return await _said(request, chat, session, given, _Asked(messages, _names(given, places)))
-    told = [await _interrupted(chat, session, caller)] * given.interrupts if given.interrupts else []
+        stopped, told, more = await _said(request, chat, session, given, _Asked(messages, _names(given, places)))
+        return [stopped or _nothing_interrupted()] * given.interrupts + told, headers | more
     if given.decisions:
-        told += await _decided(chat, session, given.decisions, calls, caller)
-    return told, headers
+        return await _decided(chat, session, given.decisions, calls, caller), headers
+    return [await _interrupted(chat, session, caller)] * given.interrupts, headers
 
 
 class _Asked(NamedTuple):
@@ -66,31 +66,30 @@ class _Asked(NamedTuple):
 
 async def _said(
     request: Http, chat: Engine, session: Session, given: Input, asked: _Asked
-) -> tuple[list[Told], dict[str, str]]:
+) -> tuple[Told | None, list[Told], dict[str, str]]:
     """Begin the turn that answers messages. What runs is stopped only where it is in the way, so that a request that
-    comes twice does not stop what it has begun itself.
+    comes twice does not stop what it has begun itself. Gives the interrupt, if it has stopped anything, the messages as
+    they are on record, and headers.
     """
-    caller = caller_of(request)
+    caller, stopped = caller_of(request), None
     before = [] if given.messages else await _results_before(chat, session, given, caller)
     if before:
-        return before, {common.SESSION: str(session.id)}
-    told: list[Told] = []
+        return None, before, {}
     try:
         try:
             running = await _started(request, chat, session, asked)
         except Problem as problem:
             if problem.code != TurnAlreadyOpen.code or not given.interrupts:
                 raise
-            told.append(await _interrupted(chat, session, caller))
+            stopped = await _interrupted(chat, session, caller)
             running = await _started(request, chat, session, asked)
     except Problem as problem:
         if problem.code != ToolResultsMissing.code or given.messages:
             raise
-        return await _kept(chat, session, asked.messages, caller), {common.SESSION: str(session.id)}
-    told = (told or [_nothing_interrupted()] * bool(given.interrupts)) * given.interrupts
+        return stopped, await _kept(chat, session, asked.messages, caller), {}
     inputs = (await chat.client_answer(running.turn, "messages", caller=caller)).inputs
-    said = await _told(chat, session, {message.id for message in inputs}, inputs[0].version, caller)
-    return told + said, running.headers
+    told = await _told(chat, session, {message.id for message in inputs}, inputs[0].version, caller)
+    return stopped, told, running.headers
 
 
 async def _started(request: Http, chat: Engine, session: Session, asked: _Asked) -> common.Running:

@@ -454,6 +454,19 @@ def test_an_interrupt(client):
     told(send(client, session, {"type": "user.interrupt"}))
 
 
+@needs_mcp
+def test_an_interrupt_of_what_waits(client):
+    """Stops it, and its calls are answered as not made; the session goes on."""
+    session = begin(client, {"model": "scripted/greet", "tools": ["house_greet"]})
+    told(send(client, session, said("Greet them.")))
+    idle(client, session)
+    told(send(client, session, {"type": "user.interrupt"}))
+    found = idle(client, session)
+    assert types(found)[-4:] == ["agent.tool_result"] * 2 + ["user.interrupt", "session.status_idle"]
+    told(send(client, session, said("Then not.")))
+    assert idle(client, session)[-1]["stop_reason"] == {"type": "end_turn"}
+
+
 def test_who_leaves_stops_nothing(tmp_path):
     """Though the server cancels what nobody reads."""
     options = options_in(tmp_path) | {"cancel_unread_after_s": 1, "disconnect_grace_s": 1}
@@ -497,7 +510,8 @@ def test_results_that_come_singly(client):
     """
     session, (first, second) = pair(client)
     refused(send(client, session, said("Well?")), 400, "tool_results_missing")
-    sent = told(send(client, session, result(second)))["data"]
+    interrupt, *sent = told(send(client, session, {"type": "user.interrupt"}, result(second)))["data"]
+    assert (interrupt["type"], interrupt["processed_at"]) == ("user.interrupt", None)
     assert told(send(client, session, result(second)))["data"] == sent
     refused(send(client, session, result(second, "other")), 400, "tool_call_not_found", "events")
     assert told(client.get(f"{PATH}/{session}"))["status"] == "idle"
@@ -547,7 +561,8 @@ def test_confirmations(client):
     refused(
         send(client, session, yes, no | {"deny_message": "x" * 10_000}), 400, "invalid_value", "events[1].deny_message"
     )
-    refused(send(client, session, yes, said()), 400, "invalid_value", "events")
+    for mixed in ((yes, said()), ({"type": "user.interrupt"}, yes)):
+        refused(send(client, session, *mixed), 400, "invalid_value", "events")
     assert native(client, session)["version"] == before
     sent = told(send(client, session, yes))["data"]
     assert told(send(client, session, yes))["data"] == sent
