@@ -42,10 +42,10 @@ async def stream_ui_message(request: Http, chat: Chat) -> Response[None] | sse.E
     assert asked.request is not None, "a request brings decisions, or asks for a turn"
     caller = caller_of(request)
     before = await chats.newest(chat, body.id, caller)
-    wanted = replace(asked.request, family=None if before is None else before.turn.session_id)
-    goes = None
+    wanted, goes = chats.in_chat(asked.request, before, asked.answers), None
     if asked.last_answer is not None:
-        goes = chats.goes_on(before, asked.last_answer)
+        earlier = await chats.named(chat, body.id, asked.last_turn, caller) if asked.last_turn else before
+        goes = chats.goes_on(earlier or before, asked.last_answer)
         wanted = replace(wanted, told=_encode(goes))
     running = await common.start(request, chat, wanted, asked.names, background=True)
     name = message_id(running.turn.hex) if goes is None else goes.message_id
@@ -69,11 +69,11 @@ async def _decided(request: Http, chat: Engine, asked: Asked) -> sse.EventStream
 async def resume_ui_stream(
     request: Http, chat: Chat, chat_id: FromPath[str]
 ) -> Response[None] | sse.EventStream[Frame]:
-    """Stream the message that is being given in a chat, from its beginning on; 204 where none is, and also where the
-    chat is not known.
+    """Stream the message that is being given in a chat, from its beginning on: the newest, where two are. 204 where
+    none is, and also where the chat is not known.
     """
     caller = caller_of(request)
-    answer = await chats.newest(chat, chat_id, caller)
+    answer = await chats.current(chat, chat_id, caller)
     if answer is None or answer.turn.status not in chats.OPEN:
         return Response(None, status_code=204, headers=_place(answer))
     chat.serving.admit_reader()
@@ -86,12 +86,15 @@ async def resume_ui_stream(
 async def stop_ui_message(request: Http, chat: Chat, chat_id: FromPath[str]) -> Response[dict[str, Any]]:
     """Stop the message that is being given in a chat. What was given so far stays on record.
 
-    Where nothing is being given, or the chat is not known, `stopped` is false: it is what was wanted.
+    `activeStreamId` names a turn of the chat: that one is stopped, and no other. Without it, the newest that is being
+    given is. Where nothing is being given, or the chat or the turn is not known, `stopped` is false: it is what was
+    wanted.
     """
     caller = caller_of(request)
     only = _stop_of(await request.body()).active_stream_id
-    answer = await chats.newest(chat, chat_id, caller)
-    if answer is None or answer.turn.status not in chats.OPEN or only not in {None, str(answer.turn.id)}:
+    found = chats.current(chat, chat_id, caller) if only is None else chats.named(chat, chat_id, only, caller)
+    answer = await found
+    if answer is None or answer.turn.status not in chats.OPEN:
         return Response({"success": True, "stopped": False}, headers=_place(answer))
     turn = await chat.cancel(answer.turn.id, caller=caller)
     return Response({"success": True, "stopped": turn.status == "cancelled"}, headers=_place(answer))

@@ -4,14 +4,25 @@ person's decisions on what a turn waits for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from itertools import pairwise
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
-from ...engine import Caller, ClientAnswer, Engine, Frame, Message, TurnNotFound
+from ...engine import (
+    Alias,
+    Caller,
+    ClientAnswer,
+    ClientRequest,
+    Engine,
+    Frame,
+    Message,
+    NoDecisionAwaited,
+    TurnNotFound,
+)
 from ..http.errors import Problem, invalid
 from .ai_sdk_forms import message_id
 from .ai_sdk_request import Decided
@@ -42,7 +53,26 @@ def goes_of(answer: ClientAnswer) -> Goes:
 
 async def newest(chat: Engine, name: str, caller: Caller) -> ClientAnswer | None:
     """The newest turn of a chat; None: the caller has no chat of this name."""
-    found = await chat.find_alias(name, "ai_sdk", caller=caller)
+    return await _answer(chat, await chat.find_alias(name, "ai_sdk", caller=caller), caller)
+
+
+async def named(chat: Engine, name: str, turn: str, caller: Caller) -> ClientAnswer | None:
+    """One turn of a chat; None: the caller has no such chat, or the chat no such turn."""
+    try:
+        return await _answer(chat, await chat.find_alias(name, "ai_sdk", turn=turn, caller=caller), caller)
+    except TurnNotFound:
+        return None
+
+
+async def current(chat: Engine, name: str, caller: Caller) -> ClientAnswer | None:
+    """The turn of a chat that is being given: the newest that runs, for a chat in two tabs has two; else the newest,
+    which may wait for a person, or have ended. One that waits and was gone on from is not asked about again.
+    """
+    running = await _answer(chat, await chat.find_alias(name, "ai_sdk", running=True, caller=caller), caller)
+    return running or await newest(chat, name, caller)
+
+
+async def _answer(chat: Engine, found: Alias | None, caller: Caller) -> ClientAnswer | None:
     if found is None:
         return None
     try:
@@ -51,8 +81,21 @@ async def newest(chat: Engine, name: str, caller: Caller) -> ClientAnswer | None
         return None
 
 
+def in_chat(request: ClientRequest, before: ClientAnswer | None, answers: Collection[str]) -> ClientRequest:
+    """A request in its chat, whose newest turn is ``before``. ``answers``: the ids of the client's answers. A history
+    that holds that turn's message is no other conversation under a name used anew: where it is not on record as the
+    client has it, for it was stopped before a word or within a call, the chat goes on in a fork.
+    """
+    if before is None:
+        return request
+    holds = goes_of(before).message_id in answers
+    return replace(request, family=before.turn.session_id, edited=request.edited or holds)
+
+
 def goes_on(before: ClientAnswer | None, message: str) -> Goes:
-    """How a turn goes on with a message of the client's. What is not the newest turn's is not told again."""
+    """How a turn goes on with a message of the client's, after the turn that gave it. What any other turn gave is not
+    told again.
+    """
     so_far = None if before is None else goes_of(before)
     if before is None or so_far is None or so_far.message_id != message:
         return Goes(message)
@@ -102,8 +145,11 @@ async def decide(chat: Engine, decided: Sequence[Decided], caller: Caller) -> tu
     _check(chat, new, awaited)
     paused = await _last_frame(chat, turn, caller)
     for each in new:
-        await chat.decide(turn, each.call, approve=each.approve, reason=each.reason, caller=caller)
-    return answer, paused + len(new)
+        try:
+            await chat.decide(turn, each.call, approve=each.approve, reason=each.reason, caller=caller)
+        except NoDecisionAwaited:  # somebody decided at the same moment: the same way, or it is refused
+            recorded = max(recorded, await _decided_before(chat, [each], caller))
+    return answer, max(recorded, paused + len(new))
 
 
 def _check(chat: Engine, decided: Sequence[Decided], awaited: set[str]) -> None:

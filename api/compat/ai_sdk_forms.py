@@ -40,9 +40,9 @@ FIELDS: Table = {
 and those that assistant-ui sends beside them (``callSettings``, ``config``, ``metadata``).
 """
 
-IGNORED = frozenset({"reasoning", "source-url", "source-document"})
+IGNORED = frozenset({"custom", "reasoning", "reasoning-file", "source-url", "source-document"})
 """Parts that are no part of what the model is asked, nor are an application's ``data-…``. What a model thought, and
-what it cited, is on record.
+what it cited, is on record. A ``custom`` part is a vendor's own, without words.
 """
 
 MAX_ID_CHARS = 256
@@ -111,6 +111,7 @@ class TextPart(_Form, frozen=True):
     type: str
     text: str
     state: Any = None
+    citations: Any = None
     provider_metadata: Any = None
 
 
@@ -131,8 +132,11 @@ class Approval(_Form, frozen=True):
     id: str
     approved: bool | None = None
     reason: str | None = None
+    descriptor: Any = None
+    request_reason: Any = None
     is_automatic: Any = None
     signature: Any = None
+    input_schema_input: Any = None
 
 
 class ToolPart(_Form, frozen=True):
@@ -152,9 +156,11 @@ class ToolPart(_Form, frozen=True):
     tool_name: str | None = None
     input: Any = UNSET
     raw_input: Any = UNSET
+    input_encoding: Any = None
     output: Any = UNSET
     error_text: str | None = None
     approval: Approval | None = None
+    dynamic: Any = None
     preliminary: Any = None
     provider_executed: Any = None
     title: Any = None

@@ -64,12 +64,15 @@ class Placed(msgspec.Struct, frozen=True):
 
 class Asked(msgspec.Struct, frozen=True):
     """A request as it was read. ``last_answer``: the id of the assistant's message at the end, which the new answer
-    goes on; ``edited``: what was said before was changed, or is to be answered again.
+    goes on; ``last_turn``: the turn that gave it, as far as the client says; ``answers``: the ids of all messages of
+    the assistant's; ``edited``: what was said before was changed, or is to be answered again.
     """
 
     body: forms.ChatIn
     decided: tuple[Decided, ...]
     last_answer: str | None
+    last_turn: str | None
+    answers: frozenset[str]
     edited: bool
     request: ClientRequest | None
     names: Callable[[str], str]
@@ -87,11 +90,13 @@ def chat_request(body: forms.ChatIn) -> Asked:
         said, parts = said[:kept], parts[:kept]
     decided = tuple(_decided(parts[-1], f"messages[{len(said) - 1}]")) if said[-1].role == "assistant" else ()
     last_answer = said[-1].id if said[-1].role == "assistant" else None
+    last_turn = None if last_answer is None else _turn_of(said[-1].metadata)
+    answers = frozenset(each.id for each in said if each.role == "assistant")
     edited = again or body.message_id is not None
     if decided:
         if len({each.turn for each in decided}) > 1:
             raise invalid(decided[-1].field, "is of another turn than the decisions before it")
-        return Asked(body, decided, last_answer, edited, None, lambda field: field)
+        return Asked(body, decided, last_answer, last_turn, answers, edited, None, lambda field: field)
     tools = client_tools(body.tools)
     placed, system = _placed(said, parts, {tool.name for _, tool in tools})
     request = ClientRequest(
@@ -103,7 +108,13 @@ def chat_request(body: forms.ChatIn) -> Asked:
         alias=body.id,
         edited=edited,
     )
-    return Asked(body, (), last_answer, edited, request, lambda field: _theirs(field, body, placed))
+    return Asked(body, (), last_answer, last_turn, answers, edited, request, lambda field: _theirs(field, body, placed))
+
+
+def _turn_of(metadata: object) -> str | None:
+    """The turn that an answer's metadata name, as they were told with it; an application may have changed them."""
+    turn = metadata.get("turn") if isinstance(metadata, dict) else None
+    return turn if isinstance(turn, str) else None
 
 
 def _joined(*texts: str | None) -> str | None:

@@ -171,8 +171,8 @@ class Parts:
 
     def _start(self, turn: TurnTold) -> bytes:
         self._turn = turn.id.hex
-        if self._begun:
-            return b""
+        if self._begun:  # a later turn goes on with the message: it is the one that can be stopped
+            return _part("message-metadata", messageMetadata=_metadata(turn))
         self._begun = True
         return _part("start", messageId=self._message, messageMetadata=_metadata(turn))
 

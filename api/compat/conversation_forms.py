@@ -9,6 +9,7 @@ import msgspec
 from ...engine import Session
 from .common import seconds_of
 from .fields import HONOURED, Table
+from .named import of_client
 from .response_ids import conversation_id
 
 CREATED: Table = {"items": HONOURED, "metadata": HONOURED}
@@ -51,4 +52,4 @@ class ConversationDeleted(msgspec.Struct, frozen=True):
 
 def conversation_told(session: Session) -> ConversationTold:
     """A session as a conversation."""
-    return ConversationTold(conversation_id(session.id), seconds_of(session.created_at), session.metadata or {})
+    return ConversationTold(conversation_id(session.id), seconds_of(session.created_at), of_client(session.metadata))

@@ -31,7 +31,7 @@ from .conversation_forms import (
     conversation_told,
 )
 from .fields import renamed
-from .named import check_metadata, conversation_locked, needing_results, no_conversation
+from .named import check_metadata, conversation_locked, needing_results, no_conversation, of_client
 from .response_ids import read_id
 from .response_input import Given, copied_at, read_items, theirs_of
 from .response_references import read_references
@@ -77,7 +77,9 @@ async def update_conversation(
     body = await common.read(request, MetadataIn, UPDATED)
     check_metadata(body.metadata)
     kept = await request_key(request, idempotency_key)
-    changed = chat.describe_conversation(session, dict(body.metadata or {}), request=kept, caller=caller)
+    ours = of_client((await read_conversation(chat, caller, conversation_id)).metadata, ours=True)
+    metadata = dict(body.metadata or {}) | ours
+    changed = chat.describe_conversation(session, metadata, request=kept, caller=caller)
     return told(await refused(changed, conversation_id))
 
 

@@ -27,6 +27,9 @@ MAX_NAME_CHARS = 100
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_ITEMS, description="The most items on a page.")]
 Order = FromQuery[Literal["asc", "desc"]]
 
+OURS = "manent."
+"""Keys of a session's metadata that begin so are not OpenAI's clients' to see or to set."""
+
 _HEX = re.compile(r"[0-9a-f]{32}")
 
 
@@ -94,9 +97,16 @@ def needing_results(problem: Problem, field: str) -> Problem:
     return problem
 
 
+def of_client(metadata: Mapping[str, Any] | None, *, ours: bool = False) -> dict[str, Any]:
+    """A session's metadata that are a client's, or (``ours``) that are not."""
+    return {key: value for key, value in (metadata or {}).items() if key.startswith(OURS) is ours}
+
+
 def check_metadata(metadata: Mapping[str, Any] | None, field: str = "metadata") -> None:
-    """Raises Problem for more than OpenAI takes."""
+    """Raises Problem for more than OpenAI takes, and for keys that are Manent's own."""
     for key, value in (metadata or {}).items():
+        if key.startswith(OURS):
+            raise invalid(f"{field}.{key}"[:MAX_NAME_CHARS], f"keys that begin with {OURS} are not for clients to set")
         if len(key) > MAX_KEY_CHARS:
             raise invalid(field, f"a key may have {MAX_KEY_CHARS} characters, and one has {len(key)}")
         if not isinstance(value, str):

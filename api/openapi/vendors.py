@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..compat import ai_sdk_forms, chat_forms, conversation_forms, messages_forms, response_forms
+from ..compat import ai_sdk_forms, chat_forms, conversation_forms, managed_forms, messages_forms, response_forms
 from ..compat.fields import Field, Table
 from ..http.dialects import ANTHROPIC, ROOT, dialect_of
 from ..http.errors import JSON
@@ -79,6 +79,10 @@ RESPONSE = {
 }
 ITEM = {"type": "message", "role": "user", "content": QUESTION}
 CONVERSATION = {"id": "conv_01a22e5561807dd7919cd02c6a732706", "object": "conversation", "metadata": {}}
+MISSING = ("resource_not_found",)
+MANAGED, MANAGED_FORMS = "Anthropic's Managed Agents", "api/compat/managed_forms.py"
+MANAGED_SESSION = {"id": "sesn_01a22e5561807dd7919cd02c6a732706", "type": "session", "status": "idle", "metadata": {}}
+SAID = {"type": "user.message", "content": [{"type": "text", "text": QUESTION}]}
 ROUTES: Mapping[str, Vendors] = {
     "create_chat_completion": Vendors(
         "OpenAI's Chat Completions", chat_forms.FIELDS, "api/compat/chat_forms.py", CHAT, COMPLETION, streams=True
@@ -121,6 +125,20 @@ ROUTES: Mapping[str, Vendors] = {
         {"items": [ITEM]},
         {"object": "list", "data": [ITEM], "has_more": False},
     ),
+    "create_managed_session": Vendors(
+        MANAGED, managed_forms.CREATED, MANAGED_FORMS, {"agent": "echo/echo"}, MANAGED_SESSION, codes=MISSING
+    ),
+    "update_managed_session": Vendors(
+        MANAGED, managed_forms.UPDATED, MANAGED_FORMS, {"metadata": {"topic": "the sea"}}, MANAGED_SESSION
+    ),
+    "send_managed_events": Vendors(
+        MANAGED,
+        managed_forms.SENT,
+        MANAGED_FORMS,
+        {"events": [SAID]},
+        {"data": [{"id": "sevt_01a22e5561807dd7919cd02c6a732706"} | SAID]},
+        codes=("array_above_max_length", "no_decision_awaited"),
+    ),
     "stream_ui_message": Vendors(
         "the Vercel AI SDK's UI messages",
         ai_sdk_forms.FIELDS,
@@ -130,7 +148,7 @@ ROUTES: Mapping[str, Vendors] = {
         codes=("unknown_part", "approval_not_found", "approval_missing", "no_decision_awaited"),
     ),
 }
-WITHOUT_BODY = frozenset({"cancel_response"})
+WITHOUT_BODY = frozenset({"archive_managed_session", "cancel_response"})
 
 
 def operation(path: str, name: str) -> Operation:

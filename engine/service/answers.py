@@ -130,9 +130,18 @@ class Answers:
 
         return session_view(*await self._store.read(look))
 
-    async def named(self, caller: Caller, protocol: Protocol, name: str) -> Alias | None:
+    async def named(
+        self, caller: Caller, protocol: Protocol, name: str, turn: UUID | None = None, *, running: bool = False
+    ) -> Alias | None:
         look = partial(
-            find_alias, key=self._key, tenant=caller.tenant, principal=caller.actor, protocol=protocol, name=name
+            find_alias,
+            key=self._key,
+            tenant=caller.tenant,
+            principal=caller.actor,
+            protocol=protocol,
+            name=name,
+            turn=turn,
+            running=running,
         )
         found: Alias | None = await self._store.read(look)
         return found

@@ -190,8 +190,18 @@ class Clients:
         """
         return await self._parts.signed.message(caller, reference)
 
-    async def find_alias(self, name: str, protocol: Protocol, *, caller: Caller = LOCAL) -> Alias | None:
-        """Find where a conversation is by the caller's own name of it: the session and the newest turn; None: it is not
-        known. Raises nothing.
+    async def find_alias(
+        self,
+        name: str,
+        protocol: Protocol,
+        *,
+        turn: Id | None = None,
+        running: bool = False,
+        caller: Caller = LOCAL,
+    ) -> Alias | None:
+        """Find a turn by the caller's own name of its conversation: the newest; None: there is none. ``turn``: this
+        one, if it was asked for under the name; ``running``: the newest that runs, which one that waits for a person
+        does not. Raises TurnNotFound for a ``turn`` that is no id.
         """
-        return await self._parts.answers.named(caller, protocol, name)
+        found = None if turn is None else turn_id(turn)
+        return await self._parts.answers.named(caller, protocol, name, found, running=running)

@@ -16,23 +16,27 @@ from ..events.upcasts import words_left
 from ..log.base import RecordedEvent
 from ..log.sql.clauses import limited, same
 from ..log.sql.driver import Prepared, PreparedRows
+from ..log.sql.tables import runs
 from .tables import aliases
 
 PURPOSE = "alias/1"
 
 insert_aliases = PreparedRows(insert(aliases))
-_newest = Prepared(
+_under = select(aliases.c.session, aliases.c.turn).where(*same(aliases, "tenant", "name"))
+_newest = Prepared(limited(_under.order_by(aliases.c.turn.desc())))
+_running = Prepared(
     limited(
-        select(aliases.c.session, aliases.c.turn)
-        .where(*same(aliases, "tenant", "name"))
-        .order_by(aliases.c.turn.desc())
+        _under.join(runs, (runs.c.tenant == aliases.c.tenant) & (runs.c.turn == aliases.c.turn)).order_by(
+            aliases.c.turn.desc()
+        )
     )
 )
+_named = Prepared(_under.where(*same(aliases, "turn")))
 _forget = Prepared(delete(aliases).where(*same(aliases, "tenant", "turn")))
 
 
 class Alias(msgspec.Struct, frozen=True):
-    """The newest turn under a name, and its session."""
+    """A turn under a name, and its session."""
 
     session: UUID
     turn: UUID
@@ -48,10 +52,24 @@ def alias_row(key: bytes, event: RecordedEvent, client: ClientFacts) -> tuple[ob
 
 
 def find_alias(
-    connection: Connection, key: bytes, tenant: str, principal: str, protocol: Protocol, name: str
+    connection: Connection,
+    key: bytes,
+    tenant: str,
+    principal: str,
+    protocol: Protocol,
+    name: str,
+    *,
+    turn: UUID | None = None,
+    running: bool = False,
 ) -> Alias | None:
-    """Where a conversation is that a caller has a name for; None: it is not known."""
-    row = _newest(connection, tenant, _hash(key, (tenant, principal), protocol, name), 1).fetchone()
+    """Where a conversation is that a caller has a name for; None: it is not known. ``turn``: this one of its turns;
+    ``running``: the newest that runs, which one that waits for a person does not.
+    """
+    under = tenant, _hash(key, (tenant, principal), protocol, name)
+    if turn is not None:
+        row = _named(connection, *under, turn.bytes).fetchone()
+    else:
+        row = (_running if running else _newest)(connection, *under, 1).fetchone()
     return None if row is None else Alias(id_of(row[0]), id_of(row[1]))
 
 

@@ -569,8 +569,9 @@ def test_a_new_message_while_one_is_given(ui, client):
     ui.messages = []
     ui.send("Something else.")
     assert ui.session != first
-    assert client.get(f"{CHAT}/{ui.name}/stream").status_code == 204  # the newest turn has ended
-    assert client.post(f"/api/turns/{turn}/cancel").json()["status"] == "cancelled"
+    assert client.get(f"/api/turns/{turn}").json()["status"] == "running"
+    assert ui.stop(activeStreamId=turn) == {"success": True, "stopped": True}
+    assert client.get(f"{CHAT}/{ui.name}/stream").status_code == 204
 
 
 def test_a_chat_outlives_the_server(tmp_path):

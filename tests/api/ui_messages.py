@@ -42,6 +42,15 @@ MODELS = SCRIPT | {
         {"steps": [call(2, "look", {"city": "Oslo"})]},
         {"steps": [{"text": "abcdefghijklmnopqrstuvwxyz" * 2, "chunk_chars": 2, "every_ms": 20}]},
     ],
+    "pair": [
+        {"steps": [call(1, "look", {"a": 1}), call(2, "look", {"a": 2})]},
+        {"steps": [{"text": "Both dry."}]},
+    ],
+    "mute": [{"steps": [{"hang": True}]}],
+    "half": [
+        {"steps": [{"text": "Let me."}, call(1, "look", input=None, input_text='{"city": "Rome'), {"hang": True}]},
+        {"steps": [{"text": "Done."}]},
+    ],
     "long": [{"steps": [{"text": "x" * 40}, {"end": "max_tokens"}]}],
 }
 

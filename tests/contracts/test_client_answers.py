@@ -186,6 +186,11 @@ async def test_a_clients_own_name_leads_to_the_newest_turn_until_it_is_erased(pa
         assert (found.session, found.turn) == (first.session_id, second.id)
         assert await chat.find_alias("my chat", "responses") is None
         assert await chat.find_alias("my chat", "ai_sdk", caller=OTHER) is None
+        named = await chat.find_alias("my chat", "ai_sdk", turn=first.id)
+        assert (named.session, named.turn) == (first.session_id, first.id)
+        assert await chat.find_alias("my chat", "ai_sdk", turn=first.id, caller=OTHER) is None
+        assert await chat.find_alias("another", "ai_sdk", turn=first.id) is None
+        assert await chat.find_alias("my chat", "ai_sdk", running=True) is None
         assert not [row for row in query(path, "SELECT * FROM aliases") if b"my chat" in repr(row).encode()]
         await chat.erase(first.session_id, reason="asked for")
         assert await chat.find_alias("my chat", "ai_sdk") is None

@@ -92,6 +92,9 @@ CODES: Mapping[str, Code] = {
     ),
     "response_not_found": Code(404, "There is no such response: see /v1/responses.", ("field",)),
     "completion_not_found": Code(404, "There is no such stored completion: see /v1/chat/completions.", ("field",)),
+    "resource_not_found": Code(
+        404, "There is no such agent, environment, vault or file: they are kept elsewhere.", ("field",)
+    ),
     "conversation_not_found": Code(404, "There is no such conversation: see /v1/conversations.", ("field",)),
     "item_not_found": Code(404, "The conversation has no such item.", ("field",)),
     "previous_response_not_found": Code(404, "There is no such answer to go on from: see /v1/responses.", ("field",)),
