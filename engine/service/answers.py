@@ -21,6 +21,7 @@ from ..events.types import Draft, ErasureWords, MessageAppended
 from ..events.upcasts import words_left
 from ..log.append import append
 from ..log.base import AnyVersion, Append, Connection
+from ..log.codec import MAX_SAFE_INTEGER
 from ..log.erasure import Trace, traces
 from ..log.sql import reads
 from ..log.store import Store
@@ -168,7 +169,9 @@ def answer_of(connection: Connection, tenant: str, state: TurnState) -> ClientAn
     )
 
 
-def messages_by_id(connection: Connection, tenant: str, ids: Collection[UUID], most_bytes: int) -> dict[UUID, Message]:
+def messages_by_id(
+    connection: Connection, tenant: str, ids: Collection[UUID], most_bytes: int = MAX_SAFE_INTEGER
+) -> dict[UUID, Message]:
     """The messages among these events, as they are now. Raises TooLarge for more than a client may send."""
     found: dict[UUID, Message] = {}
     size = 0
