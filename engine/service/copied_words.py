@@ -64,9 +64,6 @@ class _Search:
         self._histories = dict(histories)
         self._gone = gone
         self._known = set(chosen)
-        self._quoting: dict[int, list[tuple[UUID, int]]] = {}
-        for session, version, position in copied_marks(connection, tenant):
-            self._quoting.setdefault(position, []).append((session, version))
         said = (each for history in histories.values() for each in history)
         positions = frozenset(each.position for each in said if each.raw_id in chosen)
         self._waiting = [_Place(session, history, chosen, positions) for session, history in histories.items()]
@@ -92,10 +89,9 @@ class _Search:
     def _quotes(self, place: _Place) -> Iterator[tuple[UUID, list[Trace]]]:
         """The messages that hold words of messages here, by their sessions."""
         versions: dict[UUID, set[int]] = {}
-        if self._quoting:
-            for each in place.history:
-                for session, version in self._quoting.get(each.position, ()) if each.raw_id in place.own else ():
-                    versions.setdefault(session, set()).add(version)
+        own = [each.position for each in place.history if each.raw_id in place.own]
+        for session, version in copied_marks(self._connection, self._tenant, own):
+            versions.setdefault(session, set()).add(version)
         for session, found in versions.items():
             yield session, [each for each in self._history(session) if each.version in found]
 

@@ -4,12 +4,12 @@ at which it did, and is never a column of the message: what one session says of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, literal_column, select
+from sqlalchemy import Connection, bindparam, insert, not_, select
 
 from ..clock import id_of
 from ..events.base import Facts
@@ -22,22 +22,26 @@ from ..log.sql.clauses import same
 from ..log.sql.driver import Prepared, PreparedRows
 from .lineage import segments_back
 from .state import Row, SessionState
-from .tables import marks
+from .tables import COPIED, marks
 from .views import Message
 
 Kind = Literal["pinned", "unpinned", "superseded", "copied"]
 R = TypeVar("R", bound=Row)
 
 insert_marks = PreparedRows(insert(marks))
-_COPIED: ColumnElement[str] = literal_column("'copied'")
+POSITIONS_AT_ONCE = 64
 _marks = Prepared(
     select(marks.c.position, marks.c.kind)
-    .where(*same(marks, "tenant", "session"), marks.c.version <= bindparam("up_to_"), marks.c.kind != _COPIED)
+    .where(*same(marks, "tenant", "session"), marks.c.version <= bindparam("up_to_"), not_(COPIED))
     .order_by(marks.c.version, marks.c.position)
 )
 _copied = Prepared(
-    select(marks.c.session, marks.c.version, marks.c.position)
-    .where(*same(marks, "tenant"), marks.c.kind == _COPIED)
+    select(marks.c.session, marks.c.version)
+    .where(
+        *same(marks, "tenant"),
+        marks.c.position.in_([bindparam(f"position_{number}") for number in range(POSITIONS_AT_ONCE)]),
+        COPIED,
+    )
     .order_by(marks.c.session, marks.c.version)
 )
 
@@ -97,9 +101,12 @@ def own_marks(connection: Connection, tenant: str, session: UUID) -> Marks:
     return _marks_of(_own_rows(connection, tenant, session, MAX_SAFE_INTEGER))
 
 
-def copied_marks(connection: Connection, tenant: str) -> list[tuple[UUID, int, int]]:
-    """The messages that hold words of others, as (session, version), and the position of each of those."""
-    return [(id_of(raw), version, position) for raw, version, position in _copied(connection, tenant)]
+def copied_marks(connection: Connection, tenant: str, positions: Sequence[int]) -> Iterator[tuple[UUID, int]]:
+    """The messages that hold words of those at these positions, as (session, version); one may come several times."""
+    for start in range(0, len(positions), POSITIONS_AT_ONCE):
+        some = positions[start : start + POSITIONS_AT_ONCE]
+        padding = [some[-1]] * (POSITIONS_AT_ONCE - len(some))
+        yield from ((id_of(raw), version) for raw, version in _copied(connection, tenant, *some, *padding))
 
 
 def _own_rows(connection: Connection, tenant: str, session: UUID, up_to: int) -> list[Sequence[Any]]:

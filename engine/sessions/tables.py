@@ -109,6 +109,9 @@ marks = Table(
 """The marks that a session made on messages, each at its version: ``pinned``, ``unpinned`` or ``superseded``; or, at
 the version of a message of its own, that this holds words of the other: ``copied``."""
 
+COPIED = marks.c.kind == literal_column("'copied'")
+Index("marks_copied", marks.c.tenant, marks.c.position, sqlite_where=COPIED, postgresql_where=COPIED)
+
 turns = Table(
     "turns",
     metadata,

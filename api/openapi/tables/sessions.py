@@ -96,10 +96,11 @@ GROUP: Group = {
                 None,
             ),
             "pinned": ("True: it stands in every window.", False),
+            "developer": ("True: a system message that its client calls a developer's; there if it is.", True),
             "siblings": "Those that stand in its place in other conversations of the family; there if they were asked "
             "for.",
         },
-        without=("damaged", "siblings"),
+        without=("damaged", "developer", "siblings"),
     ),
     "Sibling": Told(
         "A message that stands in the place of another, in another conversation of the family.",

@@ -1,4 +1,4 @@
-"""Turns that wait for a person are found by an index, which holds no others.
+"""Turns that wait for a person, and messages that hold words of others, are found by indexes, which hold no others.
 
 Revises: 0015
 """
@@ -15,3 +15,4 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute("CREATE INDEX turns_waiting ON turns (tenant, turn) WHERE status = 'requires_action'")
+    op.execute("CREATE INDEX marks_copied ON marks (tenant, position) WHERE kind = 'copied'")
