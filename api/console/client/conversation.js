@@ -22,7 +22,7 @@ const SAID = {
 export class Conversation {
   constructor(id, { say = () => {}, following = () => false } = {}) {
     Object.assign(this, { id, path: `/api/sessions/${id}`, say, following, version: 0, frame: 0, busy: false });
-    this.ended = new Set(); // turns that are over
+    this.over = null; // the turn that ended last
     this.coming = new Map(); // id -> item of a message that comes in
     this.left = new AbortController();
     this.session = signal(null);
@@ -47,7 +47,7 @@ export class Conversation {
     try {
       await this.refresh();
       const { open_turn_id: turn } = this.session.peek();
-      await Promise.all([this.show(version), turn && this.adopt(turn)]);
+      await Promise.all([this.show(version), turn && this.settle(turn)]);
       if (!this.left.signal.aborted) await this.keepUp();
     } catch (problem) {
       if (!this.left.signal.aborted) this.problem.value = problem;
@@ -64,7 +64,7 @@ export class Conversation {
     const query = { order: "desc", limit: PAGE, siblings: true, after: near ? version + PAGE : null };
     const { items, next_cursor: more } = await get(`${this.path}/messages`, query, this.left.signal);
     const last = items[0]?.version ?? 0;
-    this.version = newest;
+    this.version = Math.max(this.version, newest);
     this.items.value = [];
     this.atStart.value = more === null;
     this.atEnd.value = !near || last >= newest - 1;
@@ -164,18 +164,12 @@ export class Conversation {
     }
   }
 
-  // A turn whose stream did not say how it ended, or that has paused: it may have gone on since.
+  // A turn that is open, or whose stream did not say how it ended, or that has paused: it may have gone on since.
   async settle(id) {
     const turn = await this.readTurn(id);
     if (turn.status === "requires_action") this.pause(turn);
     else if (turn.status !== "running") this.end(turn);
-  }
-
-  // Follows a turn that runs, from its first frame.
-  async adopt(id) {
-    const turn = await this.readTurn(id);
-    if (turn.status === "running") this.start(id, 0);
-    else if (turn.status === "requires_action") this.pause(turn);
+    else if (this.running.peek() !== id) this.start(id, 0);
   }
 
   start(id, frame) {
@@ -189,8 +183,8 @@ export class Conversation {
     this.version = Math.max(this.version, event.version);
     const { type, facts } = event;
     if (type === "message.appended") this.put(new MessageItem(event.id, messageOf(event)));
-    else if (type === "turn.started" && !this.ended.has(event.id)) this.start(event.id, 0);
-    else if (type === "turn.resumed" && !this.ended.has(facts.turn)) this.start(facts.turn, this.frame);
+    else if (type === "turn.started" && event.id !== this.over) this.start(event.id, 0);
+    else if (type === "turn.resumed" && facts.turn !== this.over) this.start(facts.turn, this.frame);
     else if (type === "turn.cancelled" && this.waiting.peek()?.id === facts.turn) this.settle(facts.turn).catch(() => {});
     else if (type === "tool.approved" || type === "tool.refused") this.decided(facts.turn);
     if (isTold(event)) this.put(noteOf(event));
@@ -219,7 +213,7 @@ export class Conversation {
   }
 
   end(turn) {
-    this.ended.add(turn.id);
+    this.over = turn.id;
     this.coming.clear();
     this.learn(turn);
     this.running.value = null;

@@ -6,6 +6,7 @@ import { request } from "./http.js";
 import { eventsOf } from "./sse.js";
 
 const SILENCE_MS = 45_000; // the server breaks every silence after 15 s
+const LOOK_MS = 5000;
 const FIRST_WAIT_MS = 250;
 const LONGEST_WAIT_MS = 5000;
 const HIDDEN_MS = 20_000; // a hidden tab gives its connection back: a browser has six for a host
@@ -31,10 +32,10 @@ export async function follow(path, { after = null, query, onEvent, onState, sign
   while (!signal.aborted) {
     if (document.hidden) await comesBack(signal);
     const connection = new AbortController();
-    const watch = guard(connection, signal);
+    const watch = guard(connection);
     try {
       const headers = { accept: "text/event-stream", ...(last === null ? {} : { "last-event-id": String(last) }) };
-      const answer = await request("GET", path, { query, headers, signal: connection.signal });
+      const answer = await request("GET", path, { query, headers, signal: AbortSignal.any([signal, connection.signal]) });
       if (answer.status === 204) return last;
       onState?.("live");
       for await (const events of eventsOf(answer.body)) {
@@ -56,44 +57,30 @@ export async function follow(path, { after = null, query, onEvent, onState, sign
 }
 
 // Ends a connection on which nothing is heard any more, or that a hidden tab holds.
-function guard(connection, signal) {
-  let silence;
-  let hidden;
-  const end = () => connection.abort();
-  const heard = () => {
-    clearTimeout(silence);
-    silence = setTimeout(end, SILENCE_MS);
+function guard(connection) {
+  let [heard, seen] = [Date.now(), Date.now()];
+  const look = setInterval(() => {
+    const now = Date.now();
+    if (!document.hidden) seen = now;
+    if (now - heard > SILENCE_MS || now - seen > HIDDEN_MS) connection.abort();
+  }, LOOK_MS);
+  const hear = () => {
+    heard = Date.now();
   };
-  const seen = () => {
-    clearTimeout(hidden);
-    if (document.hidden) hidden = setTimeout(end, HIDDEN_MS);
-  };
-  signal.addEventListener("abort", end);
-  document.addEventListener("visibilitychange", seen);
-  heard();
-  seen();
-  const stop = () => {
-    clearTimeout(silence);
-    clearTimeout(hidden);
-    signal.removeEventListener("abort", end);
-    document.removeEventListener("visibilitychange", seen);
-  };
-  return { heard, end: stop };
+  return { heard: hear, end: () => clearInterval(look) };
 }
 
 // Waits until the person or the network comes back, or for a while at the most.
 function comesBack(signal, ms = null) {
   return new Promise((resolve) => {
     const over = new AbortController();
-    const timer = ms === null ? null : setTimeout(() => done(), ms);
     const done = () => {
-      clearTimeout(timer);
       over.abort();
       resolve();
     };
-    const once = { signal: over.signal };
-    document.addEventListener("visibilitychange", done, once);
-    window.addEventListener("online", done, once);
-    signal.addEventListener("abort", done, once);
+    if (ms !== null) setTimeout(done, ms);
+    document.addEventListener("visibilitychange", done, { signal: over.signal });
+    window.addEventListener("online", done, { signal: over.signal });
+    signal.addEventListener("abort", done, { signal: over.signal });
   });
 }

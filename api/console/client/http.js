@@ -9,7 +9,7 @@ const TOKEN = "token";
 const TOKEN_HEADER = "x-manent-console";
 
 let token = recall(TOKEN);
-let admitted = null; // resolves those who wait for a key
+let admitted = Promise.withResolvers(); // for those who wait for a key
 
 export const locked = signal(false); // whether the page waits for a key
 
@@ -32,7 +32,8 @@ export async function request(method, path, { body, query, headers, signal: abor
     if (answer.ok) return answer;
     const problem = await problemOf(answer);
     if (problem.status !== 401 || path === "/api/console/session") throw problem;
-    await unlocked(abort);
+    locked.value = true;
+    await admitted.promise;
   }
 }
 
@@ -82,29 +83,13 @@ export function newKey() {
 
 // --- keys ------------------------------------------------------------------------------------------------------------
 
-function unlocked(abort) {
-  locked.value = true;
-  admitted ??= deferred();
-  if (!abort) return admitted.promise;
-  const left = new Promise((_, reject) => abort.addEventListener("abort", () => reject(abort.reason), { once: true }));
-  return Promise.race([admitted.promise, left]);
-}
-
-function deferred() {
-  let resolve;
-  const promise = new Promise((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
-}
-
 export async function logIn(key) {
   const answer = await write("POST", "/api/console/session", { key });
   ({ token } = answer);
   remember(TOKEN, token);
   locked.value = false;
-  admitted?.resolve();
-  admitted = null;
+  admitted.resolve();
+  admitted = Promise.withResolvers();
 }
 
 export async function logOut() {
@@ -157,4 +142,16 @@ export class Pages {
     this.items.value = [];
     await this.more();
   }
+}
+
+// --- who one is, and what their key may do: the rest is not offered ---------------------------------------------------
+
+export const me = signal(null);
+
+export async function learn() {
+  me.value = await get("/api/me");
+}
+
+export function may(scope) {
+  return me.value?.scopes.includes(scope) ?? false;
 }

@@ -1,23 +1,41 @@
 // Server-sent events from the body of an answer (WHATWG HTML, section 9.2).
 
-// Gives the events of each piece that arrives, together; a comment is `{ comment }`.
+const PACE_MS = 60; // nobody reads faster than that: what comes meanwhile is given, and shown, together
+
+// Gives the events of what has come, together; a comment is `{ comment }`.
 export async function* eventsOf(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = body.getReader();
+  const come = { text: "", over: false, failure: null, heard: () => {} };
+  take(reader, come);
   let rest = "";
   let event = {};
   try {
     for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      const lines = (rest + value).split(/\r\n|\n|\r(?!$)/);
+      if (!come.text && !come.over) await new Promise((resolve) => Object.assign(come, { heard: resolve }));
+      if (!come.text && come.failure) throw come.failure;
+      if (!come.text) return;
+      const lines = (rest + come.text).split(/\r\n|\n|\r(?!$)/);
       rest = lines.pop();
+      come.text = "";
       const events = [];
       for (const line of lines) event = readLine(line, event, events);
       yield events;
+      await new Promise((resolve) => setTimeout(resolve, PACE_MS));
     }
   } finally {
     reader.cancel().catch(() => {}); // it may have failed already
   }
+}
+
+async function take(reader, come) {
+  const decoder = new TextDecoder();
+  try {
+    for (let piece; !(piece = await reader.read()).done; come.heard()) come.text += decoder.decode(piece.value, { stream: true });
+  } catch (error) {
+    come.failure = error;
+  }
+  come.over = true;
+  come.heard();
 }
 
 function readLine(line, event, events) {

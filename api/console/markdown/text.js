@@ -14,41 +14,30 @@ let frame = 0;
 
 function later(text) {
   waiting.add(text);
-  frame ||= requestAnimationFrame(() => {
-    frame = 0;
-    work(performance.now() + FRAME_MS);
-  });
+  frame ||= requestAnimationFrame(work);
 }
 
-function work(until) {
+function work() {
+  const until = performance.now() + FRAME_MS;
   for (const text of waiting) {
     waiting.delete(text);
     if (text.work(until)) waiting.add(text);
     if (performance.now() >= until) break;
   }
-  for (const text of waiting) return later(text);
+  frame = waiting.size && requestAnimationFrame(work);
 }
 
 export class MarkdownText {
   constructor(host) {
-    this.host = host;
-    this.reset();
+    this.markdown = new Markdown();
+    this.view = new MarkdownView(host);
+    this.read = 0;
+    this.finished = false;
     onEnd(() => waiting.delete(this));
   }
 
-  reset() {
-    this.host.replaceChildren();
-    this.markdown = new Markdown();
-    this.view = new MarkdownView(this.host);
-    this.text = "";
-    this.read = 0;
-    this.complete = false;
-    this.finished = false;
-  }
-
-  // The text as far as it is known, and whether that is all.
+  // The text as far as it is known, which only grows, and whether that is all.
   set(text, complete) {
-    if (!text.startsWith(this.text) || (this.finished && text !== this.text)) this.reset();
     if (this.finished) return;
     this.text = text;
     this.complete = complete;

@@ -1,7 +1,7 @@
 // Small pieces that most views are made of.
 
 import { actorName, full, moment } from "../core/format.js";
-import { effect, h, inScope, signal } from "../core/reactive.js";
+import { append, effect, h, inScope, onEnd, signal } from "../core/reactive.js";
 import { address } from "../core/router.js";
 import { Problem } from "../client/http.js";
 
@@ -28,6 +28,27 @@ export function plainText(text, label = "Text", properties = { dir: "auto" }) {
   return h("pre.plain", { tabindex: 0, role: "group", "aria-label": label, ...properties }, text);
 }
 
+// JSON that is complete is laid out, anything else is shown as it came.
+export function laidOut(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+export function brief(value, most = 80) {
+  const text = typeof value === "string" ? value : JSON.stringify(value ?? null);
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+// Does something now, and again and again while somebody looks.
+export function watch(look, every) {
+  const timer = setInterval(() => !document.hidden && look(), every);
+  onEnd(() => clearInterval(timer));
+  look();
+}
+
 export const pretty = (value) => plainText(JSON.stringify(value, null, 2), "JSON", { dir: "ltr" });
 
 export function facts(pairs) {
@@ -38,8 +59,10 @@ export function facts(pairs) {
 // What is unfolded when somebody asks for it is made then.
 export function folded(summary, build, properties = {}) {
   const body = h("div.folded");
+  let end;
+  onEnd(() => end?.());
   const ontoggle = (event) => {
-    if (event.target.open && !body.hasChildNodes()) body.append(...[build()].flat());
+    if (event.target.open && !end) [, end] = inScope(() => append(body, build()));
   };
   return h("details", { ...properties, ontoggle }, h("summary", summary), body);
 }
@@ -143,4 +166,42 @@ export function until(read) {
       queueMicrotask(() => end());
     }));
   });
+}
+
+// --- copying to the clipboard -----------------------------------------------------------------------------------------
+
+const SHOWN_MS = 1600;
+
+export async function copy(text) {
+  if (navigator.clipboard && isSecureContext) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return;
+    } catch {
+      // refused: by selection, then
+    }
+  }
+  const area = h("textarea.offscreen", { value: text, readonly: true, "aria-hidden": "true", tabindex: -1 });
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  if (!done) throw new Error("the browser does not let the page copy");
+}
+
+// A button that copies what `give` gives, and says that it has.
+export function copyButton(give, label = "Copy", name = label) {
+  const said = signal(null);
+  const onclick = async () => {
+    try {
+      await copy(give());
+      said.value = "Copied";
+    } catch {
+      said.value = "Not copied";
+    }
+    setTimeout(() => {
+      said.value = null;
+    }, SHOWN_MS);
+  };
+  return h("button.quiet.copy", { type: "button", onclick, "aria-label": name }, () => said.value ?? label);
 }

@@ -1,10 +1,12 @@
-// One message of a conversation, and the notes between them.
+// One message of a conversation, its blocks, and the notes between messages.
 
-import { actorName, clock, count, duration, money } from "../core/format.js";
-import { each, h } from "../core/reactive.js";
-import { may } from "../client/me.js";
-import { blockView } from "./blocks.js";
-import { button, erasedLine, link, quiet, stamp, words } from "./common.js";
+import { actorName, clock, count, duration, money, short } from "../core/format.js";
+import { each, effect, h } from "../core/reactive.js";
+import { may } from "../client/http.js";
+import { outsideLink } from "../markdown/nodes.js";
+import { MarkdownText } from "../markdown/text.js";
+import { brief, button, copyButton, erasedLine, folded, laidOut, link, plainText, pretty, quiet, stamp, words } from "./common.js";
+import { imageOf } from "./images.js";
 
 const ROLES = { user: "User", assistant: "Assistant", tool: "Tool", system: "System" };
 const USUAL = new Set(["end_turn", "tool_use"]);
@@ -104,4 +106,55 @@ function retries(type, view) {
   const partial = view.messages().at(-1)?.complete === false;
   const again = button("Try again", () => view.start({}));
   return h("div.buttons", partial && button("Continue the answer", () => view.start({ continue: true })), again);
+}
+
+// --- blocks -----------------------------------------------------------------------------------------------------------
+
+export function blockView(block, view) {
+  if (block.type === "text") return markdown(block);
+  if (block.type === "thinking") return thinking(block);
+  if (block.type === "tool_use") return call(block);
+  if (block.type === "tool_result") return result(block.raw, view);
+  if (block.type === "image") return image(block.raw);
+  return unknown(block);
+}
+
+function markdown(block) {
+  const host = h("div.words");
+  const text = new MarkdownText(host);
+  effect(() => text.set(block.text.value, block.complete.value));
+  return host;
+}
+
+function thinking(block) {
+  return h("details.thinking", h("summary", () => (block.complete.value ? "Thinking" : "Thinking …")), markdown(block));
+}
+
+function call(block) {
+  const name = h("code", block.name ?? "tool");
+  const summary = h("summary", "Calls ", name, " ", h("span.brief", () => brief(block.text.value)));
+  const readable = () => (block.complete.value ? laidOut(block.text.value) : block.text.value);
+  return h("details.call", summary, copyButton(readable, "Copy", "Copy arguments"), plainText(readable, "Arguments"));
+}
+
+function result(raw, view) {
+  const content = Array.isArray(raw.content) ? raw.content : [{ type: "text", text: String(raw.content ?? "") }];
+  const text = content.map((each) => (each.type === "text" ? each.text : `[${each.type}]`)).join("\n");
+  const name = view.toolName(raw.tool_use_id);
+  const summary = [raw.is_error ? "Error " : "Result ", name && h("code", name), " ", h("span.brief", words(brief(text)))];
+  const shown = (each) => (each.type === "text" ? plainText(each.text) : each.type === "image" ? image(each) : pretty(each));
+  const build = () => [copyButton(() => text, "Copy", "Copy result"), ...content.map(shown)];
+  return folded(summary, build, { class: raw.is_error ? "result failed" : "result" });
+}
+
+function image(raw) {
+  const source = raw?.source ?? {};
+  if (source.type === "url") return h("p.image", "Image: ", outsideLink(source.url, null, source.url));
+  const shown = imageOf(source, "Image in the message");
+  return shown ? h("figure.image", shown) : unknown({ type: "image", raw });
+}
+
+function unknown({ type, raw }) {
+  const size = raw ? `, ${short(JSON.stringify(raw).length)} characters` : "";
+  return folded([`Block of type `, h("code", type), size], () => pretty(raw), { class: "raw" });
 }

@@ -1,11 +1,10 @@
 // What is around every view: the way from one to another, who one is, what was said last, and asking for a key.
 
-import { effect, h, inScope, replace, signal } from "../core/reactive.js";
 import { actorName } from "../core/format.js";
+import { effect, h, inScope, replace, signal } from "../core/reactive.js";
 import { route } from "../core/router.js";
-import { may, me } from "../client/me.js";
-import { get, locked, logIn, logOut } from "../client/http.js";
-import { action, button, dialog, field, form, link, problemLine, quiet } from "./common.js";
+import { get, locked, logIn, logOut, may, me } from "../client/http.js";
+import { action, button, dialog, field, form, link, problemLine, quiet, watch } from "./common.js";
 import { showHelp } from "./keys.js";
 
 const WAITING_MS = 15_000;
@@ -70,12 +69,11 @@ function header() {
 // Turns that wait for a person are counted while somebody looks.
 function watchWaiting() {
   const look = async () => {
-    if (document.hidden || locked.peek() || !may("chat")) return;
+    if (locked.peek() || !may("chat")) return;
     const found = await get("/api/turns", { status: "requires_action", limit: 100 }).catch(() => null);
     if (found) waitingCount.value = found.items.length;
   };
-  effect(() => me.value && look());
-  setInterval(look, WAITING_MS);
+  effect(() => me.value && watch(look, WAITING_MS));
 }
 
 // Asks for a key whenever one is needed, until one was taken. It is traded for a cookie and a token.

@@ -16,12 +16,15 @@ class Space {
     const name = `space${++spaces}`;
     this.rule = sheet.cssRules[sheet.insertRule(`.${name} { height: 0 }`, sheet.cssRules.length)];
     this.element = h(`div.${name}`, { "aria-hidden": "true" });
+    this.height = 0;
     onEnd(() => sheet.deleteRule([...sheet.cssRules].indexOf(this.rule)));
   }
 
   set(height) {
-    const wanted = `${Math.max(0, Math.round(height))}px`;
-    if (this.rule.style.height !== wanted) this.rule.style.height = wanted;
+    const wanted = Math.max(0, Math.round(height));
+    if (this.height === wanted) return;
+    this.height = wanted;
+    this.rule.style.height = `${wanted}px`;
   }
 }
 
@@ -74,26 +77,42 @@ export class VirtualList {
 
   settle() {
     if (this.ended) return;
-    this.lay();
+    if (!this.sticking.peek()) this.lay();
     this.restore();
+    if (this.sticking.peek()) this.lay();
   }
 
   // Shows the items near what is seen (on paper all of them), and makes the spaces as high as what is not shown.
   lay() {
     untracked(() => {
       const all = this.items();
-      const { first, last, above, under } = this.near(all, this.print.matches ? Infinity : BEYOND);
+      this.forget(all);
+      const { scrollTop, clientHeight } = this.element;
+      const seen = [scrollTop, scrollTop + clientHeight];
+      const { first, last, above, under, edge } = this.near(all, seen, this.print.matches ? Infinity : BEYOND);
       this.above.set(above);
       this.below.set(under);
       const [from, to] = this.range.peek();
       if (from !== first || to !== last) this.range.value = [first, last];
-      if (!this.print.matches) this.ask();
+      if (this.print.matches) return;
+      if (seen[0] < NEAR) this.asked.onStart?.();
+      if (seen[1] > edge - NEAR) this.asked.onEnd?.();
     });
   }
 
-  near(all, beyond) {
-    const { scrollTop, clientHeight } = this.element;
-    const [from, to] = [scrollTop - beyond, scrollTop + clientHeight + beyond];
+  // Heights of items that are long gone.
+  forget(all) {
+    if (this.heights.size < 2 * all.length + 100) return;
+    const keys = new Set(all.map(this.keyOf));
+    for (const [key, height] of this.heights) {
+      if (keys.has(key)) continue;
+      this.total -= height;
+      this.heights.delete(key);
+    }
+  }
+
+  near(all, seen, beyond) {
+    const [from, to] = [seen[0] - beyond, seen[1] + beyond];
     let [first, last, above, under, edge] = [0, 0, 0, 0, 0];
     all.forEach((item, index) => {
       const height = this.heightOf(item);
@@ -104,13 +123,7 @@ export class VirtualList {
       else under += height;
       edge += height;
     });
-    return { first, last, above, under };
-  }
-
-  ask() {
-    const { scrollTop, clientHeight, scrollHeight } = this.element;
-    if (scrollTop < NEAR) this.asked.onStart?.();
-    if (scrollTop + clientHeight > scrollHeight - NEAR) this.asked.onEnd?.();
+    return { first, last, above, under, edge };
   }
 
   measured(entries) {
@@ -124,6 +137,9 @@ export class VirtualList {
   }
 
   scrolled() {
+    const { pulled } = this;
+    this.pulled = false;
+    if (pulled) return; // it was not a person who scrolled
     const { scrollTop, scrollHeight, clientHeight } = this.element;
     this.sticking.value = this.bottom && this.atEnd() && scrollTop + clientHeight >= scrollHeight - CLOSE;
     this.frame ||= requestAnimationFrame(() => {
@@ -141,8 +157,12 @@ export class VirtualList {
   }
 
   restore() {
-    if (this.sticking.peek()) this.element.scrollTop = this.element.scrollHeight;
-    else if (this.anchor?.element.isConnected) {
+    if (this.sticking.peek()) {
+      const before = this.element.scrollTop;
+      this.element.scrollTop = this.element.scrollHeight;
+      this.pulled ||= this.element.scrollTop !== before;
+      this.anchor = null;
+    } else if (this.anchor?.element.isConnected) {
       const edge = this.element.getBoundingClientRect().top;
       const moved = this.anchor.element.getBoundingClientRect().top - edge - this.anchor.top;
       if (Math.abs(moved) >= 1) this.element.scrollTop += moved;

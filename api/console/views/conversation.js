@@ -3,15 +3,14 @@
 import { h, onEnd } from "../core/reactive.js";
 import { address, go } from "../core/router.js";
 import { Conversation } from "../client/conversation.js";
-import { may } from "../client/me.js";
-import { approvalCards } from "../parts/approvals.js";
+import { may } from "../client/http.js";
 import { button, heading, link, problemLine, quiet, until, words } from "../parts/common.js";
 import { Composer } from "../parts/composer.js";
 import { messageView, noteView } from "../parts/message.js";
 import { say } from "../parts/shell.js";
 import { VirtualList } from "../parts/virtual.js";
-import { figures, titleOf } from "./sessions.js";
-import { settingsDialog } from "./settings.js";
+import { approvalCards } from "./approvals.js";
+import { figures, settingsDialog, titleOf } from "./sessions.js";
 
 export function conversationView([id], query) {
   const conversation = new Conversation(id, { say, following: () => view.list.sticking.peek() });

@@ -2,8 +2,7 @@
 
 import { plural } from "../core/format.js";
 import { h, signal } from "../core/reactive.js";
-import { may } from "../client/me.js";
-import { get, newKey, ticketed, write } from "../client/http.js";
+import { get, may, newKey, ticketed, write } from "../client/http.js";
 import { action, button, dialog, field, form, heading, link, loaded, problemLine, words } from "../parts/common.js";
 import { titleOf } from "./sessions.js";
 
