@@ -3,11 +3,9 @@
 import { h, signal } from "./core/reactive.js";
 import { learn } from "./client/http.js";
 import { link, problemLine } from "./parts/common.js";
-import { listenForKeys } from "./parts/keys.js";
-import { askForKeys, shell } from "./parts/shell.js";
+import { askForKeys, listenForKeys, shell } from "./parts/shell.js";
 import { approvalsView } from "./views/approvals.js";
-import { branchesView, compareView } from "./views/branches.js";
-import { conversationView } from "./views/conversation.js";
+import { branchesView, compareView, conversationView } from "./views/conversation.js";
 import { keepView } from "./views/keep.js";
 import { eventView, recordView } from "./views/record.js";
 import { replaysView } from "./views/replays.js";

@@ -45,7 +45,7 @@ ANSWER = (PARAGRAPH * 5 + EXTRAS) * 24
 
 LEX = """async ([text, deltas]) => {
   const { Markdown } = await import("/console/markdown/blocks.js");
-  const { MarkdownText } = await import("/console/markdown/text.js");
+  const { MarkdownText } = await import("/console/markdown/nodes.js");
   const end = (part) => Math.ceil(((part + 1) * text.length) / deltas);
   const parts = Array.from({ length: deltas }, (_, part) => text.slice(0, end(part)));
   const timed = (work) => { const begun = performance.now(); work(); return performance.now() - begun; };
@@ -68,8 +68,12 @@ LEX = """async ([text, deltas]) => {
 
 LEX_ONCE = """async (text) => {
   const { Markdown } = await import("/console/markdown/blocks.js");
-  new Markdown().append(text).finish();
+  await new Promise((done) => setTimeout(() => {
+    new Markdown().append(text).finish();
+    done();
+  }));
 }"""
+"""In a task of its own: what the developer tools ask for is not counted as script."""
 
 
 @dataclass(frozen=True)

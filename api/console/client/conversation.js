@@ -11,6 +11,7 @@ import { MessageItem, NOTED, merged, messageOf, noteOf } from "./items.js";
 const PAGE = 30;
 const [MOST, KEPT] = [400, 200]; // items that are held while one follows the end
 const ENDS = new Set(["turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"]);
+const DECIDED = new Set(["tool.approved", "tool.refused", "turn.cancelled"]);
 const SAID = {
   "turn.started": "Answer started.",
   "turn.completed": "Answer complete.",
@@ -25,6 +26,7 @@ export class Conversation {
     this.over = null; // the turn that ended last
     this.coming = new Map(); // id -> item of a message that comes in
     this.left = new AbortController();
+    this.first = Promise.withResolvers(); // what was opened is shown
     this.session = signal(null);
     this.items = signal([]);
     this.turns = new Map(); // id -> signal of a turn, or of null until it is known
@@ -36,10 +38,6 @@ export class Conversation {
     this.atEnd = signal(true);
   }
 
-  close() {
-    this.left.abort();
-  }
-
   // --- reading what is there ---
 
   // Shows the newest messages, or those around a version, and then follows.
@@ -48,6 +46,7 @@ export class Conversation {
       await this.refresh();
       const { open_turn_id: turn } = this.session.peek();
       await Promise.all([this.show(version), turn && this.settle(turn)]);
+      this.first.resolve();
       if (!this.left.signal.aborted) await this.keepUp();
     } catch (problem) {
       if (!this.left.signal.aborted) this.problem.value = problem;
@@ -88,16 +87,9 @@ export class Conversation {
     for (const message of items) known.get(message.id)?.record(message);
   }
 
-  older() {
-    return this.page("desc", this.atStart);
-  }
-
-  newer() {
-    return this.page("asc", this.atEnd);
-  }
-
-  // Reads on beyond the first message that is shown, or beyond the last one, up to that edge of the session.
-  async page(order, edge) {
+  // Reads on: backwards ("desc") from the first message that is shown, or on from the last one.
+  async more(order) {
+    const edge = order === "desc" ? this.atStart : this.atEnd;
     const shown = this.items.peek().filter(({ kind }) => kind === "message");
     if (edge.peek() || this.busy || !shown.length) return;
     this.busy = true;
@@ -169,7 +161,7 @@ export class Conversation {
     const turn = await this.readTurn(id);
     if (turn.status === "requires_action") this.pause(turn);
     else if (turn.status !== "running") this.end(turn);
-    else if (this.running.peek() !== id) this.start(id, 0);
+    else if (this.running.peek() !== id) this.start(id, this.frame);
   }
 
   start(id, frame) {
@@ -185,8 +177,7 @@ export class Conversation {
     if (type === "message.appended") this.put(new MessageItem(event.id, messageOf(event)));
     else if (type === "turn.started" && event.id !== this.over) this.start(event.id, 0);
     else if (type === "turn.resumed" && facts.turn !== this.over) this.start(facts.turn, this.frame);
-    else if (type === "turn.cancelled" && this.waiting.peek()?.id === facts.turn) this.settle(facts.turn).catch(() => {});
-    else if (type === "tool.approved" || type === "tool.refused") this.decided(facts.turn);
+    else if (DECIDED.has(type) && this.waiting.peek()?.id === facts.turn) this.settle(facts.turn).catch(() => {});
     if (isTold(event)) this.put(noteOf(event));
     if (type.startsWith("session.") || type === "body.erased" || ENDS.has(type)) this.refreshSoon(ENDS.has(type));
     if (type === "body.erased") this.erase(event);
@@ -231,12 +222,6 @@ export class Conversation {
     this.atStart.value = false;
     const turns = new Set(this.items.peek().map(({ message }) => message?.peek()?.turn_id));
     for (const id of this.turns.keys()) if (!turns.has(id)) this.turns.delete(id);
-  }
-
-  async decided(id) {
-    if (this.waiting.peek()?.id !== id) return;
-    const turn = await this.readTurn(id).catch(() => null);
-    if (turn && this.waiting.peek()?.id === id && turn.status === "requires_action") this.waiting.value = turn;
   }
 
   erase(event) {

@@ -3,7 +3,8 @@
 // Where a key is needed, everything that was asked waits until one was given, and is then asked again.
 
 import { signal } from "../core/reactive.js";
-import { recall, remember } from "../core/store.js";
+import { recall, remember } from "../core/router.js";
+import { hexOf } from "../proof/check.js";
 
 const TOKEN = "token";
 const TOKEN_HEADER = "x-manent-console";
@@ -77,11 +78,8 @@ export async function write(method, path, body, { key, match, headers } = {}) {
 }
 
 export function newKey() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16)); // randomUUID is there on secure pages only
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hexOf(crypto.getRandomValues(new Uint8Array(16))); // randomUUID is there on secure pages only
 }
-
-// --- keys ------------------------------------------------------------------------------------------------------------
 
 export async function logIn(key) {
   const answer = await write("POST", "/api/console/session", { key });
@@ -103,8 +101,6 @@ export async function ticketed(path, query = {}) {
   const { ticket } = await write("POST", "/api/tickets", { path });
   return `${path}?${new URLSearchParams({ ...query, ticket })}`;
 }
-
-// --- lists -----------------------------------------------------------------------------------------------------------
 
 // A list that is read a page at a time.
 export class Pages {
@@ -143,8 +139,6 @@ export class Pages {
     await this.more();
   }
 }
-
-// --- who one is, and what their key may do: the rest is not offered ---------------------------------------------------
 
 export const me = signal(null);
 

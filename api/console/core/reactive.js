@@ -192,13 +192,6 @@ function appendLive(parent, make) {
   });
 }
 
-// Replaces what stands in an element.
-export function replace(element, ...children) {
-  element.replaceChildren();
-  append(element, children);
-  return element;
-}
-
 // A list whose items keep their nodes as long as their keys are there. `render` is given a signal of the item.
 export function each(parent, items, keyOf, render) {
   const shown = new Map();

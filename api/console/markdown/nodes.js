@@ -2,7 +2,8 @@
 //
 // Nothing here reads markup: words become text nodes, whatever they say. Links lead outside, and images are links too.
 
-import { h } from "../core/reactive.js";
+import { h, onEnd } from "../core/reactive.js";
+import { Markdown } from "./blocks.js";
 import { copyButton } from "../parts/common.js";
 
 const OUTSIDE = /^(?:https?:\/\/|mailto:)/i;
@@ -17,8 +18,6 @@ export class MarkdownView {
     syncBlocks(this.host, this.shown, root.children);
   }
 }
-
-// --- blocks ----------------------------------------------------------------------------------------------------------
 
 // Nodes that are closed stand before those that are not: what is settled is walked over once.
 function syncBlocks(host, shown, nodes) {
@@ -106,8 +105,6 @@ function syncRows({ head, body }, shown, { rows, align }) {
   drop(shown, rows.length);
 }
 
-// --- inside a block --------------------------------------------------------------------------------------------------
-
 function syncInline(host, shown, tokens) {
   for (let index = 0; index < tokens.length; index++) {
     const token = tokens[index];
@@ -147,4 +144,56 @@ export function outsideLink(href, title, ...children) {
 
 function plain(tokens) {
   return tokens.map((token) => token.text ?? (token.children ? plain(token.children) : " ")).join("");
+}
+
+const SLICE_CHARS = 4096;
+const FRAME_MS = 8;
+
+// The texts that have something to show; all of them share the time of a frame.
+const waiting = new Set();
+let frame = 0;
+
+function later(text) {
+  waiting.add(text);
+  frame ||= requestAnimationFrame(work);
+}
+
+function work() {
+  const until = performance.now() + FRAME_MS;
+  for (const text of waiting) {
+    waiting.delete(text);
+    if (text.work(until)) waiting.add(text);
+    if (performance.now() >= until) break;
+  }
+  frame = waiting.size && requestAnimationFrame(work);
+}
+
+export class MarkdownText {
+  constructor(host) {
+    this.markdown = new Markdown();
+    this.view = new MarkdownView(host);
+    this.read = 0;
+    this.finished = false;
+    onEnd(() => waiting.delete(this));
+  }
+
+  // The text as far as it is known, which only grows, and whether that is all.
+  set(text, complete) {
+    if (this.finished) return;
+    this.text = text;
+    this.complete = complete;
+    later(this);
+  }
+
+  // Gives true while there is more to do.
+  work(until) {
+    do {
+      this.markdown.append(this.text.slice(this.read, this.read + SLICE_CHARS));
+      this.read = Math.min(this.text.length, this.read + SLICE_CHARS);
+    } while (this.read < this.text.length && performance.now() < until);
+    this.finished = this.complete && this.read === this.text.length;
+    if (this.finished) this.markdown.finish();
+    this.view.show(this.markdown.root);
+    return this.read < this.text.length;
+  }
 }

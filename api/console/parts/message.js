@@ -1,12 +1,12 @@
-// One message of a conversation, its blocks, and the notes between messages.
+// One message of a conversation, its blocks and images, and the notes between messages.
 
-import { actorName, clock, count, duration, money, short } from "../core/format.js";
-import { each, effect, h } from "../core/reactive.js";
+import { each, effect, h, onEnd } from "../core/reactive.js";
 import { may } from "../client/http.js";
-import { outsideLink } from "../markdown/nodes.js";
-import { MarkdownText } from "../markdown/text.js";
-import { brief, button, copyButton, erasedLine, folded, laidOut, link, plainText, pretty, quiet, stamp, words } from "./common.js";
-import { imageOf } from "./images.js";
+import { MarkdownText, outsideLink } from "../markdown/nodes.js";
+import {
+  actorName, brief, button, clock, copyButton, count, duration, erasedLine, folded, laidOut, link, money, plainText, pretty, quiet, short, stamp, words,
+} from "./common.js";
+import { toBase64 } from "../proof/check.js";
 
 const ROLES = { user: "User", assistant: "Assistant", tool: "Tool", system: "System" };
 const USUAL = new Set(["end_turn", "tool_use"]);
@@ -70,8 +70,6 @@ function figuresOf({ usage: { input_tokens: sent, output_tokens: given }, costs,
   return figures.filter(Boolean);
 }
 
-// --- notes -----------------------------------------------------------------------------------------------------------
-
 export function noteView(item, view) {
   const { type, session_id: session, version, recorded_at: at } = item.event;
   const told = h("p", { class: type.replace(".", "-") }, sentence(item.event), " ", stamp(at, clock));
@@ -107,8 +105,6 @@ function retries(type, view) {
   const again = button("Try again", () => view.start({}));
   return h("div.buttons", partial && button("Continue the answer", () => view.start({ continue: true })), again);
 }
-
-// --- blocks -----------------------------------------------------------------------------------------------------------
 
 export function blockView(block, view) {
   if (block.type === "text") return markdown(block);
@@ -157,4 +153,27 @@ function image(raw) {
 function unknown({ type, raw }) {
   const size = raw ? `, ${short(JSON.stringify(raw).length)} characters` : "";
   return folded([`Block of type `, h("code", type), size], () => pretty(raw), { class: "raw" });
+}
+
+export const IMAGE_TYPES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+
+// An image from base64; null for what is of no known type or no base64.
+export function imageOf({ media_type: type, data }, alt) {
+  if (!IMAGE_TYPES.includes(type) || typeof data !== "string") return null;
+  let bytes;
+  try {
+    bytes = Uint8Array.from(atob(data), (sign) => sign.charCodeAt(0));
+  } catch {
+    return null;
+  }
+  const url = URL.createObjectURL(new Blob([bytes], { type }));
+  onEnd(() => URL.revokeObjectURL(url));
+  return h("img", { src: url, alt, loading: "lazy" });
+}
+
+// The content block of an image file.
+export async function blockOf(file) {
+  if (!IMAGE_TYPES.includes(file.type)) throw new Error(`${file.name || "This file"} is no PNG, JPEG, GIF or WebP.`);
+  const data = toBase64(new Uint8Array(await file.arrayBuffer()));
+  return { type: "image", source: { type: "base64", media_type: file.type, data } };
 }

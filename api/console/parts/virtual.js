@@ -32,7 +32,7 @@ class Space {
 // says that it is the end. `onStart` and `onEnd` ask for more.
 export class VirtualList {
   constructor(list, { label, items, keyOf, render, guess, bottom = false, atEnd = () => true, ...asked }) {
-    Object.assign(this, { list, items, keyOf, guess, bottom, atEnd, asked, heights: new Map(), total: 0, frame: 0 });
+    Object.assign(this, { list, items, keyOf, guess, bottom, atEnd, asked, heights: new WeakMap(), known: 0, total: 0, frame: 0 });
     this.above = new Space();
     this.below = new Space();
     this.anchor = null;
@@ -48,7 +48,7 @@ export class VirtualList {
     const box = new ResizeObserver(() => this.settle());
     each(this.list, () => this.items().slice(...this.range.value), this.keyOf, (item, key) => {
       const element = render(item, key);
-      element.key = key;
+      Object.assign(element, { key, item: item.peek() });
       measure.observe(element);
       onEnd(() => measure.unobserve(element));
       return element;
@@ -72,7 +72,7 @@ export class VirtualList {
   }
 
   heightOf(item) {
-    return this.heights.get(this.keyOf(item)) ?? (this.heights.size > 5 ? this.total / this.heights.size : this.guess);
+    return this.heights.get(item) ?? (this.known > 5 ? this.total / this.known : this.guess);
   }
 
   settle() {
@@ -86,7 +86,6 @@ export class VirtualList {
   lay() {
     untracked(() => {
       const all = this.items();
-      this.forget(all);
       const { scrollTop, clientHeight } = this.element;
       const seen = [scrollTop, scrollTop + clientHeight];
       const { first, last, above, under, edge } = this.near(all, seen, this.print.matches ? Infinity : BEYOND);
@@ -98,17 +97,6 @@ export class VirtualList {
       if (seen[0] < NEAR) this.asked.onStart?.();
       if (seen[1] > edge - NEAR) this.asked.onEnd?.();
     });
-  }
-
-  // Heights of items that are long gone.
-  forget(all) {
-    if (this.heights.size < 2 * all.length + 100) return;
-    const keys = new Set(all.map(this.keyOf));
-    for (const [key, height] of this.heights) {
-      if (keys.has(key)) continue;
-      this.total -= height;
-      this.heights.delete(key);
-    }
   }
 
   near(all, seen, beyond) {
@@ -130,17 +118,18 @@ export class VirtualList {
     for (const { target } of entries) {
       const height = target.isConnected ? target.offsetHeight : 0;
       if (!height) continue;
-      this.total += height - (this.heights.get(target.key) ?? 0);
-      this.heights.set(target.key, height);
+      if (!this.heights.has(target.item)) this.known++;
+      this.total += height - (this.heights.get(target.item) ?? 0);
+      this.heights.set(target.item, height);
     }
     this.settle();
   }
 
   scrolled() {
-    const { pulled } = this;
-    this.pulled = false;
-    if (pulled) return; // it was not a person who scrolled
-    const { scrollTop, scrollHeight, clientHeight } = this.element;
+    const { scrollTop } = this.element;
+    if (scrollTop === this.pulled) return; // it was this list that scrolled
+    this.pulled = null;
+    const { scrollHeight, clientHeight } = this.element;
     this.sticking.value = this.bottom && this.atEnd() && scrollTop + clientHeight >= scrollHeight - CLOSE;
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;
@@ -158,9 +147,8 @@ export class VirtualList {
 
   restore() {
     if (this.sticking.peek()) {
-      const before = this.element.scrollTop;
       this.element.scrollTop = this.element.scrollHeight;
-      this.pulled ||= this.element.scrollTop !== before;
+      this.pulled = this.element.scrollTop;
       this.anchor = null;
     } else if (this.anchor?.element.isConnected) {
       const edge = this.element.getBoundingClientRect().top;

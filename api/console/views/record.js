@@ -1,16 +1,14 @@
 // The record: the events of a session, or of the whole log, newest first and live; and one of them, whole, with its
 // proof, checked in this browser.
 
-import { actorName, ago, full, short } from "../core/format.js";
 import { h, onEnd, signal } from "../core/reactive.js";
 import { get, request } from "../client/http.js";
 import { EventLog } from "../client/log.js";
 import {
-  action, brief, copyButton, erasedLine, facts, field, form, heading, link, loaded, plainText, pretty, problemLine, stamp, watch, words,
+  action, actorName, ago, brief, copyButton, erasedLine, facts, field, form, full, heading, link, loaded, plainText, pretty, problemLine, short, stamp, watch, words,
 } from "../parts/common.js";
 import { VirtualList } from "../parts/virtual.js";
-import { canHash, checkProof } from "../proof/check.js";
-import { isSignedBy, readCheckpoint, readKey } from "../proof/log.js";
+import { canHash, checkProof, isSignedBy, readCheckpoint, readKey } from "../proof/check.js";
 
 const AGAIN_MS = 15_000;
 const BRIEF_CHARS = 160;
@@ -39,7 +37,7 @@ export function recordView([session = null]) {
   const live = h("input", { type: "checkbox", checked: true, onchange: again });
   const types = () => log.filtered && KINDS[kind.value].length && { types: KINDS[kind.value] };
   again();
-  onEnd(() => log.close());
+  onEnd(() => log.left.abort());
   return [
     heading(
       session ? "Record of a session" : "The record",
@@ -102,8 +100,6 @@ function checkpointLine() {
     return ["Newest checkpoint: ", h("b", `${short(note.size)} events`), `${age}, ${by}. `, root];
   });
 }
-
-// --- one event --------------------------------------------------------------------------------------------------------
 
 const INSECURE = `Browsers hash and verify on secure pages only. Open the console over HTTPS, or on the server's own
   machine at http://127.0.0.1; or check with a program that you trust:`;

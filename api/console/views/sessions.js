@@ -1,11 +1,10 @@
 // The sessions of the tenant, newest activity first; and the settings of one.
 
-import { money, plural, short } from "../core/format.js";
 import { h, onEnd, signal } from "../core/reactive.js";
 import { go, stay } from "../core/router.js";
 import { Pages, may, newKey, write } from "../client/http.js";
 import {
-  action, button, dialog, field, form, heading, link, problemLine, quiet, stamp, words,
+  action, button, dialog, field, form, heading, link, money, plural, problemLine, quiet, short, stamp, words,
 } from "../parts/common.js";
 import { modelInput } from "../parts/composer.js";
 import { VirtualList } from "../parts/virtual.js";
@@ -103,8 +102,6 @@ export function figures({ turn_count: turns, usage, costs }) {
   const used = (usage.input_tokens ?? 0) + (usage.output_tokens ?? 0);
   return [plural(turns, "turn"), used > 0 && `${short(used)} tokens`, money(costs)].filter(Boolean).map((figure) => h("span", figure));
 }
-
-// --- settings ---------------------------------------------------------------------------------------------------------
 
 const NUMBERS = { budget_tokens: "Token budget", max_output_tokens: "Longest answer, in tokens" };
 

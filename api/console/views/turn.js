@@ -1,12 +1,11 @@
 // What the model saw: a turn's requests and tools in time, the window they held, and the request itself.
 
-import { clock, count, duration, full, money } from "../core/format.js";
 import { h, onEnd } from "../core/reactive.js";
 import { get, may } from "../client/http.js";
 import {
-  copyButton, facts, folded, heading, laidOut, link, loaded, plainText, pretty, stamp,
+  clock, copyButton, count, duration, facts, folded, full, heading, laidOut, link, loaded, money, plainText, pretty, stamp,
 } from "../parts/common.js";
-import { fromBase64 } from "../proof/canonical.js";
+import { fromBase64 } from "../proof/check.js";
 
 const ENDS = ["turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"];
 const OF_TURN = [
@@ -16,14 +15,13 @@ const OF_TURN = [
 const AGAIN_MS = 1500;
 
 export function turnView([id], query) {
-  let timer;
-  onEnd(() => clearTimeout(timer));
   const read = async () => {
     const turn = await get(`/api/turns/${id}`);
     return { turn, events: await eventsOf(turn) };
   };
   return loaded(read, ({ turn, events }, again) => {
-    if (turn.status === "running") timer = setTimeout(again, AGAIN_MS);
+    const timer = turn.status === "running" && setTimeout(again, AGAIN_MS);
+    onEnd(() => clearTimeout(timer));
     return whole(turn, events, query);
   });
 }
@@ -97,8 +95,6 @@ function request(turn, attempt, events, query) {
   );
 }
 
-// --- in time ----------------------------------------------------------------------------------------------------------
-
 const ms = (text) => Date.parse(text);
 const told = (parts) => parts.filter(Boolean).join(", ");
 
@@ -141,8 +137,6 @@ function toolSpans(events) {
     return { name: `Tool · ${facts.name}`, from, to, kind, told: told([took, outcome, decided?.type.slice(5)]) };
   });
 }
-
-// --- the request ------------------------------------------------------------------------------------------------------
 
 const SAME = "These are the bytes that were sent: the commitment is the recorded one.";
 const OTHER = "The bytes derived today have another commitment than the recorded one.";
