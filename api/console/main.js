@@ -1,16 +1,13 @@
 // The console begins here: it learns who is there, and shows the view of the address.
 
 import { h, signal } from "./core/reactive.js";
-import { learn } from "./client/me.js";
+import { learn } from "./client/http.js";
 import { link, problemLine } from "./parts/common.js";
-import { listenForKeys } from "./parts/keys.js";
-import { askForKeys, shell } from "./parts/shell.js";
+import { askForKeys, listenForKeys, shell } from "./parts/shell.js";
 import { approvalsView } from "./views/approvals.js";
-import { branchesView, compareView } from "./views/branches.js";
-import { conversationView } from "./views/conversation.js";
-import { eventView } from "./views/event.js";
+import { branchesView, compareView, conversationView } from "./views/conversation.js";
 import { keepView } from "./views/keep.js";
-import { recordView } from "./views/record.js";
+import { eventView, recordView } from "./views/record.js";
 import { replaysView } from "./views/replays.js";
 import { sessionsView } from "./views/sessions.js";
 import { turnView } from "./views/turn.js";

@@ -7,12 +7,14 @@ task what it reports as long.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from playwright.sync_api import CDPSession, Page, sync_playwright
 
 from processes import Server
@@ -24,6 +26,7 @@ ANSWER_BYTES, DELTAS = 24 << 10, 400
 LONG, SHORT, AT_ONCE = 10_000, 100, 100
 ROUNDS, QUICK_ROUNDS = 9, 3
 ANSWERS, QUICK_ANSWERS = 1000, 100
+STREAM_ROUNDS, QUICK_STREAM_ROUNDS, EVERY_MS = 7, 2, 8
 STEPS, STEP_PX, STEP_MS = 40, 700, 30
 NOBODY = "http://127.0.0.1:9"
 """No vendor is asked."""
@@ -42,7 +45,7 @@ ANSWER = (PARAGRAPH * 5 + EXTRAS) * 24
 
 LEX = """async ([text, deltas]) => {
   const { Markdown } = await import("/console/markdown/blocks.js");
-  const { MarkdownText } = await import("/console/markdown/text.js");
+  const { MarkdownText } = await import("/console/markdown/nodes.js");
   const end = (part) => Math.ceil(((part + 1) * text.length) / deltas);
   const parts = Array.from({ length: deltas }, (_, part) => text.slice(0, end(part)));
   const timed = (work) => { const begun = performance.now(); work(); return performance.now() - begun; };
@@ -63,6 +66,16 @@ LEX = """async ([text, deltas]) => {
 }"""
 
 
+LEX_ONCE = """async (text) => {
+  const { Markdown } = await import("/console/markdown/blocks.js");
+  await new Promise((done) => setTimeout(() => {
+    new Markdown().append(text).finish();
+    done();
+  }));
+}"""
+"""In a task of its own: what the developer tools ask for is not counted as script."""
+
+
 @dataclass(frozen=True)
 class Scrolled:
     """A session scrolled through: script time, and the longest task."""
@@ -72,9 +85,14 @@ class Scrolled:
 
 
 def measure(folder: Path, *, quick: bool) -> list[Figure]:
-    with serving(folder / "console.db", NOBODY) as server, _browser() as (page, devtools):
+    script = folder / "script.json"
+    step = {"text": ANSWER[:ANSWER_BYTES], "chunk_chars": -(-ANSWER_BYTES // DELTAS), "every_ms": EVERY_MS}
+    script.write_bytes(msgspec.json.encode({"models": {"answer": [{"steps": [step]}]}}))
+    running = serving(folder / "console.db", NOBODY, MANENT_SCRIPT=str(script))
+    with running as server, _browser() as (page, devtools):
         figures = [_transferred(page, devtools, server)]
         figures += _growing(page, QUICK_ROUNDS if quick else ROUNDS)
+        figures.append(_streamed(page, devtools, server, QUICK_STREAM_ROUNDS if quick else STREAM_ROUNDS))
         figures += _scrolling(page, devtools, server, quick=quick)
         figures += _remembering(page, devtools, server, QUICK_ANSWERS if quick else ANSWERS)
     return figures
@@ -126,6 +144,34 @@ def _growing(page: Page, rounds: int) -> list[Figure]:
 
 def _at_once(measured: Sequence[float]) -> str:
     return f"{spread(measured).median:.1f} ms at once"
+
+
+def _streamed(page: Page, devtools: CDPSession, server: Server, rounds: int) -> Figure:
+    """All script time of a page to which the text is streamed, beside lexing it once; each in a page that is new."""
+    lexed, streamed = [], []
+    for _ in range(rounds):
+        _visit(page, server, "")
+        before = _metric(devtools, "ScriptDuration")
+        page.evaluate(LEX_ONCE, ANSWER[:ANSWER_BYTES])
+        lexed.append(_metric(devtools, "ScriptDuration") - before)
+        session = server.create_session(model="scripted/answer")
+        _visit(page, server, f"#/sessions/{session}")
+        before = _metric(devtools, "ScriptDuration")
+        server.say(session, "Go.")
+        time.sleep(1)
+        streamed.append(_metric(devtools, "ScriptDuration") - before)
+        if page.locator("article.assistant table").count() != ANSWER[:ANSWER_BYTES].count("| 1 | 2 |"):
+            raise RuntimeError("the page does not show the whole answer")
+    note = f"{spread(streamed).median * 1000:.0f} ms, and {spread(lexed).median * 1000:.0f} ms to lex it once"
+    return Figure("    and streamed to a page", ratios(streamed, lexed), "of lexing once", MOST_TIMES, note=note)
+
+
+def _visit(page: Page, server: Server, path: str) -> None:
+    """A page that is new, and has come to rest."""
+    page.goto("about:blank")
+    page.goto(_home(server, path))
+    page.wait_for_selector("h1")
+    page.wait_for_timeout(700)
 
 
 # --- scrolling --------------------------------------------------------------------------------------------------------

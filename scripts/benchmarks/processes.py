@@ -108,9 +108,9 @@ def variant(name: str, base_url: str, streams: int, folder: Path) -> Iterator[Va
 
 
 @contextmanager
-def server(database: Path, base_url: str, script: str | None = None) -> Iterator[Server]:
+def server(database: Path, base_url: str, script: str | None = None, **settings: str) -> Iterator[Server]:
     """A server with the echo model by default, on a database and a port of its own. ``script``: the one beside this
-    that takes the place of the ``manent`` command.
+    that takes the place of the ``manent`` command. Further settings are given by their names.
     """
     own = {
         "MANENT_DATABASE": str(database),
@@ -122,7 +122,7 @@ def server(database: Path, base_url: str, script: str | None = None) -> Iterator
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MANENT_", "OPENAI_"))}
     manent = [sys.executable, str(_beside(script))] if script else [str(Path(sys.executable).with_name("manent"))]
     command = [*manent, "serve"]
-    with _running(command, inherited | own) as process:
+    with _running(command, inherited | own | settings) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith(LISTENING):

@@ -14,6 +14,13 @@ BLANK = "css/base.css"
 NUMBERS = " ".join(f"n{number}" for number in range(1, 401))
 """A text of which no part looks like another, and that Markdown shows as it is."""
 
+EVIL = (
+    "<script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)>"
+    "<iframe src=javascript:alert(4)></iframe>"
+    "\"'><style>*{display:none}</style><base href=//evil.example><meta http-equiv=refresh content=0;url=//evil.example>"
+)
+"""Markup of every kind that would run or load something, if anybody read it as markup."""
+
 MARKDOWN = """# Title
 
 Some **bold**, *slanted* and `code` words, a [link](https://example.com/x) and ![a picture](https://example.com/y.png).
@@ -41,6 +48,7 @@ SCRIPT = {
         {"steps": [{"text": "I brea"}, {"fail": {"code": "provider_unavailable", "detail": "no luck"}}]},
         {"steps": [{"text": "k no more."}]},
     ],
+    "evil": [{"steps": [{"text": "I brea"}, {"fail": {"code": "provider_unavailable", "detail": EVIL}}]}],
     "adds": [
         {
             "steps": [

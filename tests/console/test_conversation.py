@@ -8,6 +8,17 @@ from playwright.sync_api import expect
 
 from tests.console.harness import MARKDOWN, answer, begin, recorded, session_of, show, until, write
 
+BRING = """([bytes, type, how]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], "x", { type }));
+  const options = { bubbles: true, cancelable: true };
+  const event = how === "paste" ? new ClipboardEvent(how, { ...options, clipboardData: data })
+    : new DragEvent(how, { ...options, dataTransfer: data });
+  document.querySelector("textarea").dispatchEvent(event);
+  return event.defaultPrevented;
+}"""
+"""Brings a file of a type to where one writes: by paste or by drop. Gives whether the page took it."""
+
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
@@ -117,15 +128,9 @@ def test_images_are_pasted_sent_and_shown(page, server, client):
     """From the clipboard, as a blob and never by address; what is no image is refused with a line."""
     session = begin(client, model="anthropic/claude-sonnet-4-6")
     show(page, server, f"#/sessions/{session}")
-    paste = """([bytes, type]) => {
-      const data = new DataTransfer();
-      data.items.add(new File([new Uint8Array(bytes)], "x", { type }));
-      const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
-      document.querySelector("textarea").dispatchEvent(event);
-    }"""
-    page.evaluate(paste, [list(PIXEL), "image/tiff"])
+    assert page.evaluate(BRING, [list(PIXEL), "image/tiff", "paste"])
     expect(page.get_by_role("alert")).to_contain_text("no PNG, JPEG, GIF or WebP")
-    page.evaluate(paste, [list(PIXEL), "image/png"])
+    assert page.evaluate(BRING, [list(PIXEL), "image/png", "paste"])
     expect(page.locator(".attached img")).to_have_count(1)
     write(page, "What is this?")
     shown = page.locator("article.user img")
@@ -135,6 +140,31 @@ def test_images_are_pasted_sent_and_shown(page, server, client):
     assert base64.b64decode(message["content"][0]["source"]["data"]) == PIXEL
     expect(page.locator(".attached img")).to_have_count(0)
     expect(page.locator("article.assistant footer")).to_be_visible()
+
+
+def test_images_of_four_types_are_pasted_and_dropped(page, server, client):
+    """All of them are shown and can be removed; a file of another type is refused by its name, and nothing is lost."""
+    session = begin(client, model="anthropic/claude-sonnet-4-6")
+    show(page, server, f"#/sessions/{session}")
+    expect(page.get_by_role("textbox", name="Message")).to_be_visible()
+    images = page.locator(".attached img")
+    brought = [
+        ("png", "drop"),
+        ("jpeg", "drop"),
+        ("gif", "drop"),
+        ("webp", "drop"),
+        ("jpeg", "paste"),
+        ("webp", "paste"),
+    ]
+    for number, (kind, how) in enumerate(brought, 1):
+        assert page.evaluate(BRING, [list(PIXEL), f"image/{kind}", how])
+        expect(images).to_have_count(number)
+    for kind in ("image/svg+xml", "text/html"):
+        assert page.evaluate(BRING, [list(PIXEL), kind, "drop"])
+        expect(page.get_by_role("alert")).to_have_text(re.compile("^x is no PNG, JPEG, GIF or WebP"))
+    expect(images).to_have_count(len(brought))
+    page.get_by_role("button", name="Remove").last.click()
+    expect(images).to_have_count(len(brought) - 1)
 
 
 @pytest.mark.slow

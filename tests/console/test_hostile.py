@@ -8,13 +8,8 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from tests.console.harness import begin, show
+from tests.console.harness import EVIL, begin, show
 
-EVIL = (
-    "<script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)>"
-    "<iframe src=javascript:alert(4)></iframe>"
-    "\"'><style>*{display:none}</style><base href=//evil.example><meta http-equiv=refresh content=0;url=//evil.example>"
-)
 MARKDOWN = f"""# {EVIL}
 
 [a](javascript:alert(5)) [b](data:text/html,x) [c](vbscript:x) [d](//evil.example) [e](\tjavascript:alert(6))
@@ -109,6 +104,19 @@ def test_it_is_shown_as_it_was_written(page, server, evil):
     expect(first).to_contain_text("<img src=x onerror=alert(8)>")
     expect(first.locator("a[href*=javascript]")).to_have_count(0)
     expect(first.get_by_role("link", name="image: x").first).to_have_attribute("href", "https://evil.example/x.png")
+
+
+def test_what_a_vendor_says_of_a_failure_is_only_words(page, server, client):
+    """Markup in the message of a failed turn is text, below the answer and where the turn is explained."""
+    session = begin(client, "Go.", model="scripted/evil")
+    turn = client.get(f"/api/sessions/{session}/turns").json()["items"][0]
+    assert "<script>" in turn["error"]["detail"]
+    show(page, server, f"#/sessions/{session}")
+    expect(page.get_by_role("note")).to_contain_text("<script>alert(1)</script><img src=x onerror=alert(2)>")
+    has_no_node_of_words(page)
+    show(page, server, f"#/turns/{turn['id']}", "What the model saw")
+    expect(page.locator(".facts").first).to_contain_text("<iframe src=javascript:alert(4)></iframe>")
+    has_no_node_of_words(page)
 
 
 @pytest.mark.slow

@@ -52,8 +52,8 @@ def known():
 def whole(known, lab):
     """The same, with what is written in another way in a proof of the API."""
     line, event, proof, key = known
-    root = lab("proof/canonical.js", "return m.hexOf(m.fromBase64(a0));", proof["checkpoint"].split("\n")[2])
-    body = lab("proof/canonical.js", "return m.toBase64(m.utf8(a0));", line["body"])
+    root = lab("proof/check.js", "return m.hexOf(m.fromBase64(a0));", proof["checkpoint"].split("\n")[2])
+    body = lab("proof/check.js", "return m.toBase64(m.utf8(a0));", line["body"])
     return event, proof | {"root": root, "body_base64": body}, key
 
 
@@ -164,7 +164,7 @@ def test_without_ed25519_success_is_not_claimed(lab, whole):
 def test_paths_are_followed_as_the_log_makes_them(lab, size, seed):
     """In trees of any shape, for every leaf; from no other place does a path lead to the root."""
     body = """
-      const H = await import("/console/proof/canonical.js");
+      const H = await import("/console/proof/check.js");
       const split = (n) => { let k = 1; while (k * 2 < n) k *= 2; return k; };
       const leaves = await Promise.all(Array.from({ length: a0 }, (_, at) => m.leafHash(`${at}`)));
       const root = async (of) => of.length === 1 ? of[0] : H.sha256(Uint8Array.of(1),
@@ -183,7 +183,7 @@ def test_paths_are_followed_as_the_log_makes_them(lab, size, seed):
         if (a0 > 1 && moved && H.hexOf(moved) === wanted) return `leaf ${at} elsewhere`;
       }
       return (await m.rootOf(leaves[0], a0, a0, [])) === null ? "good" : "beyond the end";"""
-    assert lab("proof/log.js", body, size) == "good"
+    assert lab("proof/check.js", body, size) == "good"
 
 
 # --- in the page ------------------------------------------------------------------------------------------------------

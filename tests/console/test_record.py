@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.console.harness import begin, show
+from tests.console.harness import begin, show, until
 
 
 def test_the_events_of_a_session_are_told_live(page, server, client):
@@ -64,10 +64,16 @@ def test_an_event_is_taken_along(watched, server, client):
     copied = page.evaluate("navigator.clipboard.readText()")
     address = re.match(r"curl -s '([^']+)' -H \"Authorization: Bearer \$MANENT_API_KEY\"$", copied)[1]
     assert [event["type"] for event in client.get(address).json()["items"]] == ["message.appended"] * 2
+    page.locator(".events li").last.get_by_role("button", name="as curl").click()
+    until(page, "navigator.clipboard.readText().then((text) => text.includes('after=1'))")
+    (event,) = client.get(page.evaluate("navigator.clipboard.readText()").split("'")[1]).json()["items"]
+    assert (event["version"], event["body"]["content"][0]["text"]) == (2, "Copy me.")
     page.locator(".events a").first.click()
     expect(page.locator("h1")).to_have_text("message.appended")
     page.reload()
     expect(page.locator("h1")).to_have_text("message.appended")
+    page.get_by_role("button", name="Copy as curl").click()
+    until(page, f"navigator.clipboard.readText().then((text) => text.includes('{session}/events?after='))")
 
 
 def test_erased_words_are_told_by_whom_and_why(page, server, client):

@@ -11,6 +11,7 @@ import { MessageItem, NOTED, merged, messageOf, noteOf } from "./items.js";
 const PAGE = 30;
 const [MOST, KEPT] = [400, 200]; // items that are held while one follows the end
 const ENDS = new Set(["turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"]);
+const DECIDED = new Set(["tool.approved", "tool.refused", "turn.cancelled"]);
 const SAID = {
   "turn.started": "Answer started.",
   "turn.completed": "Answer complete.",
@@ -22,9 +23,10 @@ const SAID = {
 export class Conversation {
   constructor(id, { say = () => {}, following = () => false } = {}) {
     Object.assign(this, { id, path: `/api/sessions/${id}`, say, following, version: 0, frame: 0, busy: false });
-    this.ended = new Set(); // turns that are over
+    this.over = null; // the turn that ended last
     this.coming = new Map(); // id -> item of a message that comes in
     this.left = new AbortController();
+    this.first = Promise.withResolvers(); // what was opened is shown
     this.session = signal(null);
     this.items = signal([]);
     this.turns = new Map(); // id -> signal of a turn, or of null until it is known
@@ -36,10 +38,6 @@ export class Conversation {
     this.atEnd = signal(true);
   }
 
-  close() {
-    this.left.abort();
-  }
-
   // --- reading what is there ---
 
   // Shows the newest messages, or those around a version, and then follows.
@@ -47,7 +45,8 @@ export class Conversation {
     try {
       await this.refresh();
       const { open_turn_id: turn } = this.session.peek();
-      await Promise.all([this.show(version), turn && this.adopt(turn)]);
+      await Promise.all([this.show(version), turn && this.settle(turn)]);
+      this.first.resolve();
       if (!this.left.signal.aborted) await this.keepUp();
     } catch (problem) {
       if (!this.left.signal.aborted) this.problem.value = problem;
@@ -64,7 +63,7 @@ export class Conversation {
     const query = { order: "desc", limit: PAGE, siblings: true, after: near ? version + PAGE : null };
     const { items, next_cursor: more } = await get(`${this.path}/messages`, query, this.left.signal);
     const last = items[0]?.version ?? 0;
-    this.version = newest;
+    this.version = Math.max(this.version, newest);
     this.items.value = [];
     this.atStart.value = more === null;
     this.atEnd.value = !near || last >= newest - 1;
@@ -88,16 +87,9 @@ export class Conversation {
     for (const message of items) known.get(message.id)?.record(message);
   }
 
-  older() {
-    return this.page("desc", this.atStart);
-  }
-
-  newer() {
-    return this.page("asc", this.atEnd);
-  }
-
-  // Reads on beyond the first message that is shown, or beyond the last one, up to that edge of the session.
-  async page(order, edge) {
+  // Reads on: backwards ("desc") from the first message that is shown, or on from the last one.
+  async more(order) {
+    const edge = order === "desc" ? this.atStart : this.atEnd;
     const shown = this.items.peek().filter(({ kind }) => kind === "message");
     if (edge.peek() || this.busy || !shown.length) return;
     this.busy = true;
@@ -164,18 +156,12 @@ export class Conversation {
     }
   }
 
-  // A turn whose stream did not say how it ended, or that has paused: it may have gone on since.
+  // A turn that is open, or whose stream did not say how it ended, or that has paused: it may have gone on since.
   async settle(id) {
     const turn = await this.readTurn(id);
     if (turn.status === "requires_action") this.pause(turn);
     else if (turn.status !== "running") this.end(turn);
-  }
-
-  // Follows a turn that runs, from its first frame.
-  async adopt(id) {
-    const turn = await this.readTurn(id);
-    if (turn.status === "running") this.start(id, 0);
-    else if (turn.status === "requires_action") this.pause(turn);
+    else if (this.running.peek() !== id) this.start(id, this.frame);
   }
 
   start(id, frame) {
@@ -189,10 +175,9 @@ export class Conversation {
     this.version = Math.max(this.version, event.version);
     const { type, facts } = event;
     if (type === "message.appended") this.put(new MessageItem(event.id, messageOf(event)));
-    else if (type === "turn.started" && !this.ended.has(event.id)) this.start(event.id, 0);
-    else if (type === "turn.resumed" && !this.ended.has(facts.turn)) this.start(facts.turn, this.frame);
-    else if (type === "turn.cancelled" && this.waiting.peek()?.id === facts.turn) this.settle(facts.turn).catch(() => {});
-    else if (type === "tool.approved" || type === "tool.refused") this.decided(facts.turn);
+    else if (type === "turn.started" && event.id !== this.over) this.start(event.id, 0);
+    else if (type === "turn.resumed" && facts.turn !== this.over) this.start(facts.turn, this.frame);
+    else if (DECIDED.has(type) && this.waiting.peek()?.id === facts.turn) this.settle(facts.turn).catch(() => {});
     if (isTold(event)) this.put(noteOf(event));
     if (type.startsWith("session.") || type === "body.erased" || ENDS.has(type)) this.refreshSoon(ENDS.has(type));
     if (type === "body.erased") this.erase(event);
@@ -219,7 +204,7 @@ export class Conversation {
   }
 
   end(turn) {
-    this.ended.add(turn.id);
+    this.over = turn.id;
     this.coming.clear();
     this.learn(turn);
     this.running.value = null;
@@ -237,12 +222,6 @@ export class Conversation {
     this.atStart.value = false;
     const turns = new Set(this.items.peek().map(({ message }) => message?.peek()?.turn_id));
     for (const id of this.turns.keys()) if (!turns.has(id)) this.turns.delete(id);
-  }
-
-  async decided(id) {
-    if (this.waiting.peek()?.id !== id) return;
-    const turn = await this.readTurn(id).catch(() => null);
-    if (turn && this.waiting.peek()?.id === id && turn.status === "requires_action") this.waiting.value = turn;
   }
 
   erase(event) {

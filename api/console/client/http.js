@@ -3,13 +3,14 @@
 // Where a key is needed, everything that was asked waits until one was given, and is then asked again.
 
 import { signal } from "../core/reactive.js";
-import { recall, remember } from "../core/store.js";
+import { recall, remember } from "../core/router.js";
+import { hexOf } from "../proof/check.js";
 
 const TOKEN = "token";
 const TOKEN_HEADER = "x-manent-console";
 
 let token = recall(TOKEN);
-let admitted = null; // resolves those who wait for a key
+let admitted = Promise.withResolvers(); // for those who wait for a key
 
 export const locked = signal(false); // whether the page waits for a key
 
@@ -32,7 +33,8 @@ export async function request(method, path, { body, query, headers, signal: abor
     if (answer.ok) return answer;
     const problem = await problemOf(answer);
     if (problem.status !== 401 || path === "/api/console/session") throw problem;
-    await unlocked(abort);
+    locked.value = true;
+    await admitted.promise;
   }
 }
 
@@ -76,26 +78,7 @@ export async function write(method, path, body, { key, match, headers } = {}) {
 }
 
 export function newKey() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16)); // randomUUID is there on secure pages only
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-// --- keys ------------------------------------------------------------------------------------------------------------
-
-function unlocked(abort) {
-  locked.value = true;
-  admitted ??= deferred();
-  if (!abort) return admitted.promise;
-  const left = new Promise((_, reject) => abort.addEventListener("abort", () => reject(abort.reason), { once: true }));
-  return Promise.race([admitted.promise, left]);
-}
-
-function deferred() {
-  let resolve;
-  const promise = new Promise((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
+  return hexOf(crypto.getRandomValues(new Uint8Array(16))); // randomUUID is there on secure pages only
 }
 
 export async function logIn(key) {
@@ -103,8 +86,8 @@ export async function logIn(key) {
   ({ token } = answer);
   remember(TOKEN, token);
   locked.value = false;
-  admitted?.resolve();
-  admitted = null;
+  admitted.resolve();
+  admitted = Promise.withResolvers();
 }
 
 export async function logOut() {
@@ -118,8 +101,6 @@ export async function ticketed(path, query = {}) {
   const { ticket } = await write("POST", "/api/tickets", { path });
   return `${path}?${new URLSearchParams({ ...query, ticket })}`;
 }
-
-// --- lists -----------------------------------------------------------------------------------------------------------
 
 // A list that is read a page at a time.
 export class Pages {
@@ -157,4 +138,14 @@ export class Pages {
     this.items.value = [];
     await this.more();
   }
+}
+
+export const me = signal(null);
+
+export async function learn() {
+  me.value = await get("/api/me");
+}
+
+export function may(scope) {
+  return me.value?.scopes.includes(scope) ?? false;
 }

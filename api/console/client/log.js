@@ -1,9 +1,9 @@
 // The events of a session or of the whole log, newest first: read backwards as somebody asks for more, and live.
 
 import { batch, signal } from "../core/reactive.js";
-import { readCheckpoint } from "../proof/log.js";
 import { follow } from "./follow.js";
 import { get, request } from "./http.js";
+import { readCheckpoint } from "../proof/check.js";
 
 const PAGE = 200;
 
@@ -14,10 +14,6 @@ export class EventLog {
     this.filtered = Boolean(session); // the list of the whole log is not, and is looked through here
     Object.assign(this, { types: [], from: 0, newest: 0, left: new AbortController(), busy: false });
     Object.assign(this, { items: signal([]), complete: signal(false), problem: signal(null) });
-  }
-
-  close() {
-    this.left.abort();
   }
 
   numberOf({ version, position }) {

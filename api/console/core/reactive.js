@@ -131,9 +131,9 @@ const ADDRESSES = { href: /^(#|\/(?!\/)|https?:\/\/|mailto:|blob:)/i, src: /^blo
 // An element: `h("button.small", { onclick, disabled: () => busy.value }, "Send")`. A function as a property or child is
 // run again when what it reads changes. Text becomes text nodes, whatever it says.
 export function h(name, ...rest) {
-  const [tag, ...classes] = name.split(".");
+  const dot = name.indexOf(".");
+  const [tag, own] = dot < 0 ? [name, ""] : [name.slice(0, dot), name.slice(dot + 1).replaceAll(".", " ")];
   const element = SVG_TAGS.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
-  const own = classes.join(" ");
   if (own) element.setAttribute("class", own);
   const properties = rest[0] && Object.getPrototypeOf(rest[0]) === Object.prototype ? rest.shift() : null;
   append(element, rest);
@@ -190,13 +190,6 @@ function appendLive(parent, make) {
     untracked(() => append(fragment, text ?? made));
     end.before(fragment);
   });
-}
-
-// Replaces what stands in an element.
-export function replace(element, ...children) {
-  element.replaceChildren();
-  append(element, children);
-  return element;
 }
 
 // A list whose items keep their nodes as long as their keys are there. `render` is given a signal of the item.

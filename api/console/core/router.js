@@ -1,4 +1,4 @@
-// Views by address: `#/sessions/ID?at=12`. The part behind # is never sent to a server.
+// Views by address: `#/sessions/ID?at=12`. The part behind # is never sent to a server. And what a browser keeps.
 
 import { signal } from "./reactive.js";
 
@@ -32,4 +32,24 @@ export function go(parts, query) {
 // Changes the address of the view that is shown, which stays.
 export function stay(parts, query) {
   history.replaceState(null, "", address(parts, query));
+}
+
+const PREFIX = "manent.";
+const MAX_CHARS = 200_000;
+
+export function recall(name) {
+  try {
+    return localStorage.getItem(PREFIX + name);
+  } catch {
+    return null; // a browser that keeps nothing
+  }
+}
+
+export function remember(name, value) {
+  try {
+    if (value === null || value === "" || value.length > MAX_CHARS) localStorage.removeItem(PREFIX + name);
+    else localStorage.setItem(PREFIX + name, value);
+  } catch {
+    // it is kept on the page only
+  }
 }

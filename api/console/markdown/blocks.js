@@ -128,8 +128,8 @@ export class Markdown {
       line.find();
       if (line.blank) return opened;
       const paragraph = !opened && this.leaf?.type === "paragraph";
-      if (line.indent > 3) return !paragraph && this.openCode(line, opened, depth) ? "done" : opened;
       const begins = () => this.closeTo(opened ? this.stack.length : depth);
+      if (line.indent > 3) return paragraph ? opened : this.openCode(line, begins);
       const deep = this.stack.length >= MAX_DEPTH;
       const own = paragraph && matched;
       if (!deep && line.takeQuote()) {
@@ -147,11 +147,11 @@ export class Markdown {
     }
   }
 
-  openCode(line, opened, depth) {
-    this.closeTo(opened ? this.stack.length : depth);
+  openCode(line, begins) {
+    begins();
     line.advance(4);
     this.pushLeaf({ type: "code", info: null, fence: null, text: `${line.left()}\n`, blank: "" });
-    return true;
+    return "done";
   }
 
   openLeaf(line, begins, ownParagraph) {

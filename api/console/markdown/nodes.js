@@ -2,8 +2,9 @@
 //
 // Nothing here reads markup: words become text nodes, whatever they say. Links lead outside, and images are links too.
 
-import { h } from "../core/reactive.js";
-import { copyButton } from "../parts/copy.js";
+import { h, onEnd } from "../core/reactive.js";
+import { Markdown } from "./blocks.js";
+import { copyButton } from "../parts/common.js";
 
 const OUTSIDE = /^(?:https?:\/\/|mailto:)/i;
 
@@ -18,24 +19,26 @@ export class MarkdownView {
   }
 }
 
-// --- blocks ----------------------------------------------------------------------------------------------------------
-
+// Nodes that are closed stand before those that are not: what is settled is walked over once.
 function syncBlocks(host, shown, nodes) {
-  nodes.forEach((node, index) => {
+  let index = shown.length;
+  while (index > 0 && !shown[index - 1].settled) index--;
+  for (; index < nodes.length; index++) {
+    const node = nodes[index];
     let entry = shown[index];
-    if (entry?.settled && entry.node === node) return;
-    if (!entry || shapeOf(entry.node) !== shapeOf(node)) {
+    if (!entry || (entry.node !== node && shapeOf(entry.node) !== shapeOf(node))) {
       drop(shown, index);
       entry = makeBlock(node);
       shown.push(entry);
       host.append(entry.element);
     }
     updateBlock(entry, node);
-  });
+  }
   drop(shown, nodes.length);
 }
 
 function drop(shown, from) {
+  if (from >= shown.length) return;
   for (const entry of shown.splice(from)) entry.element.remove();
 }
 
@@ -68,7 +71,7 @@ function makeBlock(node) {
 function updateBlock(entry, node) {
   const { host, shown } = entry;
   if (node.inline) syncInline(host, shown, node.inline.tokens);
-  else if (node.type === "code") setText(host, node.text.endsWith("\n") ? node.text.slice(0, -1) : node.text);
+  else if (node.type === "code") setText(entry, host, node.text.endsWith("\n") ? node.text.slice(0, -1) : node.text);
   else if (node.type === "table") syncRows(host, shown, node);
   else if (node.children) syncBlocks(host, shown, node.children);
   if (node.type === "list") entry.element.classList.toggle("loose", node.loose);
@@ -76,10 +79,13 @@ function updateBlock(entry, node) {
   entry.settled = node.closed;
 }
 
-function setText(text, value) {
-  if (text.data === value) return;
-  if (value.startsWith(text.data)) text.appendData(value.slice(text.length));
-  else text.data = value;
+// What a node says is kept beside it: to ask the page for it takes longer.
+function setText(entry, node, value) {
+  const before = entry.text;
+  if (before === value) return;
+  if (before && value.startsWith(before)) node.appendData(value.slice(before.length));
+  else node.data = value;
+  entry.text = value;
 }
 
 function syncRows({ head, body }, shown, { rows, align }) {
@@ -99,12 +105,11 @@ function syncRows({ head, body }, shown, { rows, align }) {
   drop(shown, rows.length);
 }
 
-// --- inside a block --------------------------------------------------------------------------------------------------
-
 function syncInline(host, shown, tokens) {
-  tokens.forEach((token, index) => {
+  for (let index = 0; index < tokens.length; index++) {
+    const token = tokens[index];
     let entry = shown[index];
-    if (entry?.token === token) return;
+    if (entry?.token === token) continue;
     const same = entry && entry.token.type === token.type && entry.token.href === token.href;
     if (!same) {
       drop(shown, index);
@@ -112,12 +117,12 @@ function syncInline(host, shown, tokens) {
       shown.push(entry);
       host.append(entry.element);
     }
-    if (token.type === "text") setText(entry.element, token.text);
+    if (token.type === "text") setText(entry, entry.element, token.text);
     else if (token.type === "code") entry.element.textContent = token.text;
     else if (token.type === "image") entry.element.textContent = `image: ${plain(token.children) || token.href}`;
     else if (token.children) syncInline(entry.element, entry.shown, token.children);
     entry.token = token;
-  });
+  }
   drop(shown, tokens.length);
 }
 
@@ -139,4 +144,56 @@ export function outsideLink(href, title, ...children) {
 
 function plain(tokens) {
   return tokens.map((token) => token.text ?? (token.children ? plain(token.children) : " ")).join("");
+}
+
+const SLICE_CHARS = 4096;
+const FRAME_MS = 8;
+
+// The texts that have something to show; all of them share the time of a frame.
+const waiting = new Set();
+let frame = 0;
+
+function later(text) {
+  waiting.add(text);
+  frame ||= requestAnimationFrame(work);
+}
+
+function work() {
+  const until = performance.now() + FRAME_MS;
+  for (const text of waiting) {
+    waiting.delete(text);
+    if (text.work(until)) waiting.add(text);
+    if (performance.now() >= until) break;
+  }
+  frame = waiting.size && requestAnimationFrame(work);
+}
+
+export class MarkdownText {
+  constructor(host) {
+    this.markdown = new Markdown();
+    this.view = new MarkdownView(host);
+    this.read = 0;
+    this.finished = false;
+    onEnd(() => waiting.delete(this));
+  }
+
+  // The text as far as it is known, which only grows, and whether that is all.
+  set(text, complete) {
+    if (this.finished) return;
+    this.text = text;
+    this.complete = complete;
+    later(this);
+  }
+
+  // Gives true while there is more to do.
+  work(until) {
+    do {
+      this.markdown.append(this.text.slice(this.read, this.read + SLICE_CHARS));
+      this.read = Math.min(this.text.length, this.read + SLICE_CHARS);
+    } while (this.read < this.text.length && performance.now() < until);
+    this.finished = this.complete && this.read === this.text.length;
+    if (this.finished) this.markdown.finish();
+    this.view.show(this.markdown.root);
+    return this.read < this.text.length;
+  }
 }

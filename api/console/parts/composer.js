@@ -1,10 +1,10 @@
 // Where one writes: words, images by paste or drop, the model, tools, and a stop while an answer comes.
 
 import { each, h, signal } from "../core/reactive.js";
-import { recall, remember } from "../core/store.js";
+import { recall, remember } from "../core/router.js";
 import { get, newKey, write } from "../client/http.js";
 import { action, button, form, problemLine, quiet } from "./common.js";
-import { IMAGE_TYPES, blockOf, imageOf } from "./images.js";
+import { IMAGE_TYPES, blockOf, imageOf } from "./message.js";
 
 const DRAFT_MS = 300;
 
@@ -40,7 +40,11 @@ export class Composer {
     this.sending = action((more) => this.post(more));
     this.stopping = action((turn) => write("POST", `/api/turns/${turn}/cancel`, {}));
     this.attaching = action(async (files) => {
-      for (const file of files) await this.attach(file);
+      for (const file of files) {
+        const block = await blockOf(file);
+        this.key = null;
+        this.images.update((images) => [...images, block]);
+      }
     });
   }
 
@@ -49,12 +53,6 @@ export class Composer {
     this.key = null;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => remember(this.draft, text), DRAFT_MS);
-  }
-
-  async attach(file) {
-    const block = await blockOf(file);
-    this.key = null;
-    this.images.update((images) => [...images, block]);
   }
 
   // Takes up a message to write it anew; the answer will stand in a branch beside it.
@@ -148,9 +146,7 @@ export class Composer {
       "aria-label": "Model",
       placeholder: () => this.conversation.session.value?.model ?? "model",
       value: () => this.model.value,
-      oninput: (event) => {
-        this.model.value = event.target.value.trim();
-      },
+      oninput: ({ target }) => this.model.update(() => target.value.trim()),
     });
     const onchange = ({ target }) => {
       this.attaching.run([...target.files]);
@@ -163,9 +159,7 @@ export class Composer {
 
   toolChoice() {
     const found = signal([]);
-    listOf("/api/tools").then((items) => {
-      found.value = items;
-    }, () => {});
+    listOf("/api/tools").then((items) => found.update(() => items), () => {});
     const choose = (name, on) => {
       this.tools.update((names) => (on ? [...names, name] : names.filter((other) => other !== name)));
       remember(this.choice, JSON.stringify(this.tools.peek()));

@@ -1,10 +1,12 @@
-// One message of a conversation, and the notes between them.
+// One message of a conversation, its blocks and images, and the notes between messages.
 
-import { actorName, clock, count, duration, money } from "../core/format.js";
-import { each, h } from "../core/reactive.js";
-import { may } from "../client/me.js";
-import { blockView } from "./blocks.js";
-import { button, erasedLine, link, quiet, stamp, words } from "./common.js";
+import { each, effect, h, onEnd } from "../core/reactive.js";
+import { may } from "../client/http.js";
+import { MarkdownText, outsideLink } from "../markdown/nodes.js";
+import {
+  actorName, brief, button, clock, copyButton, count, duration, erasedLine, folded, laidOut, link, money, plainText, pretty, quiet, short, stamp, words,
+} from "./common.js";
+import { toBase64 } from "../proof/check.js";
 
 const ROLES = { user: "User", assistant: "Assistant", tool: "Tool", system: "System" };
 const USUAL = new Set(["end_turn", "tool_use"]);
@@ -68,8 +70,6 @@ function figuresOf({ usage: { input_tokens: sent, output_tokens: given }, costs,
   return figures.filter(Boolean);
 }
 
-// --- notes -----------------------------------------------------------------------------------------------------------
-
 export function noteView(item, view) {
   const { type, session_id: session, version, recorded_at: at } = item.event;
   const told = h("p", { class: type.replace(".", "-") }, sentence(item.event), " ", stamp(at, clock));
@@ -104,4 +104,76 @@ function retries(type, view) {
   const partial = view.messages().at(-1)?.complete === false;
   const again = button("Try again", () => view.start({}));
   return h("div.buttons", partial && button("Continue the answer", () => view.start({ continue: true })), again);
+}
+
+export function blockView(block, view) {
+  if (block.type === "text") return markdown(block);
+  if (block.type === "thinking") return thinking(block);
+  if (block.type === "tool_use") return call(block);
+  if (block.type === "tool_result") return result(block.raw, view);
+  if (block.type === "image") return image(block.raw);
+  return unknown(block);
+}
+
+function markdown(block) {
+  const host = h("div.words");
+  const text = new MarkdownText(host);
+  effect(() => text.set(block.text.value, block.complete.value));
+  return host;
+}
+
+function thinking(block) {
+  return h("details.thinking", h("summary", () => (block.complete.value ? "Thinking" : "Thinking …")), markdown(block));
+}
+
+function call(block) {
+  const name = h("code", block.name ?? "tool");
+  const summary = h("summary", "Calls ", name, " ", h("span.brief", () => brief(block.text.value)));
+  const readable = () => (block.complete.value ? laidOut(block.text.value) : block.text.value);
+  return h("details.call", summary, copyButton(readable, "Copy", "Copy arguments"), plainText(readable, "Arguments"));
+}
+
+function result(raw, view) {
+  const content = Array.isArray(raw.content) ? raw.content : [{ type: "text", text: String(raw.content ?? "") }];
+  const text = content.map((each) => (each.type === "text" ? each.text : `[${each.type}]`)).join("\n");
+  const name = view.toolName(raw.tool_use_id);
+  const summary = [raw.is_error ? "Error " : "Result ", name && h("code", name), " ", h("span.brief", words(brief(text)))];
+  const shown = (each) => (each.type === "text" ? plainText(each.text) : each.type === "image" ? image(each) : pretty(each));
+  const build = () => [copyButton(() => text, "Copy", "Copy result"), ...content.map(shown)];
+  return folded(summary, build, { class: raw.is_error ? "result failed" : "result" });
+}
+
+function image(raw) {
+  const source = raw?.source ?? {};
+  if (source.type === "url") return h("p.image", "Image: ", outsideLink(source.url, null, source.url));
+  const shown = imageOf(source, "Image in the message");
+  return shown ? h("figure.image", shown) : unknown({ type: "image", raw });
+}
+
+function unknown({ type, raw }) {
+  const size = raw ? `, ${short(JSON.stringify(raw).length)} characters` : "";
+  return folded([`Block of type `, h("code", type), size], () => pretty(raw), { class: "raw" });
+}
+
+export const IMAGE_TYPES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+
+// An image from base64; null for what is of no known type or no base64.
+export function imageOf({ media_type: type, data }, alt) {
+  if (!IMAGE_TYPES.includes(type) || typeof data !== "string") return null;
+  let bytes;
+  try {
+    bytes = Uint8Array.from(atob(data), (sign) => sign.charCodeAt(0));
+  } catch {
+    return null;
+  }
+  const url = URL.createObjectURL(new Blob([bytes], { type }));
+  onEnd(() => URL.revokeObjectURL(url));
+  return h("img", { src: url, alt, loading: "lazy" });
+}
+
+// The content block of an image file.
+export async function blockOf(file) {
+  if (!IMAGE_TYPES.includes(file.type)) throw new Error(`${file.name || "This file"} is no PNG, JPEG, GIF or WebP.`);
+  const data = toBase64(new Uint8Array(await file.arrayBuffer()));
+  return { type: "image", source: { type: "base64", media_type: file.type, data } };
 }

@@ -16,12 +16,15 @@ class Space {
     const name = `space${++spaces}`;
     this.rule = sheet.cssRules[sheet.insertRule(`.${name} { height: 0 }`, sheet.cssRules.length)];
     this.element = h(`div.${name}`, { "aria-hidden": "true" });
+    this.height = 0;
     onEnd(() => sheet.deleteRule([...sheet.cssRules].indexOf(this.rule)));
   }
 
   set(height) {
-    const wanted = `${Math.max(0, Math.round(height))}px`;
-    if (this.rule.style.height !== wanted) this.rule.style.height = wanted;
+    const wanted = Math.max(0, Math.round(height));
+    if (this.height === wanted) return;
+    this.height = wanted;
+    this.rule.style.height = `${wanted}px`;
   }
 }
 
@@ -29,7 +32,7 @@ class Space {
 // says that it is the end. `onStart` and `onEnd` ask for more.
 export class VirtualList {
   constructor(list, { label, items, keyOf, render, guess, bottom = false, atEnd = () => true, ...asked }) {
-    Object.assign(this, { list, items, keyOf, guess, bottom, atEnd, asked, heights: new Map(), total: 0, frame: 0 });
+    Object.assign(this, { list, items, keyOf, guess, bottom, atEnd, asked, heights: new WeakMap(), known: 0, total: 0, frame: 0 });
     this.above = new Space();
     this.below = new Space();
     this.anchor = null;
@@ -45,7 +48,7 @@ export class VirtualList {
     const box = new ResizeObserver(() => this.settle());
     each(this.list, () => this.items().slice(...this.range.value), this.keyOf, (item, key) => {
       const element = render(item, key);
-      element.key = key;
+      Object.assign(element, { key, item: item.peek() });
       measure.observe(element);
       onEnd(() => measure.unobserve(element));
       return element;
@@ -69,31 +72,35 @@ export class VirtualList {
   }
 
   heightOf(item) {
-    return this.heights.get(this.keyOf(item)) ?? (this.heights.size > 5 ? this.total / this.heights.size : this.guess);
+    return this.heights.get(item) ?? (this.known > 5 ? this.total / this.known : this.guess);
   }
 
   settle() {
     if (this.ended) return;
-    this.lay();
+    if (!this.sticking.peek()) this.lay();
     this.restore();
+    if (this.sticking.peek()) this.lay();
   }
 
   // Shows the items near what is seen (on paper all of them), and makes the spaces as high as what is not shown.
   lay() {
     untracked(() => {
       const all = this.items();
-      const { first, last, above, under } = this.near(all, this.print.matches ? Infinity : BEYOND);
+      const { scrollTop, clientHeight } = this.element;
+      const seen = [scrollTop, scrollTop + clientHeight];
+      const { first, last, above, under, edge } = this.near(all, seen, this.print.matches ? Infinity : BEYOND);
       this.above.set(above);
       this.below.set(under);
       const [from, to] = this.range.peek();
       if (from !== first || to !== last) this.range.value = [first, last];
-      if (!this.print.matches) this.ask();
+      if (this.print.matches) return;
+      if (seen[0] < NEAR) this.asked.onStart?.();
+      if (seen[1] > edge - NEAR) this.asked.onEnd?.();
     });
   }
 
-  near(all, beyond) {
-    const { scrollTop, clientHeight } = this.element;
-    const [from, to] = [scrollTop - beyond, scrollTop + clientHeight + beyond];
+  near(all, seen, beyond) {
+    const [from, to] = [seen[0] - beyond, seen[1] + beyond];
     let [first, last, above, under, edge] = [0, 0, 0, 0, 0];
     all.forEach((item, index) => {
       const height = this.heightOf(item);
@@ -104,27 +111,25 @@ export class VirtualList {
       else under += height;
       edge += height;
     });
-    return { first, last, above, under };
-  }
-
-  ask() {
-    const { scrollTop, clientHeight, scrollHeight } = this.element;
-    if (scrollTop < NEAR) this.asked.onStart?.();
-    if (scrollTop + clientHeight > scrollHeight - NEAR) this.asked.onEnd?.();
+    return { first, last, above, under, edge };
   }
 
   measured(entries) {
     for (const { target } of entries) {
       const height = target.isConnected ? target.offsetHeight : 0;
       if (!height) continue;
-      this.total += height - (this.heights.get(target.key) ?? 0);
-      this.heights.set(target.key, height);
+      if (!this.heights.has(target.item)) this.known++;
+      this.total += height - (this.heights.get(target.item) ?? 0);
+      this.heights.set(target.item, height);
     }
     this.settle();
   }
 
   scrolled() {
-    const { scrollTop, scrollHeight, clientHeight } = this.element;
+    const { scrollTop } = this.element;
+    if (scrollTop === this.pulled) return; // it was this list that scrolled
+    this.pulled = null;
+    const { scrollHeight, clientHeight } = this.element;
     this.sticking.value = this.bottom && this.atEnd() && scrollTop + clientHeight >= scrollHeight - CLOSE;
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;
@@ -141,8 +146,11 @@ export class VirtualList {
   }
 
   restore() {
-    if (this.sticking.peek()) this.element.scrollTop = this.element.scrollHeight;
-    else if (this.anchor?.element.isConnected) {
+    if (this.sticking.peek()) {
+      this.element.scrollTop = this.element.scrollHeight;
+      this.pulled = this.element.scrollTop;
+      this.anchor = null;
+    } else if (this.anchor?.element.isConnected) {
       const edge = this.element.getBoundingClientRect().top;
       const moved = this.anchor.element.getBoundingClientRect().top - edge - this.anchor.top;
       if (Math.abs(moved) >= 1) this.element.scrollTop += moved;

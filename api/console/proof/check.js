@@ -1,9 +1,6 @@
 // Checking that an event is on record, here and not by asking the server whether it is right: its words against the
 // commitment, the commitment in the leaf, the leaf in the tree, the tree under a signature.
 
-import { canonical, fromBase64, fromHex, hexOf, sha256 } from "./canonical.js";
-import { isSignedBy, leafHash, readCheckpoint, readKey, rootOf } from "./log.js";
-
 const UNCHECKED = "unchecked";
 
 // Whether this browser can hash at all: it cannot on a page that came over plain HTTP from another machine.
@@ -100,4 +97,114 @@ function verdictOf(steps, pasted) {
   if (states.includes(UNCHECKED)) return { steps, state: UNCHECKED, text: "Not all of it could be checked here." };
   if (!pasted) return { steps, state: "good", text: "Consistent, signer not checked." };
   return { steps, state: "good", text: `Consistent, and ${steps.at(-1).text[0].toLowerCase()}${steps.at(-1).text.slice(1)}` };
+}
+
+const ED25519 = 1;
+const SIGNATURE = /^\u2014 ([^\s+]+) ([A-Za-z0-9+/]+={0,2})$/;
+
+export const leafHash = (leaf) => sha256(Uint8Array.of(0), utf8(leaf));
+
+// The root that a path leads to from a leaf (RFC 9162, section 2.1.3.2); null where it cannot lead to one.
+export async function rootOf(hash, index, size, path) {
+  if (!Number.isSafeInteger(index) || !Number.isSafeInteger(size) || index < 0 || index >= size) return null;
+  let [node, last, root] = [index, size - 1, hash];
+  for (const next of path) {
+    if (last === 0) return null;
+    if (node % 2 === 1 || node === last) {
+      root = await sha256(Uint8Array.of(1), next, root);
+      while (node % 2 === 0 && node !== 0) [node, last] = [node / 2, Math.floor(last / 2)];
+    } else {
+      root = await sha256(Uint8Array.of(1), root, next);
+    }
+    [node, last] = [Math.floor(node / 2), Math.floor(last / 2)];
+  }
+  return last === 0 ? root : null;
+}
+
+// A signed note that states a checkpoint: its text, what that states, and who signed. Throws for what is none.
+export function readCheckpoint(note) {
+  const end = note.lastIndexOf("\n\n");
+  const text = note.slice(0, end + 1);
+  const lines = note.slice(end + 2).split("\n");
+  if (end < 0 || lines.pop() !== "" || !lines.length) throw new Error("not a signed note");
+  const signatures = lines.map((line) => {
+    const match = SIGNATURE.exec(line);
+    if (!match) throw new Error("not a signature line");
+    const data = fromBase64(match[2]);
+    return { name: match[1], keyId: hexOf(data.slice(0, 4)), signature: data.slice(4) };
+  });
+  const [origin, size, root] = text.split("\n");
+  if (!origin || !/^(?:0|[1-9]\d{0,15})$/.test(size ?? "")) throw new Error("not a checkpoint");
+  return { text, origin, size: Number(size), root: hexOf(fromBase64(root)), signatures };
+}
+
+// A verifier key: `name+hash+key`. Throws for what is none.
+export async function readKey(text) {
+  const [, name, keyId, key] = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})$/.exec(text.trim()) ?? [];
+  if (!name) throw new Error("A verifier key is written name+hash+key.");
+  const data = fromBase64(key);
+  if (data.length !== 33 || data[0] !== ED25519) throw new Error("Not a key of type Ed25519.");
+  if (hexOf((await sha256(utf8(`${name}\n`), data)).slice(0, 4)) !== keyId) throw new Error("The key's hash is not its own.");
+  return { name, keyId, public: data.slice(1), text: text.trim() };
+}
+
+// Whether a checkpoint has a good signature by a key; null where this browser cannot tell.
+export async function isSignedBy(checkpoint, key) {
+  const mine = checkpoint.signatures.filter(({ name, keyId }) => name === key.name && keyId === key.keyId);
+  if (!mine.length) return false;
+  let imported;
+  try {
+    imported = await crypto.subtle.importKey("raw", key.public, { name: "Ed25519" }, false, ["verify"]);
+  } catch {
+    return null;
+  }
+  for (const { signature } of mine) {
+    if (!(await crypto.subtle.verify({ name: "Ed25519" }, imported, signature, utf8(checkpoint.text)))) return false;
+  }
+  return true;
+}
+
+export function canonical(value) {
+  if (Array.isArray(value)) return `[${value.map(canonical).join()}]`;
+  if (value === null || typeof value !== "object") return JSON.stringify(value);
+  const members = Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${canonical(value[key])}`);
+  return `{${members.join()}}`;
+}
+
+export const utf8 = (text) => new TextEncoder().encode(text);
+
+export function joined(...parts) {
+  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+export function hexOf(bytes) {
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export function fromHex(text) {
+  if (!/^(?:[0-9a-f]{2})*$/.test(text)) throw new Error("not hexadecimal");
+  return Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+}
+
+// Standard base64, written in the one way there is.
+export function fromBase64(text) {
+  const bytes = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+  if (toBase64(bytes) !== text) throw new Error("not base64");
+  return bytes;
+}
+
+export function toBase64(bytes) {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
+  return btoa(text);
+}
+
+export async function sha256(...parts) {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", joined(...parts)));
 }

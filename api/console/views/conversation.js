@@ -1,24 +1,23 @@
-// A conversation: its messages, live, and a place to go on in it.
+// A conversation: its messages, live, and a place to go on in it; its branches as a tree, and two of them side by side.
 
-import { h, onEnd } from "../core/reactive.js";
+import { each, h, onEnd, signal } from "../core/reactive.js";
 import { address, go } from "../core/router.js";
 import { Conversation } from "../client/conversation.js";
-import { may } from "../client/me.js";
-import { approvalCards } from "../parts/approvals.js";
-import { button, heading, link, problemLine, quiet, until, words } from "../parts/common.js";
+import { get, may } from "../client/http.js";
+import { button, heading, link, loaded, plural, problemLine, quiet, stamp, words } from "../parts/common.js";
 import { Composer } from "../parts/composer.js";
 import { messageView, noteView } from "../parts/message.js";
 import { say } from "../parts/shell.js";
 import { VirtualList } from "../parts/virtual.js";
-import { figures, titleOf } from "./sessions.js";
-import { settingsDialog } from "./settings.js";
+import { approvalCards } from "./approvals.js";
+import { figures, settingsDialog, titleOf } from "./sessions.js";
 
 export function conversationView([id], query) {
   const conversation = new Conversation(id, { say, following: () => view.list.sticking.peek() });
   const view = new ConversationView(conversation);
   const at = query.get("at");
   conversation.open(at === null ? null : Number(at));
-  onEnd(() => conversation.close());
+  onEnd(() => conversation.left.abort());
   if (at !== null) view.goTo(Number(at));
   return view.show();
 }
@@ -36,8 +35,8 @@ class ConversationView {
       guess: 140,
       bottom: true,
       atEnd: () => conversation.atEnd.peek(),
-      onStart: () => conversation.older(),
-      onEnd: () => conversation.newer(),
+      onStart: () => conversation.more("desc"),
+      onEnd: () => conversation.more("asc"),
     });
   }
 
@@ -45,9 +44,10 @@ class ConversationView {
   async goTo(version) {
     const { conversation, list } = this;
     if (conversation.session.peek()) await conversation.show(version);
-    const items = await until(() => conversation.items.value.length > 0 && conversation.items.value);
+    await conversation.first.promise;
+    const items = conversation.items.peek();
     const near = items.find(({ order }) => order >= version) ?? items.at(-1);
-    requestAnimationFrame(() => list.toKey(near.key));
+    if (near) requestAnimationFrame(() => list.toKey(near.key));
   }
 
   async toNewest() {
@@ -117,8 +117,8 @@ class ConversationView {
     const all = [...message.siblings, message].sort((one, other) => one.position - other.position);
     const index = all.indexOf(message);
     const to = (other, sign, name) => {
-      const href = other && address(["sessions", other.session_id], { at: other.version });
-      return other ? h("a", { href, "aria-label": name }, sign) : h("span.quiet", sign);
+      if (!other) return h("span.quiet", sign);
+      return h("a", { href: address(["sessions", other.session_id], { at: other.version }), "aria-label": name }, sign);
     };
     const [before, place] = [to(all[index - 1], "‹", "Branch before"), ` ${index + 1}/${all.length} `];
     return h("span.siblings", before, place, to(all[index + 1], "›", "Next branch"));
@@ -139,4 +139,57 @@ class ConversationView {
     const blocks = this.conversation.items.peek().flatMap(({ blocks: own }) => own?.peek() ?? []);
     return blocks.find(({ type, id }) => type === "tool_use" && id === call)?.name ?? null;
   }
+}
+
+// A family as lines of a tree: each node with how deep it stands.
+function treeOf(nodes, root) {
+  const children = (id) => nodes.filter(({ parent }) => parent?.session_id === id);
+  const walk = (node, depth) => [{ node, depth }, ...children(node.session_id).flatMap((child) => walk(child, depth + 1))];
+  const first = nodes.find(({ session_id: id }) => id === root);
+  return first ? walk(first, 0) : [];
+}
+
+export function branchesView([id]) {
+  const chosen = signal([]);
+  const choose = (session) => ({ target }) =>
+    chosen.update((all) => (target.checked ? [...all, session] : all.filter((other) => other !== session)));
+  const line = ({ node, depth }) => {
+    const { session_id: session, parent, message_count: messages, kind } = node;
+    const figures = [
+      h("span", parent ? `from version ${parent.version}` : "the first"),
+      h("span", plural(messages, "message")),
+      kind === "replay" && h("span.flag", "replay"),
+      session === id && h("span.flag", "this one"),
+    ];
+    const box = h("input", { type: "checkbox", "aria-label": `Compare ${titleOf(node)}`, onchange: choose(session) });
+    const title = link(["sessions", session], {}, words(titleOf(node)));
+    return h("li", { class: `depth${Math.min(depth, 8)}` }, box, title, h("span.figures", figures), stamp(node.updated_at));
+  };
+  const apart = { disabled: () => chosen.value.length !== 2 };
+  const compare = button("Compare two", () => go(["compare", ...chosen.peek()]), apart);
+  const tree = ({ nodes, root }) => [heading("Branches", h("nav.actions", compare)), h("ol.tree", treeOf(nodes, root).map(line))];
+  return loaded(() => get(`/api/sessions/${id}/branches`), tree);
+}
+
+// Two sessions side by side: how much they share, and then what each of them says.
+export function compareView(ids) {
+  const both = ids.slice(0, 2).map((id) => new Conversation(id));
+  for (const conversation of both) conversation.open();
+  onEnd(() => both.forEach(({ left }) => left.abort()));
+  const shared = () => {
+    const [one, other] = both.map(({ items }) => items.value.map(({ key }) => key));
+    const first = one.findIndex((key, at) => other[at] !== key);
+    return first < 0 ? one.length : first;
+  };
+  const column = (conversation) => {
+    const { id, session, items, atStart, problem } = conversation;
+    const view = { conversation, isLast: () => false, messages: () => [], toolName: () => null };
+    const show = (_, item) => (item.kind === "note" ? noteView(item, view) : messageView(item, view));
+    const title = h("h2", () => session.value && link(["sessions", id], {}, words(titleOf(session.value))));
+    const older = () => !atStart.value && button("Earlier messages", () => conversation.more("desc"));
+    const list = each(h("div.messages"), () => items.value.slice(shared()), (item) => item, show);
+    return h("section", title, problemLine(problem), older, list);
+  };
+  const figures = h("span.figures", () => plural(shared(), "shared message"));
+  return h("div.page.wide", heading("Side by side", figures), h("div.side", both.map(column)));
 }

@@ -1,10 +1,10 @@
 // Erasing the words of a session, holding it, and taking it out.
 
-import { plural } from "../core/format.js";
 import { h, signal } from "../core/reactive.js";
-import { may } from "../client/me.js";
-import { get, newKey, ticketed, write } from "../client/http.js";
-import { action, button, dialog, field, form, heading, link, loaded, problemLine, words } from "../parts/common.js";
+import { get, may, newKey, ticketed, write } from "../client/http.js";
+import {
+  action, button, dialog, field, form, heading, link, loaded, plural, problemLine, words,
+} from "../parts/common.js";
 import { titleOf } from "./sessions.js";
 
 const WHAT_GOES = `Words and their salts go, for good. Who, when and where stay, with the reason that you give; proofs
@@ -66,7 +66,8 @@ function eraseSection(session, again, done) {
     h("div.buttons.left", h("button.stop", { type: "submit" }, "Erase …")),
   );
   const what = session.legal_hold ? null : [h("p.hint", WHAT_GOES), asking()];
-  const report = () => done.value && erasedReport(done.value);
+  const told = ({ erased, out_of_reach: beyond }) => `Erased: the words of ${plural(erased.length, "event")}. Out of reach: ${beyond.join(", ")}.`;
+  const report = () => done.value && h("p.verdict.good", { role: "status" }, told(done.value));
   return h("section", h("h2", "Erase words"), what, problemLine(erasing.problem), report);
 }
 
@@ -76,9 +77,7 @@ function confirmed(session, named, reach) {
   const gone = `The words of ${plural(reach.versions.length, "event")}${named.length ? "" : ", which are all of this session,"}`;
   return dialog("Erase for good?", (close) => {
     const same = signal(false);
-    const oninput = ({ target }) => {
-      same.value = target.value.trim() === name;
-    };
+    const oninput = ({ target }) => same.update(() => target.value.trim() === name);
     const typed = h("input", { type: "text", dir: "auto", autocomplete: "off", oninput });
     const other = ({ session_id: id, versions }) =>
       h("li", link(["sessions", id], {}, `session ${id.slice(-8)}`), `: ${plural(versions.length, "event")}`);
@@ -95,8 +94,4 @@ function confirmed(session, named, reach) {
       h("div.buttons", button("Keep", () => close(false)), button("Erase", () => close(true), yes)),
     ];
   });
-}
-
-function erasedReport({ erased, out_of_reach: beyond }) {
-  return h("p.verdict.good", { role: "status" }, `Erased: the words of ${plural(erased.length, "event")}. Out of reach: ${beyond.join(", ")}.`);
 }

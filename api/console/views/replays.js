@@ -1,14 +1,14 @@
 // Replays: recorded sessions run again. Starting one, watching it, and what came of each turn.
 
-import { plural } from "../core/format.js";
-import { h, onEnd } from "../core/reactive.js";
+import { h, onEnd, signal } from "../core/reactive.js";
 import { go } from "../core/router.js";
+import { follow } from "../client/follow.js";
 import { Pages, get, newKey, ticketed, write } from "../client/http.js";
-import { action, button, dialog, facts, field, form, heading, link, loaded, problemLine, stamp } from "../parts/common.js";
+import {
+  action, brief, button, dialog, facts, field, form, heading, link, problemLine, stamp,
+} from "../parts/common.js";
 import { modelInput } from "../parts/composer.js";
 
-const AGAIN_MS = 1000;
-const BRIEF_CHARS = 80;
 const VERDICTS = ["failed", "different", "skipped", "same"]; // worst first
 const MODES = {
   recorded: "Recorded: the log answers; shows whether our code still asks the same",
@@ -59,38 +59,39 @@ function startReplay(named) {
   });
 }
 
-// A replay with the results of all its turns.
-async function readReplay(path) {
-  const replay = await get(path);
-  for (let cursor = replay.next_cursor; cursor; ) {
-    const page = await get(path, { cursor });
-    replay.results.push(...page.results);
-    cursor = page.next_cursor;
-  }
-  return replay;
-}
-
 function replayView(id) {
   const path = `/api/replays/${id}`;
-  let timer;
-  onEnd(() => clearTimeout(timer));
+  const [replay, results, left] = [signal(null), signal([]), new AbortController()];
+  onEnd(() => left.abort());
+  const onEvent = ({ type, data }) => {
+    const told = JSON.parse(data);
+    if (type === "replay.compared") results.update((all) => [...all, told]);
+    else replay.value = told;
+    return type !== "replay.compared";
+  };
+  const reading = action(async () => {
+    results.value = [];
+    replay.value = await get(path);
+    await follow(`${path}/stream`, { onEvent, signal: left.signal });
+  });
   const cancelling = action(() => write("POST", `${path}/cancel`, {}));
   const reporting = action(async () => {
     h("a", { href: await ticketed(`${path}/report`), target: "_blank", rel: "noopener" }).click();
   });
-  return loaded(() => readReplay(path), ({ status, mode, model, counts, results }, again) => {
-    if (status === "running") timer = setTimeout(again, AGAIN_MS);
-    const cancel = status === "running" && button("Cancel", cancelling.run);
-    const report = button("Report", reporting.run);
-    const sorted = [...results].sort((one, other) => VERDICTS.indexOf(one.verdict) - VERDICTS.indexOf(other.verdict));
-    return [
-      heading("Replay", h("span.flag", status), tally(counts), h("nav.actions", cancel, report)),
-      problemLine(cancelling.problem),
-      problemLine(reporting.problem),
-      facts([["How", mode], ["Model", model && h("code", model)], ["So far", plural(results.length, "turn")]]),
-      h("ol.results", sorted.map(resultLine)),
-    ];
-  });
+  reading.run();
+  const byVerdict = () => Object.groupBy(results.value, ({ verdict }) => verdict);
+  const shown = ({ status, mode, model }) => [
+    heading(
+      "Replay",
+      h("span.flag", status),
+      () => tally(Object.fromEntries(Object.entries(byVerdict()).map(([name, found]) => [name, found.length]))),
+      h("nav.actions", status === "running" && button("Cancel", cancelling.run), button("Report", reporting.run)),
+    ),
+    facts([["How", mode], ["Model", model && h("code", model)]]),
+    h("ol.results", () => VERDICTS.flatMap((name) => byVerdict()[name] ?? []).map(resultLine)),
+  ];
+  const problems = [reading, cancelling, reporting].map(({ problem, run }) => problemLine(problem, run));
+  return h("div.page", problems, () => replay.value && shown(replay.value));
 }
 
 function resultLine({ session_id: session, turn_id: turn, new_session_id: made, verdict, first_difference: first }) {
@@ -98,9 +99,4 @@ function resultLine({ session_id: session, turn_id: turn, new_session_id: made, 
   const change = first && h("span.quiet", `${brief(first.recorded)} → ${brief(first.now)}`);
   const links = [link(["turns", turn], {}, "recorded turn"), made && link(["compare", session, made], {}, "side by side")];
   return h("li", { class: verdict }, h("b", verdict), links, place, change);
-}
-
-function brief(value) {
-  const text = typeof value === "string" ? value : JSON.stringify(value ?? null);
-  return text.length > BRIEF_CHARS ? `${text.slice(0, BRIEF_CHARS - 1)}…` : text;
 }
