@@ -26,7 +26,6 @@ FLAGS = [
 ]
 MCP_SERVER = Path(__file__).parent.parent / "mcp_server.py"
 PATIENCE_MS = 20_000
-SLOW = "a slow test of the console: CI runs it, and -m slow does"
 NO_CHROMIUM = "no Chromium here: the console was not tested in a browser (on Debian: apt-get install chromium)"
 
 
@@ -34,15 +33,6 @@ def chromium():
     """The path of a Chromium that is installed, or None: none is fetched."""
     names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
     return next((found for name in names if name and (found := shutil.which(name))), None)
-
-
-def pytest_collection_modifyitems(config, items):
-    """Leave slow tests to CI, or to whoever asks for them by their mark."""
-    if os.environ.get("CI") or config.option.markexpr:
-        return
-    for item in items:
-        if item.path.parent == Path(__file__).parent and item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.skip(reason=SLOW))
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -53,9 +43,9 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(NO_CHROMIUM, red=True, bold=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser():
-    """Of a file and not of the session: Playwright keeps a loop in this thread, where others run their own."""
+    """Of this folder and not of the session: Playwright keeps a loop in this thread, where others run their own."""
     path = chromium()
     if path is None:
         pytest.skip(NO_CHROMIUM)
@@ -66,7 +56,7 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """A server process with a script and a vendor, shared; it is open. One of its tools waits for a person."""
     folder = tmp_path_factory.mktemp("console")

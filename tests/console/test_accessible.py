@@ -68,6 +68,7 @@ def test_axe_finds_nothing_serious(audited, server, places, scheme):
     assert found == {name: [] for name in places}
 
 
+@pytest.mark.slow
 def test_axe_finds_nothing_serious_in_dialogs(audited, server, places):
     """A new session, and the help with keys."""
     page = audited()

@@ -37,6 +37,7 @@ def test_a_call_is_approved_on_a_phone(watched, server, client):
     expect(answer(page)).to_have_text("That is done.")
 
 
+@pytest.mark.slow
 def test_a_call_is_refused_in_its_conversation(page, server, client):
     """It is told between the messages by whom and why, and the model goes on without."""
     session = waiting(client, "Refuse here")

@@ -43,6 +43,7 @@ def test_an_answer_is_given_again(page, server, client):
     assert recorded(client, session_of(page)) == ["What?", "Hello from the script."]
 
 
+@pytest.mark.slow
 def test_a_family_is_a_tree_and_two_are_compared(page, server, client):
     """The tree names all; of two that are chosen the shared is counted, and the rest stands side by side."""
     session = begin(client, "Shared question.", model="scripted/plain", title="The root")

@@ -69,6 +69,7 @@ def test_an_answer_is_shown_as_what_it_says(page, server, client):
     expect(page.get_by_text("I think.")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_the_tree_is_the_same_before_and_after_the_end(page, server, client):
     """What was shown while it came in is what is shown of the record."""
     session = begin(client, model="scripted/markdown")
@@ -109,6 +110,7 @@ def test_a_failed_answer_is_seen_and_continued(page, server, client):
     expect(page.get_by_role("button", name="Try again")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_tools_are_chosen_and_their_calls_are_shown(page, server, client):
     """With arguments and result, each folded behind a line."""
     session = begin(client, model="scripted/adds")
@@ -142,6 +144,7 @@ def test_images_are_pasted_sent_and_shown(page, server, client):
     expect(page.locator("article.assistant footer")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_images_of_four_types_are_pasted_and_dropped(page, server, client):
     """All of them are shown and can be removed; a file of another type is refused by its name, and nothing is lost."""
     session = begin(client, model="anthropic/claude-sonnet-4-6")
@@ -219,6 +222,7 @@ def test_settings_are_changed_and_told(page, server, client):
     assert client.get(f"/api/sessions/{session}").json()["model"] == "echo/echo"
 
 
+@pytest.mark.slow
 def test_a_refusal_is_a_clear_line(page, server, client):
     """What the server said, with its code; what was written is still there."""
     session = begin(client, model="scripted/plain")

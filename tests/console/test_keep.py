@@ -73,6 +73,7 @@ def test_a_held_session_is_not_erased(page, server, client):
     expect(page.get_by_role("button", name="Erase …")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_bundle_is_taken_out(page, server, client, tmp_path):
     """It is a bundle, with the events and a verifier in it."""
     session = begin(client, "Take me.", model="scripted/plain")
@@ -84,6 +85,7 @@ def test_a_bundle_is_taken_out(page, server, client, tmp_path):
     assert any(name.endswith("verify_bundle.py") for name in names), names
 
 
+@pytest.mark.slow
 def test_a_transcript_is_opened(watched, server, client):
     """In a tab of its own, by a ticket; and it is taken along as Markdown."""
     session = begin(client, "Read me.", model="scripted/plain", title="To be read")

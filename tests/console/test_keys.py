@@ -62,6 +62,7 @@ def test_a_key_is_traded_and_kept_nowhere(watched, guarded):
     assert not any("ann-secret" in line for line in guarded.lines)
 
 
+@pytest.mark.slow
 def test_scopes_show(watched, guarded):
     """What a key may not do is not offered: neither the log of all, nor erasing."""
     page = watched(guarded).page

@@ -99,7 +99,9 @@ def test_an_example_is_read_as_the_oracle_reads_it(ask, name):
         assert pretty(tree) == pretty(expected(text))
 
 
-@pytest.mark.parametrize("part", range(0, COUNT, AT_ONCE))
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=[pytest.mark.slow] * bool(part)) for part in range(0, COUNT, AT_ONCE)]
+)
 def test_generated_texts_are_read_as_the_oracle_reads_them(ask, part):
     """Whole, by character, and in three random splits: the same tree."""
     asked = texts(min(AT_ONCE, COUNT - part), seed=part)

@@ -206,6 +206,7 @@ def test_a_message_opens_its_proof(page, server, client):
     expect(page.get_by_text("This does not prove what is shown.")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_server_that_lies_is_found_out(page, server, client):
     """Words other than the recorded ones, whatever the server says of them."""
     session = begin(client, "The true words.", model="scripted/plain")

@@ -52,6 +52,7 @@ def test_the_newest_checkpoint_is_checked_here(page, server, client):
     expect(line).to_contain_text(re.compile(r"[\d,]+ events"))
 
 
+@pytest.mark.slow
 def test_an_event_is_taken_along(watched, server, client):
     """Its address leads back to it; a list is copied as a command that gives the same."""
     watch = watched(server)

@@ -21,6 +21,7 @@ def test_a_replay_on_the_record(page, server, client):
     expect(page.locator("li.row").first).to_contain_text("1 same")
 
 
+@pytest.mark.slow
 def test_a_replay_on_another_model(watched, server, client):
     """What differs is named, leads to both side by side, and stands in the report, which opens without a key in it."""
     session = begin(client, "Different?", model="scripted/plain")

@@ -46,6 +46,7 @@ def test_sessions_are_found(page, server, client):
     expect(page.get_by_text("No session here.")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_session_is_renamed_archived_and_restored(page, server, client):
     """From its line, which says so; archived ones are another list."""
     session = begin(client, model="scripted/plain", title="Before it")
@@ -69,6 +70,7 @@ def test_a_session_is_renamed_archived_and_restored(page, server, client):
     assert client.get(f"/api/sessions/{session}").json()["status"] == "active"
 
 
+@pytest.mark.slow
 def test_the_keyboard_goes_everywhere(page, server, client):
     """From the list into a session and to other views; help names the keys."""
     begin(client, "Hi.", model="scripted/plain", title="By keyboard")
