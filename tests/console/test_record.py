@@ -65,6 +65,7 @@ def test_an_event_is_taken_along(watched, server, client):
     copied = page.evaluate("navigator.clipboard.readText()")
     address = re.match(r"curl -s '([^']+)' -H \"Authorization: Bearer \$MANENT_API_KEY\"$", copied)[1]
     assert [event["type"] for event in client.get(address).json()["items"]] == ["message.appended"] * 2
+    expect(page.locator(".events li")).to_have_count(2)
     page.locator(".events li").last.get_by_role("button", name="as curl").click()
     until(page, "navigator.clipboard.readText().then((text) => text.includes('after=1'))")
     (event,) = client.get(page.evaluate("navigator.clipboard.readText()").split("'")[1]).json()["items"]

@@ -2,8 +2,7 @@
 
 import { batch, signal } from "../core/reactive.js";
 import { follow } from "./follow.js";
-import { get, request } from "./http.js";
-import { readCheckpoint } from "../proof/check.js";
+import { get } from "./http.js";
 
 const PAGE = 200;
 
@@ -11,7 +10,6 @@ export class EventLog {
   constructor(session) {
     this.session = session;
     this.path = session ? `/api/sessions/${session}/events` : "/api/events";
-    this.filtered = Boolean(session); // the list of the whole log is not, and is looked through here
     Object.assign(this, { types: [], from: 0, newest: 0, left: new AbortController(), busy: false });
     Object.assign(this, { items: signal([]), complete: signal(false), problem: signal(null) });
   }
@@ -20,17 +18,13 @@ export class EventLog {
     return this.session ? version : position;
   }
 
-  wants({ type }) {
-    return !this.types.length || this.types.includes(type);
-  }
-
   // Shows events of these types (of all, where none is named), and follows the log where it is `live`.
   async begin(types = this.types, live = true) {
     this.left.abort();
     const { signal: left } = (this.left = new AbortController());
     try {
       const newest = await this.end(left);
-      Object.assign(this, { types, newest, from: newest + 1, busy: false });
+      Object.assign(this, { types, wanted: types.join() || null, newest, from: newest + 1, cursor: null, busy: false });
       for (const [each, value] of [[this.problem, null], [this.items, []], [this.complete, false]]) each.value = value;
       await this.older();
       if (live) await this.keepUp(left);
@@ -39,56 +33,59 @@ export class EventLog {
     }
   }
 
-  // The number of the newest event: a session tells its version; that of a log is looked for behind its checkpoint.
+  // The number of the newest event.
   async end(left) {
     if (this.session) return (await get(`/api/sessions/${this.session}`, {}, left)).version;
-    const note = await request("GET", "/api/log/checkpoint", { signal: left }).then((answer) => answer.text(), () => null);
-    for (let size = note ? readCheckpoint(note).size : 0; ; ) {
-      const { items } = await get(this.path, { after: size, limit: 1000 }, left);
-      if (!items.length) return size;
-      size = items.at(-1).position;
-    }
+    const { items } = await get(this.path, { order: "desc", limit: 1 }, left);
+    return items[0]?.position ?? 0;
   }
 
-  // Reads on backwards, a stretch of numbers at a time: they are dense.
+  // Reads on backwards.
   async older() {
     if (this.busy || this.from <= 1) return;
-    const { types, from, left } = this;
-    const start = Math.max(1, from - PAGE);
+    const { types, left } = this;
     this.busy = true;
     try {
-      const found = await this.between(start, from, left.signal);
+      const { found, from, cursor } = await (this.session ? this.stretch(left.signal) : this.page(left.signal));
       if (left !== this.left || types !== this.types) return;
       batch(() => {
-        this.from = start;
-        this.items.update((items) => [...items, ...found.reverse()]);
-        this.complete.value = start === 1;
+        Object.assign(this, { from, cursor });
+        this.items.update((items) => [...items, ...found]);
+        this.complete.value = from === 1;
       });
     } catch (error) {
       if (!left.signal.aborted) this.problem.value = error;
     } finally {
       if (left === this.left) this.busy = false;
     }
-    if (left === this.left && this.items.peek().length < PAGE / 4) await this.older();
+    if (left === this.left && !this.problem.peek() && this.items.peek().length < PAGE / 4) await this.older();
   }
 
-  async between(start, end, left) {
-    const found = [];
-    const types = this.filtered ? this.types.join() : null;
-    for (let after = start - 1; after < end - 1; ) {
-      const { items, next_cursor: more } = await get(this.path, { after, limit: PAGE, types }, left);
-      found.push(...items.filter((event) => this.numberOf(event) < end && this.wants(event)));
-      after = more ? this.numberOf(items.at(-1)) : end;
+  // The next events of a session: a stretch of its versions, which are dense.
+  async stretch(left) {
+    const [from, end, found] = [Math.max(1, this.from - PAGE), this.from, []];
+    for (let after = from - 1; after < end - 1; ) {
+      const { items, next_cursor: more } = await get(this.path, { after, limit: PAGE, types: this.wanted }, left);
+      found.push(...items.filter(({ version }) => version < end));
+      after = more ? items.at(-1).version : end;
     }
-    return found;
+    return { found: found.reverse(), from };
+  }
+
+  // The next page of the log. One of rare types may be empty, and have another behind it.
+  async page(left) {
+    const place = this.cursor ? { cursor: this.cursor } : { after: this.from };
+    const query = { order: "desc", limit: PAGE, types: this.wanted, ...place };
+    const { items, next_cursor: cursor } = await get(this.path, query, left);
+    return { found: items, from: cursor ? this.from : 1, cursor };
   }
 
   async keepUp(left) {
     const onEvent = ({ data }) => {
       const event = JSON.parse(data);
       this.newest = Math.max(this.newest, this.numberOf(event));
-      if (this.wants(event)) this.items.update((items) => [event, ...items]);
+      this.items.update((items) => [event, ...items]);
     };
-    await follow(`${this.path}/stream`, { after: this.newest, onEvent, signal: left });
+    await follow(`${this.path}/stream`, { after: this.newest, query: { types: this.wanted }, onEvent, signal: left });
   }
 }

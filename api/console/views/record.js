@@ -35,7 +35,7 @@ export function recordView([session = null]) {
   const again = () => log.begin(KINDS[kind.value], live.checked);
   const kind = h("select", { "aria-label": "Which events", onchange: again }, Object.keys(KINDS).map((name) => h("option", name)));
   const live = h("input", { type: "checkbox", checked: true, onchange: again });
-  const types = () => log.filtered && KINDS[kind.value].length && { types: KINDS[kind.value] };
+  const types = () => KINDS[kind.value].length && { types: KINDS[kind.value] };
   again();
   onEnd(() => log.left.abort());
   return [
