@@ -6,6 +6,7 @@ import { each, effect, h, onEnd, signal, untracked } from "../core/reactive.js";
 const BEYOND = 600; // pixels that are shown above and below what is seen
 const NEAR = 1200; // that are loaded ahead
 const CLOSE = 48; // to the end, for being there
+const HEIGHT = Symbol("height"); // of an item, as it was measured
 
 const sheet = new CSSStyleSheet(); // heights are rules and never attributes: the policy knows no inline style
 document.adoptedStyleSheets.push(sheet);
@@ -32,7 +33,7 @@ class Space {
 // says that it is the end. `onStart` and `onEnd` ask for more.
 export class VirtualList {
   constructor(list, { label, items, keyOf, render, guess, bottom = false, atEnd = () => true, ...asked }) {
-    Object.assign(this, { list, items, keyOf, guess, bottom, atEnd, asked, heights: new WeakMap(), known: 0, total: 0, frame: 0 });
+    Object.assign(this, { list, items, keyOf, guess, bottom, atEnd, asked, known: 0, total: 0, frame: 0 });
     this.above = new Space();
     this.below = new Space();
     this.anchor = null;
@@ -71,8 +72,14 @@ export class VirtualList {
     });
   }
 
-  heightOf(item) {
-    return this.heights.get(item) ?? (this.known > 5 ? this.total / this.known : this.guess);
+  // The heights of all items, 0 where one is not known: they are added up whenever somebody scrolls.
+  sizesOf(all) {
+    if (this.sized !== all) Object.assign(this, { sized: all, sizes: Float64Array.from(all, (item) => item[HEIGHT] ?? 0) });
+    return this.sizes;
+  }
+
+  usual() {
+    return this.known > 5 ? this.total / this.known : this.guess;
   }
 
   settle() {
@@ -102,15 +109,16 @@ export class VirtualList {
   near(all, seen, beyond) {
     const [from, to] = [seen[0] - beyond, seen[1] + beyond];
     let [first, last, above, under, edge] = [0, 0, 0, 0, 0];
-    all.forEach((item, index) => {
-      const height = this.heightOf(item);
+    const [sizes, usual] = [this.sizesOf(all), this.usual()];
+    for (let index = 0; index < all.length; index++) {
+      const height = sizes[index] || usual;
       if (edge + height < from && index < all.length - 1) {
         first = index + 1;
         above = edge + height;
       } else if (edge < to || index === first) last = index + 1;
       else under += height;
       edge += height;
-    });
+    }
     return { first, last, above, under, edge };
   }
 
@@ -118,9 +126,11 @@ export class VirtualList {
     for (const { target } of entries) {
       const height = target.isConnected ? target.offsetHeight : 0;
       if (!height) continue;
-      if (!this.heights.has(target.item)) this.known++;
-      this.total += height - (this.heights.get(target.item) ?? 0);
-      this.heights.set(target.item, height);
+      const before = target.item[HEIGHT];
+      if (before === undefined) this.known++;
+      this.total += height - (before ?? 0);
+      target.item[HEIGHT] = height;
+      if (this.sized) this.sizes[this.sized.indexOf(target.item, this.range.peek()[0])] = height;
     }
     this.settle();
   }
@@ -167,7 +177,7 @@ export class VirtualList {
     const all = this.items();
     const index = all.findIndex((item) => this.keyOf(item) === key);
     this.sticking.value = false;
-    this.element.scrollTop = all.slice(0, index).reduce((sum, item) => sum + this.heightOf(item), 0);
+    this.element.scrollTop = all.slice(0, index).reduce((sum, item) => sum + (item[HEIGHT] ?? this.usual()), 0);
     this.lay();
     const element = [...this.list.children].find((child) => child.key === key);
     this.anchor = element ? { element, top: 8 } : null;
