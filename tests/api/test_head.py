@@ -11,7 +11,7 @@ from manent.api.app import NATIVE_ROUTES, VENDOR_ROUTES
 from manent.api.compat import plumego
 from tests.api.test_raw_http import head
 
-OF_EACH_ANSWER = {"date", "x-request-id", "transfer-encoding"}
+OF_EACH_ANSWER = {"date", "x-request-id", "request-id", "transfer-encoding"}
 """Headers that differ from answer to answer, or say how a body is sent."""
 
 PATHS = sorted(

@@ -128,6 +128,17 @@ class Terminal:
     def type(self, keys):
         os.write(self._descriptor, keys.encode())
 
+    def interrupt(self, expected):
+        """Presses Ctrl-C until this is written: a busy machine may deliver it between two reads of the line."""
+        for _ in range(3):
+            self.type("\x03")
+            until = time.monotonic() + TIMEOUT_S / 12
+            while shown_of(self.raw).find(expected, self._read_to) < 0 and self._read(until):
+                """More has come."""
+            if shown_of(self.raw).find(expected, self._read_to) >= 0:
+                break
+        self.see(expected)
+
     def see(self, expected):
         """Waits until this has been written since what was seen last; what came up to there, without what commands a
         terminal.

@@ -103,8 +103,7 @@ def test_ctrl_c_cancels_the_answer(terminal, call):
         screen.see("> ")
         screen.type("dropped")
         screen.see("dropped")  # it is read: Ctrl-C before would drop what is on its way, too
-        screen.type("\x03")
-        screen.see("> ")
+        screen.interrupt("> ")
         screen.type("more\r")
         screen.see("tokens: ")
         screen.see("> ")

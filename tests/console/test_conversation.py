@@ -183,6 +183,7 @@ def test_drafts_are_kept(page, server, client):
     show(page, server, f"#/sessions/{other}")
     expect(box).to_have_value("")
     show(page, server, f"#/sessions/{one}")
+    expect(box).to_have_value("not yet")  # the other session's view is gone
     box.press("Enter")
     expect(answer(page)).to_have_text("Hello from the script.")
     until(page, "!Object.values(localStorage).includes('not yet')")

@@ -282,6 +282,8 @@ async def test_a_file_from_before_snapshots_gets_them(path):
     execute(path, "DROP TABLE snapshots")
     for table in ("forks", "replays", "suites", "prefixes", "retries", "aliases", "answers", "unstored"):
         execute(path, f"DROP TABLE {table}")
+    for index in ("turns_waiting", "marks_copied"):
+        execute(path, f"DROP INDEX {index}")
     execute(path, "UPDATE alembic_version SET version_num = '0010'")
     async with chatting(path) as chat:
         assert [await chat.session(session, version=version) for version in (1, 127, 128, 301, 302)] == seen
