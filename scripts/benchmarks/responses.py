@@ -33,7 +33,10 @@ LONGER = 10
 ENDS = 20
 """Answers at its beginning and at its end that are compared."""
 WINDOW = 400
-"""The budget of a chain of which older messages are left out: it is full before the first answers that are compared."""
+"""The budget of a chain of which older messages are left out."""
+FULL = 100
+"""Answers after which such a chain's window is full."""
+TRIMS = {"truncation": "auto"}
 EVENTS = 2000
 SHORT = model(1, 0)
 ALL = 2_000_000
@@ -110,32 +113,54 @@ async def _long_chain(serving: Server, length: int) -> list[Figure]:
     """Each answer goes on from the one before; what is compared is the time to the first token. A chain that leaves out
     what is older than its session's budget stays as it was at first; one of which all is sent cannot.
     """
-    session = UUID(serving.create_session(budget_tokens=WINDOW))
-    trims = {"truncation": "auto"}
-    there = trims | {"conversation": f"conv_{session.hex}"}
+    connection = await connect(serving.port)
+    whole = await _grown(connection, serving.port, length, {})
+    window = await _with_window(connection, serving, length * LONGER)
+    connection.close()
+    name = f"answers {length - ENDS:,} to {length:,} of a chain of which all is sent"
     return [
-        *await _ends(serving, length, "of which all is sent", {}, {}, None),
-        *await _ends(serving, length * LONGER, "with a window", there, trims, MOST),
+        Figure(name, ratios(whole.first_ms[-ENDS:], whole.first_ms[ENDS : 2 * ENDS]), f"of {ENDS} to {2 * ENDS}"),
+        Figure("    the last of them", spread(whole.first_ms[-ENDS:]), "ms"),
+        *window,
     ]
 
 
-async def _ends(
-    serving: Server, length: int, what: str, first: dict[str, str], more: dict[str, str], most: float | None
-) -> list[Figure]:
-    """``first``: more fields of the first request, ``more``: of the others."""
-    connection = await connect(serving.port)
-    previous, found = None, []
-    for number in range(length):
-        request = _request(serving.port, SHORT, f"link {number}", previous, **(more if number else first))
-        previous, first_ms = await _read(connection, request)
-        found.append(first_ms)
-    connection.close()
-    early, late = found[ENDS : 2 * ENDS], found[-ENDS:]
-    name = f"answers {length - ENDS:,} to {length:,} of a chain {what}"
+async def _with_window(connection: Connection, serving: Server, length: int) -> list[Figure]:
+    """The last answers of a long chain and those of one whose window is just full, one by one and side by side."""
+    chains = []
+    for links in (length - ENDS, FULL):
+        session = UUID(serving.create_session(budget_tokens=WINDOW))
+        chains.append(await _grown(connection, serving.port, links, {"conversation": f"conv_{session.hex}"} | TRIMS))
+    for number in range(ENDS):
+        for chain in chains if number % 2 else reversed(chains):
+            await chain.go_on(connection, serving.port, TRIMS)
+    late, begun = (chain.first_ms[-ENDS:] for chain in chains)
+    name = f"answers {length - ENDS:,} to {length:,} of a chain with a window"
     return [
-        Figure(name, ratios(late, early), f"of {ENDS} to {2 * ENDS}", at_most=most),
+        Figure(name, ratios(late, begun), f"of {FULL} to {FULL + ENDS} of another", at_most=MOST),
         Figure("    the last of them", spread(late), "ms"),
     ]
+
+
+class _Chain:
+    """Answers that go on from one another: the last, and the times to their first tokens."""
+
+    def __init__(self) -> None:
+        self.last: str | None = None
+        self.first_ms: list[float] = []
+
+    async def go_on(self, connection: Connection, port: int, more: dict[str, str]) -> None:
+        request = _request(port, SHORT, f"link {len(self.first_ms):05}", self.last, **more)
+        self.last, first_ms = await _read(connection, request)
+        self.first_ms.append(first_ms)
+
+
+async def _grown(connection: Connection, port: int, length: int, first: dict[str, str]) -> _Chain:
+    """A chain of so many answers; ``first``: more fields of its first request."""
+    chain, later = _Chain(), {name: value for name, value in first.items() if name != "conversation"}
+    for number in range(length):
+        await chain.go_on(connection, port, later if number else first)
+    return chain
 
 
 # --- reading again ----------------------------------------------------------------------------------------------------
