@@ -6,6 +6,7 @@ page is plain HTML without a script: it works behind a firewall, and tells nobod
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import msgspec
@@ -44,8 +45,9 @@ class _Rendered(OpenAPIRenderPlugin):
             self._made = self.made_of(complete(openapi_schema))
         return self._made
 
+    @abstractmethod
     def made_of(self, document: dict[str, Any]) -> bytes:
-        raise NotImplementedError
+        """The rendering of the whole document."""
 
 
 class JsonDocument(_Rendered):

@@ -40,6 +40,15 @@ async def answered(chat, *messages, **more):
     return await chat.ended((await chat.answer_client(request)).turn)
 
 
+async def chain(chat, length):
+    """The last turn of so many questions, each of which goes on from the answer before."""
+    previous = None
+    for number in range(length):
+        turn = await answered(chat, f"question number {number}", previous=previous, trims=True)
+        previous = turn.id
+    return turn
+
+
 async def sent(chat, turn):
     """The places in the log of what the model was sent, without the system prompt."""
     prompt = await chat.explain(turn.id)
@@ -50,17 +59,14 @@ async def sent(chat, turn):
 async def test_a_chain_outgrows_its_model_only_where_it_asks_for_that(path):
     """Its twentieth answer is given, and says what was left out for the budget; without asking it is refused."""
     async with chatting(path, providers=[Small()]) as chat:
-        previous = None
-        for number in range(20):
-            turn = await answered(chat, f"question number {number}", previous=previous, trims=True)
-            previous = turn.id
+        turn = await chain(chat, 20)
         prompt = await chat.explain(turn.id)
         assert_adds_up(prompt)
         assert prompt.window.policy == "newest-units/1"
         assert prompt.window.omitted.by_reason["budget"].count > 20
         assert prompt.matches
         with pytest.raises(BudgetTooSmall):
-            await answered(chat, "and now?", previous=previous)
+            await answered(chat, "and now?", previous=turn.id)
     settle(path)
 
 
@@ -133,10 +139,7 @@ def test_the_window_is_the_one_that_a_sessions_own_turn_has(lengths):
 async def test_it_is_done_again_as_it_was(path):
     """A replay of the record chooses the same windows, and sends the same requests."""
     async with chatting(path, providers=[Small()]) as chat:
-        previous = None
-        for number in range(12):
-            turn = await answered(chat, f"question number {number}", previous=previous, trims=True)
-            previous = turn.id
+        turn = await chain(chat, 12)
         results = [each async for each in chat.replay(ReplayQuery((turn.session_id,)), mode="recorded")]
         assert {each.verdict for each in results} == {"same"}
         assert len(results) == 12
