@@ -5,7 +5,7 @@ person's decisions on what a turn waits for.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from itertools import pairwise
 from uuid import UUID
 
@@ -139,17 +139,14 @@ async def decide(chat: Engine, decided: Sequence[Decided], caller: Caller) -> tu
     awaited = {each.tool_use_id for each in answer.turn.pending_approvals}
     new = [each for each in decided if each.call in awaited]
     old = [each for each in decided if each.call not in awaited]
-    recorded = await _decided_before(chat, old, caller) if old else 0
-    if not new:
-        return answer, recorded
-    _check(chat, new, awaited)
-    paused = await _last_frame(chat, turn, caller)
+    if old:
+        await _told_up_to(chat, old, caller)
+    if new:
+        _check(chat, new, awaited)
     for each in new:
-        try:
+        with suppress(NoDecisionAwaited):  # somebody decided at the same moment: the same way, or it is refused below
             await chat.decide(turn, each.call, approve=each.approve, reason=each.reason, caller=caller)
-        except NoDecisionAwaited:  # somebody decided at the same moment: the same way, or it is refused
-            recorded = max(recorded, await _decided_before(chat, [each], caller))
-    return answer, max(recorded, paused + len(new))
+    return answer, await _told_up_to(chat, decided, caller)
 
 
 def _check(chat: Engine, decided: Sequence[Decided], awaited: set[str]) -> None:
@@ -166,16 +163,7 @@ def _check(chat: Engine, decided: Sequence[Decided], awaited: set[str]) -> None:
         raise invalid(decided[-1].field, "is on a call that was decided before it")
 
 
-async def _last_frame(chat: Engine, turn: UUID, caller: Caller) -> int:
-    """The number of the last frame of a turn that waits."""
-    last = 0
-    async with aclosing(chat.frames(turn, caller=caller)) as batches:
-        async for batch in batches:
-            last = batch[-1].number if batch else last
-    return last
-
-
-async def _decided_before(chat: Engine, decided: Sequence[Decided], caller: Caller) -> int:
+async def _told_up_to(chat: Engine, decided: Sequence[Decided], caller: Caller) -> int:
     """The number of the last frame that tells of these decisions. Raises Problem unless they are on record as they
     are.
     """

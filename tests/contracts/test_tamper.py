@@ -277,10 +277,11 @@ def test_a_note_that_was_cut_off_while_it_was_written_is_passed_over(path, size)
     """Power fails: the beginning of a note is no evidence, and no alarm; the next one is written in its place."""
     outside = Path(f"{path}.checkpoints")
     whole = outside.read_bytes()
+    kept = len(list(OutsideFile(outside).read()))
     note = whole[whole.rindex(b"manent/", 0, whole.rindex(b"\xe2")) :]
     for length in range(len(note)):
         outside.write_bytes(whole + note[:length])
-        assert len(list(OutsideFile(outside).read())) == 2 * (len(WITNESSED) + 1)
+        assert len(list(OutsideFile(outside).read())) == kept > len(WITNESSED)
     go_on(path)
     assert verified(path).problem is None
     assert outside.read_bytes().startswith(whole)
