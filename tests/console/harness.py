@@ -139,6 +139,15 @@ def answer(page):
     return page.locator("article.assistant .words").last
 
 
+def says(page, text):
+    """Wait until the newest answer is exactly a text, as Markdown shows it: words are drawn a frame after they came."""
+    for _ in range(100):
+        if answer(page).text_content() == text.rstrip():
+            return
+        page.wait_for_timeout(50)
+    assert answer(page).text_content() == text.rstrip()
+
+
 def until(page, expression):
     """Wait until an expression is true in the page. Playwright's own way needs eval, which the policy forbids."""
     for _ in range(400):

@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.console.harness import MARKDOWN, answer, begin, recorded, session_of, show, until, write
+from tests.console.harness import MARKDOWN, answer, begin, recorded, says, session_of, show, until, write
 
 BRING = """([bytes, type, how]) => {
   const data = new DataTransfer();
@@ -204,7 +204,7 @@ def test_several_tabs_show_one_turn(watched, server, client):
     for page in (one, other):
         expect(page.get_by_text("This answer was cut off here.")).to_be_visible()
         (_, text) = recorded(client, session)
-        assert answer(page).text_content() == text.rstrip()  # as Markdown shows it
+        says(page, text)
         expect(page.locator("article")).to_have_count(2)
 
 

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.console.conftest import serving
-from tests.console.harness import NUMBERS, answer, begin, recorded, session_of, show, write
+from tests.console.harness import NUMBERS, answer, begin, recorded, says, session_of, show, write
 
 CAME = re.compile("n30 ")
 
@@ -27,7 +27,7 @@ def is_whole(page, client):
     """The whole answer stands there once, as on record."""
     expect(page.locator("article.assistant footer")).to_be_visible()
     expect(page.locator("article.assistant")).to_have_count(1)
-    assert answer(page).text_content() == NUMBERS
+    says(page, NUMBERS)
     assert recorded(client, session_of(page))[1] == NUMBERS
 
 
@@ -95,7 +95,7 @@ def test_a_server_that_is_killed_in_mid_answer(watched, tmp_path):
         expect(page.get_by_text("This answer was cut off here.")).to_be_visible()
         expect(page.get_by_text("The connection is lost.")).to_be_hidden()
         text = recorded(client, session)[1]
-        assert answer(page).text_content() == text.rstrip()  # as Markdown shows it
+        says(page, text)
         assert text.startswith(shown)
         assert NUMBERS.startswith(text)
         page.get_by_role("button", name="Continue the answer").click()
@@ -114,4 +114,4 @@ def test_a_server_that_restarts_while_nobody_writes(watched, tmp_path):
     with serving(tmp_path, "--port", port_of(server)) as server, server.client() as client:
         client.post(f"/api/sessions/{session}/messages", json={"content": "After."})
         expect(page.locator("article")).to_have_count(3)
-        assert page.locator("article .words").last.text_content() == "After."
+        expect(page.locator("article .words").last).to_have_text("After.")
